@@ -1,0 +1,1 @@
+"""From a study to FHIR resources, and to the server that takes them."""

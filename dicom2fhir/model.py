@@ -1,0 +1,204 @@
+"""The values that pass between the stages of the bridge; standard library only.
+
+A DICOM attribute is known by its keyword (PS3.6) and its value is plain Python: text as decoded by the data set's
+character set and stripped of padding, a list where several values stood, a list of dicts where a sequence stood. Numbers,
+dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.values` reads them, so that a record
+is JSON as it stands and nothing is lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Attrs = Mapping[str, Any]
+"""Keyword -> ``str`` | ``list[str]`` | ``list[Attrs]`` (the items of a sequence). An empty value is left out."""
+
+Resource = dict[str, Any]
+"""A FHIR resource as its JSON object."""
+
+OriginKind = Literal["dimse", "folder", "file"]
+"""C-STORE, a watched folder, or a file named on the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an instance came from."""
+
+    kind: OriginKind
+    calling_ae: str = ""
+    called_ae: str = ""
+    peer: str = ""
+    path: str = ""
+    association: str = ""
+    """Names one association of this process; the quiet time of its studies waits for its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One SOP instance as a receiver hands it over.
+
+    Attributes
+    ----------
+    header
+        The data set up to Pixel Data (or all of it where there is none), in ``transfer_syntax``, without file meta
+        information.
+    transfer_syntax
+        Transfer Syntax UID that the data set is encoded in (PS3.5 section 10).
+    sop_class, sop_instance
+        What the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003) claims; empty
+        when it says nothing.
+    """
+
+    header: bytes
+    transfer_syntax: str
+    origin: Origin
+    sop_class: str = ""
+    sop_instance: str = ""
+
+
+NoteLevel = Literal["info", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that was dropped, replaced or guessed.
+
+    ``where`` is a DICOM keyword or a FHIR element path; ``text`` never holds the value itself, because notes are logged.
+    """
+
+    level: NoteLevel
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """What the bridge keeps of one SOP instance; DICOM parsing ends here.
+
+    The four mappings hold the attributes of each level of the information model. Records of one study share equal mappings
+    (the same object) where their maker can arrange it: it saves memory and makes assembling quick.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    patient: Attrs
+    study: Attrs
+    series: Attrs
+    instance: Attrs
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A SOP instance of a :class:`Series`; ``attrs`` always holds ``SOPClassUID``."""
+
+    uid: str
+    attrs: Attrs
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series with the attributes that its instances agree on, ``instances`` in the order of (number, UID)."""
+
+    uid: str
+    attrs: Attrs
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study as one immutable value, the same whatever order its instances came in.
+
+    Attributes
+    ----------
+    conflict
+        Why the study must not be written as it is (its instances name different patients); empty when all is well.
+    """
+
+    uid: str
+    revision: int
+    patient: Attrs
+    attrs: Attrs
+    series: tuple[Series, ...]
+    notes: tuple[Note, ...] = ()
+    conflict: str = ""
+
+
+class Write(StrEnum):
+    """How a resource may be written to a server."""
+
+    OWN = "own"
+    """The bridge's own resource: full state, merged with what others added."""
+    ENSURE = "ensure"
+    """Created when absent, never changed afterwards."""
+    UPSERT = "upsert"
+    """Created when absent, else updated."""
+    LINK = "link"
+    """Looked up and referred to, never written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One resource of a :class:`Mapped`.
+
+    Attributes
+    ----------
+    resource
+        With its deterministic ``id``. Other entries refer to it as ``urn:uuid:<id>``.
+    search
+        Query that finds this resource on a server whatever its id is there, e.g. ``identifier=urn:dicom:uid|urn:oid:1.2``,
+        percent-encoded; empty when nothing but the id identifies it.
+    """
+
+    resource: Resource
+    write: Write
+    search: str = ""
+
+    @property
+    def placeholder(self) -> str:
+        """The reference by which other entries of the same study refer to this one."""
+        return f"urn:uuid:{self.resource['id']}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What a study becomes; the ImagingStudy comes first."""
+
+    entries: tuple[Entry, ...]
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination holds the revision.
+
+    ``base`` is what was sent, for the merge of the next revision (opaque to the store).
+    """
+
+    base: bytes
+    written: bool = True
+    """False when the destination held it already and nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now: try again, at the earliest after ``after_s`` seconds."""
+
+    reason: str
+    after_s: float = 0.0
+    whole_destination: bool = False
+    """True when the destination is at fault and not this study."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Never as it is; a person has to look. ``issues`` are the destination's own words."""
+
+    issues: tuple[str, ...] = field(default=())
+
+
+Outcome = Delivered | Retry | Refused

@@ -1,0 +1,1 @@
+"""The ways in: C-STORE associations and folders."""

@@ -1,0 +1,181 @@
+"""What every store promises, and the values in which it answers.
+
+Everything is keyed by study and no transaction spans two of them; a call that changes something returns when the change is
+on disk; a study has one writer per destination at a time, by lease. Revisions decide, never clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from dicom2fhir.model import InstanceRecord, Origin, Study
+
+
+class Change(StrEnum):
+    """What :meth:`Store.add` did."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    """The same SOP Instance UID with other attributes: the last one wins."""
+    UNCHANGED = "unchanged"
+
+
+class State(StrEnum):
+    """Where a study stands towards one destination."""
+
+    WAITING = "waiting"
+    """Its quiet time has not passed, or a try is due later."""
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    """A person has to look; a new instance or ``retry`` sends it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one study to one destination until the lease ends."""
+
+    study_uid: str
+    destination: str
+    owner: str
+    revision: int
+    """Of the study at the time of the claim; the study read afterwards may be newer."""
+    attempts: int
+    """Failed tries since the last success."""
+    base: bytes
+    """What :class:`dicom2fhir.model.Delivered` gave last time; empty before the first delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatus:
+    """One row for one study and destination; times are seconds since the epoch."""
+
+    destination: str
+    state: State
+    delivered_revision: int
+    due_at: float
+    attempts: int
+    reason: str
+    delivered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """One study as ``status`` shows it: no patient attributes."""
+
+    study_uid: str
+    revision: int
+    series: int
+    instances: int
+    first_at: float
+    last_at: float
+    deliveries: tuple[DeliveryStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Something that came in and was not kept."""
+
+    at: float
+    origin: Origin
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts over the whole store."""
+
+    studies: int
+    series: int
+    instances: int
+    waiting: int
+    sending: int
+    delivered: int
+    refused: int
+    rejected: int
+    """Instances that were refused when they came in."""
+    skipped: int
+    """Files in watched folders that are not SOP instances."""
+    oldest_undelivered_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """What became of one file of a watched folder; a file with another size or time is looked at again."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    outcome: str
+    """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
+    reason: str = ""
+
+
+class Ledger(Protocol):
+    """Which files of watched folders are done with."""
+
+    def file_mark(self, path: str) -> FileMark | None:
+        """What is known of ``path``."""
+
+    def mark_file(self, mark: FileMark) -> None:
+        """Remember what became of a file; durable when it returns."""
+
+
+class Store(Ledger, Protocol):
+    """The durable memory of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
+
+    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+        """Keep an instance; it is on disk when this returns.
+
+        NEW and CHANGED raise the study's revision by one and make it due at every destination at
+        ``min(now + quiet period, first undelivered change + longest wait)``. While ``origin.association`` is open the
+        study is not due before the longest wait has passed.
+        """
+
+    def association_ended(self, association: str) -> None:
+        """No more instances will come over this association."""
+
+    def reject(self, rejection: Rejection) -> None:
+        """Remember what was refused, for ``status``."""
+
+    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
+        """The latest refusals, newest first."""
+
+    def set_destinations(self, names: Iterable[str]) -> None:
+        """Name the destinations in force; a new one gets every study that is kept, one left out gets nothing more."""
+
+    def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
+        """The study that has been due longest and that nobody holds, or None."""
+
+    def next_due_at(self, destination: str) -> float | None:
+        """When the next study will be due (seconds since the epoch); None when nothing waits."""
+
+    def study(self, study_uid: str) -> Study | None:
+        """The study as it is now, read in one snapshot."""
+
+    def delivered(self, claim: Claim, revision: int, base: bytes) -> None:
+        """``revision`` is at the destination; if the study is newer by now it stays waiting."""
+
+    def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
+        """Give the claim back and be due again after ``after_s``; ``count`` makes it a failed try."""
+
+    def refuse(self, claim: Claim, revision: int, reason: str) -> None:
+        """Stop sending ``revision``; a newer one is sent again."""
+
+    def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
+        """Make refused and waiting deliveries (with ``all_states`` also delivered ones) due now; the number of them."""
+
+    def study_status(self, study_uid: str) -> StudyStatus | None:
+        """Where one study stands."""
+
+    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
+        """The studies changed last, newest first."""
+
+    def stats(self) -> Stats:
+        """Counts over the whole store."""
+
+    def close(self) -> None:
+        """Finish what is under way and close the files."""
