@@ -1,0 +1,243 @@
+"""The attributes that are taken from a data set; whatever is not in this table never leaves the receiver.
+
+The table is the product's one list of DICOM inputs: the header reader takes its tags, :mod:`dicom2fhir.aggregate` its
+rules for instances that disagree, the documentation its contents. Tags and value representations are those of PS3.6 section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Level = Literal["patient", "study", "series", "instance"]
+
+Pick = Literal["common", "earliest", "every"]
+"""Which value stands for a study or series when its instances disagree: the one that most of them give (ties: the
+smallest), the earliest, or each distinct one in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute taken.
+
+    Attributes
+    ----------
+    follows
+        Keyword of the attribute that this one belongs to: their values come from the same instances, so that a date
+        never meets the time of another instance, nor an identifier a foreign issuer.
+    items
+        For a sequence: what is taken of each item.
+    """
+
+    keyword: str
+    tag: int
+    vr: str
+    pick: Pick = "common"
+    follows: str = ""
+    items: tuple[Attribute, ...] = field(default=())
+
+
+def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:
+    return Attribute(keyword, tag, vr, items=items)
+
+
+CODE = (
+    _a("CodeValue", 0x00080100, "SH"),
+    _a("CodingSchemeDesignator", 0x00080102, "SH"),
+    _a("CodingSchemeVersion", 0x00080103, "SH"),
+    _a("CodeMeaning", 0x00080104, "LO"),
+    _a("LongCodeValue", 0x00080119, "UC"),
+    _a("URNCodeValue", 0x00080120, "UR"),
+)
+"""Code Sequence Macro, PS3.3 table 8.8-1."""
+
+_ISSUER = (
+    _a("LocalNamespaceEntityID", 0x00400031, "UT"),
+    _a("UniversalEntityID", 0x00400032, "UT"),
+    _a("UniversalEntityIDType", 0x00400033, "CS"),
+)
+"""HL7v2 Hierarchic Designator Macro, PS3.3 table 10-17."""
+
+_PATIENT_ISSUER = (*_ISSUER, _a("IdentifierTypeCode", 0x00400035, "CS"))
+
+_PERSON = (
+    _a("InstitutionName", 0x00080080, "LO"),
+    _a("InstitutionCodeSequence", 0x00080082, "SQ", *CODE),
+    _a("PersonIdentificationCodeSequence", 0x00401101, "SQ", *CODE),
+)
+"""Person Identification Macro, PS3.3 table 10-1."""
+
+_REGION = (*CODE, _a("AnatomicRegionModifierSequence", 0x00082220, "SQ", *CODE))
+
+_REQUEST = (
+    _a("AccessionNumber", 0x00080050, "SH"),
+    _a("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", *_ISSUER),
+    _a("RequestedProcedureDescription", 0x00321060, "LO"),
+    _a("RequestedProcedureCodeSequence", 0x00321064, "SQ", *CODE),
+    _a("RequestedProcedureID", 0x00401001, "SH"),
+    _a("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
+    _a("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", *CODE),
+)
+
+_SPECIMEN = (
+    _a("SpecimenIdentifier", 0x00400551, "LO"),
+    _a("SpecimenUID", 0x00400554, "UI"),
+    _a("IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", *_ISSUER),
+    _a("SpecimenTypeCodeSequence", 0x0040059A, "SQ", *CODE),
+    _a("SpecimenShortDescription", 0x00400600, "LO"),
+)
+
+_OTHER_PATIENT_ID = (
+    _a("PatientID", 0x00100020, "LO"),
+    _a("IssuerOfPatientID", 0x00100021, "LO"),
+    _a("TypeOfPatientID", 0x00100022, "CS"),
+    _a("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", *_PATIENT_ISSUER),
+)
+
+_FRAME_ANATOMY = _a(
+    "FrameAnatomySequence",
+    0x00209071,
+    "SQ",
+    _a("AnatomicRegionSequence", 0x00082218, "SQ", *_REGION),
+    _a("FrameLaterality", 0x00209072, "CS"),
+)
+
+LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
+    "patient": (
+        Attribute("PatientName", 0x00100010, "PN", follows="PatientID"),
+        Attribute("PatientID", 0x00100020, "LO"),
+        Attribute("IssuerOfPatientID", 0x00100021, "LO", follows="PatientID"),
+        Attribute("TypeOfPatientID", 0x00100022, "CS", follows="PatientID"),
+        Attribute("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", follows="PatientID", items=_PATIENT_ISSUER),
+        Attribute("PatientBirthDate", 0x00100030, "DA", follows="PatientID"),
+        Attribute("PatientSex", 0x00100040, "CS", follows="PatientID"),
+        Attribute("QualityControlSubject", 0x00100200, "CS"),
+        Attribute("OtherPatientIDs", 0x00101000, "LO"),
+        Attribute("OtherPatientIDsSequence", 0x00101002, "SQ", items=_OTHER_PATIENT_ID),
+        Attribute("PatientSpeciesDescription", 0x00102201, "LO"),
+        Attribute("PatientSpeciesCodeSequence", 0x00102202, "SQ", items=CODE),
+        Attribute("PatientBreedDescription", 0x00102292, "LO"),
+    ),
+    "study": (
+        Attribute("StudyDate", 0x00080020, "DA", pick="earliest"),
+        Attribute("StudyTime", 0x00080030, "TM", follows="StudyDate"),
+        Attribute("AccessionNumber", 0x00080050, "SH"),
+        Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", follows="AccessionNumber", items=_ISSUER),
+        Attribute("ReferringPhysicianName", 0x00080090, "PN"),
+        Attribute(
+            "ReferringPhysicianIdentificationSequence",
+            0x00080096,
+            "SQ",
+            follows="ReferringPhysicianName",
+            items=_PERSON,
+        ),
+        Attribute(
+            "CodingSchemeIdentificationSequence",
+            0x00080110,
+            "SQ",
+            pick="every",
+            items=(
+                _a("CodingSchemeDesignator", 0x00080102, "SH"),
+                _a("CodingSchemeUID", 0x0008010C, "UI"),
+            ),
+        ),
+        Attribute("TimezoneOffsetFromUTC", 0x00080201, "SH", follows="StudyDate"),
+        Attribute("StudyDescription", 0x00081030, "LO"),
+        Attribute("ProcedureCodeSequence", 0x00081032, "SQ", items=CODE),
+        Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN"),
+        Attribute(
+            "PhysiciansReadingStudyIdentificationSequence",
+            0x00081062,
+            "SQ",
+            follows="NameOfPhysiciansReadingStudy",
+            items=_PERSON,
+        ),
+        Attribute("StudyID", 0x00200010, "SH"),
+        Attribute("RequestedProcedureDescription", 0x00321060, "LO"),
+        Attribute("RequestedProcedureCodeSequence", 0x00321064, "SQ", items=CODE),
+        Attribute("StudyComments", 0x00324000, "LT"),
+        Attribute("AdmissionID", 0x00380010, "LO"),
+        Attribute("IssuerOfAdmissionIDSequence", 0x00380014, "SQ", follows="AdmissionID", items=_ISSUER),
+        Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
+        Attribute("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", items=CODE),
+        Attribute("ReasonForPerformedProcedureCodeSequence", 0x00401012, "SQ", items=CODE),
+    ),
+    "series": (
+        Attribute("SeriesDate", 0x00080021, "DA", pick="earliest"),
+        Attribute("SeriesTime", 0x00080031, "TM", follows="SeriesDate"),
+        Attribute("Modality", 0x00080060, "CS"),
+        Attribute("Manufacturer", 0x00080070, "LO"),
+        Attribute("InstitutionName", 0x00080080, "LO"),
+        Attribute("InstitutionCodeSequence", 0x00080082, "SQ", follows="InstitutionName", items=CODE),
+        Attribute("StationName", 0x00081010, "SH"),
+        Attribute("SeriesDescription", 0x0008103E, "LO"),
+        Attribute("InstitutionalDepartmentName", 0x00081040, "LO"),
+        Attribute(
+            "InstitutionalDepartmentTypeCodeSequence",
+            0x00081041,
+            "SQ",
+            follows="InstitutionalDepartmentName",
+            items=CODE,
+        ),
+        Attribute("PerformingPhysicianName", 0x00081050, "PN"),
+        Attribute(
+            "PerformingPhysicianIdentificationSequence",
+            0x00081052,
+            "SQ",
+            follows="PerformingPhysicianName",
+            items=_PERSON,
+        ),
+        Attribute("OperatorsName", 0x00081070, "PN"),
+        Attribute("OperatorIdentificationSequence", 0x00081072, "SQ", follows="OperatorsName", items=_PERSON),
+        Attribute("ManufacturerModelName", 0x00081090, "LO", follows="Manufacturer"),
+        Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=_REGION),
+        Attribute("BodyPartExamined", 0x00180015, "CS"),
+        Attribute("DeviceSerialNumber", 0x00181000, "LO", follows="Manufacturer"),
+        Attribute("DeviceUID", 0x00181002, "UI", follows="Manufacturer"),
+        Attribute("SoftwareVersions", 0x00181020, "LO", follows="Manufacturer"),
+        Attribute("SeriesNumber", 0x00200011, "IS"),
+        Attribute("Laterality", 0x00200060, "CS"),
+        Attribute("PerformedLocation", 0x00400243, "SH"),
+        Attribute("PerformedProcedureStepStartDate", 0x00400244, "DA", pick="earliest"),
+        Attribute("PerformedProcedureStepStartTime", 0x00400245, "TM", follows="PerformedProcedureStepStartDate"),
+        Attribute("RequestAttributesSequence", 0x00400275, "SQ", pick="every", items=_REQUEST),
+        Attribute("SpecimenIdentifier", 0x00400551, "LO"),
+        Attribute(
+            "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER
+        ),
+        Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
+        Attribute("SharedFunctionalGroupsSequence", 0x52009229, "SQ", items=(_FRAME_ANATOMY,)),
+    ),
+    "instance": (
+        Attribute("ImageType", 0x00080008, "CS"),
+        Attribute("SOPClassUID", 0x00080016, "UI"),
+        Attribute("AcquisitionDate", 0x00080022, "DA"),
+        Attribute("ContentDate", 0x00080023, "DA"),
+        Attribute("AcquisitionDateTime", 0x0008002A, "DT"),
+        Attribute("AcquisitionTime", 0x00080032, "TM"),
+        Attribute("ContentTime", 0x00080033, "TM"),
+        Attribute("InstanceNumber", 0x00200013, "IS"),
+        Attribute("ImageLaterality", 0x00200062, "CS"),
+        Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
+        Attribute("DocumentTitle", 0x00420010, "ST"),
+        Attribute("ContentLabel", 0x00700080, "CS"),
+    ),
+}
+
+UIDS = (
+    _a("SOPInstanceUID", 0x00080018, "UI"),
+    _a("StudyInstanceUID", 0x0020000D, "UI"),
+    _a("SeriesInstanceUID", 0x0020000E, "UI"),
+)
+"""What identifies an instance; fields of the record, not attributes of a level."""
+
+SPECIFIC_CHARACTER_SET = _a("SpecificCharacterSet", 0x00080005, "CS")
+
+
+def taken() -> Iterator[Attribute]:
+    """Every top-level attribute that is read, the UIDs and the character set too."""
+    yield SPECIFIC_CHARACTER_SET
+    yield from UIDS
+    for attributes in LEVELS.values():
+        yield from attributes

@@ -1,0 +1,201 @@
+"""From a header's bytes to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here.
+
+pydicom knows the character sets. Its own ``decode_bytes`` reports what it cannot decode by :mod:`warnings`, which threads
+cannot catch safely; so its tables and codecs are used here and its loop is not.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, handled_encodings
+from pydicom.charset import python_encoding as _PYTHON_ENCODING
+
+from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
+from dicom2fhir.dicom.header import Budgets, Raw, Wanted, scan
+from dicom2fhir.errors import Mismatch, MissingUID
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Received
+
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
+_ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
+"""Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
+_DEFAULT_ENCODING = _PYTHON_ENCODING["ISO_IR 6"]
+_DECODED_AT_MOST = 1000
+"""Values of one attribute and items of one sequence; the rest is left out with a note."""
+_CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
+"""What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
+
+_FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+
+
+def wanted(attributes: Iterable[Attribute]) -> Wanted:
+    """The tags of attributes, for :func:`dicom2fhir.dicom.header.scan`."""
+    return {a.tag: (wanted((*a.items, SPECIFIC_CHARACTER_SET)) if a.items else None) for a in attributes}
+
+
+_WANTED = wanted(taken())
+
+
+class _Decoder:
+    """Decodes the values of one data set and notes what could not be decoded."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+
+    def encodings(self, raw: Raw, inherited: Sequence[str]) -> Sequence[str]:
+        """Python encodings by Specific Character Set (PS3.3 C.12.1.1.2); items inherit them (PS3.5 section 7.5.3)."""
+        value = raw.get(SPECIFIC_CHARACTER_SET.tag)
+        if not isinstance(value, bytes):
+            return inherited
+        names = [n.strip(" \0") for n in value.decode("ascii", "replace").split("\\")]
+        if not any(names):
+            return inherited
+        if names[0] in STAND_ALONE_ENCODINGS:
+            names = names[:1]
+        return [self.encoding(name) for name in names]
+
+    def encoding(self, name: str) -> str:
+        """The Python encoding of one Defined Term, forgiving its separators ("ISO-IR 100", "ISO_IR_100", "UTF-8")."""
+        known = _PYTHON_ENCODING.get(name) or _PYTHON_ENCODING.get(
+            re.sub(r"^ISO[ _-]IR[ _-]?", "ISO_IR ", re.sub(r"^ISO[ _-]?2022[ _-]IR[ _-]?", "ISO 2022 IR ", name))
+        )
+        if known:
+            return known
+        self.notes.append(Note("warning", "SpecificCharacterSet", "names an unknown character set"))
+        try:
+            return codecs.lookup(name).name
+        except LookupError:
+            return _DEFAULT_ENCODING
+
+    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Sequence[str]) -> dict[str, Any]:
+        """Keyword -> decoded value, without the empty ones."""
+        result: dict[str, Any] = {}
+        for attribute in attributes:
+            value = raw.get(attribute.tag)
+            if not value:
+                continue
+            decoded = (
+                self.text(value, attribute, encodings)
+                if isinstance(value, bytes)
+                else self.items(value, attribute, encodings)
+            )
+            if decoded:
+                result[attribute.keyword] = decoded
+        return result
+
+    def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Sequence[str]) -> list[Attrs]:
+        """The items of a sequence that hold anything wanted."""
+        if len(raws) > _DECODED_AT_MOST:
+            self.notes.append(Note("warning", attribute.keyword, f"items after the first {_DECODED_AT_MOST} left out"))
+        found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in raws[:_DECODED_AT_MOST])
+        return [item for item in found if item]
+
+    def text(self, value: bytes, attribute: Attribute, encodings: Sequence[str]) -> str | list[str]:
+        """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
+        if attribute.vr == "SQ":
+            self.notes.append(Note("warning", attribute.keyword, "is not a sequence; left out"))
+            return ""
+        if value.isascii() and b"\x1b" not in value:
+            # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
+            text = value.decode("ascii")
+        elif attribute.vr in _TEXT_VRS:
+            text = self.decode(value, attribute, encodings)
+        else:
+            text = value.decode("latin-1")
+        if not text.isprintable():
+            text = text.translate(_CONTROLS)
+        if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
+            return text.strip()
+        parts = [part.strip() for part in text.split("\\")[:_DECODED_AT_MOST]]
+        while parts and not parts[-1]:
+            parts.pop()
+        return parts[0] if len(parts) == 1 else parts
+
+    def decode(self, value: bytes, attribute: Attribute, encodings: Sequence[str]) -> str:
+        """Text in whatever the character set says, or in what it looks like when that fails; never an error."""
+        try:
+            if b"\x1b" not in value:
+                return value.decode(encodings[0])
+            return "".join(_decode_part(part, encodings) for part in _PARTS.findall(value))
+        except (UnicodeError, LookupError):
+            self.notes.append(Note("warning", attribute.keyword, "does not decode by Specific Character Set"))
+        try:
+            return value.decode("utf-8")
+        except UnicodeError:
+            return value.decode("latin-1" if encodings[0] == _DEFAULT_ENCODING else encodings[0], "replace")
+
+
+_PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+_RESETS = re.compile(rb"[\r\n\t\f]")
+"""What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
+
+
+def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
+    """Text up to the next escape sequence, by the one that it begins with (PS3.3 tables C.12-3 and C.12-4)."""
+    if not part.startswith(b"\x1b"):
+        return part.decode(encodings[0])
+    code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
+    encoding = CODES_TO_ENCODINGS[code]
+    if encoding in handled_encodings:
+        return part.decode(encoding)
+    reset = _RESETS.search(part)
+    end = reset.start() if reset else len(part)
+    return part[len(code) : end].decode(encoding) + part[end:].decode(encodings[0])
+
+
+def extract(received: Received, budgets: Budgets = Budgets()) -> InstanceRecord:
+    """Decode what the bridge keeps of a SOP instance.
+
+    Raises
+    ------
+    MissingUID
+        One of Study, Series, SOP Instance or SOP Class UID is missing or cannot be an identifier in FHIR.
+    Mismatch
+        The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
+    CannotUnderstand, BudgetExceeded
+        The bytes are no readable data set.
+    """
+    raw = scan(received.header, received.transfer_syntax, _WANTED, budgets)
+    decoder = _Decoder()
+    encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
+    levels: Mapping[Level, dict[str, Any]] = {
+        level: decoder.attrs(raw, attributes, encodings) for level, attributes in LEVELS.items()
+    }
+    uids = decoder.attrs(raw, UIDS, encodings)
+    notes = decoder.notes
+    _settle(uids, "SOPInstanceUID", received.sop_instance, received)
+    _settle(levels["instance"], "SOPClassUID", received.sop_class, received)
+    for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        _check_uid(where, uids.get(where))
+    _check_uid("SOPClassUID", levels["instance"].get("SOPClassUID"))
+    return InstanceRecord(
+        study_uid=uids["StudyInstanceUID"],
+        series_uid=uids["SeriesInstanceUID"],
+        sop_uid=uids["SOPInstanceUID"],
+        patient=levels["patient"],
+        study=levels["study"],
+        series=levels["series"],
+        instance=levels["instance"],
+        notes=tuple(notes),
+    )
+
+
+def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Received) -> None:
+    """Fill in what the data set leaves out by what the command or the file meta information says of it."""
+    found = attrs.get(keyword)
+    if not found:
+        if claimed:
+            attrs[keyword] = claimed
+    elif claimed and found != claimed and received.origin.kind == "dimse":
+        raise Mismatch(f"{keyword} of the command and of the data set differ.")
+
+
+def _check_uid(keyword: str, value: Any) -> None:
+    if not value:
+        raise MissingUID(f"{keyword} is missing.")
+    if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
+        raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
