@@ -1,0 +1,125 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.data.data_manager import DATA_ROOT
+
+from tests.left_out import LeftOut
+from tests.servers.hapi.server import HapiServer
+from tests.servers.outage_proxy import OutageProxy
+
+_THREADS_END_WITHIN_S = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests whose programs are missing are left out and counted."""
+    config.pluginmanager.register(LeftOut())
+
+
+@pytest.fixture(autouse=True)
+def no_stray_threads() -> Iterator[None]:
+    """Fail a test that leaves a thread behind which would keep the process alive."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _THREADS_END_WITHIN_S
+    strays = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in strays:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in strays if thread.is_alive()]
+    assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on; prefer port 0 where the tested thing can tell which it got."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with every file of ``testdata/make_dicom.py``; read only, copy what you want to change."""
+    from testdata.make_dicom import write_all  # here, so that a test run that does not ask for it does not pay for it
+
+    folder = tmp_path_factory.mktemp("generated")
+    write_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pydicom_files() -> list[Path]:
+    """pydicom's own test files, those that its package brings along; a few are DICOMDIRs, and some are not DICOM."""
+    folders = (Path(DATA_ROOT, "test_files"), Path(DATA_ROOT, "charset_files"))
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def hapi() -> Iterator[Callable[[str], str]]:
+    """``hapi("r4")`` is the base URL of a HAPI FHIR server; one for each version, started on first use.
+
+    All tests of a session share it: use identifiers that no other test uses.
+    """
+    servers: dict[str, HapiServer] = {}
+
+    def base_url(version: str) -> str:
+        if version not in servers:
+            server = HapiServer(version)
+            server.start()
+            servers[version] = server
+        return servers[version].base_url
+
+    yield base_url
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def hapi_r4(hapi: Callable[[str], str]) -> str:
+    """Base URL of a HAPI FHIR R4 server."""
+    return hapi("r4")
+
+
+@pytest.fixture(scope="session")
+def hapi_r5(hapi: Callable[[str], str]) -> str:
+    """Base URL of a HAPI FHIR R5 server."""
+    return hapi("r5")
+
+
+@pytest.fixture
+def hapi_process() -> Iterator[Callable[..., HapiServer]]:
+    """``hapi_process("r4", HAPI_VALIDATE="1")`` starts a server of the test's own, to stop and start at will.
+
+    It forgets everything when it stops; for a server that is only out of reach for a while see ``outage_proxy``.
+    """
+    servers: list[HapiServer] = []
+
+    def start(version: str, **settings: str) -> HapiServer:
+        server = HapiServer(version, **settings)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def outage_proxy() -> Iterator[Callable[[str], OutageProxy]]:
+    """``outage_proxy(base_url)`` stands in front of a server and can ``go_away()`` and ``come_back()``."""
+    proxies: list[OutageProxy] = []
+
+    def stand_before(base_url: str) -> OutageProxy:
+        proxies.append(OutageProxy(base_url))
+        return proxies[-1]
+
+    yield stand_before
+    for proxy in proxies:
+        proxy.go_away()

@@ -1,0 +1,146 @@
+"""Tests that need a program which is not installed are left out, and the end of the run says so in one line each.
+
+``@pytest.mark.needs("dcmsend")`` names the programs. With ``CI=true`` nothing may be left out: a missing program fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+DEBIAN_PACKAGES = {
+    "dcmdump": "dcmtk",
+    "dcmodify": "dcmtk",
+    "dcmsend": "dcmtk",
+    "echoscu": "dcmtk",
+    "findscu": "dcmtk",
+    "storescp": "dcmtk",
+    "storescu": "dcmtk",
+    "Orthanc": "orthanc",
+    "java": "openjdk-17-jdk-headless",
+    "mvn": "maven",
+    "openssl": "openssl",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+}
+"""Program -> the Debian package that has it; a test can need no others."""
+
+HAPI = "the test FHIR server"
+"""Stands in the report where HAPI could not be built."""
+
+_HAPI_RUN = Path(__file__).parent / "servers" / "hapi" / "run.sh"
+_HAPI_FIXTURES = {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}
+_HAPI_TIMEOUT_S = 300
+_MAVEN_TIMEOUT_S = 1800
+_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def in_ci() -> bool:
+    """Whether nothing may be left out."""
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@cache
+def find_program(name: str) -> str | None:
+    """Path of an installed program, also where Debian hides it from ordinary users; None when it is missing."""
+    if name == "java":
+        return _find_java()
+    return shutil.which(name, path=_PATH)
+
+
+def _find_java() -> str | None:
+    path = shutil.which("java")
+    if path is None or shutil.which("javac") is None:
+        return None
+    said = subprocess.run([path, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', said)
+    return path if version and int(version[1]) >= 17 else None
+
+
+def why_missing(what: str) -> str:
+    """One sentence about a missing program and how to get it."""
+    if what == HAPI:
+        return f"{HAPI} could not be built; its message stands above; try again with: {_HAPI_RUN} build"
+    return f"{what} is not installed; get it with: apt-get install {DEBIAN_PACKAGES[what]}"
+
+
+def _build_hapi() -> str:
+    """Build the test FHIR server where it is not built yet; what went wrong, or an empty text."""
+    try:
+        done = subprocess.run(
+            [_HAPI_RUN, "build"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_MAVEN_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end after {_MAVEN_TIMEOUT_S} s"
+    return done.stdout[-4000:] or f"exit status {done.returncode}" if done.returncode else ""
+
+
+class LeftOut:
+    """The pytest plugin; :mod:`tests.conftest` registers it."""
+
+    def __init__(self) -> None:
+        self._missing: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._hapi_trouble = ""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Find what each test needs and the machine has not."""
+        for item in items:
+            needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+            if _uses_hapi(item):
+                needed += ["java", "mvn"]
+                if item.get_closest_marker("timeout") is None:
+                    item.add_marker(pytest.mark.timeout(_HAPI_TIMEOUT_S))
+            for name in needed:
+                if name not in DEBIAN_PACKAGES:
+                    raise pytest.UsageError(f"{item.nodeid} needs {name!r}, unknown to tests/left_out.py")
+                if find_program(name) is None:
+                    self._missing.setdefault(item.nodeid, name)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Build the test FHIR server before the first test, so that no test's time goes into downloads."""
+        if session.config.option.collectonly:
+            return
+        wanting = [item.nodeid for item in session.items if _uses_hapi(item) and item.nodeid not in self._missing]
+        if not wanting:
+            return
+        self._hapi_trouble = _build_hapi()
+        if self._hapi_trouble:
+            self._missing.update(dict.fromkeys(wanting, HAPI))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Leave the test out, or fail it where that is not allowed."""
+        missing = self._missing.get(item.nodeid)
+        if missing is None:
+            return
+        if in_ci():
+            pytest.fail(why_missing(missing), pytrace=False)
+        self._counts[missing] += 1
+        pytest.skip(why_missing(missing))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One line for each missing program."""
+        if self._hapi_trouble:
+            terminalreporter.section("building the test FHIR server")
+            terminalreporter.write_line(self._hapi_trouble)
+        for what, count in sorted(self._counts.items()):
+            terminalreporter.write_line(f"left out {count} test{'s' if count > 1 else ''}: {why_missing(what)}")
+
+
+def _uses_hapi(item: pytest.Item) -> bool:
+    return not _HAPI_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
