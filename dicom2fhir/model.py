@@ -1,9 +1,9 @@
 """The values that pass between the stages of the bridge; standard library only.
 
 A DICOM attribute is known by its keyword (PS3.6) and its value is plain Python: text as decoded by the data set's
-character set and stripped of padding, a list where several values stood, a list of dicts where a sequence stood. Numbers,
-dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.values` reads them, so that a record
-is JSON as it stands and nothing is lost on the way.
+character set and stripped of padding, a list where several values stood, a list of dicts where a sequence stood.
+Numbers, dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.values` reads them, so
+that a record is JSON as it stands and nothing is lost on the way.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Received:
     transfer_syntax
         Transfer Syntax UID that the data set is encoded in (PS3.5 section 10).
     sop_class, sop_instance
-        What the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003) claims; empty
-        when it says nothing.
+        What the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003) claims;
+        empty when it says nothing.
     """
 
     header: bytes
@@ -66,7 +66,8 @@ NoteLevel = Literal["info", "warning"]
 class Note:
     """Something that was dropped, replaced or guessed.
 
-    ``where`` is a DICOM keyword or a FHIR element path; ``text`` never holds the value itself, because notes are logged.
+    ``where`` is a DICOM keyword or a FHIR element path; ``text`` never holds the value itself, because notes are
+    logged.
     """
 
     level: NoteLevel
@@ -78,8 +79,8 @@ class Note:
 class InstanceRecord:
     """What the bridge keeps of one SOP instance; DICOM parsing ends here.
 
-    The four mappings hold the attributes of each level of the information model. Records of one study share equal mappings
-    (the same object) where their maker can arrange it: it saves memory and makes assembling quick.
+    The four mappings hold the attributes of each level of the information model. Records of one study share equal
+    mappings (the same object) where their maker can arrange it: it saves memory and makes assembling quick.
     """
 
     study_uid: str
@@ -150,8 +151,8 @@ class Entry:
     resource
         With its deterministic ``id``. Other entries refer to it as ``urn:uuid:<id>``.
     search
-        Query that finds this resource on a server whatever its id is there, e.g. ``identifier=urn:dicom:uid|urn:oid:1.2``,
-        percent-encoded; empty when nothing but the id identifies it.
+        Query that finds this resource on a server whatever its id is there, e.g.
+        ``identifier=urn:dicom:uid|urn:oid:1.2``, percent-encoded; empty when nothing but the id identifies it.
     """
 
     resource: Resource

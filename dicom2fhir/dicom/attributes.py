@@ -1,7 +1,7 @@
 """The attributes that are taken from a data set; whatever is not in this table never leaves the receiver.
 
 The table is the product's one list of DICOM inputs: the header reader takes its tags, :mod:`dicom2fhir.aggregate` its
-rules for instances that disagree, the documentation its contents. Tags and value representations are those of PS3.6 section 6.
+rules for instances that disagree, the documentation its contents. Tags and value representations are those of PS3.6.
 """
 
 from __future__ import annotations

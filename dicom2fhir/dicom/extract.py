@@ -1,7 +1,7 @@
 """From a header's bytes to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here.
 
-pydicom knows the character sets. Its own ``decode_bytes`` reports what it cannot decode by :mod:`warnings`, which threads
-cannot catch safely; so its tables and codecs are used here and its loop is not.
+pydicom knows the character sets. Its own ``decode_bytes`` reports failures by :mod:`warnings`, which threads cannot
+ catch safely; so its tables and codecs are used here and its loop is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, handled_e
 from pydicom.charset import python_encoding as _PYTHON_ENCODING
 
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
-from dicom2fhir.dicom.header import Budgets, Raw, Wanted, scan
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, Raw, Wanted, scan
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Received
 
@@ -147,7 +147,7 @@ def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
     return part[len(code) : end].decode(encoding) + part[end:].decode(encodings[0])
 
 
-def extract(received: Received, budgets: Budgets = Budgets()) -> InstanceRecord:
+def extract(received: Received, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord:
     """Decode what the bridge keeps of a SOP instance.
 
     Raises

@@ -62,6 +62,9 @@ class Budgets:
     """Of a deflated data set."""
 
 
+DEFAULT_BUDGETS = Budgets()
+
+
 @dataclass(frozen=True, slots=True)
 class FileHeader:
     """The beginning of a DICOM file: a data set without Pixel Data, and what the file meta information says of it."""
@@ -213,7 +216,7 @@ def _is_explicit(data: bytes, pos: int, declared: bool) -> bool:
     return vr in _VRS
 
 
-def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = Budgets()) -> Raw:
+def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> Raw:
     """Take the wanted elements out of a data set.
 
     Parameters
@@ -242,7 +245,7 @@ def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = B
         raise CannotUnderstand(_cut(data, short.args[0], walk.big)) from None
 
 
-def header_length(data: bytes, transfer_syntax: str, budgets: Budgets = Budgets()) -> int:
+def header_length(data: bytes, transfer_syntax: str, budgets: Budgets = DEFAULT_BUDGETS) -> int:
     """How many bytes of ``data`` stand before Pixel Data; all of them for a deflated data set, which hides it.
 
     Raises
@@ -284,7 +287,7 @@ _META_TAGS: Wanted = {0x00020002: None, 0x00020003: None, 0x00020010: None}
 _PREAMBLE_BYTES = 128
 
 
-def read_file(file: BinaryIO, budgets: Budgets = Budgets()) -> FileHeader:
+def read_file(file: BinaryIO, budgets: Budgets = DEFAULT_BUDGETS) -> FileHeader:
     """Read a DICOM file up to Pixel Data, from the file's present position.
 
     Files without preamble or file meta information are read too; the first element tells their encoding.

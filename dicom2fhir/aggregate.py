@@ -1,0 +1,160 @@
+"""From the instances of a study to one :class:`~dicom2fhir.model.Study`, whatever order they came in.
+
+Attributes of the patient, the study and a series are repeated in each instance and now and then disagree. Which value
+stands is settled by counting, never by order: see :data:`dicom2fhir.dicom.attributes.Pick`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
+from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study
+
+_Counted = Sequence[tuple[Attrs, int]]
+"""Distinct mappings, and how many instances carry each."""
+
+
+def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -> Study:
+    """Build the study from all its instances.
+
+    Parameters
+    ----------
+    records
+        The instances of this study, each SOP Instance UID once. Records that share equal mappings as one object are
+        assembled faster.
+    """
+    everything = list(records)
+    by_series: dict[str, list[InstanceRecord]] = defaultdict(list)
+    for record in everything:
+        by_series[record.series_uid].append(record)
+    notes: set[Note] = {note for record in everything if record.notes for note in record.notes}
+    patients = _distinct(record.patient for record in everything)
+    return Study(
+        uid=study_uid,
+        revision=revision,
+        patient=_agree("patient", patients, notes),
+        attrs=_agree("study", _distinct(record.study for record in everything), notes),
+        series=tuple(_series(uid, by_series[uid], notes) for uid in sorted(by_series, key=_uid_order)),
+        notes=tuple(sorted(notes, key=lambda note: (note.where, note.text))),
+        conflict=_conflict(patients),
+    )
+
+
+def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Series:
+    instances = [Instance(record.sop_uid, record.instance) for record in records]
+    instances.sort(key=_instance_order)
+    return Series(uid, _agree("series", _distinct(record.series for record in records), notes), tuple(instances))
+
+
+def _uid_order(uid: str) -> tuple[tuple[int, str], ...]:
+    """UIDs component by component as numbers, so that 1.2.10 follows 1.2.9."""
+    return tuple((len(component), component) for component in uid.split("."))
+
+
+def _instance_order(instance: Instance) -> tuple[int, tuple[tuple[int, str], ...]]:
+    number = instance.attrs.get("InstanceNumber")
+    try:
+        return int(number), _uid_order(instance.uid)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return 2**31, _uid_order(instance.uid)
+
+
+def _distinct(mappings: Iterable[Attrs]) -> _Counted:
+    """Equal mappings counted together; mappings that are one object are compared once."""
+    by_id: dict[int, list[Any]] = {}
+    for mapping in mappings:
+        counted = by_id.get(id(mapping))
+        if counted is None:
+            by_id[id(mapping)] = [mapping, 1]
+        else:
+            counted[1] += 1
+    if len(by_id) == 1:
+        return [(mapping, count) for mapping, count in by_id.values()]
+    by_text: dict[str, list[Any]] = {}
+    for mapping, count in by_id.values():
+        by_text.setdefault(_canonical(mapping), [mapping, 0])[1] += count
+    return [(mapping, count) for _, (mapping, count) in sorted(by_text.items())]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
+    """One value for each attribute of a level."""
+    if len(counted) == 1:
+        return dict(counted[0][0])
+    result: dict[str, Any] = {}
+    followers: dict[str, list[Attribute]] = defaultdict(list)
+    for attribute in LEVELS[level]:
+        if attribute.follows:
+            followers[attribute.follows].append(attribute)
+    for attribute in LEVELS[level]:
+        if attribute.follows:
+            continue
+        if attribute.pick == "every":
+            every = _every(attribute.keyword, counted)
+            if every:
+                result[attribute.keyword] = every
+            continue
+        group = [attribute.keyword, *(f.keyword for f in followers[attribute.keyword])]
+        result |= _common(group, attribute.pick == "earliest", counted, notes)
+    return result
+
+
+def _every(keyword: str, counted: _Counted) -> list[Any]:
+    """Each distinct item of a sequence, in a fixed order."""
+    items = {_canonical(item): item for mapping, _ in counted for item in mapping.get(keyword, ())}
+    return [items[text] for text in sorted(items)]
+
+
+def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
+    """The values of an attribute and of those that follow it, all from the same instances."""
+    votes: dict[str, int] = defaultdict(int)
+    candidates: dict[str, dict[str, Any]] = {}
+    for mapping, count in counted:
+        values = {keyword: mapping[keyword] for keyword in group if keyword in mapping}
+        if values:
+            text = _canonical([values.get(keyword, "") for keyword in group])
+            votes[text] += count
+            candidates[text] = values
+    if not candidates:
+        return {}
+    notes.update(
+        Note(
+            "info",
+            keyword,
+            "differs between instances; " + ("the earliest" if earliest else "the most frequent one") + " stands",
+        )
+        for keyword in group
+        if len({_canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
+    )
+    # the group's first attribute matters most: instances that lack it have no say while others have it
+    eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
+    if earliest:
+        return candidates[min(eligible, key=lambda text: ([candidates[text].get(k, "~") for k in group], text))]
+    return candidates[min(eligible, key=lambda text: (-votes[text], text))]
+
+
+def _conflict(patients: _Counted) -> str:
+    """Whether the instances name different patients; an instance that names none agrees with all."""
+    ids: dict[str, set[str]] = defaultdict(set)
+    count_by_id: dict[str, int] = defaultdict(int)
+    for patient, count in patients:
+        patient_id = patient.get("PatientID")
+        if patient_id:
+            key = _canonical(patient_id)
+            count_by_id[key] += count
+            issuer = [patient.get("IssuerOfPatientID", ""), patient.get("IssuerOfPatientIDQualifiersSequence", "")]
+            if any(issuer):
+                ids[key].add(_canonical(issuer))
+    if len(count_by_id) > 1:
+        counts = " + ".join(str(n) for n in sorted(count_by_id.values(), reverse=True))
+        return f"The instances name {len(count_by_id)} different PatientIDs ({counts} instances)."
+    if any(len(issuers) > 1 for issuers in ids.values()):
+        return "The instances name one PatientID of different issuers."
+    return ""

@@ -1,0 +1,52 @@
+"""The one front door: every instance is decoded and stored here before anybody is told that it was taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.errors import Permanent
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.store.base import Change, Rejection, Store
+
+log = structlog.get_logger()
+
+
+class Ingest:
+    """Takes instances from any receiver into a store; may be called by many threads at once."""
+
+    def __init__(
+        self, store: Store, budgets: Budgets = DEFAULT_BUDGETS, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._budgets = budgets
+        self._clock = clock
+
+    def receive(self, received: Received) -> Change:
+        """Keep an instance; it is on disk when this returns.
+
+        Raises
+        ------
+        Permanent
+            :class:`~dicom2fhir.errors.CannotUnderstand`, :class:`~dicom2fhir.errors.MissingUID` or
+            :class:`~dicom2fhir.errors.Mismatch`; the rejection is in the store.
+        StoreUnavailable
+            Nothing was kept; the sender has to try again.
+        """
+        try:
+            record = extract(received, self._budgets)
+        except Permanent as error:
+            self.reject(received.origin, str(error))
+            raise
+        change = self._store.add(record, received.origin)
+        log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid, change=change.value)
+        return change
+
+    def reject(self, origin: Origin, reason: str) -> None:
+        """Remember that something could not be taken, for ``status``."""
+        log.warning("instance.rejected", origin=origin.kind, calling_ae=origin.calling_ae, reason=reason)
+        self._store.reject(Rejection(self._clock(), origin, reason))
