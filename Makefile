@@ -1,0 +1,62 @@
+# Everything runs in a virtual environment of its own, .venv, made on first use (with uv where it is on PATH).
+# PYTHON=... chooses the interpreter, ARGS=... is passed on to the demo and to pytest.
+
+SHELL := /bin/bash
+ARGS ?=
+# The first that is new enough; a name on PATH can be a stub that does not run.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3 python,\
+    $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+BIN := .venv/bin
+
+.PHONY: help demo test lint bench docs lock clean
+
+help: ## show this list
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.made ## synthetic studies over C-STORE and a folder become FHIR (ARGS=--keep-running)
+	@$(BIN)/dicom2fhir demo $(ARGS)
+
+test: .venv/.made ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.made ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.made ## measure, and print tables
+	@set -e; for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+
+docs: .venv/.made ## write the generated documents again
+	$(BIN)/python -m dicom2fhir.docs
+
+lock: ## pin the newest versions of all dependencies (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements-dev.lock
+
+clean: ## remove what can be made again
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.made: pyproject.toml requirements-dev.lock
+	@set -e; \
+	if [ -z "$(PYTHON)" ]; then \
+	    echo "Python 3.11 or newer is needed and none was found on PATH (Debian: apt-get install python3 python3-venv)." >&2; \
+	    exit 1; \
+	fi; \
+	echo "making .venv with $$($(PYTHON) --version)" >&2; \
+	rm -rf .venv; \
+	if command -v uv >/dev/null; then \
+	    uv venv --quiet --python "$(PYTHON)" .venv; \
+	    install=(uv pip install --quiet --python $(BIN)/python); \
+	else \
+	    if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	        echo "This Python cannot make virtual environments (Debian: apt-get install python3-venv)." >&2; \
+	        exit 1; \
+	    fi; \
+	    $(PYTHON) -m venv .venv; \
+	    install=($(BIN)/python -m pip install --quiet --disable-pip-version-check); \
+	fi; \
+	"$${install[@]}" --require-hashes -r requirements-dev.lock; \
+	"$${install[@]}" --no-deps --no-build-isolation --editable .; \
+	touch $@

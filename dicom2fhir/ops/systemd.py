@@ -1,0 +1,35 @@
+"""Tell systemd how the daemon is (sd_notify(3)); does nothing when systemd did not start it."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*states: str) -> bool:
+    """Send states such as ``"READY=1"``, ``"WATCHDOG=1"``, ``"STOPPING=1"`` or ``"STATUS=..."``.
+
+    Returns
+    -------
+    bool
+        Whether they were sent. A daemon does not stop working because nobody listens.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return False
+    if address.startswith("@"):  # Linux's abstract namespace, unix(7)
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client:
+            client.sendto("\n".join(states).encode(), address)
+    except OSError:
+        return False
+    return True
+
+
+def watchdog_s() -> float | None:
+    """The time within which systemd wants the next ``WATCHDOG=1`` (sd_watchdog_enabled(3)); None when it wants none."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 1e6 or None
