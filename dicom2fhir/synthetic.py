@@ -124,7 +124,9 @@ _COMMON: Values = {
     "PatientName": "Synthetic^Testa^Maria^Dr.",
     "IssuerOfPatientID": "SYN-HOSPITAL",
     "TypeOfPatientID": "TEXT",
-    "IssuerOfPatientIDQualifiersSequence": [_issuer("SYN-HOSPITAL")],
+    "IssuerOfPatientIDQualifiersSequence": [
+        {"UniversalEntityID": make_uid("issuer", "SYN-HOSPITAL"), "UniversalEntityIDType": "ISO"}
+    ],
     "PatientBirthDate": "19640229",
     "PatientSex": "F",
     "PatientAge": "060Y",
@@ -214,14 +216,16 @@ def instance(modality: str, study: str = "demo", series: int = 1, number: int = 
         count = prod(int(values.get(name) or 1) for name in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"))
         made.PixelData = _pixels(made.BitsAllocated, count)
     made.preamble = bytes(128)
-    made.file_meta = FileMetaDataset()
-    made.file_meta.FileMetaInformationGroupLength = 0
-    made.file_meta.FileMetaInformationVersion = b"\0\1"
-    made.file_meta.MediaStorageSOPClassUID = UID(made.get("SOPClassUID", ""))
-    made.file_meta.MediaStorageSOPInstanceUID = UID(made.get("SOPInstanceUID", ""))
-    made.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    made.file_meta.ImplementationClassUID = UID(make_uid("implementation"))
-    made.file_meta.ImplementationVersionName = "SYNTHETIC"
+    meta = {
+        "FileMetaInformationGroupLength": 0,
+        "FileMetaInformationVersion": b"\0\1",
+        "MediaStorageSOPClassUID": values["SOPClassUID"] or "",
+        "MediaStorageSOPInstanceUID": values["SOPInstanceUID"] or "",
+        "TransferSyntaxUID": uid.ExplicitVRLittleEndian,
+        "ImplementationClassUID": make_uid("implementation"),
+        "ImplementationVersionName": "SYNTHETIC",
+    }
+    made.file_meta = FileMetaDataset(dataset(meta))
     return made
 
 

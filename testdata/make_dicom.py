@@ -1,0 +1,846 @@
+#!/usr/bin/env python3
+"""Make the DICOM files that the tests and benchmarks use, always the same bytes: ``make_dicom.py OUTDIR``.
+
+``CASES`` names every case; ``encoded``, ``datasets`` and ``write`` give the files of one of them. A case is a study of
+its own unless its description says otherwise. ``ct_instances`` and ``ct_files`` make many plain CT slices quickly.
+"""
+
+# ruff: noqa: RUF001 (patients have names in many scripts)
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from pydicom import dcmread, dcmwrite, uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders.base import get_encoder
+
+from dicom2fhir.synthetic import Values, code, dataset, instance, make_uid
+
+Content = Dataset | bytes
+Outcome = Literal["accepted", "refused", "skipped"]
+
+UID_ROOT = "1.2.826.0.1.3680043.8.498"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One or more files that show one thing.
+
+    Attributes
+    ----------
+    make
+        Gives the files' content: a data set with file meta information, or the bytes of a whole file.
+    readable
+        Whether pydicom reads a complete header from every file.
+    outcome
+        What the bridge does with every file: takes the instance, refuses it with a reason, or skips what is no SOP
+        instance.
+    filename
+        Format of the files' names; 0 is their number from 1.
+    """
+
+    name: str
+    description: str
+    make: Callable[[], Iterable[Content]]
+    readable: bool = True
+    outcome: Outcome = "accepted"
+    filename: str = "{0:04d}.dcm"
+
+
+_CASES: dict[str, Case] = {}
+CASES: Mapping[str, Case] = _CASES
+"""Every case by its name."""
+
+
+def _case(name: str, description: str, make: Callable[[], Iterable[Content]], **others: Any) -> None:
+    if name in _CASES:
+        raise ValueError(f"two cases are called {name}")
+    _CASES[name] = Case(name, description, make, **others)
+
+
+def _single(modality: str, name: str, description: str, **attributes: Any) -> None:
+    """Add a case of one instance that has ``attributes``."""
+    _case(name, description, lambda: [instance(modality, name, **attributes)])
+
+
+# Writing
+
+
+def encode(content: Content) -> bytes:
+    """Encode a file in the transfer syntax that its file meta information names; bytes stand as they are."""
+    if isinstance(content, bytes):
+        return content
+    buffer = BytesIO()
+    dcmwrite(buffer, content)
+    return buffer.getvalue()
+
+
+def _replace(content: Content, old: bytes, new: bytes) -> bytes:
+    """Exchange bytes of the same number in an encoded file, for what an encoder would not write."""
+    data = encode(content)
+    if len(old) != len(new) or old not in data:
+        raise ValueError("the bytes to replace must be there and as many as the new ones")
+    return data.replace(old, new)
+
+
+def _in_syntax(made: Dataset, transfer_syntax: uid.UID) -> Dataset:
+    made.file_meta.TransferSyntaxUID = transfer_syntax
+    if transfer_syntax == uid.ExplicitVRBigEndian and made.get("BitsAllocated") == 16:
+        swapped = bytearray(made.PixelData)
+        swapped[0::2], swapped[1::2] = swapped[1::2], swapped[0::2]
+        made.PixelData = bytes(swapped)
+    return made
+
+
+def _without_meta(made: Dataset) -> bytes:
+    """Encode a data set as it goes over the network: no preamble, no file meta information."""
+    buffer = BytesIO()
+    syntax = made.file_meta.TransferSyntaxUID
+    del made.file_meta
+    made.preamble = None
+    dcmwrite(buffer, made, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    return buffer.getvalue()
+
+
+def encoded(name: str) -> list[bytes]:
+    """Files of a case."""
+    return [encode(content) for content in CASES[name].make()]
+
+
+def datasets(name: str) -> list[Dataset]:
+    """Files of a readable case as pydicom reads them back."""
+    if not CASES[name].readable:
+        raise ValueError(f"the files of {name} cannot be read")
+    return [dcmread(BytesIO(data), force=True) for data in encoded(name)]
+
+
+def write(name: str, outdir: Path) -> list[Path]:
+    """Write the files of a case to ``outdir/name``."""
+    folder = outdir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, data in enumerate(encoded(name), start=1):
+        paths.append(folder / CASES[name].filename.format(number))
+        paths[-1].write_bytes(data)
+    return paths
+
+
+def write_all(outdir: Path) -> list[Path]:
+    """Write the files of all cases."""
+    return [path for name in CASES for path in write(name, outdir)]
+
+
+# Modalities
+
+
+def _series(study: str, *plan: tuple[str, int, str], **attributes: Any) -> list[Dataset]:
+    """Make the series of a study: modality, number of instances and description of each."""
+    return [
+        instance(modality, study, series, number, SeriesDescription=description, **attributes)
+        for series, (modality, count, description) in enumerate(plan, start=1)
+        for number in range(1, count + 1)
+    ]
+
+
+def _evidence(instances: list[Dataset]) -> list[Values]:
+    """Items of a hierarchical SOP instance reference macro (PS3.3 table C.17-3) for instances of one series."""
+    first = instances[0]
+    return [
+        {
+            "StudyInstanceUID": first.StudyInstanceUID,
+            "ReferencedSeriesSequence": [
+                {"SeriesInstanceUID": first.SeriesInstanceUID, "ReferencedSOPSequence": _references(instances)}
+            ],
+        }
+    ]
+
+
+def _references(instances: list[Dataset]) -> list[Values]:
+    return [
+        {"ReferencedSOPClassUID": made.SOPClassUID, "ReferencedSOPInstanceUID": made.SOPInstanceUID}
+        for made in instances
+    ]
+
+
+def _content(relationship: str, kind: str, name: Values, **value: Any) -> Values:
+    """Content item of a structured report (PS3.3 section C.17.3)."""
+    return {"RelationshipType": relationship, "ValueType": kind, "ConceptNameCodeSequence": [name], **value}
+
+
+def _coded(relationship: str, name: Values, value: Values) -> Values:
+    return _content(relationship, "CODE", name, ConceptCodeSequence=[value])
+
+
+def _number(name: Values, value: str, unit: str) -> Values:
+    measured = {"NumericValue": value, "MeasurementUnitsCodeSequence": [code(unit, "UCUM", unit)]}
+    return _content("CONTAINS", "NUM", name, MeasuredValueSequence=[measured])
+
+
+def _container(name: Values, *items: Values) -> Values:
+    return _content("CONTAINS", "CONTAINER", name, ContinuityOfContent="SEPARATE", ContentSequence=list(items))
+
+
+def _report(modality: str, study: str, title: Values, template: str, items: list[Values], **others: Any) -> Dataset:
+    return instance(
+        modality,
+        study,
+        series=900,
+        ValueType="CONTAINER",
+        ConceptNameCodeSequence=[title],
+        ContinuityOfContent="SEPARATE",
+        ContentTemplateSequence=[{"MappingResource": "DCMR", "TemplateIdentifier": template}],
+        ContentSequence=items,
+        **others,
+    )
+
+
+_FLAGS = {"CompletionFlag": "COMPLETE", "VerificationFlag": "UNVERIFIED"}
+_PROCEDURE = _coded(
+    "HAS CONCEPT MOD",
+    code("121058", "DCM", "Procedure reported"),
+    code("77477000", "SCT", "Computed Tomography X-Ray"),
+)
+_OBSERVER = [
+    _coded("HAS OBS CONTEXT", code("121005", "DCM", "Observer Type"), code("121006", "DCM", "Person")),
+    _content("HAS OBS CONTEXT", "PNAME", code("121008", "DCM", "Person Observer Name"), PersonName="Reader^Robin"),
+]
+
+
+def _dose_report() -> list[Dataset]:
+    """CT radiation dose of one acquisition (PS3.16 TID 10011)."""
+    name = "sr-dose"
+    study = _content("HAS PROPERTIES", "UIDREF", code("110180", "DCM", "Study Instance UID"), UID=make_uid(name))
+    scope = _coded("HAS OBS CONTEXT", code("113705", "DCM", "Scope of Accumulation"), code("113014", "DCM", "Study"))
+    total = _container(
+        code("113811", "DCM", "CT Accumulated Dose Data"),
+        _number(code("113812", "DCM", "Total Number of Irradiation Events"), "1", "{events}"),
+        _number(code("113813", "DCM", "CT Dose Length Product Total"), "210.5", "mGy.cm"),
+    )
+    event_uid = make_uid(name, "event")
+    acquisition = _container(
+        code("113819", "DCM", "CT Acquisition"),
+        _content("CONTAINS", "TEXT", code("125203", "DCM", "Acquisition Protocol"), TextValue="Thorax routine"),
+        _coded("CONTAINS", code("123014", "DCM", "Target Region"), code("43799004", "SCT", "Chest")),
+        _content("CONTAINS", "UIDREF", code("113769", "DCM", "Irradiation Event UID"), UID=event_uid),
+        _container(
+            code("113829", "DCM", "CT Dose"),
+            _number(code("113830", "DCM", "Mean CTDIvol"), "6.3", "mGy"),
+            _number(code("113838", "DCM", "DLP"), "210.5", "mGy.cm"),
+        ),
+    )
+    title = code("113701", "DCM", "X-Ray Radiation Dose Report")
+    items = [_PROCEDURE, {**scope, "ContentSequence": [study]}, total, acquisition]
+    return [_report("SR", name, title, "10011", items, SOPClassUID=uid.XRayRadiationDoseSRStorage, **_FLAGS)]
+
+
+def _measurement_report() -> list[Dataset]:
+    """One measured nodule (PS3.16 TID 1500) and the image it was measured in."""
+    name = "sr-tid1500"
+    source = instance("CT", name)
+    tracking_uid = make_uid(name, "nodule")
+    group = _container(
+        code("125007", "DCM", "Measurement Group"),
+        _content("HAS OBS CONTEXT", "TEXT", code("112039", "DCM", "Tracking Identifier"), TextValue="Nodule 1"),
+        _content("HAS OBS CONTEXT", "UIDREF", code("112040", "DCM", "Tracking Unique Identifier"), UID=tracking_uid),
+        _coded("CONTAINS", code("121071", "DCM", "Finding"), code("27925004", "SCT", "Nodule")),
+        _coded("HAS CONCEPT MOD", code("363698007", "SCT", "Finding Site"), code("39607008", "SCT", "Lung")),
+        _number(code("410668003", "SCT", "Length"), "8.4", "mm"),
+    )
+    report = _report(
+        "SR",
+        name,
+        code("126000", "DCM", "Imaging Measurement Report"),
+        "1500",
+        [*_OBSERVER, _PROCEDURE, _container(code("126010", "DCM", "Imaging Measurements"), group)],
+        SOPClassUID=uid.Comprehensive3DSRStorage,
+        CurrentRequestedProcedureEvidenceSequence=_evidence([source]),
+        **_FLAGS,
+    )
+    return [source, report]
+
+
+def _key_objects() -> list[Dataset]:
+    """Two of three slices flagged (PS3.16 TID 2010)."""
+    slices = [instance("CT", "ko", number=number) for number in (1, 2, 3)]
+    note = _content("CONTAINS", "TEXT", code("113012", "DCM", "Key Object Description"), TextValue="See both slices")
+    flagged: list[Values] = [
+        {"RelationshipType": "CONTAINS", "ValueType": "IMAGE", "ReferencedSOPSequence": [reference]}
+        for reference in _references(slices[1:])
+    ]
+    title = code("113000", "DCM", "Of Interest")
+    evidence = _evidence(slices[1:])
+    items = [*_OBSERVER, note, *flagged]
+    selection = _report("KO", "ko", title, "2010", items, CurrentRequestedProcedureEvidenceSequence=evidence)
+    return [*slices, selection]
+
+
+def _presentation_state() -> list[Dataset]:
+    source = instance("CR", "pr")
+    series = {"SeriesInstanceUID": source.SeriesInstanceUID, "ReferencedImageSequence": _references([source])}
+    state = instance(
+        "PR",
+        "pr",
+        series=2,
+        ContentLabel="FRACTURE",
+        ContentDescription="Window for the fracture",
+        ContentCreatorName="Reader^Robin",
+        PresentationCreationDate="20240311",
+        PresentationCreationTime="101500",
+        ReferencedSeriesSequence=[series],
+    )
+    return [source, state]
+
+
+def _segmentation() -> list[Dataset]:
+    source = instance("CT", "seg")
+    segment = {
+        "SegmentNumber": 1,
+        "SegmentLabel": "Lung",
+        "SegmentAlgorithmType": "MANUAL",
+        "SegmentedPropertyCategoryCodeSequence": [code("123037004", "SCT", "Anatomical Structure")],
+        "SegmentedPropertyTypeCodeSequence": [code("39607008", "SCT", "Lung")],
+    }
+    series = {"SeriesInstanceUID": source.SeriesInstanceUID, "ReferencedInstanceSequence": _references([source])}
+    mask = instance(
+        "SEG",
+        "seg",
+        series=2,
+        ContentLabel="LUNG",
+        ContentDescription="Lung mask",
+        SegmentationType="BINARY",
+        SegmentSequence=[segment],
+        ReferencedSeriesSequence=[series],
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        NumberOfFrames=1,
+        Rows=16,
+        Columns=16,
+        BitsAllocated=1,
+        BitsStored=1,
+        HighBit=0,
+        PixelRepresentation=0,
+    )
+    return [source, mask]
+
+
+def _structure_set() -> list[Dataset]:
+    source = instance("CT", "rtstruct")
+    roi = {"ROINumber": "1", "ROIName": "PTV", "ROIGenerationAlgorithm": "MANUAL"}
+    return [source, instance("RTSTRUCT", "rtstruct", series=2, StructureSetROISequence=[roi])]
+
+
+_PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 0/Kids[]>>endobj\n"
+_PDF += b"trailer<</Root 1 0 R>>\n%%EOF\n"
+
+_CT_SERIES = (("CT", 1, "Topogram"), ("CT", 200, "Thorax 1.0"), ("CT", 60, "Thorax 5.0"), ("CT", 39, "Coronal 3.0"))
+_case("ct", "CT chest, four series, 300 slices", lambda: _series("ct", *_CT_SERIES))
+_case("mr", "MR brain, three series", lambda: _series("mr", ("MR", 3, "Scout"), ("MR", 6, "T1"), ("MR", 6, "T2")))
+_case("pet-ct", "PET/CT, two modalities", lambda: _series("pet-ct", ("CT", 3, "CT AC"), ("PT", 3, "PET AC")))
+_case(
+    "mg",
+    "Mammography, both sides, two views each",
+    lambda: [
+        instance("MG", "mg", series, number, ImageLaterality=side, ViewPosition=view)
+        for series, side in enumerate("LR", start=1)
+        for number, view in enumerate(("CC", "MLO"), start=1)
+    ],
+)
+_single("CR", "cr", "Computed radiography of the right hand")
+_single("DX", "dx", "Digital X-ray of the chest")
+_single("US", "us", "Ultrasound, multi-frame, region by code only")
+_single("NM", "nm", "Nuclear medicine, multi-frame")
+_single("XA", "xa", "Angiography, multi-frame")
+_single("SM", "sm", "Whole slide microscopy with a specimen")
+_single("RTPLAN", "rtplan", "Radiotherapy plan")
+_single("RTDOSE", "rtdose", "Radiotherapy dose")
+_case("rtstruct", "Radiotherapy structure set and its CT", _structure_set)
+_case("seg", "Segmentation and its CT", _segmentation)
+_case("sr-dose", "X-Ray Radiation Dose SR (TID 10011)", _dose_report)
+_case("sr-tid1500", "Comprehensive 3D SR with a measurement (TID 1500) and its CT", _measurement_report)
+_case("ko", "Key object selection and its CT", _key_objects)
+_case("pr", "Grayscale presentation state and its CR", _presentation_state)
+_single(
+    "DOC",
+    "pdf",
+    "Encapsulated PDF",
+    DocumentTitle="Radiology report",
+    ConceptNameCodeSequence=[code("18748-4", "LN", "Diagnostic imaging study")],
+    MIMETypeOfEncapsulatedDocument="application/pdf",
+    BurnedInAnnotation="NO",
+    EncapsulatedDocument=_PDF,
+    EncapsulatedDocumentLength=len(_PDF),
+)
+_single("OT", "sc", "Secondary capture")
+_single(
+    "CT",
+    "enhanced-ct",
+    "Enhanced CT, region and laterality in functional groups only",
+    SOPClassUID=uid.EnhancedCTImageStorage,
+    BodyPartExamined=None,
+    NumberOfFrames=4,
+    SharedFunctionalGroupsSequence=[
+        {
+            "FrameAnatomySequence": [
+                {"FrameLaterality": "L", "AnatomicRegionSequence": [code("39607008", "SCT", "Lung")]}
+            ]
+        }
+    ],
+)
+
+# Transfer syntaxes
+
+# 16 x 16 grey pixels: quantisation by one, and Huffman tables that know "no change" and "end of block" only.
+_JPEG = (
+    bytes.fromhex("FFD8 FFDB0043 00")
+    + b"\1" * 64
+    + bytes.fromhex("FFC0000B 08 0010 0010 01 011100")
+    + bytes.fromhex("FFC40014 00 01" + "00" * 16)
+    + bytes.fromhex("FFC40014 10 01" + "00" * 16)
+    + bytes.fromhex("FFDA0008 01 0100 003F00 00 FFD9")
+)
+
+
+def _encapsulated(made: Dataset, transfer_syntax: uid.UID, frames: Iterable[bytes]) -> Dataset:
+    made.PixelData = encapsulate(list(frames))
+    made["PixelData"].VR = "OB"
+    made["PixelData"].is_undefined_length = True
+    return _in_syntax(made, transfer_syntax)
+
+
+def _rle() -> Dataset:
+    made = instance("XA", "rle-lossless")
+    frames = get_encoder(uid.RLELossless).iter_encode(made, encoding_plugin="pydicom")
+    return _encapsulated(made, uid.RLELossless, frames)
+
+
+def _jpeg() -> Dataset:
+    made = instance("XA", "jpeg-baseline", Rows=16, Columns=16, NumberOfFrames=2)
+    return _encapsulated(made, uid.JPEGBaseline8Bit, [_JPEG, _JPEG])
+
+
+def _plain(name: str, transfer_syntax: uid.UID) -> None:
+    _case(name, transfer_syntax.name, lambda: [_in_syntax(instance("MR", name), transfer_syntax)])
+
+
+_plain("implicit-little-endian", uid.ImplicitVRLittleEndian)
+_plain("explicit-little-endian", uid.ExplicitVRLittleEndian)
+_plain("explicit-big-endian", uid.ExplicitVRBigEndian)
+_plain("deflated", uid.DeflatedExplicitVRLittleEndian)
+_case("rle-lossless", "RLE Lossless, encapsulated, multi-frame", lambda: [_rle()])
+_case("jpeg-baseline", "JPEG Baseline, encapsulated, multi-frame", lambda: [_jpeg()])
+
+# Character sets: Japanese and Korean names are those of PS3.5 annexes H and I
+
+
+def _text(name: str, charset: str, patient_name: str, text: str) -> None:
+    """Add a case of one instance with text in ``charset``, whose values are separated by a backslash."""
+    _single(
+        "CT",
+        name,
+        f"Text in {charset}",
+        SpecificCharacterSet=charset.split("\\"),
+        PatientName=patient_name,
+        ReferringPhysicianName=patient_name,
+        StudyDescription=text,
+        InstitutionName=text,
+    )
+
+
+_text("latin-1", "ISO_IR 100", "Åström^Jürgen", "Schädel nativ")
+_text("greek", "ISO_IR 126", "Διονυσιος", "Αξονική θώρακος")
+_text("cyrillic", "ISO_IR 144", "Люкceмбypг", "КТ грудной клетки")
+_text("arabic", "ISO_IR 127", "قباني^لنزار", "الصدر")
+_text("hebrew", "ISO_IR 138", "שרון^דבורה", "חזה")
+_text("japanese", "\\ISO 2022 IR 87", "Yamada^Tarou=山田^太郎=やまだ^たろう", "胸部CT")
+_text("japanese-kana", "ISO 2022 IR 13\\ISO 2022 IR 87", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう", "胸部CT")
+_text("korean", "\\ISO 2022 IR 149", "Hong^Gildong=洪^吉洞=홍^길동", "흉부 CT")
+_text("chinese", "GB18030", "Wang^XiaoDong=王^小东", "胸部CT")
+_text("utf-8", "ISO_IR 192", "Wang^XiaoDong=王^小東", "胸部 – Åäö")
+_case(
+    "charset-missing",
+    "Latin-1 bytes without Specific Character Set",
+    lambda: [_replace(instance("CT", "charset-missing", PatientName="J|rgen^M"), b"J|rgen^M", b"J\xfcrgen^M")],
+)
+_case(
+    "charset-unknown",
+    "Specific Character Set that does not exist",
+    lambda: [
+        _replace(instance("CT", "charset-unknown", SpecificCharacterSet="ISO_IR 100"), b"ISO_IR 100", b"ISO_IR 999")
+    ],
+)
+
+# Missing and odd values
+
+for _name, _description, _attributes in (
+    ("patient-id-empty", "Empty Patient ID", {"PatientID": ""}),
+    ("patient-empty", "Neither Patient ID nor name", {"PatientID": "", "PatientName": "", "IssuerOfPatientID": None}),
+    ("study-time-missing", "No Study Time", {"StudyTime": None}),
+    ("study-date-missing", "Neither Study Date nor Time", {"StudyDate": None, "StudyTime": None}),
+    ("series-number-negative", "Series Number -1", {"SeriesNumber": "-1"}),
+    ("series-number-missing", "No Series Number", {"SeriesNumber": None}),
+    ("modality-two-values", "Modality CT\\MR", {"Modality": ["CT", "MR"]}),
+    ("modality-missing", "No Modality", {"Modality": None}),
+    ("timezone-present", "Timezone Offset From UTC -0430", {"TimezoneOffsetFromUTC": "-0430"}),
+    ("timezone-absent", "No Timezone Offset From UTC", {"TimezoneOffsetFromUTC": None}),
+    ("timezone-invalid", "Timezone Offset From UTC without meaning", {"TimezoneOffsetFromUTC": "CET"}),
+    ("accession-empty", "No order at all", {"AccessionNumber": "", "RequestAttributesSequence": None}),
+    ("pn-without-caret", "Names without caret", {"PatientName": "DOE JOHN", "ReferringPhysicianName": "DR HOUSE"}),
+    ("birth-date-partial", "Patient's Birth Date is a year", {"PatientBirthDate": "1964"}),
+    ("birth-date-invalid", "Patient's Birth Date is 31 February", {"PatientBirthDate": "19640231"}),
+    ("date-old-form", "Date and time as in ACR-NEMA", {"StudyDate": "2024.03.11", "StudyTime": "09:15:30"}),
+    ("day-invalid", "Study Date is 31 February", {"StudyDate": "20230231"}),
+    ("time-60-seconds", "Study Time with a leap second", {"StudyTime": "101560"}),
+    ("time-hour-only", "Study Time is an hour", {"StudyTime": "09"}),
+    ("phantom", "Phantom for quality control", {"PatientName": "Phantom^QC", "QualityControlSubject": "YES"}),
+    (
+        "uid-64",
+        "UIDs of 64 characters",
+        {
+            "StudyInstanceUID": f"{UID_ROOT}.1.".ljust(64, "1"),
+            "SeriesInstanceUID": f"{UID_ROOT}.2.".ljust(64, "1"),
+            "SOPInstanceUID": f"{UID_ROOT}.3.".ljust(64, "1"),
+        },
+    ),
+    (
+        "animal",
+        "A dog with an owner",
+        {
+            "PatientName": "Rex",
+            "PatientSpeciesDescription": "Canine",
+            "PatientSpeciesCodeSequence": [code("448771007", "SCT", "Canis lupus familiaris")],
+            "PatientSexNeutered": "ALTERED",
+            "PatientBreedDescription": "Beagle",
+            "ResponsiblePerson": "Owner^Otto",
+            "ResponsiblePersonRole": "OWNER",
+        },
+    ),
+    (
+        "orders",
+        "Three orders in Request Attributes Sequence, one without number",
+        {
+            "RequestAttributesSequence": [
+                {"AccessionNumber": "ORDER-1", "RequestedProcedureID": "RP1", "ScheduledProcedureStepID": "SPS1"},
+                {"AccessionNumber": "ORDER-2", "RequestedProcedureID": "RP2", "ScheduledProcedureStepID": "SPS2"},
+                {"RequestedProcedureID": "RP3", "ReasonForTheRequestedProcedure": "Another reason"},
+            ]
+        },
+    ),
+    (
+        "private-sop-class",
+        "Private SOP class",
+        {"SOPClassUID": f"{UID_ROOT}.77.1"},
+    ),
+):
+    _single("CT", _name, _description, **_attributes)
+
+
+def _leading_zero() -> bytes:
+    made: Content = instance(
+        "CT",
+        "uid-leading-zero",
+        StudyInstanceUID=f"{UID_ROOT}.1.13",
+        SeriesInstanceUID=f"{UID_ROOT}.2.13",
+        SOPInstanceUID=f"{UID_ROOT}.3.13",
+    )
+    for level in (1, 2, 3):
+        made = _replace(made, f"{UID_ROOT}.{level}.13".encode(), f"{UID_ROOT}.{level}.03".encode())
+    return encode(made)
+
+
+def _padded() -> bytes:
+    study = f"{UID_ROOT}.9.111"
+    made = instance(
+        "CT",
+        "padded",
+        StudyInstanceUID=study,
+        PatientID="  SYN-PAD  ",
+        PatientName="Padded^Paula   ",
+        AccessionNumber="PAD-1\0\0\0",
+        StudyID=" 7 ",
+        StudyDescription="   ",
+        SeriesDescription="  Two  spaces  ",
+        Modality="CT  ",
+    )
+    return _replace(made, study.encode() + b"\0", study.encode() + b" ")
+
+
+def _private_sequences() -> Iterator[Content]:
+    """In explicit VR as SQ and as UN (PS3.5 section 6.2.2), and in implicit VR, where it cannot be told from UN."""
+    for number, (vr, syntax) in enumerate(
+        (("SQ", uid.ExplicitVRLittleEndian), ("UN", uid.ExplicitVRLittleEndian), ("SQ", uid.ImplicitVRLittleEndian)), 1
+    ):
+        made = _in_syntax(instance("CT", "private-undefined-length", number=number), syntax)
+        item = dataset({"SeriesDescription": "Not the series' description"})
+        item.is_undefined_length_sequence_item = True
+        # One item of undefined length with Series Description, in implicit VR as PS3.5 section 6.2.2 wants it.
+        text = bytes.fromhex("08003E10 04000000") + b"none"
+        unknown = bytes.fromhex("FEFF00E0 FFFFFFFF") + text + bytes.fromhex("FEFF0DE0 00000000")
+        block = made.private_block(0x0009, "SYNTHETIC SYSTEMS", create=True)
+        block.add_new(0x01, vr, [item] if vr == "SQ" else unknown)
+        block[0x01].is_undefined_length = True
+        yield made
+
+
+def _sop_class_in_meta() -> Dataset:
+    made = instance("CT", "sop-class-only-in-meta")
+    del made.SOPClassUID
+    return made
+
+
+_DIRECTORY = {
+    "PATIENT": ("PatientName", "PatientID"),
+    "STUDY": ("StudyDate", "StudyTime", "StudyDescription", "StudyInstanceUID", "StudyID", "AccessionNumber"),
+    "SERIES": ("Modality", "SeriesInstanceUID", "SeriesNumber"),
+    "IMAGE": ("InstanceNumber",),
+}
+
+
+def _dicomdir() -> bytes:
+    """Directory of one CT slice, without the slice (PS3.3 annex F)."""
+    listed = instance("CT", "dicomdir")
+    references = {
+        "ReferencedFileID": ["IMAGES", "0001"],
+        "ReferencedSOPClassUIDInFile": listed.SOPClassUID,
+        "ReferencedSOPInstanceUIDInFile": listed.SOPInstanceUID,
+        "ReferencedTransferSyntaxUIDInFile": uid.ExplicitVRLittleEndian,
+    }
+    offsets = [0] * 4
+    for _ in range(2):  # the first time only to learn where the records begin
+        records = [
+            {
+                "OffsetOfTheNextDirectoryRecord": 0,
+                "RecordInUseFlag": 0xFFFF,
+                "OffsetOfReferencedLowerLevelDirectoryEntity": lower,
+                "DirectoryRecordType": kind,
+                **({"SpecificCharacterSet": "ISO_IR 192"} if kind == "PATIENT" else {}),
+                **(references if kind == "IMAGE" else {}),
+                **{keyword: listed[keyword].value for keyword in _DIRECTORY[kind]},
+            }
+            for kind, lower in zip(_DIRECTORY, [*offsets[1:], 0], strict=True)
+        ]
+        directory = dataset(
+            {
+                "FileSetID": "SYNTHETIC",
+                "OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity": offsets[0],
+                "OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity": offsets[0],
+                "FileSetConsistencyFlag": 0,
+                "DirectoryRecordSequence": records,
+            }
+        )
+        directory.preamble = listed.preamble
+        directory.file_meta = instance("OT", "dicomdir", SOPClassUID=uid.MediaStorageDirectoryStorage).file_meta
+        data = encode(directory)
+        offsets = [found.start() for found in re.finditer(rb"\xfe\xff\x00\xe0", data)]
+    return data
+
+
+def _cut(name: str, tag: bytes, beyond: int) -> bytes:
+    data = encode(instance("CT", name))
+    return data[: data.index(tag) + beyond]
+
+
+_DISAGREEING: dict[str, Any] = {"SeriesDescription": "Other words", "ReferringPhysicianName": "Other^Olaf"}
+_case("uid-leading-zero", "UIDs with a component 03", lambda: [_leading_zero()])
+_case("padded", "Values padded with spaces and NULs, a UID with a space", lambda: [_padded()])
+_case("private-undefined-length", "Private sequences of undefined length", lambda: list(_private_sequences()))
+_case("sop-class-only-in-meta", "SOP Class UID in the file meta information only", lambda: [_sop_class_in_meta()])
+_case(
+    "no-preamble",
+    "Implicit VR data set without preamble and file meta information",
+    lambda: [_without_meta(_in_syntax(instance("CT", "no-preamble"), uid.ImplicitVRLittleEndian))],
+)
+_case(
+    "no-preamble-explicit",
+    "Explicit VR data set without preamble and file meta information, no extension",
+    lambda: [_without_meta(instance("CT", "no-preamble-explicit"))],
+    filename="IM{0:06d}",
+)
+_case(
+    "disagreeing",
+    "Two instances that disagree on Series Description and Referring Physician's Name",
+    lambda: [instance("CT", "disagreeing"), instance("CT", "disagreeing", number=2, **_DISAGREEING)],
+)
+_case(
+    "two-issuers",
+    "Two studies: the same Patient ID from two issuers",
+    lambda: [
+        instance(
+            "CT",
+            f"two-issuers/{issuer}",
+            PatientID="SYN-1",
+            PatientName=name,
+            IssuerOfPatientID=issuer,
+            IssuerOfPatientIDQualifiersSequence=None,
+        )
+        for issuer, name in (("SYN-NORTH", "North^Nora"), ("SYN-SOUTH", "South^Sven"))
+    ],
+)
+_case(
+    "two-patients",
+    "One study whose instances name two patients (a conflict)",
+    lambda: [
+        instance("CT", "two-patients", number=number, PatientID=f"SYN-{name}", PatientName=f"{name}^Only")
+        for number, name in enumerate(("One", "Two"), start=1)
+    ],
+)
+
+
+def _unidentified(name: str, **attributes: Any) -> None:
+    _case(
+        name,
+        "A UID that is needed is missing or empty",
+        lambda: [instance("CT", name, **attributes)],
+        outcome="refused",
+    )
+
+
+_unidentified("study-uid-missing", StudyInstanceUID=None)
+_unidentified("study-uid-empty", StudyInstanceUID="")
+_unidentified("series-uid-missing", SeriesInstanceUID=None)
+_unidentified("series-uid-empty", SeriesInstanceUID="")
+_unidentified("sop-uid-missing", SOPInstanceUID=None)
+_unidentified("sop-uid-empty", SOPInstanceUID="")
+
+
+_case(
+    "truncated",
+    "Ends within Series Instance UID",
+    lambda: [_cut("truncated", b"\x20\x00\x0e\x00UI", 20)],
+    readable=False,
+    outcome="refused",
+)
+_case(
+    "truncated-pixels",
+    "Ends within Pixel Data; all that the bridge keeps is there",
+    lambda: [_cut("truncated-pixels", b"\xe0\x7f\x10\x00OW", 100)],
+)
+_case("dicomdir", "DICOMDIR", lambda: [_dicomdir()], outcome="skipped", filename="DICOMDIR")
+_case("not-dicom", "Text", lambda: [b"Not DICOM.\n" * 20], readable=False, outcome="skipped", filename="readme.txt")
+_case("empty-file", "Empty file", lambda: [b""], readable=False, outcome="skipped")
+
+
+# Many slices
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInstance:
+    """A plain CT slice in explicit VR little endian.
+
+    Attributes
+    ----------
+    meta
+        Preamble and file meta information.
+    header, pixels
+        The data set up to Pixel Data, and Pixel Data.
+    """
+
+    sop_class: str
+    sop_instance: str
+    study: str
+    transfer_syntax: str
+    meta: bytes
+    header: bytes
+    pixels: bytes
+
+    @property
+    def file(self) -> bytes:
+        """The whole file."""
+        return self.meta + self.header + self.pixels
+
+
+def ct_instances(count: int, studies: int = 1, slices: int = 100, side: int = 16) -> Iterator[EncodedInstance]:
+    """Yield ``count`` CT slices, in equal shares of ``studies`` studies with series of ``slices``.
+
+    Only the numbers in an encoded slice are exchanged, so this costs some microseconds a slice.
+
+    Parameters
+    ----------
+    side
+        Rows and columns of pixels, two bytes each.
+    """
+    # Numbers of seven digits: every value is as long as the one in the template, which is all nines.
+    marks: dict[str, Any] = {
+        "StudyInstanceUID": f"{UID_ROOT}.1.9999999",
+        "SeriesInstanceUID": f"{UID_ROOT}.2.9999999",
+        "SOPInstanceUID": f"{UID_ROOT}.3.9999999",
+        "PatientID": "BENCH-P9999999",
+        "AccessionNumber": "BENCH-A9999999",
+        "SeriesNumber": "9999998",
+        "InstanceNumber": "9999997",
+    }
+    data = encode(instance("CT", "bench", Rows=side, Columns=side, RequestAttributesSequence=None, **marks))
+    # Preamble, prefix and the group length element take 144 bytes, of which the last four are the group's length.
+    begin = 144 + int.from_bytes(data[140:144], "little")
+    pixels = data.rindex(b"\xe0\x7f\x10\x00OW")
+    split = re.compile(b"(" + b"|".join(re.escape(mark.encode()) for mark in marks.values()) + b")")
+    meta, header = split.split(data[:begin]), split.split(data[begin:pixels])
+    share = -(-count // studies)
+    for index in range(count):
+        study, within = divmod(index, share)
+        number = within % slices + 1
+        series = study * 1000 + within // slices
+        values = {
+            marks["StudyInstanceUID"]: f"{UID_ROOT}.1.{1000000 + study}",
+            marks["SeriesInstanceUID"]: f"{UID_ROOT}.2.{1000000 + series}",
+            marks["SOPInstanceUID"]: f"{UID_ROOT}.3.{1000000 + index}",
+            marks["PatientID"]: f"BENCH-P{1000000 + study}",
+            marks["AccessionNumber"]: f"BENCH-A{1000000 + study}",
+            marks["SeriesNumber"]: f"{within // slices + 1:<7}",
+            marks["InstanceNumber"]: f"{number:<7}",
+        }
+        exchange = {mark.encode(): value.encode() for mark, value in values.items()}
+        yield EncodedInstance(
+            sop_class=uid.CTImageStorage,
+            sop_instance=values[marks["SOPInstanceUID"]],
+            study=values[marks["StudyInstanceUID"]],
+            transfer_syntax=uid.ExplicitVRLittleEndian,
+            meta=b"".join(exchange.get(part, part) for part in meta),
+            header=b"".join(exchange.get(part, part) for part in header),
+            pixels=data[pixels:],
+        )
+
+
+def ct_files(outdir: Path, count: int, studies: int = 1, slices: int = 100, side: int = 16) -> list[Path]:
+    """Write ``ct_instances`` to ``outdir``, a folder for each study."""
+    paths = []
+    for number, made in enumerate(ct_instances(count, studies, slices, side), start=1):
+        folder = outdir / f"study-{made.study.rpartition('.')[2]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        paths.append(folder / f"{number:07d}.dcm")
+        paths[-1].write_bytes(made.file)
+    return paths
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("outdir", type=Path, nargs="?", help="folder to write to; made when it is not there")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(CASES), help="these cases")
+    parser.add_argument("--ct", type=int, metavar="COUNT", help="so many plain CT slices instead")
+    parser.add_argument("--list", action="store_true", help="list the cases and write nothing")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for case in CASES.values():
+            print(f"{case.name:26} {case.outcome:9} {case.description}")
+        return
+    if arguments.outdir is None:
+        parser.error("OUTDIR is needed")
+    if arguments.ct:
+        paths = ct_files(arguments.outdir, arguments.ct)
+    elif arguments.only:
+        paths = [path for name in arguments.only for path in write(name, arguments.outdir)]
+    else:
+        paths = write_all(arguments.outdir)
+    print(f"{len(paths)} files in {arguments.outdir}")
+
+
+if __name__ == "__main__":
+    main()
