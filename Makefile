@@ -1,11 +1,10 @@
 # Everything runs in a virtual environment of its own, .venv, made on first use (with uv where it is on PATH).
 # PYTHON=... chooses the interpreter, ARGS=... is passed on to the demo and to pytest.
 
-SHELL := /bin/bash
 ARGS ?=
 # The first that is new enough; a name on PATH can be a stub that does not run.
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3 python,\
-    $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
 .PHONY: help demo test lint bench docs lock clean
@@ -40,23 +39,24 @@ clean: ## remove what can be made again
 
 .venv/.made: pyproject.toml requirements-dev.lock
 	@set -e; \
-	if [ -z "$(PYTHON)" ]; then \
+	python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
 	    echo "Python 3.11 or newer is needed and none was found on PATH (Debian: apt-get install python3 python3-venv)." >&2; \
 	    exit 1; \
 	fi; \
-	echo "making .venv with $$($(PYTHON) --version)" >&2; \
+	echo "making .venv with $$($$python --version)" >&2; \
 	rm -rf .venv; \
 	if command -v uv >/dev/null; then \
-	    uv venv --quiet --python "$(PYTHON)" .venv; \
-	    install=(uv pip install --quiet --python $(BIN)/python); \
+	    uv venv --quiet --python "$$python" .venv; \
+	    install='uv pip install --quiet --python $(BIN)/python'; \
 	else \
-	    if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	    if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
 	        echo "This Python cannot make virtual environments (Debian: apt-get install python3-venv)." >&2; \
 	        exit 1; \
 	    fi; \
-	    $(PYTHON) -m venv .venv; \
-	    install=($(BIN)/python -m pip install --quiet --disable-pip-version-check); \
+	    $$python -m venv .venv; \
+	    install='$(BIN)/python -m pip install --quiet --disable-pip-version-check'; \
 	fi; \
-	"$${install[@]}" --require-hashes -r requirements-dev.lock; \
-	"$${install[@]}" --no-deps --no-build-isolation --editable .; \
+	$$install --require-hashes -r requirements-dev.lock; \
+	$$install --no-deps --no-build-isolation --editable .; \
 	touch $@

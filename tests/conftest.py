@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydicom.data.data_manager import DATA_ROOT
 
-from tests.left_out import LeftOut
+from tests.left_out import LeftOut, search_path
 from tests.servers.hapi.server import HapiServer
 from tests.servers.outage_proxy import OutageProxy
 
@@ -19,7 +20,8 @@ _THREADS_END_WITHIN_S = 5.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests whose programs are missing are left out and counted."""
+    """Tests whose programs are missing are left out and counted; programs are those of the system."""
+    os.environ["PATH"] = search_path()
     config.pluginmanager.register(LeftOut())
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,16 @@ _HAPI_RUN = Path(__file__).parent / "servers" / "hapi" / "run.sh"
 _HAPI_FIXTURES = {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}
 _HAPI_TIMEOUT_S = 300
 _MAVEN_TIMEOUT_S = 1800
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def search_path() -> str:
+    """PATH with the folders that Debian hides from ordinary users, and without that of the virtual environment.
+
+    pynetdicom installs programs named like DCMTK's (``storescu``, ``echoscu``).
+    """
+    environment = str(Path(sys.prefix) / "bin")
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*(folder for folder in folders if folder != environment), "/usr/sbin", "/sbin"])
 
 
 def in_ci() -> bool:
@@ -49,10 +59,10 @@ def in_ci() -> bool:
 
 @cache
 def find_program(name: str) -> str | None:
-    """Path of an installed program, also where Debian hides it from ordinary users; None when it is missing."""
+    """Path of an installed program; None when it is missing."""
     if name == "java":
         return _find_java()
-    return shutil.which(name, path=_PATH)
+    return shutil.which(name)
 
 
 def _find_java() -> str | None:
