@@ -1,12 +1,12 @@
 """What every store promises, and the values in which it answers.
 
-Everything is keyed by study and no transaction spans two of them; a call that changes something returns when the change is
-on disk; a study has one writer per destination at a time, by lease. Revisions decide, never clocks.
+Everything is keyed by study and no transaction spans two of them; a call that changes something returns when the change
+is on disk; a study has one writer per destination at a time, by lease. Revisions decide, never clocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -149,6 +149,13 @@ class Store(Ledger, Protocol):
 
     def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
         """The study that has been due longest and that nobody holds, or None."""
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called after a commit that may have brought the next due time nearer.
+
+        It runs in a thread of the store and must be quick and not raise, e.g. :meth:`threading.Event.set`. What another
+        process does (``retry``) does not call it: look again every few seconds all the same.
+        """
 
     def next_due_at(self, destination: str) -> float | None:
         """When the next study will be due (seconds since the epoch); None when nothing waits."""

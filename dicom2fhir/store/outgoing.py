@@ -1,0 +1,116 @@
+"""What the writer does when something goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any, NamedTuple
+
+import structlog
+
+from dicom2fhir.store.base import Claim, State
+from dicom2fhir.store.incoming import DueRule, settle
+from dicom2fhir.store.rows import short
+from dicom2fhir.store.statements import Row, Statements
+
+log = structlog.get_logger()
+
+_HORIZON_S = 86_400.0
+"""No study is due later than the longest wait and this from now, and no pause after a failed try is longer. What seems
+to be due later was written while the clock was wrong, and is due now."""
+
+
+def horizon_s(rule: DueRule) -> float:
+    """Beyond this many seconds from now a due time is the work of a wrong clock."""
+    return rule["max_wait_s"] + _HORIZON_S
+
+
+def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRule) -> None:
+    """Name the destinations in force; give a new one every study that it has no row for."""
+    in_force = {name for name, active in sql.all("destinations") if active}
+    for name in sorted(in_force - wanted):
+        sql.run("leave_destination", destination=name)
+    for name in sorted(wanted - in_force):
+        sql.run("enter_destination", destination=name)
+        sql.run("fill_destination", destination=name, now=now, **rule)
+    sql.wake = True
+
+
+def claimable(sql: Statements, destination: str, now: float, rule: DueRule) -> Row | None:
+    """The delivery that has been due longest."""
+    late = now + horizon_s(rule)
+    return sql.one("claimable", destination=destination, after=-1e300, until=now) or sql.one(
+        "claimable", destination=destination, after=late, until=1e300
+    )
+
+
+def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, rule: DueRule) -> Claim | None:
+    """Lease the delivery that has been due longest."""
+    row = claimable(sql, destination, now, rule)
+    if row is None:
+        return None
+    study_id, destination_id, study_uid, revision, attempts, base = row
+    sql.run("take", study_id=study_id, destination_id=destination_id, owner=owner, lease_until=now + lease_s)
+    return Claim(study_uid, destination, owner, revision, attempts, base or b"")
+
+
+class _Held(NamedTuple):
+    key: dict[str, int]
+    revision: int
+    """Of the study, now."""
+
+
+def _held(sql: Statements, claim: Claim) -> _Held | None:
+    """What a claim is about, if it still holds."""
+    row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
+    if row is not None:
+        study_id, destination_id, revision, state, owner = row
+        if state == State.SENDING and owner == claim.owner:
+            return _Held({"study_id": study_id, "destination_id": destination_id}, revision)
+    log.warning("lease_lost", study_uid=claim.study_uid, destination=claim.destination, owner=claim.owner)
+    return None
+
+
+def delivered(sql: Statements, claim: Claim, revision: int, base: bytes, now: float, rule: DueRule) -> None:
+    """Record a success."""
+    held = _held(sql, claim)
+    if held is not None:
+        sql.run("keep_base", **held.key, body=base)
+        _give_back(sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now)
+
+
+def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
+    """Record that a person has to look."""
+    held = _held(sql, claim)
+    if held is not None:
+        _give_back(
+            sql, "give_back_refused", held, State.REFUSED, rule, revision=revision, now=now, reason=short(reason)
+        )
+
+
+def _give_back(
+    sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: Any
+) -> None:
+    """End a claim in the state ``end``, or waiting again when the study is newer by now than what was dealt with."""
+    state = State.WAITING if held.revision > revision else end
+    sql.run(name, **held.key, state=state, revision=revision, **parameters)
+    settle(sql, held.key["study_id"], rule)
+    sql.wake |= state is State.WAITING
+
+
+def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: bool, now: float, rule: DueRule) -> None:
+    """Record a failed try."""
+    held = _held(sql, claim)
+    if held is not None:
+        not_before = now + min(max(after_s, 0.0), horizon_s(rule))
+        sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), not_before=not_before)
+        settle(sql, held.key["study_id"], rule)
+        sql.wake = True
+
+
+def requeue(sql: Statements, study_uid: str | None, destination: str | None, all_states: bool, now: float) -> int:
+    """Make deliveries due now; how many."""
+    sql.wake = True
+    parameters = {"destination": destination, "all_states": all_states, "now": now}
+    if study_uid is None:
+        return sql.run("requeue_all", **parameters)
+    return sql.run("requeue_study", study_uid=study_uid, **parameters)

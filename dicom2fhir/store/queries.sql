@@ -1,0 +1,215 @@
+-- Every statement that the store asks, by name. A test explains each: none walks through a table that grows.
+
+-- name: study_id
+SELECT id FROM study WHERE uid = :study_uid;
+
+-- name: new_study
+INSERT INTO study (uid, first_at, last_at) VALUES (:study_uid, :now, :now);
+
+-- name: change_study
+UPDATE study SET revision = revision + 1, last_at = :now WHERE id = :study_id;
+
+-- name: attrs_id
+SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
+
+-- name: new_attrs
+INSERT INTO attrs (study_id, hash, body) VALUES (:study_id, :hash, :body);
+
+-- name: series_id
+SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
+
+-- name: new_series
+INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
+
+-- name: instance
+SELECT series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance
+WHERE study_id = :study_id AND uid = :sop_uid;
+
+-- name: new_instance
+INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes)
+VALUES (:study_id, :sop_uid, :series_id, :patient_attrs, :study_attrs, :series_attrs, :body, :notes);
+
+-- name: change_instance
+UPDATE instance SET series_id = :series_id, patient_attrs = :patient_attrs, study_attrs = :study_attrs,
+    series_attrs = :series_attrs, body = :body, notes = :notes
+WHERE study_id = :study_id AND uid = :sop_uid;
+
+-- name: new_deliveries
+INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
+SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
+
+-- name: reopen_deliveries
+UPDATE delivery SET state = 'waiting', changed_at = :now, attempts = 0, not_before = 0, reason = ''
+WHERE study_id = :study_id AND state IN ('delivered', 'refused');
+
+-- name: note_newer
+UPDATE delivery SET newer_at = :now WHERE study_id = :study_id AND state = 'sending' AND newer_at IS NULL;
+
+-- name: settle
+-- The one place where the due rule stands: quiet time, or the cap while an association holds the study, and never before the
+-- pause after a failed try or the end of the lease.
+UPDATE delivery SET
+    last_at = (SELECT last_at FROM study WHERE id = :study_id),
+    due_at = max(not_before, lease_until, min(
+        changed_at + :max_wait_s,
+        CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = :study_id) THEN 1e300
+             ELSE (SELECT last_at FROM study WHERE id = :study_id) + :quiet_period_s END))
+WHERE study_id = :study_id AND state IN ('waiting', 'sending');
+
+-- name: hold
+INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;
+
+-- name: held_by
+SELECT study_id FROM inflight WHERE association = :association;
+
+-- name: release
+DELETE FROM inflight WHERE association = :association;
+
+-- name: held_studies
+SELECT DISTINCT study_id FROM inflight;
+
+-- name: release_all
+DELETE FROM inflight;
+
+-- name: leased_studies
+SELECT DISTINCT study_id FROM delivery WHERE state = 'sending';
+
+-- name: void_leases
+UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = NULL WHERE state = 'sending';
+
+-- name: new_rejection
+INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason)
+VALUES (:at, :kind, :calling_ae, :called_ae, :peer, :path, :association, :reason);
+
+-- name: forget_rejections
+DELETE FROM rejection WHERE id <= :last_id;
+
+-- name: rejections
+SELECT at, kind, calling_ae, called_ae, peer, path, association, reason FROM rejection ORDER BY id DESC LIMIT :limit;
+
+-- name: file_mark
+SELECT size_bytes, mtime_ns, outcome, reason FROM file WHERE path = :path;
+
+-- name: mark_file
+INSERT INTO file (path, size_bytes, mtime_ns, outcome, reason) VALUES (:path, :size_bytes, :mtime_ns, :outcome, :reason)
+ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns,
+    outcome = excluded.outcome, reason = excluded.reason;
+
+-- name: destinations
+SELECT name, in_force FROM destination;
+
+-- name: leave_destination
+UPDATE destination SET in_force = 0 WHERE name = :destination;
+
+-- name: enter_destination
+INSERT INTO destination (name) VALUES (:destination) ON CONFLICT (name) DO UPDATE SET in_force = 1;
+
+-- name: fill_destination
+INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at, due_at)
+SELECT study.id, destination.id, 'waiting', study.last_at, :now,
+    CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = study.id) THEN :now + :max_wait_s
+         ELSE min(study.last_at + :quiet_period_s, :now + :max_wait_s) END
+FROM study, destination
+WHERE destination.name = :destination AND NOT EXISTS (
+    SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = destination.id);
+
+-- name: claimable
+SELECT delivery.study_id, delivery.destination_id, study.uid, study.revision, delivery.attempts, base.body
+FROM destination
+JOIN delivery ON delivery.destination_id = destination.id
+JOIN study ON study.id = delivery.study_id
+LEFT JOIN base ON base.study_id = delivery.study_id AND base.destination_id = delivery.destination_id
+WHERE destination.name = :destination AND destination.in_force
+    AND delivery.state IN ('waiting', 'sending') AND delivery.due_at BETWEEN :after AND :until
+ORDER BY delivery.due_at LIMIT 1;
+
+-- name: take
+UPDATE delivery SET state = 'sending', owner = :owner, lease_until = :lease_until, due_at = :lease_until, newer_at = NULL
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: next_due
+SELECT (SELECT min(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending')),
+       (SELECT max(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending'))
+FROM destination WHERE name = :destination AND in_force;
+
+-- name: held_claim
+SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.state, delivery.owner
+FROM study
+JOIN delivery ON delivery.study_id = study.id
+JOIN destination ON destination.id = delivery.destination_id
+WHERE study.uid = :study_uid AND destination.name = :destination;
+
+-- name: give_back_delivered
+UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0, reason = '',
+    changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: keep_base
+INSERT INTO base (study_id, destination_id, body) VALUES (:study_id, :destination_id, :body)
+ON CONFLICT DO UPDATE SET body = excluded.body;
+
+-- name: give_back_failed
+UPDATE delivery SET state = 'waiting', attempts = attempts + :count, reason = :reason, not_before = :not_before,
+    newer_at = NULL, owner = '', lease_until = 0
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: give_back_refused
+UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason,
+    changed_at = CASE WHEN :state = 'waiting' THEN coalesce(newer_at, :now) ELSE changed_at END,
+    newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: requeue_study
+UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
+    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
+    AND state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
+    AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
+
+-- name: requeue_all
+UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
+    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+WHERE state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
+    AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
+
+-- name: study_row
+SELECT id, revision FROM study WHERE uid = :study_uid;
+
+-- name: study_series
+SELECT id, uid FROM series WHERE study_id = :study_id;
+
+-- name: study_attrs
+SELECT id, body FROM attrs WHERE study_id = :study_id;
+
+-- name: study_instances
+SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance WHERE study_id = :study_id;
+
+-- name: study_status
+SELECT id, uid, revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
+
+-- name: study_deliveries
+SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at
+FROM delivery JOIN destination ON destination.id = delivery.destination_id
+WHERE study_id = :study_id AND in_force ORDER BY destination.name;
+
+-- name: latest_studies
+SELECT id, uid, revision, series, instances, first_at, last_at FROM study ORDER BY last_at DESC, id DESC LIMIT :limit;
+
+-- name: latest_studies_in_state
+SELECT id, uid, revision, series, instances, first_at, last_at FROM study JOIN (
+    SELECT delivery.study_id FROM delivery
+    WHERE state = :state AND destination_id IN (SELECT id FROM destination WHERE in_force)
+    GROUP BY last_at, study_id ORDER BY last_at DESC, study_id DESC LIMIT :limit
+) AS latest ON latest.study_id = study.id
+ORDER BY last_at DESC, id DESC;
+
+-- name: totals
+SELECT name, n FROM total;
+
+-- name: tallies
+SELECT state, sum(n) FROM tally JOIN destination ON destination.id = destination_id WHERE in_force GROUP BY state;
+
+-- name: oldest_undelivered
+SELECT min((SELECT min(changed_at) FROM delivery
+            WHERE destination_id = destination.id AND state IN ('waiting', 'sending')))
+FROM destination WHERE in_force;

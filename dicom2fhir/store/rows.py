@@ -1,0 +1,178 @@
+"""Records as rows and rows as records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from dicom2fhir.errors import CannotUnderstand, StoreDamaged
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
+from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
+from dicom2fhir.store.statements import Row, Statements
+
+_MAX_TEXT = 4000
+"""Characters kept of a reason or a peer's name: they come from the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An :class:`InstanceRecord` ready for the writer, so that its thread does as little as possible."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    patient: tuple[bytes, bytes]
+    """(hash, body) of the attributes of a level that instances share."""
+    study: tuple[bytes, bytes]
+    series: tuple[bytes, bytes]
+    body: bytes
+    notes: bytes | None
+
+
+def pack(record: InstanceRecord) -> Packed:
+    """Encode a record; equal attributes give equal bytes, whatever their order.
+
+    Raises
+    ------
+    CannotUnderstand
+        An attribute is not JSON as it stands.
+    """
+    return Packed(
+        study_uid=record.study_uid,
+        series_uid=record.series_uid,
+        sop_uid=record.sop_uid,
+        patient=_hashed(record.patient),
+        study=_hashed(record.study),
+        series=_hashed(record.series),
+        body=_dump(record.instance),
+        notes=orjson.dumps([[note.level, note.where, note.text] for note in record.notes]) if record.notes else None,
+    )
+
+
+def _hashed(attrs: Attrs) -> tuple[bytes, bytes]:
+    body = _dump(attrs)
+    return blake2b(body, digest_size=16).digest(), body
+
+
+def _dump(attrs: Attrs) -> bytes:
+    try:
+        return orjson.dumps(attrs, default=_as_dict, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        # The encoder's own words may hold the value.
+        raise CannotUnderstand("The attributes cannot be kept: a value is not text") from error
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def read_records(sql: Statements, study_id: int, study_uid: str) -> list[InstanceRecord]:
+    """All records of a study; those with the same attributes share one mapping.
+
+    Raises
+    ------
+    StoreDamaged
+        Rows contradict each other or are not JSON.
+    """
+    try:
+        series: dict[int, str] = dict(sql.all("study_series", study_id=study_id))
+        shared = {number: orjson.loads(body) for number, body in sql.all("study_attrs", study_id=study_id)}
+        return [
+            InstanceRecord(
+                study_uid=study_uid,
+                series_uid=series[series_id],
+                sop_uid=sop_uid,
+                patient=shared[patient],
+                study=shared[study],
+                series=shared[of_series],
+                instance=orjson.loads(body),
+                notes=tuple(Note(*note) for note in orjson.loads(notes)) if notes else (),
+            )
+            for sop_uid, series_id, patient, study, of_series, body, notes in sql.all(
+                "study_instances", study_id=study_id
+            )
+        ]
+    except (KeyError, orjson.JSONDecodeError) as error:
+        raise StoreDamaged(f"Rows of study {study_uid} are damaged") from error
+
+
+def read_status(sql: Statements, row: Row) -> StudyStatus:
+    """A study's row with its deliveries to the destinations in force."""
+    study_id, uid, revision, series, instances, first_at, last_at = row
+    return StudyStatus(
+        study_uid=uid,
+        revision=revision,
+        series=series,
+        instances=instances,
+        first_at=first_at,
+        last_at=last_at,
+        deliveries=tuple(
+            DeliveryStatus(
+                destination=destination,
+                state=State(state),
+                delivered_revision=delivered_revision,
+                due_at=due_at,
+                attempts=attempts,
+                reason=reason,
+                delivered_at=delivered_at,
+            )
+            for destination, state, delivered_revision, due_at, attempts, reason, delivered_at in sql.all(
+                "study_deliveries", study_id=study_id
+            )
+        ),
+    )
+
+
+def short(text: str) -> str:
+    """``text`` within its budget and as UTF-8 can hold it."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def rejection_row(rejection: Rejection) -> dict[str, Any]:
+    """Parameters of ``new_rejection``."""
+    origin = rejection.origin
+    return {
+        "at": rejection.at,
+        "kind": origin.kind,
+        "calling_ae": short(origin.calling_ae),
+        "called_ae": short(origin.called_ae),
+        "peer": short(origin.peer),
+        "path": os.fsencode(origin.path),
+        "association": short(origin.association),
+        "reason": short(rejection.reason),
+    }
+
+
+def rejection_of(row: Row) -> Rejection:
+    """The rejection in a row of ``rejections``."""
+    at, kind, calling_ae, called_ae, peer, path, association, reason = row
+    return Rejection(
+        at=at,
+        origin=Origin(
+            kind=kind,
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+            peer=peer,
+            path=os.fsdecode(path),
+            association=association,
+        ),
+        reason=reason,
+    )
+
+
+def mark_row(mark: FileMark) -> dict[str, Any]:
+    """Parameters of ``mark_file``."""
+    return {
+        "path": os.fsencode(mark.path),
+        "size_bytes": mark.size_bytes,
+        "mtime_ns": mark.mtime_ns,
+        "outcome": mark.outcome,
+        "reason": short(mark.reason),
+    }

@@ -1,0 +1,313 @@
+"""The store of one process: an SQLite file with a write-ahead log, one writing thread, group commit.
+
+A call that changes something returns when it is on disk. Reads see one snapshot each and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from dicom2fhir.aggregate import assemble
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.store import incoming, outgoing
+from dicom2fhir.store.base import Change, Claim, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.disk import Space, lock_file, require_local
+from dicom2fhir.store.incoming import DueRule
+from dicom2fhir.store.readers import Readers
+from dicom2fhir.store.rows import mark_row, pack, read_records, read_status, rejection_of
+from dicom2fhir.store.schema import connect, migrate, prepare, require_version, steps
+from dicom2fhir.store.statements import Statements
+from dicom2fhir.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class Access(Enum):
+    """What a process wants with the file."""
+
+    OWN = "own"
+    """The daemon: migrates it, ends leases and associations of its former life, keeps other daemons out."""
+    ATTACH = "attach"
+    """Short writes beside a daemon that may be running."""
+    READ = "read"
+
+
+class SqliteStore:
+    """:class:`dicom2fhir.store.base.Store` in one SQLite file.
+
+    Parameters
+    ----------
+    path
+        The file; ``path``-wal, ``path``-shm and ``path``.lock lie beside it. Made when absent, for its user only.
+    quiet_period_s, max_wait_s
+        A study is due when nothing changed for the one, at the latest the other after its first undelivered change.
+    clock
+        Seconds since the epoch.
+    min_free_bytes
+        Below this :meth:`add` raises :class:`dicom2fhir.errors.OutOfSpace`.
+    busy_timeout_s
+        How long another process may keep the file.
+    on_failure
+        Called once, in any thread, with the reason why nothing can be written any more (:attr:`failure`).
+
+    Attributes
+    ----------
+    set_aside
+        Where a damaged file went that was found here; None when there was none.
+
+    Raises
+    ------
+    ConfigError
+        Another daemon uses the file, it lies on a network file system, or it is of a newer version or another program.
+    StoreUnavailable
+        It cannot be opened as it must be.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quiet_period_s: float = 30.0,
+        max_wait_s: float = 900.0,
+        clock: Callable[[], float] = time.time,
+        min_free_bytes: int = 256 << 20,
+        busy_timeout_s: float = 5.0,
+        on_failure: Callable[[str], None] = lambda _reason: None,
+        access: Access = Access.OWN,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.set_aside: Path | None = None
+        self._rule = DueRule(quiet_period_s=quiet_period_s, max_wait_s=max_wait_s)
+        self._clock = clock
+        self._space = Space(self.path.parent, min_free_bytes)
+        self._subscribers: list[Callable[[], None]] = []
+        self._wake = False
+        self._writer: Writer | None = None
+        with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
+            if access is Access.OWN:
+                undo.callback(os.close, self._own(busy_timeout_s))
+            elif not self.path.exists():
+                raise StoreUnavailable(f"There is no store at {self.path}")
+            if access is not Access.READ:
+                self._writer = Writer(
+                    self._open_to_write(access, busy_timeout_s), on_commit=self._notify, on_failure=on_failure
+                )
+                undo.callback(self._writer.close)
+            self._readers = Readers(self.path, busy_timeout_s)
+            undo.callback(self._readers.close)
+            with self._readers.snapshot() as connection:
+                require_version(connection, self.path, len(steps()), exact=True)
+            self._undo = undo.pop_all()
+
+    @classmethod
+    def open_readonly(cls, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> SqliteStore:
+        """Open a store to look at it, beside a daemon or without one; every change raises StoreUnavailable."""
+        return cls(path, busy_timeout_s=busy_timeout_s, access=Access.READ)
+
+    @classmethod
+    def attach(cls, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> SqliteStore:
+        """Open a store for short writes (:meth:`requeue`) beside a daemon or without one."""
+        return cls(path, busy_timeout_s=busy_timeout_s, access=Access.ATTACH)
+
+    def _own(self, busy_timeout_s: float) -> int:
+        """Become the one process that owns the file, and make sure that it is sound; the lock's descriptor."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            require_local(self.path.parent)
+            lock = lock_file(self.path.with_name(f"{self.path.name}.lock"))
+        except OSError as error:
+            raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
+        try:
+            self.set_aside = prepare(self.path, len(steps()), busy_timeout_s)
+        except BaseException as error:
+            os.close(lock)
+            if isinstance(error, OSError):
+                raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
+            raise
+        return lock
+
+    def _open_to_write(self, access: Access, busy_timeout_s: float) -> sqlite3.Connection:
+        connection = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
+        try:
+            if access is Access.OWN:
+                migrate(connection, steps())
+                connection.execute("BEGIN IMMEDIATE")
+                incoming.end_former_life(Statements(connection), self._rule)
+                connection.execute("COMMIT")
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
+            raise
+        return connection
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be written any more; None while all is well."""
+        return self._writer.failure if self._writer else None
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
+        self._subscribers.append(callback)
+
+    def close(self) -> None:
+        """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""
+        self._undo.close()
+
+    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+        """See :meth:`dicom2fhir.store.base.Store.add`.
+
+        Raises
+        ------
+        OutOfSpace
+            The disk is below its watermark.
+        CannotUnderstand
+            The record is not JSON as it stands.
+        """
+        self._space.check()
+        packed = pack(record)
+        return self._write(lambda sql: incoming.add(sql, packed, origin, self._clock(), self._rule))
+
+    def association_ended(self, association: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
+        self._write(lambda sql: incoming.end_association(sql, association, self._rule))
+
+    def reject(self, rejection: Rejection) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
+        self._write(lambda sql: incoming.reject(sql, rejection))
+
+    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
+        """See :meth:`dicom2fhir.store.base.Store.rejections`."""
+        with self._read() as sql:
+            return [rejection_of(row) for row in sql.all("rejections", limit=limit)]
+
+    def file_mark(self, path: str) -> FileMark | None:
+        """See :meth:`dicom2fhir.store.base.Ledger.file_mark`."""
+        with self._read() as sql:
+            row = sql.one("file_mark", path=os.fsencode(path))
+        return FileMark(path, *row) if row else None
+
+    def mark_file(self, mark: FileMark) -> None:
+        """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
+        self._write(lambda sql: sql.run("mark_file", **mark_row(mark)))
+
+    def set_destinations(self, names: Iterable[str]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""
+        wanted = frozenset(names)
+        self._write(lambda sql: outgoing.set_destinations(sql, wanted, self._clock(), self._rule))
+
+    def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
+        """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
+        with self._read() as sql:  # asking costs the writer nothing while nothing is due
+            if outgoing.claimable(sql, destination, self._clock(), self._rule) is None:
+                return None
+        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock(), self._rule))
+
+    def next_due_at(self, destination: str) -> float | None:
+        """See :meth:`dicom2fhir.store.base.Store.next_due_at`.
+
+        A study that an association holds is due at its cap, one that is being sent when its lease ends.
+        """
+        with self._read() as sql:
+            first, last = sql.one("next_due", destination=destination) or (None, None)
+        if first is None:
+            return None
+        now = self._clock()
+        return min(now, float(first)) if last > now + outgoing.horizon_s(self._rule) else float(first)
+
+    def study(self, study_uid: str) -> Study | None:
+        """See :meth:`dicom2fhir.store.base.Store.study`.
+
+        Raises
+        ------
+        StoreDamaged
+            The rows of this study cannot be read.
+        """
+        with self._read() as sql:
+            row = sql.one("study_row", study_uid=study_uid)
+            if row is None:
+                return None
+            study_id, revision = row
+            records = read_records(sql, study_id, study_uid)
+        return assemble(study_uid, revision, records)
+
+    def delivered(self, claim: Claim, revision: int, base: bytes) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
+        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, self._clock(), self._rule))
+
+    def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
+        self._write(lambda sql: outgoing.retry(sql, claim, after_s, reason, count, self._clock(), self._rule))
+
+    def refuse(self, claim: Claim, revision: int, reason: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
+        self._write(lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock(), self._rule))
+
+    def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
+        """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
+        return self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, self._clock()))
+
+    def study_status(self, study_uid: str) -> StudyStatus | None:
+        """See :meth:`dicom2fhir.store.base.Store.study_status`."""
+        with self._read() as sql:
+            row = sql.one("study_status", study_uid=study_uid)
+            return read_status(sql, row) if row else None
+
+    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.studies`."""
+        with self._read() as sql:
+            if state is None:
+                rows = sql.all("latest_studies", limit=limit)
+            else:
+                rows = sql.all("latest_studies_in_state", limit=limit, state=state)
+            return [read_status(sql, row) for row in rows]
+
+    def stats(self) -> Stats:
+        """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""
+        with self._read() as sql:
+            totals: dict[str, int] = dict(sql.all("totals"))
+            tallies: dict[str, int] = dict(sql.all("tallies"))
+            (oldest,) = sql.one("oldest_undelivered") or (None,)
+        return Stats(
+            studies=totals["studies"],
+            series=totals["series"],
+            instances=totals["instances"],
+            waiting=tallies.get(State.WAITING, 0),
+            sending=tallies.get(State.SENDING, 0),
+            delivered=tallies.get(State.DELIVERED, 0),
+            refused=tallies.get(State.REFUSED, 0),
+            rejected=totals["rejected"],
+            skipped=totals["skipped"],
+            oldest_undelivered_at=oldest,
+        )
+
+    @contextmanager
+    def _read(self) -> Iterator[Statements]:
+        with self._readers.snapshot() as connection:
+            yield Statements(connection)
+
+    def _write(self, operation: Callable[[Statements], T]) -> T:
+        if self._writer is None:
+            raise StoreUnavailable(f"The store {self.path} was opened to read only")
+
+        def run(connection: sqlite3.Connection) -> T:
+            sql = Statements(connection)
+            value = operation(sql)
+            self._wake |= sql.wake
+            return value
+
+        return self._writer.run(run)
+
+    def _notify(self) -> None:
+        if self._wake:
+            self._wake = False
+            for callback in self._subscribers:
+                callback()
