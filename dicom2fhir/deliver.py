@@ -1,0 +1,270 @@
+"""From the store to one destination: claim, read, deliver, record, for ever.
+
+Nothing is kept here that the store does not hold, but whether the destination is up: a restart costs one probe.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
+from dicom2fhir.retry import Circuit, Permit, RetryPolicy
+from dicom2fhir.store.base import Claim, Store
+
+_LOOK_AGAIN_S = 2.0
+"""Another process may make something due (``dicom2fhir retry``), and does not wake us."""
+_STORE_PAUSE_S = 1.0
+
+log = structlog.get_logger()
+
+
+class Destination(Protocol):
+    """Where studies go."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration, and in the store."""
+
+    def deliver(self, study: Study, base: bytes) -> Outcome:
+        """Bring the destination up to this revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryCounts:
+    """What became of the tries since the start."""
+
+    written: int
+    unchanged: int
+    """Delivered without anything to send."""
+    failed: int
+    """To be tried again."""
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A fault of the bridge itself, by the name of its class."""
+
+    error: str
+
+
+class Deliverer:
+    """Workers that bring every due study to one destination.
+
+    Parameters
+    ----------
+    workers
+        Threads; each has one study in flight at most.
+    lease_s
+        How long a claim holds. Must be longer than the destination takes for one study at most.
+    policy
+        Pauses of a study that failed, and of the destination while it is down.
+    wall_clock
+        Seconds since the epoch, as the store's due times.
+    clock
+        Seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        destination: Destination,
+        *,
+        workers: int = 2,
+        lease_s: float = 600.0,
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._destination = destination
+        self._lease_s = lease_s
+        self._policy = policy
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._jitter = jitter
+        self._circuit = Circuit(policy, clock, jitter)
+        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._changed = threading.Condition()
+        self._wakes = 0
+        self._stopping = False
+        self._counts: Counter[str] = Counter()
+        self._beats: dict[str, float] = {}
+        self._threads = [
+            threading.Thread(target=self._work, name=f"deliver-{destination.name}-{number}", daemon=True)
+            for number in range(1, workers + 1)
+        ]
+
+    @property
+    def name(self) -> str:
+        """The destination's."""
+        return self._destination.name
+
+    @property
+    def down(self) -> str:
+        """Why the destination is down; empty while it is up. May quote the destination: for people, not for logs."""
+        return self._circuit.reason
+
+    def counts(self) -> DeliveryCounts:
+        """What became of the tries since the start."""
+        with self._changed:
+            counts = self._counts
+            return DeliveryCounts(counts["written"], counts["unchanged"], counts["failed"], counts["refused"])
+
+    def heartbeats(self) -> Mapping[str, float]:
+        """Last sign of life of each worker, on ``clock``: one older than ``lease_s`` is stuck or dead."""
+        with self._changed:
+            return dict(self._beats)
+
+    def start(self) -> None:
+        """Begin to deliver; once only."""
+        self._store.subscribe(self.wake)
+        for thread in self._threads:
+            self._beat(thread.name)
+            thread.start()
+
+    def wake(self) -> None:
+        """Look now whether something is due."""
+        with self._changed:
+            self._wakes += 1
+            self._changed.notify_all()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Claim nothing more and wait for what is under way; False when it has not ended in time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(deadline - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        name = threading.current_thread().name
+        while not self._stopping:
+            self._beat(name)
+            wakes: int | None = self._wakes  # before looking, so that a wake-up in between is not slept through
+            try:
+                idle_s = self._deliver_next()
+            except StoreUnavailable as error:
+                log.error("store_unavailable", destination=self.name, reason=str(error))
+                idle_s, wakes = _STORE_PAUSE_S, None
+            except Exception as error:  # a worker that dies would stop the destination in silence
+                log.error("delivery_worker_failed", destination=self.name, **_place(error))
+                idle_s, wakes = _STORE_PAUSE_S, None
+            if idle_s > 0:
+                self._wait(idle_s, wakes)
+
+    def _wait(self, idle_s: float, wakes: int | None) -> None:
+        """Wait until the time has passed, somebody stops us, or (where counted) somebody has woken us."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or wakes not in (None, self._wakes), idle_s)
+
+    def _deliver_next(self) -> float:
+        """Deliver what is due longest; seconds to wait before looking again."""
+        permit = self._circuit.enter()
+        if permit is None:
+            return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
+        try:
+            claim = self._store.claim(self.name, self._owner, self._lease_s)
+            study = None if claim is None else self._store.study(claim.study_uid)
+        except BaseException:
+            self._circuit.leave(permit)
+            raise
+        if claim is None:
+            self._circuit.leave(permit)
+            due_at = self._store.next_due_at(self.name)
+            # Due, and yet not to be claimed: somebody else holds it.
+            return _LOOK_AGAIN_S if due_at is None else min(max(due_at - self._wall_clock(), 0.05), _LOOK_AGAIN_S)
+        if study is None:
+            self._circuit.leave(permit)
+            self._store.refuse(claim, claim.revision, "the study is no longer in the store")
+            return 0.0
+        self._record(claim, study, self._outcome(study, claim), permit)
+        return 0.0
+
+    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
+        """The destination's answer, or what went wrong in ourselves."""
+        try:
+            return self._destination.deliver(study, claim.base)
+        except Exception as error:  # a fault of ours with one study must not keep the others waiting
+            log.error("delivery_failed", destination=self.name, study=study.uid, **_place(error))
+            return _Failed(type(error).__name__)
+
+    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
+        match outcome:
+            case Delivered(base, written):
+                # A study that was not sent says nothing about the destination.
+                self._up(permit) if written else self._circuit.leave(permit)
+                self._store.delivered(claim, study.revision, base)
+                self._count("written" if written else "unchanged")
+                log.info("delivered", destination=self.name, study=study.uid, revision=study.revision, written=written)
+            case Refused(issues):
+                self._up(permit)
+                self._refuse(claim, study, "\n".join(issues))
+            case Retry(reason, after_s, True):
+                self._down(claim, study, reason, after_s, permit)
+            case Retry(reason, after_s, _):
+                self._up(permit)
+                pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
+                self._store.retry(claim, pause_s, reason)
+                self._count("failed")
+                log.warning("delivery_postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
+            case _Failed(error):
+                self._circuit.leave(permit)
+                self._refuse(claim, study, f"the bridge failed on this study ({error}); its log says where")
+
+    def _refuse(self, claim: Claim, study: Study, reason: str) -> None:
+        self._store.refuse(claim, study.revision, reason)
+        self._count("refused")
+        log.warning("refused", destination=self.name, study=study.uid, revision=study.revision)
+
+    def _up(self, permit: Permit) -> None:
+        if self._circuit.answered(permit):
+            log.info("destination_up", destination=self.name)
+            self.wake()
+
+    def _down(self, claim: Claim, study: Study, reason: str, after_s: float, permit: Permit) -> None:
+        """Pause the destination.
+
+        The study that found it down is counted as failed and waits longer each time: should it be the cause (too large
+        for a proxy, say), others go first and it does not hold them up. Those that probe are not counted.
+        """
+        found_it = self._circuit.failed(permit, reason, after_s)
+        pause_s = self._circuit.wait_s()
+        if found_it:
+            pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, after_s, self._jitter()))
+            log.warning("destination_down", destination=self.name, reason=reason, pause_s=round(pause_s, 1))
+        self._store.retry(claim, pause_s, reason, count=found_it)
+        self._count("failed")
+
+    def _count(self, kind: str) -> None:
+        with self._changed:
+            self._counts[kind] += 1
+
+    def _beat(self, name: str) -> None:
+        with self._changed:
+            self._beats[name] = self._clock()
+
+
+def _place(error: Exception) -> dict[str, object]:
+    """Class and lines of an exception, never its text: that may quote patient data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }

@@ -1,0 +1,61 @@
+"""What a FHIR destination remembers of a study's last delivery; the store keeps it as bytes.
+
+It is a help, not a truth: without it (or when it cannot be read) the server is asked, and all that it holds counts as
+somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from dicom2fhir.fhir.merge import canonical
+from dicom2fhir.model import Mapped, Resource
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The last delivery.
+
+    Attributes
+    ----------
+    remote_id
+        ``id`` of the ImagingStudy on the server.
+    digest
+        Of the resources as mapped (:func:`digest`).
+    sent
+        The resources that we wrote, by the ``id`` they were mapped with: as we emit them, with references resolved and
+        without what others added.
+    """
+
+    remote_id: str = ""
+    digest: str = ""
+    sent: Mapping[str, Resource] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Compressed JSON."""
+        content = {"format": _FORMAT, "id": self.remote_id, "digest": self.digest, "sent": dict(self.sent)}
+        return zlib.compress(canonical(content))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Base:
+        """Read what :meth:`to_bytes` wrote; empty when it cannot be read."""
+        try:
+            content = orjson.loads(zlib.decompress(data)) if data else {}
+        except (zlib.error, orjson.JSONDecodeError):
+            return cls()
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            return cls()
+        return cls(content["id"], content["digest"], content["sent"])
+
+
+def digest(mapped: Mapped) -> str:
+    """Equal for mappings that would be written alike."""
+    entries = [[entry.resource, entry.write, entry.search] for entry in mapped.entries]
+    return hashlib.sha256(canonical(entries)).hexdigest()

@@ -1,0 +1,86 @@
+"""Transaction Bundles (https://hl7.org/fhir/R4/http.html#transaction); pure functions, nothing given is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dicom2fhir.model import Entry, Mapped, Resource, Write
+
+
+def standalone(mapped: Mapped) -> Resource:
+    """A transaction Bundle that any FHIR server can take without being asked anything before.
+
+    The bridge's own resources are written under their deterministic id; what must only exist is created unless its
+    search finds it; what must be up to date is a conditional update. A resource that may only be linked to is not in
+    the Bundle: references to it become logical ones (by identifier).
+    """
+    links: dict[str, str | None] = {entry.placeholder: None for entry in mapped.entries if entry.write is Write.LINK}
+    return transaction(
+        _standalone_entry(entry, refer(entry.resource, links))
+        for entry in mapped.entries
+        if entry.write is not Write.LINK
+    )
+
+
+def _standalone_entry(entry: Entry, resource: Resource) -> Resource:
+    if entry.search and entry.write is Write.ENSURE:
+        return create(resource, entry.placeholder, entry.search)
+    if entry.search and entry.write is Write.UPSERT:
+        return conditional_update(resource, entry.placeholder, entry.search)
+    return update(resource, entry.placeholder)
+
+
+def transaction(entries: Iterable[Resource]) -> Resource:
+    """The Bundle of these entries."""
+    return {"resourceType": "Bundle", "type": "transaction", "entry": list(entries)}
+
+
+def update(resource: Resource, full_url: str, version_id: str = "") -> Resource:
+    """``PUT Type/<id>`` under the resource's own id, only onto ``version_id`` where one is named."""
+    request = {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
+    if version_id:
+        request["ifMatch"] = f'W/"{version_id}"'
+    return {"fullUrl": full_url, "resource": resource, "request": request}
+
+
+def conditional_update(resource: Resource, full_url: str, search: str) -> Resource:
+    """``PUT Type?search``: creates, or updates the one that matches."""
+    request = {"method": "PUT", "url": f"{resource['resourceType']}?{search}"}
+    return {"fullUrl": full_url, "resource": resource, "request": request}
+
+
+def create(resource: Resource, full_url: str, unless: str) -> Resource:
+    """``POST Type`` unless the search ``unless`` finds one."""
+    request = {"method": "POST", "url": str(resource["resourceType"]), "ifNoneExist": unless}
+    return {"fullUrl": full_url, "resource": resource, "request": request}
+
+
+def refer(resource: Resource, targets: Mapping[str, str | None]) -> Resource:
+    """The resource with the placeholders of ``targets`` replaced.
+
+    Parameters
+    ----------
+    targets
+        Placeholder -> literal reference (``Patient/123``), or None to leave a logical reference (type and identifier)
+        without ``reference``. Placeholders that are not named stay.
+    """
+    replaced: Resource = _refer(resource, targets)
+    return replaced
+
+
+def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:
+    if isinstance(value, list):
+        return [_refer(item, targets) for item in value] if _has_objects(value) else value
+    if not isinstance(value, dict):
+        return value
+    reference = value.get("reference")
+    if not isinstance(reference, str) or reference not in targets:
+        return {name: _refer(item, targets) for name, item in value.items()}
+    literal = targets[reference]
+    rest = {name: item for name, item in value.items() if name != "reference"}
+    return {"reference": literal, **rest} if literal else rest
+
+
+def _has_objects(items: list[Any]) -> bool:
+    return any(isinstance(item, dict | list) for item in items)

@@ -1,0 +1,80 @@
+"""What a FHIR server says it can do (``GET [base]/metadata``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dicom2fhir.model import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCapabilities:
+    """What is offered for one resource type (``CapabilityStatement.rest.resource``).
+
+    Attributes
+    ----------
+    update_create
+        Whether a ``PUT`` may create a resource under the client's id; None when it is not said (HAPI).
+    """
+
+    update_create: bool | None = None
+    conditional_update: bool = False
+    conditional_create: bool = False
+    versioning: str = ""
+    search_parameters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server offers; a type that it does not list has the defaults of :class:`TypeCapabilities`."""
+
+    fhir_version: str
+    software: str = ""
+    software_version: str = ""
+    transaction: bool = False
+    types: Mapping[str, TypeCapabilities] = field(default_factory=dict)
+
+    def of(self, resource_type: str) -> TypeCapabilities:
+        """What is offered for ``resource_type``."""
+        return self.types.get(resource_type, TypeCapabilities())
+
+
+def read_capabilities(statement: Resource) -> Capabilities:
+    """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""
+    software = _object(statement.get("software"))
+    types: dict[str, TypeCapabilities] = {}
+    transaction = False
+    for rest in _objects(statement.get("rest")):
+        if rest.get("mode") == "client":
+            continue
+        transaction |= any(item.get("code") == "transaction" for item in _objects(rest.get("interaction")))
+        for item in _objects(rest.get("resource")):
+            update_create = item.get("updateCreate")
+            types[_text(item.get("type"))] = TypeCapabilities(
+                update_create=update_create if isinstance(update_create, bool) else None,
+                conditional_update=item.get("conditionalUpdate") is True,
+                conditional_create=item.get("conditionalCreate") is True,
+                versioning=_text(item.get("versioning")),
+                search_parameters=frozenset(_text(found.get("name")) for found in _objects(item.get("searchParam"))),
+            )
+    return Capabilities(
+        _text(statement.get("fhirVersion")),
+        _text(software.get("name")),
+        _text(software.get("version")),
+        transaction,
+        types,
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

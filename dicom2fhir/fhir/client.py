@@ -1,0 +1,206 @@
+"""A FHIR server over HTTP: four interactions, and every way they fail as one of our errors.
+
+Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from requests.auth import AuthBase
+
+from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
+from dicom2fhir.fhir.http import Answer, Http, retry_after_s
+from dicom2fhir.model import Resource
+
+MEDIA_TYPE = "application/fhir+json"
+_PATIENCE = frozenset({408, 425, 429})
+_NO_FHIR_HERE = frozenset({404, 405, 406, 407, 421, 426, 451, 511})
+"""What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
+_MAX_DEPTH = 64
+_MAX_ISSUES = 20
+_MAX_ISSUE_CHARS = 500
+
+
+class FhirClient:
+    """One FHIR server. May be used from several threads.
+
+    Parameters
+    ----------
+    base_url
+        Service base URL, with or without a trailing slash.
+    timeout_s
+        Budget of one exchange, all in all.
+    max_retry_after_s
+        The most that a ``Retry-After`` of the server is believed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth: AuthBase | None = None,
+        timeout_s: float = 30.0,
+        ca_file: Path | None = None,
+        max_response_bytes: int = 64 * 1024 * 1024,
+        max_retry_after_s: float = 3600.0,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout_s = timeout_s
+        self._max_retry_after_s = max_retry_after_s
+        self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
+
+    def capabilities(self) -> Capabilities:
+        """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
+        try:
+            return read_capabilities(self._resource("GET", "/metadata", ("CapabilityStatement", "Conformance")))
+        except ServerRefused as error:
+            raise ServerUnavailable(f"/metadata: {error}") from error
+
+    def read(self, resource_type: str, resource_id: str) -> Resource | None:
+        """The resource, or None when it is not there or was deleted."""
+        answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}")
+        if answer.status in (404, 410):  # where no FHIR server is, the write that follows will tell
+            return None
+        return self._expect(answer, (resource_type,))
+
+    def search(self, resource_type: str, query: str, count: int = 5) -> list[Resource]:
+        """The first ``count`` matches of a percent-encoded query; further pages are not read."""
+        # A server that ignores a parameter it does not know would answer with everything.
+        prefer = {"Prefer": "handling=strict"}
+        answer = self._exchange("GET", f"/{resource_type}?{query}&_count={count}", headers=prefer)
+        bundle = self._expect(answer, ("Bundle",))
+        found = [
+            entry["resource"]
+            for entry in _objects(bundle.get("entry"))
+            if isinstance(entry.get("resource"), dict)
+            and entry["resource"].get("resourceType") == resource_type
+            and _object(entry.get("search")).get("mode", "match") == "match"
+        ]
+        return found[:count]
+
+    def transaction(self, bundle: Resource) -> list[Resource]:
+        """Send a transaction Bundle; the ``response`` of each entry, in their order, all of them 2xx.
+
+        Raises
+        ------
+        EditConflict
+            Somebody else wrote at the same time (409; 412 where a version was named).
+        Ambiguous
+            A conditional write of the Bundle matches several resources (412).
+        """
+        conditional = _is_conditional(bundle)
+        headers = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8", "Prefer": "return=minimal"}
+        answer = self._exchange("POST", "", headers, orjson.dumps(bundle))
+        result = self._expect(answer, ("Bundle",), conditional)
+        responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
+        if len(responses) != len(bundle["entry"]):
+            raise ServerUnavailable(f"{len(responses)} answers to {len(bundle['entry'])} entries of a transaction")
+        for response in responses:
+            status = str(response.get("status", ""))[:3]
+            if not (status.isdecimal() and status.startswith("2")):
+                issues = tuple(_issues(response.get("outcome")))
+                raise _failure(int(status) if status.isdecimal() else 500, issues, conditional)
+        return responses
+
+    def _resource(self, method: str, path: str, expected: tuple[str, ...]) -> Resource:
+        return self._expect(self._exchange(method, path), expected)
+
+    def _exchange(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        return self._http.exchange(method, f"{self.base_url}{path}", {"Accept": MEDIA_TYPE, **(headers or {})}, body)
+
+    def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
+        """The resource in an answer of success; anything else is raised."""
+        if 200 <= answer.status < 300:
+            resource = _parse(answer.body)
+            if resource is None:
+                raise ServerUnavailable(f"HTTP {answer.status}, but not with a FHIR resource in JSON ({_kind(answer)})")
+            if resource["resourceType"] in types:
+                return resource
+            if resource["resourceType"] == "OperationOutcome":
+                raise ServerRefused(f"HTTP {answer.status} with an OperationOutcome", tuple(_issues(resource)))
+            raise ServerUnavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
+        outcome = _operation_outcome(answer)
+        if 300 <= answer.status < 400:
+            raise ServerRefused(f"HTTP {answer.status}: a redirection, which is not followed")
+        if answer.status in _NO_FHIR_HERE and outcome is None:
+            raise ServerUnavailable(f"HTTP {answer.status}, not from a FHIR server ({_kind(answer)})")
+        after_s = retry_after_s(answer.headers, self._max_retry_after_s)
+        raise _failure(answer.status, tuple(_issues(outcome)), conditional, after_s)
+
+
+def _failure(status: int, issues: tuple[str, ...], conditional: bool, after_s: float = 0.0) -> BridgeError:
+    """The error for a status that is not success, of a response or of one entry in it."""
+    if status in _PATIENCE or status >= 500 or status < 200:
+        return ServerUnavailable(f"HTTP {status}", after_s)
+    if status in (401, 403):
+        return NotAuthorised(f"HTTP {status}: the FHIR server does not accept our credentials", after_s)
+    if status == 412 and conditional:
+        return Ambiguous("HTTP 412: several resources on the server match where there must be one")
+    if status in (409, 412):
+        return EditConflict(f"HTTP {status}")
+    return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+
+
+def _is_conditional(bundle: Resource) -> bool:
+    """Whether a 412 must mean several matches; where a version is named besides, reading again will tell."""
+    requests = [_object(entry.get("request")) for entry in _objects(bundle.get("entry"))]
+    if any("ifMatch" in request for request in requests):
+        return False
+    return any("ifNoneExist" in request or "?" in str(request.get("url")) for request in requests)
+
+
+def _parse(body: bytes) -> Resource | None:
+    try:
+        resource = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str) or _too_deep(resource):
+        return None
+    return resource
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether JSON is nested deeper than any FHIR resource; level by level, since recursion is what must be spared."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _operation_outcome(answer: Answer) -> Resource | None:
+    resource = _parse(answer.body)
+    return resource if resource is not None and resource["resourceType"] == "OperationOutcome" else None
+
+
+def _kind(answer: Answer) -> str:
+    kind = answer.headers.get("Content-Type", "no Content-Type").split(";")[0]
+    return "".join(char for char in kind[:60] if char.isprintable())
+
+
+def _issues(outcome: Any) -> Iterator[str]:
+    """The server's words, for a person; they may echo patient data and so must not be logged."""
+    for issue in _objects(_object(outcome).get("issue"))[:_MAX_ISSUES]:
+        words = issue.get("diagnostics") or _object(issue.get("details")).get("text") or issue.get("code") or ""
+        places = issue.get("expression") or issue.get("location") or []
+        place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""
+        text = f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"
+        yield "".join(char if char.isprintable() else " " for char in text)[:_MAX_ISSUE_CHARS]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,71 @@
+"""A destination that is a directory: one transaction Bundle per study revision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import orjson
+
+from dicom2fhir.fhir.base import Base, digest
+from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
+
+Dialect = TypeVar("Dialect")
+"""A FHIR version, in whatever form the mapping takes it."""
+
+
+class FileDestination(Generic[Dialect]):
+    """Writes ``<id of the ImagingStudy>.<revision>.json``; a reader never sees half a file.
+
+    Parameters
+    ----------
+    directory
+        Made when it is not there, for the owner only: the files hold patient data.
+    map_study
+        Maps a study to resources in a FHIR version.
+    dialect
+        The FHIR version, as ``map_study`` takes it.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, map_study: Callable[[Study, Dialect], Mapped], dialect: Dialect
+    ) -> None:
+        self.name = name
+        self._directory = directory
+        self._map_study = map_study
+        self._dialect = dialect
+
+    def deliver(self, study: Study, base: bytes) -> Outcome:
+        """Write the study, unless ``base`` says that the same was written before."""
+        if study.conflict:
+            return Refused((study.conflict,))
+        mapped = self._map_study(study, self._dialect)
+        remote_id = str(mapped.entries[0].resource["id"])
+        now = Base(remote_id, digest(mapped))
+        if Base.from_bytes(base).digest == now.digest:
+            return Delivered(base, written=False)
+        try:
+            self._write(
+                f"{remote_id}.{study.revision}.json", f".{remote_id}.tmp", orjson.dumps(standalone(mapped)) + b"\n"
+            )
+        except OSError as error:
+            return Retry(f"the directory cannot be written: {error.strerror}", whole_destination=True)
+        return Delivered(now.to_bytes())
+
+    def _write(self, name: str, temporary: str, content: bytes) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # The name is the study's, which has one writer at a time: what a crash left is written over.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,212 @@
+"""One HTTP exchange with budgets: of time in all, however slowly bytes drip, and of bytes in the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from dicom2fhir.errors import ServerUnavailable
+
+_READ_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Line:
+    """The socket of a thread's connection, so that a timer can cut it while the thread waits in it."""
+
+    def __init__(self) -> None:
+        self.socket: socket.socket | None = None
+        self.was_cut = False
+
+    def opened(self, opened: socket.socket) -> None:
+        self.socket = opened
+        if self.was_cut:
+            raise TimeoutError
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self.socket is not None:
+            with contextlib.suppress(OSError):  # closed already
+                # Past SSLSocket.shutdown, which would take the TLS state away under the thread that reads from it.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """Transport that tells its line which socket it uses."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        line = self._line
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                line.opened(self.sock)
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                line.opened(self.sock)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+class Http:
+    """Requests over connections that are kept open, one per calling thread (a ``requests.Session`` is not thread-safe).
+
+    Proxies, credentials and certificates come from the arguments only, never from the environment or ``.netrc``;
+    redirections are not followed and cookies not kept.
+
+    Parameters
+    ----------
+    timeout_s
+        Budget of one exchange, connecting included.
+    ca_file
+        Certificates to trust instead of the usual ones (PEM).
+    max_response_bytes
+        Largest body that is read.
+    """
+
+    def __init__(
+        self, *, auth: AuthBase | None, timeout_s: float, ca_file: Path | None, max_response_bytes: int
+    ) -> None:
+        self._auth = auth
+        self._timeout_s = timeout_s
+        self._ca_file = ca_file
+        self._max_response_bytes = max_response_bytes
+        self._local = threading.local()
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """Send a request and read the whole answer, whatever its status.
+
+        Raises
+        ------
+        ServerUnavailable
+            Anything that keeps the answer from arriving whole and in time.
+        """
+        session, line = self._session()
+        line.was_cut = False
+        timer = threading.Timer(self._timeout_s, line.cut)
+        timer.daemon = True
+        timer.start()
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            response = session.request(
+                method,
+                url,
+                data=body,
+                headers={**headers, "Accept-Encoding": "identity"},
+                timeout=self._timeout_s,
+                allow_redirects=False,
+                stream=True,
+            )
+            try:
+                content = self._read(response, deadline)
+            except BaseException:
+                response.close()  # the rest of the answer is on the line: it cannot be used again
+                raise
+            return Answer(response.status_code, response.headers, content)
+        except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
+            self._forget_session()
+            if line.was_cut or isinstance(error, requests.Timeout):
+                raise ServerUnavailable(f"no complete answer within {self._timeout_s:g} s") from None
+            raise ServerUnavailable(_reason(error)) from error
+        except ServerUnavailable:
+            self._forget_session()
+            raise
+        finally:
+            timer.cancel()
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while part := response.raw.read1(_READ_BYTES):
+            parts.append(part)
+            size += len(part)
+            if size > self._max_response_bytes:
+                raise ServerUnavailable(f"the answer is larger than {self._max_response_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise ServerUnavailable(f"no complete answer within {self._timeout_s:g} s")
+        expected = response.headers.get("Content-Length", "")
+        if expected.isdecimal() and size < int(expected):
+            raise ServerUnavailable("the answer ends before its Content-Length")
+        response.raw.release_conn()
+        return b"".join(parts)
+
+    def _session(self) -> tuple[requests.Session, _Line]:
+        found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
+        if found is None:
+            line = _Line()
+            session = requests.Session()
+            session.trust_env = False
+            session.auth = self._auth
+            session.verify = str(self._ca_file) if self._ca_file else True
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(line))
+            found = self._local.session = (session, line)
+        return found
+
+    def _forget_session(self) -> None:
+        found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
+        if found is not None:
+            found[0].close()
+            del self._local.session
+
+
+def retry_after_s(headers: Mapping[str, str], cap_s: float) -> float:
+    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now, between 0 and ``cap_s``."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:12]), cap_s)
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(when - time.time(), 0.0), cap_s)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in few words: the text of these exceptions may hold addresses and memory locations."""
+    kinds = (
+        (requests.exceptions.SSLError, "TLS: the server's certificate or protocol is not accepted"),
+        (requests.exceptions.ProxyError, "the proxy cannot be reached"),
+        (requests.exceptions.ConnectionError, "no connection, or it was cut"),
+    )
+    return next(
+        (text for kind, text in kinds if isinstance(error, kind)), f"the exchange failed ({type(error).__name__})"
+    )

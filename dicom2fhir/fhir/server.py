@@ -1,0 +1,315 @@
+"""A destination that is a FHIR server: find what it holds, merge, and write what differs in one transaction.
+
+One delivery goes like this:
+
+1. Map the study. The same as last time? Then nothing is sent and the server is not even asked.
+2. Look up the other resources (patient, endpoint...) and the ImagingStudy: :mod:`dicom2fhir.fhir.lookup`.
+3. Merge ours with what is there: :mod:`dicom2fhir.fhir.merge`. What comes out as it was is not written.
+4. Send the rest as one transaction. Existing resources are named with the version that was read; a conflict means to
+   begin again at 2. A refusal may mean that a linked resource has gone since it was looked up: so it is believed the
+   second time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from dicom2fhir.errors import Ambiguous, ConfigError, EditConflict, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir import bundle
+from dicom2fhir.fhir.base import Base, digest
+from dicom2fhir.fhir.capabilities import Capabilities
+from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of
+from dicom2fhir.fhir.merge import canonical, merge, without_version
+from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
+
+_CONFLICT_TRIES = 7
+_CONFLICT_PAUSE_S = 0.05
+"""HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
+_REMEMBERED = 10_000
+
+log = structlog.get_logger()
+
+
+class Named(Protocol):
+    """A FHIR version as the mapping takes it."""
+
+    @property
+    def name(self) -> str:
+        """For people, e.g. ``R4``."""
+
+
+Dialect = TypeVar("Dialect", bound=Named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server(Generic[Dialect]):
+    capabilities: Capabilities
+    dialect: Dialect
+
+
+@dataclass(slots=True)
+class _Course:
+    """How one delivery is to be tried; changed by what the server answers."""
+
+    ids_by_server: bool
+    """Let the server choose the id of what is created."""
+    guessed_ids: bool = False
+    """Whether our own ids were used with a server that does not say if it takes them."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be written in one transaction, and what it refers to."""
+
+    targets: dict[str, str | None] = field(default_factory=dict)
+    """Placeholder -> literal reference, or None for a reference by identifier."""
+    steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
+    """Entries to be created (None) or merged with what the server has."""
+
+    def shared(self) -> frozenset[str]:
+        """The identities that other studies may be writing too."""
+        return frozenset(_identity(entry) for entry, _ in self.steps[1:])
+
+
+class FhirDestination(Generic[Dialect]):
+    """Writes studies to one FHIR server. May be used from several threads, for one study by one at a time.
+
+    Parameters
+    ----------
+    map_study
+        Maps a study to resources in a FHIR version.
+    dialect_for
+        Gives the dialect for the ``fhirVersion`` of the server's ``/metadata``; raises LookupError, ValueError or
+        ConfigError when there is none. A caller who knows the version answers with it whatever the server says.
+    budget_s
+        After this time no further request of a delivery is begun: with the client's ``timeout_s``, the longest that
+        :meth:`deliver` takes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: FhirClient,
+        map_study: Callable[[Study, Dialect], Mapped],
+        dialect_for: Callable[[str], Dialect],
+        *,
+        budget_s: float = 240.0,
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._map_study = map_study
+        self._dialect_for = dialect_for
+        self._budget_s = budget_s
+        self._server: _Server[Dialect] | None = None
+        self._ids_by_server = False
+        self._logged: tuple[str, ...] = ()
+        self._writing = Writing()
+        self._known: dict[str, tuple[str, bytes]] = {}
+        """Shared resources seen on the server: identity -> literal reference, and our content of it then."""
+
+    def deliver(self, study: Study, base: bytes) -> Outcome:
+        """Bring the server up to this revision. What ``map_study`` raises is let through.
+
+        Parameters
+        ----------
+        base
+            From the last :class:`Delivered`; empty the first time, or to have everything looked at again.
+        """
+        if study.conflict:
+            return Refused((study.conflict,))
+        try:
+            server = self._ask_server()
+            mapped = self._map_study(study, server.dialect)
+            last = Base.from_bytes(base)
+            if last.digest == digest(mapped):
+                return Delivered(base, written=False)
+            return self._try_until_settled(mapped, last, server.capabilities)
+        except ServerUnavailable as error:  # NotAuthorised too
+            self._server = None
+            self._known.clear()
+            return Retry(str(error), error.after_s, whole_destination=True)
+        except EditConflict as error:
+            return Retry(f"others write the same resources at the same time ({error})")
+        except ServerRefused as error:
+            return Refused(error.issues)
+        except Ambiguous as error:
+            return Refused((str(error),))
+
+    def _ask_server(self) -> _Server[Dialect]:
+        if (server := self._server) is not None:
+            return server
+        found = self._client.capabilities()
+        try:
+            dialect = self._dialect_for(found.fhir_version)
+        except (LookupError, ValueError, ConfigError):
+            raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
+        self._server = server = _Server(found, dialect)
+        said = found.of("ImagingStudy").update_create
+        ids = {True: "ours", False: "server", None: "ours unless refused"}[said]
+        logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
+        if logged != self._logged:
+            self._logged = logged
+            version, software, release, name, ids = logged
+            log.info(
+                "fhir_server", destination=self.name, fhir_version=version, software=software, software_version=release,
+                dialect=name, ids=ids, transaction=found.transaction,
+            )  # fmt: skip
+        return server
+
+    def _try_until_settled(self, mapped: Mapped, last: Base, capabilities: Capabilities) -> Delivered:
+        lookup = Lookup(self._client, time.monotonic() + self._budget_s)
+        course = _Course(ids_by_server=self._ids_by_server)
+        conflicts = 0
+        refusal: ServerRefused | None = None
+        while True:
+            try:
+                delivered = self._try_once(mapped, last, capabilities, lookup, course)
+            except EditConflict:
+                conflicts += 1
+                if conflicts == _CONFLICT_TRIES:
+                    raise
+                time.sleep(_CONFLICT_PAUSE_S * conflicts * (1 + random.random()))  # noqa: S311 (no secret)
+            except ServerRefused as error:
+                self._known.clear()
+                if course.ids_by_server and refusal:
+                    raise refusal from error
+                if refusal and not course.guessed_ids:
+                    raise
+                course.ids_by_server = course.ids_by_server or refusal is not None
+                refusal = error
+            else:
+                if course.ids_by_server and not self._ids_by_server:
+                    self._ids_by_server = True
+                    log.warning("fhir_server_refuses_our_ids", destination=self.name)
+                return delivered
+
+    def _try_once(
+        self, mapped: Mapped, last: Base, capabilities: Capabilities, lookup: Lookup, course: _Course
+    ) -> Delivered:
+        alone: frozenset[str] = frozenset()
+        while True:
+            with self._writing.hold(alone, lookup.deadline):
+                plan = self._plan(mapped, last, lookup)
+                if plan.shared() <= alone:
+                    return self._carry_out(plan, mapped, capabilities, lookup, course, last)
+            alone |= plan.shared()  # somebody may be creating it just now: look again when nobody is
+
+    def _plan(self, mapped: Mapped, last: Base, lookup: Lookup) -> _Plan:
+        study, *others = mapped.entries
+        plan = _Plan()
+        found = lookup.find(study, last.remote_id)
+        plan.steps.append((study, found))
+        if found is not None:
+            plan.targets[study.placeholder] = _literal(found)
+        for entry in {other.placeholder: other for other in others}.values():
+            self._plan_other(plan, entry, lookup)
+        return plan
+
+    def _plan_other(self, plan: _Plan, entry: Entry, lookup: Lookup) -> None:
+        known = self._known.get(_identity(entry))
+        if known and (entry.write is Write.ENSURE or known[1] == canonical(entry.resource)):
+            plan.targets[entry.placeholder] = known[0]
+            return
+        try:
+            found = lookup.find(entry)
+        except Ambiguous:
+            if not entry.resource.get("identifier"):
+                raise
+            log.warning("several_match", destination=self.name, type=entry.resource["resourceType"])
+            plan.targets[entry.placeholder] = None
+            return
+        if found is not None:
+            plan.targets[entry.placeholder] = _literal(found)
+        if entry.write is Write.LINK:
+            plan.targets.setdefault(entry.placeholder, None)
+        elif found is not None and entry.write is Write.ENSURE:
+            self._remember(entry, _literal(found))
+        else:
+            plan.steps.append((entry, found))
+
+    def _carry_out(
+        self,
+        plan: _Plan,
+        mapped: Mapped,
+        capabilities: Capabilities,
+        lookup: Lookup,
+        course: _Course,
+        last: Base,
+    ) -> Delivered:
+        """Send what differs from what the server has."""
+        requests: list[tuple[Entry, Resource]] = []
+        for entry, theirs in plan.steps:
+            ours = bundle.refer(entry.resource, plan.targets)
+            if theirs is None:
+                requests.append((entry, self._creation(entry, ours, capabilities, course)))
+                continue
+            ours = {**ours, "id": id_of(theirs)}
+            merged = merge(last.sent.get(entry.resource["id"]), ours, theirs)
+            if canonical(merged) != canonical(without_version(theirs)):
+                version = str((theirs.get("meta") or {}).get("versionId") or "")
+                requests.append((entry, bundle.update(merged, entry.placeholder, version)))
+        if requests:
+            lookup.check_time()
+            responses = self._client.transaction(bundle.transaction(request for _, request in requests))
+            _check_creations(requests, responses)
+            for (entry, request), response in zip(requests, responses, strict=True):
+                resource_type = entry.resource["resourceType"]
+                new_id = id_in(response.get("location"), resource_type) or request["resource"].get("id", "")
+                if new_id:
+                    plan.targets[entry.placeholder] = f"{resource_type}/{new_id}"
+        for entry, _ in plan.steps[1:]:
+            if target := plan.targets.get(entry.placeholder):
+                self._remember(entry, target)
+        remote = plan.targets.get(mapped.entries[0].placeholder) or ""
+        return Delivered(_base(plan, mapped, remote).to_bytes(), written=bool(requests))
+
+    def _creation(self, entry: Entry, resource: Resource, capabilities: Capabilities, course: _Course) -> Resource:
+        """The request that creates a resource without ever making a second one."""
+        offered = capabilities.of(resource["resourceType"])
+        if offered.update_create or (offered.update_create is None and not course.ids_by_server):
+            course.guessed_ids |= offered.update_create is None
+            return bundle.update(resource, entry.placeholder)
+        if not entry.search:
+            kind = resource["resourceType"]
+            raise ServerRefused(f"the server takes no ids of ours, and nothing else identifies the {kind}")
+        nameless = {name: value for name, value in resource.items() if name != "id"}
+        if offered.conditional_update and entry.write is not Write.ENSURE:
+            return bundle.conditional_update(nameless, entry.placeholder, entry.search)
+        return bundle.create(nameless, entry.placeholder, entry.search)
+
+    def _remember(self, entry: Entry, target: str) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[_identity(entry)] = (target, canonical(entry.resource))
+
+
+def _identity(entry: Entry) -> str:
+    return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
+
+
+def _literal(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{id_of(resource)}"
+
+
+def _check_creations(requests: Iterable[tuple[Entry, Resource]], responses: Iterable[Resource]) -> None:
+    """Somebody created what we meant to, and ours was not taken: then it has to be merged with theirs."""
+    for (entry, request), response in zip(requests, responses, strict=True):
+        existed = request["request"]["method"] == "POST" and not str(response.get("status", "")).startswith("201")
+        if existed and entry.write is not Write.ENSURE:
+            raise EditConflict("somebody created the resource at the same time")
+
+
+def _base(plan: _Plan, mapped: Mapped, remote: str) -> Base:
+    sent: dict[str, Resource] = {}
+    for entry, _ in plan.steps:
+        ours = bundle.refer(entry.resource, plan.targets)
+        target = plan.targets.get(entry.placeholder)
+        sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
+    return Base(remote.partition("/")[2], digest(mapped), sent)

@@ -1,0 +1,109 @@
+"""When to try again: a pause as a value of the number of failures, and the pause of a destination that is down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Pauses that grow, with full jitter, and never end: a study is tried for ever.
+
+    Parameters
+    ----------
+    first_s, factor, cap_s
+        The longest pause after the first failure, its growth with each further one, and its limit.
+    """
+
+    first_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+
+    def pause_s(self, failures: int, at_least_s: float, random: float) -> float:
+        """The pause after a number of failures (from 1).
+
+        Parameters
+        ----------
+        at_least_s
+            What the other side asked for (``Retry-After``); the jitter comes on top of it.
+        random
+            From 0 to 1.
+        """
+        exponent = min(max(failures, 1) - 1, 64)
+        return at_least_s + random * min(self.cap_s, self.first_s * self.factor**exponent)
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to use a destination once."""
+
+    is_probe: bool
+
+
+class Circuit:
+    """Whether a destination may be used: freely, or - while it is down - by one probe at a time, with pauses.
+
+    Parameters
+    ----------
+    clock
+        Seconds that only go forward.
+    random
+        Gives numbers from 0 to 1.
+    """
+
+    def __init__(self, policy: RetryPolicy, clock: Callable[[], float], random: Callable[[], float]) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._random = random
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._closed_until = 0.0
+        self._probing = False
+        self._reason = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the destination is down; empty while it is up."""
+        return self._reason
+
+    def wait_s(self) -> float:
+        """Seconds until the next probe; 0 while the destination is up."""
+        with self._lock:
+            return max(self._closed_until - self._clock(), 0.0) if self._failures else 0.0
+
+    def enter(self) -> Permit | None:
+        """Ask to use the destination; a Permit must be given back by one of the other methods."""
+        with self._lock:
+            if not self._failures:
+                return Permit(is_probe=False)
+            if self._probing or self._clock() < self._closed_until:
+                return None
+            self._probing = True
+            return Permit(is_probe=True)
+
+    def leave(self, permit: Permit) -> None:
+        """The permit was not used, or says nothing about the destination."""
+        with self._lock:
+            self._probing = self._probing and not permit.is_probe
+
+    def answered(self, permit: Permit) -> bool:
+        """The destination works; True when it was down before."""
+        with self._lock:
+            was_down = self._failures > 0
+            self._failures = 0
+            self._probing = self._probing and not permit.is_probe
+            self._reason = ""
+            return was_down
+
+    def failed(self, permit: Permit, reason: str, at_least_s: float) -> bool:
+        """The destination is down; True when it was up before."""
+        with self._lock:
+            was_up = self._failures == 0
+            if was_up or permit.is_probe:  # what was under way when it went down says nothing new
+                self._failures += 1
+                self._closed_until = self._clock() + self._policy.pause_s(self._failures, at_least_s, self._random())
+                self._reason = reason
+            self._probing = self._probing and not permit.is_probe
+            return was_up
