@@ -73,9 +73,6 @@ _REGION = (*CODE, _a("AnatomicRegionModifierSequence", 0x00082220, "SQ", *CODE))
 _REQUEST = (
     _a("AccessionNumber", 0x00080050, "SH"),
     _a("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", *_ISSUER),
-    _a("RequestedProcedureDescription", 0x00321060, "LO"),
-    _a("RequestedProcedureCodeSequence", 0x00321064, "SQ", *CODE),
-    _a("RequestedProcedureID", 0x00401001, "SH"),
     _a("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
     _a("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", *CODE),
 )
@@ -84,14 +81,12 @@ _SPECIMEN = (
     _a("SpecimenIdentifier", 0x00400551, "LO"),
     _a("SpecimenUID", 0x00400554, "UI"),
     _a("IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", *_ISSUER),
-    _a("SpecimenTypeCodeSequence", 0x0040059A, "SQ", *CODE),
     _a("SpecimenShortDescription", 0x00400600, "LO"),
 )
 
 _OTHER_PATIENT_ID = (
     _a("PatientID", 0x00100020, "LO"),
     _a("IssuerOfPatientID", 0x00100021, "LO"),
-    _a("TypeOfPatientID", 0x00100022, "CS"),
     _a("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", *_PATIENT_ISSUER),
 )
 
@@ -108,16 +103,13 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("PatientName", 0x00100010, "PN", follows="PatientID"),
         Attribute("PatientID", 0x00100020, "LO"),
         Attribute("IssuerOfPatientID", 0x00100021, "LO", follows="PatientID"),
-        Attribute("TypeOfPatientID", 0x00100022, "CS", follows="PatientID"),
         Attribute("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", follows="PatientID", items=_PATIENT_ISSUER),
         Attribute("PatientBirthDate", 0x00100030, "DA", follows="PatientID"),
         Attribute("PatientSex", 0x00100040, "CS", follows="PatientID"),
         Attribute("QualityControlSubject", 0x00100200, "CS"),
-        Attribute("OtherPatientIDs", 0x00101000, "LO"),
         Attribute("OtherPatientIDsSequence", 0x00101002, "SQ", items=_OTHER_PATIENT_ID),
         Attribute("PatientSpeciesDescription", 0x00102201, "LO"),
         Attribute("PatientSpeciesCodeSequence", 0x00102202, "SQ", items=CODE),
-        Attribute("PatientBreedDescription", 0x00102292, "LO"),
     ),
     "study": (
         Attribute("StudyDate", 0x00080020, "DA", pick="earliest"),
@@ -144,6 +136,14 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         ),
         Attribute("TimezoneOffsetFromUTC", 0x00080201, "SH", follows="StudyDate"),
         Attribute("StudyDescription", 0x00081030, "LO"),
+        Attribute("InstitutionalDepartmentName", 0x00081040, "LO"),
+        Attribute(
+            "InstitutionalDepartmentTypeCodeSequence",
+            0x00081041,
+            "SQ",
+            follows="InstitutionalDepartmentName",
+            items=CODE,
+        ),
         Attribute("ProcedureCodeSequence", 0x00081032, "SQ", items=CODE),
         Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN"),
         Attribute(
@@ -154,11 +154,11 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             items=_PERSON,
         ),
         Attribute("StudyID", 0x00200010, "SH"),
-        Attribute("RequestedProcedureDescription", 0x00321060, "LO"),
-        Attribute("RequestedProcedureCodeSequence", 0x00321064, "SQ", items=CODE),
         Attribute("StudyComments", 0x00324000, "LT"),
         Attribute("AdmissionID", 0x00380010, "LO"),
         Attribute("IssuerOfAdmissionIDSequence", 0x00380014, "SQ", follows="AdmissionID", items=_ISSUER),
+        Attribute("PerformedLocation", 0x00400243, "SH"),
+        Attribute("RequestAttributesSequence", 0x00400275, "SQ", pick="every", items=_REQUEST),
         Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
         Attribute("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", items=CODE),
         Attribute("ReasonForPerformedProcedureCodeSequence", 0x00401012, "SQ", items=CODE),
@@ -172,14 +172,6 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("InstitutionCodeSequence", 0x00080082, "SQ", follows="InstitutionName", items=CODE),
         Attribute("StationName", 0x00081010, "SH"),
         Attribute("SeriesDescription", 0x0008103E, "LO"),
-        Attribute("InstitutionalDepartmentName", 0x00081040, "LO"),
-        Attribute(
-            "InstitutionalDepartmentTypeCodeSequence",
-            0x00081041,
-            "SQ",
-            follows="InstitutionalDepartmentName",
-            items=CODE,
-        ),
         Attribute("PerformingPhysicianName", 0x00081050, "PN"),
         Attribute(
             "PerformingPhysicianIdentificationSequence",
@@ -198,10 +190,8 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("SoftwareVersions", 0x00181020, "LO", follows="Manufacturer"),
         Attribute("SeriesNumber", 0x00200011, "IS"),
         Attribute("Laterality", 0x00200060, "CS"),
-        Attribute("PerformedLocation", 0x00400243, "SH"),
         Attribute("PerformedProcedureStepStartDate", 0x00400244, "DA", pick="earliest"),
         Attribute("PerformedProcedureStepStartTime", 0x00400245, "TM", follows="PerformedProcedureStepStartDate"),
-        Attribute("RequestAttributesSequence", 0x00400275, "SQ", pick="every", items=_REQUEST),
         Attribute("SpecimenIdentifier", 0x00400551, "LO"),
         Attribute(
             "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER

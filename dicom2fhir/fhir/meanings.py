@@ -1,0 +1,282 @@
+"""What the attributes mean: one function for each element that takes more than a look-up.
+
+A function takes a :class:`~dicom2fhir.fhir.scope.Scope` and answers with meaning, None or an empty list where there is
+none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says which element each of them feeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from dicom2fhir.fhir import related
+from dicom2fhir.fhir.dialects import codeable_concept
+from dicom2fhir.fhir.scope import Scope
+from dicom2fhir.fhir.values import (
+    DCM,
+    DICOM_UID,
+    SNOMED_CT,
+    Coding,
+    Concept,
+    concept,
+    date_time,
+    date_time_of_dt,
+    identifier,
+    issuer_system,
+    oid,
+    one,
+    several,
+    unsigned_int,
+)
+from dicom2fhir.model import Attrs, Instance, Resource, Series
+
+# Study --------------------------------------------------------------------------------------------------------------
+
+
+def identifiers(scope: Scope) -> list[Resource]:
+    """The study by its UID, by its accession numbers where the dialect wants that, and by its Study ID."""
+    found = [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
+    if scope.context.dialect.accession_is_identifier:
+        found += [own for own in _accessions(scope) if own not in found]
+    if study_id := scope.text("StudyID"):
+        own = identifier(study_id, scope.context.policy.systems.study_id, use="secondary")
+        found.append({"use": own.pop("use"), "type": {"text": "Study ID"}, **own})
+    return found
+
+
+def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
+    value = one(attrs.get("AccessionNumber"))
+    if not value:
+        return None
+    issuer = next(iter(several(attrs.get("IssuerOfAccessionNumberSequence"))), None)
+    system, name = issuer_system(scope.context.policy.systems.accession_number, "", issuer)
+    return identifier(value, system, "ACSN", name)
+
+
+def _accessions(scope: Scope) -> list[Resource]:
+    """The study's accession number, then those of its requests, each once."""
+    found: list[Resource] = []
+    for attrs in (scope.attrs, *scope.all("RequestAttributesSequence")):
+        own = _accession(scope, attrs)
+        # a request seldom repeats the issuer: the same number without one is the same order
+        if own and not any(own["value"] == o["value"] and own.get("system") in (None, o.get("system")) for o in found):
+            found.append(own)
+    return found
+
+
+def orders(scope: Scope) -> list[Resource]:
+    """A logical reference to the order behind each accession number."""
+    return [{"type": "ServiceRequest", "identifier": own} for own in _accessions(scope)]
+
+
+def modalities(scope: Scope) -> list[Concept]:
+    """The distinct modalities of the series, all kinds: R6 demands that both sets are equal (ist-7)."""
+    return list(dict.fromkeys(modality_of(series.attrs) for series in scope.context.study.series))
+
+
+def encounter(scope: Scope) -> Resource | None:
+    """A logical reference by (0038,0010) Admission ID."""
+    value = scope.text("AdmissionID")
+    if not value:
+        return None
+    system, issuer = issuer_system(
+        scope.context.policy.systems.admission_id, "", scope.item("IssuerOfAdmissionIDSequence")
+    )
+    return {"type": "Encounter", "identifier": identifier(value, system, "VN", issuer)}
+
+
+def study_started(scope: Scope) -> str | None:
+    """When the study began; without a Study Date, when its first series did."""
+    started = scope.moment("StudyDate", "StudyTime")
+    if started:
+        return started
+    return min(filter(None, (series_moment(scope, series) for series in scope.context.study.series)), default=None)
+
+
+def referrer(scope: Scope) -> Resource | None:
+    """The referring physician (VM 1)."""
+    people = related.practitioners(scope, "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence")
+    return people[0] if people else None
+
+
+def interpreters(scope: Scope) -> list[Resource]:
+    """The physicians reading the study."""
+    return related.practitioners(scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence")
+
+
+def endpoints(scope: Scope) -> list[Resource]:
+    """The archive's DICOMweb endpoint, if one is configured."""
+    found = related.endpoint(scope)
+    return [found] if found else []
+
+
+def reasons(scope: Scope) -> list[Concept]:
+    """Reasons of each request and of the study itself: a code with the words that stand beside it, or the words
+    alone."""
+    found: dict[Concept, None] = {}
+    requests = [scope.attrs, *(r for r in scope.all("RequestAttributesSequence") if isinstance(r, dict))]
+    for attrs in requests:
+        inner = Scope(scope.context, scope.node, attrs)
+        codes = inner.concepts("ReasonForRequestedProcedureCodeSequence")
+        words = inner.text("ReasonForTheRequestedProcedure")
+        if words:
+            codes = [Concept(codes[0].codings, words), *codes[1:]] if codes else [Concept(text=words)]
+        found |= dict.fromkeys(codes)
+    found |= dict.fromkeys(scope.concepts("ReasonForPerformedProcedureCodeSequence"))
+    return list(found)
+
+
+# Series -------------------------------------------------------------------------------------------------------------
+
+_OTHER = "OT"
+
+
+def modality_of(attrs: Attrs) -> Concept:
+    """(0008,0060) Modality; the first of several, OT (PS3.3 C.7.3.1.1.1) where there is none."""
+    code = " ".join(one(attrs.get("Modality")).upper().split())
+    return Concept((Coding(code or _OTHER, DCM),))
+
+
+def series_modality(scope: Scope) -> Concept:
+    """The modality, with a note where it had to be chosen."""
+    values = scope.attrs.get("Modality")
+    if not values:
+        scope.note("Modality", "is missing; OT stands for it")
+    elif isinstance(values, list):
+        scope.note("Modality", "has several values; the first stands")
+    return modality_of(scope.attrs)
+
+
+def number(scope: Scope, keyword: str) -> int | None:
+    """An IS as ``unsignedInt``; what that cannot hold (a negative number) is left out with a note."""
+    text = scope.text(keyword)
+    value = unsigned_int(text) if text else None
+    if text and value is None:
+        scope.note(keyword, "is not a number that unsignedInt can hold; left out")
+    return value
+
+
+@cache
+def _body_parts() -> Mapping[str, list[str]]:
+    table: dict[str, Any] = json.loads(
+        resources.files("dicom2fhir.fhir").joinpath("data/body_parts.json").read_text("utf-8")
+    )
+    del table["_source"]
+    return table
+
+
+def body_site(scope: Scope) -> Concept | None:
+    """Where the body was imaged: the coded region before the Defined Term."""
+    for region in (*scope.all("AnatomicRegionSequence"), *_frame_anatomy(scope, "AnatomicRegionSequence")):
+        found = concept(region, scope.context.schemes)
+        if found:
+            return found
+    part = scope.text("BodyPartExamined")
+    if not part:
+        return None
+    known = _body_parts().get("".join(part.upper().split()))
+    if known:
+        return Concept((Coding(known[0], SNOMED_CT, known[1]),))
+    scope.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")
+    return Concept(text=part)
+
+
+def _frame_anatomy(scope: Scope, keyword: str) -> Iterator[Any]:
+    """What an enhanced multi-frame object says once for all frames (PS3.3 C.7.6.16.2.8)."""
+    for group in scope.all("SharedFunctionalGroupsSequence"):
+        for anatomy in several(group.get("FrameAnatomySequence")):
+            yield from several(anatomy.get(keyword))
+
+
+def laterality(scope: Scope) -> Concept | None:
+    """Which side, when the series or all its images say the same."""
+    value = scope.text("Laterality")
+    if not value and isinstance(scope.node, Series):
+        of_images = {one(instance.attrs.get("ImageLaterality")) for instance in scope.node.instances}
+        if len(of_images) == 1:
+            value = of_images.pop()
+    value = value or one(list(_frame_anatomy(scope, "FrameLaterality")))
+    if not value:
+        return None
+    code = scope.context.dialect.lateralities.get(value.upper())
+    if code is None:
+        scope.note("Laterality", "has no code in this FHIR version; left out")
+        return None
+    return Concept((code,))
+
+
+def series_moment(scope: Scope, series: Series) -> str | None:
+    """When a series began: its own date, else its first acquisition, content or procedure step."""
+    inner = Scope(scope.context, series, series.attrs)
+    started = inner.moment("SeriesDate", "SeriesTime")
+    if started:
+        return started
+    zone = scope.context.zone
+    for kind in ("Acquisition", "Content"):
+        moments = (_instance_moment(instance, kind, zone) for instance in series.instances)
+        earliest = min(filter(None, moments), default=None)
+        if earliest:
+            return earliest
+    return inner.moment("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime")
+
+
+def _instance_moment(instance: Instance, kind: str, zone: Any) -> str | None:
+    attrs = instance.attrs
+    found = date_time_of_dt(one(attrs.get(f"{kind}DateTime")), zone)
+    return found or date_time(one(attrs.get(f"{kind}Date")), one(attrs.get(f"{kind}Time")), zone)
+
+
+_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+_FUNCTIONS = {
+    "PRF": "performer",
+    "SPRF": "secondary performer",
+    "DEV": "device",
+    "LOC": "location",
+}
+
+
+def performers(scope: Scope) -> list[Resource]:
+    """Who and what took part, each with a function."""
+    actors: list[tuple[str, Resource | None]] = [
+        *(
+            ("PRF", person)
+            for person in related.practitioners(
+                scope, "PerformingPhysicianName", "PerformingPhysicianIdentificationSequence"
+            )
+        ),
+        *(
+            ("SPRF", person)
+            for person in related.practitioners(scope, "OperatorsName", "OperatorIdentificationSequence")
+        ),
+        ("DEV", related.equipment(scope)),
+        ("LOC", related.institution(scope)),
+    ]
+    return [
+        {
+            "function": codeable_concept(Concept((Coding(function, _PARTICIPATION, _FUNCTIONS[function]),))),
+            "actor": actor,
+        }
+        for function, actor in actors
+        if actor
+    ]
+
+
+# Instance -----------------------------------------------------------------------------------------------------------
+
+
+def title(scope: Scope) -> str | None:
+    """What the instance is, in words."""
+    attrs = scope.attrs
+    if label := one(attrs.get("ContentLabel")):
+        return label
+    if item := scope.item("ConceptNameCodeSequence"):
+        meaning = one(item.get("CodeMeaning"))
+        if meaning:
+            return meaning
+    if title := one(attrs.get("DocumentTitle")):
+        return title
+    kinds = attrs.get("ImageType")
+    return "\\".join(kinds) if isinstance(kinds, list) else kinds

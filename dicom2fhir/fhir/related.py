@@ -1,0 +1,308 @@
+"""The resources around an ImagingStudy: who was examined, who and what took part, where it lies.
+
+Each function makes one resource from a scope's attributes and answers with the reference to it. Whether it is
+contained or a resource of its own is settled here once, in :func:`_refer`: a resource of its own needs an identifier,
+or two people of one name would become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from dicom2fhir.fhir.dialects import codeable_concept
+from dicom2fhir.fhir.scope import Context, Scope
+from dicom2fhir.fhir.values import (
+    DCM,
+    URI,
+    Coding,
+    Concept,
+    coding,
+    concept,
+    deterministic_id,
+    fhir_date,
+    gender,
+    human_names,
+    identifier,
+    issuer_system,
+    oid,
+    one,
+    several,
+)
+from dicom2fhir.model import Attrs, Entry, Resource, Write
+
+
+def search_by(*identifiers: Resource) -> str:
+    """The query that finds a resource by any of some identifiers (token search), percent-encoded.
+
+    An identifier without system is searched as ``|value``: a value alone would match those of any system.
+    """
+
+    def escaped(text: str) -> str:
+        for special in ("\\", "$", ",", "|"):
+            text = text.replace(special, "\\" + special)
+        return quote(text, safe="")
+
+    return "identifier=" + ",".join(f"{escaped(i.get('system', ''))}%7C{escaped(i['value'])}" for i in identifiers)
+
+
+def _own_id(type_: str, found: Resource) -> str:
+    return deterministic_id(type_, found.get("system", ""), found["value"])
+
+
+def _refer(context: Context, resource: Resource, display: str) -> Resource:
+    """Contain the resource, or write it beside the study where the policy says so and it can be told from others."""
+    type_ = resource["resourceType"]
+    identifiers = resource.get("identifier", [])
+    if type_ in context.policy.referenced and identifiers:
+        own = {"resourceType": type_, "id": _own_id(type_, identifiers[0]), **resource}
+        reference = context.add(Entry(own, Write.ENSURE, search_by(identifiers[0])))
+    else:
+        reference = context.contain(resource)
+    return {**reference, "display": display} if display else reference
+
+
+def _identifier_of(code: Coding) -> Resource:
+    return identifier(code.code, code.system)
+
+
+# Patient -------------------------------------------------------------------------------------------------------------
+
+
+def subject(scope: Scope) -> Resource:
+    """The Patient (PS3.3 C.7.1.1), or the Device that a quality control image shows."""
+    patient = scope.context.study.patient
+    context = scope.context
+    if one(patient.get("QualityControlSubject")).upper() == "YES":
+        return _phantom(context, patient)
+    resource = _patient(context, patient)
+    identifiers = resource.get("identifier", [])
+    if identifiers:
+        resource["id"] = _own_id("Patient", identifiers[0])
+        reference = context.add(Entry(resource, context.policy.patient, search_by(identifiers[0])))
+        return {**reference, "identifier": identifiers[0]}
+    context.note("warning", "PatientID", "is missing: the patient cannot be told from others")
+    if len(resource) == 1:
+        return {"type": "Patient", "display": "Unknown"}
+    if context.policy.patient is Write.LINK:
+        return context.contain(resource)
+    resource["id"] = deterministic_id("Patient of study", context.study.uid)
+    return context.add(Entry(resource, context.policy.patient))
+
+
+def _patient(context: Context, patient: Attrs) -> Resource:
+    resource: Resource = {"resourceType": "Patient"}
+    identifiers = [_patient_identifier(context, attrs) for attrs in _patient_ids(patient)]
+    if identifiers:
+        resource["identifier"] = list({(i.get("system"), i["value"]): i for i in identifiers}.values())
+    if names := human_names(one(patient.get("PatientName"))):
+        resource["name"] = names
+    if sex := one(patient.get("PatientSex")):
+        found = gender(sex)
+        if found:
+            resource["gender"] = found
+        elif sex.upper() != "U":
+            context.note("warning", "PatientSex", "is none of M, F, O; left out")
+    if birth := one(patient.get("PatientBirthDate")):
+        day = fhir_date(birth)
+        if day:
+            resource["birthDate"] = day
+        else:
+            context.note("warning", "PatientBirthDate", "is not a date; left out")
+    if animal := _animal(context, patient):
+        resource["extension"] = [animal]
+    return resource
+
+
+def _patient_ids(patient: Attrs) -> Sequence[Attrs]:
+    others = several(patient.get("OtherPatientIDsSequence"))
+    return [attrs for attrs in (patient, *others) if one(attrs.get("PatientID"))]
+
+
+def _patient_identifier(context: Context, attrs: Attrs) -> Resource:
+    qualifiers = next(iter(several(attrs.get("IssuerOfPatientIDQualifiersSequence"))), None)
+    local = one(attrs.get("IssuerOfPatientID"))
+    system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
+    type_code = one((qualifiers or {}).get("IdentifierTypeCode")) or "MR"
+    return identifier(one(attrs["PatientID"]), system, type_code, issuer)
+
+
+def _animal(context: Context, patient: Attrs) -> Resource | None:
+    """The patient-animal extension (PS3.3 C.7.1.1: species of a non-human patient)."""
+    code = next(iter(several(patient.get("PatientSpeciesCodeSequence"))), None)
+    species = (concept(code, context.schemes) if code else None) or Concept(
+        text=one(patient.get("PatientSpeciesDescription"))
+    )
+    if not species.codings and not species.text:
+        return None
+    return {
+        "url": "http://hl7.org/fhir/StructureDefinition/patient-animal",
+        "extension": [{"url": "species", "valueCodeableConcept": codeable_concept(species)}],
+    }
+
+
+def _phantom(context: Context, patient: Attrs) -> Resource:
+    """What (0010,0200) Quality Control Subject marks is a device and no patient."""
+    resource: Resource = {"resourceType": "Device"}
+    if one(patient.get("PatientID")):
+        resource["identifier"] = [_patient_identifier(context, patient) | {"type": {"text": "Phantom"}}]
+    name = " ".join(one(patient.get("PatientName")).replace("^", " ").split())
+    if name:
+        _put_device_name(context, resource, name)
+    return context.contain(resource)
+
+
+# People --------------------------------------------------------------------------------------------------------------
+
+
+def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str) -> list[Resource]:
+    """The people of a PN attribute, each with the item at the same place in its identification sequence.
+
+    Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
+    """
+    names = scope.all(names_keyword)
+    identifications = scope.all(identifications_keyword)
+    count = max(len(names), len(identifications))
+    people = (
+        _practitioner(
+            scope.context,
+            one(names[i]) if i < len(names) else "",
+            identifications[i] if i < len(identifications) and isinstance(identifications[i], dict) else {},
+        )
+        for i in range(count)
+    )
+    return [person for person in people if person]
+
+
+def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
+    codes = (coding(item, context.schemes) for item in several(identification.get("PersonIdentificationCodeSequence")))
+    identifiers = [_identifier_of(code) for code in codes if code]
+    names = human_names(pn)
+    if not identifiers and not names:
+        return None
+    resource: Resource = {"resourceType": "Practitioner"}
+    if identifiers:
+        resource["identifier"] = identifiers
+    if names:
+        resource["name"] = names
+    return _refer(context, resource, names[0]["text"] if names else "")
+
+
+# Things and places ---------------------------------------------------------------------------------------------------
+
+
+def equipment(scope: Scope) -> Resource | None:
+    """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1)."""
+    manufacturer, model = scope.text("Manufacturer"), scope.text("ManufacturerModelName")
+    serial, uid, station = scope.text("DeviceSerialNumber"), scope.text("DeviceUID"), scope.text("StationName")
+    if not (manufacturer or model or serial or uid or station):
+        return None
+    dialect = scope.context.dialect
+    resource: Resource = {"resourceType": "Device"}
+    identifiers = [identifier(oid(uid), URI)] if uid else []
+    if serial:
+        system, _ = issuer_system({}, manufacturer)
+        identifiers.append(identifier(serial, system, "SNO"))
+    if identifiers:
+        resource["identifier"] = identifiers
+    if manufacturer:
+        resource["manufacturer"] = manufacturer
+    if serial:
+        resource["serialNumber"] = serial
+    if station:
+        _put_device_name(scope.context, resource, station)
+    if model:
+        resource["modelNumber"] = model
+    versions = [{"value": version} for version in scope.all("SoftwareVersions") if version]
+    if versions:
+        dialect.put(resource, "Device.version", versions)
+    return _refer(scope.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
+
+
+def _put_device_name(context: Context, resource: Resource, name: str) -> None:
+    """A Device's name; up to R4B the text's element is called as R5 calls the whole."""
+    key = "value" if context.dialect.elements["Device.name"].name == "name" else "name"
+    context.dialect.put(resource, "Device.name", {key: name, "type": "user-friendly-name"})
+
+
+def institution(scope: Scope) -> Resource | None:
+    """The Organization of (0008,0080) Institution Name and (0008,0082) Institution Code Sequence."""
+    name = scope.text("InstitutionName")
+    item = scope.item("InstitutionCodeSequence")
+    code = coding(item, scope.context.schemes) if item else None
+    if not name and not code:
+        return None
+    resource: Resource = {"resourceType": "Organization"}
+    if code:
+        resource["identifier"] = [_identifier_of(code)]
+    if name or code:
+        resource["name"] = name or (code.display or code.code if code else "")
+    return _refer(scope.context, resource, resource["name"])
+
+
+def department(scope: Scope) -> Resource | None:
+    """The Location: the department of (0008,1040), (0008,1041), or the room of (0040,0243) Performed Location."""
+    name, room = scope.text("InstitutionalDepartmentName"), scope.text("PerformedLocation")
+    types = scope.concepts("InstitutionalDepartmentTypeCodeSequence")
+    if not (name or room or types):
+        return None
+    resource: Resource = {"resourceType": "Location"}
+    if room:
+        resource["identifier"] = [{"value": room}]
+    if name or room:
+        resource["name"] = name or room
+    if types:
+        resource["type"] = [codeable_concept(type_) for type_ in types]
+    return _refer(scope.context, resource, name or room)
+
+
+def endpoint(scope: Scope) -> Resource | None:
+    """The Endpoint of the archive's DICOMweb service, one for all studies."""
+    url = scope.context.policy.dicomweb_url
+    if not url:
+        return None
+    dialect = scope.context.dialect
+    own = identifier(url, URI)
+    resource: Resource = {
+        "resourceType": "Endpoint",
+        "id": deterministic_id("Endpoint", url),
+        "identifier": [own],
+        "status": "active",
+    }
+    dialect.put(resource, "Endpoint.connectionType", Concept((Coding("dicom-wado-rs", _CONNECTION_TYPE),)))
+    resource["name"] = scope.context.policy.endpoint_name
+    study = Concept((Coding("113014", DCM, "Study"),))
+    dialect.put(resource, "Endpoint.payloadType", study)
+    dialect.put(resource, "Endpoint.payloadMimeType", _MIME_TYPE)
+    dialect.put(resource, "Endpoint.payload", {"type": [codeable_concept(study)], "mimeType": [_MIME_TYPE]})
+    resource["address"] = url
+    return scope.context.add(Entry(resource, Write.UPSERT, search_by(own)))
+
+
+_CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
+_MIME_TYPE = "application/dicom"
+
+
+def specimens(scope: Scope) -> list[Resource]:
+    """Logical references to the specimens of a series (PS3.3 C.7.6.22): the bridge has no Specimen of its own to
+    offer."""
+    found: list[Any] = scope.all("SpecimenDescriptionSequence")
+    if not found and scope.text("SpecimenIdentifier"):
+        found = [scope.attrs]
+    references = {}
+    for item in found:
+        value, uid = one(item.get("SpecimenIdentifier")), one(item.get("SpecimenUID"))
+        if value:
+            issuers = several(item.get("IssuerOfTheSpecimenIdentifierSequence"))
+            system, issuer = issuer_system(scope.context.policy.systems.specimen, "", next(iter(issuers), None))
+            own = identifier(value, system, issuer=issuer)
+        elif uid:
+            own = identifier(oid(uid), URI)
+        else:
+            continue
+        reference: Resource = {"type": "Specimen", "identifier": own}
+        if display := one(item.get("SpecimenShortDescription")):
+            reference["display"] = display
+        references[own.get("system"), own["value"]] = reference
+    return list(references.values())

@@ -1,0 +1,236 @@
+"""The rule table: which attribute feeds which element of ImagingStudy, and what it means there.
+
+A rule answers with *meaning* (a :class:`~dicom2fhir.fhir.values.Concept`, a reference, text, a number); the dialect
+gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are printed from
+here, and ``explain`` shows them at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dicom2fhir.fhir import meanings, related
+from dicom2fhir.fhir.scope import Scope
+from dicom2fhir.fhir.values import (
+    URI,
+    Coding,
+    Concept,
+    oid,
+)
+from dicom2fhir.model import Series
+
+Meaning = Callable[[Scope], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One element and where it comes from.
+
+    Attributes
+    ----------
+    concept
+        Key of the dialect's ``elements``.
+    attributes
+        Keywords read, the preferred one first; empty for what is counted or configured.
+    how
+        What happens to the value, for people.
+    """
+
+    concept: str
+    attributes: tuple[str, ...]
+    meaning: Meaning
+    how: str
+
+
+STUDY_RULES = (
+    Rule(
+        "identifier",
+        ("StudyInstanceUID", "AccessionNumber", "IssuerOfAccessionNumberSequence", "StudyID"),
+        meanings.identifiers,
+        "Study Instance UID as urn:oid: under urn:dicom:uid; accession number as ACSN with its issuer's system "
+        "(R4, R4B); Study ID as secondary",
+    ),
+    Rule("status", (), lambda scope: "available", "always `available`: an instance has arrived"),
+    Rule("modality", ("Modality",), meanings.modalities, "the distinct values of the series"),
+    Rule(
+        "subject",
+        (
+            "PatientID",
+            "IssuerOfPatientID",
+            "IssuerOfPatientIDQualifiersSequence",
+            "OtherPatientIDsSequence",
+            "PatientName",
+            "PatientSex",
+            "PatientBirthDate",
+            "PatientSpeciesDescription",
+            "PatientSpeciesCodeSequence",
+            "QualityControlSubject",
+        ),
+        related.subject,
+        "Patient by identifier (linked, ensured or upserted); a contained Device for a quality control subject",
+    ),
+    Rule(
+        "encounter",
+        ("AdmissionID", "IssuerOfAdmissionIDSequence"),
+        meanings.encounter,
+        "logical reference by visit number (VN)",
+    ),
+    Rule(
+        "started",
+        ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC"),
+        meanings.study_started,
+        "with the data set's offset, else the configured zone, else the date alone; else the earliest series",
+    ),
+    Rule(
+        "basedOn",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        meanings.orders,
+        "logical reference to a ServiceRequest by each accession number",
+    ),
+    Rule(
+        "referrer",
+        ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
+        meanings.referrer,
+        "Practitioner",
+    ),
+    Rule(
+        "interpreter",
+        ("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),
+        meanings.interpreters,
+        "Practitioners (R4, R4B)",
+    ),
+    Rule("endpoint", (), meanings.endpoints, "DICOMweb Endpoint when `pacs.dicomweb_url` is set"),
+    Rule("numberOfSeries", (), lambda scope: len(scope.context.study.series), "counted"),
+    Rule(
+        "numberOfInstances",
+        (),
+        lambda scope: sum(len(series.instances) for series in scope.context.study.series),
+        "counted",
+    ),
+    Rule(
+        "procedure", ("ProcedureCodeSequence",), lambda scope: scope.concepts("ProcedureCodeSequence"), "each code once"
+    ),
+    Rule(
+        "location",
+        ("InstitutionalDepartmentName", "InstitutionalDepartmentTypeCodeSequence", "PerformedLocation"),
+        related.department,
+        "Location",
+    ),
+    Rule(
+        "reason",
+        (
+            "ReasonForTheRequestedProcedure",
+            "ReasonForRequestedProcedureCodeSequence",
+            "ReasonForPerformedProcedureCodeSequence",
+            "RequestAttributesSequence",
+        ),
+        meanings.reasons,
+        "codes, with the words as text",
+    ),
+    Rule("note", ("StudyComments",), lambda scope: scope.text("StudyComments"), "Annotation"),
+    Rule("description", ("StudyDescription",), lambda scope: scope.text("StudyDescription"), "as it stands"),
+)
+
+
+SERIES_RULES = (
+    Rule("series.uid", ("SeriesInstanceUID",), lambda scope: scope.node.uid, "bare UID"),
+    Rule(
+        "series.number",
+        ("SeriesNumber",),
+        lambda scope: meanings.number(scope, "SeriesNumber"),
+        "0 to 2147483647, else left out",
+    ),
+    Rule("series.modality", ("Modality",), meanings.series_modality, "DCM code; the first of several; OT when missing"),
+    Rule("series.description", ("SeriesDescription",), lambda scope: scope.text("SeriesDescription"), "as it stands"),
+    Rule(
+        "series.numberOfInstances",
+        (),
+        lambda scope: len(scope.node.instances) if isinstance(scope.node, Series) else None,
+        "counted",
+    ),
+    Rule(
+        "series.bodySite",
+        ("AnatomicRegionSequence", "BodyPartExamined", "SharedFunctionalGroupsSequence"),
+        meanings.body_site,
+        "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its words",
+    ),
+    Rule(
+        "series.laterality",
+        ("Laterality", "ImageLaterality", "SharedFunctionalGroupsSequence"),
+        meanings.laterality,
+        "SNOMED CT; Image Laterality when all images agree",
+    ),
+    Rule(
+        "series.specimen",
+        ("SpecimenDescriptionSequence", "SpecimenIdentifier", "IssuerOfTheSpecimenIdentifierSequence"),
+        related.specimens,
+        "logical reference by identifier",
+    ),
+    Rule(
+        "series.started",
+        (
+            "SeriesDate",
+            "SeriesTime",
+            "AcquisitionDateTime",
+            "AcquisitionDate",
+            "AcquisitionTime",
+            "ContentDate",
+            "ContentTime",
+            "PerformedProcedureStepStartDate",
+            "PerformedProcedureStepStartTime",
+        ),
+        lambda scope: meanings.series_moment(scope, scope.node) if isinstance(scope.node, Series) else None,
+        "Series Date, else the earliest acquisition, content, or procedure step",
+    ),
+    Rule(
+        "series.performer",
+        (
+            "PerformingPhysicianName",
+            "PerformingPhysicianIdentificationSequence",
+            "OperatorsName",
+            "OperatorIdentificationSequence",
+            "Manufacturer",
+            "ManufacturerModelName",
+            "DeviceSerialNumber",
+            "DeviceUID",
+            "SoftwareVersions",
+            "StationName",
+            "InstitutionName",
+            "InstitutionCodeSequence",
+        ),
+        meanings.performers,
+        "performing physicians PRF, operators SPRF, equipment DEV, institution LOC",
+    ),
+)
+
+
+INSTANCE_RULES = (
+    Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, "bare UID"),
+    Rule(
+        "instance.sopClass",
+        ("SOPClassUID",),
+        lambda scope: Concept((Coding(oid(scope.text("SOPClassUID")), URI),)),
+        "as urn:oid:",
+    ),
+    Rule(
+        "instance.number",
+        ("InstanceNumber",),
+        lambda scope: meanings.number(scope, "InstanceNumber"),
+        "as series",
+    ),
+    Rule(
+        "instance.title",
+        ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
+        meanings.title,
+        "the first of these that says anything",
+    ),
+)
+
+Level = Literal["study", "series", "instance"]
+RULES: Mapping[Level, tuple[Rule, ...]] = {
+    "study": STUDY_RULES,
+    "series": SERIES_RULES,
+    "instance": INSTANCE_RULES,
+}

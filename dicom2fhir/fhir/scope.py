@@ -1,0 +1,124 @@
+"""What a rule sees: one node of a study, and the study's mapping under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.fhir.values import Concept, Systems, concept, date_time, deterministic_id, one, several, zone_of
+from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides about the mapping.
+
+    Attributes
+    ----------
+    time_zone
+        For dates and times without (0008,0201) Timezone Offset From UTC; None: such times are left out, dates stay.
+    patient
+        How the Patient is written.
+    referenced
+        Resource types among Practitioner, Organization, Location and Device that become resources of their own, where
+        they have an identifier; all others are contained in the ImagingStudy.
+    dicomweb_url
+        Base of the archive's DICOMweb service, for an Endpoint; empty: none.
+    max_instances
+        Studies with more instances than this are written without instance lists; None: never.
+    """
+
+    time_zone: ZoneInfo | None = None
+    systems: Systems = field(default_factory=Systems)
+    patient: Write = Write.LINK
+    referenced: frozenset[str] = frozenset()
+    dicomweb_url: str = ""
+    endpoint_name: str = "DICOMweb"
+    max_instances: int | None = None
+
+
+class Context:
+    """One study being mapped: what is collected on the way."""
+
+    def __init__(self, study: Study, dialect: Dialect, policy: Policy) -> None:
+        self.study = study
+        self.dialect = dialect
+        self.policy = policy
+        self.notes: dict[Note, None] = dict.fromkeys(study.notes)
+        self.contained: dict[str, Resource] = {}
+        self.entries: dict[str, Entry] = {}
+        self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), policy.time_zone)
+        self.schemes: Mapping[str, str] = {
+            one(item.get("CodingSchemeDesignator")): f"urn:oid:{one(item.get('CodingSchemeUID'))}"
+            for item in several(study.attrs.get("CodingSchemeIdentificationSequence"))
+            if item.get("CodingSchemeUID")
+        } | dict(policy.systems.coding_schemes)
+
+    def note(self, level: NoteLevel, where: str, text: str) -> None:
+        """Tell that something was dropped or replaced."""
+        self.notes[Note(level, where, text)] = None
+
+    def contain(self, resource: Resource) -> Resource:
+        """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""
+        # named by its content, so that the same person keeps the same id whatever else joins the study
+        name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource))[:8]}"
+        self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **resource}
+        return {"reference": f"#{name}", "type": resource["resourceType"]}
+
+    def add(self, entry: Entry) -> Resource:
+        """Write a resource beside the ImagingStudy and answer with the reference to it; equal ones are written once."""
+        self.entries[entry.resource["id"]] = entry
+        return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
+
+
+@dataclass(slots=True)
+class Scope:
+    """One node (study, series or instance) as its rules see it."""
+
+    context: Context
+    node: Study | Series | Instance
+    attrs: Attrs
+
+    def text(self, keyword: str) -> str:
+        """The first value of an attribute, or ``""``."""
+        value = self.attrs.get(keyword)
+        return value if isinstance(value, str) else one(value)
+
+    def all(self, keyword: str) -> list[Any]:
+        """Every value, or every item of a sequence."""
+        return several(self.attrs.get(keyword))
+
+    def item(self, keyword: str) -> Attrs | None:
+        """The first item of a sequence."""
+        items = self.all(keyword)
+        return items[0] if items and isinstance(items[0], dict) else None
+
+    def concepts(self, *keywords: str) -> list[Concept]:
+        """The codes of code sequences, each once."""
+        found = (
+            concept(item, self.context.schemes)
+            for keyword in keywords
+            for item in self.all(keyword)
+            if isinstance(item, dict)
+        )
+        return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
+
+    def moment(self, date_keyword: str, time_keyword: str) -> str | None:
+        """A date and its time as ``dateTime``; a value that no calendar or clock knows is noted."""
+        da, tm = self.text(date_keyword), self.text(time_keyword)
+        if not da:
+            return None
+        value = date_time(da, tm, self.context.zone)
+        if value is None:
+            self.note(date_keyword, "is not a date; left out")
+        elif tm and "T" not in value:
+            why = "is not a time" if self.context.zone else "has no time zone: set fhir.time_zone"
+            self.note(time_keyword, f"{why}; the date alone stands")
+        return value
+
+    def note(self, where: str, text: str) -> None:
+        """Warn about an attribute."""
+        self.context.note("warning", where, text)
