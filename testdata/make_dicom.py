@@ -694,12 +694,9 @@ _case(
 
 
 def _unidentified(name: str, **attributes: Any) -> None:
-    _case(
-        name,
-        "A UID that is needed is missing or empty",
-        lambda: [instance("CT", name, **attributes)],
-        outcome="refused",
-    )
+    level, _, state = name.split("-")
+    description = f"{level.capitalize()} Instance UID is {state}".replace("Sop", "SOP")
+    _case(name, description, lambda: [instance("CT", name, **attributes)], outcome="refused")
 
 
 _unidentified("study-uid-missing", StudyInstanceUID=None)
