@@ -59,6 +59,18 @@ class Received:
     sop_instance: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """What became of one file of a watched folder; a file with another size or time is looked at again."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    outcome: str
+    """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
+    reason: str = ""
+
+
 NoteLevel = Literal["info", "warning"]
 
 

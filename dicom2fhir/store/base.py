@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
 
 
@@ -100,18 +101,6 @@ class Stats:
     skipped: int
     """Files in watched folders that are not SOP instances."""
     oldest_undelivered_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class FileMark:
-    """What became of one file of a watched folder; a file with another size or time is looked at again."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    outcome: str
-    """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
-    reason: str = ""
 
 
 class Ledger(Protocol):
