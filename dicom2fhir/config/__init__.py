@@ -1,0 +1,239 @@
+"""Settings: TOML file < credentials directory < environment < flags; every error names option, place and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from dicom2fhir.config import kinds
+from dicom2fhir.config.example import render
+from dicom2fhir.config.sections import (
+    FhirDestination,
+    FileDestination,
+    Folder,
+    state_directory,
+)
+from dicom2fhir.config.settings import Settings
+from dicom2fhir.config.sources import (
+    NAMED,
+    Given,
+    Key,
+    Merged,
+    read_credentials,
+    read_environment,
+    read_overrides,
+    read_toml,
+)
+from dicom2fhir.errors import ConfigError
+
+__all__ = ["FhirDestination", "FileDestination", "Folder", "Settings", "example", "load", "require_roads", "warnings"]
+
+_PLAIN = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
+_PATTERNS: Mapping[str, type[BaseModel]] = {
+    **_PLAIN,
+    "folders.NAME": Folder,
+    "destinations.NAME": FhirDestination,
+    "destinations.NAME ": FileDestination,
+}
+_SECRET = {name for name, field in FhirDestination.model_fields.items() if field.annotation is SecretStr}
+
+
+def load(
+    path: Path | None = None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read all sources and check what they say.
+
+    Parameters
+    ----------
+    path
+        The TOML file, if there is one.
+    overrides
+        Nested tables of what flags say; ``None`` stands for a flag that was not given.
+    environ
+        Instead of ``os.environ``. ``CREDENTIALS_DIRECTORY`` and ``STATE_DIRECTORY`` are read from it too.
+
+    Raises
+    ------
+    ConfigError
+        With all errors, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    merged = Merged()
+    merged.put(Given(("store", "directory"), str(state_directory(environ)), "default"))
+    if path is not None:
+        merged.put_all(read_toml(path))
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        merged.put_all(read_credentials(Path(directory), Settings.model_fields.keys(), merged))
+    merged.put_all(read_environment(environ, merged))
+    merged.put_all(read_overrides(overrides or {}))
+
+    wrong = [_unknown((name,), merged) for name in merged.values if name not in Settings.model_fields]
+    try:
+        settings = Settings(**{name: value for name, value in merged.values.items() if name in Settings.model_fields})
+        wrong += _contradictions(settings)
+    except ValidationError as error:
+        wrong += [_explain(details, merged) for details in error.errors(include_url=False)]
+    if wrong:
+        count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"
+        # "from None" above and here: pydantic's own error holds the values, secrets among them.
+        raise ConfigError(f"The configuration is not usable ({count}):\n" + "\n".join(f"  {line}" for line in wrong))
+    return settings
+
+
+def example() -> str:
+    """The text of ``config.example.toml``."""
+    return render(
+        Settings,
+        {"folders": {"inbox": Folder}, "destinations": {"main": FhirDestination, "files": FileDestination}},
+    )
+
+
+def require_roads(settings: Settings) -> None:
+    """Check that something can come in and go out, which ``serve`` needs and ``status`` does not.
+
+    Raises
+    ------
+    ConfigError
+        With what to set.
+    """
+    wrong = []
+    if not settings.receiver.enabled and not settings.folders:
+        wrong.append("nothing can come in: set receiver.enabled = true or add a [folders.NAME]")
+    if not settings.destinations:
+        wrong.append('nothing can go out: add a [destinations.NAME] with url, or with type = "file" and directory')
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed but probably not meant, for ``check-config`` and the start of ``serve``."""
+    return list(_doubts(settings))
+
+
+def _doubts(settings: Settings) -> Iterator[str]:
+    receiver = settings.receiver
+    guarded = receiver.networks or receiver.calling_ae_titles or kinds.is_loopback(receiver.host)
+    if receiver.enabled and not guarded:
+        yield "receiver.open = true: everybody who reaches the port may send; networks = [...] says who may"
+    for name, folder in settings.folders.items():
+        if not folder.path.is_dir():
+            yield f"folders.{name}.path = {str(folder.path)!r}: there is no such folder now"
+        if folder.move_to and folder.afterwards != "move":
+            yield f'folders.{name}.move_to has no effect, because afterwards = "{folder.afterwards}"'
+    for table in ("patient_id", "accession_number"):
+        issuers: dict[str, str] = {}
+        for issuer, system in getattr(settings.systems, table).items():
+            if (first := issuers.setdefault(system, issuer)) != issuer:
+                yield f"systems.{table}: {first!r} and {issuer!r} have one system: equal ids of both mean the same"
+    for name, destination in settings.destinations.items():
+        if not isinstance(destination, FhirDestination):
+            continue
+        url = urlsplit(destination.url)
+        if url.scheme == "http" and not kinds.is_loopback(url.hostname or ""):
+            what = "patient data" if destination.auth == "none" else "credentials and patient data"
+            yield f"destinations.{name}.url = {destination.url!r}: {what} travel unencrypted; use https"
+        for option in ("password_file", "token_file", "ca_file"):
+            file: Path | None = getattr(destination, option)
+            if file and not os.access(file, os.R_OK):
+                yield f"destinations.{name}.{option} = {str(file)!r}: there is no such file, or it may not be read"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    watched = [(f"folders.{name}", folder.path, folder.ignore) for name, folder in settings.folders.items()]
+    written = [("store.directory", settings.store.directory)]
+    for name, folder in settings.folders.items():
+        written += [(f"folders.{name}.move_to", folder.move_to)] if folder.move_to else []
+        written += [(f"folders.{name}.rejected_to", folder.rejected_to)] if folder.rejected_to else []
+    for name, destination in settings.destinations.items():
+        if isinstance(destination, FileDestination):
+            written.append((f"destinations.{name}.directory", destination.directory))
+    return kinds.overlaps(watched, written)
+
+
+def _options(table: Key, merged: Merged) -> list[str]:
+    """The names that may stand in a table."""
+    match table:
+        case ():
+            return list(Settings.model_fields)
+        case ("folders", _):
+            return list(Folder.model_fields)
+        case ("destinations", name):
+            kind = merged.values["destinations"][name].get("type")
+            return list((FileDestination if kind == "file" else FhirDestination).model_fields)
+        case (section,) if model := _PLAIN.get(section):
+            return list(model.model_fields)
+    return []
+
+
+def _where(given: Given | None) -> str:
+    return f" ({given.origin})" if given and given.origin != "default" else ""
+
+
+def _unknown(key: Key, merged: Merged) -> str:
+    *table, name = key
+    near = difflib.get_close_matches(name, _options(tuple(table), merged), n=1)
+    if not near:
+        near = [f"{place.strip()}.{name}" for place, model in _PATTERNS.items() if name in model.model_fields][:1]
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    return f"{_spell(key)}: unknown option{hint}{_where(merged.given(key))}"
+
+
+def _spell(key: Key) -> str:
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part) for part in key)
+
+
+def _show(key: Key, merged: Merged) -> str:
+    """The value as `` = "text"``; nothing for tables, for secrets and for what came as a credential."""
+    given = merged.given(key)
+    if key[-1] in _SECRET or (given and given.hidden):
+        return ""
+    value: Any = merged.values
+    for part in key:
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and part.isdigit():
+            value = value[int(part)]
+    if isinstance(value, Path):
+        value = str(value)
+    if value is None or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, str):
+        value = re.sub(r"(//).*@|[?].*", r"\1***", value, flags=re.DOTALL)  # an address may hold a secret
+        return f" = {json.dumps(value[:100], ensure_ascii=not value.isprintable())}"
+    return f" = {json.dumps(value)}"
+
+
+def _explain(details: ErrorDetails, merged: Merged) -> str:
+    """One of pydantic's errors in our words."""
+    key = tuple(str(part) for part in details["loc"])
+    if key[0] == "destinations" and len(key) > 2 and key[2] in ("fhir", "file"):
+        key = (*key[:2], *key[3:])  # pydantic puts the type into the path
+    kind, message = details["type"], details["msg"]
+    if key[-1] == "[key]":
+        key = key[:-1]
+        said = "names are made of a-z, 0-9, - and single _" if key[0] in NAMED else "an issuer must not be empty"
+        return f"{_spell(key)}: {said}{_where(merged.given(key))}"
+    if kind == "extra_forbidden":
+        return _unknown(key, merged)
+    if kind == "missing":
+        return f"{_spell(key)}: must be set{_where(merged.given(key[:-1]))}"
+    if kind == "union_tag_invalid":
+        key, message = (*key, "type"), "must be 'fhir' or 'file'"
+    elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
+        message = f"must be a table, [{_spell(key)}]"
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    shown = "" if kind == "value_error" and message.startswith(("host =", "max_wait_s =")) else _show(key, merged)
+    return f"{_spell(key)}{shown}: {message}{_where(merged.given(key))}"

@@ -1,0 +1,332 @@
+"""The sections of the configuration and their options.
+
+``Field(description=...)`` is the only place where an option is documented; ``config.example.toml`` is made from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
+
+from dicom2fhir.config import kinds
+from dicom2fhir.errors import ConfigError
+
+FhirVersion = Literal["R4", "R4B", "R5"]
+PatientMode = Literal["link", "ensure", "upsert"]
+Place = Literal["contained", "referenced"]
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """Where the store lies unless told otherwise: systemd's StateDirectory=, else the XDG state home."""
+    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given)
+    home = environ.get("XDG_STATE_HOME", "")
+    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.local/state")) / "dicom2fhir"
+
+
+class Section(BaseModel):
+    """A table of options: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class Receiver(Section):
+    """``[receiver]``."""
+
+    enabled: bool = Field(True, description="Whether to listen for C-STORE at all.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Anything but this machine's own needs networks or calling_ae_titles, or"
+        ' open = true. "0.0.0.0" and "::" mean all.',
+    )
+    port: int = Field(11112, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    ae_title: kinds.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
+    require_called_ae_title: bool = Field(
+        True, description="Whether to refuse associations that call another AE title than ours."
+    )
+    calling_ae_titles: kinds.AeTitles = Field((), description="AE titles that may send; empty: all.")
+    networks: kinds.Networks = Field(
+        (), description='Networks and addresses that may connect, such as "10.1.0.0/16"; empty: all.'
+    )
+    open: bool = Field(False, description="Whether everybody who reaches the port may send, if no list says otherwise.")
+    max_associations: int = Field(64, ge=1, le=10_000, description="Associations at the same time; more are refused.")
+    acse_timeout_s: kinds.Seconds = Field(
+        30, description="Time for a peer that has connected to ask for an association."
+    )
+    dimse_timeout_s: kinds.Seconds = Field(30, description="Time for a PDU that has begun to arrive whole.")
+    network_timeout_s: kinds.Seconds = Field(
+        60, description="Time that an association may stay silent before it is aborted."
+    )
+    max_pdu_bytes: int = Field(
+        131_072,
+        ge=4_096,
+        le=16_777_216,
+        description="Longest P-DATA-TF that senders may send (PS3.8 D.1).",
+    )
+    max_header_bytes: int = Field(
+        67_108_864, ge=65_536, description="Longest data set up to Pixel Data; a longer one is refused with C000."
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        allowed = self.networks or self.calling_ae_titles or self.open or kinds.is_loopback(self.host)
+        if self.enabled and not allowed:
+            raise ValueError(
+                f"host = {self.host!r} can be reached by other machines: say who may send with networks = [...] or"
+                " calling_ae_titles = [...], or set open = true, or listen on 127.0.0.1"
+            )
+        return self
+
+
+class Folder(Section):
+    """``[folders.NAME]``."""
+
+    path: kinds.LocalPath = Field(description="The folder, with all below it.", examples=["/srv/dicom/inbox"])
+    watch: Literal["auto", "native", "poll"] = Field(
+        "auto",
+        description="How new files are noticed: by the system's notices (native), by looking again and again (poll: for"
+        " network shares), or whichever works (auto).",
+    )
+    stable_s: kinds.Seconds = Field(
+        2, description="A file is taken when its size and time have not changed for so long."
+    )
+    rescan_s: kinds.Seconds = Field(60, description="How often the whole folder is looked through.")
+    ignore: kinds.Texts = Field(
+        (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload"),
+        description="Names (or paths below the folder) of files and folders to pass over; * ? [] as in a shell.",
+    )
+    afterwards: Literal["keep", "delete", "move"] = Field(
+        "keep", description="What becomes of a file once it is stored. Move needs move_to."
+    )
+    move_to: kinds.OptionalPath = Field(
+        None, description='Folder for stored files when afterwards = "move"; not inside a watched one.'
+    )
+    rejected_to: kinds.OptionalPath = Field(
+        None,
+        description="Folder for refused files, each with a reason file; not inside a watched one. Empty: they stay, and"
+        " the reason is in the store.",
+    )
+    max_file_bytes: int = Field(8_589_934_592, ge=1, description="A larger file is refused.")
+
+    @model_validator(mode="after")
+    def _movable(self) -> Self:
+        if self.afterwards == "move" and self.move_to is None:
+            raise ValueError('move_to must be set, because afterwards = "move"')
+        return self
+
+
+class Store(Section):
+    """``[store]``."""
+
+    directory: kinds.LocalPath = Field(
+        default_factory=lambda: state_directory(os.environ),
+        description="Folder of the store, on a local disk. Without it: $STATE_DIRECTORY (systemd), else"
+        " ~/.local/state/dicom2fhir.",
+        examples=["/var/lib/dicom2fhir"],
+    )
+    quiet_period_s: float = Field(
+        30,
+        ge=0,
+        le=86_400,
+        description="A study is sent when nothing new has come for so long and nobody is sending it.",
+    )
+    max_wait_s: float = Field(
+        900, ge=0, le=604_800, description="A study is sent after so long even if more keeps coming."
+    )
+    min_free_bytes: kinds.Bytes = Field(
+        536_870_912, description="With less free space on its disk the bridge takes nothing more (A700: senders retry)."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_wait_s < self.quiet_period_s:
+            raise ValueError(
+                f"max_wait_s = {self.max_wait_s:g} must not be less than quiet_period_s = {self.quiet_period_s:g}"
+            )
+        return self
+
+
+class Fhir(Section):
+    """``[fhir]``."""
+
+    version: Literal["auto", "R4", "R4B", "R5"] = Field(
+        "auto", description="FHIR version; auto asks the server's /metadata, and means R4 for files."
+    )
+    time_zone: kinds.Zone = Field(
+        "",
+        description='Time zone of times without Timezone Offset From UTC (0008,0201), such as "Europe/Paris". Empty:'
+        " only the date is written.",
+    )
+    patient: Literal["auto", PatientMode] = Field(
+        "auto",
+        description="Patient: link (refer to it, never write it), ensure (create when absent, never change), upsert"
+        " (create or update); auto is link for servers and ensure for files.",
+    )
+    practitioner: Place = Field(
+        "contained", description="Whether people stand inside the ImagingStudy or on their own."
+    )
+    organization: Place = Field("contained", description="The same for institutions.")
+    location: Place = Field("contained", description="The same for departments and rooms.")
+    device: Place = Field("contained", description="The same for modalities.")
+    max_instances: Annotated[
+        Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda value: None if value == "none" else value)
+    ] = Field(
+        None,
+        description='Studies with more instances are written without the list of them (counts stay right); "none": no'
+        " limit, 0: never a list.",
+    )
+    validation: Literal["sample", "always", "never"] = Field(
+        "sample", description="How often fhir.resources checks what is about to be sent."
+    )
+
+
+class Systems(Section):
+    """``[systems]``: issuer, as it stands in DICOM -> identifier system."""
+
+    patient_id_default: kinds.Uri = Field("", description="System of a Patient ID that names no issuer.")
+    accession_number_default: kinds.Uri = Field("", description="System of an Accession Number that names no issuer.")
+    study_id_default: kinds.Uri = Field("", description="System of Study ID, which never names an issuer.")
+    practitioner_default: kinds.Uri = Field("", description="System of people's codes that name none.")
+    organization_default: kinds.Uri = Field("", description="System of institutions' codes that name none.")
+    coding_scheme_default: kinds.Uri = Field(
+        "",
+        description="Base address for coding schemes that are neither known nor in the table below nor carry a UID: the"
+        " designator is put behind it.",
+    )
+    patient_id: kinds.UriTable = Field(
+        {},
+        description="Issuer of Patient ID (0010,0021), case-sensitive -> system.",
+        examples=[{"HOSPITAL A": "urn:oid:1.2.3.4"}],
+    )
+    accession_number: kinds.UriTable = Field(
+        {},
+        description="Local Namespace Entity ID (0040,0031) of the accession number's issuer -> system.",
+        examples=[{"RIS": "https://hospital.example/accession"}],
+    )
+    practitioner: kinds.UriTable = Field(
+        {},
+        description="Coding scheme of Person Identification Code Sequence (0040,1101) -> system.",
+        examples=[{"99STAFF": "https://hospital.example/staff"}],
+    )
+    organization: kinds.UriTable = Field(
+        {},
+        description="Coding scheme of Institution Code Sequence (0008,0082) -> system.",
+        examples=[{"99SITES": "https://hospital.example/sites"}],
+    )
+    coding_scheme: kinds.UriTable = Field(
+        {},
+        description="Coding Scheme Designator (0008,0102) of private schemes -> system.",
+        examples=[{"99LOCAL": "https://hospital.example/codes"}],
+    )
+
+
+class Pacs(Section):
+    """``[pacs]``."""
+
+    dicomweb_url: kinds.DicomwebUrl = Field(
+        "",
+        description='DICOMweb base address of the archive, such as "https://pacs.example/dicom-web" (without /studies):'
+        " written as Endpoint. Empty: no Endpoint.",
+    )
+    endpoint_name: str = Field("", max_length=200, description="Name of that Endpoint.")
+
+
+class Destination(Section):
+    """What both types of destination have."""
+
+    version: Literal["inherit", "auto", "R4", "R4B", "R5"] = Field(
+        "inherit", description="As fhir.version, for this one."
+    )
+    patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
+
+
+class FhirDestination(Destination):
+    """``[destinations.NAME]`` with ``type = "fhir"``."""
+
+    type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
+    url: kinds.BaseUrl = Field(description="Base address of the server.", examples=["https://fhir.example/fhir"])
+    auth: Literal["none", "basic", "bearer"] = Field("none", description="How to sign in.")
+    username: str = Field("", description='User for auth = "basic".')
+    password: SecretStr = Field(
+        SecretStr(""), description='Password for auth = "basic"; better as a credential or in password_file.'
+    )
+    password_file: kinds.OptionalPath = Field(None, description="File that holds the password.")
+    token: SecretStr = Field(
+        SecretStr(""), description='Token for auth = "bearer"; better as a credential or in token_file.'
+    )
+    token_file: kinds.OptionalPath = Field(None, description="File that holds the token.")
+    timeout_s: kinds.Seconds = Field(30, description="Time for the server to answer.")
+    workers: int = Field(2, ge=1, le=64, description="Studies sent at the same time.")
+    ca_file: kinds.OptionalPath = Field(
+        None, description="Certificates (PEM) to trust instead of the usual ones, for an authority of your own."
+    )
+    retry_max_s: kinds.Seconds = Field(60, description="Longest wait between tries while the server cannot be reached.")
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        wrong = []
+        for kind, word, text, file in (
+            ("basic", "password", self.password, self.password_file),
+            ("bearer", "token", self.token, self.token_file),
+        ):
+            if text and file:
+                wrong.append(f"only one of {word} and {word}_file may be set")
+            if (text or file) and self.auth != kind:
+                wrong.append(f'{word} is set but auth is "{self.auth}": set auth = "{kind}" or remove it')
+            if self.auth == kind and not (text or file):
+                wrong.append(f'{word} or {word}_file must be set, because auth = "{kind}"')
+        if self.auth == "basic" and (not self.username or ":" in self.username):
+            wrong.append('username must be set, without colon (RFC 7617), because auth = "basic"')
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def secret(self) -> str:
+        """The password or token, read anew from its file if it lies in one, so that a renewed one is found.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read or is empty.
+        """
+        word = "password" if self.auth == "basic" else "token"
+        path: Path | None = getattr(self, f"{word}_file")
+        if self.auth == "none" or path is None:
+            value: SecretStr = getattr(self, word)
+            return value.get_secret_value()
+        try:
+            if text := path.read_text(encoding="utf-8").strip():
+                return text
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"{word}_file = {str(path)!r} cannot be read") from None
+        raise ConfigError(f"{word}_file = {str(path)!r} is empty")
+
+
+class FileDestination(Destination):
+    """``[destinations.NAME]`` with ``type = "file"``."""
+
+    type: Literal["file"] = Field("file", description="Files: one Bundle for each study and revision.")
+    directory: kinds.LocalPath = Field(description="Folder that they are written to.", examples=["/srv/fhir/out"])
+
+
+class Log(Section):
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged at least.")
+    format: Literal["auto", "text", "json"] = Field(
+        "auto", description="Auto: text on a terminal, JSON lines elsewhere."
+    )
+
+
+def _destination_type(value: Any) -> str | None:
+    kind = value.get("type", "fhir") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
+AnyDestination = Annotated[
+    Annotated[FhirDestination, Tag("fhir")] | Annotated[FileDestination, Tag("file")], Discriminator(_destination_type)
+]

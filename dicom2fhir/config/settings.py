@@ -1,0 +1,64 @@
+"""All settings together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dicom2fhir.config.kinds import Name
+from dicom2fhir.config.sections import (
+    AnyDestination,
+    Fhir,
+    Folder,
+    Log,
+    Pacs,
+    PatientMode,
+    Receiver,
+    Store,
+    Systems,
+)
+
+
+class Settings(BaseSettings):
+    """All settings, made by :func:`dicom2fhir.config.load`; ``Settings()`` reads neither files nor the environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    receiver: Receiver = Field(Receiver(), description="C-STORE in.")
+    folders: dict[Name, Folder] = Field({}, description="Folders that are watched, each with a name of its own.")
+    store: Store = Field(default_factory=lambda: Store(), description="What is kept until it is delivered, and when.")
+    fhir: Fhir = Field(Fhir(), description="What is written; destinations may differ in version and patient.")
+    systems: Systems = Field(Systems(), description="Identifier systems, absolute URIs.")
+    pacs: Pacs = Field(Pacs(), description="Where the images can be had.")
+    destinations: dict[Name, AnyDestination] = Field(
+        {}, description="FHIR out: where studies go, each with a name of its own."
+    )
+    log: Log = Field(Log(), description="Messages, on standard error.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``load`` hands over: it reads the sources itself, to say where a wrong value stands."""
+        return (init_settings,)
+
+    def fhir_version(self, destination: str) -> Literal["auto", "R4", "R4B", "R5"]:
+        """The FHIR version in force for a destination; never ``auto`` for files."""
+        chosen = self.destinations[destination]
+        version = self.fhir.version if chosen.version == "inherit" else chosen.version
+        return "R4" if version == "auto" and chosen.type == "file" else version
+
+    def patient_mode(self, destination: str) -> PatientMode:
+        """The patient mode in force for a destination."""
+        chosen = self.destinations[destination]
+        mode = self.fhir.patient if chosen.patient == "inherit" else chosen.patient
+        if mode == "auto":
+            return "ensure" if chosen.type == "file" else "link"
+        return mode

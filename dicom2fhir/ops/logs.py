@@ -1,0 +1,194 @@
+"""Logging: structlog and the standard library's loggers through one formatter, as JSON lines or text.
+
+Callers promise not to log patient data. Here is the second net: known keywords are masked, objects are never spelled
+out, exceptions are told by type and place, and of what DICOM and HTTP libraries say, which quotes values, the place
+remains.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from dicom2fhir.errors import BridgeError
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "text", "json"]
+
+MASK = "***"
+
+_MASKED = frozenset(
+    word.lower()
+    for word in (
+        *("PatientID", "PatientName", "PatientBirthDate", "PatientBirthTime", "PatientBirthName", "PatientAddress"),
+        *("PatientMotherBirthName", "PatientTelephoneNumbers", "PatientComments", "PatientAge", "PatientSex"),
+        *("OtherPatientIDs", "OtherPatientNames", "OtherPatientIDsSequence", "ResponsiblePerson", "AccessionNumber"),
+        *("AdmissionID", "StudyID", "ReferringPhysicianName", "Patient", "Birthdate", "Accession", "Mrn"),
+        *("Password", "Token", "Authorization", "Secret"),
+    )
+)
+_QUOTING = ("pydicom", "pynetdicom", "urllib3", "py.warnings")
+"""Loggers whose texts quote data sets, addresses or values."""
+_LIBRARIES = (*_QUOTING, "watchdog")
+_LONGEST = 2_000
+_DEEPEST = 6
+
+
+def _plain(text: str) -> str:
+    """One printable line: control, direction and line-breaking characters are escaped, so no value forges an entry."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _describe(error: BaseException) -> str:
+    """Types and places of an exception and its causes.
+
+    Only our own errors promise a text without patient data; an operating system's error gives its number's text.
+    """
+    told, seen, link = [], set[int](), ""
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        text = str(current) if isinstance(current, BridgeError) else ""
+        if isinstance(current, OSError):
+            text = current.strerror or ""
+        places = [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(current.__traceback__)
+        ]
+        name = type(current).__name__
+        where = f" at {' < '.join(reversed(places))}" if places else ""
+        told.append(f"{link}{name}{f': {text}' if text else ''}{where}")
+        following = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        link = "caused by " if current.__cause__ else "while handling "
+        current = following
+    return "; ".join(told)
+
+
+def _clean(value: Any, depth: int = 0) -> Any:
+    match value:
+        case None | bool() | int():
+            return value.value if isinstance(value, Enum) else value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Enum():
+            return _clean(value.value, depth)
+        case str() | PurePath():
+            return _plain(str(value))
+        case BaseException():
+            return _plain(_describe(value))
+        case Mapping() if depth < _DEEPEST:
+            return {_plain(str(key)): _masked(str(key), inner, depth + 1) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset() if depth < _DEEPEST:
+            return [_clean(inner, depth + 1) for inner in value]
+    return f"<{type(value).__name__}>"
+
+
+def _masked(key: str, value: Any, depth: int) -> Any:
+    return MASK if key.replace("_", "").replace("-", "").lower() in _MASKED else _clean(value, depth)
+
+
+def guard(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+    """Mask known keywords and make every value plain text, a number, or a list or table of these (a processor)."""
+    return {
+        key: value if key.startswith("_") else _masked(key, value, 0)  # "_record" and the like are structlog's own
+        for key, value in event_dict.items()
+    }
+
+
+def withhold(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+    """Replace what a quoting library says by the place where it says it (a processor for foreign records)."""
+    record = event_dict.get("_record")
+    if isinstance(record, logging.LogRecord) and _is_from(record, _QUOTING):
+        place = f"{record.pathname}:{record.lineno}"
+        if record.name == "py.warnings":
+            # The text is "FILE:LINE: CATEGORY: words": warnings.py itself is the place that was recorded.
+            place = ":".join(record.getMessage().split(":", 3)[:3])
+        event_dict["event"] = f"message withheld, it may quote a data set; said at {place}"
+    return event_dict
+
+
+def trace(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+    """Turn ``exc_info`` into one line without messages of strangers and without local variables (a processor)."""
+    given = event_dict.pop("exc_info", None)
+    event_dict.pop("stack_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    if given and error is None:
+        error = sys.exc_info()[1]
+    if error is not None:
+        event_dict["trace"] = _describe(error)
+    return event_dict
+
+
+def _is_from(record: logging.LogRecord, names: tuple[str, ...]) -> bool:
+    return any(record.name == name or record.name.startswith(f"{name}.") for name in names)
+
+
+def _allow(record: logging.LogRecord) -> bool:
+    """At DEBUG pynetdicom prints data sets: nothing of the libraries below WARNING, whatever their loggers' level."""
+    return record.levelno >= logging.WARNING or not _is_from(record, _LIBRARIES)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
+
+
+def configure(level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+    """Set up logging for the process; calling it again replaces what the last call set up.
+
+    Parameters
+    ----------
+    level
+        What is logged at least; libraries stay at ``warning`` even at ``debug``.
+    format
+        ``auto`` is text when ``stream`` is a terminal, else JSON, one object a line with an ISO 8601 time in UTC.
+    stream
+        Standard error if not given.
+    """
+    stream = sys.stderr if stream is None else stream
+    terminal = stream.isatty()
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        trace,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if format == "json" or (format == "auto" and not terminal)
+        else structlog.dev.ConsoleRenderer(colors=terminal)
+    )
+    number = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[*shared, guard, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = _Handler(stream)
+    handler.addFilter(_allow)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, withhold, guard],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(number)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    logging.captureWarnings(True)
