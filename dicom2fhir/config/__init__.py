@@ -133,7 +133,7 @@ def _doubts(settings: Settings) -> Iterator[str]:
             yield f"folders.{name}.path = {str(folder.path)!r}: there is no such folder now"
         if folder.move_to and folder.afterwards != "move":
             yield f'folders.{name}.move_to has no effect, because afterwards = "{folder.afterwards}"'
-    for table in ("patient_id", "accession_number"):
+    for table in ("patient_id", "accession_number", "admission_id", "specimen"):
         issuers: dict[str, str] = {}
         for issuer, system in getattr(settings.systems, table).items():
             if (first := issuers.setdefault(system, issuer)) != issuer:

@@ -95,6 +95,7 @@ class Folder(Section):
         2, description="A file is taken when its size and time have not changed for so long."
     )
     rescan_s: kinds.Seconds = Field(60, description="How often the whole folder is looked through.")
+    poll_s: kinds.Seconds = Field(5, description="The same without the system's notices.")
     ignore: kinds.Texts = Field(
         (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload"),
         description="Names (or paths below the folder) of files and folders to pass over; * ? [] as in a shell.",
@@ -189,14 +190,9 @@ class Systems(Section):
 
     patient_id_default: kinds.Uri = Field("", description="System of a Patient ID that names no issuer.")
     accession_number_default: kinds.Uri = Field("", description="System of an Accession Number that names no issuer.")
-    study_id_default: kinds.Uri = Field("", description="System of Study ID, which never names an issuer.")
-    practitioner_default: kinds.Uri = Field("", description="System of people's codes that name none.")
-    organization_default: kinds.Uri = Field("", description="System of institutions' codes that name none.")
-    coding_scheme_default: kinds.Uri = Field(
-        "",
-        description="Base address for coding schemes that are neither known nor in the table below nor carry a UID: the"
-        " designator is put behind it.",
-    )
+    admission_id_default: kinds.Uri = Field("", description="System of an Admission ID that names no issuer.")
+    specimen_default: kinds.Uri = Field("", description="System of a Specimen Identifier that names no issuer.")
+    study_id: kinds.Uri = Field("", description="System of Study ID, which never names an issuer.")
     patient_id: kinds.UriTable = Field(
         {},
         description="Issuer of Patient ID (0010,0021), case-sensitive -> system.",
@@ -204,24 +200,34 @@ class Systems(Section):
     )
     accession_number: kinds.UriTable = Field(
         {},
-        description="Local Namespace Entity ID (0040,0031) of the accession number's issuer -> system.",
+        description="Issuer of Accession Number Sequence (0008,0051): Local Namespace (0040,0031) or Universal Entity ID"
+        " (0040,0032) -> system.",
         examples=[{"RIS": "https://hospital.example/accession"}],
     )
-    practitioner: kinds.UriTable = Field(
+    admission_id: kinds.UriTable = Field(
         {},
-        description="Coding scheme of Person Identification Code Sequence (0040,1101) -> system.",
-        examples=[{"99STAFF": "https://hospital.example/staff"}],
+        description="The same for Issuer of Admission ID Sequence (0038,0014).",
+        examples=[{"HIS": "https://hospital.example/admission"}],
     )
-    organization: kinds.UriTable = Field(
+    specimen: kinds.UriTable = Field(
         {},
-        description="Coding scheme of Institution Code Sequence (0008,0082) -> system.",
-        examples=[{"99SITES": "https://hospital.example/sites"}],
+        description="The same for Issuer of the Specimen Identifier Sequence (0040,0562).",
+        examples=[{"LIS": "https://hospital.example/specimen"}],
     )
-    coding_scheme: kinds.UriTable = Field(
+    coding_schemes: kinds.UriTable = Field(
         {},
-        description="Coding Scheme Designator (0008,0102) of private schemes -> system.",
+        description="Coding Scheme Designator (0008,0102), private ones above all -> system; people's and institutions'"
+        " codes too.",
         examples=[{"99LOCAL": "https://hospital.example/codes"}],
     )
+
+    def with_default(
+        self, table: Literal["patient_id", "accession_number", "admission_id", "specimen"]
+    ) -> dict[str, str]:
+        """One of the tables, with the default system under the key ``""`` if there is one."""
+        systems: dict[str, str] = getattr(self, table)
+        default: str = getattr(self, f"{table}_default")
+        return {**({"": default} if default else {}), **systems}
 
 
 class Pacs(Section):
@@ -232,7 +238,7 @@ class Pacs(Section):
         description='DICOMweb base address of the archive, such as "https://pacs.example/dicom-web" (without /studies):'
         " written as Endpoint. Empty: no Endpoint.",
     )
-    endpoint_name: str = Field("", max_length=200, description="Name of that Endpoint.")
+    endpoint_name: str = Field("DICOMweb", min_length=1, max_length=200, description="Name of that Endpoint.")
 
 
 class Destination(Section):

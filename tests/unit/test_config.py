@@ -386,6 +386,14 @@ def test_version_and_patient_in_force() -> None:
     assert isinstance(settings.destinations["out"], FileDestination)
 
 
+def test_systems_with_their_defaults() -> None:
+    settings = load(
+        overrides={"systems": {"patient_id": {"A": "urn:oid:1.2"}, "patient_id_default": "urn:oid:1.3"}}, environ={}
+    )
+    assert settings.systems.with_default("patient_id") == {"": "urn:oid:1.3", "A": "urn:oid:1.2"}
+    assert settings.systems.with_default("specimen") == {}
+
+
 def test_settings_do_not_change() -> None:
     settings = load(environ={})
     for section, option in ((settings, "log"), (settings.receiver, "port")):
