@@ -200,8 +200,8 @@ class Systems(Section):
     )
     accession_number: kinds.UriTable = Field(
         {},
-        description="Issuer of Accession Number Sequence (0008,0051): Local Namespace (0040,0031) or Universal Entity ID"
-        " (0040,0032) -> system.",
+        description="Issuer of Accession Number Sequence (0008,0051): Local Namespace (0040,0031) or Universal Entity"
+        " ID (0040,0032) -> system.",
         examples=[{"RIS": "https://hospital.example/accession"}],
     )
     admission_id: kinds.UriTable = Field(
