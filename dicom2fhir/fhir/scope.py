@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -51,11 +50,15 @@ class Context:
         self.contained: dict[str, Resource] = {}
         self.entries: dict[str, Entry] = {}
         self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), policy.time_zone)
-        self.schemes: Mapping[str, str] = {
-            one(item.get("CodingSchemeDesignator")): f"urn:oid:{one(item.get('CodingSchemeUID'))}"
+        self._scheme_uids = {
+            one(item.get("CodingSchemeDesignator")): one(item.get("CodingSchemeUID"))
             for item in several(study.attrs.get("CodingSchemeIdentificationSequence"))
             if item.get("CodingSchemeUID")
-        } | dict(policy.systems.coding_schemes)
+        }
+
+    def schemes(self, designator: str) -> str:
+        """The system of a Coding Scheme Designator; see :data:`dicom2fhir.fhir.values.Schemes`."""
+        return self.policy.systems.of_coding_scheme(designator, self._scheme_uids)
 
     def note(self, level: NoteLevel, where: str, text: str) -> None:
         """Tell that something was dropped or replaced."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.model import Attrs, Resource
@@ -77,8 +78,13 @@ class Systems:
         URI. The key ``""`` stands for identifiers whose issuer nobody names.
     study_id
         System of Study ID; empty: none.
+    practitioner, organization
+        Coding scheme of (0040,1101) Person Identification Code Sequence or (0008,0082) Institution Code Sequence -> URI.
+        The key ``""`` stands for schemes without a system.
     coding_schemes
         Coding Scheme Designator -> URI, before :data:`CODING_SCHEMES`.
+    coding_scheme_base
+        What a designator that nobody knows is put behind; empty: such codes have no system.
     """
 
     patient_id: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +92,23 @@ class Systems:
     admission_id: Mapping[str, str] = field(default_factory=dict)
     specimen: Mapping[str, str] = field(default_factory=dict)
     study_id: str = ""
+    practitioner: Mapping[str, str] = field(default_factory=dict)
+    organization: Mapping[str, str] = field(default_factory=dict)
     coding_schemes: Mapping[str, str] = field(default_factory=dict)
+    coding_scheme_base: str = ""
+
+    def of_coding_scheme(self, designator: str, uids: Mapping[str, str]) -> str:
+        """The system of a Coding Scheme Designator; ``uids`` are those that the data set itself gives for them."""
+        known = self.coding_schemes.get(designator) or CODING_SCHEMES.get(designator)
+        if known or not designator:
+            return known or ""
+        if designator in uids:
+            return oid(uids[designator])
+        return self.coding_scheme_base + quote(designator) if self.coding_scheme_base else ""
+
+
+Schemes = Callable[[str], str]
+"""Coding Scheme Designator -> system, ``""`` where nobody knows one."""
 
 
 def deterministic_id(*parts: str) -> str:
@@ -222,28 +244,22 @@ def _human_name(group: str) -> Resource | None:
     return name
 
 
-def coding(item: Attrs, schemes: Mapping[str, str]) -> Coding | None:
-    """A Code Sequence item (PS3.3 section 8.8) -> Coding.
-
-    Parameters
-    ----------
-    schemes
-        Designator -> system, for what :data:`CODING_SCHEMES` does not know.
-    """
+def coding(item: Attrs, schemes: Schemes) -> Coding | None:
+    """A Code Sequence item (PS3.3 section 8.8) -> Coding; None when it holds no code."""
     urn = item.get("URNCodeValue")
     value = item.get("CodeValue") or item.get("LongCodeValue") or urn
     meaning = one(item.get("CodeMeaning"))
     if not value:
         return None
     designator = one(item.get("CodingSchemeDesignator"))
-    system = schemes.get(designator) or CODING_SCHEMES.get(designator) or (URI if value is urn else "")
+    system = schemes(designator) or (URI if value is urn else "")
     code = " ".join(one(value).split())
     if designator == "SCT" and not code.isdigit():
         system = CODING_SCHEMES["SRT"]  # SNOMED RT identifiers under the new designator are a frequent slip
     return Coding(code, system, meaning, one(item.get("CodingSchemeVersion")))
 
 
-def concept(item: Attrs, schemes: Mapping[str, str]) -> Concept | None:
+def concept(item: Attrs, schemes: Schemes) -> Concept | None:
     """A Code Sequence item -> its code, or its Code Meaning alone when the code is missing."""
     found = coding(item, schemes)
     if found:
