@@ -7,7 +7,7 @@ or two people of one name would become one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -63,8 +63,10 @@ def _refer(context: Context, resource: Resource, display: str) -> Resource:
     return {**reference, "display": display} if display else reference
 
 
-def _identifier_of(code: Coding) -> Resource:
-    return identifier(code.code, code.system)
+def _identifier_of(item: Attrs, code: Coding, systems: Mapping[str, str]) -> Resource:
+    """A code that stands for a person or an institution, under the system that the operator gives its scheme."""
+    own = systems.get(one(item.get("CodingSchemeDesignator")))
+    return identifier(code.code, own or code.system or systems.get("", ""))
 
 
 # Patient -------------------------------------------------------------------------------------------------------------
@@ -176,8 +178,11 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
 
 
 def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
-    codes = (coding(item, context.schemes) for item in several(identification.get("PersonIdentificationCodeSequence")))
-    identifiers = [_identifier_of(code) for code in codes if code]
+    identifiers = [
+        _identifier_of(item, code, context.policy.systems.practitioner)
+        for item in several(identification.get("PersonIdentificationCodeSequence"))
+        if (code := coding(item, context.schemes))
+    ]
     names = human_names(pn)
     if not identifiers and not names:
         return None
@@ -234,11 +239,11 @@ def institution(scope: Scope) -> Resource | None:
     if not name and not code:
         return None
     resource: Resource = {"resourceType": "Organization"}
-    if code:
-        resource["identifier"] = [_identifier_of(code)]
-    if name or code:
-        resource["name"] = name or (code.display or code.code if code else "")
-    return _refer(scope.context, resource, resource["name"])
+    if item and code:
+        resource["identifier"] = [_identifier_of(item, code, scope.context.policy.systems.organization)]
+        name = name or code.display or code.code
+    resource["name"] = name
+    return _refer(scope.context, resource, name)
 
 
 def department(scope: Scope) -> Resource | None:

@@ -79,7 +79,7 @@ class Systems:
     study_id
         System of Study ID; empty: none.
     practitioner, organization
-        Coding scheme of (0040,1101) Person Identification Code Sequence or (0008,0082) Institution Code Sequence -> URI.
+        Coding scheme of (0040,1101) Person Identification or (0008,0082) Institution Code Sequence -> URI.
         The key ``""`` stands for schemes without a system.
     coding_schemes
         Coding Scheme Designator -> URI, before :data:`CODING_SCHEMES`.
