@@ -7,7 +7,7 @@ or two people of one name would become one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -63,10 +63,8 @@ def _refer(context: Context, resource: Resource, display: str) -> Resource:
     return {**reference, "display": display} if display else reference
 
 
-def _identifier_of(item: Attrs, code: Coding, systems: Mapping[str, str]) -> Resource:
-    """A code that stands for a person or an institution, under the system that the operator gives its scheme."""
-    own = systems.get(one(item.get("CodingSchemeDesignator")))
-    return identifier(code.code, own or code.system or systems.get("", ""))
+def _identifier_of(code: Coding) -> Resource:
+    return identifier(code.code, code.system)
 
 
 # Patient -------------------------------------------------------------------------------------------------------------
@@ -179,7 +177,7 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
 
 def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
     identifiers = [
-        _identifier_of(item, code, context.policy.systems.practitioner)
+        _identifier_of(code)
         for item in several(identification.get("PersonIdentificationCodeSequence"))
         if (code := coding(item, context.schemes))
     ]
@@ -239,8 +237,8 @@ def institution(scope: Scope) -> Resource | None:
     if not name and not code:
         return None
     resource: Resource = {"resourceType": "Organization"}
-    if item and code:
-        resource["identifier"] = [_identifier_of(item, code, scope.context.policy.systems.organization)]
+    if code:
+        resource["identifier"] = [_identifier_of(code)]
         name = name or code.display or code.code
     resource["name"] = name
     return _refer(scope.context, resource, name)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.model import Attrs, Resource
@@ -78,13 +77,8 @@ class Systems:
         URI. The key ``""`` stands for identifiers whose issuer nobody names.
     study_id
         System of Study ID; empty: none.
-    practitioner, organization
-        Coding scheme of (0040,1101) Person Identification or (0008,0082) Institution Code Sequence -> URI.
-        The key ``""`` stands for schemes without a system.
     coding_schemes
         Coding Scheme Designator -> URI, before :data:`CODING_SCHEMES`.
-    coding_scheme_base
-        What a designator that nobody knows is put behind; empty: such codes have no system.
     """
 
     patient_id: Mapping[str, str] = field(default_factory=dict)
@@ -92,19 +86,14 @@ class Systems:
     admission_id: Mapping[str, str] = field(default_factory=dict)
     specimen: Mapping[str, str] = field(default_factory=dict)
     study_id: str = ""
-    practitioner: Mapping[str, str] = field(default_factory=dict)
-    organization: Mapping[str, str] = field(default_factory=dict)
     coding_schemes: Mapping[str, str] = field(default_factory=dict)
-    coding_scheme_base: str = ""
 
     def of_coding_scheme(self, designator: str, uids: Mapping[str, str]) -> str:
         """The system of a Coding Scheme Designator; ``uids`` are those that the data set itself gives for them."""
         known = self.coding_schemes.get(designator) or CODING_SCHEMES.get(designator)
-        if known or not designator:
-            return known or ""
-        if designator in uids:
-            return oid(uids[designator])
-        return self.coding_scheme_base + quote(designator) if self.coding_scheme_base else ""
+        if known:
+            return known
+        return oid(uids[designator]) if designator in uids else ""
 
 
 Schemes = Callable[[str], str]
