@@ -59,7 +59,7 @@ SYNTAXES = {
 
 @pytest.fixture(autouse=True)
 def client_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynetdicom's SCU forgets to close a socket whose peer was quicker, and the collector of garbage complains later."""
+    """pynetdicom's SCU does not close a socket whose peer was quicker, and the garbage collector warns later."""
 
     def shut_down(self: AssociationSocket) -> None:
         if self.socket is not None:

@@ -1,0 +1,301 @@
+"""A watched folder: files are taken once they have stopped changing, each exactly once.
+
+The whole folder is looked through again and again, and that is the truth. What the operating system tells of changes
+only makes it quicker: such notices get lost on network shares, when queues overflow, when a folder is moved in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.errors import ConfigError, Transient
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, walk_folder
+from dicom2fhir.receive.intake import Changed, Intake, Watch
+from dicom2fhir.receive.notices import Notices
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.base import Ledger
+
+log = structlog.get_logger()
+
+_MOST_WAITING = 10_000
+"""Files watched for changes at a time; the others wait their turn on disk."""
+_MOST_SETTLED = 200_000
+"""Files remembered as done with, so that the ledger need not be asked: about 14 MB."""
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 300.0
+_LONGEST_IDLE_S = 1.0
+_GATHER_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A file that may still be changing, or that is tried again later."""
+
+    file: Found
+    due_at: float
+    pause_s: float = 0.0
+
+
+class FolderWatcher:
+    """Hands each file of a folder over once, from one thread of its own.
+
+    Parameters
+    ----------
+    on_received
+        Takes one instance. What it raises decides: ``CannotUnderstand`` and ``Mismatch`` reject the file; whatever else
+        pauses the folder, longer each time, and nothing is lost.
+    on_rejected
+        Told of files that did not get as far as ``on_received``, and why.
+    ledger
+        Remembers which files are done with, over restarts.
+    clock
+        Seconds that never go backwards.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        *,
+        on_received: Callable[[Received], object],
+        on_rejected: Callable[[Origin, str], None],
+        ledger: Ledger,
+        budgets: Budgets = Budgets(),  # noqa: B008 (frozen)
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch = watch
+        self._root = os.path.realpath(watch.path)
+        self._leave_out = {os.path.realpath(folder) for folder in (watch.move_to, watch.rejected_to) if folder}
+        self._intake = Intake(watch, self._root, on_received, on_rejected, ledger, budgets)
+        self._clock = clock
+        self._waiting: dict[str, _Waiting] = {}
+        self._settled: set[int] = set()
+        self._scan: Iterator[Found] | None = None
+        self._next_scan_at = self._paused_until = clock()
+        self._pause_s = 0.0
+        self._counts: Counter[str] = Counter()
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._notices: Notices | None = None
+        self._thread = threading.Thread(target=self._run, name="watched folder", daemon=True)
+        self.heartbeat = clock()
+        """When the thread last showed a sign of life, on the clock that was given."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the system's notices are listened to."""
+        return self._notices is not None
+
+    def is_alive(self) -> bool:
+        """Whether the folder is being watched."""
+        return self._thread.is_alive() and not self._stopping.is_set()
+
+    def start(self) -> None:
+        """Begin to watch.
+
+        Raises
+        ------
+        ConfigError
+            There is no such folder, nowhere to move files to, or ``native`` does not work here.
+        """
+        watch = self._watch
+        if not watch.path.is_dir():
+            raise ConfigError(f"{watch.path} is not a folder: create it, or name another one to watch.")
+        if watch.afterwards == "move" and watch.move_to is None:
+            raise ConfigError(f"Files of {watch.path} are to be moved, but it is not said where to.")
+        if watch.mode == "native" or (watch.mode == "auto" and not is_on_network(self._root)):
+            self._start_notices()
+        self._thread.start()
+        log.info("folder.watched", mode="native" if self.is_native else "poll", afterwards=watch.afterwards)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish the file that is being taken and stop."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if self._notices is not None:
+            self._notices.stop()
+
+    def _start_notices(self) -> None:
+        notices = Notices(self._root, self._wake)
+        try:
+            notices.start()
+        except OSError as error:
+            notices.stop()
+            if self._watch.mode == "native":
+                raise ConfigError(
+                    f"{self._watch.path} cannot be watched ({error.strerror}): raise fs.inotify.max_user_watches and"
+                    ' max_user_instances, or choose watch = "poll".'
+                ) from error
+            log.warning("folder.polled", reason=error.strerror, every_s=self._watch.poll_s)
+        else:
+            self._notices = notices
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if self._clock() >= self._paused_until:
+                    self._turn()
+            except (Transient, OSError) as error:
+                self._pause(error)
+            except Exception as error:  # the thread must outlive whatever happens with one file
+                # the traceback without the message, which may hold values of the data set
+                log.error("folder.failed", trace="".join(traceback.format_tb(error.__traceback__)))
+                self._pause(error)
+            self._wait()
+        self._say()
+
+    def _wait(self) -> None:
+        self.heartbeat = self._clock()
+        # notices come in bursts: let some gather
+        self._stopping.wait(_GATHER_S)
+        dues = [waiting.due_at for waiting in self._waiting.values()]
+        if self._scan is None:
+            dues.append(self._next_scan_at)
+        elif len(dues) < _MOST_WAITING:
+            return
+        self._wake.wait(min(max(max(min(dues), self._paused_until) - self._clock(), 0.0), _LONGEST_IDLE_S))
+        self._wake.clear()
+
+    def _pause(self, error: Exception) -> None:
+        """Leave the whole folder alone for a while: what is in the way of one file is in the way of all."""
+        self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self._paused_until = self._next_scan_at = self._clock() + self._pause_s
+        self._scan = None
+        log.warning("folder.paused", seconds=self._pause_s, error=type(error).__name__)
+
+    def _turn(self) -> None:
+        self._follow_notices()
+        self._look_through()
+        for waiting in list(self._waiting.values()):
+            if self._stopping.is_set():
+                return
+            if waiting.due_at <= self._clock():
+                self.heartbeat = self._clock()
+                self._settle(waiting)
+
+    def _follow_notices(self) -> None:
+        if self._notices is None:
+            return
+        paths, overflow = self._notices.take()
+        for path in paths:
+            if self._is_left_out(path):
+                continue
+            if file := look_at(path):
+                self._notice(file)
+            elif os.path.isdir(path) and not os.path.islink(path):
+                room = max(_MOST_WAITING - len(self._waiting), 0)
+                below = list(islice(self._walk(path), room))
+                overflow |= len(below) == room
+                for each in below:
+                    self._notice(each)
+        if overflow:
+            self._next_scan_at = self._clock()
+        if not self._notices.is_alive():
+            log.warning("folder.polled", reason="the system's notices ended", every_s=self._watch.poll_s)
+            self._notices.stop()
+            self._notices = None
+
+    def _is_left_out(self, path: str) -> bool:
+        """Whether looking through the folder would not come to ``path``."""
+        if not path.startswith(self._root + os.sep):
+            return True
+        while path != self._root:
+            if path in self._leave_out or is_ignored(path, self._root, self._watch.ignore):
+                return True
+            path = os.path.dirname(path)
+        return False
+
+    def _walk(self, folder: str) -> Iterator[Found]:
+        return walk_folder(
+            folder, self._root, ignore=self._watch.ignore, leave_out=self._leave_out, on_error=self._cannot_read
+        )
+
+    def _cannot_read(self, path: str, error: OSError) -> None:
+        if path == self._root:
+            raise error
+        log.warning("folder.unreadable", path=_token(path), error=error.strerror)
+
+    def _look_through(self) -> None:
+        if self._scan is None:
+            if self._clock() < self._next_scan_at:
+                return
+            self._scan = self._walk(self._root)
+        # files that are tried again and again must not keep all others from their turn
+        room = max(_MOST_WAITING - len(self._waiting), 1)
+        for _ in range(room):
+            self.heartbeat = self._clock()
+            file = next(self._scan, None)
+            if file is None:
+                watch = self._watch
+                self._scan = None
+                self._next_scan_at = self._clock() + (
+                    watch.rescan_s if self.is_native else min(watch.poll_s, watch.rescan_s)
+                )
+                self._say()
+                return
+            self._notice(file)
+
+    def _notice(self, file: Found) -> None:
+        """Wait for a file to settle, unless it is done with or waited for already."""
+        waiting = self._waiting.get(file.path)
+        if hash(file) in self._settled or (waiting is not None and waiting.file == file):
+            return
+        if waiting is None and self._intake.is_done_with(file):
+            self._remember(file)
+        else:
+            self._waiting[file.path] = _Waiting(file, self._clock() + self._watch.stable_s)
+
+    def _remember(self, file: Found) -> None:
+        if len(self._settled) >= _MOST_SETTLED:
+            self._settled.clear()
+        self._settled.add(hash(file))
+
+    def _settle(self, waiting: _Waiting) -> None:
+        """Take a file if it still is as it was."""
+        path = waiting.file.path
+        file = look_at(path)
+        if file is None:
+            del self._waiting[path]
+            return
+        try:
+            if file != waiting.file:
+                raise Changed
+            fate = self._intake.take(file, again=waiting.pause_s > 0)
+        except Changed:
+            self._waiting[path] = _Waiting(file, self._clock() + self._watch.stable_s)
+        except OSError as error:
+            pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+            self._waiting[path] = _Waiting(file, self._clock() + pause_s, pause_s)
+            log.warning("folder.file_left", path=_token(path), error=error.strerror, seconds=pause_s)
+        else:
+            del self._waiting[path]
+            if look_at(path) == file:
+                self._remember(file)
+            self._counts[fate] += 1
+            self._pause_s = 0.0
+            log.debug("folder.file", path=file.text, fate=fate)
+
+    def _say(self) -> None:
+        if self._counts:
+            log.info("folder.files", waiting=len(self._waiting), **self._counts)
+            self._counts.clear()
+
+
+def _token(path: str) -> str:
+    """Tell files apart in a log without their names, which may be those of patients."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]

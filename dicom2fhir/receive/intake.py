@@ -1,0 +1,170 @@
+"""What happens to one file of a watched folder: read, handed over, remembered, put away."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from dicom2fhir.dicom.header import Budgets, FileHeader, read_file
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, Mismatch, NotDicom
+from dicom2fhir.model import FileMark, Origin, Received
+from dicom2fhir.receive.files import Found, found, look_at, move, open_file
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.base import Ledger
+
+log = structlog.get_logger()
+
+Fate = Literal["taken", "skipped", "rejected", "gone"]
+
+_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
+"""Gone, or no regular file any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is watched and what becomes of the files.
+
+    Attributes
+    ----------
+    mode
+        ``native`` listens to the system's notices (inotify), ``poll`` looks every ``poll_s``, ``auto`` is ``native``
+        where that works.
+    stable_s
+        A file is taken when its size and time have not changed for so long.
+    rescan_s, poll_s
+        How often the whole folder is looked through, with and without notices.
+    ignore
+        Patterns for names, or paths below the folder, of files and folders to pass over.
+    afterwards
+        What becomes of a file that was stored.
+    move_to
+        For ``afterwards="move"``; the path below the folder is kept.
+    rejected_to
+        Where files go that were refused, each with a reason beside it; None leaves them.
+    """
+
+    path: Path
+    mode: Literal["auto", "native", "poll"] = "auto"
+    stable_s: float = 2.0
+    rescan_s: float = 60.0
+    poll_s: float = 5.0
+    ignore: tuple[str, ...] = (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload")
+    afterwards: Literal["keep", "delete", "move"] = "keep"
+    move_to: Path | None = None
+    rejected_to: Path | None = None
+    max_file_bytes: int | None = None
+
+
+class Changed(Exception):
+    """The file is not the one any more that was looked at."""
+
+
+class Intake:
+    """Takes files that have stopped changing."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        root: str,
+        on_received: Callable[[Received], object],
+        on_rejected: Callable[[Origin, str], None],
+        ledger: Ledger,
+        budgets: Budgets,
+    ) -> None:
+        self._watch = watch
+        self._root = root
+        self._on_received = on_received
+        self._on_rejected = on_rejected
+        self._ledger = ledger
+        self._budgets = budgets
+
+    def is_done_with(self, file: Found) -> bool:
+        """Whether the ledger knows the file as it is now."""
+        mark = self._ledger.file_mark(file.text)
+        return mark is not None and (mark.size_bytes, mark.mtime_ns) == (file.size_bytes, file.mtime_ns)
+
+    def take(self, file: Found, again: bool = False) -> Fate:
+        """Take one file; what became of it is durable when this returns.
+
+        Parameters
+        ----------
+        again
+            This file was tried before and its trouble is recorded.
+
+        Raises
+        ------
+        Changed
+            Somebody writes to the file after all.
+        OSError
+            The file cannot be read or put away now. One that was stored meanwhile may be taken once more.
+        BridgeError
+            What ``on_received`` and the ledger raise when the file is not at fault.
+        """
+        origin = Origin("folder", path=file.text)
+        try:
+            header = self._read(file)
+        except NotDicom as error:
+            return self._mark(file, "skipped", str(error))
+        except CannotUnderstand as error:
+            self._on_rejected(origin, str(error))
+            return self._reject(file, str(error))
+        except OSError as error:
+            if error.errno in _VANISHED:
+                return "gone"
+            if not again:
+                self._on_rejected(origin, f"The file cannot be read: {error.strerror}.")
+            raise
+        try:
+            self._on_received(
+                Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+            )
+        except NotDicom as error:
+            return self._mark(file, "skipped", str(error))
+        except (CannotUnderstand, Mismatch) as error:
+            return self._reject(file, str(error))
+        return self._put_away(file)
+
+    def _read(self, file: Found) -> FileHeader:
+        limit = self._watch.max_file_bytes
+        if limit is not None and file.size_bytes > limit:
+            raise BudgetExceeded(f"The file is larger than {limit} bytes.")
+        with open_file(file.path) as source:
+            header = read_file(source, self._budgets)
+            if found(file.path, os.fstat(source.fileno())) != file:
+                raise Changed
+        return header
+
+    def _mark(self, file: Found, fate: Fate, reason: str = "") -> Fate:
+        self._ledger.mark_file(FileMark(file.text, file.size_bytes, file.mtime_ns, fate, reason))
+        return fate
+
+    def _put_away(self, file: Found) -> Fate:
+        """Keep, delete or move what was stored; after a crash before this the file is taken again, to no effect."""
+        if self._watch.afterwards == "keep":
+            return self._mark(file, "taken")
+        if look_at(file.path) != file:
+            raise Changed
+        if self._watch.afterwards == "delete":
+            os.unlink(file.path)
+        elif self._watch.move_to is not None:
+            move(file, self._root, self._watch.move_to)
+        return "taken"
+
+    def _reject(self, file: Found, reason: str) -> Fate:
+        if self._watch.rejected_to is None:
+            return self._mark(file, "rejected", reason)
+        if look_at(file.path) != file:
+            raise Changed
+        try:
+            move(file, self._root, self._watch.rejected_to, reason)
+        except OSError as error:
+            log.warning("folder.not_moved", error=error.strerror, to="rejected")
+            return self._mark(file, "rejected", reason)
+        return "rejected"
