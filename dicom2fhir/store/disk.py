@@ -40,8 +40,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 """Types as the kernel names them in proc(5) mountinfo. SQLite's WAL needs memory shared by all processes that open
 the file, and locks and fsync that keep their word; these give neither for certain (https://sqlite.org/wal.html)."""
 
-_RESUME_FACTOR = 1.1
-"""Room must grow to this multiple of the watermark before instances are taken again, so that it does not flutter."""
+_RESUME_PERCENT = 110
+"""Room must grow to this much of the watermark before instances are taken again, so that it does not flutter."""
 
 
 def file_system_type(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
@@ -141,7 +141,7 @@ class Space:
             free = self._free(self._directory)
         except OSError as error:
             raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
-        low = free < self._min_free_bytes * (_RESUME_FACTOR if self._low else 1)
+        low = free < self._min_free_bytes * (_RESUME_PERCENT if self._low else 100) // 100
         if low != self._low:
             report = log.error if low else log.info
             report("store_space_low" if low else "store_space_recovered", free_bytes=free)

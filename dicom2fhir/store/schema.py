@@ -25,6 +25,7 @@ APPLICATION_ID = 0x44324652
 """Says in the file's header (``PRAGMA application_id``) that it is ours: "D2FR"."""
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNREADABLE = _DAMAGED | {sqlite3.SQLITE_IOERR}
 _ASIDE = ("", "-wal", "-shm")
 
 
@@ -51,6 +52,11 @@ def steps() -> tuple[str, ...]:
 def primary_code(error: sqlite3.Error) -> int:
     """SQLite's primary result code (https://sqlite.org/rescode.html); 0 when the error is not SQLite's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """True when the file or its disk is at fault, and not a lock or a shortage that passes."""
+    return primary_code(error) in _UNREADABLE
 
 
 def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Connection:

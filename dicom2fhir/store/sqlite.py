@@ -23,7 +23,7 @@ from dicom2fhir.store.disk import Space, lock_file, require_local
 from dicom2fhir.store.incoming import DueRule
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import mark_row, pack, read_records, read_status, rejection_of
-from dicom2fhir.store.schema import connect, migrate, prepare, require_version, steps
+from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
 
@@ -291,8 +291,14 @@ class SqliteStore:
 
     @contextmanager
     def _read(self) -> Iterator[Statements]:
-        with self._readers.snapshot() as connection:
-            yield Statements(connection)
+        try:
+            with self._readers.snapshot() as connection:
+                yield Statements(connection)
+        except StoreUnavailable as error:
+            # What cannot be read must not go on acknowledging either.
+            if self._writer and isinstance(error.__cause__, sqlite3.Error) and is_damage(error.__cause__):
+                self._writer.fail(str(error))
+            raise
 
     def _write(self, operation: Callable[[Statements], T]) -> T:
         if self._writer is None:

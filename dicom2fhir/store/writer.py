@@ -113,7 +113,8 @@ class Writer:
             if self._failure is not None:
                 return
             self._failure = reason
-        self._tell_failure(reason)
+        log.critical("store_failed", reason=reason)
+        self._on_failure(reason)
 
     def close(self) -> None:
         """Commit what waits, end the thread and close the connection."""
@@ -176,16 +177,8 @@ class Writer:
 
     def _give_up(self, batch: list[_Job], reason: str) -> None:
         self._roll_back()
-        with self._waiting:
-            first = self._failure is None
-            self._failure = self._failure or reason
+        self.fail(reason)
         self._refuse(batch, reason)
-        if first:
-            self._tell_failure(reason)
-
-    def _tell_failure(self, reason: str) -> None:
-        log.critical("store_failed", reason=reason)
-        self._on_failure(reason)
 
     def _refuse(self, batch: list[_Job], reason: str) -> None:
         for job in batch:

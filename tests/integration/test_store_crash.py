@@ -1,0 +1,123 @@
+"""Nothing that was acknowledged is lost, whatever happens to the process that acknowledged it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.store.sqlite import SqliteStore
+
+CHILD = """
+import itertools, resource, sys, threading
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.store.sqlite import SqliteStore
+
+path, life, limit_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = SqliteStore(path, min_free_bytes=0)
+store.set_destinations(["main"])
+if limit_bytes:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+output = threading.Lock()
+
+def send(thread):
+    for number in itertools.count():
+        uid = f"1.{life}.{thread}.{number}"
+        attrs = {"SOPClassUID": "1.2", "Filler": "x" * 200}
+        record = InstanceRecord(f"1.{number % 7}", f"1.{number % 7}.1", uid, {"PatientID": "1"}, {}, {}, attrs)
+        try:
+            store.add(record, Origin("dimse", association=f"{life}.{thread}"))
+        except StoreUnavailable:
+            return
+        with output:
+            sys.stdout.write(f"{record.study_uid} {uid}\\n")
+            sys.stdout.flush()
+
+threads = [threading.Thread(target=send, args=(thread,)) for thread in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("failed", store.failure is not None)
+store.close()
+"""
+
+
+def start(path: Path, life: int, limit_bytes: int = 0) -> subprocess.Popen[str]:
+    """A process that adds instances and says each as soon as it was acknowledged."""
+    command = [sys.executable, "-c", CHILD, str(path), str(life), str(limit_bytes)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def uids(line: str) -> tuple[str, str] | None:
+    """What a whole line acknowledges; the log's lines and the one that was cut off say nothing."""
+    parts = line.split()
+    return (parts[0], parts[1]) if line.endswith("\n") and len(parts) == 2 and parts[0].startswith("1.") else None
+
+
+def kept(store: SqliteStore, study_uids: set[str]) -> set[tuple[str, str]]:
+    found = set()
+    for uid in study_uids:
+        study = store.study(uid)
+        if study is not None:
+            found |= {(uid, instance.uid) for series in study.series for instance in series.instances}
+    return found
+
+
+def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    draw = random.Random(3)
+    acknowledged: set[tuple[str, str]] = set()
+    for life in range(6):
+        with start(path, life) as child:
+            assert child.stdout is not None
+            kill_after = draw.randrange(1, 400)
+            seen = 0
+            for line in child.stdout:
+                pair = uids(line)
+                if pair:
+                    acknowledged.add(pair)
+                    seen += 1
+                    if seen == kill_after:
+                        child.kill()
+        looking = SqliteStore.open_readonly(path)
+        assert acknowledged <= kept(looking, {study for study, _ in acknowledged})
+        looking.close()
+    store = SqliteStore(path, quiet_period_s=0.0, min_free_bytes=0)
+    try:
+        assert store.set_aside is None
+        study_uids = {study for study, _ in acknowledged}
+        found = kept(store, study_uids)
+        assert acknowledged <= found
+        # One commit of three threads may have been cut off before it was acknowledged, in each life.
+        assert len(found) - len(acknowledged) <= 6 * 3
+        assert store.stats().instances == len(found)
+        claimed = {claim.study_uid for _ in study_uids if (claim := store.claim("main", "w", 60.0))}
+        assert claimed == study_uids
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("limit_bytes", [300_000, 700_000])
+def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes: int) -> None:
+    path = tmp_path / "store.db"
+    with start(path, 0, limit_bytes) as child:
+        assert child.stdout is not None
+        lines = list(child.stdout)
+    assert child.returncode == 0
+    assert "failed True\n" in lines
+    acknowledged = {pair for line in lines if (pair := uids(line))}
+    assert acknowledged
+    store = SqliteStore(path, min_free_bytes=0)
+    try:
+        assert store.set_aside is None
+        assert acknowledged <= kept(store, {study for study, _ in acknowledged})
+        record = InstanceRecord("1.99", "1.99.1", "1.99.1.1", {}, {}, {}, {"SOPClassUID": "1.2"})
+        store.add(record, Origin("folder"))
+    finally:
+        store.close()

@@ -1,0 +1,309 @@
+"""Opening the store's file: versions, settings, damage, the disk under it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.store import disk, schema
+from dicom2fhir.store.base import FileMark
+from dicom2fhir.store.disk import Space, file_system_type, require_local
+from dicom2fhir.store.readers import Readers
+from dicom2fhir.store.sqlite import SqliteStore
+
+ORIGIN = Origin("folder")
+
+
+def filled(path: Path) -> Path:
+    """A store with enough in it that a hole in the middle hits something."""
+    store = SqliteStore(path, min_free_bytes=0)
+    for number in range(300):
+        attrs = {"SOPClassUID": "1.2", "InstanceNumber": str(number)}
+        store.add(InstanceRecord("1.1", "1.1.1", f"1.1.1.{number}", {}, {}, {}, attrs), ORIGIN)
+    store.close()
+    return path
+
+
+def open_store(path: Path) -> SqliteStore:
+    return SqliteStore(path, min_free_bytes=0)
+
+
+def test_a_fresh_store_is_private_and_marked(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "store.db"
+    store = open_store(path)
+    store.mark_file(FileMark("/x", 1, 1, "taken"))
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert store.set_aside is None
+    store.close()
+    connection = sqlite3.connect(path)
+    assert schema.pragma(connection, "application_id") == schema.APPLICATION_ID
+    assert schema.pragma(connection, "user_version") == len(schema.steps())
+    connection.close()
+
+
+# Versions
+
+
+def test_a_later_step_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = filled(tmp_path / "store.db")
+    later = (*schema.steps(), "ALTER TABLE study ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'; DELETE FROM file")
+    monkeypatch.setattr("dicom2fhir.store.sqlite.steps", lambda: later)
+    with pytest.raises(ConfigError, match="start the daemon once"):
+        SqliteStore.open_readonly(path)
+    store = open_store(path)
+    assert store.stats().instances == 300
+    store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT colour FROM study").fetchall() == [("red",)]
+    assert schema.pragma(connection, "user_version") == len(later)
+    connection.close()
+
+
+def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = filled(tmp_path / "store.db")
+    bad = (*schema.steps(), "CREATE TABLE half (n); CREATE TABLE half (n)")
+    with monkeypatch.context() as patched:
+        patched.setattr("dicom2fhir.store.sqlite.steps", lambda: bad)
+        with pytest.raises(StoreUnavailable, match=f"version {len(bad)}"):
+            open_store(path)
+    store = open_store(path)
+    assert store.stats().instances == 300
+    store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_newer_store_is_not_touched(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    before = path.read_bytes()
+    for way in (open_store, SqliteStore.open_readonly, SqliteStore.attach):
+        with pytest.raises(ConfigError, match=rf"version 99, this program knows up to {len(schema.steps())}"):
+            way(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (n)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="another program"):
+        open_store(path)
+    assert path.read_bytes() == before
+
+
+# Settings
+
+
+def test_the_settings_are_read_back(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    connection = schema.connect(path, read_only=False, busy_timeout_s=1.5)
+    try:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert schema.pragma(connection, "synchronous") == 2
+        assert schema.pragma(connection, "foreign_keys") == 1
+        assert schema.pragma(connection, "busy_timeout") == 1500
+    finally:
+        connection.close()
+
+
+def test_a_setting_that_does_not_take_is_named() -> None:
+    connection = sqlite3.connect(":memory:")
+    try:
+        with pytest.raises(StoreUnavailable, match="PRAGMA journal_mode is memory, not wal"):
+            schema.require_settings(connection, {"synchronous": 2, "journal_mode": "wal"})
+    finally:
+        connection.close()
+
+
+def test_readers_cannot_write(tmp_path: Path) -> None:
+    readers = Readers(filled(tmp_path / "store.db"), 1.0)
+    with pytest.raises(StoreUnavailable), readers.snapshot() as connection:
+        connection.execute("DELETE FROM instance")
+    readers.close()
+
+
+# Damage
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def hole(data: bytes) -> bytes:
+    middle = len(data) // 8192 * 4096
+    return data[:middle] + b"\xa5" * 4096 + data[middle + 4096 :]
+
+
+def no_header(data: bytes) -> bytes:
+    return b"not a database, not at all" + data[26:]
+
+
+@pytest.mark.parametrize("damage", [cut, hole, no_header])
+def test_a_damaged_store_is_set_aside_and_a_fresh_one_begins(
+    tmp_path: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled(tmp_path / "store.db")
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    Path(f"{path}-wal").write_bytes(b"its log")
+    store = open_store(path)
+    assert store.stats().studies == 0
+    assert store.set_aside is not None
+    store.close()
+    assert store.set_aside.name.startswith("store.db.damaged-")
+    assert store.set_aside.read_bytes() == damaged
+    assert Path(f"{store.set_aside}-wal").read_bytes() == b"its log"
+    assert "store_damaged" in capsys.readouterr().out
+    again = open_store(path)
+    assert again.set_aside is None
+    again.close()
+
+
+def test_damage_that_a_reader_meets_stops_the_store(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    reasons: list[str] = []
+    store = SqliteStore(path, min_free_bytes=0, on_failure=reasons.append)
+    try:
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xa5" * (path.stat().st_size - 4096))
+        with pytest.raises(StoreUnavailable, match="malformed"):
+            store.study("1.1")
+        assert reasons == [store.failure]
+        with pytest.raises(StoreUnavailable, match="malformed"):
+            store.mark_file(FileMark("/x", 1, 1, "taken"))
+    finally:
+        store.close()
+
+
+def test_rows_that_are_not_json_are_named_by_their_study(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE instance SET body = x'7b' WHERE uid = '1.1.1.7'")
+    connection.commit()
+    connection.close()
+    store = open_store(path)
+    try:
+        with pytest.raises(StoreDamaged, match=r"study 1\.1"):
+            store.study("1.1")
+        assert store.failure is None
+    finally:
+        store.close()
+
+
+def test_two_damages_in_one_second_are_both_kept(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    for number in range(2):
+        path.write_bytes(b"nonsense %d" % number * 1000)
+        open_store(path).close()
+    kept = [file for file in tmp_path.iterdir() if ".damaged-" in file.name]
+    assert len({file.read_bytes() for file in kept}) == 2
+
+
+def test_a_log_without_its_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    Path(f"{path}-wal").write_bytes(b"commits")
+    store = open_store(path)
+    assert store.set_aside is not None
+    assert Path(f"{store.set_aside}-wal").read_bytes() == b"commits"
+    store.close()
+
+
+def test_a_commit_that_only_the_log_holds_is_found_again(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    store = open_store(path)
+    store.mark_file(FileMark("/x", 1, 1, "taken"))
+    copy = tmp_path / "copy.db"
+    for end in ("", "-wal"):
+        Path(f"{copy}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    store.close()
+    again = open_store(copy)
+    assert again.file_mark("/x") is not None
+    assert again.set_aside is None
+    again.close()
+
+
+# The disk
+
+
+def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "file_system_type", lambda _directory: "nfs4")
+    with pytest.raises(ConfigError, match="nfs4"):
+        open_store(tmp_path / "store.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_type_of_a_file_system(tmp_path: Path) -> None:
+    inner = tmp_path / "a b" / "inner"
+    inner.mkdir(parents=True)
+    escaped = str(tmp_path / "a b").replace(" ", r"\040")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        f"23 22 0:5 / {escaped} rw - nfs4 server:/x rw\n"
+        f"24 22 0:6 / {escaped}/inn rw - tmpfs tmpfs rw\n"
+        f"25 22 0:7 / {escaped}/inner rw - cifs //server/x rw\n"
+        f"26 22 0:8 / {escaped}/inner rw master:2 - xfs /dev/sdb rw\n"
+    )
+    assert file_system_type(tmp_path, mounts) == "ext4"
+    assert file_system_type(tmp_path / "a b", mounts) == "nfs4"
+    assert file_system_type(inner, mounts) == "xfs"
+    assert file_system_type(inner, tmp_path / "none") == ""
+    require_local(tmp_path)
+
+
+def test_the_watermark_has_hysteresis(tmp_path: Path) -> None:
+    free, now = 100, 0.0
+
+    def look(_directory: Path) -> int:
+        return free
+
+    space = Space(tmp_path, 100, free=look, monotonic=lambda: now)
+    space.check()
+    free = 99
+    space.check()  # looks once a second
+    now += 1
+    with pytest.raises(OutOfSpace):
+        space.check()
+    free = 105
+    now += 1
+    with pytest.raises(OutOfSpace):
+        space.check()
+    free = 110
+    now += 1
+    space.check()
+
+
+def test_a_disk_that_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        Space(tmp_path / "gone", 1).check()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        open_store(tmp_path / "file" / "store.db")
+
+
+def test_the_lock_is_not_written_through_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("keep")
+    os.symlink(target, tmp_path / "store.db.lock")
+    with pytest.raises(StoreUnavailable):
+        open_store(tmp_path / "store.db")
+    assert target.read_text() == "keep"

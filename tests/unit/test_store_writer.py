@@ -1,0 +1,140 @@
+"""The writing thread: groups, mistakes, the end."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.writer import Writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    file = tmp_path / "a.db"
+    connection = connect(file)
+    connection.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+    connection.close()
+    yield file
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def insert(number: int, connection: sqlite3.Connection) -> int:
+    connection.execute("INSERT INTO t VALUES (?)", (number,))
+    return number
+
+
+def rows(path: Path) -> list[int]:
+    connection = connect(path)
+    try:
+        return [row[0] for row in connection.execute("SELECT n FROM t ORDER BY n")]
+    finally:
+        connection.close()
+
+
+def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: Path) -> None:
+    commits: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+    writer = Writer(connect(path), on_commit=lambda: commits.append(1))
+
+    def block(_connection: sqlite3.Connection) -> None:
+        started.set()
+        go_on.wait()
+
+    results: dict[int, object] = {}
+
+    def send(number: int) -> None:
+        try:
+            results[number] = writer.run(lambda connection: insert(number // 2, connection))
+        except sqlite3.IntegrityError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=writer.run, args=(block,))]
+    threads[0].start()
+    started.wait()
+    threads += [threading.Thread(target=send, args=(number,)) for number in range(10)]
+    for thread in threads[1:]:
+        thread.start()
+    while len(writer._jobs) < 10:
+        threading.Event().wait(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert len(commits) == 2
+    assert rows(path) == [0, 1, 2, 3, 4]
+    assert sum(isinstance(result, int) for result in results.values()) == 5
+
+
+def test_a_batch_is_bounded(path: Path) -> None:
+    commits: list[int] = []
+    go_on = threading.Event()
+    writer = Writer(connect(path), on_commit=lambda: commits.append(1), max_batch=2)
+    threads = [threading.Thread(target=writer.run, args=(lambda _connection: go_on.wait(),))]
+    threads += [threading.Thread(target=writer.run, args=(lambda _connection: None,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert len(commits) >= 4
+
+
+def test_nobody_is_told_success_when_the_commit_fails(path: Path) -> None:
+    reasons: list[str] = []
+    connection = connect(path)
+    connection.execute("PRAGMA query_only=1")
+    writer = Writer(connection, on_failure=reasons.append)
+    with pytest.raises(StoreUnavailable):
+        writer.run(lambda connection: insert(1, connection))
+    assert reasons == [writer.failure]
+    with pytest.raises(StoreUnavailable):
+        writer.run(lambda _connection: None)
+    writer.close()
+    assert rows(path) == []
+
+
+def test_a_broken_callback_leaves_nobody_waiting(path: Path) -> None:
+    def broken() -> None:
+        raise RuntimeError
+
+    writer = Writer(connect(path), on_commit=broken)
+    assert writer.run(lambda connection: insert(1, connection)) == 1
+    with pytest.raises(StoreUnavailable):
+        while True:
+            writer.run(lambda _connection: None)
+    assert writer.failure is not None
+    writer.close()
+
+
+def test_closing_commits_what_waits(path: Path) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    writer = Writer(connect(path))
+
+    def block(_connection: sqlite3.Connection) -> None:
+        started.set()
+        go_on.wait()
+
+    threads = [threading.Thread(target=writer.run, args=(block,))]
+    threads[0].start()
+    started.wait()
+    threads.append(threading.Thread(target=writer.run, args=(lambda connection: insert(7, connection),)))
+    threads[1].start()
+    while not writer._jobs:
+        threading.Event().wait(0.001)
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    go_on.set()
+    for thread in (*threads, closing):
+        thread.join()
+    assert rows(path) == [7]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        writer.run(lambda _connection: None)
