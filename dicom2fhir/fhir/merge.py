@@ -8,7 +8,7 @@
 * Lists merge by the identity of their items (:func:`identities`): ours in our order, then what others added in theirs.
   An item of ours that we no longer send goes, even where others changed it.
 * An element that is not a list and that we no longer send goes too, unless somebody changed it since.
-* Values (``value[x]``, narrative, contained resources that are new to us) are taken whole.
+* Values (``value[x]``, extensions, narrative, contained resources that are new to us) are taken whole.
 
 The invariants of the ImagingStudy that count or repeat something are restored afterwards by :func:`restore_invariants`.
 """
@@ -28,6 +28,7 @@ DICOM_UID_SYSTEM = "urn:dicom:uid"
 _CHOICE = re.compile(r"^_?(value|deceased|multipleBirth)[A-Z]")
 """Elements of which only one type may be present (FHIR "choice of data types") in what we write."""
 _CODING = {"system", "version", "code", "display", "userSelected", "id", "extension"}
+_EXTENSIONS = ("extension", "modifierExtension")
 _SERVERS_OWN = ("versionId", "lastUpdated")
 _MISSING: Any = object()
 
@@ -74,7 +75,8 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource) -> Resource:
 
 def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        if _CHOICE.match(name) or (name == "text" and "div" in ours) or _different(name, base, ours, theirs):
+        whole = _CHOICE.match(name) or name in _EXTENSIONS or (name == "text" and "div" in ours)
+        if whole or _different(name, base, ours, theirs):
             return ours
         return _object(base if isinstance(base, dict) else {}, ours, theirs)
     if isinstance(ours, list) and isinstance(theirs, list):
@@ -158,7 +160,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
         before = next((base_items[key] for key in keys if key in base_items), None)
         foreign = name == "contained" and before is None
         merged.append(item if foreign else _value(name, before, item, theirs[match]))
-    repeats = name in ("extension", "modifierExtension")  # of one url there may be several, told apart by their content
+    repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
     for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
         decisive = keys[:1] if repeats else keys
         if index in taken or any(key in our_keys or key in base_items for key in decisive):
@@ -170,7 +172,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
 def _keys(name: str, item: Any) -> tuple[Hashable, ...]:
     if name == "contained" and isinstance(item, dict) and "id" in item:
         return (("id", str(item["id"])),)
-    if name in ("extension", "modifierExtension") and isinstance(item, dict):
+    if name in _EXTENSIONS and isinstance(item, dict):
         return (canonical(item), ("url", str(item.get("url"))))
     return identities(name, item) or (canonical(item),)
 

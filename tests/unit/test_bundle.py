@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from dicom2fhir.fhir.base import Base, digest
+from dicom2fhir.fhir.bundle import refer, standalone, update
+from dicom2fhir.fhir.files import FileDestination
+from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
+
+SUBJECT = {"reference": "urn:uuid:p", "type": "Patient", "identifier": {"system": "urn:h", "value": "1"}}
+
+
+def mapped(write: Write, search: str = "identifier=urn%3Ah%7C1") -> Mapped:
+    study: Resource = {"resourceType": "ImagingStudy", "id": "s", "subject": SUBJECT, "series": [{"uid": "1.2"}]}
+    patient: Resource = {"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:h", "value": "1"}]}
+    return Mapped((Entry(study, Write.OWN, "identifier=x"), Entry(patient, write, search)))
+
+
+def study(revision: int, conflict: str = "") -> Study:
+    return Study("1.2.3", revision, {}, {}, (), conflict=conflict)
+
+
+@pytest.mark.parametrize(
+    ("write", "search", "request_line"),
+    [
+        (Write.ENSURE, "a=b", {"method": "POST", "url": "Patient", "ifNoneExist": "a=b"}),
+        (Write.ENSURE, "", {"method": "PUT", "url": "Patient/p"}),
+        (Write.UPSERT, "a=b", {"method": "PUT", "url": "Patient?a=b"}),
+        (Write.UPSERT, "", {"method": "PUT", "url": "Patient/p"}),
+    ],
+)
+def test_a_bundle_stands_alone(write: Write, search: str, request_line: Resource) -> None:
+    bundle = standalone(mapped(write, search))
+    assert bundle["type"] == "transaction"
+    first, second = bundle["entry"]
+    assert first["request"] == {"method": "PUT", "url": "ImagingStudy/s"}
+    assert first["resource"]["subject"]["reference"] == second["fullUrl"] == "urn:uuid:p"
+    assert second["request"] == request_line
+
+
+def test_a_patient_who_is_only_linked_to_is_named_by_identifier() -> None:
+    source = mapped(Write.LINK)
+    (entry,) = standalone(source)["entry"]
+    assert entry["resource"]["subject"] == {"type": "Patient", "identifier": {"system": "urn:h", "value": "1"}}
+    assert source.entries[0].resource["subject"] == SUBJECT
+
+
+def test_references_become_literal_where_a_target_is_known() -> None:
+    resource: Resource = {"resourceType": "X", "a": [{"b": {"reference": "urn:uuid:1"}}, {"reference": "urn:uuid:2"}]}
+    expected = {"resourceType": "X", "a": [{"b": {"reference": "P/9"}}, {"reference": "urn:uuid:2"}]}
+    assert refer(resource, {"urn:uuid:1": "P/9"}) == expected
+
+
+def test_an_update_names_the_version_that_was_read() -> None:
+    assert update({"resourceType": "X", "id": "1"}, "urn:uuid:1", "7")["request"]["ifMatch"] == 'W/"7"'
+
+
+def test_what_is_remembered_comes_back() -> None:
+    base = Base("id", "digest", {"s": {"resourceType": "ImagingStudy"}})
+    assert Base.from_bytes(base.to_bytes()) == base
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", Base("i", "d").to_bytes()[:-3]])
+def test_what_cannot_be_read_is_as_if_nothing_was_remembered(data: bytes) -> None:
+    assert Base.from_bytes(data) == Base()
+
+
+def test_the_digest_tells_mappings_apart() -> None:
+    assert digest(mapped(Write.ENSURE)) == digest(mapped(Write.ENSURE))
+    assert digest(mapped(Write.ENSURE)) != digest(mapped(Write.UPSERT))
+
+
+def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
+    writes = {1: Write.ENSURE, 2: Write.ENSURE, 3: Write.UPSERT}
+    destination = FileDestination("files", tmp_path / "out", lambda study, _: mapped(writes[study.revision]), "R4")
+    first = destination.deliver(study(1), b"")
+    assert isinstance(first, Delivered) and first.written
+    assert destination.deliver(study(2), first.base) == Delivered(first.base, written=False)
+    assert isinstance(destination.deliver(study(3), first.base), Delivered)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["s.1.json", "s.3.json"]
+    assert orjson.loads((tmp_path / "out/s.3.json").read_bytes()) == standalone(mapped(Write.UPSERT))
+
+
+def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("in the way")
+    destination = FileDestination("files", tmp_path / "out", lambda *_: mapped(Write.ENSURE), "R4")
+    outcome = destination.deliver(study(1), b"")
+    assert isinstance(outcome, Retry) and outcome.whole_destination
+
+
+def test_a_conflict_is_refused(tmp_path: Path) -> None:
+    destination = FileDestination("files", tmp_path, lambda *_: mapped(Write.ENSURE), "R4")
+    assert destination.deliver(study(1, "two patients"), b"") == Refused(("two patients",))
+    assert not list(tmp_path.iterdir())
