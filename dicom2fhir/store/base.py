@@ -52,7 +52,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """One row for one study and destination; times are seconds since the epoch."""
+    """One row for one study and destination; times are seconds since the epoch.
+
+    ``due_at`` means something while the state is WAITING, and when SENDING: the end of the lease.
+    """
 
     destination: str
     state: State
@@ -87,7 +90,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts over the whole store."""
+    """Counts over the whole store.
+
+    ``waiting`` to ``refused`` count deliveries, one for each study and destination in force. ``oldest_undelivered_at``
+    is the oldest change that waits or is being sent (a refused study waits for a person, and must not hide the others).
+    """
 
     studies: int
     series: int

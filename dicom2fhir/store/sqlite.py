@@ -94,7 +94,7 @@ class SqliteStore:
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             if access is Access.OWN:
                 undo.callback(os.close, self._own(busy_timeout_s))
-            elif not self.path.exists():
+            elif not os.path.exists(self.path):  # unlike Path.exists, False where we may not look
                 raise StoreUnavailable(f"There is no store at {self.path}")
             if access is not Access.READ:
                 self._writer = Writer(
