@@ -124,6 +124,7 @@ class Http:
         timer.daemon = True
         timer.start()
         deadline = time.monotonic() + self._timeout_s
+        late = ServerUnavailable(f"no complete answer within {self._timeout_s:g} s")
         try:
             response = session.request(
                 method,
@@ -135,15 +136,18 @@ class Http:
                 stream=True,
             )
             try:
-                content = self._read(response, deadline)
+                content = self._read(response)
+                if line.was_cut or time.monotonic() > deadline:
+                    raise late  # a head that was cut reads like one that is complete
             except BaseException:
                 response.close()  # the rest of the answer is on the line: it cannot be used again
                 raise
+            response.raw.release_conn()
             return Answer(response.status_code, response.headers, content)
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
             self._forget_session()
             if line.was_cut or isinstance(error, requests.Timeout):
-                raise ServerUnavailable(f"no complete answer within {self._timeout_s:g} s") from None
+                raise late from None
             raise ServerUnavailable(_reason(error)) from error
         except ServerUnavailable:
             self._forget_session()
@@ -151,7 +155,7 @@ class Http:
         finally:
             timer.cancel()
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
+    def _read(self, response: requests.Response) -> bytes:
         parts: list[bytes] = []
         size = 0
         while part := response.raw.read1(_READ_BYTES):
@@ -159,12 +163,9 @@ class Http:
             size += len(part)
             if size > self._max_response_bytes:
                 raise ServerUnavailable(f"the answer is larger than {self._max_response_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise ServerUnavailable(f"no complete answer within {self._timeout_s:g} s")
         expected = response.headers.get("Content-Length", "")
         if expected.isdecimal() and size < int(expected):
             raise ServerUnavailable("the answer ends before its Content-Length")
-        response.raw.release_conn()
         return b"".join(parts)
 
     def _session(self) -> tuple[requests.Session, _Line]:

@@ -1,0 +1,417 @@
+"""The client against a server that misbehaves: a script of bytes on a real socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+
+import orjson
+import pytest
+
+from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir.auth import Basic, Bearer
+from dicom2fhir.fhir.bundle import conditional_update, transaction, update
+from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.model import Resource
+
+PATIENT: Resource = {"resourceType": "Patient", "id": "p"}
+BUNDLE = transaction([update(PATIENT, "urn:uuid:p")])
+MIB = 1024 * 1024
+Play = Callable[[socket.socket], None]
+
+
+class FaultyServer:
+    """Plays one scene to each request, the last one for ever."""
+
+    def __init__(self, *scenes: Play) -> None:
+        self.scenes = list(scenes)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._ended = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listener]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/fhir"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._ended.set()
+        for opened in self._open:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while request := _read_request(connection):
+                self.requests.append(request)
+                scene = self.scenes.pop(0) if len(self.scenes) > 1 else self.scenes[0]
+                scene(connection)
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (part := connection.recv(65536)):
+            return b""
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    while len(body) < int(lengths[0] if lengths else 0):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def answer(status: int, body: Resource | bytes = b"", **headers: str) -> Play:
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    fields = {"Content-Type": "application/fhir+json", "Content-Length": str(len(data)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    return raw(f"HTTP/1.1 {status} Because\r\n{lines}\r\n".encode() + data)
+
+
+def raw(data: bytes) -> Play:
+    return lambda connection: connection.sendall(data)
+
+
+def cut(data: bytes) -> Play:
+    def play(connection: socket.socket) -> None:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return play
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def forever(head: bytes, part: bytes, pause_s: float) -> Play:
+    def play(connection: socket.socket) -> None:
+        connection.sendall(head)
+        pause = threading.Event()
+        while True:  # until the client goes away
+            connection.sendall(part)
+            pause.wait(pause_s)
+
+    return play
+
+
+def outcome(*diagnostics: str) -> Resource:
+    issues = [{"severity": "error", "code": "invalid", "diagnostics": text} for text in diagnostics]
+    return {"resourceType": "OperationOutcome", "issue": issues}
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FaultyServer]]:
+    servers: list[FaultyServer] = []
+
+    def start(*scenes: Play) -> FaultyServer:
+        servers.append(FaultyServer(*scenes))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def failure(client: FhirClient, bundle: Resource = BUNDLE) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        client.transaction(bundle)
+    return caught.value
+
+
+HTML = b"<html><body>Please log in</body></html>"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\n"
+STATEMENT: Resource = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"}
+
+UNAVAILABLE: dict[str, Play] = {
+    "408": answer(408),
+    "425": answer(425),
+    "429": answer(429),
+    "500": answer(500, outcome("oops")),
+    "502 of a proxy": answer(502, HTML),
+    "503": answer(503),
+    "a login page": answer(200, HTML, Content_Type="text/html"),
+    "a web server without FHIR": answer(404, HTML, Content_Type="text/html"),
+    "no content": answer(204),
+    "JSON, but a list": answer(200, b"[]"),
+    "JSON, but no resource": answer(200, b"{}"),
+    "another resource": answer(200, PATIENT),
+    "half of a JSON": answer(200, b'{"resourceType": "Bundle", "entry": ['),
+    "not UTF-8": answer(200, b'{"resourceType": "Bundle", "id": "\xff"}'),
+    "too deep": answer(200, b'{"resourceType":"Bundle","a":' + b"[" * 900 + b"]" * 900 + b"}"),
+    "far too deep": answer(200, b'{"resourceType":"Bundle","a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"),
+    "compressed although not asked for": answer(200, b"\x1f\x8b\x08garbage", Content_Encoding="gzip"),
+    "fewer entries than sent": answer(200, {"resourceType": "Bundle", "entry": []}),
+    "entries without a status": answer(200, {"resourceType": "Bundle", "entry": [{}]}),
+    "a failed entry": answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "503 no"}}]}),
+    "garbage": raw(b"\x00\x01\x02 garbage \r\n\r\n"),
+    "no HTTP": raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n"),
+    "a huge header": raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n"),
+    "too many headers": raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"),
+    "a status that is no number": raw(b"HTTP/1.1 abc OK\r\n\r\n"),
+    "closed at once": cut(b""),
+    "closed in the head": cut(b"HTTP/1.1 200 OK\r\nContent-"),
+    "closed in the body": cut(OK + b"Content-Length: 100\r\n\r\n{"),
+    "closed in a chunk": cut(OK + b"Transfer-Encoding: chunked\r\n\r\n64\r\n{"),
+    "a chunk of nonsense": cut(OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{"),
+    "reset": reset,
+}
+
+
+@pytest.mark.parametrize("fault", UNAVAILABLE)
+def test_the_destination_is_at_fault_and_works_again_afterwards(serve: Callable[..., FaultyServer], fault: str) -> None:
+    server = serve(UNAVAILABLE[fault], answer(200, STATEMENT))
+    client = FhirClient(server.url, timeout_s=10)
+    error = failure(client)
+    assert type(error) is ServerUnavailable, error
+    assert len(str(error)) < 200
+    assert "log in" not in str(error)
+    assert client.capabilities().fhir_version == "4.0.1"
+
+
+SLOW: dict[str, Play] = {
+    "says nothing": forever(b"", b"", 0.01),
+    "drips its head": forever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05),
+    "drips one header": forever(b"HTTP/1.1 200 OK\r\nX: ", b"y", 0.05),
+    "drips its body": forever(OK + b"Content-Length: 1000000\r\n\r\n", b" ", 0.05),
+    "drips chunks": forever(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", 0.05),
+    "asks to go on for ever": forever(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("fault", SLOW)
+def test_no_answer_takes_longer_than_its_budget(serve: Callable[..., FaultyServer], fault: str) -> None:
+    server = serve(SLOW[fault])
+    assert str(failure(FhirClient(server.url, timeout_s=0.5))) == "no complete answer within 0.5 s"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        OK + b"Connection: close\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n",
+        OK + b"Content-Length: 9999999999\r\n\r\n",
+    ],
+)
+def test_no_answer_is_larger_than_its_budget(serve: Callable[..., FaultyServer], head: bytes) -> None:
+    part = b" " * 65536
+    server = serve(forever(head, b"10000\r\n" + part + b"\r\n" if b"chunked" in head else part, 0))
+    client = FhirClient(server.url, timeout_s=20, max_response_bytes=MIB)
+    assert str(failure(client)) == f"the answer is larger than {MIB} bytes"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirections_are_not_followed(serve: Callable[..., FaultyServer], status: int) -> None:
+    target = serve(answer(200, STATEMENT))
+    server = serve(answer(status, Location=f"{target.url}/metadata"))
+    client = FhirClient(server.url, auth=Basic("user", "secret"), timeout_s=10)
+    assert isinstance(failure(client), ServerRefused)
+    with pytest.raises(ServerUnavailable, match="redirection"):
+        client.capabilities()
+    assert target.connections == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_credentials_that_are_not_accepted(serve: Callable[..., FaultyServer], status: int) -> None:
+    assert isinstance(failure(FhirClient(serve(answer(status)).url)), NotAuthorised)
+
+
+def test_409_and_412_are_conflicts_where_a_version_was_named(serve: Callable[..., FaultyServer]) -> None:
+    versioned = transaction([update(PATIENT, "urn:uuid:p", "1")])
+    conditional = transaction([conditional_update(PATIENT, "urn:uuid:p", "identifier=x")])
+    for status, bundle, kind in [
+        (409, versioned, EditConflict),
+        (412, versioned, EditConflict),
+        (409, conditional, EditConflict),
+        (412, conditional, Ambiguous),
+        (412, transaction([*versioned["entry"], *conditional["entry"]]), EditConflict),
+    ]:
+        assert type(failure(FhirClient(serve(answer(status, outcome("x"))).url), bundle)) is kind
+
+
+def test_a_refusal_comes_with_the_server_s_words(serve: Callable[..., FaultyServer]) -> None:
+    words = outcome("bad\x1b[31m date", "x" * 10_000, *["more"] * 100)
+    words["issue"][0]["expression"] = ["ImagingStudy.started"]
+    for status in (400, 404, 413, 422, 418):
+        error = failure(FhirClient(serve(answer(status, words)).url))
+        assert isinstance(error, ServerRefused)
+        assert error.issues[0] == f"HTTP {status}: error: bad [31m date (ImagingStudy.started)"
+        assert len(error.issues) == 20
+        assert max(map(len, error.issues)) < 600
+        assert "bad" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "issue", [{}, {"severity": 5, "expression": 7, "details": []}, {"diagnostics": {"a": 1}, "location": [{}]}]
+)
+def test_a_refusal_in_odd_shapes(serve: Callable[..., FaultyServer], issue: Resource) -> None:
+    words = {"resourceType": "OperationOutcome", "issue": [issue, "text"]}
+    error = failure(FhirClient(serve(answer(422, words)).url))
+    assert isinstance(error, ServerRefused) and len(error.issues) == 1
+
+
+def test_a_refusal_inside_a_200(serve: Callable[..., FaultyServer]) -> None:
+    error = failure(FhirClient(serve(answer(200, outcome("not stored"))).url))
+    assert isinstance(error, ServerRefused)
+    assert error.issues == ("error: not stored",)
+
+
+def test_a_failed_entry_inside_a_200(serve: Callable[..., FaultyServer]) -> None:
+    entry = {"response": {"status": "422 Unprocessable", "outcome": outcome("bad")}}
+    error = failure(FhirClient(serve(answer(200, {"resourceType": "Bundle", "entry": [entry]})).url))
+    assert isinstance(error, ServerRefused)
+    assert error.issues == ("HTTP 422: error: bad",)
+
+
+@pytest.mark.parametrize(
+    ("value", "least_s", "most_s"),
+    [
+        ("7", 7, 7),
+        ("999999999999999999999", 100, 100),
+        ("-5", 0, 0),
+        ("soon", 0, 0),
+        ("", 0, 0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 0),
+        (formatdate(time() + 90, usegmt=True), 0.1, 90),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 100, 100),
+    ],
+)
+def test_retry_after(serve: Callable[..., FaultyServer], value: str, least_s: float, most_s: float) -> None:
+    error = failure(FhirClient(serve(answer(503, Retry_After=value)).url, max_retry_after_s=100))
+    assert isinstance(error, ServerUnavailable)
+    assert least_s <= error.after_s <= most_s
+
+
+def test_nobody_listens(free_port: int) -> None:
+    assert str(failure(FhirClient(f"http://127.0.0.1:{free_port}"))) == "no connection, or it was cut"
+
+
+def test_a_name_that_does_not_exist() -> None:
+    assert type(failure(FhirClient("http://fhir.invalid/fhir"))) is ServerUnavailable
+
+
+def test_tls_with_a_server_that_has_none(serve: Callable[..., FaultyServer]) -> None:
+    server = serve(answer(200, STATEMENT))
+    client = FhirClient(server.url.replace("http:", "https:"), timeout_s=2)
+    assert type(failure(client)) is ServerUnavailable
+
+
+def test_one_connection_serves_many_requests(serve: Callable[..., FaultyServer]) -> None:
+    server = serve(answer(200, STATEMENT))
+    client = FhirClient(f"{server.url}/")
+    for _ in range(3):
+        client.capabilities()
+    assert (server.connections, len(server.requests)) == (1, 3)
+    assert server.requests[0].startswith(b"GET /fhir/metadata HTTP/1.1\r\n")
+
+
+def test_what_is_not_there_is_none(serve: Callable[..., FaultyServer]) -> None:
+    client = FhirClient(serve(answer(404, outcome("x")), answer(410, outcome("x")), answer(200, PATIENT)).url)
+    assert [client.read("Patient", "p") for _ in range(3)] == [None, None, PATIENT]
+
+
+def test_a_search_gives_matches_only(serve: Callable[..., FaultyServer]) -> None:
+    entries = [
+        {"resource": PATIENT, "search": {"mode": "match"}},
+        {"resource": PATIENT, "search": {"mode": "include"}},
+        {"resource": outcome("x"), "search": {"mode": "outcome"}},
+        {"resource": {"resourceType": "Device"}},
+        {"resource": {**PATIENT, "id": "q"}},
+        "text",
+        {"resource": "text"},
+    ]
+    server = serve(
+        answer(200, {"resourceType": "Bundle", "entry": entries, "link": [{"relation": "next", "url": "x"}]})
+    )
+    found = FhirClient(server.url).search("Patient", "identifier=a%7Cb")
+    assert [item["id"] for item in found] == ["p", "q"]
+    (request,) = server.requests
+    assert request.startswith(b"GET /fhir/Patient?identifier=a%7Cb&_count=5 HTTP/1.1\r\n")
+    assert b"Accept: application/fhir+json\r\n" in request
+
+
+def test_what_a_transaction_looks_like(serve: Callable[..., FaultyServer], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first\n")
+    server = serve(answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "201", "location": "l"}}]}))
+    client = FhirClient(server.url, auth=Bearer(tmp_path / "token"))
+    assert client.transaction(BUNDLE) == [{"status": "201", "location": "l"}]
+    (tmp_path / "token").write_text("second\n")
+    client.transaction(BUNDLE)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert orjson.loads(body) == BUNDLE
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /fhir HTTP/1.1"
+    assert b"Content-Type: application/fhir+json; charset=utf-8" in lines
+    assert b"Prefer: return=minimal" in lines
+    assert b"Authorization: Bearer first" in lines
+    assert b"Authorization: Bearer second" in server.requests[1]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two words", b"caf\xc3\xa9", b"line\r\nX: injected"])
+def test_a_token_that_cannot_be_used(serve: Callable[..., FaultyServer], tmp_path: Path, content: bytes | None) -> None:
+    server = serve(answer(200, STATEMENT))
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    assert isinstance(failure(FhirClient(server.url, auth=Bearer(tmp_path / "token"))), NotAuthorised)
+    assert server.requests == []
+
+
+def test_credentials_do_not_come_from_the_environment(
+    serve: Callable[..., FaultyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login user password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    server = serve(answer(200, STATEMENT, Set_Cookie="a=b"))
+    client = FhirClient(server.url)
+    client.capabilities()
+    client.capabilities()
+    assert b"Authorization" not in server.requests[0] and b"Cookie" not in server.requests[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {},
+        {"fhirVersion": 4, "software": [], "rest": {}},
+        {"rest": ["x", {"interaction": "x", "resource": [1, {"type": 2, "searchParam": {}}]}]},
+    ],
+)
+def test_a_capability_statement_in_odd_shapes(serve: Callable[..., FaultyServer], statement: Resource) -> None:
+    server = serve(answer(200, {"resourceType": "CapabilityStatement", **statement}))
+    found = FhirClient(server.url).capabilities()
+    assert (found.fhir_version, found.transaction) == ("", False)
+    assert found.of("ImagingStudy").update_create is None
+
+
+def test_a_capability_statement(serve: Callable[..., FaultyServer]) -> None:
+    study = {
+        "type": "ImagingStudy",
+        "updateCreate": True,
+        "conditionalUpdate": True,
+        "versioning": "versioned",
+        "searchParam": [{"name": "identifier"}],
+    }
+    rest = [{"mode": "server", "interaction": [{"code": "transaction"}], "resource": [study]}]
+    found = FhirClient(serve(answer(200, {**STATEMENT, "rest": rest})).url).capabilities()
+    assert found.transaction
+    offered = found.of("ImagingStudy")
+    assert (offered.update_create, offered.conditional_update, offered.conditional_create) == (True, True, False)
+    assert (offered.versioning, offered.search_parameters) == ("versioned", frozenset({"identifier"}))
