@@ -166,6 +166,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
     "series": (
         Attribute("SeriesDate", 0x00080021, "DA", pick="earliest"),
         Attribute("SeriesTime", 0x00080031, "TM", follows="SeriesDate"),
+        Attribute("TimezoneOffsetFromUTC", 0x00080201, "SH", follows="SeriesDate"),
         Attribute("Modality", 0x00080060, "CS"),
         Attribute("Manufacturer", 0x00080070, "LO"),
         Attribute("InstitutionName", 0x00080080, "LO"),

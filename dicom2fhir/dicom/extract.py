@@ -30,6 +30,8 @@ _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 """What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
 
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+"""A UID by PS3.5 section 9.1, and FHIR's ``oid`` without its prefix."""
 
 
 def wanted(attributes: Iterable[Attribute]) -> Wanted:
@@ -170,8 +172,8 @@ def extract(received: Received, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceR
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)
     _settle(levels["instance"], "SOPClassUID", received.sop_class, received)
     for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        _check_uid(where, uids.get(where))
-    _check_uid("SOPClassUID", levels["instance"].get("SOPClassUID"))
+        _check_uid(where, uids.get(where), notes)
+    _check_uid("SOPClassUID", levels["instance"].get("SOPClassUID"), notes)
     return InstanceRecord(
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
@@ -194,8 +196,10 @@ def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Receive
         raise Mismatch(f"{keyword} of the command and of the data set differ.")
 
 
-def _check_uid(keyword: str, value: Any) -> None:
+def _check_uid(keyword: str, value: Any, notes: list[Note]) -> None:
     if not value:
         raise MissingUID(f"{keyword} is missing.")
     if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
         raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
+    if not _OID.fullmatch(value):
+        notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))

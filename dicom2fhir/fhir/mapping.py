@@ -81,14 +81,15 @@ def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | N
 
 
 def _apply(rules: Iterable[Rule], scope: Scope, target: Resource, traces: list[Trace] | None) -> None:
-    put = scope.context.dialect.put
+    dialect = scope.context.dialect
     for rule in rules:
-        meaning = rule.meaning(scope)
+        # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)
+        meaning = rule.meaning(scope) if rule.concept in dialect.elements else None
         value = None
         if meaning or meaning == 0:
-            value = put(target, rule.concept, meaning)
+            value = dialect.put(target, rule.concept, meaning)
         if traces is not None:
-            element = scope.context.dialect.elements.get(rule.concept)
+            element = dialect.elements.get(rule.concept)
             everything = {**scope.context.study.patient, **scope.attrs}
             given = tuple(keyword for keyword in rule.attributes if everything.get(keyword))
             traces.append(Trace(rule, element.name if element else None, given, value))

@@ -214,9 +214,8 @@ def series_moment(scope: Scope, series: Series) -> str | None:
     started = inner.moment("SeriesDate", "SeriesTime")
     if started:
         return started
-    zone = scope.context.zone
     for kind in ("Acquisition", "Content"):
-        moments = (_instance_moment(instance, kind, zone) for instance in series.instances)
+        moments = (_instance_moment(instance, kind, inner.zone) for instance in series.instances)
         earliest = min(filter(None, moments), default=None)
         if earliest:
             return earliest

@@ -173,6 +173,7 @@ SERIES_RULES = (
         (
             "SeriesDate",
             "SeriesTime",
+            "TimezoneOffsetFromUTC",
             "AcquisitionDateTime",
             "AcquisitionDate",
             "AcquisitionTime",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -109,16 +110,21 @@ class Scope:
         )
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
 
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of this node's dates: a report's workstation may keep another one than the scanner."""
+        return zone_of(self.text("TimezoneOffsetFromUTC"), None) or self.context.zone
+
     def moment(self, date_keyword: str, time_keyword: str) -> str | None:
         """A date and its time as ``dateTime``; a value that no calendar or clock knows is noted."""
         da, tm = self.text(date_keyword), self.text(time_keyword)
         if not da:
             return None
-        value = date_time(da, tm, self.context.zone)
+        value = date_time(da, tm, self.zone)
         if value is None:
             self.note(date_keyword, "is not a date; left out")
         elif tm and "T" not in value:
-            why = "is not a time" if self.context.zone else "has no time zone: set fhir.time_zone"
+            why = "is not a time" if self.zone else "has no time zone: set fhir.time_zone"
             self.note(time_keyword, f"{why}; the date alone stands")
         return value
 
