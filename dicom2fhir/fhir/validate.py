@@ -1,0 +1,67 @@
+"""Resources checked against the models of fhir.resources, before a server sees them.
+
+What it finds is a fault of the mapping and no fault of the study, so it is told and stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from itertools import count
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from dicom2fhir.model import Mapped, Note, Resource
+
+Mode = Literal["always", "sample", "never"]
+
+_MODELS: Mapping[str, str] = {"R4": "fhir.resources.R4B", "R4B": "fhir.resources.R4B", "R5": "fhir.resources"}
+"""Dialect -> package; fhir.resources has no R4, and in what the bridge writes R4B does not differ from it."""
+
+
+def _model(dialect_name: str, resource_type: str) -> type[BaseModel]:
+    # imported on first use: the models take a while to load, and most commands check nothing
+    model: type[BaseModel] = import_module(_MODELS[dialect_name]).get_fhir_model_class(resource_type)
+    return model
+
+
+def check(resource: Resource, dialect_name: str) -> list[Note]:
+    """What fhir.resources finds wrong with a resource.
+
+    Each finding is told once however many series and instances it is in, as the path of the element and pydantic's
+    type of error; the messages would quote values.
+    """
+    resource_type: str = resource["resourceType"]
+    try:
+        _model(dialect_name, resource_type).model_validate(resource)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return list(dict.fromkeys(_note(resource_type, finding["loc"], finding["type"]) for finding in found))
+    return []
+
+
+def _note(resource_type: str, location: tuple[Any, ...], kind: str) -> Note:
+    path = ".".join([resource_type, *(part for part in location if isinstance(part, str))])
+    return Note("warning", path, f"is not valid: {kind}")
+
+
+class Validator:
+    """Decides how often to check; may be called by many threads at once.
+
+    Parameters
+    ----------
+    mode
+        ``"sample"`` checks the first study, because a mistake in the configuration shows at once, and every
+        ``every``-th after it.
+    """
+
+    def __init__(self, mode: Mode, every: int = 100) -> None:
+        self._every = {"always": 1, "sample": every, "never": 0}[mode]
+        self._studies = count()
+
+    def __call__(self, mapped: Mapped, dialect_name: str) -> list[Note]:
+        """Check all resources of a study, or none when it is not its turn."""
+        if not self._every or next(self._studies) % self._every:
+            return []
+        return [note for entry in mapped.entries for note in check(entry.resource, dialect_name)]

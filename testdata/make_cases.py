@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Write the expected FHIR of every golden case again and show what changed: ``make_cases.py [NAME...]``.
+
+A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``, or
+``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the resources
+that must come of it in each FHIR version, those of one study in the order of its transaction.
+
+Read the difference before you commit it: a change of the output is at least a minor release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydicom.data import get_testdata_file
+
+from dicom2fhir.aggregate import assemble
+from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import read_file
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.values import Systems
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Study, Write
+from testdata.make_dicom import encoded
+
+CASES_DIRECTORY = Path(__file__).with_name("cases")
+CASES = sorted(path.parent.name for path in CASES_DIRECTORY.glob("*/case.toml"))
+VERSIONS = ("R4", "R5")
+"""R4B is R4 word for word (tests hold that), so no case has a file of its own for it."""
+
+
+def record_of(data: bytes) -> InstanceRecord:
+    """What the bridge keeps of a DICOM file."""
+    header = read_file(BytesIO(data))
+    return extract(
+        Received(header.header, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
+    )
+
+
+def studies_of(files: Iterable[bytes]) -> list[Study]:
+    """The studies that DICOM files make up, in the order of their first files."""
+    records: dict[str, list[InstanceRecord]] = {}
+    for data in files:
+        record = record_of(data)
+        records.setdefault(record.study_uid, []).append(record)
+    return [assemble(uid, 1, found) for uid, found in records.items()]
+
+
+def _files(case: dict[str, Any]) -> list[bytes]:
+    if "pydicom" in case:
+        return [Path(str(get_testdata_file(case["pydicom"]))).read_bytes()]
+    files = encoded(case["generated"])
+    at_most = case.get("instances_per_series")
+    if at_most is None:
+        return files
+    seen: Counter[str] = Counter()
+    kept = []
+    for data in files:
+        series = record_of(data).series_uid
+        seen[series] += 1
+        if seen[series] <= at_most:
+            kept.append(data)
+    return kept
+
+
+def _policy(settings: dict[str, Any]) -> Policy:
+    values = dict(settings)
+    if "time_zone" in values:
+        values["time_zone"] = ZoneInfo(values["time_zone"])
+    if "patient" in values:
+        values["patient"] = Write(values["patient"])
+    if "referenced" in values:
+        values["referenced"] = frozenset(values["referenced"])
+    if "systems" in values:
+        values["systems"] = Systems(**values["systems"])
+    return Policy(**values)
+
+
+def mapped(name: str, version: str) -> Mapped:
+    """What the bridge makes of a case today."""
+    case = tomllib.loads((CASES_DIRECTORY / name / "case.toml").read_text())
+    (study,) = studies_of(_files(case))
+    return map_study(study, DIALECTS[version], _policy(case.get("policy", {})))
+
+
+def expected_file(name: str, version: str) -> Path:
+    """Where a case says what must come of it."""
+    return CASES_DIRECTORY / name / f"expected.{version}.json"
+
+
+def as_text(result: Mapped) -> str:
+    """Resources as they stand in the files of expected output."""
+    return json.dumps([entry.resource for entry in result.entries], indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="these cases; without any, all")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 when something would change")
+    arguments = parser.parse_args()
+    changed = 0
+    for name in arguments.names or CASES:
+        for version in VERSIONS:
+            path = expected_file(name, version)
+            before = path.read_text() if path.exists() else ""
+            after = as_text(mapped(name, version))
+            if before == after:
+                continue
+            changed += 1
+            difference = difflib.unified_diff(
+                before.splitlines(True), after.splitlines(True), str(path), f"{path} (new)"
+            )
+            sys.stdout.writelines(difference)
+            if not arguments.check:
+                path.write_text(after)
+    print(f"{changed} files {'would change' if arguments.check else 'changed'}")
+    sys.exit(bool(changed and arguments.check))
+
+
+if __name__ == "__main__":
+    main()
