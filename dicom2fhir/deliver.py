@@ -91,7 +91,7 @@ class Deliverer:
     ) -> None:
         self._store = store
         self._destination = destination
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._policy = policy
         self._wall_clock = wall_clock
         self._clock = clock
@@ -180,7 +180,7 @@ class Deliverer:
         if permit is None:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
-            claim = self._store.claim(self.name, self._owner, self._lease_s)
+            claim = self._store.claim(self.name, self._owner, self.lease_s)
             study = None if claim is None else self._store.study(claim.study_uid)
         except BaseException:
             self._circuit.leave(permit)

@@ -25,6 +25,11 @@ class TypeCapabilities:
     versioning: str = ""
     search_parameters: frozenset[str] = frozenset()
 
+    @property
+    def ids(self) -> str:
+        """Who chooses the id of a resource that is created, in words."""
+        return {True: "ours", False: "the server's", None: "ours unless refused"}[self.update_create]
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

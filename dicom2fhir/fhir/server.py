@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -33,6 +34,11 @@ _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
+
+ID_STRATEGIES: Mapping[bool | None, str] = MappingProxyType(
+    {True: "ours", False: "the server's", None: "ours, unless the server refuses them"}
+)
+"""``updateCreate`` as the server states it -> whose ids new resources get."""
 
 log = structlog.get_logger()
 
@@ -151,8 +157,7 @@ class FhirDestination(Generic[Dialect]):
         except (LookupError, ValueError, ConfigError):
             raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
         self._server = server = _Server(found, dialect)
-        said = found.of("ImagingStudy").update_create
-        ids = {True: "ours", False: "server", None: "ours unless refused"}[said]
+        ids = found.of("ImagingStudy").ids
         logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
         if logged != self._logged:
             self._logged = logged

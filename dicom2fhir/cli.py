@@ -1,0 +1,375 @@
+"""The command line: reads arguments, calls the room that does the work, and turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dicom2fhir import __version__, assembly, config, convert, report
+from dicom2fhir.config import Settings
+from dicom2fhir.daemon import Daemon
+from dicom2fhir.demo import Demo
+from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
+from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import trace_study
+from dicom2fhir.ops import logs
+from dicom2fhir.receive import echo as verification
+from dicom2fhir.store.base import State
+from dicom2fhir.store.sqlite import SqliteStore
+
+SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_IO = 74
+EXIT_CONFIG = 78
+"""As in sysexits.h: EX_UNAVAILABLE, EX_IOERR, EX_CONFIG."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Run the command line; the one place where an error becomes an exit status."""
+    try:
+        status = cli.main(prog_name="dicom2fhir", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away; Python would complain once more at exit
+        sys.exit(EXIT_IO)
+    except (BridgeError, OSError) as error:
+        click.echo(f"dicom2fhir: {error}", err=True)
+        sys.exit(_exit_status(error))
+
+
+def _exit_status(error: BridgeError | OSError) -> int:
+    match error:
+        case ConfigError():
+            return EXIT_CONFIG
+        case ServerUnavailable():
+            return EXIT_UNAVAILABLE
+        case StoreUnavailable() | StoreDamaged() | OSError():
+            return EXIT_IO
+        case _:
+            return EXIT_FAILED
+
+
+def _config_option(command: Command) -> Command:
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"Configuration file.  [default: {SYSTEM_CONFIG} if it is there]",
+    )(command)
+
+
+def _json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
+
+
+def _state_dir_option(command: Command) -> Command:
+    return click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")(
+        command
+    )
+
+
+def _load(config_file: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    if config_file is None and SYSTEM_CONFIG.exists():
+        config_file = SYSTEM_CONFIG
+    return config.load(config_file, overrides)
+
+
+def _patient(settings: Settings) -> assembly.PatientMode:
+    """The patient mode of commands that write Bundles which have to stand alone."""
+    return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
+
+
+def _put(facts: Any) -> None:
+    click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dicom2fhir")
+def cli() -> None:
+    """Bridge DICOM to FHIR: C-STORE and folders in, ImagingStudy on a FHIR server out."""
+
+
+@cli.command()
+@_config_option
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--ae-title", help="AE title of the bridge.")
+@click.option("--watch", "folders", type=click.Path(path_type=Path), multiple=True, help="A folder to watch.")
+@click.option("--fhir-url", help="Base URL of a FHIR server to deliver to.")
+@click.option("--fhir-version", help="auto, R4, R4B or R5.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="A folder to deliver Bundles to.")
+@_state_dir_option
+@click.option("--quiet-period", type=float, help="Seconds without a new instance after which a study is sent.")
+@click.option("--max-wait", type=float, help="Seconds after which a study is sent at the latest.")
+def serve(
+    config_file: Path | None,
+    host: str | None,
+    port: int | None,
+    ae_title: str | None,
+    folders: tuple[Path, ...],
+    fhir_url: str | None,
+    fhir_version: str | None,
+    output_dir: Path | None,
+    state_dir: Path | None,
+    quiet_period: float | None,
+    max_wait: float | None,
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    destinations: dict[str, Any] = {}
+    if fhir_url:
+        destinations["server"] = {"type": "fhir", "url": fhir_url}
+    if output_dir:
+        destinations["files"] = {"type": "file", "directory": str(output_dir.absolute())}
+    settings = _load(
+        config_file,
+        {
+            "receiver": {"host": host, "port": port, "ae_title": ae_title},
+            "folders": {f"watch-{n}": {"path": str(path.absolute())} for n, path in enumerate(folders, 1)},
+            "fhir": {"version": fhir_version},
+            "destinations": destinations,
+            "store": {
+                "directory": str(state_dir.absolute()) if state_dir else None,
+                "quiet_period_s": quiet_period,
+                "max_wait_s": max_wait,
+            },
+        },
+    )
+    logs.configure(settings.log.level, settings.log.format)
+    Daemon(settings).run()
+
+
+@cli.command("convert")
+@click.argument("paths", nargs=-1, required=True)
+@_config_option
+@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@click.option(
+    "--patient", type=click.Choice(["link", "ensure", "upsert"]), help="How the Patient is written.  [default: ensure]"
+)
+@click.option("--time-zone", help="Zone of times that name none, such as Europe/Paris.")
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(["bundle", "resources"]),
+    default="bundle",
+    show_default=True,
+    help="One transaction Bundle per study, or one resource per line (bulk-data NDJSON).",
+)
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="One file per study there.")
+@click.pass_context
+def convert_command(
+    context: click.Context,
+    paths: tuple[str, ...],
+    config_file: Path | None,
+    version: str | None,
+    patient: assembly.PatientMode | None,
+    time_zone: str | None,
+    shape: str,
+    output_dir: Path | None,
+) -> None:
+    """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
+    settings = _load(config_file, {"fhir": {"version": version, "patient": patient, "time_zone": time_zone}})
+    dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
+    mapping = assembly.mapper(settings, _patient(settings))
+    console = Console(stderr=True)
+    problems = 0
+
+    def tell(name: str, reason: str) -> None:
+        nonlocal problems
+        problems += 1
+        console.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+    with ExitStack() as stack, _progress(console) as progress:
+        found = list(convert.sources(paths, sys.stdin.buffer, tell, stack))
+        task = progress.add_task("reading", total=len(found))
+        reading = convert.read(found, tell, lambda: progress.advance(task), assembly.budgets(settings))
+        task = progress.add_task("mapping", total=len(reading.studies))
+        out = sys.stdout.buffer
+        indent = out.isatty() or output_dir is not None
+        for study in convert.assembled(reading):
+            progress.advance(task)
+            if study.conflict:
+                tell(study.uid, study.conflict)
+                continue
+            mapped = mapping(study, dialect)
+            if shape == "bundle":
+                content = convert.dump(standalone(mapped), indent)
+            else:
+                content = b"".join(convert.dump(resource, False) for resource in convert.as_resources(mapped))
+            if output_dir:
+                suffix = "json" if shape == "bundle" else "ndjson"
+                convert.write_file(output_dir, f"{mapped.entries[0].resource['id']}.{suffix}", content)
+            else:
+                out.write(content)
+        out.flush()
+    if output_dir or problems or reading.skipped:
+        console.print(
+            f"{reading.read} instances of {len(reading.studies)} studies"
+            + (f", {reading.skipped} other files skipped" if reading.skipped else "")
+            + (f", {problems} problems" if problems else "")
+            + (f"; written to {output_dir}" if output_dir else ""),
+            highlight=False,
+        )
+    if problems or not reading.read:
+        if not reading.read:
+            console.print("nothing was converted: no SOP instance found", highlight=False)
+        context.exit(EXIT_FAILED)
+
+
+def _progress(console: Console) -> Progress:
+    """A progress bar, on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+@cli.command()
+@click.option("--keep-running", is_flag=True, help="Go on receiving until Ctrl-C.")
+@click.option("--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the Bundles go.")
+def demo(keep_running: bool, output_dir: Path | None) -> None:
+    """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
+    logs.configure("error")
+    Demo(Console(), output_dir).run(keep_running)
+
+
+@cli.command("check-config")
+@_config_option
+@click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer.")
+@_json_option
+def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
+    """Check the configuration, and with --online the FHIR servers."""
+    settings = _load(config_file)
+    doubts = config.warnings(settings)
+    try:
+        config.require_roads(settings)
+    except ConfigError as error:
+        doubts += str(error).splitlines()
+    plans = [assembly.plan(settings, name, online) for name in settings.destinations]
+    if as_json:
+        _put({"warnings": doubts, "destinations": plans})
+    else:
+        click.echo(f"The configuration is sound. The store is {assembly.store_path(settings)}.")
+        for doubt in doubts:
+            click.echo(f"warning: {doubt}")
+        Console().print(report.plans_table(plans))
+    if any(plan["error"] for plan in plans):
+        raise ServerUnavailable("Not every FHIR server can be used; see above.")
+
+
+@cli.command()
+@click.argument("study", required=False)
+@_config_option
+@_state_dir_option
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only studies in this state.")
+@click.option("--limit", type=int, default=20, show_default=True, help="How many studies and rejections to show.")
+@_json_option
+def status(
+    study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool
+) -> None:
+    """Show what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    store = SqliteStore.open_readonly(_store(config_file, state_dir))
+    try:
+        if study:
+            found = store.study_status(study)
+            if found is None:
+                raise click.ClickException(f"there is no study {study} in {store.path}")
+            studies = [found]
+        else:
+            studies = list(store.studies(State(state) if state else None, limit))
+        rejections = [] if study or state else list(store.rejections(limit))
+        stats = store.stats()
+    finally:
+        store.close()
+    if as_json:
+        _put(report.study_json(studies[0]) if study else report.status_json(stats, studies, rejections))
+    elif study:
+        Console().print(report.studies_table(studies))
+    else:
+        Console().print(report.status_tables(stats, studies, rejections))
+
+
+@cli.command()
+@click.argument("studies", nargs=-1)
+@_config_option
+@_state_dir_option
+@click.option("--destination", help="Only this destination.")
+@click.option("--all", "everything", is_flag=True, help="Every study that is refused or waits.")
+def retry(
+    studies: tuple[str, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    destination: str | None,
+    everything: bool,
+) -> None:
+    """Send STUDIES (Study Instance UIDs) again now, or with --all whatever is refused or waits."""
+    if bool(studies) == everything:
+        raise click.UsageError("name studies, or use --all")
+    store = SqliteStore.attach(_store(config_file, state_dir))
+    try:
+        count = sum(store.requeue(study, destination, all_states=study is not None) for study in studies or (None,))
+    finally:
+        store.close()
+    click.echo(f"{count} deliveries are due now" + ("" if count else ": nothing matched"))
+    if not count and studies:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _store(config_file: Path | None, state_dir: Path | None) -> Path:
+    overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
+    return assembly.store_path(_load(config_file, overrides))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@_config_option
+@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@_json_option
+def explain(file: str, config_file: Path | None, version: str | None, as_json: bool) -> None:
+    """Show which attribute of FILE feeds which element, and what was dropped and why."""
+    settings = _load(config_file, {"fhir": {"version": version}})
+    dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
+    study = convert.study_of(file, assembly.budgets(settings))
+    mode = _patient(settings)
+    mapped, traces = trace_study(study, dialect, assembly.policy(settings, mode))
+    if as_json:
+        _put(report.explain_json(mapped, traces))
+    else:
+        Console().print(report.explain_tables(mapped, traces))
+
+
+@cli.command()
+@_config_option
+@click.option("--host", help="Whom to ask.  [default: the configured receiver]")
+@click.option("--port", type=int)
+@click.option("--called-ae", help="AE title to call.")
+@click.option("--calling-ae", default="ECHOSCU", show_default=True, help="AE title to call by.")
+def echo(config_file: Path | None, host: str | None, port: int | None, called_ae: str | None, calling_ae: str) -> None:
+    """Ask a receiver whether it is there (C-ECHO)."""
+    receiver = _load(config_file).receiver
+    host, port, called_ae = host or receiver.host, port or receiver.port, called_ae or receiver.ae_title
+    took_s = verification.echo(host, port, called_ae, calling_ae)
+    click.echo(f"{called_ae} at {host}:{port} answered in {took_s * 1000:.0f} ms")

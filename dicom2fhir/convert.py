@@ -1,0 +1,225 @@
+"""Files to FHIR, once and without a server: what ``dicom2fhir convert`` does."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import orjson
+
+from dicom2fhir.aggregate import assemble
+from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, read_file
+from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
+from dicom2fhir.fhir import bundle
+from dicom2fhir.model import Attrs, InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
+from dicom2fhir.receive.files import open_file, walk
+
+STDIN = "-"
+_IN_MEMORY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing that may be a DICOM file.
+
+    ``asked_for`` is True when the user named it and not just a folder or an archive that holds it: only then it must be
+    DICOM.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    asked_for: bool
+
+
+@dataclass(slots=True)
+class Reading:
+    """What came of reading sources."""
+
+    studies: dict[str, dict[str, InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
+    """Study Instance UID -> SOP Instance UID -> record."""
+    read: int = 0
+    skipped: int = 0
+    """Files that are not SOP instances and that nobody asked for by name."""
+    failed: int = 0
+
+
+def sources(
+    paths: Iterable[str], stdin: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
+) -> Iterator[Source]:
+    """The files behind the paths: files themselves, all below folders, the members of zip archives, ``-`` for stdin.
+
+    Parameters
+    ----------
+    on_error
+        Told the name and the reason of what cannot even be looked at.
+    open_until
+        Closes the archives, which have to stay open while their members are read.
+    """
+    for path in paths:
+        if path == STDIN:
+            spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (closed with open_until)
+            held = cast("BinaryIO", open_until.enter_context(spooled))
+            shutil.copyfileobj(stdin, held)
+            yield from _file_or_members("stdin", held, on_error, open_until)
+        elif Path(path).is_dir():
+            tell = partial(_tell, on_error)
+            yield from (
+                Source(found.path, partial(open_file, found.path), asked_for=False)
+                for found in walk([path], in_order=True, on_error=tell)
+            )
+        else:
+            try:
+                file = open_until.enter_context(Path(path).open("rb"))  # noqa: SIM115 (closed with open_until)
+            except OSError as error:
+                _tell(on_error, path, error)
+                continue
+            yield from _file_or_members(path, file, on_error, open_until)
+
+
+def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> None:
+    on_error(name, error.strerror or str(error))
+
+
+def _file_or_members(
+    name: str, file: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
+) -> Iterator[Source]:
+    """A file, or the members of the zip archive that it is.
+
+    A member is read only as far as its header goes, so that one which inflates to very much costs nothing.
+    """
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        file.seek(0)
+        yield Source(name, lambda: file, asked_for=True)
+        return
+    try:
+        archive = open_until.enter_context(zipfile.ZipFile(file))
+    except (OSError, zipfile.BadZipFile) as error:
+        on_error(name, f"the archive cannot be read: {error}")
+        return
+    for member in archive.infolist():
+        if not member.is_dir():
+            yield Source(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
+
+
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    return cast("BinaryIO", archive.open(member))
+
+
+def read(
+    found: Iterable[Source],
+    on_error: Callable[[str, str], None],
+    on_read: Callable[[], None] = lambda: None,
+    budgets: Budgets = DEFAULT_BUDGETS,
+) -> Reading:
+    """Read every source; what cannot be read is told and passed over.
+
+    Parameters
+    ----------
+    on_error
+        Told the name and the reason.
+    on_read
+        Called after each source, for a progress bar.
+    """
+    reading = Reading()
+    shared: dict[bytes, Attrs] = {}
+    for source in found:
+        try:
+            record = _share(_read_one(source, budgets), shared)
+            reading.studies[record.study_uid][record.sop_uid] = record
+            reading.read += 1
+        except NotDicom as error:
+            if source.asked_for:
+                reading.failed += 1
+                on_error(source.name, str(error))
+            else:
+                reading.skipped += 1
+        except BridgeError as error:
+            reading.failed += 1
+            on_error(source.name, str(error))
+        except OSError as error:
+            reading.failed += 1
+            on_error(source.name, error.strerror or str(error))
+        on_read()
+    return reading
+
+
+def _read_one(source: Source, budgets: Budgets) -> InstanceRecord:
+    try:
+        with source.open() as file:
+            header = read_file(file, budgets)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        # a member that is damaged, of an unknown compression method, or behind a password
+        raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
+    origin = Origin("file", path=source.name)
+    return extract(
+        Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance), budgets
+    )
+
+
+def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
+    """The study that one file makes.
+
+    Raises
+    ------
+    Permanent
+        The file is no SOP instance, or cannot be understood.
+    """
+    record = _read_one(Source(path, partial(open_file, path), asked_for=True), budgets)
+    return assemble(record.study_uid, 1, [record])
+
+
+def _share(record: InstanceRecord, shared: dict[bytes, Attrs]) -> InstanceRecord:
+    """The record with its mappings replaced by equal ones seen before: less memory, quicker assembling."""
+
+    def same(attrs: Attrs) -> Attrs:
+        return shared.setdefault(orjson.dumps(attrs, option=orjson.OPT_SORT_KEYS), attrs)
+
+    return replace(record, patient=same(record.patient), study=same(record.study), series=same(record.series))
+
+
+def assembled(reading: Reading) -> Iterator[Study]:
+    """The studies that were read, in the order of their UIDs."""
+    for uid in sorted(reading.studies):
+        yield assemble(uid, 1, reading.studies[uid].values())
+
+
+def as_resources(mapped: Mapped) -> list[Resource]:
+    """The resources by themselves, for bulk data: they refer to each other by type and id."""
+    targets = {
+        entry.placeholder: None
+        if entry.write is Write.LINK
+        else f"{entry.resource['resourceType']}/{entry.resource['id']}"
+        for entry in mapped.entries
+    }
+    return [bundle.refer(entry.resource, targets) for entry in mapped.entries if entry.write is not Write.LINK]
+
+
+def dump(resource: Resource, indent: bool) -> bytes:
+    """JSON with a line end; on one line unless ``indent``."""
+    return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0))
+
+
+def write_file(directory: Path, name: str, content: bytes) -> Path:
+    """Write a file that is whole or not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".", suffix=".tmp", delete=False) as file:
+        try:
+            shutil.copyfileobj(io.BytesIO(content), file)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).rename(path)
+    return path
