@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from dicom2fhir.errors import NotAuthorised
-
-_TOKEN_BYTES = 64 * 1024
+from dicom2fhir.errors import ConfigError, NotAuthorised
 
 
 class Basic(HTTPBasicAuth):
@@ -20,25 +18,30 @@ class Basic(HTTPBasicAuth):
 
 
 class Bearer(AuthBase):
-    """A bearer token (RFC 6750) from a file that is read for each request, so that it may be replaced at any time.
+    """A bearer token (RFC 6750).
+
+    Parameters
+    ----------
+    token
+        Asked for each request, so that a token which is replaced in its file is used at once. May raise ConfigError,
+        OSError or ValueError.
 
     Raises
     ------
     NotAuthorised
-        When a request is made while the file cannot be read or holds no usable token.
+        When a request is made and there is no usable token.
     """
 
-    def __init__(self, token_file: Path) -> None:
-        self.token_file = token_file
+    def __init__(self, token: Callable[[], str]) -> None:
+        self.token = token
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header."""
         try:
-            with self.token_file.open("rb") as file:
-                token = file.read(_TOKEN_BYTES).decode("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise NotAuthorised(f"the bearer token file cannot be read ({type(error).__name__})") from None
-        if not token or not token.isprintable() or " " in token:
-            raise NotAuthorised("the bearer token file holds no token")
+            token = self.token().strip()
+        except (ConfigError, OSError, ValueError) as error:
+            raise NotAuthorised(f"the bearer token cannot be read ({type(error).__name__})") from None
+        if not token.isascii() or not token.isprintable() or not token or " " in token:
+            raise NotAuthorised("the bearer token is none")
         request.headers["Authorization"] = f"Bearer {token}"
         return request

@@ -349,7 +349,7 @@ def test_a_search_gives_matches_only(serve: Callable[..., FaultyServer]) -> None
 def test_what_a_transaction_looks_like(serve: Callable[..., FaultyServer], tmp_path: Path) -> None:
     (tmp_path / "token").write_text("first\n")
     server = serve(answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "201", "location": "l"}}]}))
-    client = FhirClient(server.url, auth=Bearer(tmp_path / "token"))
+    client = FhirClient(server.url, auth=Bearer((tmp_path / "token").read_text))
     assert client.transaction(BUNDLE) == [{"status": "201", "location": "l"}]
     (tmp_path / "token").write_text("second\n")
     client.transaction(BUNDLE)
@@ -368,7 +368,7 @@ def test_a_token_that_cannot_be_used(serve: Callable[..., FaultyServer], tmp_pat
     server = serve(answer(200, STATEMENT))
     if content is not None:
         (tmp_path / "token").write_bytes(content)
-    assert isinstance(failure(FhirClient(server.url, auth=Bearer(tmp_path / "token"))), NotAuthorised)
+    assert isinstance(failure(FhirClient(server.url, auth=Bearer((tmp_path / "token").read_text))), NotAuthorised)
     assert server.requests == []
 
 

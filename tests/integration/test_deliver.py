@@ -1,0 +1,314 @@
+"""The workers, on a real store."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+import structlog
+
+from dicom2fhir import deliver
+from dicom2fhir.deliver import Deliverer, Destination
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.model import Delivered, Entry, InstanceRecord, Mapped, Origin, Outcome, Refused, Retry, Study, Write
+from dicom2fhir.retry import RetryPolicy
+from dicom2fhir.store.base import Claim, DeliveryStatus, State
+from dicom2fhir.store.sqlite import SqliteStore
+from tests.servers.outage_proxy import OutageProxy
+
+NAME = "there"
+QUICK = RetryPolicy(first_s=0.02, cap_s=0.1)
+PATIENCE_S = 60.0
+ORIGIN = Origin("file")
+
+
+class Scripted:
+    """A destination that answers as the test says, and remembers who was there at once."""
+
+    name = NAME
+
+    def __init__(self, answer: Callable[[Study, bytes], Outcome]) -> None:
+        self.answer = answer
+        self.seen: list[tuple[str, int]] = []
+        self.most_at_once = 0
+        self._now: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def deliver(self, study: Study, base: bytes) -> Outcome:
+        with self._lock:
+            self._now[study.uid] += 1
+            assert self._now[study.uid] == 1, "one delivery of a study at a time"
+            self.most_at_once = max(self.most_at_once, self._now.total())
+            self.seen.append((study.uid, study.revision))
+        try:
+            return self.answer(study, base)
+        finally:
+            with self._lock:
+                self._now[study.uid] -= 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "store.db", quiet_period_s=0.0, max_wait_s=0.0, min_free_bytes=0)
+    made.set_destinations([NAME])
+    yield made
+    made.close()
+
+
+@contextmanager
+def running(store: SqliteStore, destination: Destination, workers: int = 2) -> Iterator[Deliverer]:
+    deliverer = Deliverer(store, destination, workers=workers, lease_s=60.0, policy=QUICK)
+    deliverer.start()
+    try:
+        yield deliverer
+    finally:
+        assert deliverer.stop(PATIENCE_S)
+
+
+def add(store: SqliteStore, *studies: str, instance: int = 1) -> None:
+    for uid in studies:
+        attrs = {"SOPClassUID": "1.2", "InstanceNumber": str(instance)}
+        store.add(InstanceRecord(uid, f"{uid}.1", f"{uid}.1.{instance}", {}, {}, {}, attrs), ORIGIN)
+
+
+def row(store: SqliteStore, uid: str) -> DeliveryStatus:
+    status = store.study_status(uid)
+    assert status is not None
+    return status.deliveries[0]
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not check():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def all_delivered(store: SqliteStore, studies: int) -> Callable[[], bool]:
+    return lambda: store.stats().delivered == studies
+
+
+def at_revision(store: SqliteStore, uid: str, revision: int) -> Callable[[], bool]:
+    return lambda: row(store, uid).delivered_revision == revision
+
+
+def test_every_revision_arrives_and_what_was_sent_is_remembered(store: SqliteStore) -> None:
+    bases: list[bytes] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        bases.append(base)
+        return Delivered(b"revision %d" % study.revision, written=study.revision != 3)
+
+    destination = Scripted(answer)
+    with running(store, destination) as deliverer:
+        for revision in (1, 2, 3):
+            add(store, "1.1", instance=revision)
+            eventually(at_revision(store, "1.1", revision))
+        assert bases == [b"", b"revision 1", b"revision 2"]
+        eventually(lambda: deliverer.counts().unchanged == 1)
+        assert deliverer.counts().written == 2
+        assert set(deliverer.heartbeats()) == {"deliver-there-1", "deliver-there-2"}
+
+
+def test_a_slice_that_comes_while_its_study_is_sent_is_sent_too(store: SqliteStore) -> None:
+    arrived = threading.Event()
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        if study.revision == 1:
+            add(store, "1.1", instance=2)
+            arrived.set()
+        return Delivered(b"")
+
+    add(store, "1.1")
+    destination = Scripted(answer)
+    with running(store, destination):
+        eventually(at_revision(store, "1.1", 2))
+    assert destination.seen == [("1.1", 1), ("1.1", 2)]
+
+
+def test_a_commit_wakes_the_workers(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliver, "_LOOK_AGAIN_S", 3600.0)
+    with running(store, Scripted(lambda *_: Delivered(b""))):
+        add(store, "1.1")
+        eventually(all_delivered(store, 1))
+
+
+def test_a_refused_study_waits_for_a_person_or_a_new_slice(store: SqliteStore) -> None:
+    def answer(study: Study, base: bytes) -> Outcome:
+        return Delivered(b"") if study.revision > 1 or study.uid != "1.1" else Refused(("no", "never"))
+
+    add(store, "1.1", "1.2")
+    with running(store, Scripted(answer)) as deliverer:
+        eventually(lambda: store.stats().refused == 1 and store.stats().delivered == 1)
+        assert row(store, "1.1").reason == "no\nnever"
+        assert deliverer.counts().refused == 1
+        add(store, "1.1", instance=2)
+        eventually(all_delivered(store, 2))
+
+
+def test_a_study_that_fails_is_tried_again_and_counted(store: SqliteStore) -> None:
+    tries = iter(range(4))
+    attempts: list[int] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        attempts.append(row(store, study.uid).attempts)
+        return Delivered(b"") if next(tries) == 3 else Retry("not now")
+
+    add(store, "1.1")
+    with running(store, Scripted(answer)) as deliverer:
+        eventually(all_delivered(store, 1))
+        assert deliverer.counts().failed == 3
+    assert attempts == [0, 1, 2, 3]
+
+
+def test_a_fault_of_ours_refuses_one_study_and_tells_nothing_of_its_patient(store: SqliteStore) -> None:
+    def answer(study: Study, base: bytes) -> Outcome:
+        if study.uid == "1.1":
+            raise ValueError("Doe^John")
+        return Delivered(b"")
+
+    add(store, "1.1", "1.2", "1.3")
+    with structlog.testing.capture_logs() as logs, running(store, Scripted(answer)):
+        eventually(lambda: store.stats().refused == 1 and store.stats().delivered == 2)
+    assert "ValueError" in row(store, "1.1").reason
+    assert "Doe" not in row(store, "1.1").reason
+    (event,) = [entry for entry in logs if entry["event"] == "delivery_failed"]
+    assert event["error"] == "ValueError"
+    assert any("test_deliver.py" in frame for frame in event["frames"])
+    assert "Doe" not in str(logs)
+
+
+def test_one_probe_at_a_time_while_the_destination_is_down(store: SqliteStore) -> None:
+    is_down = threading.Event()
+    is_down.set()
+    probes = threading.Semaphore(0)
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        probes.release()
+        return Retry("away", 0.0, whole_destination=True) if is_down.is_set() else Delivered(b"")
+
+    destination = Scripted(answer)
+    with structlog.testing.capture_logs() as logs, running(store, destination, workers=8) as deliverer:
+        add(store, "1.0")
+        assert probes.acquire(timeout=PATIENCE_S)
+        eventually(lambda: deliverer.down == "away")
+        destination.most_at_once = 0
+        studies = [f"1.{number}" for number in range(1, 50)]
+        add(store, *studies)
+        for _ in range(10):
+            assert probes.acquire(timeout=PATIENCE_S)
+        assert destination.most_at_once == 1
+        attempts = [row(store, uid).attempts for uid in ["1.0", *studies]]
+        assert sum(attempts) == attempts[0] == 1, "probes do not count"
+        is_down.clear()
+        eventually(all_delivered(store, 50))
+        assert deliverer.down == ""
+    events = [entry["event"] for entry in logs if entry["event"].startswith("destination_")]
+    assert events == ["destination_down", "destination_up"]
+
+
+def test_a_study_that_brings_the_destination_down_does_not_hold_up_the_others(store: SqliteStore) -> None:
+    def answer(study: Study, base: bytes) -> Outcome:
+        return Retry("too large for the proxy", 0.0, True) if study.uid == "1.0" else Delivered(b"")
+
+    add(store, *(f"1.{number}" for number in range(30)))
+    with running(store, Scripted(answer)):
+        eventually(all_delivered(store, 29))
+        assert row(store, "1.0").attempts >= 1
+
+
+def test_a_destination_that_asks_for_patience_is_left_alone(store: SqliteStore) -> None:
+    destination = Scripted(lambda *_: Retry("away", 3600.0, whole_destination=True))
+    add(store, "1.1", "1.2", "1.3")
+    with running(store, destination, workers=1) as deliverer:
+        eventually(lambda: deliverer.counts().failed == 1)
+        assert row(store, "1.1").due_at > time.time() + 3000
+    assert len(destination.seen) == 1
+
+
+def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
+    failures: Iterator[Exception] = iter([StoreUnavailable(), RuntimeError("Doe^John")])
+    claim = store.claim
+
+    def failing(destination: str, owner: str, lease_s: float) -> Claim | None:
+        if failure := next(failures, None):
+            raise failure
+        return claim(destination, owner, lease_s)
+
+    monkeypatch.setattr(store, "claim", failing)
+    add(store, "1.1")
+    with structlog.testing.capture_logs() as logs, running(store, Scripted(lambda *_: Delivered(b"")), workers=1):
+        eventually(all_delivered(store, 1))
+    assert [entry["event"] for entry in logs] == ["store_unavailable", "delivery_worker_failed", "delivered"]
+    assert "Doe" not in str(logs)
+
+
+def test_stopping_waits_for_what_is_under_way_but_not_for_ever(store: SqliteStore) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        entered.set()
+        assert go_on.wait(PATIENCE_S)
+        return Delivered(b"")
+
+    add(store, "1.1", "1.2")
+    deliverer = Deliverer(store, Scripted(answer), workers=1, policy=QUICK)
+    deliverer.start()
+    assert entered.wait(PATIENCE_S)
+    assert not deliverer.stop(0.01)
+    go_on.set()
+    assert deliverer.stop(PATIENCE_S)
+    assert [row(store, uid).state for uid in ("1.1", "1.2")] == [State.DELIVERED, State.WAITING]
+
+
+def test_stopping_before_starting(store: SqliteStore) -> None:
+    assert Deliverer(store, Scripted(lambda *_: Delivered(b""))).stop(0.0)
+
+
+class Plain:
+    name = "R4"
+
+
+def test_all_arrive_once_at_a_server_that_was_away(
+    store: SqliteStore, hapi_r4: str, outage_proxy: Callable[[str], OutageProxy]
+) -> None:
+    proxy = outage_proxy(hapi_r4)
+    root = f"2.25.{uuid.uuid4().int}"
+
+    def map_study(study: Study, dialect: Plain) -> Mapped:
+        resource = {
+            "resourceType": "ImagingStudy",
+            "id": str(uuid.uuid5(uuid.NAMESPACE_OID, study.uid)),
+            "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{study.uid}"}],
+            "status": "available",
+            "subject": {"display": "Unknown"},
+            "numberOfInstances": sum(len(series.instances) for series in study.series),
+        }
+        return Mapped((Entry(resource, Write.OWN, f"identifier=urn%3Adicom%3Auid%7Curn%3Aoid%3A{study.uid}"),))
+
+    destination = FhirDestination(NAME, FhirClient(proxy.url, timeout_s=30), map_study, lambda _: Plain())
+    studies = [f"{root}.{number}" for number in range(30)]
+    with running(store, destination, workers=4) as deliverer:
+        add(store, *studies[:10])
+        eventually(all_delivered(store, 10))
+        proxy.go_away()
+        add(store, *studies[10:])
+        add(store, *studies[:10], instance=2)
+        eventually(lambda: deliverer.down != "")
+        proxy.come_back()
+        eventually(all_delivered(store, 30))
+    for number, uid in enumerate(studies):
+        found = requests.get(f"{hapi_r4}/ImagingStudy?identifier=urn:dicom:uid|urn:oid:{uid}", timeout=60).json()
+        (study,) = [entry["resource"] for entry in found["entry"]]
+        expected = ("2", 2) if number < 10 else ("1", 1)
+        assert (study["meta"]["versionId"], study["numberOfInstances"]) == expected
