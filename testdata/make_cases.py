@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Write the expected FHIR of every golden case again and show what changed: ``make_cases.py [NAME...]``.
+"""Write the expected FHIR of every golden case again and show what changed:
+``python -m testdata.make_cases [NAME...]``.
 
-A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``, or
-``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the resources
-that must come of it in each FHIR version, those of one study in the order of its transaction.
+A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``,
+or ``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the
+resources that must come of it in each FHIR version, those of one study in the order of its transaction.
 
 Read the difference before you commit it: a change of the output is at least a minor release.
 """
@@ -17,6 +18,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -86,11 +88,17 @@ def _policy(settings: dict[str, Any]) -> Policy:
     return Policy(**values)
 
 
-def mapped(name: str, version: str) -> Mapped:
-    """What the bridge makes of a case today."""
+@cache
+def _study_and_policy(name: str) -> tuple[Study, Policy]:
     case = tomllib.loads((CASES_DIRECTORY / name / "case.toml").read_text())
     (study,) = studies_of(_files(case))
-    return map_study(study, DIALECTS[version], _policy(case.get("policy", {})))
+    return study, _policy(case.get("policy", {}))
+
+
+def mapped(name: str, version: str) -> Mapped:
+    """What the bridge makes of a case today."""
+    study, policy = _study_and_policy(name)
+    return map_study(study, DIALECTS[version], policy)
 
 
 def expected_file(name: str, version: str) -> Path:
@@ -105,7 +113,7 @@ def as_text(result: Mapped) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Write the expected FHIR of golden cases again.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="these cases; without any, all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 when something would change")
     arguments = parser.parse_args()

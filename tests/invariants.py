@@ -1,0 +1,110 @@
+"""What must hold of every study in every FHIR version; each function gives what is wrong, and nothing when all is well.
+
+The rules ist-1 to ist-7 are those of ImagingStudy in FHIR R6 (``source/imagingstudy/invariant-tests``), which the
+bridge keeps in every version; dom-2 and dom-3 are those of DomainResource.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dicom2fhir.model import Mapped, Resource
+
+ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())
+"""FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
+
+
+def violations(mapped: Mapped, version: str) -> list[str]:
+    """Everything that is wrong with a study's resources."""
+    study = mapped.entries[0].resource
+    resources = [entry.resource for entry in mapped.entries]
+    return [
+        *imaging_study_violations(study),
+        *reference_violations(resources),
+        *(wrong for resource in resources for wrong in element_violations(resource, version)),
+    ]
+
+
+def imaging_study_violations(study: Resource) -> Iterator[str]:
+    """ist-1 to ist-7."""
+    series = study.get("series", [])
+    uids = [i for i in study.get("identifier", []) if i.get("system") == "urn:dicom:uid"]
+    if series and not uids:
+        yield "ist-1: series but no Study Instance UID"
+    if len(uids) > 1:
+        yield "ist-2: several Study Instance UIDs"
+    if "numberOfSeries" in study and study["numberOfSeries"] != len(series):
+        yield "ist-3: numberOfSeries is not the number of series"
+    if sum(s["numberOfInstances"] for s in series) != study["numberOfInstances"]:
+        yield "ist-4: numberOfInstances is not the sum of the series"
+    # an operator may leave the lists out (fhir.max_instances); the counts stay
+    if any("instance" in s and len(s["instance"]) != s["numberOfInstances"] for s in series):
+        yield "ist-5: a series' numberOfInstances is not the number of its instances"
+    if series and not ("numberOfSeries" in study and all("numberOfInstances" in s for s in series)):
+        yield "ist-6: a count is missing"
+    modalities = [_text(modality) for modality in study.get("modality", [])]
+    if len(set(modalities)) != len(modalities) or set(modalities) != {_text(s["modality"]) for s in series}:
+        yield "ist-7: the study's modalities are not those of its series, each once"
+
+
+def reference_violations(resources: list[Resource]) -> Iterator[str]:
+    """Each contained resource is referred to (dom-3) and contains none (dom-2), and each reference leads somewhere."""
+    for resource in resources:
+        contained = {f"#{c['id']}" for c in resource.get("contained", [])}
+        references = set(_references(resource))
+        if {r for r in references if r.startswith("#")} != contained:
+            yield "dom-3: contained resources and references to them differ"
+        if any("contained" in c for c in resource.get("contained", [])):
+            yield "dom-2: a contained resource contains another"
+        if not {r for r in references if not r.startswith("#")} <= {f"urn:uuid:{r['id']}" for r in resources}:
+            yield "a reference leads nowhere"
+    referred = {reference for resource in resources for reference in _references(resource)}
+    if any(f"urn:uuid:{resource['id']}" not in referred for resource in resources[1:]):
+        yield "a resource that nothing refers to"
+
+
+def element_violations(resource: Resource, version: str) -> Iterator[str]:
+    """Every element exists in the version, repeats only where it may, and is there where it must be."""
+    yield from _elements(resource, resource["resourceType"], ELEMENTS[version])
+    for contained in resource.get("contained", []):
+        yield from element_violations(contained, version)
+
+
+def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]:
+    for name, value in node.items():
+        if name == "resourceType":
+            continue
+        known = table.get(f"{path}.{name}")
+        if known is None:
+            yield f"{path}.{name} is no element"
+            continue
+        cardinality, types = known.split(" ")
+        if isinstance(value, list) is not cardinality.endswith("*"):
+            yield f"{path}.{name} is {'a list' if isinstance(value, list) else 'no list'}"
+        if value in ("", [], {}) or value is None:
+            yield f"{path}.{name} is empty"
+        if types == "BackboneElement":
+            for item in value if isinstance(value, list) else [value]:
+                yield from _elements(item, f"{path}.{name}", table)
+    for child, cardinality in table.items():
+        parent, _, name = child.rpartition(".")
+        if parent == path and cardinality.startswith("1") and name not in node:
+            yield f"{child} is missing"
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

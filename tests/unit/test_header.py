@@ -1,0 +1,322 @@
+"""The header reader: what it takes, and that a stranger's bytes cost no more than the budgets."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import dcmwrite, uid
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicom2fhir.dicom.header import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    Budgets,
+    Raw,
+    Wanted,
+    header_length,
+    read_file,
+    scan,
+)
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
+from dicom2fhir.synthetic import code, dataset
+from testdata.make_dicom import encoded
+
+STUDY_ID = 0x00200010
+DESCRIPTION = 0x00081030
+REASONS = 0x0040100A
+CODE_VALUE = 0x00080100
+REQUESTS = 0x00400275
+WANTED: Wanted = {
+    STUDY_ID: None,
+    DESCRIPTION: None,
+    REASONS: {CODE_VALUE: None},
+    REQUESTS: {REASONS: {CODE_VALUE: None}},
+}
+SYNTAXES = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
+REASON = {"ReasonForRequestedProcedureCodeSequence": [code("1", "99X", "one"), code("2", "99X", "two")]}
+
+
+def encode(made: Dataset, transfer_syntax: str = EXPLICIT_VR_LITTLE_ENDIAN) -> bytes:
+    """The data set alone, as it goes over the network."""
+    buffer = BytesIO()
+    syntax = uid.UID(transfer_syntax)
+    dcmwrite(buffer, made, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    return buffer.getvalue()
+
+
+def small() -> Dataset:
+    return dataset({"StudyDescription": "CT", "StudyID": "7", **REASON, "RequestAttributesSequence": [REASON]})
+
+
+def undefined_lengths(made: Dataset) -> Dataset:
+    for element in made:
+        if isinstance(element.value, Sequence):
+            element.is_undefined_length = True
+            for item in element.value:
+                item.is_undefined_length_sequence_item = True
+                undefined_lengths(item)
+    return made
+
+
+EXPECTED: Raw = {
+    DESCRIPTION: b"CT",
+    STUDY_ID: b"7 ",
+    REASONS: [{CODE_VALUE: b"1 "}, {CODE_VALUE: b"2 "}],
+    REQUESTS: [{REASONS: [{CODE_VALUE: b"1 "}, {CODE_VALUE: b"2 "}]}],
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("change", [lambda made: made, undefined_lengths], ids=["defined", "undefined"])
+def test_nested_sequences_in_every_encoding(syntax: str, change: Callable[[Dataset], Dataset]) -> None:
+    assert scan(encode(change(small()), syntax), syntax, WANTED) == EXPECTED
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_nothing_is_read_from_pixel_data_on(syntax: str) -> None:
+    made = small()
+    before = encode(made, syntax)
+    big = syntax == EXPLICIT_VR_BIG_ENDIAN
+    pixels = struct.pack(">HH" if big else "<HH", 0x7FE0, 0x0010) + b"\xff" * 9
+    assert scan(before + pixels, syntax, WANTED) == EXPECTED
+    assert header_length(before + pixels, syntax) == len(before)
+    assert header_length(before, syntax) == len(before)
+
+
+def test_a_deflated_data_set() -> None:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflater.compress(encode(small())) + deflater.flush()
+    assert scan(data, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == EXPECTED
+    assert header_length(data, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN) == len(data)
+
+
+def test_a_deflated_bomb_is_stopped_at_the_budget() -> None:
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(bytes(20_000_000)) + deflater.flush()
+    assert len(bomb) < 25_000
+    with pytest.raises(BudgetExceeded, match="inflates"):
+        scan(bomb, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(inflated_bytes=1_000_000))
+
+
+def test_what_is_not_deflated_is_refused() -> None:
+    with pytest.raises(CannotUnderstand, match="inflated"):
+        scan(b"\xff" * 100, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED)
+
+
+# Lies ---------------------------------------------------------------------------------------------------------------
+
+
+def element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
+    """An element in explicit VR little endian, with a length of one's own choice."""
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    length = len(value) if length is None else length
+    if vr in (b"SQ", b"UN", b"OB", b"UT"):
+        return head + struct.pack("<HL", 0, length) + value
+    return head + struct.pack("<H", length) + value
+
+
+def item(value: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(value) if length is None else length) + value
+
+
+UNDEFINED = 0xFFFFFFFF
+END_OF_ITEM = struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+END_OF_SEQUENCE = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+VALUE = element(CODE_VALUE, b"SH", b"1 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(element(STUDY_ID, b"SH", b"7 ", 3000), id="a value longer than the data set"),
+        pytest.param(element(STUDY_ID, b"UN", b"7 ", UNDEFINED - 1), id="a value of 4 GiB"),
+        pytest.param(element(REASONS, b"SQ", item(VALUE, 3000)), id="an item longer than its sequence"),
+        pytest.param(
+            element(REASONS, b"SQ", item(element(CODE_VALUE, b"SH", b"1 ", 90))), id="a value beyond its item"
+        ),
+        pytest.param(element(REASONS, b"SQ", item(VALUE), UNDEFINED), id="a sequence without end"),
+        pytest.param(element(REASONS, b"SQ", item(VALUE, UNDEFINED), UNDEFINED), id="an item without end"),
+        pytest.param(element(REASONS, b"SQ", VALUE), id="a sequence without items"),
+        pytest.param(element(REASONS, b"SQ", item(VALUE)[:5]), id="half an item"),
+        pytest.param(END_OF_ITEM, id="a delimiter without item"),
+        pytest.param(item(VALUE), id="an item without sequence"),
+        pytest.param(VALUE + b"\0\0\0", id="rubbish at the end"),
+        pytest.param(b"\0" * 7, id="half an element"),
+    ],
+)
+def test_bytes_that_lie_are_not_understood(data: bytes) -> None:
+    with pytest.raises(CannotUnderstand):
+        scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED)
+
+
+def test_unknown_vr_of_undefined_length_holds_implicit_vr() -> None:
+    inner = struct.pack("<HHL", 0x0008, 0x0100, 2) + b"1 "
+    data = element(REASONS, b"UN", item(inner, UNDEFINED) + END_OF_ITEM + END_OF_SEQUENCE, UNDEFINED)
+    assert scan(data + element(STUDY_ID, b"SH", b"7 "), EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {
+        REASONS: [{CODE_VALUE: b"1 "}],
+        STUDY_ID: b"7 ",
+    }
+
+
+def test_a_single_implicit_element_among_explicit_ones_is_read() -> None:
+    implicit = struct.pack("<HHL", STUDY_ID >> 16, STUDY_ID & 0xFFFF, 2) + b"7 "
+    data = element(DESCRIPTION, b"LO", b"CT") + implicit
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {DESCRIPTION: b"CT", STUDY_ID: b"7 "}
+
+
+@pytest.mark.parametrize(
+    ("is_really", "declared"),
+    [(EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN), (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)],
+)
+def test_a_wrong_transfer_syntax_is_seen_through(is_really: str, declared: str) -> None:
+    assert scan(encode(small(), is_really), declared, WANTED) == EXPECTED
+
+
+# Budgets ------------------------------------------------------------------------------------------------------------
+
+
+def test_too_many_elements() -> None:
+    data = b"".join(element(0x00090000 + n, b"LO", b"") for n in range(1, 101))
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(elements=100)) == {}
+    with pytest.raises(BudgetExceeded, match="more than 99 elements"):
+        scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(elements=99))
+
+
+def test_items_count_as_elements() -> None:
+    data = element(REASONS, b"SQ", item(b"") * 100)
+    with pytest.raises(BudgetExceeded, match="elements"):
+        scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(elements=50))
+
+
+def test_items_of_undefined_length_that_nobody_wants_count_too() -> None:
+    data = element(0x00090010, b"SQ", (item(b"", UNDEFINED) + END_OF_ITEM) * 100 + END_OF_SEQUENCE, UNDEFINED)
+    with pytest.raises(BudgetExceeded, match="elements"):
+        scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(elements=50))
+
+
+@pytest.mark.parametrize("levels", [33, 5000])
+def test_too_deep(levels: int) -> None:
+    data = (element(0x00090010, b"SQ", b"", UNDEFINED) + item(b"", UNDEFINED)) * levels
+    with pytest.raises(BudgetExceeded, match="nested deeper than 32"):
+        scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED)
+
+
+def test_as_deep_as_may_be() -> None:
+    data = (element(0x00090010, b"SQ", b"", UNDEFINED) + item(b"", UNDEFINED)) * 32
+    data += (END_OF_ITEM + END_OF_SEQUENCE) * 32
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {}
+
+
+def test_a_value_that_is_too_long_is_passed_over() -> None:
+    data = element(DESCRIPTION, b"UT", b"x" * 101) + element(STUDY_ID, b"SH", b"7 ")
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(value_bytes=100)) == {STUDY_ID: b"7 "}
+
+
+def test_a_header_that_is_too_long() -> None:
+    data = encoded("cr")[0][:132] + element(0x00090010, b"OB", bytes(300_000))
+    with pytest.raises(BudgetExceeded, match="longer than 100000 bytes"):
+        read_file(BytesIO(data), Budgets(header_bytes=100_000))
+
+
+def test_a_deflated_file_that_is_too_long() -> None:
+    (data,) = encoded("deflated")
+    with pytest.raises(BudgetExceeded, match="deflated data set is longer"):
+        read_file(BytesIO(data), Budgets(header_bytes=100))
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("case", "transfer_syntax", "has_meta"),
+    [
+        ("implicit-little-endian", IMPLICIT_VR_LITTLE_ENDIAN, True),
+        ("explicit-little-endian", EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("explicit-big-endian", EXPLICIT_VR_BIG_ENDIAN, True),
+        ("deflated", DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, True),
+        ("rle-lossless", uid.RLELossless, True),
+        ("no-preamble", IMPLICIT_VR_LITTLE_ENDIAN, False),
+        ("no-preamble-explicit", EXPLICIT_VR_LITTLE_ENDIAN, False),
+    ],
+)
+def test_a_file_is_read_up_to_pixel_data(case: str, transfer_syntax: str, has_meta: bool) -> None:
+    (data,) = encoded(case)
+    file = BytesIO(data)
+    found = read_file(file)
+    assert found.transfer_syntax == transfer_syntax
+    assert bool(found.sop_class) is bool(found.sop_instance) is has_meta
+    assert STUDY_ID in scan(found.header, found.transfer_syntax, WANTED)
+    assert found.header in data
+    if transfer_syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        assert b"\xe0\x7f\x10\x00" not in found.header and b"\x7f\xe0\x00\x10" not in found.header
+
+
+def test_pixels_are_not_read() -> None:
+    (data,) = encoded("cr")
+    file = BytesIO(data + bytes(10_000_000))
+    read_file(file)
+    assert file.tell() < 100_000
+
+
+def test_a_preamble_alone_may_be_missing() -> None:
+    (data,) = encoded("cr")
+    assert read_file(BytesIO(data[132:])) == read_file(BytesIO(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"Not DICOM.\n" * 20, bytes(200), b"\xff" * 5000, b"<html>" * 100])
+def test_other_files_are_not_dicom(data: bytes) -> None:
+    with pytest.raises(NotDicom):
+        read_file(BytesIO(data))
+
+
+def test_a_dicomdir_is_no_instance(pydicom_files: list[Path]) -> None:
+    directories = [path for path in pydicom_files if path.name.startswith("DICOMDIR")]
+    assert directories
+    for data in (*encoded("dicomdir"), *(path.read_bytes() for path in directories)):
+        with pytest.raises(NotAnInstance):
+            read_file(BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    "case", ["sm", "no-preamble", "no-preamble-explicit", "explicit-big-endian", "deflated", "private-undefined-length"]
+)
+def test_a_file_cut_anywhere_is_understood_or_refused(case: str) -> None:
+    """Only the errors of the house; a cut between two elements cannot be seen."""
+    data = encoded(case)[0]
+    for length in range(len(data)):
+        try:
+            found = read_file(BytesIO(data[:length]))
+            scan(found.header, found.transfer_syntax, WANTED)
+        except (NotDicom, CannotUnderstand):
+            continue
+        assert found.header in data
+
+
+@given(data=st.binary(max_size=400), preamble=st.booleans(), at=st.integers(0, 10_000))
+def test_any_bytes_are_understood_or_refused(data: bytes, preamble: bool, at: int) -> None:
+    good = encoded("uid-64")[0][:1500]
+    for broken in ((b"\0" * 128 + b"DICM" if preamble else b"") + data, good[: at % 1500] + data + good[at % 1500 :]):
+        try:
+            found = read_file(BytesIO(broken), Budgets(header_bytes=100_000, elements=1000))
+            scan(found.header, found.transfer_syntax, WANTED)
+        except (NotDicom, CannotUnderstand):
+            continue
+
+
+@given(data=st.binary(max_size=400), syntax=st.sampled_from(SYNTAXES))
+def test_any_data_set_is_understood_or_refused(data: bytes, syntax: str) -> None:
+    try:
+        assert header_length(data, syntax) <= len(data)
+    except CannotUnderstand:
+        return
+    scan(data, syntax, {})

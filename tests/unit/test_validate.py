@@ -1,0 +1,86 @@
+"""fhir.resources accepts whatever the bridge makes, and what it finds is told without values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.validate import Validator, check
+from dicom2fhir.model import Entry, Mapped, Note, Study, Write
+from dicom2fhir.synthetic import studies as demo_studies
+from testdata.make_cases import studies_of
+from testdata.make_dicom import CASES, encode, encoded
+from tests.invariants import violations
+
+ACCEPTED = [case.name for case in CASES.values() if case.outcome == "accepted"]
+EVERY_TYPE = frozenset({"Practitioner", "Organization", "Location", "Device"})
+POLICIES = [
+    Policy(patient=patient, referenced=referenced, dicomweb_url="https://pacs.example/dicom-web")
+    for patient in (Write.LINK, Write.ENSURE)
+    for referenced in (frozenset[str](), EVERY_TYPE)
+]
+
+
+def results(study: Study) -> Iterator[tuple[str, Mapped]]:
+    for name, dialect in DIALECTS.items():
+        for policy in POLICIES:
+            yield name, map_study(study, dialect, policy)
+
+
+def assert_valid(study: Study) -> None:
+    for name, mapped in results(study):
+        assert violations(mapped, name) == []
+        assert [note for entry in mapped.entries for note in check(entry.resource, name)] == []
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_every_generated_study_is_valid(case: str) -> None:
+    for study in studies_of(encoded(case)):
+        assert_valid(study)
+
+
+def test_every_study_of_the_demo_is_valid() -> None:
+    for _, instances in demo_studies():
+        (study,) = studies_of(encode(made) for made in instances)
+        assert_valid(study)
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_findings_name_the_place_and_never_the_value(version: str) -> None:
+    resource = {
+        "resourceType": "ImagingStudy",
+        "status": "available",
+        "subject": {"display": "Doe^Jane", "surname": "Doe"},
+        "contained": [{"resourceType": "Patient", "id": "p", "birthDate": "1999-02-31"}],
+        "series": [{"uid": "1 2", "numberOfInstances": -4}, {"uid": "1 2"}],
+    }
+    notes = check(resource, version)
+    assert Note("warning", "ImagingStudy.series.modality", "is not valid: missing") in notes
+    assert {note.where for note in notes} == {
+        "ImagingStudy.contained.birthDate",
+        "ImagingStudy.series.modality",
+        "ImagingStudy.series.uid",
+        "ImagingStudy.series.numberOfInstances",
+        "ImagingStudy.subject.surname",
+    }
+    assert len(notes) == len(set(notes)), "what is wrong with every series is told once"
+    assert not any(value in note.text for note in notes for value in ("1999", "1 2", "-4", "Doe"))
+
+
+INVALID = Mapped((Entry({"resourceType": "Endpoint", "id": "e"}, Write.UPSERT),))
+
+
+@pytest.mark.parametrize(
+    ("mode", "checked"),
+    [
+        ("always", [True, True, True, True, True, True, True]),
+        ("sample", [True, False, False, True, False, False, True]),
+        ("never", [False, False, False, False, False, False, False]),
+    ],
+)
+def test_how_often_is_checked(mode: str, checked: list[bool]) -> None:
+    validator = Validator(mode, every=3)  # type: ignore[arg-type]
+    assert [bool(validator(INVALID, "R4")) for _ in checked] == checked
