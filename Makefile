@@ -27,7 +27,7 @@ bench: .venv/.made ## measure, and print tables
 	@set -e; for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
 
 docs: .venv/.made ## write the generated documents again
-	$(BIN)/python -m dicom2fhir.docs
+	$(BIN)/python docs/make_docs.py
 
 lock: ## pin the newest versions of all dependencies (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -49,9 +49,9 @@ RULES = {
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.
     "assembly":       (EVERYTHING,                                   EVERYTHING),
     "daemon":         (EVERYTHING,                                   EVERYTHING),
+    "__main__":       ("cli",                                        ""),
     "cli":            (EVERYTHING,                                   EVERYTHING),
     "demo":           (EVERYTHING,                                   EVERYTHING),
-    "docs":           (EVERYTHING,                                   EVERYTHING),
 }  # fmt: skip
 
 DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic", "pydantic_settings": "pydantic-settings"}
