@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS, handled_encodings
+from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS
 from pydicom.charset import python_encoding as _PYTHON_ENCODING
 
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
@@ -23,7 +23,8 @@ _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
 _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
-_DEFAULT_ENCODING = _PYTHON_ENCODING["ISO_IR 6"]
+_DEFAULT_ENCODING = "ascii"
+"""Of ISO_IR 6, alone or by default; pydicom says Latin-1, which would never fail and so hide UTF-8."""
 _DECODED_AT_MOST = 1000
 """Values of one attribute and items of one sequence; the rest is left out with a note."""
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
@@ -58,7 +59,8 @@ class _Decoder:
             return inherited
         if names[0] in STAND_ALONE_ENCODINGS:
             names = names[:1]
-        return [self.encoding(name) for name in names]
+        found = [self.encoding(name) for name in names]
+        return [_DEFAULT_ENCODING] if found == [_PYTHON_ENCODING["ISO_IR 6"]] else found
 
     def encoding(self, name: str) -> str:
         """The Python encoding of one Defined Term, forgiving its separators ("ISO-IR 100", "ISO_IR_100", "UTF-8")."""
@@ -132,6 +134,8 @@ class _Decoder:
 
 
 _PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+_KNOWING_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
+"""Codecs that read the escape sequences themselves; pydicom counts iso_ir_58 among them, which does not."""
 _RESETS = re.compile(rb"[\r\n\t\f]")
 """What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
 
@@ -142,7 +146,7 @@ def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
         return part.decode(encodings[0])
     code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
     encoding = CODES_TO_ENCODINGS[code]
-    if encoding in handled_encodings:
+    if encoding in _KNOWING_ESCAPES:
         return part.decode(encoding)
     reset = _RESETS.search(part)
     end = reset.start() if reset else len(part)

@@ -37,6 +37,8 @@ _SEQUENCE_DELIMITER = 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 """Value representations with a 32-bit length (PS3.5 table 7.1-1)."""
+_SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
+"""Those in which a sequence may come; none in implicit VR."""
 _UNPACK_LITTLE = tuple(struct.Struct(f).unpack_from for f in ("<HH", "<H", "<L", "<HHL"))
 _UNPACK_BIG = tuple(struct.Struct(f).unpack_from for f in (">HH", ">H", ">L", ">HHL"))
 """Group and element, short length, long length, item header."""
@@ -149,7 +151,7 @@ class _Walk:
             stop = pos + length
             if stop > end:
                 raise _Short(start)
-            if inner is None:
+            if inner is None or (inner and vr not in _SEQUENCE_VRS):
                 if length <= self.budgets.value_bytes:
                     taken[tag] = data[pos:stop]
             elif inner:
@@ -330,7 +332,10 @@ def _read_meta(data: bytes, start: int, budgets: Budgets) -> tuple[dict[int, str
             end += 8 + length
     if end > len(data):
         raise CannotUnderstand("The file ends within its file meta information, or that is longer than 16 KiB.")
-    raw, _ = _Walk(data, False, budgets).elements(start, end, explicit, _META_TAGS)
+    try:
+        raw, _ = _Walk(data, False, budgets).elements(start, end, explicit, _META_TAGS)
+    except _Short as short:
+        raise CannotUnderstand(_cut(data, short.args[0], False)) from None
     return {
         tag: value.decode("ascii", "replace").strip("\0 ") for tag, value in raw.items() if isinstance(value, bytes)
     }, end

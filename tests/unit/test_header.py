@@ -182,6 +182,12 @@ def test_a_wrong_transfer_syntax_is_seen_through(is_really: str, declared: str) 
     assert scan(encode(small(), is_really), declared, WANTED) == EXPECTED
 
 
+@pytest.mark.parametrize("vr", [b"LO", b"UT", b"OB"])
+def test_a_sequence_that_is_none_is_handed_over_as_it_stands(vr: bytes) -> None:
+    data = element(REASONS, vr, b"pain") + element(STUDY_ID, b"SH", b"7 ")
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {REASONS: b"pain", STUDY_ID: b"7 "}
+
+
 # Budgets ------------------------------------------------------------------------------------------------------------
 
 
