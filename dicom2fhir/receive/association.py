@@ -259,7 +259,13 @@ class Acceptor(Association):
             log.info(
                 "association.ended", stored=self._stored, failed=self._failed, released=self.is_released, **context
             )
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        try:
             self._callbacks.on_association_ended(self.identifier)
+        except Exception as error:  # nobody is left to answer to; the longest wait ends the study's quiet time instead
+            log.warning("association.end_not_told", error=type(error).__name__, association=self.identifier)
 
     def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
         with self.serving:

@@ -78,7 +78,6 @@ class Server(ThreadedAssociationServer):
     """The listening socket; starts an :class:`Acceptor` for each connection."""
 
     request_queue_size = 128
-    daemon_threads = True
 
     def __init__(
         self, *args: Any, listen: Listen, callbacks: Callbacks, stopping: threading.Event, **kwargs: Any
