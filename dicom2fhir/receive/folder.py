@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.errors import ConfigError, Transient
+from dicom2fhir.errors import BridgeError, ConfigError, Transient
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, walk_folder
 from dicom2fhir.receive.intake import Changed, Intake, Watch
@@ -56,8 +56,8 @@ class FolderWatcher:
     Parameters
     ----------
     on_received
-        Takes one instance. What it raises decides: ``CannotUnderstand`` and ``Mismatch`` reject the file; whatever else
-        pauses the folder, longer each time, and nothing is lost.
+        Takes one instance. What it raises decides: ``CannotUnderstand`` and ``Mismatch`` reject the file, any other
+        ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and nothing is lost.
     on_rejected
         Told of files that did not get as far as ``on_received``, and why.
     ledger
@@ -152,9 +152,8 @@ class FolderWatcher:
                     self._turn()
             except (Transient, OSError) as error:
                 self._pause(error)
-            except Exception as error:  # the thread must outlive whatever happens with one file
-                # the traceback without the message, which may hold values of the data set
-                log.error("folder.failed", trace="".join(traceback.format_tb(error.__traceback__)))
+            except Exception as error:  # the thread must outlive whatever happens
+                _log_failure(error)
                 self._pause(error)
             self._wait()
         self._say()
@@ -278,10 +277,13 @@ class FolderWatcher:
             fate = self._intake.take(file, again=waiting.pause_s > 0)
         except Changed:
             self._waiting[path] = _Waiting(file, self._clock() + self._watch.stable_s)
+        except BridgeError:
+            raise
         except OSError as error:
-            pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-            self._waiting[path] = _Waiting(file, self._clock() + pause_s, pause_s)
-            log.warning("folder.file_left", path=_token(path), error=error.strerror, seconds=pause_s)
+            self._try_later(file, waiting, str(error.strerror))
+        except Exception as error:  # our own mistake with one file must not keep the others from their turn
+            _log_failure(error)
+            self._try_later(file, waiting, type(error).__name__)
         else:
             del self._waiting[path]
             if look_at(path) == file:
@@ -290,10 +292,21 @@ class FolderWatcher:
             self._pause_s = 0.0
             log.debug("folder.file", path=file.text, fate=fate)
 
+    def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
+        pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, pause_s)
+        log.warning("folder.file_left", path=_token(file.path), error=reason, seconds=pause_s)
+
     def _say(self) -> None:
         if self._counts:
             log.info("folder.files", waiting=len(self._waiting), **self._counts)
             self._counts.clear()
+
+
+def _log_failure(error: Exception) -> None:
+    """Log the traceback without the message, which may hold values of the data set."""
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    log.error("folder.failed", error=type(error).__name__, trace=trace)
 
 
 def _token(path: str) -> str:

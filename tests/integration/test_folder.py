@@ -533,6 +533,26 @@ def test_nothing_is_lost_while_the_store_fails(
     assert "Canary" not in capsys.readouterr().out
 
 
+def test_one_file_that_trips_us_up_does_not_keep_the_others(
+    start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tripped = []
+
+    def trip(received: Received) -> None:
+        if received.sop_instance == "1.2.3.4.0":
+            tripped.append(received)
+            raise KeyError("Canary")
+        bridge.received.append(received)
+
+    monkeypatch.setattr(bridge, "on_received", trip)
+    for number in range(4):
+        (inbox / str(number)).write_bytes(dicom(number))
+    start("poll")
+    until(lambda: len(bridge.marks) == 3 and tripped)
+    assert bridge.names() == ["1", "2", "3"]
+    assert (inbox / "0").exists()
+
+
 def test_the_ledger_fails_too(start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_PAUSE_S", 0.05)
     asked = []
