@@ -10,7 +10,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,11 +18,11 @@ from typing import BinaryIO, cast
 import orjson
 
 from dicom2fhir.aggregate import assemble
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import WANTED, Known, record_of
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, read_file
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
 from dicom2fhir.fhir import bundle
-from dicom2fhir.model import Attrs, InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
 from dicom2fhir.receive.files import open_file, walk
 
 STDIN = "-"
@@ -133,10 +133,10 @@ def read(
         Called after each source, for a progress bar.
     """
     reading = Reading()
-    shared: dict[bytes, Attrs] = {}
+    known: Known = {}
     for source in found:
         try:
-            record = _share(_read_one(source, budgets), shared)
+            record = _read_one(source, budgets, known)
             reading.studies[record.study_uid][record.sop_uid] = record
             reading.read += 1
         except NotDicom as error:
@@ -155,17 +155,16 @@ def read(
     return reading
 
 
-def _read_one(source: Source, budgets: Budgets) -> InstanceRecord:
+def _read_one(source: Source, budgets: Budgets, known: Known | None = None) -> InstanceRecord:
     try:
         with source.open() as file:
-            header = read_file(file, budgets)
+            header = read_file(file, budgets, WANTED)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         # a member that is damaged, of an unknown compression method, or behind a password
         raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
     origin = Origin("file", path=source.name)
-    return extract(
-        Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance), budgets
-    )
+    received = Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+    return record_of(header.taken, received, known)
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
@@ -178,15 +177,6 @@ def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
     """
     record = _read_one(Source(path, partial(open_file, path), asked_for=True), budgets)
     return assemble(record.study_uid, 1, [record])
-
-
-def _share(record: InstanceRecord, shared: dict[bytes, Attrs]) -> InstanceRecord:
-    """The record with its mappings replaced by equal ones seen before: less memory, quicker assembling."""
-
-    def same(attrs: Attrs) -> Attrs:
-        return shared.setdefault(orjson.dumps(attrs, option=orjson.OPT_SORT_KEYS), attrs)
-
-    return replace(record, patient=same(record.patient), study=same(record.study), series=same(record.series))
 
 
 def assembled(reading: Reading) -> Iterator[Study]:

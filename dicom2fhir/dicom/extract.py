@@ -7,6 +7,7 @@ pydicom knows the character sets. Its own ``decode_bytes`` reports failures by :
 from __future__ import annotations
 
 import codecs
+import marshal
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,18 @@ def wanted(attributes: Iterable[Attribute]) -> Wanted:
     return {a.tag: (wanted((*a.items, SPECIFIC_CHARACTER_SET)) if a.items else None) for a in attributes}
 
 
-_WANTED = wanted(taken())
+WANTED = wanted(taken())
+"""All that a record is made of."""
+
+Known = dict[bytes, tuple[Attrs, tuple[Note, ...]]]
+"""What the patient, study and series of earlier instances were decoded to, by their undecoded values."""
+
+_REPEATED: Mapping[Level, frozenset[int]] = {
+    level: frozenset(a.tag for a in LEVELS[level]) for level in ("patient", "study", "series")
+}
+"""What the instances of a series have in common."""
+_MARSHAL_VERSION = 2
+"""The last in which equal values always give equal bytes; later ones mark objects that are referred to twice."""
 
 
 class _Decoder:
@@ -165,19 +177,46 @@ def extract(received: Received, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceR
     CannotUnderstand, BudgetExceeded
         The bytes are no readable data set.
     """
-    raw = scan(received.header, received.transfer_syntax, _WANTED, budgets)
+    return record_of(scan(received.header, received.transfer_syntax, WANTED, budgets), received)
+
+
+def record_of(raw: Raw, received: Received, known: Known | None = None) -> InstanceRecord:
+    """Do what :func:`extract` does with a data set of which :data:`WANTED` was taken already.
+
+    Parameters
+    ----------
+    known
+        Kept by the caller from one instance to the next: what repeats itself is decoded once, and records share it.
+        It grows by some kilobytes with each series.
+
+    Raises
+    ------
+    MissingUID, Mismatch
+        As :func:`extract`.
+    """
     decoder = _Decoder()
     encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
-    levels: Mapping[Level, dict[str, Any]] = {
-        level: decoder.attrs(raw, attributes, encodings) for level, attributes in LEVELS.items()
-    }
-    uids = decoder.attrs(raw, UIDS, encodings)
     notes = decoder.notes
+    levels: dict[Level, Attrs] = {}
+    for level in _REPEATED:
+        if known is None:
+            levels[level] = decoder.attrs(raw, LEVELS[level], encodings)
+            continue
+        values: Any = [(tag, value) for tag, value in raw.items() if tag in _REPEATED[level]]
+        key = marshal.dumps((level, values, list(encodings)), _MARSHAL_VERSION)
+        if key not in known:
+            before = len(notes)
+            known[key] = decoder.attrs(raw, LEVELS[level], encodings), tuple(notes[before:])
+        else:
+            notes += known[key][1]
+        levels[level] = known[key][0]
+    instance = decoder.attrs(raw, LEVELS["instance"], encodings)
+    uids = decoder.attrs(raw, UIDS, encodings)
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)
-    _settle(levels["instance"], "SOPClassUID", received.sop_class, received)
+    _settle(instance, "SOPClassUID", received.sop_class, received)
     for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         _check_uid(where, uids.get(where), notes)
-    _check_uid("SOPClassUID", levels["instance"].get("SOPClassUID"), notes)
+    _check_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
     return InstanceRecord(
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
@@ -185,7 +224,7 @@ def extract(received: Received, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceR
         patient=levels["patient"],
         study=levels["study"],
         series=levels["series"],
-        instance=levels["instance"],
+        instance=instance,
         notes=tuple(notes),
     )
 

@@ -39,9 +39,9 @@ _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 """Value representations with a 32-bit length (PS3.5 table 7.1-1)."""
 _SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
 """Those in which a sequence may come; none in implicit VR."""
-_UNPACK_LITTLE = tuple(struct.Struct(f).unpack_from for f in ("<HH", "<H", "<L", "<HHL"))
-_UNPACK_BIG = tuple(struct.Struct(f).unpack_from for f in (">HH", ">H", ">L", ">HHL"))
-"""Group and element, short length, long length, item header."""
+_UNPACK_LITTLE = tuple(struct.Struct(f).unpack_from for f in ("<HH2sH", "<HHL", "<L"))
+_UNPACK_BIG = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L"))
+"""Group, element, VR and short length; group, element and length without VR; long length."""
 _VRS = _LONG_VRS | {
     *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
     *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
@@ -75,6 +75,8 @@ class FileHeader:
     transfer_syntax: str
     sop_class: str
     sop_instance: str
+    taken: Raw
+    """What was wanted of it."""
 
 
 class _Short(Exception):
@@ -94,9 +96,21 @@ class _Walk:
         self.elements_left = budgets.elements
 
     def elements(
-        self, pos: int, end: int, explicit: bool, wanted: Wanted, depth: int = 0, delimited: bool = False
-    ) -> tuple[Raw, int]:
-        """Walk to ``end``, to Pixel Data, or past the item's delimiter; the elements taken and where it ended.
+        self,
+        pos: int,
+        end: int,
+        explicit: bool,
+        wanted: Wanted,
+        taken: Raw,
+        depth: int = 0,
+        delimited: bool = False,
+    ) -> int:
+        """Walk to ``end``, to Pixel Data, or past the item's delimiter, and put what is wanted into ``taken``.
+
+        Returns
+        -------
+        int
+            Where it ended.
 
         Raises
         ------
@@ -104,14 +118,17 @@ class _Walk:
             With the position of the element that does not fit; only at depth 0 the rest may still come.
         """
         data = self.data
-        tags, short, long, _ = self.unpack
-        taken: Raw = {}
+        with_vr, without_vr, long = self.unpack
         left = self.elements_left
         while pos < end:
             start = pos
             if pos + 8 > end:
                 raise _Short(start)
-            group, element = tags(data, pos)
+            if explicit:
+                group, element, vr, length = with_vr(data, pos)
+            else:
+                group, element, length = without_vr(data, pos)
+                vr = b""
             tag = group << 16 | element
             if tag in _PIXEL_DATA and not depth:
                 break
@@ -123,20 +140,16 @@ class _Walk:
                     pos += 8
                     break
                 raise CannotUnderstand(f"An item or delimiter where an element must be, {_at(tag, start)}.")
-            vr = data[pos + 4 : pos + 6] if explicit else b""
-            if not explicit or not b"AA" <= vr <= b"ZZ":
+            pos += 8
+            if vr in _LONG_VRS:
+                if pos + 4 > end:
+                    raise _Short(start)
+                (length,) = long(data, pos)
+                pos += 4
+            elif explicit and not b"AA" <= vr <= b"ZZ":
                 # PS3.5 knows no mixed encoding, but files with single implicit elements among explicit ones exist
                 vr = b""
-                (length,) = long(data, pos + 4)
-                pos += 8
-            elif vr in _LONG_VRS:
-                if pos + 12 > end:
-                    raise _Short(start)
-                (length,) = long(data, pos + 8)
-                pos += 12
-            else:
-                (length,) = short(data, pos + 6)
-                pos += 8
+                (length,) = long(data, pos - 4)
             inner = wanted.get(tag, _NOTHING)
             if length == _UNDEFINED:
                 self.elements_left = left
@@ -163,7 +176,7 @@ class _Walk:
                 left = self.elements_left
             pos = stop
         self.elements_left = left
-        return taken, pos
+        return pos
 
     def _items(
         self, pos: int, end: int, explicit: bool, wanted: Wanted, depth: int, undefined_at: int | None = None
@@ -172,7 +185,7 @@ class _Walk:
         if depth > self.budgets.depth:
             raise BudgetExceeded(f"Sequences are nested deeper than {self.budgets.depth}.")
         data = self.data
-        header = self.unpack[3]
+        header = self.unpack[1]
         items: list[Raw] = []
         while pos < end:
             if pos + 8 > end:
@@ -193,8 +206,9 @@ class _Walk:
             if not wanted and length != _UNDEFINED:
                 pos = stop
                 continue
+            item: Raw = {}
             try:
-                item, pos = self.elements(pos, stop, explicit, wanted, depth, length == _UNDEFINED)
+                pos = self.elements(pos, stop, explicit, wanted, item, depth, length == _UNDEFINED)
             except _Short as short:
                 raise _Short(short.args[0] if undefined_at is None else undefined_at) from None
             items.append(item)
@@ -241,10 +255,12 @@ def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = D
         data = _inflate(data, budgets)
     explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
     walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
+    taken: Raw = {}
     try:
-        return walk.elements(0, len(data), explicit, wanted)[0]
+        walk.elements(0, len(data), explicit, wanted, taken)
     except _Short as short:
         raise CannotUnderstand(_cut(data, short.args[0], walk.big)) from None
+    return taken
 
 
 def header_length(data: bytes, transfer_syntax: str, budgets: Budgets = DEFAULT_BUDGETS) -> int:
@@ -260,7 +276,7 @@ def header_length(data: bytes, transfer_syntax: str, budgets: Budgets = DEFAULT_
     explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
     walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
     try:
-        return walk.elements(0, len(data), explicit, _NOTHING)[1]
+        return walk.elements(0, len(data), explicit, _NOTHING, {})
     except _Short as short:
         raise CannotUnderstand(_cut(data, short.args[0], walk.big)) from None
 
@@ -289,10 +305,15 @@ _META_TAGS: Wanted = {0x00020002: None, 0x00020003: None, 0x00020010: None}
 _PREAMBLE_BYTES = 128
 
 
-def read_file(file: BinaryIO, budgets: Budgets = DEFAULT_BUDGETS) -> FileHeader:
+def read_file(file: BinaryIO, budgets: Budgets = DEFAULT_BUDGETS, wanted: Wanted | None = None) -> FileHeader:
     """Read a DICOM file up to Pixel Data, from the file's present position.
 
     Files without preamble or file meta information are read too; the first element tells their encoding.
+
+    Parameters
+    ----------
+    wanted
+        What to take on the way, so that :func:`scan` need not walk over the same elements once more.
 
     Raises
     ------
@@ -312,9 +333,10 @@ def read_file(file: BinaryIO, budgets: Budgets = DEFAULT_BUDGETS) -> FileHeader:
     data = data[pos:]
     if transfer_syntax in _DEFLATED:
         header = _read_within(file, data, budgets)
+        taken = scan(header, transfer_syntax, wanted, budgets) if wanted else {}
     else:
-        header = _read_header(file, data, transfer_syntax, budgets)
-    return FileHeader(header, transfer_syntax, meta.get(0x00020002, ""), meta.get(0x00020003, ""))
+        header, taken = _read_header(file, data, transfer_syntax, budgets, wanted or _NOTHING)
+    return FileHeader(header, transfer_syntax, meta.get(0x00020002, ""), meta.get(0x00020003, ""), taken)
 
 
 def _read_meta(data: bytes, start: int, budgets: Budgets) -> tuple[dict[int, str], int]:
@@ -332,8 +354,9 @@ def _read_meta(data: bytes, start: int, budgets: Budgets) -> tuple[dict[int, str
             end += 8 + length
     if end > len(data):
         raise CannotUnderstand("The file ends within its file meta information, or that is longer than 16 KiB.")
+    raw: Raw = {}
     try:
-        raw, _ = _Walk(data, False, budgets).elements(start, end, explicit, _META_TAGS)
+        _Walk(data, False, budgets).elements(start, end, explicit, _META_TAGS, raw)
     except _Short as short:
         raise CannotUnderstand(_cut(data, short.args[0], False)) from None
     return {
@@ -360,23 +383,26 @@ def _guess(data: bytes, pos: int, has_preamble: bool) -> str:
     raise NotDicom
 
 
-def _read_header(file: BinaryIO, data: bytes, transfer_syntax: str, budgets: Budgets) -> bytes:
+def _read_header(
+    file: BinaryIO, data: bytes, transfer_syntax: str, budgets: Budgets, wanted: Wanted
+) -> tuple[bytes, Raw]:
     """Read on until Pixel Data or the end of the file, in growing pieces, never walking the same bytes twice."""
     explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
     walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
     pos = 0
+    taken: Raw = {}
     while True:
         try:
-            pos = walk.elements(pos, len(walk.data), explicit, _NOTHING)[1]
+            pos = walk.elements(pos, len(walk.data), explicit, wanted, taken)
             if pos < len(walk.data):
-                return walk.data[:pos]
+                return walk.data[:pos], taken
         except _Short as short:
             pos = short.args[0]
         more = file.read(max(_FIRST_READ_BYTES, len(walk.data)))
         if not more:
             if pos < len(walk.data):
                 raise CannotUnderstand(_cut(walk.data, pos, walk.big))
-            return walk.data
+            return walk.data, taken
         walk.data += more
         if len(walk.data) > budgets.header_bytes:
             raise BudgetExceeded(f"The header is longer than {budgets.header_bytes} bytes.")
