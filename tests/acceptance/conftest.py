@@ -1,0 +1,85 @@
+"""Fixtures of the acceptance tests: the daemon as a process, and what must not be in its log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom.transport import AssociationSocket
+
+from tests.acceptance.daemon_process import DaemonProcess
+from tests.acceptance.expectation import Expectation
+
+StartDaemon = Callable[..., DaemonProcess]
+
+
+@pytest.fixture(autouse=True)
+def client_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pynetdicom's SCU does not close a socket whose peer was quicker, and the garbage collector warns later."""
+
+    def shut_down(self: AssociationSocket) -> None:
+        if self.socket is not None:
+            self.socket.close()
+
+    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", shut_down)
+
+
+@pytest.fixture(scope="session")
+def every_file(generated: Path, pydicom_files: list[Path]) -> list[Path]:
+    """pydicom's own test files and all generated ones."""
+    return pydicom_files + sorted(path for path in generated.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def expected(every_file: list[Path]) -> Expectation:
+    """What is in them."""
+    return Expectation.of(every_file)
+
+
+@pytest.fixture(scope="session")
+def patient_data(generated: Path) -> frozenset[str]:
+    """Names, ids, birth dates and accession numbers of the generated files."""
+    found = set[str]()
+    for records in Expectation.of(path for path in generated.rglob("*") if path.is_file()).records.values():
+        for record in (one for same in records.values() for one in same):
+            for keyword in ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs"):
+                found |= _words(record.patient.get(keyword))
+            found |= _words(record.study.get("AccessionNumber"))
+    return frozenset(word for word in found if len(word) >= 4)
+
+
+def _words(value: Any) -> set[str]:
+    """The parts of a value, each of which must stay out of the log."""
+    values = value if isinstance(value, list) else [value or ""]
+    return {part for one in values for part in re.split(r"[\^=\s]+", str(one))}
+
+
+def leaks(text: str, patient_data: frozenset[str]) -> set[str]:
+    """The patient data in a text; the made-up studies' numbers are told by their shape."""
+    within_words = {word for word in patient_data if re.search(rf"(?<![\w.]){re.escape(word)}(?![\w.])", text)}
+    return within_words | set(re.findall(r"SYN-[PA]\d+|DEMO-\d+", text))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, patient_data: frozenset[str]) -> Iterator[StartDaemon]:
+    """``daemon("--fhir-url", URL, settings=TOML)`` starts one; afterwards none is left, and no log tells of patients.
+
+    The logs are at level ``debug``. Nothing may have gone wrong in the bridge itself either.
+    """
+    started: list[DaemonProcess] = []
+
+    def start(*flags: str | Path, settings: str = "") -> DaemonProcess:
+        daemon = DaemonProcess(tmp_path / f"daemon-{len(started)}", flags, settings)
+        started.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.clean_up()
+    for daemon in started:
+        assert not leaks(daemon.log_path.read_text(errors="replace"), patient_data)
+        assert not [line for line in daemon.log_lines() if line["level"] in ("error", "critical")]

@@ -1,0 +1,175 @@
+"""The daemon as a process of its own, as an operator runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dicom2fhir.store.base import Stats, StudyStatus
+from dicom2fhir.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+READY_WITHIN_S = 60.0
+STOPS_WITHIN_S = 40.0
+SETTLES_WITHIN_S = 100.0
+_LOOK_EVERY_S = 0.05
+
+SETTINGS = """
+[receiver]
+port = 0
+[store]
+min_free_bytes = 0
+[fhir]
+validation = "always"
+[log]
+level = "debug"
+format = "json"
+"""
+
+
+def environment() -> dict[str, str]:
+    """This process' environment without what would configure the bridge or speak for it to systemd."""
+    ours = ("DICOM2FHIR_", "NOTIFY_", "WATCHDOG_", "CREDENTIALS_", "STATE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def run_command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run ``dicom2fhir`` to its end."""
+    command = [sys.executable, "-m", "dicom2fhir", *map(str, arguments)]
+    settings: dict[str, Any] = {"capture_output": True, "cwd": ROOT, "env": environment(), "timeout": 90, **options}
+    return subprocess.run(command, check=False, **settings)
+
+
+def wait_until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
+    """Look until ``condition`` gives something true, and give that."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        time.sleep(_LOOK_EVERY_S)
+    return found
+
+
+class DaemonProcess:
+    """``dicom2fhir serve`` on a free port, with a state folder that outlives the process.
+
+    Parameters
+    ----------
+    flags
+        Of ``serve``.
+    settings
+        More of the configuration file, in TOML.
+    """
+
+    def __init__(self, folder: Path, flags: tuple[str | Path, ...], settings: str) -> None:
+        folder.mkdir(parents=True)
+        self.state_dir = folder / "state"
+        self.store_path = self.state_dir / "store.db"
+        self.log_path = folder / "log.jsonl"
+        self.config_path = folder / "config.toml"
+        self.config_path.write_text(SETTINGS + settings)
+        self.address = ("", 0)
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and return when it is ready; its log goes on where it was."""
+        arguments = ["serve", "--config", self.config_path, "--state-dir", self.state_dir, *self._flags]
+        with self.log_path.open("ab") as log:
+            begin = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dicom2fhir", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=ROOT,
+                env=environment(),
+            )
+        ready = wait_until(lambda: self._ready(begin), READY_WITHIN_S, "the daemon is ready")
+        host, _, port = ready["listening"].rpartition(":")
+        self.address = (host, int(port or 0))
+
+    def _ready(self, begin: int) -> dict[str, Any] | None:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the daemon ended with {self._process.returncode}:\n{self.end_of_log()}"
+        return next((line for line in self.log_lines(begin) if line.get("event") == "ready"), None)
+
+    def log_lines(self, begin: int = 0) -> Iterator[dict[str, Any]]:
+        """What it has logged, from an offset on, without a line that is not whole yet; what is not JSON is an error."""
+        with self.log_path.open("rb") as log:
+            log.seek(begin)
+            for line in log:
+                if line.startswith(b"{") and line.endswith(b"}\n"):
+                    yield json.loads(line)
+                elif line.endswith(b"\n"):
+                    yield {"level": "error", "event": line.decode(errors="replace")}
+
+    def end_of_log(self) -> str:
+        """The last lines, for the message of a failed test."""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        assert self._process.wait() == -signal.SIGKILL
+
+    def terminate(self) -> int:
+        """SIGTERM; its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(STOPS_WITHIN_S)
+
+    def clean_up(self) -> None:
+        """Leave no process behind."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[SqliteStore]:
+        """Its store, to look at."""
+        store = SqliteStore.open_readonly(self.store_path)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def studies(self) -> dict[str, StudyStatus]:
+        """Every study by its UID."""
+        with self.store() as store:
+            return {study.study_uid: study for study in store.studies(limit=100_000)}
+
+    def instances(self) -> dict[str, set[str]]:
+        """Study UID -> SOP Instance UIDs."""
+        with self.store() as store:
+            studies = [store.study(study.study_uid) for study in store.studies(limit=100_000)]
+        return {study.uid: {i.uid for series in study.series for i in series.instances} for study in studies if study}
+
+    def settled(self) -> Stats:
+        """Wait until nothing waits to be delivered any more."""
+        with self.store() as store:
+
+            def nothing_waits() -> Stats | None:
+                stats = store.stats()
+                return stats if stats.waiting == stats.sending == 0 else None
+
+            try:
+                stats: Stats = wait_until(nothing_waits, SETTLES_WITHIN_S, "everything is delivered")
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{self.end_of_log()}") from None
+            return stats
+
+    def status(self, *arguments: str) -> dict[str, Any]:
+        """``dicom2fhir status --json``."""
+        done = run_command("status", "--json", "--limit", "1000", "--state-dir", self.state_dir, *arguments)
+        assert done.returncode == 0, done.stderr.decode()
+        facts: dict[str, Any] = json.loads(done.stdout)
+        return facts
