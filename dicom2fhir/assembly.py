@@ -1,4 +1,4 @@
-"""From settings to parts: the one place that knows both what the operator wrote and what the rooms take.
+"""From settings to the parts of the daemon, with :mod:`dicom2fhir.translation` for the mapping.
 
 Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 """
@@ -7,48 +7,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Any
 
-import structlog
 from requests.auth import AuthBase
 
 from dicom2fhir.config import FhirDestination, FileDestination, Settings
 from dicom2fhir.config import Folder as FolderSettings
 from dicom2fhir.deliver import Deliverer
-from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.fhir.auth import Basic, Bearer
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.fhir.files import FileDestination as Files
-from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination as Server
-from dicom2fhir.fhir.validate import Validator
-from dicom2fhir.fhir.values import Systems
-from dicom2fhir.model import Mapped, Study, Write
 from dicom2fhir.receive.intake import Watch
 from dicom2fhir.receive.scp import Listen
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import Store
-
-log = structlog.get_logger()
-
-PatientMode = Literal["link", "ensure", "upsert"]
+from dicom2fhir.translation import mapper
 
 _REQUESTS_PER_DELIVERY = 8
 """How many exchanges a slow delivery may take before its lease could be taken for lost."""
-
-
-def store_path(settings: Settings) -> Path:
-    """The store's file."""
-    return settings.store.directory / "store.db"
-
-
-def budgets(settings: Settings) -> Budgets:
-    """How much of a data set is looked at."""
-    return Budgets(header_bytes=settings.receiver.max_header_bytes)
 
 
 def listen(settings: Settings) -> Listen:
@@ -84,47 +63,6 @@ def watch(folder: FolderSettings) -> Watch:
         rejected_to=folder.rejected_to,
         max_file_bytes=folder.max_file_bytes,
     )
-
-
-def policy(settings: Settings, patient: PatientMode) -> Policy:
-    """What the operator decides about the mapping."""
-    fhir, systems = settings.fhir, settings.systems
-    places = {
-        "Practitioner": fhir.practitioner,
-        "Organization": fhir.organization,
-        "Location": fhir.location,
-        "Device": fhir.device,
-    }
-    return Policy(
-        time_zone=ZoneInfo(fhir.time_zone) if fhir.time_zone else None,
-        systems=Systems(
-            patient_id=systems.with_default("patient_id"),
-            accession_number=systems.with_default("accession_number"),
-            admission_id=systems.with_default("admission_id"),
-            specimen=systems.with_default("specimen"),
-            study_id=systems.study_id,
-            coding_schemes=systems.coding_schemes,
-        ),
-        patient=Write(patient),
-        referenced=frozenset(type_ for type_, place in places.items() if place == "referenced"),
-        dicomweb_url=settings.pacs.dicomweb_url,
-        endpoint_name=settings.pacs.endpoint_name,
-        max_instances=fhir.max_instances,
-    )
-
-
-def mapper(settings: Settings, patient: PatientMode) -> Callable[[Study, Dialect], Mapped]:
-    """The mapping as the operator wants it, with fhir.resources looking at what comes out."""
-    chosen = policy(settings, patient)
-    validator = Validator(settings.fhir.validation)
-
-    def mapped(study: Study, dialect: Dialect) -> Mapped:
-        result = map_study(study, dialect, chosen)
-        for note in validator(result, dialect.name):
-            log.error("resource.invalid", study=study.uid, where=note.where, finding=note.text)
-        return result
-
-    return mapped
 
 
 def dialect_for(version: str) -> Callable[[str], Dialect]:

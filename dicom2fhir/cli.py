@@ -13,16 +13,13 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dicom2fhir import __version__, assembly, config, convert, report
+from dicom2fhir import __version__, config, convert, report, translation
 from dicom2fhir.config import Settings
-from dicom2fhir.daemon import Daemon
-from dicom2fhir.demo import Demo
 from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import trace_study
 from dicom2fhir.ops import logs
-from dicom2fhir.receive import echo as verification
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import SqliteStore
 
@@ -93,7 +90,7 @@ def _load(config_file: Path | None, overrides: Mapping[str, Any] | None = None) 
     return config.load(config_file, overrides)
 
 
-def _patient(settings: Settings) -> assembly.PatientMode:
+def _patient(settings: Settings) -> translation.PatientMode:
     """The patient mode of commands that write Bundles which have to stand alone."""
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 
@@ -154,6 +151,9 @@ def serve(
         },
     )
     logs.configure(settings.log.level, settings.log.format)
+    # here and below: loading what speaks DICOM takes longer than most commands
+    from dicom2fhir.daemon import Daemon
+
     Daemon(settings).run()
 
 
@@ -180,7 +180,7 @@ def convert_command(
     paths: tuple[str, ...],
     config_file: Path | None,
     version: str | None,
-    patient: assembly.PatientMode | None,
+    patient: translation.PatientMode | None,
     time_zone: str | None,
     shape: str,
     output_dir: Path | None,
@@ -188,7 +188,7 @@ def convert_command(
     """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
     settings = _load(config_file, {"fhir": {"version": version, "patient": patient, "time_zone": time_zone}})
     dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
-    mapping = assembly.mapper(settings, _patient(settings))
+    mapping = translation.mapper(settings, _patient(settings))
     console = Console(stderr=True)
     problems = 0
 
@@ -200,7 +200,7 @@ def convert_command(
     with ExitStack() as stack, _progress(console) as progress:
         found = list(convert.sources(paths, sys.stdin.buffer, tell, stack))
         task = progress.add_task("reading", total=len(found))
-        reading = convert.read(found, tell, lambda: progress.advance(task), assembly.budgets(settings))
+        reading = convert.read(found, tell, lambda: progress.advance(task), translation.budgets(settings))
         task = progress.add_task("mapping", total=len(reading.studies))
         out = sys.stdout.buffer
         indent = out.isatty() or output_dir is not None
@@ -252,6 +252,8 @@ def _progress(console: Console) -> Progress:
 @click.option("--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the Bundles go.")
 def demo(keep_running: bool, output_dir: Path | None) -> None:
     """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
+    from dicom2fhir.demo import Demo
+
     logs.configure("error")
     Demo(Console(), output_dir).run(keep_running)
 
@@ -262,6 +264,8 @@ def demo(keep_running: bool, output_dir: Path | None) -> None:
 @_json_option
 def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
     """Check the configuration, and with --online the FHIR servers."""
+    from dicom2fhir import assembly
+
     settings = _load(config_file)
     doubts = config.warnings(settings)
     try:
@@ -272,7 +276,7 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
     if as_json:
         _put({"warnings": doubts, "destinations": plans})
     else:
-        click.echo(f"The configuration is sound. The store is {assembly.store_path(settings)}.")
+        click.echo(f"The configuration is sound. The store is {translation.store_path(settings)}.")
         for doubt in doubts:
             click.echo(f"warning: {doubt}")
         Console().print(report.plans_table(plans))
@@ -340,7 +344,7 @@ def retry(
 
 def _store(config_file: Path | None, state_dir: Path | None) -> Path:
     overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
-    return assembly.store_path(_load(config_file, overrides))
+    return translation.store_path(_load(config_file, overrides))
 
 
 @cli.command()
@@ -352,9 +356,9 @@ def explain(file: str, config_file: Path | None, version: str | None, as_json: b
     """Show which attribute of FILE feeds which element, and what was dropped and why."""
     settings = _load(config_file, {"fhir": {"version": version}})
     dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
-    study = convert.study_of(file, assembly.budgets(settings))
+    study = convert.study_of(file, translation.budgets(settings))
     mode = _patient(settings)
-    mapped, traces = trace_study(study, dialect, assembly.policy(settings, mode))
+    mapped, traces = trace_study(study, dialect, translation.policy(settings, mode))
     if as_json:
         _put(report.explain_json(mapped, traces))
     else:
@@ -369,6 +373,8 @@ def explain(file: str, config_file: Path | None, version: str | None, as_json: b
 @click.option("--calling-ae", default="ECHOSCU", show_default=True, help="AE title to call by.")
 def echo(config_file: Path | None, host: str | None, port: int | None, called_ae: str | None, calling_ae: str) -> None:
     """Ask a receiver whether it is there (C-ECHO)."""
+    from dicom2fhir.receive import echo as verification
+
     receiver = _load(config_file).receiver
     host, port, called_ae = host or receiver.host, port or receiver.port, called_ae or receiver.ae_title
     took_s = verification.echo(host, port, called_ae, calling_ae)

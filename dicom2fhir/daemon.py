@@ -11,7 +11,7 @@ from types import FrameType
 
 import structlog
 
-from dicom2fhir import __version__, assembly
+from dicom2fhir import __version__, assembly, translation
 from dicom2fhir.config import Settings, require_roads, warnings
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.ingest import Ingest
@@ -45,13 +45,13 @@ class Daemon:
         self.settings = settings
         self._stop = threading.Event()
         self.store = SqliteStore(
-            assembly.store_path(settings),
+            translation.store_path(settings),
             quiet_period_s=settings.store.quiet_period_s,
             max_wait_s=settings.store.max_wait_s,
             min_free_bytes=settings.store.min_free_bytes,
             on_failure=lambda _reason: self._stop.set(),
         )
-        ingest = Ingest(self.store, assembly.budgets(settings))
+        ingest = Ingest(self.store, translation.budgets(settings))
         self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
         self.folders = {
             name: FolderWatcher(
@@ -59,7 +59,7 @@ class Daemon:
                 on_received=ingest.receive,
                 on_rejected=ingest.reject,
                 ledger=self.store,
-                budgets=assembly.budgets(settings),
+                budgets=translation.budgets(settings),
             )
             for name, folder in settings.folders.items()
         }
