@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.extract import extract
@@ -143,6 +143,7 @@ def test_a_wrong_character_set_is_noted_and_never_an_error(
         assert found.patient["PatientName"] == expected
 
 
+@settings(deadline=None)
 @given(
     character_set=st.sampled_from(
         [

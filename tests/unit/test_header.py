@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmwrite, uid
 from pydicom.dataset import Dataset
@@ -308,6 +308,7 @@ def test_a_file_cut_anywhere_is_understood_or_refused(case: str) -> None:
         assert found.header in data
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=400), preamble=st.booleans(), at=st.integers(0, 10_000))
 def test_any_bytes_are_understood_or_refused(data: bytes, preamble: bool, at: int) -> None:
     good = encoded("uid-64")[0][:1500]
@@ -319,6 +320,7 @@ def test_any_bytes_are_understood_or_refused(data: bytes, preamble: bool, at: in
             continue
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=400), syntax=st.sampled_from(SYNTAXES))
 def test_any_data_set_is_understood_or_refused(data: bytes, syntax: str) -> None:
     try:
