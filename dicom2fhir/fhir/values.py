@@ -93,7 +93,7 @@ class Systems:
         known = self.coding_schemes.get(designator) or CODING_SCHEMES.get(designator)
         if known:
             return known
-        return oid(uids[designator]) if designator in uids else ""
+        return oid(uids[designator]) if designator and designator in uids else ""
 
 
 Schemes = Callable[[str], str]
