@@ -30,7 +30,8 @@ Wanted = Mapping[int, "Wanted | None"]
 Raw = dict[int, "bytes | list[Raw]"]
 """Tag -> undecoded value, or the items of a sequence."""
 
-_PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""
 _ITEM = 0xFFFEE000
 _ITEM_DELIMITER = 0xFFFEE00D
 _SEQUENCE_DELIMITER = 0xFFFEE0DD
@@ -130,7 +131,7 @@ class _Walk:
                 group, element, length = without_vr(data, pos)
                 vr = b""
             tag = group << 16 | element
-            if tag in _PIXEL_DATA and not depth:
+            if tag in _BULK_DATA and not depth:
                 break
             left -= 1
             if left < 0:
