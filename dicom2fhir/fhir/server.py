@@ -273,7 +273,7 @@ class FhirDestination(Generic[Dialect]):
             if target := plan.targets.get(entry.placeholder):
                 self._remember(entry, target)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
-        return Delivered(_base(plan, mapped, remote).to_bytes(), written=bool(requests))
+        return Delivered(_base(plan, mapped, remote, last).to_bytes(), written=bool(requests))
 
     def _creation(self, entry: Entry, resource: Resource, capabilities: Capabilities, course: _Course) -> Resource:
         """The request that creates a resource without ever making a second one."""
@@ -311,8 +311,10 @@ def _check_creations(requests: Iterable[tuple[Entry, Resource]], responses: Iter
             raise EditConflict("somebody created the resource at the same time")
 
 
-def _base(plan: _Plan, mapped: Mapped, remote: str) -> Base:
-    sent: dict[str, Resource] = {}
+def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:
+    # What was not looked at this time (it was known to be there) is as it was sent before.
+    mapped_ids = {entry.resource["id"] for entry in mapped.entries}
+    sent = {resource_id: resource for resource_id, resource in last.sent.items() if resource_id in mapped_ids}
     for entry, _ in plan.steps:
         ours = bundle.refer(entry.resource, plan.targets)
         target = plan.targets.get(entry.placeholder)

@@ -386,8 +386,10 @@ def test_upsert_changes_a_patient_and_keeps_what_others_added(hapi: Callable[[st
     assert (patient["id"], patient["meta"]["versionId"]) == (known["id"], "2")
     assert patient["telecom"] == theirs["telecom"]
     assert patient["name"] == [{"family": "Doe"}, {"text": "D."}]
+    case.instances = 2  # the patient is known to be there as we have it: not looked at
+    second = case.deliver(first.base)
     case.patient_name = "Roe"
-    case.deliver(first.base)
+    case.deliver(second.base)
     (patient,) = case.patients()
     assert patient["name"] == [{"family": "Roe"}, {"text": "D."}]
 
