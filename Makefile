@@ -1,5 +1,5 @@
 # Everything runs in a virtual environment of its own, .venv, made on first use (with uv where it is on PATH).
-# PYTHON=... chooses the interpreter, ARGS=... is passed on to the demo and to pytest.
+# PYTHON=... chooses the interpreter, ARGS=... is passed on to the demo, to pytest and to the benches.
 
 ARGS ?=
 # The first that is new enough; a name on PATH can be a stub that does not run.
@@ -23,8 +23,8 @@ lint: .venv/.made ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.made ## measure, and print tables
-	@set -e; for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+bench: .venv/.made ## measure, and print tables (ARGS=--quick: small sizes)
+	@set -e; for bench in startup mapping convert memory; do $(BIN)/python -m bench.$$bench $(ARGS); done
 
 docs: .venv/.made ## write the generated documents again
 	$(BIN)/python docs/make_docs.py
