@@ -153,6 +153,11 @@ class DaemonProcess:
             studies = [store.study(study.study_uid) for study in store.studies(limit=100_000)]
         return {study.uid: {i.uid for series in study.series for i in series.instances} for study in studies if study}
 
+    def holds(self, instances: int) -> None:
+        """Wait until so many instances are in the store."""
+        with self.store() as store:
+            wait_until(lambda: store.stats().instances >= instances, SETTLES_WITHIN_S, f"{instances} instances came")
+
     def settled(self) -> Stats:
         """Wait until nothing waits to be delivered any more."""
         with self.store() as store:

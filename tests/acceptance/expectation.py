@@ -19,6 +19,8 @@ from dicom2fhir.model import InstanceRecord, Origin, Received, Resource
 from dicom2fhir.synthetic import instance
 
 _TIMEOUT_S = 60
+_AT_ONCE = 20
+"""HAPI gives that many on a page."""
 
 
 def record_of(file: Path) -> InstanceRecord | None:
@@ -116,6 +118,22 @@ class Server:
         found = self.studies(uid)
         assert len(found) == 1, f"{len(found)} ImagingStudy resources for {uid}"
         return found[0]
+
+    def each_of(self, uids: Iterable[str]) -> dict[str, Resource]:
+        """The same for many of them, with fewer requests."""
+        found: dict[str, Resource] = {}
+        left = sorted(uids)
+        while left:
+            asked, left = left[:_AT_ONCE], left[_AT_ONCE:]
+            wanted = {f"urn:oid:{uid}": uid for uid in asked}
+            bundle = self._get("ImagingStudy", identifier=",".join(f"urn:dicom:uid|{value}" for value in wanted))
+            resources = [entry["resource"] for entry in bundle.get("entry", [])]
+            for resource in resources:
+                uid = next(wanted[one["value"]] for one in resource["identifier"] if one["value"] in wanted)
+                assert uid not in found, f"several ImagingStudy resources for {uid}"
+                found[uid] = resource
+            assert found.keys() >= set(asked)
+        return found
 
     def version(self, uid: str) -> int:
         """How often the one ImagingStudy with this Study Instance UID was written."""
