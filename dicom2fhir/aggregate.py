@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
@@ -136,25 +136,34 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
     # the group's first attribute matters most: instances that lack it have no say while others have it
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
-        return candidates[min(eligible, key=lambda text: ([candidates[text].get(k, "~") for k in group], text))]
+        return candidates[min(eligible, key=lambda text: [_canonical(candidates[text].get(k, {})) for k in group])]
     return candidates[min(eligible, key=lambda text: (-votes[text], text))]
 
 
 def _conflict(patients: _Counted) -> str:
     """Whether the instances name different patients; an instance that names none agrees with all."""
-    ids: dict[str, set[str]] = defaultdict(set)
     count_by_id: dict[str, int] = defaultdict(int)
+    issuers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for patient, count in patients:
         patient_id = patient.get("PatientID")
         if patient_id:
             key = _canonical(patient_id)
             count_by_id[key] += count
-            issuer = [patient.get("IssuerOfPatientID", ""), patient.get("IssuerOfPatientIDQualifiersSequence", "")]
-            if any(issuer):
-                ids[key].add(_canonical(issuer))
+            # a report often repeats one name of the issuer only: they disagree where two say different things
+            for kind, name in _issuer_names(patient):
+                issuers[key, kind].add(_canonical(name))
     if len(count_by_id) > 1:
         counts = " + ".join(str(n) for n in sorted(count_by_id.values(), reverse=True))
         return f"The instances name {len(count_by_id)} different PatientIDs ({counts} instances)."
-    if any(len(issuers) > 1 for issuers in ids.values()):
+    if any(len(names) > 1 for names in issuers.values()):
         return "The instances name one PatientID of different issuers."
     return ""
+
+
+def _issuer_names(patient: Attrs) -> Iterator[tuple[str, Any]]:
+    """What a patient's issuer is called, by the kinds of names that it has."""
+    qualifiers: Attrs = next(iter(patient.get("IssuerOfPatientIDQualifiersSequence", ())), {})
+    if local := patient.get("IssuerOfPatientID") or qualifiers.get("LocalNamespaceEntityID"):
+        yield "local", local
+    if universal := qualifiers.get("UniversalEntityID"):
+        yield "universal", universal
