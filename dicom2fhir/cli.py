@@ -311,7 +311,7 @@ def status(
     if as_json:
         _put(report.study_json(studies[0]) if study else report.status_json(stats, studies, rejections))
     elif study:
-        Console().print(report.studies_table(studies))
+        Console().print(report.study_tables(studies))
     else:
         Console().print(report.status_tables(stats, studies, rejections))
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from dicom2fhir.fhir.mapping import Trace
 from dicom2fhir.model import Mapped
 from dicom2fhir.store.base import DeliveryStatus, Rejection, State, Stats, StudyStatus
 
+_NOTE_STYLES = {"warning": "yellow", "info": ""}
 STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
 
 
@@ -28,11 +30,22 @@ def _iso(at: float | None) -> str | None:
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
+    """A table whose last column is as wide as the terminal allows; the others are never broken."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        numeric = column in ("Series", "Instances", "Revision", "Tries")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     return table
+
+
+def _text(value: str, style: str = "") -> Text:
+    """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
+    return Text(
+        "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value), style
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 or noun == 'series' else 's'}"
 
 
 def status_json(stats: Stats, studies: Iterable[StudyStatus], rejections: Iterable[Rejection]) -> dict[str, Any]:
@@ -69,12 +82,13 @@ def status_tables(stats: Stats, studies: Sequence[StudyStatus], rejections: Sequ
     """``status``."""
     parts: list[RenderableType] = [_stats_table(stats)]
     if studies:
-        parts += [Text(), studies_table(studies)]
+        parts += [Text(), study_tables(studies)]
     if rejections:
-        table = _table("When", "From", "Why", title="Refused when they came in")
+        table = _table("When", "Refused when they came in")
         for rejection in rejections:
             origin = rejection.origin
-            table.add_row(_moment(rejection.at), origin.path or f"{origin.calling_ae}@{origin.peer}", rejection.reason)
+            where = _text(origin.path or f"{origin.calling_ae}@{origin.peer}")
+            table.add_row(_moment(rejection.at), Text("\n").join([where, _text(rejection.reason, "yellow")]))
         parts += [Text(), table]
     return Group(*parts)
 
@@ -86,6 +100,7 @@ def _stats_table(stats: Stats) -> Table:
     table.add_row("Studies", str(stats.studies))
     table.add_row("Series", str(stats.series))
     table.add_row("Instances", str(stats.instances))
+    table.add_row("Deliveries", str(stats.waiting + stats.sending + stats.delivered + stats.refused))
     for state in State:
         table.add_row(Text(f"  {state.value}", style=STATE_STYLES[state]), str(getattr(stats, state.value)))
     table.add_row("Refused instances", str(stats.rejected))
@@ -95,17 +110,22 @@ def _stats_table(stats: Stats) -> Table:
     return table
 
 
-def studies_table(studies: Iterable[StudyStatus]) -> Table:
-    """A row for each study and destination."""
-    table = _table("Study", "Series", "Instances", "Revision", "Destination", "State", "Tries", "Last word")
+def study_tables(studies: Sequence[StudyStatus]) -> RenderableType:
+    """Each study with a row for each destination; a UID has its line to itself, so that it can be copied."""
+    named = [delivery.destination for study in studies for delivery in study.deliveries]
+    parts: list[RenderableType] = []
     for study in studies:
-        first = [study.study_uid, str(study.series), str(study.instances), str(study.revision)]
+        counts = [_count(study.series, "series"), _count(study.instances, "instance"), f"revision {study.revision}"]
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, min_width=max(map(len, named), default=0))
+        table.add_column(no_wrap=True, min_width=max(map(len, State)))
+        table.add_column(overflow="fold")
         for delivery in study.deliveries:
-            table.add_row(*first, delivery.destination, _state(delivery), str(delivery.attempts), _last_word(delivery))
-            first = ["", "", "", ""]
+            table.add_row(_text(delivery.destination), _state(delivery), _text(_last_word(delivery)))
         if not study.deliveries:
-            table.add_row(*first, "", "", "", "no destination")
-    return table
+            table.add_row("no destination")
+        parts += [_text(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
+    return Group(*parts)
 
 
 def _state(delivery: DeliveryStatus) -> Text:
@@ -113,19 +133,29 @@ def _state(delivery: DeliveryStatus) -> Text:
 
 
 def _last_word(delivery: DeliveryStatus) -> str:
-    if delivery.reason:
-        return delivery.reason
+    words = []
     if delivery.state is State.DELIVERED:
-        return f"revision {delivery.delivered_revision} at {_moment(delivery.delivered_at)}"
-    return f"due {_moment(delivery.due_at)}"
+        words.append(f"revision {delivery.delivered_revision} at {_moment(delivery.delivered_at)}")
+    elif delivery.state is State.WAITING:
+        words.append(f"due {_moment(delivery.due_at)}")
+    if delivery.attempts:
+        words.append("tried once" if delivery.attempts == 1 else f"tried {delivery.attempts} times")
+    if delivery.reason and delivery.state is not State.DELIVERED:
+        words.append(delivery.reason)
+    return "; ".join(words)
 
 
 def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
     """``check-config``: what will be done at each destination."""
-    table = _table("Destination", "Target", "FHIR", "Patient", "Ids", "Server")
+    table = _table("Destination", "Plan")
     for plan in plans:
-        said = Text(plan["error"], style="bold red") if plan["error"] else plan["server"]
-        table.add_row(plan["name"], plan["target"], plan["version"], plan["patient"], plan["ids"], said)
+        said = _text(f"{plan['target']}\nFHIR {plan['version']}, patient: {plan['patient']}")
+        if plan["ids"]:
+            said.append(f", ids: {plan['ids']}")
+        for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
+            if words:
+                said.append("\n").append(_text(words, style))
+        table.add_row(_text(plan["name"]), said)
     return table
 
 
@@ -155,30 +185,31 @@ def _path(trace: Trace) -> str:
 
 def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
     """``explain``: every element, where it came from, and what was dropped and why."""
-    table = _table("Element", "Attributes", "Value")
+    table = _table("Element", "Value, and what it comes from")
     missing = []
     for trace in traces:
         if trace.element is None:
             missing.append(f"{trace.rule.concept} ({', '.join(trace.given)})")
         else:
-            table.add_row(
-                _path(trace) or "", ", ".join(trace.given) or Text(trace.rule.how, style="dim"), _short(trace)
-            )
+            source = _text("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
+            table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
     if missing:
         parts += [Text(), Text("Not in this FHIR version: " + "; ".join(missing), style="dim")]
     if mapped.notes:
-        notes = _table("Where", "What", title="Dropped or replaced")
+        notes = _table("Dropped or replaced")
         for note in mapped.notes:
-            notes.add_row(note.where, Text(note.text, style="yellow" if note.level == "warning" else ""))
+            notes.add_row(_text(note.where + "\n  ").append(_text(note.text, _NOTE_STYLES[note.level])))
         parts += [Text(), notes]
     return Group(*parts)
 
 
-def _short(trace: Trace) -> RenderableType:
+def _short(trace: Trace) -> Text:
+    """The element's values, one a line."""
     if trace.value is None:
-        return Text("-" if not trace.given else "left out", style="dim" if not trace.given else "yellow")
-    return Text(_plain(trace.value))
+        return Text("left out", style="yellow") if trace.given else Text("-", style="dim")
+    values = trace.value if isinstance(trace.value, list) else [trace.value]
+    return Text("\n").join(_text(_plain(value)) for value in values)
 
 
 def _plain(value: Any) -> str:
