@@ -37,8 +37,8 @@ class Destination(Protocol):
     def name(self) -> str:
         """As in the configuration, and in the store."""
 
-    def deliver(self, study: Study, base: bytes) -> Outcome:
-        """Bring the destination up to this revision."""
+    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
+        """Bring the destination up to this revision; ``again``: even if it seems to have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class Deliverer:
     def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
         """The destination's answer, or what went wrong in ourselves."""
         try:
-            return self._destination.deliver(study, claim.base)
+            return self._destination.deliver(study, claim.base, claim.again)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
             log.error("delivery_failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)

@@ -129,7 +129,7 @@ class FhirClient:
             raise ServerUnavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
         outcome = _operation_outcome(answer)
         if 300 <= answer.status < 400:
-            raise ServerRefused(f"HTTP {answer.status}: a redirection, which is not followed")
+            raise ServerUnavailable(f"HTTP {answer.status}: a redirection, which is not followed")
         if answer.status in _NO_FHIR_HERE and outcome is None:
             raise ServerUnavailable(f"HTTP {answer.status}, not from a FHIR server ({_kind(answer)})")
         after_s = retry_after_s(answer.headers, self._max_retry_after_s)

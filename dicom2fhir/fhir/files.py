@@ -38,14 +38,14 @@ class FileDestination(Generic[Dialect]):
         self._map_study = map_study
         self._dialect = dialect
 
-    def deliver(self, study: Study, base: bytes) -> Outcome:
-        """Write the study, unless ``base`` says that the same was written before."""
+    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
+        """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
         if study.conflict:
             return Refused((study.conflict,))
         mapped = self._map_study(study, self._dialect)
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
-        if Base.from_bytes(base).digest == now.digest:
+        if Base.from_bytes(base).digest == now.digest and not again:
             return Delivered(base, written=False)
         try:
             self._write(

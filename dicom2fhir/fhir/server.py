@@ -120,13 +120,15 @@ class FhirDestination(Generic[Dialect]):
         self._known: dict[str, tuple[str, bytes]] = {}
         """Shared resources seen on the server: identity -> literal reference, and our content of it then."""
 
-    def deliver(self, study: Study, base: bytes) -> Outcome:
+    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Bring the server up to this revision. What ``map_study`` raises is let through.
 
         Parameters
         ----------
         base
-            From the last :class:`Delivered`; empty the first time, or to have everything looked at again.
+            From the last :class:`Delivered`; empty the first time.
+        again
+            Look at the server even when nothing changed since then: somebody may have changed or deleted it there.
         """
         if study.conflict:
             return Refused((study.conflict,))
@@ -134,7 +136,7 @@ class FhirDestination(Generic[Dialect]):
             server = self._ask_server()
             mapped = self._map_study(study, server.dialect)
             last = Base.from_bytes(base)
-            if last.digest == digest(mapped):
+            if last.digest == digest(mapped) and not again:
                 return Delivered(base, written=False)
             return self._try_until_settled(mapped, last, server.capabilities)
         except ServerUnavailable as error:  # NotAuthorised too

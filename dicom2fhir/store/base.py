@@ -48,6 +48,8 @@ class Claim:
     """Failed tries since the last success."""
     base: bytes
     """What :class:`dicom2fhir.model.Delivered` gave last time; empty before the first delivery."""
+    again: bool = False
+    """The destination has this revision and somebody wants it sent again (:meth:`Store.requeue`)."""
 
 
 @dataclass(frozen=True, slots=True)

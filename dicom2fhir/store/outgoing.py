@@ -48,9 +48,9 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
     row = claimable(sql, destination, now, rule)
     if row is None:
         return None
-    study_id, destination_id, study_uid, revision, attempts, base = row
+    study_id, destination_id, study_uid, revision, delivered_revision, attempts, base = row
     sql.run("take", study_id=study_id, destination_id=destination_id, owner=owner, lease_until=now + lease_s)
-    return Claim(study_uid, destination, owner, revision, attempts, base or b"")
+    return Claim(study_uid, destination, owner, revision, attempts, base or b"", again=delivered_revision == revision)
 
 
 class _Held(NamedTuple):

@@ -114,7 +114,8 @@ WHERE destination.name = :destination AND NOT EXISTS (
     SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = destination.id);
 
 -- name: claimable
-SELECT delivery.study_id, delivery.destination_id, study.uid, study.revision, delivery.attempts, base.body
+SELECT delivery.study_id, delivery.destination_id, study.uid, study.revision, delivery.delivered_revision,
+    delivery.attempts, base.body
 FROM destination
 JOIN delivery ON delivery.destination_id = destination.id
 JOIN study ON study.id = delivery.study_id

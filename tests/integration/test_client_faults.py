@@ -221,7 +221,7 @@ def test_redirections_are_not_followed(serve: Callable[..., FaultyServer], statu
     target = serve(answer(200, STATEMENT))
     server = serve(answer(status, Location=f"{target.url}/metadata"))
     client = FhirClient(server.url, auth=Basic("user", "secret"), timeout_s=10)
-    assert isinstance(failure(client), ServerRefused)
+    assert isinstance(failure(client), ServerUnavailable)
     with pytest.raises(ServerUnavailable, match="redirection"):
         client.capabilities()
     assert target.connections == 0

@@ -43,7 +43,7 @@ class Scripted:
         self._now: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def deliver(self, study: Study, base: bytes) -> Outcome:
+    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         with self._lock:
             self._now[study.uid] += 1
             assert self._now[study.uid] == 1, "one delivery of a study at a time"

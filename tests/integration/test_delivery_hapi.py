@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
@@ -116,8 +117,8 @@ class Case:
             entries.append(self.endpoint)
         return Mapped(tuple(entries))
 
-    def deliver(self, base: bytes = b"") -> Delivered:
-        outcome = self.destination.deliver(Study(self.uid, 1, {}, {}, ()), base)
+    def deliver(self, base: bytes = b"", again: bool = False) -> Delivered:
+        outcome = self.destination.deliver(Study(self.uid, 1, {}, {}, ()), base, again)
         assert isinstance(outcome, Delivered), outcome
         return outcome
 
@@ -450,6 +451,19 @@ def test_a_server_that_chooses_ids(
     assert (case.on_server()["id"], case.version()) == (study["id"], "2")
     assert case.patients()[0]["meta"]["versionId"] == "1"
     assert not case.deliver(second.base).written
+
+
+def test_what_was_changed_there_is_seen_when_it_is_sent_again(hapi_r4: str) -> None:
+    case = Case(hapi_r4)
+    first = case.deliver()
+    study = case.on_server()
+    study["description"] = "somebody else's words"
+    FhirClient(hapi_r4).transaction(bundle.transaction([bundle.update(study, f"urn:uuid:{study['id']}")]))
+    assert not case.deliver(first.base).written
+    again = case.deliver(first.base, again=True)
+    assert again.written
+    assert case.on_server().get("description") != "somebody else's words"
+    assert not case.deliver(again.base, again=True).written
 
 
 def test_a_server_that_does_not_say_and_refuses_our_ids(hapi_r4: str) -> None:

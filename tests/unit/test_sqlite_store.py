@@ -490,9 +490,11 @@ def test_requeue(bench: Bench) -> None:
     assert bench.store.requeue(study_uid="1.1", destination=DEST) == 1
     assert bench.claim().study_uid == "1.1"
     assert bench.store.requeue() == 1  # 1.1 is being sent
-    assert bench.claim().study_uid == "1.2"
+    claim = bench.claim()
+    assert (claim.study_uid, claim.again) == ("1.2", False)
     assert bench.store.requeue(all_states=True) == 1
-    assert bench.claim().study_uid == "1.3"
+    claim = bench.claim()
+    assert (claim.study_uid, claim.again) == ("1.3", True)
 
 
 def test_requeue_from_another_process_leaves_leases_and_associations_alone(bench: Bench) -> None:
