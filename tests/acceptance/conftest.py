@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pynetdicom.transport import AssociationSocket
 
-from tests.acceptance.daemon_process import DaemonProcess
+from tests.daemon_process import DaemonProcess
 from tests.acceptance.expectation import Expectation
 
 StartDaemon = Callable[..., DaemonProcess]

@@ -16,7 +16,7 @@ from typing import Any
 from dicom2fhir.store.base import Stats, StudyStatus
 from dicom2fhir.store.sqlite import SqliteStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 READY_WITHIN_S = 60.0
 STOPS_WITHIN_S = 40.0
 SETTLES_WITHIN_S = 100.0
