@@ -1,0 +1,562 @@
+"""The rules, where the golden cases do not show them, and the rule table against DICOM's and FHIR's own tables."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
+from dicom2fhir.fhir.dialects import DIALECTS, by_fhir_version
+from dicom2fhir.fhir.mapping import Policy, imaging_study_id, map_study, trace_study
+from dicom2fhir.fhir.rules import RULES
+from dicom2fhir.fhir.validate import check
+from dicom2fhir.fhir.values import Systems
+from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
+from testdata.make_cases import studies_of
+from testdata.make_dicom import encoded
+from tests.invariants import ELEMENTS, violations
+
+CT = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+SNOMED_CT = "http://snomed.info/sct"
+BERLIN = ZoneInfo("Europe/Berlin")
+Attrs = dict[str, Any]
+
+
+def study(
+    patient: Attrs | None = None, attrs: Attrs | None = None, series: Attrs | None = None, *images: Attrs
+) -> Study:
+    """A study of one series; with an instance for each of ``images``, or one plain instance."""
+    instances = tuple(Instance(f"1.2.3.{n}", CT | image) for n, image in enumerate(images or ({},), start=1))
+    return Study(
+        "1.2.1",
+        1,
+        {"PatientID": "P1"} if patient is None else patient,
+        attrs or {},
+        (Series("1.2.2", {"Modality": "CT"} | (series or {}), instances),),
+    )
+
+
+def mapped(made: Study, version: str = "R4", **policy: Any) -> Mapped:
+    """The study's resources, valid in whatever version."""
+    result = map_study(made, DIALECTS[version], Policy(**policy))
+    assert violations(result, version) == []
+    assert [note for entry in result.entries for note in check(entry.resource, version)] == []
+    return result
+
+
+def imaging_study(made: Study, version: str = "R4", **policy: Any) -> Resource:
+    return mapped(made, version, **policy).entries[0].resource
+
+
+def first_series(made: Study, version: str = "R4", **policy: Any) -> Resource:
+    found: Resource = imaging_study(made, version, **policy)["series"][0]
+    return found
+
+
+def notes_on(result: Mapped) -> set[str]:
+    return {note.where for note in result.notes}
+
+
+def code(value: str, scheme: str, meaning: str) -> Attrs:
+    return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
+
+
+def codes_of(concepts: list[Resource]) -> list[str]:
+    return [coding["code"] for concept in concepts for coding in concept.get("coding", [])]
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+RULES_OF_ALL = [rule for rules in RULES.values() for rule in rules]
+NOT_OF_A_RULE = {
+    "SpecificCharacterSet": "decodes the others",
+    "CodingSchemeIdentificationSequence": "names the systems of all codes",
+}
+
+
+def test_every_attribute_of_a_rule_is_taken_and_every_one_taken_is_used() -> None:
+    of_rules = {keyword for rule in RULES_OF_ALL for keyword in rule.attributes}
+    assert of_rules | set(NOT_OF_A_RULE) == {attribute.keyword for attribute in taken()}
+
+
+def test_rules_read_only_what_their_level_has() -> None:
+    uids = {attribute.keyword for attribute in UIDS}
+    of = {level: {attribute.keyword for attribute in attributes} for level, attributes in LEVELS.items()}
+    readable = {
+        "study": of["patient"] | of["study"] | of["series"] | uids,
+        "series": of["study"] | of["series"] | of["instance"] | uids,
+        "instance": of["instance"] | uids,
+    }
+    for level, rules in RULES.items():
+        for rule in rules:
+            assert set(rule.attributes) <= readable[level], rule.concept
+
+
+@pytest.mark.parametrize("attribute", [*taken()], ids=lambda attribute: str(attribute.keyword))
+def test_tags_and_vrs_are_those_of_the_standard(attribute: Attribute) -> None:
+    assert tag_for_keyword(attribute.keyword) == attribute.tag
+    assert dictionary_VR(attribute.tag) == attribute.vr
+    assert (attribute.vr == "SQ") is bool(attribute.items)
+    for item in attribute.items:
+        test_tags_and_vrs_are_those_of_the_standard(item)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_attribute_follows_one_that_follows_none(level: Any) -> None:
+    leading = {attribute.keyword for attribute in LEVELS[level] if not attribute.follows}
+    assert {attribute.follows for attribute in LEVELS[level] if attribute.follows} <= leading
+
+
+def test_every_concept_of_a_rule_is_an_element_of_some_version() -> None:
+    concepts = {rule.concept for rule in RULES_OF_ALL} | {"series", "series.instance"}
+    known = {concept for dialect in DIALECTS.values() for concept in dialect.elements}
+    assert concepts == {concept for concept in known if not concept[0].isupper()}
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_elements_have_the_names_types_and_cardinalities_of_hl7(version: str) -> None:
+    """``tests/data/elements.json`` is made from HL7's StructureDefinitions."""
+    for concept, element in DIALECTS[version].elements.items():
+        parent = "ImagingStudy.series.instance." if concept.startswith("instance.") else "ImagingStudy."
+        above = "" if concept[0].isupper() else parent
+        path = above + concept.removeprefix("instance.")
+        cardinality, types = ELEMENTS[version][".".join([*path.split(".")[:-1], element.name])].split(" ")
+        assert element.many is cardinality.endswith("*"), concept
+        assert element.shape == "as is" or element.shape in types.split("|"), concept
+        assert element.shape != "as is" or not {"Coding", "CodeableConcept", "CodeableReference"} & {types}, concept
+
+
+@pytest.mark.parametrize(
+    ("fhir_version", "name"),
+    [("4.0.1", "R4"), ("4.0.0", "R4"), ("4.3.0", "R4B"), ("5.0.0", "R5"), ("5.0.0-snapshot1", "R5"), ("3.0.2", None)],
+)
+def test_a_dialect_by_the_version_of_a_server(fhir_version: str, name: str | None) -> None:
+    found = by_fhir_version(fhir_version)
+    assert (found.name if found else None) == name
+
+
+def test_the_same_study_has_the_same_id_everywhere() -> None:
+    ids = {imaging_study(study(), version)["id"] for version in DIALECTS}
+    assert ids == {imaging_study_id("1.2.1")}
+    assert (
+        mapped(study()).entries[0].search
+        == "identifier=urn%3Adicom%3Auid%7Curn%3Aoid%3A1.2.1,urn%3Adicom%3Auid%7C1.2.1"
+    )
+
+
+def test_the_trace_tells_what_fed_what() -> None:
+    made = study({"PatientID": "P1"}, {"StudyDescription": "Thorax", "NameOfPhysiciansReadingStudy": "A"})
+    result, traces = trace_study(made, DIALECTS["R5"], Policy())
+    by_concept = {trace.rule.concept: trace for trace in traces}
+    assert result == map_study(made, DIALECTS["R5"], Policy())
+    assert (by_concept["description"].given, by_concept["description"].value) == (("StudyDescription",), "Thorax")
+    assert by_concept["interpreter"].given == ("NameOfPhysiciansReadingStudy",)
+    assert (by_concept["interpreter"].element, by_concept["interpreter"].value) == (None, None)
+    assert len(traces) == len(RULES_OF_ALL)
+
+
+# Dates --------------------------------------------------------------------------------------------------------------
+
+
+def test_each_series_has_the_zone_of_its_own_data_sets() -> None:
+    made = study(
+        attrs={"StudyDate": "20240311", "StudyTime": "0900", "TimezoneOffsetFromUTC": "+0100"},
+        series={"SeriesDate": "20240311", "SeriesTime": "0815", "TimezoneOffsetFromUTC": "+0000"},
+    )
+    found = imaging_study(made, time_zone=BERLIN)
+    assert found["started"] == "2024-03-11T09:00:00+01:00"
+    assert found["series"][0]["started"] == "2024-03-11T08:15:00+00:00"
+
+
+def test_a_series_without_zone_has_that_of_the_study() -> None:
+    made = study(
+        attrs={"StudyDate": "20240311", "TimezoneOffsetFromUTC": "-0330"},
+        series={"SeriesDate": "20240311", "SeriesTime": "0815"},
+    )
+    assert first_series(made, time_zone=BERLIN)["started"] == "2024-03-11T08:15:00-03:30"
+
+
+@pytest.mark.parametrize(
+    ("series", "images", "expected"),
+    [
+        pytest.param({"SeriesDate": "20240311"}, [{"AcquisitionDate": "20200101"}], "2024-03-11", id="its own date"),
+        pytest.param(
+            {"PerformedProcedureStepStartDate": "20240309"},
+            [{"AcquisitionDateTime": "20240312080000"}, {"AcquisitionDateTime": "20240311080000.5"}],
+            "2024-03-11T08:00:00.5+01:00",
+            id="the earliest acquisition",
+        ),
+        pytest.param(
+            {},
+            [{"AcquisitionDate": "20240311", "AcquisitionTime": "0801", "ContentDate": "20240310"}],
+            "2024-03-11T08:01:00+01:00",
+            id="acquisition before content",
+        ),
+        pytest.param(
+            {}, [{"ContentDate": "20240311", "ContentTime": "0802"}], "2024-03-11T08:02:00+01:00", id="content"
+        ),
+        pytest.param(
+            {"PerformedProcedureStepStartDate": "20240311", "PerformedProcedureStepStartTime": "0803"},
+            [{}],
+            "2024-03-11T08:03:00+01:00",
+            id="the procedure step",
+        ),
+        pytest.param({"SeriesDate": "20240231"}, [{"ContentDate": "20240311"}], "2024-03-11", id="no such day"),
+        pytest.param({"SeriesTime": "0800"}, [{}], None, id="a time alone"),
+    ],
+)
+def test_when_a_series_started(series: Attrs, images: list[Attrs], expected: str | None) -> None:
+    assert first_series(study(None, None, series, *images), time_zone=BERLIN).get("started") == expected
+
+
+def test_a_time_that_cannot_be_told_is_noted() -> None:
+    made = study(attrs={"StudyDate": "20240311", "StudyTime": "0900"})
+    result = mapped(made)
+    assert result.entries[0].resource["started"] == "2024-03-11"
+    assert notes_on(result) == {"StudyTime"}
+    assert notes_on(mapped(made, time_zone=BERLIN)) == set()
+
+
+# Where and which side -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "version", "expected"),
+    [
+        *(("L", "R4", "419161000"), ("R", "R4", "419465000"), ("B", "R4", "51440002"), ("U", "R4", None)),
+        *(("L", "R4B", "419161000"), ("L", "R5", "7771000"), ("R", "R5", "24028007"), ("B", "R5", "51440002")),
+        *(("r", "R5", "24028007"), ("X", "R5", None)),
+    ],
+)
+def test_the_code_of_a_side(side: str, version: str, expected: str | None) -> None:
+    result = mapped(study(series={"Laterality": side}), version)
+    found = result.entries[0].resource["series"][0].get("laterality")
+    assert (found and found.get("code", found.get("coding", [{}])[0].get("code"))) == expected
+    assert notes_on(result) == (set() if expected else {"Laterality"})
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ([{"ImageLaterality": "L"}, {"ImageLaterality": "L"}], "419161000"),
+        ([{"ImageLaterality": "L"}, {"ImageLaterality": "R"}], None),
+        ([{"ImageLaterality": "L"}, {}], None),
+    ],
+)
+def test_a_side_that_all_images_share(images: list[Attrs], expected: str | None) -> None:
+    assert first_series(study(None, None, None, *images)).get("laterality", {}).get("code") == expected
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        pytest.param({"BodyPartExamined": "CHEST"}, ("43799004", "Chest"), id="a Defined Term"),
+        pytest.param({"BodyPartExamined": "T SPINE"}, ("122495006", "Thoracic spine"), id="with a space"),
+        pytest.param({"BodyPartExamined": "chest"}, ("43799004", "Chest"), id="in lower case"),
+        pytest.param({"BodyPartExamined": "THE DOG"}, (None, "THE DOG"), id="other words"),
+        pytest.param(
+            {"BodyPartExamined": "CHEST", "AnatomicRegionSequence": [code("39607008", "SCT", "Lung")]},
+            ("39607008", "Lung"),
+            id="the region's code first",
+        ),
+        pytest.param(
+            {"AnatomicRegionSequence": [{"CodeMeaning": "Left lung"}]}, (None, "Left lung"), id="a region without code"
+        ),
+    ],
+)
+@pytest.mark.parametrize("version", DIALECTS)
+def test_body_site(series: Attrs, expected: tuple[str | None, str], version: str) -> None:
+    found = first_series(study(series=series), version)["bodySite"]
+    if version == "R5":
+        concept = found["concept"]
+        found = concept["coding"][0] if "coding" in concept else {"display": concept["text"]}
+    assert (found.get("code"), found["display"]) == expected
+    assert ("system" in found) is (expected[0] is not None)
+
+
+# The patient ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [Write.LINK, Write.ENSURE, Write.UPSERT])
+def test_a_patient_with_identifier_is_an_entry_of_the_chosen_kind(mode: Write) -> None:
+    result = mapped(study({"PatientID": "P 1|a", "PatientName": "Doe^Jane"}), patient=mode)
+    patient = result.entries[1]
+    assert (patient.resource["resourceType"], patient.write) == ("Patient", mode)
+    assert patient.search == "identifier=%7CP%201%5C%7Ca"
+    assert result.entries[0].resource["subject"]["reference"] == patient.placeholder
+
+
+@pytest.mark.parametrize("mode", [Write.LINK, Write.ENSURE, Write.UPSERT])
+def test_nobody_at_all(mode: Write) -> None:
+    result = mapped(study({}), patient=mode)
+    assert len(result.entries) == 1
+    assert result.entries[0].resource["subject"] == {"type": "Patient", "display": "Unknown"}
+    assert "PatientID" in notes_on(result)
+
+
+def test_a_patient_without_identifier_is_of_this_study_alone() -> None:
+    nameless = study({"PatientName": "Doe^Jane"})
+    written = mapped(nameless, patient=Write.UPSERT).entries[1]
+    other = mapped(Study("1.2.9", 1, nameless.patient, {}, nameless.series), patient=Write.UPSERT).entries[1]
+    assert written.resource["id"] != other.resource["id"]
+    assert written.search == ""
+    assert imaging_study(nameless)["contained"][0]["resourceType"] == "Patient"
+
+
+def test_the_same_patient_id_of_two_issuers_is_two_patients() -> None:
+    north, south = (mapped(made).entries[1] for made in studies_of(encoded("two-issuers")))
+    assert north.resource["identifier"][0]["value"] == south.resource["identifier"][0]["value"]
+    assert north.resource["id"] != south.resource["id"]
+    assert north.search != south.search
+
+
+def test_other_patient_ids_follow_each_once() -> None:
+    patient = {
+        "PatientID": "1",
+        "IssuerOfPatientID": "A",
+        "OtherPatientIDsSequence": [
+            {"PatientID": "1", "IssuerOfPatientID": "A"},
+            {"PatientID": "1", "IssuerOfPatientID": "B"},
+            {"IssuerOfPatientID": "C"},
+            {
+                "PatientID": "2",
+                "IssuerOfPatientIDQualifiersSequence": [
+                    {"UniversalEntityID": "1.2", "UniversalEntityIDType": "ISO", "IdentifierTypeCode": "PI"}
+                ],
+            },
+        ],
+    }
+    systems = Systems(patient_id={"A": "urn:a", "B": "urn:b"})
+    found = mapped(study(patient), systems=systems).entries[1].resource["identifier"]
+    assert [(i["type"]["coding"][0]["code"], i["system"], i["value"]) for i in found] == [
+        ("MR", "urn:a", "1"),
+        ("MR", "urn:b", "1"),
+        ("PI", "urn:oid:1.2", "2"),
+    ]
+
+
+@pytest.mark.parametrize(("sex", "expected", "noted"), [("M", "male", False), ("U", None, False), ("X", None, True)])
+def test_sex(sex: str, expected: str | None, noted: bool) -> None:
+    result = mapped(study({"PatientID": "1", "PatientSex": sex}))
+    assert result.entries[1].resource.get("gender") == expected
+    assert ("PatientSex" in notes_on(result)) is noted
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_a_phantom_is_a_device_and_no_patient_is_written(version: str) -> None:
+    made = study({"PatientID": "QC1", "PatientName": "Phantom^ACR", "QualityControlSubject": "YES"})
+    result = mapped(made, version, patient=Write.UPSERT)
+    assert len(result.entries) == 1
+    (device,) = result.entries[0].resource["contained"]
+    assert result.entries[0].resource["subject"]["type"] == device["resourceType"] == "Device"
+    assert device["identifier"][0]["value"] == "QC1"
+
+
+def test_an_animal_by_words() -> None:
+    patient = mapped(study({"PatientID": "1", "PatientSpeciesDescription": "Canine"})).entries[1].resource
+    (extension,) = patient["extension"]
+    assert extension["url"] == "http://hl7.org/fhir/StructureDefinition/patient-animal"
+    assert extension["extension"] == [{"url": "species", "valueCodeableConcept": {"text": "Canine"}}]
+
+
+# Orders, reasons, codes -----------------------------------------------------------------------------------------------
+
+
+def test_accession_numbers_of_several_orders() -> None:
+    ris, other = ([{"LocalNamespaceEntityID": name}] for name in ("RIS", "OTHER"))
+    attrs = {
+        "AccessionNumber": "1",
+        "IssuerOfAccessionNumberSequence": ris,
+        "RequestAttributesSequence": [
+            {"AccessionNumber": "1"},
+            {"AccessionNumber": "1", "IssuerOfAccessionNumberSequence": other},
+            {"AccessionNumber": "2"},
+            {"ReasonForTheRequestedProcedure": "Cough"},
+        ],
+    }
+    policy = {"systems": Systems(accession_number={"RIS": "urn:ris", "OTHER": "urn:other", "": "urn:nobody"})}
+    expected = [("urn:ris", "1"), ("urn:nobody", "1"), ("urn:other", "1"), ("urn:nobody", "2")]
+    for version in DIALECTS:
+        found = imaging_study(study(attrs=attrs), version, **policy)
+        ordered = [reference["identifier"] for reference in found["basedOn"]]
+        assert [(i["system"], i["value"]) for i in ordered] == expected
+        assert {reference["type"] for reference in found["basedOn"]} == {"ServiceRequest"}
+        assert [i for i in found["identifier"] if i in ordered] == ([] if version == "R5" else ordered)
+
+
+def test_reasons_with_their_words() -> None:
+    attrs = {
+        "ReasonForTheRequestedProcedure": "Coughs since May",
+        "ReasonForRequestedProcedureCodeSequence": [code("49727002", "SCT", "Cough")],
+        "RequestAttributesSequence": [
+            {"ReasonForTheRequestedProcedure": "Fever"},
+            {"ReasonForRequestedProcedureCodeSequence": [code("49727002", "SCT", "Cough")]},
+        ],
+        "ReasonForPerformedProcedureCodeSequence": [code("1", "99X", "Other"), code("1", "99X", "Other")],
+    }
+    found = imaging_study(study(attrs=attrs))["reasonCode"]
+    assert [(codes_of([reason]), reason.get("text")) for reason in found] == [
+        (["49727002"], "Coughs since May"),
+        ([], "Fever"),
+        (["49727002"], None),
+        (["1"], None),
+    ]
+    assert [reason["concept"] for reason in imaging_study(study(attrs=attrs), "R5")["reason"]] == found
+
+
+def test_a_data_set_cannot_rename_the_schemes_of_the_standard() -> None:
+    attrs = {
+        "CodingSchemeIdentificationSequence": [
+            {"CodingSchemeDesignator": "SCT", "CodingSchemeUID": "2.16.840.1.113883.6.96"},
+            {"CodingSchemeDesignator": "99SYN", "CodingSchemeUID": "1.2.99"},
+            {"CodingSchemeUID": "1.2.98"},
+        ],
+        "ProcedureCodeSequence": [code("1", "SCT", "a"), code("2", "99SYN", "b"), code("3", "", "c")],
+    }
+    found = imaging_study(study(attrs=attrs))["procedureCode"]
+    assert [concept["coding"][0].get("system") for concept in found] == [SNOMED_CT, "urn:oid:1.2.99", None]
+
+
+# People and things ----------------------------------------------------------------------------------------------------
+
+
+def person(number: str, scheme: str = "99STAFF") -> Attrs:
+    return {"PersonIdentificationCodeSequence": [code(number, scheme, "Staff number")]}
+
+
+def test_people_and_their_identifications_are_paired_by_place() -> None:
+    series = {
+        "PerformingPhysicianName": ["A^A", "B^B", "C^C"],
+        "PerformingPhysicianIdentificationSequence": [person("1"), person("2")],
+        "OperatorsName": "A^A",
+        "OperatorIdentificationSequence": [person("1"), person("9")],
+    }
+    found = imaging_study(study(series=series))
+    people = {
+        f"#{c['id']}": (c.get("name", [{}])[0].get("text"), [i["value"] for i in c.get("identifier", [])])
+        for c in found["contained"]
+    }
+    performers = found["series"][0]["performer"]
+    assert [(codes_of([p["function"]])[0], people[p["actor"]["reference"]]) for p in performers] == [
+        ("PRF", ("A A", ["1"])),
+        ("PRF", ("B B", ["2"])),
+        ("PRF", ("C C", [])),
+        ("SPRF", ("A A", ["1"])),
+        ("SPRF", (None, ["9"])),
+    ]
+    assert len(people) == 4, "who appears twice is contained once"
+
+
+def test_only_what_has_an_identifier_becomes_a_resource_of_its_own() -> None:
+    attrs = {"ReferringPhysicianName": "A", "InstitutionalDepartmentName": "Imaging"}
+    series = {
+        "OperatorsName": "B",
+        "OperatorIdentificationSequence": [person("1", "LN")],
+        "InstitutionName": "Hospital",
+    }
+    everything = frozenset({"Practitioner", "Organization", "Location", "Device"})
+    result = mapped(study(attrs=attrs, series=series), referenced=everything)
+    assert [(e.resource["resourceType"], e.write) for e in result.entries[2:]] == [("Practitioner", Write.ENSURE)]
+    assert sorted(c["resourceType"] for c in result.entries[0].resource["contained"]) == [
+        "Location",
+        "Organization",
+        "Practitioner",
+    ]
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_a_device(version: str) -> None:
+    series = {
+        "Manufacturer": "Synthetic",
+        "ManufacturerModelName": "One",
+        "DeviceSerialNumber": "7",
+        "DeviceUID": "1.2.9",
+        "StationName": "CT01",
+        "SoftwareVersions": ["1", "", "2"],
+    }
+    (device,) = imaging_study(study(series=series), version)["contained"]
+    assert [i["value"] for i in device["identifier"]] == ["urn:oid:1.2.9", "7"]
+    assert (device["manufacturer"], device["modelNumber"], device["serialNumber"]) == ("Synthetic", "One", "7")
+    names = device["name"] if version == "R5" else device["deviceName"]
+    assert names == [{"value" if version == "R5" else "name": "CT01", "type": "user-friendly-name"}]
+    assert device["version"] == [{"value": "1"}, {"value": "2"}]
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_the_endpoint_of_the_archive(version: str) -> None:
+    result = mapped(study(), version, dicomweb_url="https://pacs.example/dicom-web", endpoint_name="Archive")
+    endpoint = result.entries[2]
+    assert endpoint.write is Write.UPSERT
+    assert endpoint.resource["address"] == "https://pacs.example/dicom-web"
+    assert result.entries[0].resource["endpoint"][0]["reference"] == endpoint.placeholder
+
+
+def test_a_specimen_by_number_or_uid_each_once() -> None:
+    numbered = {
+        "SpecimenIdentifier": "S1",
+        "IssuerOfTheSpecimenIdentifierSequence": [{"LocalNamespaceEntityID": "LAB"}],
+    }
+    series = {
+        "SpecimenDescriptionSequence": [numbered, numbered, {"SpecimenUID": "1.2.9"}, {"SpecimenShortDescription": "?"}]
+    }
+    found = first_series(study(series=series), systems=Systems(specimen={"LAB": "urn:lab"}))["specimen"]
+    assert [(s["identifier"]["system"], s["identifier"]["value"]) for s in found] == [
+        ("urn:lab", "S1"),
+        ("urn:ietf:rfc:3986", "urn:oid:1.2.9"),
+    ]
+
+
+# Counts and instances -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at_most", "listed"), [(None, True), (2, True), (1, False), (0, False)])
+def test_instances_are_listed_up_to_a_number(at_most: int | None, listed: bool) -> None:
+    result = mapped(study(None, None, None, {}, {}), max_instances=at_most)
+    found = result.entries[0].resource
+    assert ("instance" in found["series"][0]) is listed
+    assert (found["numberOfInstances"], found["series"][0]["numberOfInstances"]) == (2, 2)
+    assert ("ImagingStudy.series.instance" in notes_on(result)) is not listed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", 3), ("0", 0), ("+3", 3), ("-1", None), ("9999999999", None), ("x", None)]
+)
+def test_numbers(text: str, expected: int | None) -> None:
+    result = mapped(study(None, None, {"SeriesNumber": text}, {"InstanceNumber": text}))
+    series = result.entries[0].resource["series"][0]
+    assert (series.get("number"), series["instance"][0].get("number")) == (expected, expected)
+    assert notes_on(result) == (set() if expected is not None else {"SeriesNumber", "InstanceNumber"})
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({"ContentLabel": "LUNG", "DocumentTitle": "Report"}, "LUNG"),
+        ({"ConceptNameCodeSequence": [code("1", "DCM", "Dose")], "DocumentTitle": "Report"}, "Dose"),
+        ({"ConceptNameCodeSequence": [{"CodeValue": "1"}], "DocumentTitle": "Report"}, "Report"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY"]}, "ORIGINAL\\PRIMARY"),
+        ({"ImageType": "ORIGINAL"}, "ORIGINAL"),
+        ({}, None),
+    ],
+)
+def test_titles(image: Attrs, expected: str | None) -> None:
+    assert first_series(study(None, None, None, image))["instance"][0].get("title") == expected
+
+
+@pytest.mark.parametrize(("modality", "expected"), [("ct", "CT"), (["PT", "CT"], "PT"), ("", "OT"), (["", "MR"], "MR")])
+def test_modalities(modality: Any, expected: str) -> None:
+    for version in DIALECTS:
+        found = imaging_study(study(series={"Modality": modality}), version)
+        assert found["modality"][0] == found["series"][0]["modality"]
+        coding = found["modality"][0]["coding"][0] if version == "R5" else found["modality"][0]
+        assert coding == {"system": DCM, "code": expected}
+
+
+def test_comments_become_a_note_and_an_admission_a_visit() -> None:
+    found = imaging_study(study(attrs={"StudyComments": "one\r\ntwo", "AdmissionID": "V1"}))
+    assert found["note"] == [{"text": "one\r\ntwo"}]
+    assert found["encounter"]["identifier"]["value"] == "V1"
