@@ -204,6 +204,8 @@ def convert_command(
         task = progress.add_task("mapping", total=len(reading.studies))
         out = sys.stdout.buffer
         indent = out.isatty() or output_dir is not None
+        if out.isatty() and output_dir is None:
+            progress.stop()  # it would erase lines of what is now written to the same terminal
         for study in convert.assembled(reading):
             progress.advance(task)
             if study.conflict:
@@ -221,17 +223,22 @@ def convert_command(
                 out.write(content)
         out.flush()
     if output_dir or problems or reading.skipped:
-        console.print(
-            f"{reading.read} instances of {len(reading.studies)} studies"
-            + (f", {reading.skipped} other files skipped" if reading.skipped else "")
-            + (f", {problems} problems" if problems else "")
-            + (f"; written to {output_dir}" if output_dir else ""),
-            highlight=False,
-        )
+        told = [f"{_count(reading.read, 'instance')} of {_count(len(reading.studies), 'study')}"]
+        if reading.skipped:
+            told.append(f"{_count(reading.skipped, 'other file')} skipped")
+        if problems:
+            told.append(_count(problems, "problem"))
+        written = f"; written to {output_dir}" if output_dir else ""
+        console.print(", ".join(told) + written, highlight=False, markup=False, soft_wrap=True)
     if problems or not reading.read:
         if not reading.read:
             console.print("nothing was converted: no SOP instance found", highlight=False)
         context.exit(EXIT_FAILED)
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def _progress(console: Console) -> Progress:
@@ -279,7 +286,8 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
         click.echo(f"The configuration is sound. The store is {translation.store_path(settings)}.")
         for doubt in doubts:
             click.echo(f"warning: {doubt}")
-        Console().print(report.plans_table(plans))
+        if plans:
+            Console().print(report.plans_table(plans))
     if any(plan["error"] for plan in plans):
         raise ServerUnavailable("Not every FHIR server can be used; see above.")
 
@@ -289,7 +297,9 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
 @_config_option
 @_state_dir_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only studies in this state.")
-@click.option("--limit", type=int, default=20, show_default=True, help="How many studies and rejections to show.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="How many studies and rejections to show."
+)
 @_json_option
 def status(
     study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool

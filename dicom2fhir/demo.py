@@ -3,6 +3,7 @@ happens."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -17,6 +18,7 @@ from pynetdicom import AE, build_context
 from rich.console import Console
 from rich.json import JSON
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from dicom2fhir import config, synthetic
@@ -28,6 +30,8 @@ from dicom2fhir.store.base import State, StudyStatus
 QUIET_PERIOD_S = 1.0
 _LIMIT_S = 60.0
 _REFRESH_S = 0.1
+_WRITTEN = re.compile(r"[0-9a-f-]{36}\.\d+\.json")
+"""What the file destination calls its files; the folder may hold others."""
 _DROPPED = 2
 """Every so-many-th study goes into the folder instead of over the wire."""
 
@@ -170,13 +174,13 @@ class Demo:
         self._console.print(text, soft_wrap=True, highlight=False)
 
     def _show_result(self) -> None:
-        files = sorted(self._output.glob("*.json"))
+        files = sorted(file for file in self._output.iterdir() if _WRITTEN.fullmatch(file.name))
         smallest = min(files, key=lambda file: file.stat().st_size)
         for entry in orjson.loads(smallest.read_bytes())["entry"]:
             if entry["resource"]["resourceType"] == "ImagingStudy":
                 self._console.print("\nOne of the resulting resources:\n")
                 self._console.print(JSON(orjson.dumps(entry["resource"]).decode(), indent=2), soft_wrap=True)
-        self._say(f"\n{len(files)} transaction Bundles (FHIR R4) lie in [bold]{self._output}[/]")
+        self._say(f"\n{len(files)} transaction Bundles (FHIR R4) lie in [bold]{escape(str(self._output))}[/]")
         self._console.print("Convert files of your own: [bold]dicom2fhir convert FOLDER[/]")
 
 
