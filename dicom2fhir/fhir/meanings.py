@@ -99,12 +99,14 @@ def study_started(scope: Scope) -> str | None:
 def referrer(scope: Scope) -> Resource | None:
     """The referring physician (VM 1)."""
     people = related.practitioners(scope, "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence")
-    return people[0] if people else None
+    return next(people, None)
 
 
 def interpreters(scope: Scope) -> list[Resource]:
     """The physicians reading the study."""
-    return related.practitioners(scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence")
+    return list(
+        related.practitioners(scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence")
+    )
 
 
 def endpoints(scope: Scope) -> list[Resource]:

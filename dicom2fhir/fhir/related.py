@@ -7,7 +7,7 @@ or two people of one name would become one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -124,7 +124,7 @@ def _patient_identifier(context: Context, attrs: Attrs) -> Resource:
     qualifiers = next(iter(several(attrs.get("IssuerOfPatientIDQualifiersSequence"))), None)
     local = one(attrs.get("IssuerOfPatientID"))
     system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
-    type_code = one((qualifiers or {}).get("IdentifierTypeCode")) or "MR"
+    type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or "MR"
     return identifier(one(attrs["PatientID"]), system, type_code, issuer)
 
 
@@ -156,8 +156,10 @@ def _phantom(context: Context, patient: Attrs) -> Resource:
 # People --------------------------------------------------------------------------------------------------------------
 
 
-def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str) -> list[Resource]:
+def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str) -> Iterator[Resource]:
     """The people of a PN attribute, each with the item at the same place in its identification sequence.
+
+    Whoever is taken from the iterator is contained or written; who is not, is not.
 
     Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
     """
@@ -172,7 +174,7 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
         )
         for i in range(count)
     )
-    return [person for person in people if person]
+    return (person for person in people if person)
 
 
 def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:

@@ -1,29 +1,26 @@
 """The same values as pydicom reads, or both refuse; the differences that are meant are listed with their reason."""
 
-# ruff: noqa: RUF001 (patients have names in many scripts)
-
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import config, dcmread, dcmwrite, uid
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom import config, dcmread, uid
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
-from dicom2fhir.synthetic import dataset
 from testdata.make_cases import record_of
+from tests.any_data_set import SCRIPTS, SYNTAXES, any_file
 
 REFUSED = {
     "rtplan_truncated.dcm": "ends within an element; pydicom gives what came before it",
@@ -129,84 +126,10 @@ def test_the_generated_files(generated: Path) -> None:
 
 # Data sets made of whatever comes ------------------------------------------------------------------------------------
 
-SYNTAXES = (
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
-)
-SCRIPTS = {
-    "ISO_IR 6": "abcXYZ019 .,'-",
-    "ISO_IR 100": "abÄÖéñ 1",
-    "ISO_IR 126": "abαβΩ 1",
-    "ISO_IR 144": "abЖф 1",
-    "ISO_IR 13": "abﾔﾏ1",
-    "GB18030": "ab王小东誠許 1",
-    "ISO_IR 192": "abÄ王🩻 1",
-    "\\ISO 2022 IR 149": "ab홍길동 1",
-    "\\ISO 2022 IR 87": "ab山田太郎 1",
-}
-TEXT_VRS = {"LO": 64, "SH": 16, "ST": 200, "LT": 200, "UT": 200, "UC": 200}
-ASCII_VRS = {"CS": "ABC_1 ", "DA": "0123456789.", "TM": "0123456789.:", "DT": "0123456789+-.", "UR": "abc:/1"}
-SEVERAL = {"LO", "SH", "UC", "CS", "PN", "IS"}
-
-
-def value(vr: str, alphabet: str, random: Random) -> Any:
-    """A value of one VR, valid or not; padding, empty values and several values among them."""
-
-    def one() -> str:
-        if vr == "UI":
-            return random.choice(["1.2.840.10008.5.1.4.1.1.2", "1.2.03", "2.25.123456789", ""])
-        if vr == "IS":
-            return str(random.randint(-5, 2**31))
-        letters = ASCII_VRS.get(vr) or alphabet + ("^" if vr == "PN" else "")
-        written = "".join(random.choices(letters, k=random.randint(0, min(TEXT_VRS.get(vr, 14), 40))))
-        return written.strip() if vr == "PN" else written
-
-    return [one() for _ in range(random.randint(2, 3))] if vr in SEVERAL and random.random() < 0.3 else one()
-
-
-def data_set(attributes: Sequence[Attribute], alphabet: str, random: Random) -> dict[str, Any]:
-    chosen = random.sample(attributes, min(len(attributes), random.randint(0, 12)))
-    return {
-        a.keyword: [data_set(a.items, alphabet, random) for _ in range(random.randint(0, 2))]
-        if a.vr == "SQ"
-        else value(a.vr, alphabet, random)
-        for a in chosen
-    }
-
-
-EVERYTHING = [attribute for attributes in LEVELS.values() for attribute in attributes]
-
-
-def file_of(made: Mapping[str, Any], charset: str, syntax: uid.UID, undefined: bool) -> bytes:
-    whole = {
-        "SpecificCharacterSet": charset.split("\\"),
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
-        **{keyword: value for keyword, value in made.items() if keyword != "SOPClassUID"},
-        "SOPInstanceUID": "1.2.3",
-        "StudyInstanceUID": "1.2.1",
-        "SeriesInstanceUID": "1.2.2",
-    }
-    written = dataset(whole)
-    for element in written.iterall():
-        element.is_undefined_length = element.VR == "SQ" and undefined
-    written.preamble = bytes(128)
-    written.file_meta = FileMetaDataset()
-    written.file_meta.TransferSyntaxUID = syntax
-    written.file_meta.MediaStorageSOPClassUID = uid.CTImageStorage
-    written.file_meta.MediaStorageSOPInstanceUID = uid.UID("1.2.3")
-    buffer = BytesIO()
-    with warnings.catch_warnings(), config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        dcmwrite(buffer, written)
-    return buffer.getvalue()
-
 
 @pytest.mark.parametrize("charset", SCRIPTS)
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32), syntax=st.sampled_from(SYNTAXES), undefined=st.booleans())
 def test_data_sets_of_any_content(charset: str, seed: int, syntax: uid.UID, undefined: bool) -> None:
     # made by a seed: nested strategies took a hundred times as long as what they test
-    made = data_set(EVERYTHING, SCRIPTS[charset], Random(seed))
-    assert differences("", file_of(made, charset, syntax, undefined)) == {}
+    assert differences("", any_file(charset, seed, syntax, undefined)) == {}

@@ -451,6 +451,17 @@ def test_people_and_their_identifications_are_paired_by_place() -> None:
     assert len(people) == 4, "who appears twice is contained once"
 
 
+@pytest.mark.parametrize("referenced", [frozenset[str](), frozenset({"Practitioner"})])
+def test_of_several_referrers_only_the_first_leaves_a_trace(referenced: frozenset[str]) -> None:
+    attrs = {
+        "ReferringPhysicianName": ["", "A", "B"],
+        "ReferringPhysicianIdentificationSequence": [{}, person("1"), person("2")],
+    }
+    result = mapped(study(attrs=attrs), referenced=referenced)
+    assert result.entries[0].resource["referrer"]["display"] == "A"
+    assert len(result.entries[2:]) + len(result.entries[0].resource.get("contained", [])) == 1
+
+
 def test_only_what_has_an_identifier_becomes_a_resource_of_its_own() -> None:
     attrs = {"ReferringPhysicianName": "A", "InstitutionalDepartmentName": "Imaging"}
     series = {

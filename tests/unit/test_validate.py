@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
@@ -13,6 +15,7 @@ from dicom2fhir.model import Entry, Mapped, Note, Study, Write
 from dicom2fhir.synthetic import studies as demo_studies
 from testdata.make_cases import studies_of
 from testdata.make_dicom import CASES, encode, encoded
+from tests.any_data_set import SCRIPTS, any_file
 from tests.invariants import violations
 
 ACCEPTED = [case.name for case in CASES.values() if case.outcome == "accepted"]
@@ -46,6 +49,13 @@ def test_every_study_of_the_demo_is_valid() -> None:
     for _, instances in demo_studies():
         (study,) = studies_of(encode(made) for made in instances)
         assert_valid(study)
+
+
+@settings(deadline=None, max_examples=60)
+@given(charset=st.sampled_from(sorted(SCRIPTS)), seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3))
+def test_a_study_of_any_content_is_valid(charset: str, seeds: list[int]) -> None:
+    (study,) = studies_of(any_file(charset, seed) for seed in seeds)
+    assert_valid(study)
 
 
 @pytest.mark.parametrize("version", DIALECTS)
