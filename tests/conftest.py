@@ -15,6 +15,7 @@ from pydicom.data.data_manager import DATA_ROOT
 from tests.left_out import LeftOut, search_path
 from tests.servers.hapi.server import HapiServer
 from tests.servers.outage_proxy import OutageProxy
+from tests.servers.validator.validator import ValidatorProcess
 
 _THREADS_END_WITHIN_S = 5.0
 
@@ -111,6 +112,17 @@ def hapi_process() -> Iterator[Callable[..., HapiServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def validator() -> Iterator[ValidatorProcess]:
+    """The official FHIR validator: ``validator.check("R4", resource).errors``; ``check_all`` for many.
+
+    One process for the whole session. A version's first resource takes 5-20 s, later ones 15 ms.
+    """
+    process = ValidatorProcess()
+    yield process
+    process.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -33,12 +34,35 @@ DEBIAN_PACKAGES = {
 }
 """Program -> the Debian package that has it; a test can need no others."""
 
-HAPI = "the test FHIR server"
-"""Stands in the report where HAPI could not be built."""
 
-_HAPI_RUN = Path(__file__).parent / "servers" / "hapi" / "run.sh"
-_HAPI_FIXTURES = {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}
-_HAPI_TIMEOUT_S = 300
+@dataclass(frozen=True, slots=True)
+class JavaProgram:
+    """A program of ``tests/servers`` that is built with Maven.
+
+    Attributes
+    ----------
+    name
+        Stands in the report where it could not be built.
+    fixtures
+        Tests that use one of these need it.
+    """
+
+    name: str
+    run: Path
+    fixtures: frozenset[str]
+
+
+_SERVERS = Path(__file__).parent / "servers"
+JAVA_PROGRAMS = (
+    JavaProgram(
+        "the test FHIR server",
+        _SERVERS / "hapi" / "run.sh",
+        frozenset({"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
+    ),
+    JavaProgram("the FHIR validator", _SERVERS / "validator" / "run.sh", frozenset({"validator"})),
+)
+_JAVA_TIMEOUT_S = 300
+"""Of a test that uses one: the first has to wait for its start."""
 _MAVEN_TIMEOUT_S = 1800
 
 
@@ -76,16 +100,17 @@ def _find_java() -> str | None:
 
 def why_missing(what: str) -> str:
     """One sentence about a missing program and how to get it."""
-    if what == HAPI:
-        return f"{HAPI} could not be built; its message stands above; try again with: {_HAPI_RUN} build"
+    for program in JAVA_PROGRAMS:
+        if what == program.name:
+            return f"{what} could not be built; its message stands above; try again with: {program.run} build"
     return f"{what} is not installed; get it with: apt-get install {DEBIAN_PACKAGES[what]}"
 
 
-def _build_hapi() -> str:
-    """Build the test FHIR server where it is not built yet; what went wrong, or an empty text."""
+def _build(program: JavaProgram) -> str:
+    """Build a program where it is not built yet; what went wrong, or an empty text."""
     try:
         done = subprocess.run(
-            [_HAPI_RUN, "build"],
+            [program.run, "build"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,16 +130,16 @@ class LeftOut:
     def __init__(self) -> None:
         self._missing: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._hapi_trouble = ""
+        self._troubles: dict[str, str] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Find what each test needs and the machine has not."""
         for item in items:
             needed = [name for mark in item.iter_markers("needs") for name in mark.args]
-            if _uses_hapi(item):
+            if any(_uses(item, program) for program in JAVA_PROGRAMS):
                 needed += ["java", "mvn"]
                 if item.get_closest_marker("timeout") is None:
-                    item.add_marker(pytest.mark.timeout(_HAPI_TIMEOUT_S))
+                    item.add_marker(pytest.mark.timeout(_JAVA_TIMEOUT_S))
             for name in needed:
                 if name not in DEBIAN_PACKAGES:
                     raise pytest.UsageError(f"{item.nodeid} needs {name!r}, unknown to tests/left_out.py")
@@ -122,15 +147,14 @@ class LeftOut:
                     self._missing.setdefault(item.nodeid, name)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Build the test FHIR server before the first test, so that no test's time goes into downloads."""
+        """Build Java programs before the first test, so that no test's time goes into downloads."""
         if session.config.option.collectonly:
             return
-        wanting = [item.nodeid for item in session.items if _uses_hapi(item) and item.nodeid not in self._missing]
-        if not wanting:
-            return
-        self._hapi_trouble = _build_hapi()
-        if self._hapi_trouble:
-            self._missing.update(dict.fromkeys(wanting, HAPI))
+        for program in JAVA_PROGRAMS:
+            wanting = [i.nodeid for i in session.items if _uses(i, program) and i.nodeid not in self._missing]
+            if wanting and (trouble := _build(program)):
+                self._troubles[program.name] = trouble
+                self._missing.update(dict.fromkeys(wanting, program.name))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -145,12 +169,12 @@ class LeftOut:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line for each missing program."""
-        if self._hapi_trouble:
-            terminalreporter.section("building the test FHIR server")
-            terminalreporter.write_line(self._hapi_trouble)
+        for name, trouble in self._troubles.items():
+            terminalreporter.section(f"building {name}")
+            terminalreporter.write_line(trouble)
         for what, count in sorted(self._counts.items()):
             terminalreporter.write_line(f"left out {count} test{'s' if count > 1 else ''}: {why_missing(what)}")
 
 
-def _uses_hapi(item: pytest.Item) -> bool:
-    return not _HAPI_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+def _uses(item: pytest.Item, program: JavaProgram) -> bool:
+    return not program.fixtures.isdisjoint(getattr(item, "fixturenames", ()))

@@ -1,0 +1,159 @@
+"""One process of the official FHIR validator, started by ``run.sh`` beside this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+_RUN = Path(__file__).parent / "run.sh"
+_ANSWER_TIMEOUT_S = 240.0
+_STOP_TIMEOUT_S = 20.0
+
+DEFINITIONS = Path(__file__).parents[2] / "data" / "definitions"
+"""One folder for each version, with the StructureDefinitions and ValueSets of its profiles."""
+VERSIONS = ("DSTU2", "1.4.0", "STU3", "R4", "R4B", "R5")
+"""FHIR versions that there is an official validator for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One message of the validator."""
+
+    location: str
+    """FHIRPath of the element."""
+    message: str
+    id: str
+    """Of the message in HL7's list of messages, e.g. ``Terminology_TX_NoValid_1_CC``; empty when it has none."""
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.message} [{self.id}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the validator says about one resource."""
+
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One resource to be checked.
+
+    Attributes
+    ----------
+    resource
+        A resource, or a file of one, JSON or XML.
+    profiles
+        Canonical URLs to check against, besides those of ``meta.profile``.
+    """
+
+    version: str
+    resource: dict[str, Any] | Path
+    profiles: Sequence[str] = ()
+
+
+class ValidatorProcess:
+    """A Java process that checks resources for as long as it is open; for one thread."""
+
+    def __init__(self) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process runs)
+        self._process = subprocess.Popen(
+            [_RUN, "serve", DEFINITIONS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for pytest, which then closes this in its own order
+        )
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, name="validator", daemon=True)
+        self._reader.start()
+        self._asked = 0
+
+    def check(self, version: str, resource: dict[str, Any] | Path, profiles: Sequence[str] = ()) -> Findings:
+        """Check one resource; the first of a version takes seconds."""
+        (findings,) = self.check_all([Question(version, resource, profiles)])
+        return findings
+
+    def check_all(self, questions: Iterable[Question]) -> list[Findings]:
+        """Check resources, those of different versions side by side; the answers in the order of the questions.
+
+        Raises
+        ------
+        RuntimeError
+            The validator failed at a resource, or gave no answer; the message holds the end of its log.
+        """
+        first = self._asked
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            for question in questions:
+                stdin.write(json.dumps(_request(self._asked, question)) + "\n")
+                self._asked += 1
+            stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError(f"the validator has ended; the end of its log:\n{self._end_of_log()}") from None
+        found: dict[int, Findings] = {}
+        while len(found) < self._asked - first:
+            number, findings = self._next()
+            if number >= first:  # earlier ones nobody waits for any more: the call that asked them has failed
+                found[number] = findings
+        return [found[number] for number in range(first, self._asked)]
+
+    def close(self) -> None:
+        """End the process."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        stdout.close()
+        self._log.close()
+
+    def _read(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        for line in stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _next(self) -> tuple[int, Findings]:
+        try:
+            line = self._answers.get(timeout=_ANSWER_TIMEOUT_S)
+        except queue.Empty:
+            line = ""
+        if not line:
+            raise RuntimeError(f"the validator gives no answer; the end of its log:\n{self._end_of_log()}")
+        answer = json.loads(line)
+        if "failure" in answer:
+            raise RuntimeError(f"the validator failed: {answer['failure']}\n{self._end_of_log()}")
+        sorted_out: dict[bool, list[Finding]] = {True: [], False: []}
+        for one in answer["findings"]:
+            sorted_out[one["error"]].append(Finding(one["location"] or "", one["message"], one["id"] or ""))
+        return answer["number"], Findings(tuple(sorted_out[True]), tuple(sorted_out[False]))
+
+    def _end_of_log(self) -> str:
+        log = self._log.fileno()  # not seek: the process writes where this file stands
+        return os.pread(log, 8000, max(0, os.fstat(log).st_size - 8000)).decode(errors="replace")
+
+
+def _request(number: int, question: Question) -> dict[str, Any]:
+    resource = question.resource
+    text = resource.read_text("utf-8") if isinstance(resource, Path) else json.dumps(resource, ensure_ascii=False)
+    return {"number": number, "version": question.version, "resource": text, "profiles": list(question.profiles)}
