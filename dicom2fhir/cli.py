@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -45,9 +46,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away; Python would complain once more at exit
-        sys.exit(EXIT_IO)
     except (BridgeError, OSError) as error:
         click.echo(f"dicom2fhir: {error}", err=True)
         sys.exit(_exit_status(error))
@@ -103,6 +101,7 @@ def _put(facts: Any) -> None:
 @click.version_option(__version__, prog_name="dicom2fhir")
 def cli() -> None:
     """Bridge DICOM to FHIR: C-STORE and folders in, ImagingStudy on a FHIR server out."""
+    logs.configure("error", "text")  # on standard error: not among what a command writes to standard output
 
 
 @cli.command()
@@ -195,7 +194,7 @@ def convert_command(
     def tell(name: str, reason: str) -> None:
         nonlocal problems
         problems += 1
-        console.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(report.as_it_stands(f"{name}: {reason}"), soft_wrap=True)
 
     with ExitStack() as stack, _progress(console) as progress:
         found = list(convert.sources(paths, sys.stdin.buffer, tell, stack))
@@ -261,7 +260,6 @@ def demo(keep_running: bool, output_dir: Path | None) -> None:
     """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
     from dicom2fhir.demo import Demo
 
-    logs.configure("error")
     Demo(Console(), output_dir).run(keep_running)
 
 
@@ -347,7 +345,8 @@ def retry(
         count = sum(store.requeue(study, destination, all_states=study is not None) for study in studies or (None,))
     finally:
         store.close()
-    click.echo(f"{count} deliveries are due now" + ("" if count else ": nothing matched"))
+    due = f"{_count(count, 'delivery')} {'is' if count == 1 else 'are'} due now"
+    click.echo(due if count else f"{due}: nothing matched")
     if not count and studies:
         raise click.exceptions.Exit(EXIT_FAILED)
 
@@ -387,5 +386,6 @@ def echo(config_file: Path | None, host: str | None, port: int | None, called_ae
 
     receiver = _load(config_file).receiver
     host, port, called_ae = host or receiver.host, port or receiver.port, called_ae or receiver.ae_title
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what went wrong is in the error that comes of it
     took_s = verification.echo(host, port, called_ae, calling_ae)
     click.echo(f"{called_ae} at {host}:{port} answered in {took_s * 1000:.0f} ms")

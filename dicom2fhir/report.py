@@ -37,7 +37,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _text(value: str, style: str = "") -> Text:
+def as_it_stands(value: str, style: str = "") -> Text:
     """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
     return Text(
         "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value), style
@@ -87,8 +87,8 @@ def status_tables(stats: Stats, studies: Sequence[StudyStatus], rejections: Sequ
         table = _table("When", "Refused when they came in")
         for rejection in rejections:
             origin = rejection.origin
-            where = _text(origin.path or f"{origin.calling_ae}@{origin.peer}")
-            table.add_row(_moment(rejection.at), Text("\n").join([where, _text(rejection.reason, "yellow")]))
+            where = as_it_stands(origin.path or f"{origin.calling_ae}@{origin.peer}")
+            table.add_row(_moment(rejection.at), Text("\n").join([where, as_it_stands(rejection.reason, "yellow")]))
         parts += [Text(), table]
     return Group(*parts)
 
@@ -121,10 +121,10 @@ def study_tables(studies: Sequence[StudyStatus]) -> RenderableType:
         table.add_column(no_wrap=True, min_width=max(map(len, State)))
         table.add_column(overflow="fold")
         for delivery in study.deliveries:
-            table.add_row(_text(delivery.destination), _state(delivery), _text(_last_word(delivery)))
+            table.add_row(as_it_stands(delivery.destination), _state(delivery), as_it_stands(_last_word(delivery)))
         if not study.deliveries:
             table.add_row("no destination")
-        parts += [_text(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
+        parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
     return Group(*parts)
 
 
@@ -149,13 +149,13 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
     """``check-config``: what will be done at each destination."""
     table = _table("Destination", "Plan")
     for plan in plans:
-        said = _text(f"{plan['target']}\nFHIR {plan['version']}, patient: {plan['patient']}")
+        said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}, patient: {plan['patient']}")
         if plan["ids"]:
             said.append(f", ids: {plan['ids']}")
         for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
             if words:
-                said.append("\n").append(_text(words, style))
-        table.add_row(_text(plan["name"]), said)
+                said.append("\n").append(as_it_stands(words, style))
+        table.add_row(as_it_stands(plan["name"]), said)
     return table
 
 
@@ -191,7 +191,7 @@ def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
         if trace.element is None:
             missing.append(f"{trace.rule.concept} ({', '.join(trace.given)})")
         else:
-            source = _text("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
+            source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
             table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
     if missing:
@@ -199,7 +199,7 @@ def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
     if mapped.notes:
         notes = _table("Dropped or replaced")
         for note in mapped.notes:
-            notes.add_row(_text(note.where + "\n  ").append(_text(note.text, _NOTE_STYLES[note.level])))
+            notes.add_row(as_it_stands(note.where + "\n  ").append(as_it_stands(note.text, _NOTE_STYLES[note.level])))
         parts += [Text(), notes]
     return Group(*parts)
 
@@ -209,7 +209,7 @@ def _short(trace: Trace) -> Text:
     if trace.value is None:
         return Text("left out", style="yellow") if trace.given else Text("-", style="dim")
     values = trace.value if isinstance(trace.value, list) else [trace.value]
-    return Text("\n").join(_text(_plain(value)) for value in values)
+    return Text("\n").join(as_it_stands(_plain(value)) for value in values)
 
 
 def _plain(value: Any) -> str:

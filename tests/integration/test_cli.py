@@ -1,0 +1,515 @@
+"""The command line as its users meet it: what goes to stdout and stderr, and the exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import pty
+import socket
+import subprocess
+import sys
+import termios
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from dicom2fhir import __version__, cli
+from dicom2fhir.dicom.extract import extract
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.scp import Listen, StorageSCP
+from dicom2fhir.store.base import Rejection
+from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.synthetic import instance, make_uid
+from testdata.make_dicom import ct_instances
+from tests.daemon_process import ROOT, environment, run_command
+
+NOBODY = "http://127.0.0.1:1/fhir"
+"""Nobody can listen on port 1 but root, and root does not."""
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """Standard output as JSON, one value a line."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The program sets up logging for its process, which is ours."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> Callable[..., Result]:
+    """``run("convert", PATH, stdin=b"...")`` runs the program in this process; quicker than a new one each time."""
+    for name in [name for name in os.environ if name.startswith("DICOM2FHIR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cli, "SYSTEM_CONFIG", tmp_path / "none.toml")
+
+    def program(*arguments: str | Path, stdin: bytes = b"") -> Result:
+        capfdbinary.readouterr()  # what the test's own parts said
+        monkeypatch.setattr(sys, "argv", ["dicom2fhir", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfdbinary.readouterr()
+        return Result(int(ended.value.code or 0), out, err.decode())
+
+    return program
+
+
+def write(path: Path, modality: str = "CT", study: str = "cli", number: int = 1, **attributes: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    instance(modality, study, 1, number, **attributes).save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two studies (2 instances and 1), a text, and a DICOM file that is cut off."""
+    made = tmp_path / "in"
+    write(made / "a" / "1.dcm", number=1)
+    write(made / "a" / "2.dcm", number=2)
+    whole = write(made / "b" / "x", "MR", "other").read_bytes()
+    (made / "notes.txt").write_text("Not DICOM.\n" * 50)
+    (made / "cut.dcm").write_bytes(whole[: whole.index(b"\x20\x00\x0e\x00UI") + 12])
+    return made
+
+
+@pytest.fixture
+def good(folder: Path) -> Path:
+    """The same without the file that is cut off."""
+    (folder / "cut.dcm").unlink()
+    return folder
+
+
+def resources(bundles: list[Any], kind: str) -> list[Any]:
+    found = [entry["resource"] for bundle in bundles for entry in bundle["entry"]]
+    return [resource for resource in found if resource["resourceType"] == kind]
+
+
+# convert
+
+
+def test_convert_gives_one_bundle_a_line_for_each_study(run: Run, good: Path) -> None:
+    result = run("convert", good)
+    assert result.status == 0
+    assert [bundle["type"] for bundle in result.lines] == ["transaction", "transaction"]
+    assert sorted(study["numberOfInstances"] for study in resources(result.lines, "ImagingStudy")) == [1, 2]
+    assert len(resources(result.lines, "Patient")) == 2
+    assert result.stderr == "3 instances of 2 studies, 1 other file skipped\n"
+
+
+def test_convert_says_nothing_when_there_is_nothing_to_say(run: Run, good: Path) -> None:
+    result = run("convert", good / "b" / "x")
+    assert (result.status, result.stderr) == (0, "")
+
+
+def test_convert_names_what_it_cannot_read_and_goes_on(run: Run, folder: Path) -> None:
+    result = run("convert", folder / "gone.dcm", folder / "notes.txt", folder)
+    assert result.status == 1
+    assert sorted(study["numberOfInstances"] for study in resources(result.lines, "ImagingStudy")) == [1, 2]
+    told = dict(line.split(": ", 1) for line in result.stderr.splitlines()[:-1])
+    assert told.keys() == {str(folder / name) for name in ("gone.dcm", "notes.txt", "cut.dcm")}
+    assert told[str(folder / "gone.dcm")] == "No such file or directory"
+    assert told[str(folder / "notes.txt")] == "Not a DICOM data set."
+    assert "(0020,000E)" in told[str(folder / "cut.dcm")]
+    assert result.stderr.endswith("3 instances of 2 studies, 1 other file skipped, 3 problems\n")
+
+
+def test_convert_of_nothing_fails(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("convert", tmp_path / "empty")
+    assert (result.status, result.stdout) == (1, b"")
+    assert "no SOP instance found" in result.stderr
+
+
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_convert_reads_zip_archives(run: Run, good: Path, tmp_path: Path, way: str) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
+        for path in sorted(good.rglob("*")):
+            made.write(path, path.relative_to(good))
+    result = run("convert", archive) if way == "file" else run("convert", "-", stdin=archive.read_bytes())
+    assert result.status == 0
+    assert result.lines == run("convert", good).lines
+
+
+def test_convert_names_the_bad_member_of_a_zip_archive(run: Run, folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.write(folder / "cut.dcm", "deep/cut.dcm")
+        made.write(folder / "b" / "x", "deep/x")
+    result = run("convert", archive)
+    assert (result.status, len(result.lines)) == (1, 1)
+    assert result.stderr.startswith(f"{archive}:deep/cut.dcm: ")
+
+
+def test_convert_reads_a_file_from_stdin(run: Run, good: Path) -> None:
+    file = good / "b" / "x"
+    result = run("convert", "-", stdin=file.read_bytes())
+    assert result.status == 0
+    assert result.lines == run("convert", file).lines
+
+
+def test_convert_writes_one_file_for_each_study(run: Run, good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    result = run("convert", good, "-o", out)
+    assert (result.status, result.stdout) == (0, b"")
+    assert str(out) in result.stderr
+    bundles = {file.stem: json.loads(file.read_bytes()) for file in out.iterdir()}
+    studies = resources(list(bundles.values()), "ImagingStudy")
+    assert {study["id"] for study in studies} == bundles.keys()
+    assert len(studies) == 2
+
+
+def test_convert_as_resources_is_bulk_data(run: Run, good: Path) -> None:
+    result = run("convert", good, "--as", "resources")
+    assert result.status == 0
+    kinds = [resource["resourceType"] for resource in result.lines]
+    assert sorted(kinds) == ["ImagingStudy", "ImagingStudy", "Patient", "Patient"]
+    patients = {f"Patient/{one['id']}" for one in result.lines if one["resourceType"] == "Patient"}
+    assert {one["subject"]["reference"] for one in result.lines if one["resourceType"] == "ImagingStudy"} == patients
+
+
+def test_convert_only_links_the_patient_where_asked(run: Run, good: Path) -> None:
+    bundles = run("convert", good, "--patient", "link").lines
+    assert resources(bundles, "Patient") == []
+    assert all("identifier" in study["subject"] for study in resources(bundles, "ImagingStudy"))
+
+
+@pytest.mark.parametrize("version", ["R4", "R4B", "R5"])
+def test_convert_speaks_the_version_that_it_is_told(run: Run, good: Path, version: str) -> None:
+    (study,) = resources(run("convert", "--fhir", version, good / "b" / "x").lines, "ImagingStudy")
+    assert ("coding" in study["modality"][0]) == (version == "R5")
+
+
+def test_convert_to_a_folder_that_cannot_be_is_an_io_error(run: Run, good: Path) -> None:
+    result = run("convert", good, "-o", good / "notes.txt" / "out")
+    assert result.status == 74
+    assert "notes.txt" in result.stderr
+
+
+def test_convert_takes_names_that_are_no_text(run: Run, good: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"[red]\xff\x1b[2J.dcm")
+    odd.write_bytes((good / "notes.txt").read_bytes())
+    result = run("convert", odd)
+    assert result.status == 1
+    assert "[red]" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_convert_on_a_terminal_shows_its_progress_on_stderr_only(good: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        termios.tcsetwinsize(theirs, (24, 80))
+        command = [sys.executable, "-m", "dicom2fhir", "convert", str(good)]
+        env = {**environment(), "TERM": "xterm"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=ROOT, env=env, check=True, timeout=60)
+        shown = os.read(ours, 1 << 20).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2
+    assert "mapping" in shown
+    assert "3 instances of 2 studies" in shown
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    for made in ct_instances(60, studies=60):
+        (tmp_path / made.sop_instance).write_bytes(made.file)
+    command = [sys.executable, "-m", "dicom2fhir", "convert", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
+# status, retry
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """A store with a study that was delivered, one that was refused, and something that was rejected."""
+    folder = tmp_path / "state"
+    store = SqliteStore(folder / "store.db", quiet_period_s=0, min_free_bytes=0)
+    try:
+        store.set_destinations(["main"])
+        for made in ct_instances(3, studies=2):
+            origin = Origin("dimse", calling_ae="CT1", peer="10.0.0.7")
+            store.add(extract(Received(made.header, made.transfer_syntax, origin)), origin)
+        first, second = store.claim("main", "me", 60), store.claim("main", "me", 60)
+        assert first is not None
+        assert second is not None
+        store.delivered(first, first.revision, b"")
+        store.refuse(second, second.revision, "HAPI-0821: [no]\nsuch \x1b[2Jprofile")
+        store.reject(Rejection(1_700_000_000.0, Origin("folder", path="/in/[bold]x\x1b[2J.dcm"), "Not good."))
+    finally:
+        store.close()
+    return folder
+
+
+def test_status_as_json(run: Run, state_dir: Path) -> None:
+    result = run("status", "--json", "--state-dir", state_dir)
+    assert result.status == 0
+    stats = result.json["stats"]
+    assert [stats[key] for key in ("studies", "instances", "delivered", "refused", "rejected")] == [2, 3, 1, 1, 1]
+    assert sorted(study["deliveries"][0]["state"] for study in result.json["studies"]) == ["delivered", "refused"]
+    assert result.json["rejections"][0]["at"] == "2023-11-14T22:13:20+00:00"
+    assert result.json["rejections"][0]["reason"] == "Not good."
+
+    (refused,) = run("status", "--json", "--state", "refused", "--state-dir", state_dir).json["studies"]
+    assert run("status", "--json", refused["study_uid"], "--state-dir", state_dir).json == refused
+
+
+def test_status_for_people_fits_80_columns_and_hurts_no_terminal(run: Run, state_dir: Path) -> None:
+    result = run("status", "--state-dir", state_dir)
+    assert result.status == 0
+    text = result.stdout.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    for study in run("status", "--json", "--state-dir", state_dir).json["studies"]:
+        assert f"\n{study['study_uid']}\n" in text
+    assert "HAPI-0821: [no]" in text
+    assert "/in/[bold]x\\x1b[2J.dcm" in text
+    assert "\x1b" not in text
+
+
+def test_status_of_an_unknown_study(run: Run, state_dir: Path) -> None:
+    result = run("status", "1.2.3", "--state-dir", state_dir)
+    assert (result.status, result.stdout) == (1, b"")
+    assert "1.2.3" in result.stderr
+
+
+def test_retry_makes_refused_studies_due(run: Run, state_dir: Path) -> None:
+    assert run("retry", "--all", "--state-dir", state_dir).stdout == b"1 delivery is due now\n"
+    assert run("status", "--json", "--state-dir", state_dir).json["stats"]["refused"] == 0
+
+    studies = [study["study_uid"] for study in run("status", "--json", "--state-dir", state_dir).json["studies"]]
+    assert run("retry", *studies, "--state-dir", state_dir).stdout == b"2 deliveries are due now\n"
+    assert run("status", "--json", "--state-dir", state_dir).json["stats"]["waiting"] == 2
+
+
+def test_retry_of_what_is_not_there_fails(run: Run, state_dir: Path) -> None:
+    result = run("retry", "1.2.3", "--state-dir", state_dir)
+    assert (result.status, result.stdout) == (1, b"0 deliveries are due now: nothing matched\n")
+    assert run("retry", "--state-dir", state_dir).status == 2
+    assert run("retry", "--all", "1.2.3", "--state-dir", state_dir).status == 2
+
+
+@pytest.mark.parametrize("command", [["status"], ["retry", "--all"]])
+def test_without_a_store(run: Run, tmp_path: Path, command: list[str]) -> None:
+    result = run(*command, "--state-dir", tmp_path / "nowhere")
+    assert (result.status, result.stdout) == (74, b"")
+    assert str(tmp_path / "nowhere") in result.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+# explain
+
+
+def test_explain_as_json(run: Run, good: Path) -> None:
+    result = run("explain", good / "b" / "x", "--json")
+    assert result.status == 0
+    elements = {element["element"]: element for element in result.json["elements"]}
+    assert elements["description"]["given"] == ["StudyDescription"]
+    assert elements["description"]["value"] == "Synthetic study other"
+    assert "reasonCode" in elements
+    assert "reason" in {
+        e["element"] for e in run("explain", good / "b" / "x", "--json", "--fhir", "R5").json["elements"]
+    }
+
+
+def test_explain_for_people_breaks_no_keyword_and_no_uid_at_80_columns(run: Run, good: Path) -> None:
+    result = run("explain", good / "b" / "x")
+    assert result.status == 0
+    text = result.stdout.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    words = set(text.replace(",", " ").split())
+    assert {
+        "PhysiciansReadingStudyIdentificationSequence",
+        f"urn:oid:{make_uid('other')}",
+        make_uid("other", 1),
+    } <= words
+
+
+def test_explain_shows_what_was_dropped(run: Run, tmp_path: Path) -> None:
+    file = write(tmp_path / "odd.dcm", study="odd", PatientBirthDate="19640231")
+    (note,) = (n for n in run("explain", file, "--json").json["notes"] if n["where"] == "PatientBirthDate")
+    assert note["level"] == "warning"
+    text = " ".join(run("explain", file).stdout.decode().split())
+    assert f"PatientBirthDate {note['text']}" in text
+
+
+def test_explain_of_something_else(run: Run, good: Path) -> None:
+    assert run("explain", good / "notes.txt").status == 1
+    assert run("explain", good / "gone.dcm").status == 2
+
+
+# check-config
+
+
+def config(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_check_config_names_the_key_and_the_value(run: Run, tmp_path: Path) -> None:
+    result = run("check-config", "--config", config(tmp_path / "c.toml", "[receiver]\nport = 70000\nprot = 1\n"))
+    assert (result.status, result.stdout) == (78, b"")
+    assert "receiver.port = 70000" in result.stderr
+    assert "receiver.prot" in result.stderr
+
+
+def test_check_config_without_the_server(run: Run, tmp_path: Path) -> None:
+    file = config(tmp_path / "c.toml", f'[destinations.main]\nurl = "{NOBODY}"\n')
+    assert run("check-config", "--config", file).status == 0
+    result = run("check-config", "--config", file, "--online")
+    assert result.status == 69
+    assert NOBODY in result.stdout.decode()
+    plans = run("check-config", "--config", file, "--online", "--json")
+    assert plans.status == 69
+    assert plans.json["destinations"][0]["error"]
+
+
+@pytest.mark.parametrize(("version", "name"), [("r4", "R4"), ("r5", "R5")])
+def test_check_config_says_what_the_server_is(
+    run: Run, hapi: Callable[[str], str], tmp_path: Path, version: str, name: str
+) -> None:
+    file = config(tmp_path / "c.toml", f'[destinations.main]\nurl = "{hapi(version)}"\n')
+    result = run("check-config", "--config", file, "--online", "--json")
+    assert result.status == 0
+    (plan,) = result.json["destinations"]
+    assert (plan["version"], plan["error"], plan["ids"]) == (name, "", "ours unless refused")
+    assert "HAPI" in plan["server"]
+    assert "HAPI" in run("check-config", "--config", file, "--online").stdout.decode()
+
+
+# echo
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, int]]:
+    scp = StorageSCP(
+        Listen(port=0), on_received=lambda _: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
+    )
+    scp.start()
+    yield scp.address
+    scp.stop(10)
+
+
+def test_echo(receiver: tuple[str, int]) -> None:
+    host, port = receiver
+    done = run_command("echo", "--host", host, "--port", str(port))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"DICOM2FHIR at {host}:{port} answered in " in done.stdout.decode()
+
+    done = run_command("echo", "--port", str(port), "--called-ae", "SOMEONE")
+    assert (done.returncode, done.stdout) == (69, b"")
+    assert "SOMEONE" in done.stderr.decode()
+    assert "AE titles" in done.stderr.decode()
+
+
+def test_echo_to_nobody(free_port: int) -> None:
+    done = run_command("echo", "--port", str(free_port))
+    assert (done.returncode, done.stdout) == (69, b"")
+    (said,) = done.stderr.decode().splitlines()
+    assert "is it running" in said
+
+
+# serve
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "named"),
+    [
+        (["--bogus"], 2, "--bogus"),
+        (["--port", "many"], 2, "--port"),
+        (["--port", "70000"], 78, "receiver.port = 70000"),
+        (["--fhir-url", "nowhere"], 78, "destinations.server.url"),
+        (["--fhir-url", NOBODY, "--fhir-version", "R9"], 78, "fhir.version"),
+        (["--host", "0.0.0.0", "--fhir-url", NOBODY], 78, "networks"),
+        (["--config", "/nowhere/c.toml"], 78, "/nowhere/c.toml"),
+        ([], 78, "destinations"),
+    ],
+)
+def test_serve_with_unusable_flags(run: Run, tmp_path: Path, flags: list[str], status: int, named: str) -> None:
+    result = run("serve", "--state-dir", tmp_path / "state", *flags)
+    assert (result.status, result.stdout) == (status, b"")
+    assert named in result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_serve_where_somebody_listens_already(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        done = run_command(
+            *("serve", "--port", str(port), "--state-dir", tmp_path / "state", "--output-dir", tmp_path / "out")
+        )
+    assert (done.returncode, done.stdout) == (78, b"")
+    assert str(port) in done.stderr.decode().splitlines()[-1]
+
+
+# the program
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").stdout.decode().split()[-1] == __version__
+    text = run("--help").stdout.decode()
+    for command in ("serve", "convert", "demo", "check-config", "status", "retry", "explain", "echo"):
+        assert command in text
+        assert run(command, "--help").status == 0
+
+
+def test_unknown_commands_and_options_are_wrong_usage(run: Run) -> None:
+    for arguments in (["bogus"], ["--bogus"], ["convert"], ["status", "--bogus"]):
+        result = run(*arguments)
+        assert (result.status, result.stdout) == (2, b"")
+
+
+def test_demo_ends_by_itself_and_leaves_its_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "theirs.json").write_text("[]")
+    done = run_command("demo", "--output-dir", out)
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = done.stdout.decode()
+    assert '"resourceType": "ImagingStudy"' in said
+    assert str(out) in said
+    studies = [json.loads(file.read_bytes()) for file in out.iterdir() if file.name != "theirs.json"]
+    assert len(studies) >= 7
+    assert all(bundle["type"] == "transaction" for bundle in studies)
