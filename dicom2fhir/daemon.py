@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import structlog
@@ -51,28 +51,31 @@ class Daemon:
             min_free_bytes=settings.store.min_free_bytes,
             on_failure=lambda _reason: self._stop.set(),
         )
-        ingest = Ingest(self.store, translation.budgets(settings))
-        self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
-        self.folders = {
-            name: FolderWatcher(
-                assembly.watch(folder),
-                on_received=ingest.receive,
-                on_rejected=ingest.reject,
-                ledger=self.store,
-                budgets=translation.budgets(settings),
+        with ExitStack() as undo:  # nobody else could open a store that stays open
+            undo.callback(self.store.close)
+            ingest = Ingest(self.store, translation.budgets(settings))
+            self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
+            self.folders = {
+                name: FolderWatcher(
+                    assembly.watch(folder),
+                    on_received=ingest.receive,
+                    on_rejected=ingest.reject,
+                    ledger=self.store,
+                    budgets=translation.budgets(settings),
+                )
+                for name, folder in settings.folders.items()
+            }
+            self.receiver = (
+                StorageSCP(
+                    assembly.listen(settings),
+                    on_received=ingest.receive,
+                    on_rejected=ingest.reject,
+                    on_association_ended=self.store.association_ended,
+                )
+                if settings.receiver.enabled
+                else None
             )
-            for name, folder in settings.folders.items()
-        }
-        self.receiver = (
-            StorageSCP(
-                assembly.listen(settings),
-                on_received=ingest.receive,
-                on_rejected=ingest.reject,
-                on_association_ended=self.store.association_ended,
-            )
-            if settings.receiver.enabled
-            else None
-        )
+            undo.pop_all()
 
     def start(self) -> None:
         """Begin to work: first the way out, last the ways in.
@@ -82,10 +85,10 @@ class Daemon:
         ConfigError
             The receiver cannot listen where it must.
         """
-        self.store.set_destinations(self.settings.destinations)
         for doubt in warnings(self.settings):
             log.warning("config.doubt", text=doubt)
         try:
+            self.store.set_destinations(self.settings.destinations)
             for deliverer in self.deliverers:
                 deliverer.start()
             for watcher in self.folders.values():

@@ -1,0 +1,184 @@
+"""The daemon in this process: what it does when a part fails, and what it tells systemd."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom2fhir import config
+from dicom2fhir.daemon import Daemon
+from dicom2fhir.errors import BridgeError, ConfigError, StoreUnavailable
+from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.synthetic import instance
+from tests.daemon_process import wait_until
+
+Settings = dict[str, Any]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A daemon with every kind of part, all of it below ``tmp_path``."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    return {
+        "receiver": {"port": 0},
+        "folders": {"inbox": {"path": str(inbox), "stable_s": 0.1, "rescan_s": 1}},
+        "store": {"directory": str(tmp_path / "state"), "quiet_period_s": 0, "min_free_bytes": 0},
+        "destinations": {"files": {"type": "file", "directory": str(tmp_path / "out")}},
+    }
+
+
+def build(settings: Settings) -> Daemon:
+    return Daemon(config.load(overrides=settings, environ={}))
+
+
+@pytest.fixture
+def daemon(settings: Settings) -> Iterator[Daemon]:
+    made = build(settings)
+    yield made
+    made.stop()
+
+
+def assert_nothing_is_left(settings: Settings, threads_before: set[threading.Thread]) -> None:
+    """No thread, and the store belongs to nobody."""
+    left = [thread.name for thread in set(threading.enumerate()) - threads_before if thread.is_alive()]
+    assert left == []
+    SqliteStore(Path(settings["store"]["directory"]) / "store.db", min_free_bytes=0).close()
+
+
+def test_files_of_a_folder_go_through(daemon: Daemon, settings: Settings, tmp_path: Path) -> None:
+    daemon.start()
+    assert daemon.trouble() == ""
+    instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+    wait_until(lambda: list((tmp_path / "out").glob("*.json")), 30, "a Bundle is there")
+    assert daemon.trouble() == ""
+
+
+@pytest.mark.parametrize(
+    ("without", "named"),
+    [
+        ({"destinations": {}}, "nothing can go out"),
+        ({"receiver": {"enabled": False}, "folders": {}}, "nothing can come in"),
+    ],
+)
+def test_a_daemon_without_a_road_is_not_built(settings: Settings, without: Settings, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        build(settings | without)
+    assert not Path(settings["store"]["directory"]).exists()
+
+
+def test_a_port_that_is_taken_leaves_nothing_behind(settings: Settings) -> None:
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings["receiver"]["port"] = listener.getsockname()[1]
+        with pytest.raises(ConfigError, match=str(settings["receiver"]["port"])):
+            build(settings).start()
+    assert_nothing_is_left(settings, before)
+
+
+def test_a_folder_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    (tmp_path / "inbox").rmdir()
+    with pytest.raises(ConfigError, match="inbox"):
+        build(settings).start()
+    assert_nothing_is_left(settings, before)
+
+
+def test_a_secret_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    secret = tmp_path / "password"
+    secret.write_text("geheim")
+    settings["destinations"]["main"] = {
+        "type": "fhir",
+        "url": "http://127.0.0.1:1/fhir",
+        "auth": "basic",
+        "username": "me",
+        "password_file": str(secret),
+    }
+    loaded = config.load(overrides=settings, environ={})
+    secret.unlink()
+    with pytest.raises(BridgeError, match="password"):
+        Daemon(loaded)
+    assert_nothing_is_left(settings, before)
+
+
+def test_a_second_daemon_on_the_same_store_is_refused(daemon: Daemon, settings: Settings) -> None:
+    daemon.start()
+    with pytest.raises(ConfigError, match=r"store\.db"):
+        build(settings)
+    assert daemon.trouble() == ""
+
+
+def test_the_daemon_ends_when_its_store_fails(daemon: Daemon, fill: Callable[[], None]) -> None:
+    threading.Thread(target=fill).start()
+    with pytest.raises(StoreUnavailable, match=r"the store: .*full"):
+        daemon.run()
+    assert "full" in daemon.trouble()
+    assert daemon.receiver is not None
+    assert not daemon.receiver.is_alive()
+
+
+@pytest.fixture
+def fill(daemon: Daemon) -> Callable[[], None]:
+    """Make the store's file too small, and write to it."""
+
+    def write() -> None:
+        wait_until(lambda: daemon.receiver is not None and daemon.receiver.is_alive(), 30, "the daemon runs")
+        writer = daemon.store._writer
+        assert writer is not None
+        writer.run(lambda connection: connection.execute("PRAGMA max_page_count=1").fetchone())
+        with pytest.raises(StoreUnavailable):
+            for number in range(10_000):
+                daemon.store.set_destinations([f"{number}-{'x' * 900}"])
+
+    return write
+
+
+@pytest.mark.parametrize("part", ["receiver", "folder", "worker"])
+def test_a_part_that_has_stopped_is_trouble(daemon: Daemon, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon.start()
+    assert daemon.receiver is not None
+    match part:
+        case "receiver":
+            daemon.receiver.stop(5)
+            assert "receiver" in daemon.trouble()
+        case "folder":
+            daemon.folders["inbox"].stop(5)
+            assert "folder inbox" in daemon.trouble()
+        case "worker":
+            (deliverer,) = daemon.deliverers
+            monkeypatch.setattr(deliverer, "heartbeats", lambda: {"deliver-files-1": float("-inf")})
+            assert "destination files" in daemon.trouble()
+
+
+def test_what_systemd_is_told(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[bytes] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+
+        def listen() -> None:
+            while len(states) < 3:
+                states.append(systemd.recv(1000))
+            signal.raise_signal(signal.SIGTERM)
+            while states[-1] != b"STOPPING=1":
+                states.append(systemd.recv(1000))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        daemon.run()
+        listener.join()
+    assert states[:3] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+    assert states[-1] == b"STOPPING=1"
+    assert signal.getsignal(signal.SIGTERM) is before
