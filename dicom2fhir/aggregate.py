@@ -7,8 +7,10 @@ stands is settled by counting, never by order: see :data:`dicom2fhir.dicom.attri
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf, isfinite
 from typing import Any
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
@@ -38,7 +40,7 @@ def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -
         revision=revision,
         patient=_agree("patient", patients, notes),
         attrs=_agree("study", _distinct(record.study for record in everything), notes),
-        series=tuple(_series(uid, by_series[uid], notes) for uid in sorted(by_series, key=_uid_order)),
+        series=tuple(sorted((_series(uid, by_series[uid], notes) for uid in by_series), key=_series_order)),
         notes=tuple(sorted(notes, key=lambda note: (note.where, note.text))),
         conflict=_conflict(patients),
     )
@@ -50,17 +52,29 @@ def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Se
     return Series(uid, _agree("series", _distinct(record.series for record in records), notes), tuple(instances))
 
 
-def _uid_order(uid: str) -> tuple[tuple[int, str], ...]:
+def _uid_order(uid: str) -> _UidOrder:
     """UIDs component by component as numbers, so that 1.2.10 follows 1.2.9."""
     return tuple((len(component), component) for component in uid.split("."))
 
 
-def _instance_order(instance: Instance) -> tuple[int, tuple[tuple[int, str], ...]]:
-    number = instance.attrs.get("InstanceNumber")
+_UidOrder = tuple[tuple[int, str], ...]
+
+
+def _series_order(series: Series) -> tuple[float, _UidOrder]:
+    return _number(series.attrs.get("SeriesNumber")), _uid_order(series.uid)
+
+
+def _instance_order(instance: Instance) -> tuple[float, _UidOrder]:
+    return _number(instance.attrs.get("InstanceNumber")), _uid_order(instance.uid)
+
+
+def _number(value: Any) -> float:
+    """An IS for sorting, however it is written; what is no number comes last."""
     try:
-        return int(number), _uid_order(instance.uid)  # type: ignore[arg-type]
+        number = float(value)
     except (TypeError, ValueError):
-        return 2**31, _uid_order(instance.uid)
+        return inf
+    return number if isfinite(number) else inf
 
 
 def _distinct(mappings: Iterable[Attrs]) -> _Counted:
@@ -87,7 +101,9 @@ def _canonical(value: Any) -> str:
 def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
     """One value for each attribute of a level."""
     if len(counted) == 1:
-        return dict(counted[0][0])
+        only = dict(counted[0][0])
+        every = [a.keyword for a in LEVELS[level] if a.pick == "every" and a.keyword in only]
+        return only | {keyword: _every(keyword, counted) for keyword in every}
     result: dict[str, Any] = {}
     followers: dict[str, list[Attribute]] = defaultdict(list)
     for attribute in LEVELS[level]:
@@ -110,6 +126,10 @@ def _every(keyword: str, counted: _Counted) -> list[Any]:
     """Each distinct item of a sequence, in a fixed order."""
     items = {_canonical(item): item for mapping, _ in counted for item in mapping.get(keyword, ())}
     return [items[text] for text in sorted(items)]
+
+
+_A_DAY = re.compile(r"(?!0000)\d{4}\.?(?!00)\d\d\.?(?!00)\d\d")
+"""What can be a DA: 00000000 and the like are no earliest date."""
 
 
 def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
@@ -136,6 +156,7 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
     # the group's first attribute matters most: instances that lack it have no say while others have it
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
+        eligible = [text for text in eligible if _A_DAY.match(str(candidates[text].get(group[0])))] or eligible
         return candidates[min(eligible, key=lambda text: [_canonical(candidates[text].get(k, {})) for k in group])]
     return candidates[min(eligible, key=lambda text: (-votes[text], text))]
 

@@ -16,7 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dicom2fhir import __version__, config, convert, report, translation
 from dicom2fhir.config import Settings
-from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
+from dicom2fhir.errors import (
+    BridgeError,
+    ConfigError,
+    NotExpressible,
+    ServerUnavailable,
+    StoreDamaged,
+    StoreUnavailable,
+)
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import trace_study
@@ -210,7 +217,11 @@ def convert_command(
             if study.conflict:
                 tell(study.uid, study.conflict)
                 continue
-            mapped = mapping(study, dialect)
+            try:
+                mapped = mapping(study, dialect)
+            except NotExpressible as error:
+                tell(study.uid, str(error))
+                continue
             if shape == "bundle":
                 content = convert.dump(standalone(mapped), indent)
             else:

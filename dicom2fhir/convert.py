@@ -188,12 +188,16 @@ def assembled(reading: Reading) -> Iterator[Study]:
 def as_resources(mapped: Mapped) -> list[Resource]:
     """The resources by themselves, for bulk data: they refer to each other by type and id."""
     targets = {
-        entry.placeholder: None
+        entry.placeholder: bundle.unlinked(entry)
         if entry.write is Write.LINK
         else f"{entry.resource['resourceType']}/{entry.resource['id']}"
         for entry in mapped.entries
     }
-    return [bundle.refer(entry.resource, targets) for entry in mapped.entries if entry.write is not Write.LINK]
+    return [
+        bundle.refer(entry.resource, targets, mapped.entries)
+        for entry in mapped.entries
+        if entry.write is not Write.LINK
+    ]
 
 
 def dump(resource: Resource, indent: bool) -> bytes:

@@ -46,6 +46,10 @@ class Mismatch(Permanent):
     """The SOP class or instance of the command and of the data set differ."""
 
 
+class NotExpressible(Permanent):
+    """The study cannot be written in this FHIR version."""
+
+
 class StoreUnavailable(Transient):
     """The store cannot commit."""
 

@@ -165,11 +165,15 @@ class Entry:
     search
         Query that finds this resource on a server whatever its id is there, e.g.
         ``identifier=urn:dicom:uid|urn:oid:1.2``, percent-encoded; empty when nothing but the id identifies it.
+    inside
+        Id under which a linked resource is contained when the server does not have it; empty: then a reference by
+        identifier stands for it.
     """
 
     resource: Resource
     write: Write
     search: str = ""
+    inside: str = ""
 
     @property
     def placeholder(self) -> str:

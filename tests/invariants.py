@@ -32,6 +32,7 @@ def imaging_study_violations(study: Resource) -> Iterator[str]:
     """ist-1 to ist-7."""
     series = study.get("series", [])
     uids = [i for i in study.get("identifier", []) if i.get("system") == "urn:dicom:uid"]
+    uids += [study["uid"]] if "uid" in study else []  # up to 3.2.0
     if series and not uids:
         yield "ist-1: series but no Study Instance UID"
     if len(uids) > 1:
@@ -45,7 +46,7 @@ def imaging_study_violations(study: Resource) -> Iterator[str]:
         yield "ist-5: a series' numberOfInstances is not the number of its instances"
     if series and not ("numberOfSeries" in study and all("numberOfInstances" in s for s in series)):
         yield "ist-6: a count is missing"
-    modalities = [_text(modality) for modality in study.get("modality", [])]
+    modalities = [_text(modality) for modality in study.get("modality", study.get("modalityList", []))]
     if len(set(modalities)) != len(modalities) or set(modalities) != {_text(s["modality"]) for s in series}:
         yield "ist-7: the study's modalities are not those of its series, each once"
 

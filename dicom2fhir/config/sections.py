@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from dicom2fhir.config import kinds
 from dicom2fhir.errors import ConfigError
 
-FhirVersion = Literal["R4", "R4B", "R5"]
+FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
 Place = Literal["contained", "referenced"]
 
@@ -154,7 +154,7 @@ class Store(Section):
 class Fhir(Section):
     """``[fhir]``."""
 
-    version: Literal["auto", "R4", "R4B", "R5"] = Field(
+    version: Literal["auto"] | FhirVersion = Field(
         "auto", description="FHIR version; auto asks the server's /metadata, and means R4 for files."
     )
     time_zone: kinds.Zone = Field(
@@ -244,9 +244,7 @@ class Pacs(Section):
 class Destination(Section):
     """What both types of destination have."""
 
-    version: Literal["inherit", "auto", "R4", "R4B", "R5"] = Field(
-        "inherit", description="As fhir.version, for this one."
-    )
+    version: Literal["inherit", "auto"] | FhirVersion = Field("inherit", description="As fhir.version, for this one.")
     patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
 
 

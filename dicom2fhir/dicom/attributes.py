@@ -61,14 +61,8 @@ _ISSUER = (
 
 _PATIENT_ISSUER = (*_ISSUER, _a("IdentifierTypeCode", 0x00400035, "CS"))
 
-_PERSON = (
-    _a("InstitutionName", 0x00080080, "LO"),
-    _a("InstitutionCodeSequence", 0x00080082, "SQ", *CODE),
-    _a("PersonIdentificationCodeSequence", 0x00401101, "SQ", *CODE),
-)
+_PERSON = (_a("PersonIdentificationCodeSequence", 0x00401101, "SQ", *CODE),)
 """Person Identification Macro, PS3.3 table 10-1."""
-
-_REGION = (*CODE, _a("AnatomicRegionModifierSequence", 0x00082220, "SQ", *CODE))
 
 _REQUEST = (
     _a("AccessionNumber", 0x00080050, "SH"),
@@ -94,9 +88,20 @@ _FRAME_ANATOMY = _a(
     "FrameAnatomySequence",
     0x00209071,
     "SQ",
-    _a("AnatomicRegionSequence", 0x00082218, "SQ", *_REGION),
+    _a("AnatomicRegionSequence", 0x00082218, "SQ", *CODE),
     _a("FrameLaterality", 0x00209072, "CS"),
 )
+
+_TRACER = (
+    _a("Radiopharmaceutical", 0x00180031, "LO"),
+    _a("RadiopharmaceuticalStartTime", 0x00181072, "TM"),
+    _a("RadionuclideTotalDose", 0x00181074, "DS"),
+    _a("RadionuclideHalfLife", 0x00181075, "DS"),
+    _a("RadiopharmaceuticalStartDateTime", 0x00181078, "DT"),
+    _a("RadionuclideCodeSequence", 0x00540300, "SQ", *CODE),
+    _a("RadiopharmaceuticalCodeSequence", 0x00540304, "SQ", *CODE),
+)
+"""Of Radiopharmaceutical Information Sequence (PS3.3 C.8.9.2)."""
 
 LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
     "patient": (
@@ -162,6 +167,8 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
         Attribute("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", items=CODE),
         Attribute("ReasonForPerformedProcedureCodeSequence", 0x00401012, "SQ", items=CODE),
+        Attribute("PatientSize", 0x00101020, "DS"),
+        Attribute("PatientWeight", 0x00101030, "DS"),
     ),
     "series": (
         Attribute("SeriesDate", 0x00080021, "DA", pick="earliest"),
@@ -184,7 +191,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("OperatorsName", 0x00081070, "PN"),
         Attribute("OperatorIdentificationSequence", 0x00081072, "SQ", follows="OperatorsName", items=_PERSON),
         Attribute("ManufacturerModelName", 0x00081090, "LO", follows="Manufacturer"),
-        Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=_REGION),
+        Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=CODE),
         Attribute("BodyPartExamined", 0x00180015, "CS"),
         Attribute("DeviceSerialNumber", 0x00181000, "LO", follows="Manufacturer"),
         Attribute("DeviceUID", 0x00181002, "UI", follows="Manufacturer"),
@@ -199,6 +206,38 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         ),
         Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
         Attribute("SharedFunctionalGroupsSequence", 0x52009229, "SQ", items=(_FRAME_ANATOMY,)),
+        # how the images were made, where that is the same throughout a series; profiles ask for it
+        Attribute("ContrastBolusAgent", 0x00180010, "LO"),
+        Attribute("ContrastBolusAgentSequence", 0x00180012, "SQ", items=CODE),
+        Attribute("ContrastBolusStartTime", 0x00181042, "TM", follows="ContrastBolusAgent"),
+        Attribute("ContrastBolusStopTime", 0x00181043, "TM", follows="ContrastBolusAgent"),
+        Attribute("MRAcquisitionType", 0x00180023, "CS"),
+        Attribute("SliceThickness", 0x00180050, "DS"),
+        Attribute("KVP", 0x00180060, "DS"),
+        Attribute("RepetitionTime", 0x00180080, "DS"),
+        Attribute("EchoTime", 0x00180081, "DS"),
+        Attribute("InversionTime", 0x00180082, "DS"),
+        Attribute("ImagingFrequency", 0x00180084, "DS"),
+        Attribute("MagneticFieldStrength", 0x00180087, "DS"),
+        Attribute("DataCollectionDiameter", 0x00180090, "DS"),
+        Attribute("ReconstructionDiameter", 0x00181100, "DS"),
+        Attribute("FilterType", 0x00181160, "SH"),
+        Attribute("ConvolutionKernel", 0x00181210, "SH"),
+        Attribute("ReceiveCoilName", 0x00181250, "SH"),
+        Attribute("FlipAngle", 0x00181314, "DS"),
+        Attribute("TransducerFrequency", 0x00186030, "UL"),
+        Attribute("PulseRepetitionFrequency", 0x00186032, "UL"),
+        Attribute("SpiralPitchFactor", 0x00189311, "FD"),
+        Attribute("Rows", 0x00280010, "US"),
+        Attribute("Columns", 0x00280011, "US"),
+        Attribute("PixelSpacing", 0x00280030, "DS"),
+        Attribute("BurnedInAnnotation", 0x00280301, "CS"),
+        Attribute("RadiopharmaceuticalInformationSequence", 0x00540016, "SQ", items=_TRACER),
+        Attribute("SeriesType", 0x00541000, "CS"),
+        Attribute("Units", 0x00541001, "CS"),
+        Attribute("AttenuationCorrectionMethod", 0x00541101, "LO"),
+        Attribute("ReconstructionMethod", 0x00541103, "LO"),
+        Attribute("ScatterCorrectionMethod", 0x00541105, "LO"),
     ),
     "instance": (
         Attribute("ImageType", 0x00080008, "CS"),
@@ -208,11 +247,23 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("AcquisitionDateTime", 0x0008002A, "DT"),
         Attribute("AcquisitionTime", 0x00080032, "TM"),
         Attribute("ContentTime", 0x00080033, "TM"),
+        Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
         Attribute("ImageLaterality", 0x00200062, "CS"),
+        Attribute("NumberOfFrames", 0x00280008, "IS"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),
+        # what changes from image to image: in the series' level each would make a mapping of its own
+        Attribute("SequenceName", 0x00180024, "SH"),
+        Attribute("ExposureTime", 0x00181150, "IS"),
+        Attribute("XRayTubeCurrent", 0x00181151, "IS"),
+        Attribute("Exposure", 0x00181152, "IS"),
+        Attribute("ViewPosition", 0x00185101, "CS"),
+        Attribute("CTDIvol", 0x00189345, "FD"),
+        Attribute("PatientOrientation", 0x00200020, "CS"),
+        Attribute("UltrasoundColorDataPresent", 0x00280014, "US"),
+        Attribute("ViewCodeSequence", 0x00540220, "SQ", items=CODE),
     ),
 }
 

@@ -298,6 +298,8 @@ def _inflate(data: bytes, budgets: Budgets) -> bytes:
         raise CannotUnderstand(f"The deflated data set cannot be inflated: {error}.") from None
     if inflater.unconsumed_tail:
         raise BudgetExceeded(f"The data set inflates to more than {budgets.inflated_bytes} bytes.")
+    if not inflater.eof:
+        raise CannotUnderstand("The deflated data set ends too early.")
     return inflated
 
 

@@ -15,9 +15,9 @@ def standalone(mapped: Mapped) -> Resource:
     search finds it; what must be up to date is a conditional update. A resource that may only be linked to is not in
     the Bundle: references to it become logical ones (by identifier).
     """
-    links: dict[str, str | None] = {entry.placeholder: None for entry in mapped.entries if entry.write is Write.LINK}
+    links = {entry.placeholder: unlinked(entry) for entry in mapped.entries if entry.write is Write.LINK}
     return transaction(
-        _standalone_entry(entry, refer(entry.resource, links))
+        _standalone_entry(entry, refer(entry.resource, links, mapped.entries))
         for entry in mapped.entries
         if entry.write is not Write.LINK
     )
@@ -56,7 +56,12 @@ def create(resource: Resource, full_url: str, unless: str) -> Resource:
     return {"fullUrl": full_url, "resource": resource, "request": request}
 
 
-def refer(resource: Resource, targets: Mapping[str, str | None]) -> Resource:
+def unlinked(entry: Entry) -> str | None:
+    """The target of references to a linked resource that is not on the server: by identifier, or contained."""
+    return f"#{entry.inside}" if entry.inside else None
+
+
+def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterable[Entry] = ()) -> Resource:
     """The resource with the placeholders of ``targets`` replaced.
 
     Parameters
@@ -64,8 +69,15 @@ def refer(resource: Resource, targets: Mapping[str, str | None]) -> Resource:
     targets
         Placeholder -> literal reference (``Patient/123``), or None to leave a logical reference (type and identifier)
         without ``reference``. Placeholders that are not named stay.
+    linked
+        Entries that may have to be contained, where the target is :func:`unlinked`.
     """
     replaced: Resource = _refer(resource, targets)
+    if resource["resourceType"] == "ImagingStudy":
+        inside = [e for e in linked if e.inside and targets.get(e.placeholder) == unlinked(e)]
+        if inside:
+            contained = [{**entry.resource, "id": entry.inside} for entry in inside]
+            replaced["contained"] = [*contained, *replaced.get("contained", ())]
     return replaced
 
 

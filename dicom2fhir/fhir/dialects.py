@@ -1,103 +1,20 @@
-"""What one FHIR version calls things and how it shapes them; a version is a value, never a branch in the mapping.
+"""Every FHIR version that can be written, as a value: what it calls things and how it shapes them.
 
 The rules (:mod:`dicom2fhir.fhir.rules`) speak of *concepts* such as ``reason``; the dialect says that R4 has
 ``reasonCode``, a list of CodeableConcept, and R5 ``reason``, a list of CodeableReference. What a dialect does not list
-does not exist in that version.
+does not exist in that version. Each version is told by what it changes in the one after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Literal
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 
-from dicom2fhir.fhir.values import SNOMED_CT, Coding, Concept
-from dicom2fhir.model import Resource
+from dicom2fhir.fhir.shapes import Dialect, Element, codeable_concept
+from dicom2fhir.fhir.values import CONNECTION_TYPE, DCM, SNOMED_CT, V2_0203, V3_PARTICIPATION, Coding
 
-Shape = Literal["as is", "Coding", "CodeableConcept", "CodeableReference", "Annotation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One element of a FHIR version: its name, the datatype that a meaning takes there, and whether it repeats."""
-
-    name: str
-    shape: Shape = "as is"
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """A FHIR version.
-
-    Attributes
-    ----------
-    elements
-        Concept -> element, for ImagingStudy (``modality``, ``series.modality``, ``instance.uid``...) and, with the
-        type before it, for the other resources (``Device.name``).
-    lateralities
-        (0020,0060) Laterality and its kin -> code.
-    accession_is_identifier
-        Whether the study's own identifiers include the accession number (R5 left it to ``basedOn``).
-    """
-
-    name: str
-    fhir_version: str
-    elements: Mapping[str, Element]
-    lateralities: Mapping[str, Coding]
-    accession_is_identifier: bool
-
-    def put(self, target: Resource, concept: str, meaning: Any) -> Any:
-        """Set the concept's element in ``target``; the JSON that was set, or None when this version has no such
-        element."""
-        element = self.elements.get(concept)
-        if element is None:
-            return None
-        if element.many:
-            meanings = meaning if isinstance(meaning, list) else [meaning]
-            shaped: Any = [_SHAPES[element.shape](one) for one in meanings]
-        else:
-            shaped = _SHAPES[element.shape](meaning[0] if isinstance(meaning, list) else meaning)
-        target[element.name] = shaped
-        return shaped
-
-
-def _coding(meaning: Concept) -> Resource:
-    if not meaning.codings:
-        return {"display": meaning.text}
-    coding = meaning.codings[0]
-    return {
-        key: value
-        for key, value in (
-            ("system", coding.system),
-            ("version", coding.version),
-            ("code", coding.code),
-            ("display", coding.display),
-        )
-        if value
-    }
-
-
-def codeable_concept(meaning: Concept) -> Resource:
-    """A CodeableConcept, the same in every version."""
-    result: Resource = {}
-    if meaning.codings:
-        result["coding"] = [_coding(Concept((coding,))) for coding in meaning.codings]
-    if meaning.text:
-        result["text"] = meaning.text
-    return result
-
-
-_SHAPES: Mapping[Shape, Callable[[Any], Any]] = MappingProxyType(
-    {
-        "as is": lambda meaning: meaning,
-        "Coding": _coding,
-        "CodeableConcept": codeable_concept,
-        "CodeableReference": lambda meaning: {"concept": codeable_concept(meaning)},
-        "Annotation": lambda meaning: {"text": meaning},
-    }
-)
+__all__ = ["DIALECTS", "Dialect", "Element", "by_fhir_version", "codeable_concept"]
 
 _UNILATERAL = {
     "L": Coding("419161000", SNOMED_CT, "Unilateral left"),
@@ -114,24 +31,38 @@ _CID_244 = {
 }
 """PS3.16 CID 244, the example binding from R5 on."""
 
+_OID_OF_R4 = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
+_OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+
+_STU3_EXTENSION = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy"
+"""Elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
+
+_Changes = Mapping[str, Element | None]
+
+
+def _changed(elements: Mapping[str, Element], changes: _Changes) -> Mapping[str, Element]:
+    return {concept: element for concept, element in {**elements, **changes}.items() if element is not None}
+
+
 _R4 = Dialect(
     name="R4",
     fhir_version="4.0.1",
     elements={
         "identifier": Element("identifier", many=True),
         "status": Element("status"),
+        "statedAvailability": Element("extension", "code extension", many=True, url=f"{_STU3_EXTENSION}.availability"),
         "modality": Element("modality", "Coding", many=True),
-        "subject": Element("subject"),
-        "encounter": Element("encounter"),
+        "subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
+        "encounter": Element("encounter", "Reference"),
         "started": Element("started"),
-        "basedOn": Element("basedOn", many=True),
-        "referrer": Element("referrer"),
-        "interpreter": Element("interpreter", many=True),
-        "endpoint": Element("endpoint", many=True),
+        "basedOn": Element("basedOn", "Reference", many=True),
+        "referrer": Element("referrer", "Reference"),
+        "interpreter": Element("interpreter", "Reference", many=True),
+        "endpoint": Element("endpoint", "Reference", many=True),
         "numberOfSeries": Element("numberOfSeries"),
         "numberOfInstances": Element("numberOfInstances"),
         "procedure": Element("procedureCode", "CodeableConcept", many=True),
-        "location": Element("location"),
+        "location": Element("location", "Reference"),
         "reason": Element("reasonCode", "CodeableConcept", many=True),
         "note": Element("note", "Annotation", many=True),
         "description": Element("description"),
@@ -141,62 +72,171 @@ _R4 = Dialect(
         "series.modality": Element("modality", "Coding"),
         "series.description": Element("description"),
         "series.numberOfInstances": Element("numberOfInstances"),
+        "series.statedAvailability": Element(
+            "extension", "code extension", many=True, url=f"{_STU3_EXTENSION}.series.availability"
+        ),
         "series.bodySite": Element("bodySite", "Coding"),
         "series.laterality": Element("laterality", "Coding"),
-        "series.specimen": Element("specimen", many=True),
+        "series.specimen": Element("specimen", "Reference", many=True),
         "series.started": Element("started"),
-        "series.performer": Element("performer", many=True),
+        "series.performer": Element("performer", "performer", many=True),
         "series.instance": Element("instance", many=True),
         "instance.uid": Element("uid"),
-        "instance.sopClass": Element("sopClass", "Coding"),
+        "instance.sopClass": Element("sopClass", "Coding of oid"),
         "instance.number": Element("number"),
         "instance.title": Element("title"),
+        "Patient.extension": Element("extension", many=True),
+        "Practitioner.name": Element("name", many=True),
         "Device.name": Element("deviceName", many=True),
+        "Device.model": Element("modelNumber"),
+        "Device.serialNumber": Element("serialNumber"),
         "Device.version": Element("version", many=True),
         "Endpoint.connectionType": Element("connectionType", "Coding"),
         "Endpoint.payloadType": Element("payloadType", "CodeableConcept", many=True),
         "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
     },
     lateralities=_UNILATERAL,
-    accession_is_identifier=True,
+    identifiers=("uid", "accession", "study id"),
+    oid=_OID_OF_R4,
 )
 
-_R5_CHANGES: Mapping[str, Element | None] = {
-    "modality": Element("modality", "CodeableConcept", many=True),
-    "interpreter": None,
-    "procedure": Element("procedure", "CodeableReference", many=True),
-    "reason": Element("reason", "CodeableReference", many=True),
-    "series.modality": Element("modality", "CodeableConcept"),
-    "series.bodySite": Element("bodySite", "CodeableReference"),
-    "series.laterality": Element("laterality", "CodeableConcept"),
-    "Device.name": Element("name", many=True),
-    "Endpoint.connectionType": Element("connectionType", "CodeableConcept", many=True),
-    "Endpoint.payloadType": None,
-    "Endpoint.payloadMimeType": None,
-    "Endpoint.payload": Element("payload", many=True),
-}
+_R4B = replace(_R4, name="R4B", fhir_version="4.3.0")
 
+_R5 = replace(
+    _R4,
+    name="R5",
+    fhir_version="5.0.0",
+    elements=_changed(
+        _R4.elements,
+        {
+            "modality": Element("modality", "CodeableConcept", many=True),
+            "interpreter": None,
+            "procedure": Element("procedure", "CodeableReference", many=True),
+            "reason": Element("reason", "CodeableReference", many=True),
+            "series.modality": Element("modality", "CodeableConcept"),
+            "series.bodySite": Element("bodySite", "CodeableReference"),
+            "series.laterality": Element("laterality", "CodeableConcept"),
+            "Device.name": Element("name", many=True),
+            "Endpoint.connectionType": Element("connectionType", "CodeableConcept", many=True),
+            "Endpoint.payloadType": None,
+            "Endpoint.payloadMimeType": None,
+            "Endpoint.payload": Element("payload", many=True),
+        },
+    ),
+    lateralities=_CID_244,
+    identifiers=("uid", "study id"),
+)
 
-def _changed(elements: Mapping[str, Element], changes: Mapping[str, Element | None]) -> Mapping[str, Element]:
-    return {concept: element for concept, element in {**elements, **changes}.items() if element is not None}
+_R6 = replace(
+    _R5,
+    name="R6",
+    fhir_version="6.0.0-ballot3",
+    elements=_changed(
+        _R5.elements,
+        {
+            "instance.sopClass": Element("sopClass", "oid"),
+            "instance.numberOfFrames": Element("numberOfFrames"),
+        },
+    ),
+    unavailable="inactive",
+)
 
+_3_2_0 = replace(
+    _R4,
+    name="3.2.0",
+    fhir_version="3.2.0",
+    elements=_changed(
+        _R4.elements,
+        {
+            "uid": Element("uid", "oid"),
+            "accession": Element("accession"),
+            "availability": Element("availability"),
+            "statedAvailability": None,
+            "series.statedAvailability": None,
+            "status": None,
+            "modality": Element("modalityList", "Coding", many=True),
+            "encounter": Element("context", "Reference"),
+            "reason": Element("reason", "CodeableConcept"),
+            "location": None,
+            "note": None,
+            "series.uid": Element("uid", "oid"),
+            "series.availability": Element("availability"),
+            "series.performer": Element(
+                "performer", "actor", many=True, types=frozenset({"Practitioner", "Organization"})
+            ),
+            "instance.uid": Element("uid", "oid"),
+            "instance.sopClass": Element("sopClass", "oid"),
+            "Device.name": None,
+            "Device.model": Element("model"),
+            "Device.serialNumber": None,
+            "Device.version": None,
+        },
+    ),
+    identifiers=("study id",),
+    oid=_OID_OF_STU3,
+    systems={
+        V2_0203: "http://hl7.org/fhir/v2/0203",
+        V3_PARTICIPATION: "http://hl7.org/fhir/v3/ParticipationType",
+        CONNECTION_TYPE: "http://hl7.org/fhir/endpoint-connection-type",
+    },
+    reference_parts=frozenset({"reference", "identifier", "display"}),
+    search_by="study",
+)
+"""A ballot between STU3 and R4; known from its ImagingStudy page alone, so the other resources are those of STU3."""
+
+_STU3 = replace(
+    _3_2_0,
+    name="STU3",
+    fhir_version="3.0.2",
+    elements=_changed(
+        _3_2_0.elements,
+        {
+            "subject": Element("patient", "Reference", types=frozenset({"Patient"})),
+            "series.specimen": None,
+            "series.performer": Element("performer", "actor", many=True, types=frozenset({"Practitioner"})),
+            "Patient.extension": None,
+            "Patient.animal": Element("animal"),
+        },
+    ),
+)
+
+_1_4_0 = replace(
+    _STU3,
+    name="1.4.0",
+    fhir_version="1.4.0",
+    elements=_changed(
+        _STU3.elements,
+        {
+            "encounter": None,
+            "basedOn": None,
+            "interpreter": Element("interpreter", "Reference"),
+            "endpoint": None,
+            "url": Element("url"),
+            "procedure": Element("procedure", "Reference by display", many=True),
+            "reason": None,
+            "series.url": Element("url"),
+            "series.performer": None,
+            "instance.type": Element("type"),
+            "instance.content": Element("content", many=True),
+        },
+    ),
+    systems={**_STU3.systems, DCM: "http://nema.org/dicom/dicm"},
+    reference_parts=frozenset({"reference", "display"}),
+    families_repeat=True,
+    media_type="application/json+fhir",
+)
+
+_DSTU2 = replace(
+    _1_4_0,
+    name="DSTU2",
+    fhir_version="1.0.2",
+    elements=_changed(_1_4_0.elements, {"Practitioner.name": Element("name")}),
+)
 
 DIALECTS: Mapping[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (
-        _R4,
-        replace(_R4, name="R4B", fhir_version="4.3.0"),
-        replace(
-            _R4,
-            name="R5",
-            fhir_version="5.0.0",
-            elements=_changed(_R4.elements, _R5_CHANGES),
-            lateralities=_CID_244,
-            accession_is_identifier=False,
-        ),
-    )
+    dialect.name: dialect for dialect in (_DSTU2, _1_4_0, _STU3, _3_2_0, _R4, _R4B, _R5, _R6)
 }
-"""Every FHIR version that can be written, by name."""
+"""Every FHIR version that can be written, by name, the oldest first."""
 
 
 def by_fhir_version(fhir_version: str) -> Dialect | None:

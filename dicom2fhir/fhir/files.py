@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import orjson
 
+from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
@@ -42,7 +43,10 @@ class FileDestination(Generic[Dialect]):
         """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
         if study.conflict:
             return Refused((study.conflict,))
-        mapped = self._map_study(study, self._dialect)
+        try:
+            mapped = self._map_study(study, self._dialect)
+        except NotExpressible as error:
+            return Refused((str(error),))
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:

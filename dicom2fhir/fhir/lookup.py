@@ -80,6 +80,8 @@ def _is_same(ours: Resource, theirs: Resource) -> bool:
 def _identifiers(resource: Resource) -> set[tuple[str, str]]:
     found = resource.get("identifier")
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    if isinstance(uid := resource.get("uid"), str):  # an ImagingStudy up to 3.2.0
+        items.append({"system": DICOM_UID_SYSTEM, "value": uid})
     return {(str(item.get("system", "")), _bare(item)) for item in items if isinstance(item.get("value"), str)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from dicom2fhir.fhir.dialects import Dialect
 from dicom2fhir.fhir.related import search_by
@@ -65,7 +66,7 @@ def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | N
             instances = []
             for instance in series.instances:
                 target: Resource = {}
-                _apply(INSTANCE_RULES, Scope(context, instance, instance.attrs), target, traces)
+                _apply(INSTANCE_RULES, Scope(context, instance, instance.attrs, series.uid), target, traces)
                 instances.append(target)
                 traces = None
             dialect.put(mapped, "series.instance", instances)
@@ -75,9 +76,15 @@ def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | N
         dialect.put(body, "series", series_list)
     if context.contained:
         head["contained"] = list(context.contained.values())
-    found_by = search_by(identifier(oid(study.uid), DICOM_UID), identifier(study.uid, DICOM_UID))
-    entries = (Entry(head | body, Write.OWN, found_by), *context.entries.values())
+    entries = (Entry(head | body, Write.OWN, _found_by(study.uid, dialect)), *context.entries.values())
     return Mapped(entries, tuple(context.notes))
+
+
+def _found_by(uid: str, dialect: Dialect) -> str:
+    """The search for the study, however somebody else may have written its UID."""
+    if dialect.search_by == "identifier":
+        return search_by(identifier(oid(uid), DICOM_UID), identifier(uid, DICOM_UID))
+    return f"{dialect.search_by}={quote(oid(uid), safe='')}"
 
 
 def _apply(rules: Iterable[Rule], scope: Scope, target: Resource, traces: list[Trace] | None) -> None:

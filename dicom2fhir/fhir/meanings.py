@@ -10,15 +10,17 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from dicom2fhir.fhir import related
-from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.scope import Scope
+from dicom2fhir.fhir.shapes import codeable_concept
 from dicom2fhir.fhir.values import (
     DCM,
     DICOM_UID,
     SNOMED_CT,
+    V3_PARTICIPATION,
     Coding,
     Concept,
     concept,
@@ -31,17 +33,21 @@ from dicom2fhir.fhir.values import (
     several,
     unsigned_int,
 )
-from dicom2fhir.model import Attrs, Instance, Resource, Series
+from dicom2fhir.model import Attrs, Instance, Resource, Series, Study
 
 # Study --------------------------------------------------------------------------------------------------------------
 
 
 def identifiers(scope: Scope) -> list[Resource]:
     """The study by its UID, by its accession numbers where the dialect wants that, and by its Study ID."""
-    found = [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
-    if scope.context.dialect.accession_is_identifier:
-        found += [own for own in _accessions(scope) if own not in found]
-    if study_id := scope.text("StudyID"):
+    held = scope.context.dialect.identifiers
+    found: list[Resource] = []
+    if "uid" in held:
+        found.append(identifier(oid(scope.node.uid), DICOM_UID, use="official"))
+    if "accession" in held:
+        found += _accessions(scope)
+    study_id = scope.text("StudyID")
+    if study_id and "study id" in held:
         own = identifier(study_id, scope.context.policy.systems.study_id, use="secondary")
         found.append({"use": own.pop("use"), "type": {"text": "Study ID"}, **own})
     return found
@@ -67,9 +73,47 @@ def _accessions(scope: Scope) -> list[Resource]:
     return found
 
 
+def accession(scope: Scope) -> Resource | None:
+    """The one accession number of versions that have an element for it."""
+    return next(iter(_accessions(scope)), None)
+
+
 def orders(scope: Scope) -> list[Resource]:
     """A logical reference to the order behind each accession number."""
     return [{"type": "ServiceRequest", "identifier": own} for own in _accessions(scope)]
+
+
+_AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
+"""(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
+
+
+def stated_availability(scope: Scope) -> str | None:
+    """The worst Instance Availability among the instances that state one."""
+    node = scope.node
+    series = (node,) if isinstance(node, Series) else scope.context.study.series
+    stated = {one(instance.attrs.get("InstanceAvailability")).upper() for s in series for instance in s.instances}
+    return next((word for word in reversed(_AVAILABILITIES) if word in stated), None)
+
+
+def availability(scope: Scope) -> str | None:
+    """What the instances state, else what the operator says of the archive."""
+    return stated_availability(scope) or scope.context.policy.availability
+
+
+def status(scope: Scope) -> str:
+    """``available``, because an instance has arrived, unless every single one is said to be unavailable."""
+    instances = [instance for series in scope.context.study.series for instance in series.instances]
+    gone = all(one(instance.attrs.get("InstanceAvailability")).upper() == "UNAVAILABLE" for instance in instances)
+    return scope.context.dialect.unavailable if gone and instances else "available"
+
+
+def url(scope: Scope) -> str | None:
+    """Where a study, series or instance can be had by WADO-RS (PS3.18 section 10.4)."""
+    base = scope.context.policy.dicomweb_url
+    if not base:
+        return None
+    place = f"{base}/studies/{scope.context.study.uid}"
+    return place if isinstance(scope.node, Study) else f"{place}/series/{scope.node.uid}"
 
 
 def modalities(scope: Scope) -> list[Concept]:
@@ -103,10 +147,11 @@ def referrer(scope: Scope) -> Resource | None:
 
 
 def interpreters(scope: Scope) -> list[Resource]:
-    """The physicians reading the study."""
-    return list(
-        related.practitioners(scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence")
+    """The physicians reading the study; the first where the version has room for one."""
+    people = related.practitioners(
+        scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
     )
+    return list(people if scope.context.dialect.elements["interpreter"].many else islice(people, 1))
 
 
 def endpoints(scope: Scope) -> list[Resource]:
@@ -193,6 +238,10 @@ def _frame_anatomy(scope: Scope, keyword: str) -> Iterator[Any]:
             yield from several(anatomy.get(keyword))
 
 
+_UNPAIRED = "U"
+"""In (0020,0062) and (0020,9072): the body part has no side, which is not SNOMED CT's "unilateral"."""
+
+
 def laterality(scope: Scope) -> Concept | None:
     """Which side, when the series or all its images say the same."""
     value = scope.text("Laterality")
@@ -204,10 +253,9 @@ def laterality(scope: Scope) -> Concept | None:
     if not value:
         return None
     code = scope.context.dialect.lateralities.get(value.upper())
-    if code is None:
-        scope.note("Laterality", "has no code in this FHIR version; left out")
-        return None
-    return Concept((code,))
+    if code is None and value.upper() != _UNPAIRED:
+        scope.note("Laterality", "is none of L, R, B; left out")
+    return Concept((code,)) if code else None
 
 
 def series_moment(scope: Scope, series: Series) -> str | None:
@@ -230,7 +278,6 @@ def _instance_moment(instance: Instance, kind: str, zone: Any) -> str | None:
     return found or date_time(one(attrs.get(f"{kind}Date")), one(attrs.get(f"{kind}Time")), zone)
 
 
-_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _FUNCTIONS = {
     "PRF": "performer",
     "SPRF": "secondary performer",
@@ -252,12 +299,16 @@ def performers(scope: Scope) -> list[Resource]:
             ("SPRF", person)
             for person in related.practitioners(scope, "OperatorsName", "OperatorIdentificationSequence")
         ),
-        ("DEV", related.equipment(scope)),
-        ("LOC", related.institution(scope)),
     ]
+    # what the version's element cannot point at must not be made: nothing would refer to it (dom-3)
+    allowed = scope.context.dialect.elements["series.performer"].types
+    if not allowed or "Device" in allowed:
+        actors.append(("DEV", related.equipment(scope)))
+    if not allowed or "Organization" in allowed:
+        actors.append(("LOC", related.institution(scope)))
     return [
         {
-            "function": codeable_concept(Concept((Coding(function, _PARTICIPATION, _FUNCTIONS[function]),))),
+            "function": codeable_concept(Concept((Coding(function, V3_PARTICIPATION, _FUNCTIONS[function]),))),
             "actor": actor,
         }
         for function, actor in actors
@@ -266,6 +317,39 @@ def performers(scope: Scope) -> list[Resource]:
 
 
 # Instance -----------------------------------------------------------------------------------------------------------
+
+
+_RECORD_TYPES = (
+    ("1.2.840.10008.5.1.4.1.1.88.59", "KEY OBJECT DOC"),
+    ("1.2.840.10008.5.1.4.1.1.88.", "SR DOCUMENT"),
+    ("1.2.840.10008.5.1.4.1.1.11.", "PRESENTATION"),
+    ("1.2.840.10008.5.1.4.1.1.104.", "ENCAP DOC"),
+    ("1.2.840.10008.5.1.4.1.1.9.", "WAVEFORM"),
+    ("1.2.840.10008.5.1.4.1.1.66.1", "REGISTRATION"),
+    ("1.2.840.10008.5.1.4.1.1.66.2", "FIDUCIAL"),
+    ("1.2.840.10008.5.1.4.1.1.66.4", "IMAGE"),
+    ("1.2.840.10008.5.1.4.1.1.66", "RAW DATA"),
+    ("1.2.840.10008.5.1.4.1.1.481.2", "RT DOSE"),
+    ("1.2.840.10008.5.1.4.1.1.481.3", "RT STRUCTURE SET"),
+    ("1.2.840.10008.5.1.4.1.1.481.5", "RT PLAN"),
+    ("1.2.840.10008.5.1.4.1.1.", "IMAGE"),
+)
+"""SOP Class UID, or how it begins -> Directory Record Type (0004,1430) of its instances (PS3.3 table F.4-1)."""
+
+
+def record_type(scope: Scope) -> str | None:
+    """What a DICOMDIR would call the instance; nothing for a private SOP class."""
+    sop_class = scope.text("SOPClassUID")
+    return next((type_ for prefix, type_ in _RECORD_TYPES if sop_class.startswith(prefix)), None)
+
+
+def content(scope: Scope) -> list[Resource]:
+    """The instance as an Attachment to be fetched by WADO-RS."""
+    base = scope.context.policy.dicomweb_url
+    if not base or not scope.series_uid:
+        return []
+    place = f"{base}/studies/{scope.context.study.uid}/series/{scope.series_uid}/instances/{scope.node.uid}"
+    return [{"contentType": "application/dicom", "url": place}]
 
 
 def title(scope: Scope) -> str | None:

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.scope import Context, Scope
+from dicom2fhir.fhir.shapes import codeable_concept
 from dicom2fhir.fhir.values import (
+    CONNECTION_TYPE,
     DCM,
     URI,
     Coding,
@@ -55,7 +56,7 @@ def _refer(context: Context, resource: Resource, display: str) -> Resource:
     """Contain the resource, or write it beside the study where the policy says so and it can be told from others."""
     type_ = resource["resourceType"]
     identifiers = resource.get("identifier", [])
-    if type_ in context.policy.referenced and identifiers:
+    if type_ in context.policy.referenced and identifiers and identifiers[0].get("system"):
         own = {"resourceType": type_, "id": _own_id(type_, identifiers[0]), **resource}
         reference = context.add(Entry(own, Write.ENSURE, search_by(identifiers[0])))
     else:
@@ -74,14 +75,17 @@ def subject(scope: Scope) -> Resource:
     """The Patient (PS3.3 C.7.1.1), or the Device that a quality control image shows."""
     patient = scope.context.study.patient
     context = scope.context
-    if one(patient.get("QualityControlSubject")).upper() == "YES":
+    may_be_device = "Device" in context.dialect.elements["subject"].types
+    if may_be_device and one(patient.get("QualityControlSubject")).upper() == "YES":
         return _phantom(context, patient)
     resource = _patient(context, patient)
     identifiers = resource.get("identifier", [])
     if identifiers:
         resource["id"] = _own_id("Patient", identifiers[0])
-        reference = context.add(Entry(resource, context.policy.patient, search_by(identifiers[0])))
-        return {**reference, "identifier": identifiers[0]}
+        # where a Reference cannot hold an identifier, a patient that the server does not have is contained
+        inside = "" if "identifier" in context.dialect.reference_parts else "patient"
+        entry = Entry(resource, context.policy.patient, search_by(identifiers[0]), inside)
+        return {**context.add(entry), "identifier": identifiers[0]}
     context.note("warning", "PatientID", "is missing: the patient cannot be told from others")
     if len(resource) == 1:
         return {"type": "Patient", "display": "Unknown"}
@@ -110,9 +114,14 @@ def _patient(context: Context, patient: Attrs) -> Resource:
             resource["birthDate"] = day
         else:
             context.note("warning", "PatientBirthDate", "is not a date; left out")
-    if animal := _animal(context, patient):
-        resource["extension"] = [animal]
+    if species := _species(context, patient):
+        extension = {"url": "species", "valueCodeableConcept": codeable_concept(species)}
+        context.dialect.put(resource, "Patient.extension", {"url": _ANIMAL, "extension": [extension]})
+        context.dialect.put(resource, "Patient.animal", {"species": codeable_concept(species)})
     return resource
+
+
+_ANIMAL = "http://hl7.org/fhir/StructureDefinition/patient-animal"
 
 
 def _patient_ids(patient: Attrs) -> Sequence[Attrs]:
@@ -128,18 +137,12 @@ def _patient_identifier(context: Context, attrs: Attrs) -> Resource:
     return identifier(one(attrs["PatientID"]), system, type_code, issuer)
 
 
-def _animal(context: Context, patient: Attrs) -> Resource | None:
-    """The patient-animal extension (PS3.3 C.7.1.1: species of a non-human patient)."""
+def _species(context: Context, patient: Attrs) -> Concept | None:
+    """What animal the patient is (PS3.3 C.7.1.1); None for people."""
     code = next(iter(several(patient.get("PatientSpeciesCodeSequence"))), None)
-    species = (concept(code, context.schemes) if code else None) or Concept(
-        text=one(patient.get("PatientSpeciesDescription"))
-    )
-    if not species.codings and not species.text:
-        return None
-    return {
-        "url": "http://hl7.org/fhir/StructureDefinition/patient-animal",
-        "extension": [{"url": "species", "valueCodeableConcept": codeable_concept(species)}],
-    }
+    found = concept(code, context.schemes) if code else None
+    words = one(patient.get("PatientSpeciesDescription"))
+    return found or (Concept(text=words) if words else None)
 
 
 def _phantom(context: Context, patient: Attrs) -> Resource:
@@ -190,7 +193,7 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
     if identifiers:
         resource["identifier"] = identifiers
     if names:
-        resource["name"] = names
+        context.dialect.put(resource, "Practitioner.name", names)
     return _refer(context, resource, names[0]["text"] if names else "")
 
 
@@ -207,18 +210,19 @@ def equipment(scope: Scope) -> Resource | None:
     resource: Resource = {"resourceType": "Device"}
     identifiers = [identifier(oid(uid), URI)] if uid else []
     if serial:
-        system, _ = issuer_system({}, manufacturer)
+        # a serial number is unique among the devices of one model only
+        system, _ = issuer_system({}, " ".join(filter(None, (manufacturer, model))))
         identifiers.append(identifier(serial, system, "SNO"))
     if identifiers:
         resource["identifier"] = identifiers
     if manufacturer:
         resource["manufacturer"] = manufacturer
     if serial:
-        resource["serialNumber"] = serial
+        dialect.put(resource, "Device.serialNumber", serial)
     if station:
         _put_device_name(scope.context, resource, station)
     if model:
-        resource["modelNumber"] = model
+        dialect.put(resource, "Device.model", model)
     versions = [{"value": version} for version in scope.all("SoftwareVersions") if version]
     if versions:
         dialect.put(resource, "Device.version", versions)
@@ -227,7 +231,8 @@ def equipment(scope: Scope) -> Resource | None:
 
 def _put_device_name(context: Context, resource: Resource, name: str) -> None:
     """A Device's name; up to R4B the text's element is called as R5 calls the whole."""
-    key = "value" if context.dialect.elements["Device.name"].name == "name" else "name"
+    element = context.dialect.elements.get("Device.name")
+    key = "value" if element and element.name == "name" else "name"
     context.dialect.put(resource, "Device.name", {key: name, "type": "user-friendly-name"})
 
 
@@ -275,7 +280,7 @@ def endpoint(scope: Scope) -> Resource | None:
         "identifier": [own],
         "status": "active",
     }
-    dialect.put(resource, "Endpoint.connectionType", Concept((Coding("dicom-wado-rs", _CONNECTION_TYPE),)))
+    dialect.put(resource, "Endpoint.connectionType", Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)))
     resource["name"] = scope.context.policy.endpoint_name
     study = Concept((Coding("113014", DCM, "Study"),))
     dialect.put(resource, "Endpoint.payloadType", study)
@@ -285,7 +290,6 @@ def endpoint(scope: Scope) -> Resource | None:
     return scope.context.add(Entry(resource, Write.UPSERT, search_by(own)))
 
 
-_CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
 _MIME_TYPE = "application/dicom"
 
 

@@ -13,12 +13,6 @@ from typing import Any, Literal
 
 from dicom2fhir.fhir import meanings, related
 from dicom2fhir.fhir.scope import Scope
-from dicom2fhir.fhir.values import (
-    URI,
-    Coding,
-    Concept,
-    oid,
-)
 from dicom2fhir.model import Series
 
 Meaning = Callable[[Scope], Any]
@@ -45,14 +39,38 @@ class Rule:
 
 
 STUDY_RULES = (
+    Rule("uid", ("StudyInstanceUID",), lambda scope: scope.node.uid, "as urn:oid:"),
+    Rule(
+        "accession",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        meanings.accession,
+        "as ACSN with its issuer's system",
+    ),
     Rule(
         "identifier",
         ("StudyInstanceUID", "AccessionNumber", "IssuerOfAccessionNumberSequence", "StudyID"),
         meanings.identifiers,
-        "Study Instance UID as urn:oid: under urn:dicom:uid; accession number as ACSN with its issuer's system "
-        "(R4, R4B); Study ID as secondary",
+        "what the version wants here: the UID as urn:oid: under urn:dicom:uid; the accession number as ACSN with "
+        "its issuer's system; Study ID as secondary",
     ),
-    Rule("status", (), lambda scope: "available", "always `available`: an instance has arrived"),
+    Rule(
+        "status",
+        ("InstanceAvailability",),
+        meanings.status,
+        "`available`, because an instance has arrived, unless all are UNAVAILABLE",
+    ),
+    Rule(
+        "availability",
+        ("InstanceAvailability",),
+        meanings.availability,
+        "the worst of the instances; where none states it, `pacs.availability`",
+    ),
+    Rule(
+        "statedAvailability",
+        ("InstanceAvailability",),
+        meanings.stated_availability,
+        "extension, when an instance states it: the worst",
+    ),
     Rule("modality", ("Modality",), meanings.modalities, "the distinct values of the series"),
     Rule(
         "subject",
@@ -99,9 +117,10 @@ STUDY_RULES = (
         "interpreter",
         ("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),
         meanings.interpreters,
-        "Practitioners (R4, R4B)",
+        "Practitioners",
     ),
     Rule("endpoint", (), meanings.endpoints, "DICOMweb Endpoint when `pacs.dicomweb_url` is set"),
+    Rule("url", (), meanings.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
     Rule("numberOfSeries", (), lambda scope: len(scope.context.study.series), "counted"),
     Rule(
         "numberOfInstances",
@@ -150,6 +169,19 @@ SERIES_RULES = (
         lambda scope: len(scope.node.instances) if isinstance(scope.node, Series) else None,
         "counted",
     ),
+    Rule(
+        "series.availability",
+        ("InstanceAvailability",),
+        meanings.availability,
+        "the worst of the instances; where none states it, `pacs.availability`",
+    ),
+    Rule(
+        "series.statedAvailability",
+        ("InstanceAvailability",),
+        meanings.stated_availability,
+        "extension, when an instance states it: the worst",
+    ),
+    Rule("series.url", (), meanings.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
     Rule(
         "series.bodySite",
         ("AnatomicRegionSequence", "BodyPartExamined", "SharedFunctionalGroupsSequence"),
@@ -209,23 +241,26 @@ SERIES_RULES = (
 
 INSTANCE_RULES = (
     Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, "bare UID"),
-    Rule(
-        "instance.sopClass",
-        ("SOPClassUID",),
-        lambda scope: Concept((Coding(oid(scope.text("SOPClassUID")), URI),)),
-        "as urn:oid:",
-    ),
+    Rule("instance.sopClass", ("SOPClassUID",), lambda scope: scope.text("SOPClassUID"), "as urn:oid:"),
     Rule(
         "instance.number",
         ("InstanceNumber",),
         lambda scope: meanings.number(scope, "InstanceNumber"),
         "as series",
     ),
+    Rule("instance.type", ("SOPClassUID",), meanings.record_type, "the Directory Record Type of the SOP class"),
     Rule(
         "instance.title",
         ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
         meanings.title,
         "the first of these that says anything",
+    ),
+    Rule("instance.content", (), meanings.content, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule(
+        "instance.numberOfFrames",
+        ("NumberOfFrames",),
+        lambda scope: meanings.number(scope, "NumberOfFrames"),
+        "as it stands",
     ),
 )
 

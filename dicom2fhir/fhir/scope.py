@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.fhir.shapes import Dialect
 from dicom2fhir.fhir.values import Concept, Systems, concept, date_time, deterministic_id, one, several, zone_of
 from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write
 
@@ -27,6 +27,8 @@ class Policy:
         they have an identifier; all others are contained in the ImagingStudy.
     dicomweb_url
         Base of the archive's DICOMweb service, for an Endpoint; empty: none.
+    availability
+        Instance Availability of instances that state none; None: left out.
     max_instances
         Studies with more instances than this are written without instance lists; None: never.
     """
@@ -37,6 +39,7 @@ class Policy:
     referenced: frozenset[str] = frozenset()
     dicomweb_url: str = ""
     endpoint_name: str = "DICOMweb"
+    availability: str | None = None
     max_instances: int | None = None
 
 
@@ -68,13 +71,13 @@ class Context:
     def contain(self, resource: Resource) -> Resource:
         """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""
         # named by its content, so that the same person keeps the same id whatever else joins the study
-        name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource))[:8]}"
-        self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **resource}
+        name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource)).replace('-', '')[:12]}"
+        self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **self.dialect.adapt(resource)}
         return {"reference": f"#{name}", "type": resource["resourceType"]}
 
     def add(self, entry: Entry) -> Resource:
         """Write a resource beside the ImagingStudy and answer with the reference to it; equal ones are written once."""
-        self.entries[entry.resource["id"]] = entry
+        self.entries[entry.resource["id"]] = replace(entry, resource=self.dialect.adapt(entry.resource))
         return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
 
 
@@ -85,6 +88,8 @@ class Scope:
     context: Context
     node: Study | Series | Instance
     attrs: Attrs
+    series_uid: str = ""
+    """Of an instance."""
 
     def text(self, keyword: str) -> str:
         """The first value of an attribute, or ``""``."""

@@ -21,7 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from dicom2fhir.errors import Ambiguous, ConfigError, EditConflict, ServerRefused, ServerUnavailable
+from dicom2fhir.errors import Ambiguous, ConfigError, EditConflict, NotExpressible, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.capabilities import Capabilities
@@ -147,7 +147,7 @@ class FhirDestination(Generic[Dialect]):
             return Retry(f"others write the same resources at the same time ({error})")
         except ServerRefused as error:
             return Refused(error.issues)
-        except Ambiguous as error:
+        except (Ambiguous, NotExpressible) as error:
             return Refused((str(error),))
 
     def _ask_server(self) -> _Server[Dialect]:
@@ -230,12 +230,12 @@ class FhirDestination(Generic[Dialect]):
             if not entry.resource.get("identifier"):
                 raise
             log.warning("several_match", destination=self.name, type=entry.resource["resourceType"])
-            plan.targets[entry.placeholder] = None
+            plan.targets[entry.placeholder] = bundle.unlinked(entry)
             return
         if found is not None:
             plan.targets[entry.placeholder] = _literal(found)
         if entry.write is Write.LINK:
-            plan.targets.setdefault(entry.placeholder, None)
+            plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
         elif found is not None and entry.write is Write.ENSURE:
             self._remember(entry, _literal(found))
         else:
@@ -253,7 +253,7 @@ class FhirDestination(Generic[Dialect]):
         """Send what differs from what the server has."""
         requests: list[tuple[Entry, Resource]] = []
         for entry, theirs in plan.steps:
-            ours = bundle.refer(entry.resource, plan.targets)
+            ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
             if theirs is None:
                 requests.append((entry, self._creation(entry, ours, capabilities, course)))
                 continue
@@ -318,7 +318,7 @@ def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:
     mapped_ids = {entry.resource["id"] for entry in mapped.entries}
     sent = {resource_id: resource for resource_id, resource in last.sent.items() if resource_id in mapped_ids}
     for entry, _ in plan.steps:
-        ours = bundle.refer(entry.resource, plan.targets)
+        ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
         target = plan.targets.get(entry.placeholder)
         sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
     return Base(remote.partition("/")[2], digest(mapped), sent)

@@ -16,8 +16,14 @@ from dicom2fhir.model import Mapped, Note, Resource
 
 Mode = Literal["always", "sample", "never"]
 
-_MODELS: Mapping[str, str] = {"R4": "fhir.resources.R4B", "R4B": "fhir.resources.R4B", "R5": "fhir.resources"}
-"""Dialect -> package; fhir.resources has no R4, and in what the bridge writes R4B does not differ from it."""
+_MODELS: Mapping[str, str] = {
+    "STU3": "fhir.resources.STU3",
+    "R4": "fhir.resources.R4B",
+    "R4B": "fhir.resources.R4B",
+    "R5": "fhir.resources",
+}
+"""Dialect -> package; fhir.resources has no R4, and in what the bridge writes R4B does not differ from it. Of the other
+versions it has no models: those are not checked here."""
 
 
 def _model(dialect_name: str, resource_type: str) -> type[BaseModel]:
@@ -33,6 +39,8 @@ def check(resource: Resource, dialect_name: str) -> list[Note]:
     type of error; the messages would quote values.
     """
     resource_type: str = resource["resourceType"]
+    if dialect_name not in _MODELS:
+        return []
     try:
         _model(dialect_name, resource_type).model_validate(resource)
     except ValidationError as error:

@@ -316,3 +316,5 @@ def identifier(value: str, system: str, type_code: str = "", issuer: str = "", u
 
 V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 """Identifier types."""
+V3_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"

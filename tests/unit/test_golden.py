@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.validate import check
-from testdata.make_cases import CASES, VERSIONS, as_text, expected_file, mapped
+from testdata.make_cases import CASES, VERSIONS, expected_file, mapped, outcome
 from tests.invariants import violations
 
 
@@ -17,7 +18,7 @@ from tests.invariants import violations
 @pytest.mark.parametrize("case", CASES)
 def test_the_output_is_the_expected_one(case: str, version: str) -> None:
     expected = expected_file(case, version).read_text()
-    assert as_text(mapped(case, version)) == expected, "if meant, run: python -m testdata.make_cases"
+    assert outcome(case, version) == expected, "if meant, run: python -m testdata.make_cases"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -28,6 +29,9 @@ def test_r4b_is_r4_word_for_word(case: str) -> None:
 @pytest.mark.parametrize("version", DIALECTS)
 @pytest.mark.parametrize("case", CASES)
 def test_the_rules_of_fhir_hold(case: str, version: str) -> None:
+    if expected_file(case, "R4" if version == "R4B" else version).read_text().startswith('{'):
+        pytest.raises(NotExpressible, mapped, case, version)
+        return
     result = mapped(case, version)
     assert violations(result, version) == []
     assert [note for entry in result.entries for note in check(entry.resource, version)] == []

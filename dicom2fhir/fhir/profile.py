@@ -1,0 +1,427 @@
+"""Profiles as data: one TOML file says what a country or a project asks of an ImagingStudy beyond its FHIR version.
+
+The files that come along lie in ``profiles/``; an operator may name one of their own. What the keys mean stands with
+each field here, and :mod:`dicom2fhir.fhir.conform` does what a profile says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+
+from dicom2fhir.errors import ConfigError
+from dicom2fhir.model import Resource
+
+Missing = Literal["omit", "sentinel", "refuse"]
+"""When a required value is not there: leave out what it belongs to (and the claim to the profile, where that is the
+resource), write the profile's placeholder, or write nothing of the study."""
+
+FhirType = Literal[
+    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Quantity", "Reference",
+    "string", "url",
+]  # fmt: skip
+Version = Literal["R4", "R4B", "R5"]
+
+_KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
+_SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Code(_Table):
+    """A code."""
+
+    system: str
+    code: str
+    display: str = ""
+
+    def as_json(self) -> Resource:
+        """Its Coding."""
+        return {key: value for key, value in self.model_dump().items() if value}
+
+
+def _sources(value: Any) -> Any:
+    values = (value,) if isinstance(value, str) else value
+    if isinstance(values, list | tuple):
+        for one in values:
+            if not isinstance(one, str) or not _SOURCE.fullmatch(one):
+                raise ValueError(
+                    'must be DICOM keywords such as "KVP", "StudyDate+StudyTime" or "Sequence/Keyword", or "@element"'
+                )
+    return values
+
+
+Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
+
+
+class Value(_Table):
+    """A value taken from attributes.
+
+    Attributes
+    ----------
+    from_
+        ``from``: where it is looked for, the preferred one first: the keyword of an attribute, two as ``DATE+TIME``,
+        ``SEQUENCE/KEYWORD`` of a sequence's items, or ``@ELEMENT`` of the ImagingStudy as it stands (``@series.started``
+        of the series at hand).
+    unit, factor
+        Of a Quantity: its UCUM code; what a number is multiplied by.
+    index
+        Which one of several values, from 0.
+    listed
+        All values, as ``[a, b]``.
+    present
+        ``true`` where any of the attributes has a value.
+    since
+        The seconds from this time to the one of ``from``.
+    modalities
+        Only for series of these.
+    required, required_for
+        Whether it must be there; for series of which modalities.
+    """
+
+    from_: Sources = Field((), alias="from")
+    type: FhirType = "string"
+    unit: str = ""
+    factor: float = 1
+    index: int | None = Field(None, ge=0)
+    listed: bool = False
+    present: bool = False
+    since: Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])] = ""
+    modalities: tuple[str, ...] = ()
+    required: bool = False
+    required_for: tuple[str, ...] = ()
+
+
+class Refer(_Table):
+    """A reference to the first of some of the profile's resources of which anything is known."""
+
+    resource: tuple[str, ...]
+    required: bool = False
+
+
+class First(_Table):
+    """The first of several values that is there."""
+
+    first: tuple[Value, ...]
+    type: FhirType = "string"
+    required: bool = False
+
+
+class Group(dict[str, Any]):
+    """A table of a template; ``when_known``: left out when nothing in it is known."""
+
+    when_known = False
+
+
+def _template(value: Any) -> Any:
+    """JSON with the places for values marked: a table with ``from``, ``first`` or ``resource`` is such a place."""
+    if isinstance(value, dict):
+        for key, model in (("from", Value), ("first", First), ("resource", Refer)):
+            if key in value:
+                given = {**value, key: [value[key]]} if isinstance(value[key], str) else value
+                return model.model_validate(given)
+        group = Group({key: _template(inner) for key, inner in value.items() if key != "when_known"})
+        group.when_known = value.get("when_known") is True
+        return group
+    return [_template(inner) for inner in value] if isinstance(value, list) else value
+
+
+Template = Annotated[Any, PlainValidator(_template)]
+
+
+class Rule(_Table):
+    """What a profile says of one element of ImagingStudy.
+
+    Attributes
+    ----------
+    path
+        ``description``, ``series.bodySite``, ``series.instance.title``...
+    type
+        For the placeholder of a missing value.
+    from_
+        ``from``: where the value is taken from, instead of from where the mapping took it, if it is there.
+    value
+        What the element holds, whatever the mapping wrote.
+    default
+        What it holds when the mapping wrote nothing.
+    codes
+        Name of the table in ``codes`` that its codes must be of.
+    words
+        A concept that is but a code gets that code as its text.
+    first_by
+        Of a list, the first item for each value of this member (``function`` of ``series.performer``).
+    """
+
+    path: str = Field(pattern=r"^[a-zA-Z]+(\.[a-zA-Z]+)*$")
+    type: FhirType = "string"
+    from_: Sources = Field((), alias="from")
+    value: Template = None
+    default: Template = None
+    codes: str = ""
+    words: bool = False
+    first_by: str = ""
+    at_most: int | None = Field(None, ge=0)
+    required: bool = False
+
+
+class Part(Value):
+    """An extension, or a part of one: its value, or its parts, or a reference to one of the profile's resources.
+
+    Attributes
+    ----------
+    many
+        One for each value of the attribute.
+    """
+
+    url: str = Field(min_length=1)
+    many: bool = False
+    resource: tuple[str, ...] = ()
+    part: tuple[Part, ...] = ()
+
+
+class Extension(Part):
+    """An extension of the study, of each series or of each instance."""
+
+    at: Literal["study", "series", "instance"]
+
+
+class Include(_Table):
+    """Codes of one system that may stand in an element.
+
+    Attributes
+    ----------
+    codes
+        Which; empty: all of the system.
+    from_system
+        The system that the mapping writes them in; empty: the same.
+    rename
+        The mapping's code -> the profile's.
+    """
+
+    system: str
+    codes: tuple[str, ...] = ()
+    from_system: str = ""
+    rename: dict[str, str] = {}
+
+
+class Codes(_Table):
+    """The codes that an element may have, and what becomes of all others."""
+
+    include: tuple[Include, ...] = Field(min_length=1)
+    otherwise: Missing | Code
+
+
+class Identifiers(_Table):
+    """Which identifiers the study has, and what else their types say."""
+
+    allowed: tuple[Literal["uid", "accession", "study-id"], ...] = ("uid", "accession", "study-id")
+    coding: dict[Literal["uid", "accession"], Code] = {}
+
+
+class Orders(_Table):
+    """The accession numbers in ``basedOn``: only the first with a system has a type; the others keep their numbers."""
+
+    coding: tuple[Code, ...] = ()
+
+
+class Made(_Table):
+    """A resource that the profile adds.
+
+    Attributes
+    ----------
+    profile
+        Canonical URL that it claims; empty: none.
+    """
+
+    type: str = Field(pattern="^[A-Z][A-Za-z]+$")
+    profile: str = ""
+    value: Template
+
+
+class Profile(_Table):
+    """A whole file.
+
+    Attributes
+    ----------
+    versions
+        FHIR version -> canonical URL of the profile (``meta.profile``), empty for none.
+    missing
+        What to do when a required value is missing, unless the operator says otherwise.
+    sentinels
+        Datatype -> what stands for a value that is required and missing.
+    """
+
+    name: str
+    title: str
+    doc: str
+    versions: dict[Version, str] = Field(min_length=1)
+    missing: Missing = "omit"
+    sentinels: dict[FhirType, Any] = {}
+    identifiers: Identifiers = Identifiers()
+    orders: Orders | None = None
+    codes: dict[str, Codes] = {}
+    resource: dict[str, Made] = {}
+    element: tuple[Rule, ...] = ()
+    extension: tuple[Extension, ...] = ()
+
+    def sources(self) -> Iterator[tuple[str, str]]:
+        """Every place that names attributes, and the attributes named there (``KVP``, ``Sequence/Keyword``)."""
+        for where, source in self._all_sources():
+            if not source.startswith("@"):
+                yield from ((where, keyword) for keyword in source.split("+"))
+
+    def _all_sources(self) -> Iterator[tuple[str, str]]:
+        for rule in self.element:
+            yield from ((f"element {rule.path}", source) for source in rule.from_)
+            for template in (rule.value, rule.default):
+                yield from ((f"element {rule.path}", source) for source in _sources_in(template))
+        for extension in self.extension:
+            yield from ((f"extension {extension.url}", source) for source in _sources_in(extension))
+        for name, made in self.resource.items():
+            yield from ((f"resource.{name}", source) for source in _sources_in(made.value))
+
+
+def _sources_in(template: Any) -> Iterator[str]:
+    if isinstance(template, Value):
+        yield from template.from_
+        if template.since:
+            yield template.since
+    inner: Any = ()
+    match template:
+        case Part():
+            inner = template.part
+        case First():
+            inner = template.first
+        case dict():
+            inner = template.values()
+        case list():
+            inner = template
+    for one in inner:
+        yield from _sources_in(one)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """The profiles that come along."""
+    folder = resources.files("dicom2fhir.fhir").joinpath("profiles")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load(name: str, known: Collection[str]) -> Profile:
+    """Read a profile.
+
+    Parameters
+    ----------
+    name
+        One of :func:`names`, or the path of a TOML file (with a ``/`` or ``.toml`` in it).
+    known
+        The attributes that the bridge takes, with ``Sequence/Keyword`` for what it takes of items.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or what it says cannot be used; with every key that is wrong.
+    """
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        name = path.stem
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"The profile {str(path)!r} cannot be read.") from None
+    elif name in names():
+        text = resources.files("dicom2fhir.fhir").joinpath(f"profiles/{name}.toml").read_text("utf-8")
+    else:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(names())}"
+        raise ConfigError(f"There is no profile {name!r}{hint} (or name a file, with .toml at its end)")
+    try:
+        made = Profile.model_validate({"name": name, **tomllib.loads(text)})
+        wrong = list(_contradictions(made, known))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The profile {name} is not TOML: {error}.") from None
+    except ValidationError as error:
+        wrong = [_explain(details["loc"], details["type"], details["msg"]) for details in error.errors()]
+    if wrong:
+        count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"
+        raise ConfigError(f"The profile {name} is not usable ({count}):\n" + "\n".join(f"  {line}" for line in wrong))
+    return made
+
+
+def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
+    for where, keyword in profile.sources():
+        if keyword not in known:
+            near = difflib.get_close_matches(keyword, known, n=1)
+            yield f"{where}: {keyword} is no attribute that the bridge takes" + (
+                f'; did you mean "{near[0]}"?' if near else ""
+            )
+    for rule in profile.element:
+        if rule.codes and rule.codes not in profile.codes:
+            yield f"element {rule.path}: there is no table codes.{rule.codes}"
+    for referred in _referred(profile):
+        if referred not in profile.resource:
+            yield f"there is no table resource.{referred}, which is referred to"
+    if profile.missing == "sentinel" and not profile.sentinels:
+        yield 'missing = "sentinel": there are no sentinels'
+
+
+def _referred(profile: Profile) -> Iterator[str]:
+    def inside(template: Any) -> Iterator[str]:
+        match template:
+            case Refer():
+                yield from template.resource
+            case Part():
+                yield from template.resource
+                for part in template.part:
+                    yield from inside(part)
+            case dict():
+                for inner in template.values():
+                    yield from inside(inner)
+            case list():
+                for inner in template:
+                    yield from inside(inner)
+
+    for rule in profile.element:
+        yield from inside(rule.value)
+        yield from inside(rule.default)
+    for extension in profile.extension:
+        yield from inside(extension)
+    for made in profile.resource.values():
+        yield from inside(made.value)
+
+
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "element": Rule,
+    "extension": Extension,
+    "part": Part,
+    "include": Include,
+    "codes": Codes,
+    "identifiers": Identifiers,
+    "orders": Orders,
+    "resource": Made,
+    "coding": Code,
+}
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    """One of pydantic's errors in our words."""
+    where = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    if kind == "extra_forbidden":
+        table = next((_TABLES[part] for part in reversed(location[:-1]) if part in _TABLES), Profile)
+        options = [field.alias or name for name, field in table.model_fields.items()]
+        near = difflib.get_close_matches(str(location[-1]), options, n=1)
+        return f"{where}: unknown key" + (f'; did you mean "{near[0]}"?' if near else "")
+    if kind == "missing":
+        return f"{where}: must be set"
+    return f"{where}: {message.removeprefix('Value error, ').replace('Input should be', 'must be')}"
