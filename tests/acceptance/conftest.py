@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pynetdicom.transport import AssociationSocket
 
-from tests.daemon_process import DaemonProcess
 from tests.acceptance.expectation import Expectation
+from tests.daemon_process import DaemonProcess
 
 StartDaemon = Callable[..., DaemonProcess]
 

@@ -20,7 +20,7 @@ from dicom2fhir.synthetic import instance
 
 _TIMEOUT_S = 60
 _AT_ONCE = 20
-"""HAPI gives that many on a page."""
+"""An address of 20 identifiers is not too long for any server."""
 
 
 def record_of(file: Path) -> InstanceRecord | None:
@@ -126,7 +126,8 @@ class Server:
         while left:
             asked, left = left[:_AT_ONCE], left[_AT_ONCE:]
             wanted = {f"urn:oid:{uid}": uid for uid in asked}
-            bundle = self._get("ImagingStudy", identifier=",".join(f"urn:dicom:uid|{value}" for value in wanted))
+            identifiers = ",".join(f"urn:dicom:uid|{value}" for value in wanted)
+            bundle = self._get("ImagingStudy", identifier=identifiers, _count=str(2 * _AT_ONCE))  # one page, all of it
             resources = [entry["resource"] for entry in bundle.get("entry", [])]
             for resource in resources:
                 uid = next(wanted[one["value"]] for one in resource["identifier"] if one["value"] in wanted)

@@ -17,8 +17,8 @@ from dicom2fhir.store.base import State
 from dicom2fhir.synthetic import make_uid
 from tests.acceptance import senders
 from tests.acceptance.conftest import StartDaemon, leaks
-from tests.daemon_process import DaemonProcess, run_command, wait_until
 from tests.acceptance.expectation import Expectation, Server, assert_holds, without_meta, write_slices
+from tests.daemon_process import DaemonProcess, run_command, wait_until
 from tests.servers.outage_proxy import OutageProxy
 
 QUIET = ("--quiet-period", "0.5")
