@@ -38,17 +38,23 @@ SCRIPTS = {
 }
 TEXT_VRS = {"LO": 64, "SH": 16, "ST": 200, "LT": 200, "UT": 200, "UC": 200}
 ASCII_VRS = {"CS": "ABC_1 ", "DA": "0123456789.", "TM": "0123456789.:", "DT": "0123456789+-.", "UR": "abc:/1"}
-SEVERAL = {"LO", "SH", "UC", "CS", "PN", "IS"}
+SEVERAL = {"LO", "SH", "UC", "CS", "PN", "IS", "DS", "US", "UL", "FD"}
 
 
 def _value(vr: str, alphabet: str, random: Random) -> Any:
     """A value of one VR, valid or not; padding, empty values and several values among them."""
 
-    def one() -> str:
+    def one() -> Any:
         if vr == "UI":
             return random.choice(["1.2.840.10008.5.1.4.1.1.2", "1.2.03", "2.25.123456789", ""])
         if vr == "IS":
             return str(random.randint(-5, 2**31))
+        if vr == "DS":
+            return random.choice(["0.7", "-1", "1e3", "", "120.50"])
+        if vr in ("US", "UL"):
+            return random.randint(0, 2**16 - 1)
+        if vr == "FD":
+            return random.choice([0.0, 0.8, -2.5e-7, 1e300, float("inf")])
         letters = ASCII_VRS.get(vr) or alphabet + ("^" if vr == "PN" else "")
         written = "".join(random.choices(letters, k=random.randint(0, min(TEXT_VRS.get(vr, 14), 40))))
         return written.strip() if vr == "PN" else written

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import marshal
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS
 from pydicom.charset import python_encoding as _PYTHON_ENCODING
 
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, Raw, Wanted, scan
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, EXPLICIT_VR_BIG_ENDIAN, Budgets, Raw, Wanted, scan
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Received
 
@@ -24,6 +25,8 @@ _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
 _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
+_NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
+"""The binary VRs among those taken, as :mod:`struct` names them."""
 _DEFAULT_ENCODING = "ascii"
 """Of ISO_IR 6, alone or by default; pydicom says Latin-1, which would never fail and so hide UTF-8."""
 _DECODED_AT_MOST = 1000
@@ -58,8 +61,9 @@ _MARSHAL_VERSION = 2
 class _Decoder:
     """Decodes the values of one data set and notes what could not be decoded."""
 
-    def __init__(self) -> None:
+    def __init__(self, big_endian: bool) -> None:
         self.notes: list[Note] = []
+        self.order = ">" if big_endian else "<"
 
     def encodings(self, raw: Raw, inherited: Sequence[str]) -> Sequence[str]:
         """Python encodings by Specific Character Set (PS3.3 C.12.1.1.2); items inherit them (PS3.5 section 7.5.3)."""
@@ -115,6 +119,8 @@ class _Decoder:
         if attribute.vr == "SQ":
             self.notes.append(Note("warning", attribute.keyword, "is not a sequence; left out"))
             return ""
+        if attribute.vr in _NUMBERS:
+            return self.numbers(value, attribute)
         if value.isascii() and b"\x1b" not in value:
             # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
             text = value.decode("ascii")
@@ -129,6 +135,17 @@ class _Decoder:
         parts = [part.strip() for part in text.split("\\")[:_DECODED_AT_MOST]]
         while parts and not parts[-1]:
             parts.pop()
+        return parts[0] if len(parts) == 1 else parts
+
+    def numbers(self, value: bytes, attribute: Attribute) -> str | list[str]:
+        """Binary numbers, written as IS and DS would be."""
+        kind = _NUMBERS[attribute.vr]
+        size = struct.calcsize(kind)
+        if len(value) % size:
+            self.notes.append(Note("warning", attribute.keyword, "has a length that its VR cannot have; left out"))
+            return ""
+        count = min(len(value) // size, _DECODED_AT_MOST)
+        parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
         return parts[0] if len(parts) == 1 else parts
 
     def decode(self, value: bytes, attribute: Attribute, encodings: Sequence[str]) -> str:
@@ -194,7 +211,8 @@ def record_of(raw: Raw, received: Received, known: Known | None = None) -> Insta
     MissingUID, Mismatch
         As :func:`extract`.
     """
-    decoder = _Decoder()
+    big_endian = received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
+    decoder = _Decoder(big_endian)
     encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
     notes = decoder.notes
     levels: dict[Level, Attrs] = {}
@@ -203,7 +221,7 @@ def record_of(raw: Raw, received: Received, known: Known | None = None) -> Insta
             levels[level] = decoder.attrs(raw, LEVELS[level], encodings)
             continue
         values: Any = [(tag, value) for tag, value in raw.items() if tag in _REPEATED[level]]
-        key = marshal.dumps((level, values, list(encodings)), _MARSHAL_VERSION)
+        key = marshal.dumps((level, values, list(encodings), big_endian), _MARSHAL_VERSION)
         if key not in known:
             before = len(notes)
             known[key] = decoder.attrs(raw, LEVELS[level], encodings), tuple(notes[before:])
