@@ -1,0 +1,118 @@
+"""Write the StructureDefinitions of ``profiles.toml``: ``python -m tests.data.make_definitions``.
+
+The validator of the tests reads them from ``definitions/VERSION/PROFILE/``. Those of OSIRIS 1.1.0 lie there too; they
+were made in the same way from a table of its guide (https://ig-osiris.cancer.fr/ig/osiris, CC0-1.0), and stay as they
+are.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DEFINITIONS = HERE / "definitions"
+_HL7 = "http://hl7.org/fhir/StructureDefinition/"
+_FHIR_VERSIONS = {"R4": "4.0.1", "R5": "5.0.0"}
+
+
+def definitions() -> dict[Path, str]:
+    """Every file with its text."""
+    written = {}
+    for name, profile in tomllib.loads((HERE / "profiles.toml").read_text("utf-8")).items():
+        for version in profile["versions"]:
+            for resource in (_profile(profile, version), *_extensions(profile, version)):
+                path = DEFINITIONS / version / name / f"StructureDefinition-{resource['id']}.json"
+                written[path] = json.dumps(resource, indent=1, ensure_ascii=False) + "\n"
+    return written
+
+
+def _definition(url: str, version: str, type_: str, origin: str, elements: list[dict[str, Any]]) -> dict[str, Any]:
+    id_ = url.rsplit("/", 1)[1]
+    return {
+        "resourceType": "StructureDefinition",
+        "id": id_,
+        "url": url,
+        "name": id_.replace("-", "_"),
+        "status": "draft",
+        "description": f"Written for tests from what is known of {origin}",
+        "fhirVersion": _FHIR_VERSIONS[version],
+        "kind": "complex-type" if type_ == "Extension" else "resource",
+        "abstract": False,
+        "type": type_,
+        "baseDefinition": _HL7 + type_,
+        "derivation": "constraint",
+        "differential": {"element": elements},
+    }
+
+
+def _profile(profile: dict[str, Any], version: str) -> dict[str, Any]:
+    root: dict[str, Any] = {"id": "ImagingStudy", "path": "ImagingStudy"}
+    if constraints := profile.get("constraints"):
+        root["constraint"] = [
+            {"key": key, "severity": "error", "human": key, "expression": expression}
+            for key, expression in constraints.items()
+        ]
+    elements = [root]
+    for below, facts in profile.get("elements", {}).items():
+        path = f"ImagingStudy.{below}"
+        element = {"id": path, "path": path, **{key: facts[key] for key in ("min", "max") if key in facts}}
+        if targets := facts.get("targets"):
+            element["type"] = [{"code": "Reference", "targetProfile": [_HL7 + target for target in targets]}]
+        if value_set := facts.get("binding"):
+            element["binding"] = {"strength": "required", "valueSet": value_set}
+        elements.append(element)
+    url = profile["url"].format(version=version.lower())
+    return _definition(url, version, "ImagingStudy", profile["origin"], elements)
+
+
+def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
+    for name, facts in profile.get("extensions", {}).items():
+        url = profile["extensions_base"] + name
+        elements: list[dict[str, Any]] = [{"id": "Extension", "path": "Extension"}]
+        if parts := facts.get("parts"):
+            slicing = {"discriminator": [{"type": "value", "path": "url"}], "rules": "closed"}
+            elements.append({"id": "Extension.extension", "path": "Extension.extension", "min": 1, "slicing": slicing})
+            for part, spec in parts.items():
+                elements += _part(part, spec)
+        else:
+            elements.append({"id": "Extension.extension", "path": "Extension.extension", "max": "0"})
+        elements.append({"id": "Extension.url", "path": "Extension.url", "fixedUri": url})
+        elements.append(
+            {"id": "Extension.value[x]", "path": "Extension.value[x]", "max": "0"}
+            if parts
+            else _value("Extension.value[x]", "Extension.value[x]", facts["value"], facts.get("unit"))
+        )
+        yield {
+            **_definition(url, version, "Extension", profile["origin"], elements),
+            "context": [{"type": "element", "expression": facts["context"]}],
+        }
+
+
+def _part(name: str, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    id_, path = f"Extension.extension:{name}", "Extension.extension"
+    yield {"id": id_, "path": path, "sliceName": name, "min": spec.get("min", 0), "max": spec["max"]}
+    yield {"id": f"{id_}.extension", "path": f"{path}.extension", "max": "0"}
+    yield {"id": f"{id_}.url", "path": f"{path}.url", "fixedUri": name}
+    yield _value(f"{id_}.value[x]", f"{path}.value[x]", spec["type"], spec.get("unit"))
+
+
+def _value(id_: str, path: str, type_: str, unit: str | None) -> dict[str, Any]:
+    element = {"id": id_, "path": path, "min": 1, "type": [{"code": type_}]}
+    if unit:
+        element["patternQuantity"] = {"system": "http://unitsofmeasure.org", "code": unit}
+    return element
+
+
+def main() -> None:
+    """Run the command."""
+    for path, text in definitions().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
