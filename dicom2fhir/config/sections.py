@@ -154,7 +154,7 @@ class Store(Section):
 class Fhir(Section):
     """``[fhir]``."""
 
-    version: Literal["auto"] | FhirVersion = Field(
+    version: Literal["auto", FhirVersion] = Field(
         "auto", description="FHIR version; auto asks the server's /metadata, and means R4 for files."
     )
     time_zone: kinds.Zone = Field(
@@ -244,7 +244,7 @@ class Pacs(Section):
 class Destination(Section):
     """What both types of destination have."""
 
-    version: Literal["inherit", "auto"] | FhirVersion = Field("inherit", description="As fhir.version, for this one.")
+    version: Literal["inherit", "auto", FhirVersion] = Field("inherit", description="As fhir.version, for this one.")
     patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
 
 

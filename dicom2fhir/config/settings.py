@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         """Only what ``load`` hands over: it reads the sources itself, to say where a wrong value stands."""
         return (init_settings,)
 
-    def fhir_version(self, destination: str) -> Literal["auto"] | FhirVersion:
+    def fhir_version(self, destination: str) -> Literal["auto", FhirVersion]:
         """The FHIR version in force for a destination; never ``auto`` for files."""
         chosen = self.destinations[destination]
         version = self.fhir.version if chosen.version == "inherit" else chosen.version

@@ -172,7 +172,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ),
         ("[store]\nmax_wait_s = 10", "store: max_wait_s = 10 must not be less than quiet_period_s = 30"),
         ('[store]\ndirectory = ""', 'store.directory = "": must be a path, not empty'),
-        ('[fhir]\nversion = "R3"', "fhir.version = \"R3\": must be 'auto', 'R4', 'R4B' or 'R5'"),
+        ('[fhir]\nversion = "R3"', "fhir.version = \"R3\": must be 'auto', 'DSTU2', '1.4.0', 'STU3', "),
         ('[fhir]\ntime_zone = "Paris"', 'fhir.time_zone = "Paris": must be an IANA time zone such as'),
         ('[fhir]\ntime_zone = "../etc/passwd"', "must be an IANA time zone"),
         ("[fhir]\nmax_instances = -1", "fhir.max_instances = -1: must be greater than or equal to 0"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.validate import Validator, check
@@ -30,7 +32,8 @@ POLICIES = [
 def results(study: Study) -> Iterator[tuple[str, Mapped]]:
     for name, dialect in DIALECTS.items():
         for policy in POLICIES:
-            yield name, map_study(study, dialect, policy)
+            with suppress(NotExpressible):  # UIDs that are no oid: test_mapping says when
+                yield name, map_study(study, dialect, policy)
 
 
 def assert_valid(study: Study) -> None:
@@ -58,7 +61,7 @@ def test_a_study_of_any_content_is_valid(charset: str, seeds: list[int]) -> None
     assert_valid(study)
 
 
-@pytest.mark.parametrize("version", DIALECTS)
+@pytest.mark.parametrize("version", ["R4", "R4B", "R5"])
 def test_findings_name_the_place_and_never_the_value(version: str) -> None:
     resource = {
         "resourceType": "ImagingStudy",
