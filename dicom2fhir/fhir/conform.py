@@ -1,0 +1,390 @@
+"""A profile at work: what the mapping made of a study becomes what the profile asks for.
+
+A profile acts on the finished resources and the study that they came from, so the rules of the mapping know nothing of
+profiles. What a group (an extension of several parts, a resource, a table marked ``when_known``) asks for is written
+when anything of it is known; what it lacks then is settled by :data:`dicom2fhir.fhir.profile.Missing`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.fhir.profile import Code, First, Group, Made, Missing, Part, Profile, Refer, Rule, Value
+from dicom2fhir.fhir.scope import Context, Policy
+from dicom2fhir.fhir.sources import Place
+from dicom2fhir.fhir.values import DICOM_UID
+from dicom2fhir.model import Mapped, Resource, Study
+
+
+def conform(
+    profile: Profile, mapped: Mapped, study: Study, dialect: Dialect, policy: Policy, missing: Missing | None = None
+) -> Mapped:
+    """Make the resources of a study what the profile asks for.
+
+    Parameters
+    ----------
+    mapped
+        What :func:`~dicom2fhir.fhir.mapping.map_study` made of ``study`` in this dialect.
+    missing
+        What to do when a required value is missing; None: what the profile says.
+
+    Raises
+    ------
+    NotExpressible
+        Something required is missing and ``missing`` is ``"refuse"``; the text names the elements.
+    """
+    run = _Run(profile, mapped, study, dialect, policy, missing or profile.missing)
+    run.identifiers()
+    run.orders()
+    for rule in profile.element:
+        for place, name in run.places(rule.path):
+            run.element(rule, place, name)
+    for extension in profile.extension:
+        for place in run.level(extension.at):
+            run.extend(extension, place)
+    return run.finished(profile.versions[dialect.name])  # type: ignore[index]  (the caller chose a version of it)
+
+
+class _Absent(Exception):
+    """A required value is missing, and what it belongs to is to be left out."""
+
+
+class _Run:
+    """One study on its way."""
+
+    def __init__(
+        self, profile: Profile, mapped: Mapped, study: Study, dialect: Dialect, policy: Policy, missing: Missing
+    ) -> None:
+        self.profile = profile
+        self.missing = missing
+        self.context = Context(study, dialect, policy)
+        self.context.notes = dict.fromkeys(mapped.notes)
+        self.mapped = mapped
+        self.root: Resource = copy.deepcopy(mapped.entries[0].resource)
+        self.context.contained = {inner["id"]: inner for inner in self.root.pop("contained", [])}
+        self.unmet: dict[str, None] = {}
+
+    # Places ----------------------------------------------------------------------------------------------------------
+
+    def level(self, level: str) -> Iterator[Place]:
+        """Each node of a level with its JSON; instances only where the mapping listed them."""
+        if level == "study":
+            yield Place(self.context, self.root, self.root)
+            return
+        for series, json in zip(self.context.study.series, self.root.get("series", ()), strict=True):
+            if level == "series":
+                yield Place(self.context, self.root, json, series, json)
+            else:
+                for instance, inner in zip(series.instances, json.get("instance", ()), strict=False):
+                    yield Place(self.context, self.root, inner, series, json, instance)
+
+    def places(self, path: str) -> Iterator[tuple[Place, str]]:
+        """Where a path leads to: the nodes, and the name of the element there."""
+        for level, prefix in (("instance", "series.instance."), ("series", "series.")):
+            if path.startswith(prefix):
+                name = path.removeprefix(prefix)
+                yield from ((place, name) for place in self.level(level))
+                return
+        yield from ((place, path) for place in self.level("study"))
+
+    # Identifiers -----------------------------------------------------------------------------------------------------
+
+    def identifiers(self) -> None:
+        """Keep those that the profile allows, and say of which type they are."""
+        rules = self.profile.identifiers
+        kept = []
+        for identifier in self.root.get("identifier", []):
+            kind = _kind(identifier)
+            if kind not in rules.allowed:
+                self.context.note("info", "ImagingStudy.identifier", f"{kind}: not of profile {self.profile.name}")
+                continue
+            if coding := rules.coding.get(kind):  # type: ignore[call-overload]
+                _add_type(identifier, coding)
+            kept.append(identifier)
+        if kept:
+            self.root["identifier"] = kept
+
+    def orders(self) -> None:
+        """Let one order have a type; see :class:`~dicom2fhir.fhir.profile.Orders`."""
+        if self.profile.orders is None:
+            return
+        typed = False
+        for reference in self.root.get("basedOn", []):
+            identifier = reference["identifier"]
+            if typed or not identifier.get("system"):
+                identifier.pop("type", None)
+                continue
+            typed = True
+            for coding in self.profile.orders.coding:
+                _add_type(identifier, coding)
+
+    # Elements --------------------------------------------------------------------------------------------------------
+
+    def element(self, rule: Rule, place: Place, name: str) -> None:
+        """Give one element of one node what the profile says of it."""
+        target = place.json
+        where = f"ImagingStudy.{rule.path}"
+        *way, name = name.split(".")
+        for step in way:
+            target = target.get(step) or {}
+        try:
+            if rule.from_ and (found := place.value(Value.model_validate({"from": rule.from_, "type": rule.type}))):
+                target[name] = found[0]
+            if rule.value is not None:
+                _put(target, name, self.fill(rule.value, place, where))
+            if rule.default is not None and not target.get(name):
+                _put(target, name, self.fill(rule.default, place, where))
+            if rule.codes and name in target:
+                _put(target, name, self.translated(rule, target[name], where))
+        except _Absent as absent:
+            target.pop(name, None)
+            (self.unmet if rule.required else {}).setdefault(str(absent))
+        if rule.words:
+            for concept in target.get(name, []):
+                _word(concept)
+        if rule.first_by:
+            self.first_of_each(rule, target, name)
+        if rule.at_most is not None and len(target.get(name, [])) > rule.at_most:
+            self.context.note("warning", where, f"more than profile {self.profile.name} allows; the first stands")
+            _put(target, name, target[name][: rule.at_most])
+        if rule.required and target.get(name) in (None, [], {}, ""):
+            try:
+                _put(target, name, self.instead(where, rule.type))
+            except _Absent as absent:
+                self.unmet.setdefault(str(absent))
+
+    def first_of_each(self, rule: Rule, target: Resource, name: str) -> None:
+        """Of a list, the first for each value of a member."""
+        seen = []
+        kept = []
+        for item in target.get(name, []):
+            if item.get(rule.first_by) not in seen:
+                seen.append(item.get(rule.first_by))
+                kept.append(item)
+        if len(kept) < len(target.get(name, [])):
+            where = f"ImagingStudy.{rule.path}"
+            self.context.note("warning", where, f"profile {self.profile.name} has one {rule.first_by} once; the first")
+            target[name] = kept
+
+    def translated(self, rule: Rule, value: Any, where: str) -> Any:
+        """The codes as the profile writes them, each once."""
+        if isinstance(value, list):
+            found = [code for inner in value if (code := self.translated(rule, inner, where)) is not None]
+            return [code for position, code in enumerate(found) if code not in found[:position]]
+        table = self.profile.codes[rule.codes]
+        system, code = value.get("system", ""), value.get("code", "")
+        for include in table.include:
+            # the profile's own system is never also one of the mapping's: what stands there already is right
+            if system == (include.from_system or include.system) and code:
+                ours = include.rename.get(code, code)
+                if not include.codes or ours in include.codes:
+                    kept = {"display": value["display"]} if "display" in value and ours == code else {}
+                    return {"system": include.system, "code": ours, **kept}
+        self.context.note("warning", where, f"a code that profile {self.profile.name} does not have was replaced")
+        match table.otherwise:
+            case Code():
+                return table.otherwise.as_json()
+            case "omit":
+                return None
+        return self.instead(where, rule.type, table.otherwise)
+
+    # Extensions ------------------------------------------------------------------------------------------------------
+
+    def extend(self, extension: Part, place: Place) -> None:
+        """Write one extension of one node."""
+        try:
+            found = self.extension(extension, place, _short(extension.url))
+        except _Absent as absent:
+            found = []
+            if extension.required:
+                self.unmet.setdefault(str(absent))
+        if found:
+            place.json.setdefault("extension", []).extend(found)
+
+    def extension(self, part: Part, place: Place, where: str) -> list[Resource]:
+        """An extension as often as it has values; none where it does not apply or nothing is known."""
+        if part.modalities and place.modality not in part.modalities:
+            return []
+        required = part.required or place.modality in part.required_for
+        if part.part:
+            if not required and not place.knows(part):
+                return []
+            try:
+                inner = [
+                    found
+                    for one_part in part.part
+                    for found in self.extension(one_part, place, f"{where}.{one_part.url}")
+                ]
+            except _Absent as absent:
+                if required:
+                    raise
+                self.context.note("warning", where, f"left out: {absent} is missing")
+                return []
+            return [{"url": part.url, "extension": inner}] if inner else []
+        if part.resource:
+            referred = self.refer(Refer(resource=part.resource, required=required), place, where)
+            return [{"url": part.url, "valueReference": referred}] if referred else []
+        values = place.value(part)
+        if not values and required:
+            stand_in = self.instead(where, part.type)
+            values = [] if stand_in is None else [stand_in]
+        key = f"value{part.type[0].upper()}{part.type[1:]}"
+        return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
+
+    # Templates -------------------------------------------------------------------------------------------------------
+
+    def fill(self, template: Any, place: Place, where: str) -> Any:
+        """A template with its places filled; None where nothing is left of it."""
+        match template:
+            case Value():
+                found = place.value(template)
+                required = template.required or place.modality in template.required_for
+                return found[0] if found else self.instead(where, template.type) if required else None
+            case First():
+                found = place.first(template)
+                return found[0] if found else self.instead(where, template.type) if template.required else None
+            case Refer():
+                return self.refer(template, place, where)
+            case Group():
+                return self.group(template, place, where)
+            case list():
+                filled = [one for inner in template if (one := self.fill(inner, place, where)) is not None]
+                return filled or None
+        return template
+
+    def group(self, template: Group, place: Place, where: str) -> Resource | None:
+        """A table; None when it has places for values and none has one."""
+        if template.when_known and not place.knows(template):
+            return None
+        try:
+            filled = {key: self.fill(inner, place, f"{where}.{key}") for key, inner in template.items()}
+        except _Absent:
+            if template.when_known:
+                return None
+            raise
+        left = {key: value for key, value in filled.items() if value is not None}
+        emptied = any(filled[key] is None for key in filled) and not any(
+            _has_places(inner) and filled[key] is not None for key, inner in template.items()
+        )
+        return None if emptied or not left else left
+
+    def refer(self, wanted: Refer, place: Place, where: str) -> Resource | None:
+        """Contain the first resource of which anything is known, and answer with the reference to it."""
+        known = [name for name in wanted.resource if place.knows(self.profile.resource[name].value)]
+        if not known and not wanted.required:
+            return None
+        name = (known or list(wanted.resource))[0]
+        made = self.profile.resource[name]
+        try:
+            content = self.fill(made.value, place, f"{where}({made.type})")
+        except _Absent as absent:
+            if wanted.required:
+                raise
+            self.context.note("warning", where, f"left out: {absent} is missing")
+            return None
+        return self.context.contain(_resource(made, content)) if content else None
+
+    # What is missing -------------------------------------------------------------------------------------------------
+
+    def instead(self, where: str, type_: str, missing: Missing | None = None) -> Any:
+        """What stands for a required value that is missing."""
+        missing = missing or self.missing
+        if missing == "refuse":
+            self.unmet.setdefault(where)
+            return None
+        sentinel = self.profile.sentinels.get(type_)  # type: ignore[call-overload]
+        if missing == "omit" or sentinel is None:
+            raise _Absent(where)
+        self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
+        return copy.deepcopy(sentinel)
+
+    def finished(self, canonical: str) -> Mapped:
+        """The resources, with the claim to the profile when nothing required is missing."""
+        name = self.profile.name
+        if self.unmet and self.missing == "refuse":
+            raise NotExpressible(f"Profile {name} asks for what is missing: {', '.join(self.unmet)}.")
+        for where in self.unmet:
+            self.context.note("warning", where, f"is missing: the resource does not claim profile {name}")
+        head = {key: self.root.pop(key) for key in ("resourceType", "id", "meta") if key in self.root}
+        if canonical and not self.unmet:
+            head["meta"] = {"profile": [canonical]}
+        study = {**head, **self.root}
+        if contained := _referred_to(study, self.context.contained):
+            study = {**head, "contained": contained, **self.root}
+        first, *others = self.mapped.entries
+        references = set(_references(study))
+        kept = [entry for entry in others if entry.placeholder in references]
+        return Mapped((replace(first, resource=study), *kept), tuple(self.context.notes))
+
+
+def _kind(identifier: Resource) -> str:
+    if identifier.get("system") == DICOM_UID:
+        return "uid"
+    codings = identifier.get("type", {}).get("coding", [])
+    return "accession" if any(coding.get("code") == "ACSN" for coding in codings) else "study-id"
+
+
+def _add_type(identifier: Resource, coding: Code) -> None:
+    type_ = identifier.setdefault("type", {})
+    type_["coding"] = [*type_.get("coding", []), coding.as_json()]
+
+
+def _word(concept: Resource) -> None:
+    codings = concept.get("coding", [])
+    if codings and "text" not in concept and not any("display" in coding for coding in codings):
+        concept["text"] = codings[0]["code"]
+
+
+def _put(target: Resource, name: str, value: Any) -> None:
+    if value is None or value == []:
+        target.pop(name, None)
+    else:
+        target[name] = value
+
+
+def _resource(made: Made, content: Resource) -> Resource:
+    claim = {"meta": {"profile": [made.profile]}} if made.profile else {}
+    return {"resourceType": made.type, **claim, **content}
+
+
+def _short(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def _has_places(template: Any) -> bool:
+    match template:
+        case Value() | First() | Refer():
+            return True
+        case dict():
+            return any(map(_has_places, template.values()))
+        case list():
+            return any(map(_has_places, template))
+    return False
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("reference"), str):
+            yield value["reference"]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _referred_to(study: Resource, contained: dict[str, Resource]) -> list[Resource]:
+    """The contained resources that something still refers to (dom-3), those that they refer to among them."""
+    found: set[str] = set()
+    waiting = set(_references(study))
+    while waiting:
+        reference = waiting.pop()
+        if reference.startswith("#") and reference[1:] in contained and reference not in found:
+            found.add(reference)
+            waiting |= set(_references(contained[reference[1:]]))
+    return [resource for name, resource in contained.items() if f"#{name}" in found]
