@@ -28,7 +28,8 @@ def documents() -> dict[Path, str]:
     readme = ROOT / "README.md"
     return {
         ROOT / "config.example.toml": config.example(),
-        ROOT / "docs" / "mapping.md": mapping(),
+        ROOT / "docs" / "mapping" / "README.md": mapping_index(),
+        **{ROOT / "docs" / "mapping" / f"{name}.md": mapping(dialect) for name, dialect in DIALECTS.items()},
         ROOT / "docs" / "cli.md": commands(),
         readme: between(readme.read_text("utf-8"), "mapping", summary()),
     }
@@ -75,28 +76,30 @@ def summary() -> str:
     return _table(("ImagingStudy in R4, R4B", "in R5", "from DICOM"), rows)
 
 
-def mapping() -> str:
-    """``docs/mapping.md``: one table for each FHIR version, then the attributes that are read."""
+def mapping_index() -> str:
+    """``docs/mapping/README.md``: the versions, and the attributes that are read."""
     parts = [
-        "# From DICOM to ImagingStudy\n\nGenerated from the rule table by `make docs`. A rule's attributes stand in "
-        "the order of preference.\n"
+        "# From DICOM to FHIR\n\nGenerated from the rule table by `make docs`. One page for each FHIR version:\n\n",
+        *(f"* [{dialect.name}]({name}.md) ({dialect.fhir_version})\n" for name, dialect in DIALECTS.items()),
+        "\n## What is read of a data set\n\nNothing else leaves the receiver.\n\n",
+        _table(("Attribute", "Tag", "VR", "Of each item"), map(_attribute_row, taken())),
     ]
-    for dialect in DIALECTS.values():
-        parts.append(f"\n## {dialect.name} ({dialect.fhir_version})\n\n")
-        parts.append(
-            _table(
-                ("Element", "Datatype", "DICOM attributes", "Rule"),
-                (
-                    (element, _shape(dialect, rule), "<br>".join(f"{k} {_tag(k)}" for k in rule.attributes), rule.how)
-                    for level, rules in RULES.items()
-                    for rule in rules
-                    if (element := _element(dialect, level, rule))
-                ),
-            )
-        )
-    parts.append("\n## What is read of a data set\n\nNothing else leaves the receiver.\n\n")
-    parts.append(_table(("Attribute", "Tag", "VR", "Of each item"), map(_attribute_row, taken())))
     return "".join(parts)
+
+
+def mapping(dialect: Dialect) -> str:
+    """``docs/mapping/<version>.md``: every element of ImagingStudy that is written, and where it comes from."""
+    rows = (
+        (element, _shape(dialect, rule), "<br>".join(f"{k} {_tag(k)}" for k in rule.attributes), rule.how)
+        for level, rules in RULES.items()
+        for rule in rules
+        if (element := _element(dialect, level, rule))
+    )
+    return (
+        f"# ImagingStudy in FHIR {dialect.name} ({dialect.fhir_version})\n\nGenerated from the rules by `make docs`. "
+        "A rule's attributes stand in the order of preference; * marks what repeats.\n\n"
+        + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
+    )
 
 
 def _shape(dialect: Dialect, rule: Rule) -> str:
@@ -127,5 +130,6 @@ def commands() -> str:
 if __name__ == "__main__":
     for path, text in documents().items():
         if not path.exists() or path.read_text("utf-8") != text:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")
             print(f"wrote {path.relative_to(ROOT)}")

@@ -38,6 +38,8 @@ class Rule:
     how: str
 
 
+_UID = "bare, or as urn:oid: where the version has an oid here"
+
 STUDY_RULES = (
     Rule("uid", ("StudyInstanceUID",), lambda scope: scope.node.uid, "as urn:oid:"),
     Rule(
@@ -154,7 +156,7 @@ STUDY_RULES = (
 
 
 SERIES_RULES = (
-    Rule("series.uid", ("SeriesInstanceUID",), lambda scope: scope.node.uid, "bare UID"),
+    Rule("series.uid", ("SeriesInstanceUID",), lambda scope: scope.node.uid, _UID),
     Rule(
         "series.number",
         ("SeriesNumber",),
@@ -240,7 +242,7 @@ SERIES_RULES = (
 
 
 INSTANCE_RULES = (
-    Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, "bare UID"),
+    Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, _UID),
     Rule("instance.sopClass", ("SOPClassUID",), lambda scope: scope.text("SOPClassUID"), "as urn:oid:"),
     Rule(
         "instance.number",
