@@ -14,17 +14,18 @@ from requests.auth import AuthBase
 from dicom2fhir.config import FhirDestination, FileDestination, Settings
 from dicom2fhir.config import Folder as FolderSettings
 from dicom2fhir.deliver import Deliverer
-from dicom2fhir.errors import BridgeError
+from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.fhir.auth import Basic, Bearer
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.fhir.files import FileDestination as Files
+from dicom2fhir.fhir.profile import Profile
 from dicom2fhir.fhir.server import FhirDestination as Server
 from dicom2fhir.receive.intake import Watch
 from dicom2fhir.receive.scp import Listen
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import Store
-from dicom2fhir.translation import mapper
+from dicom2fhir.translation import check_version, dialect, load_profile, mapper
 
 _REQUESTS_PER_DELIVERY = 8
 """How many exchanges a slow delivery may take before its lease could be taken for lost."""
@@ -65,13 +66,17 @@ def watch(folder: FolderSettings) -> Watch:
     )
 
 
-def dialect_for(version: str) -> Callable[[str], Dialect]:
-    """What turns a server's ``fhirVersion`` into a dialect: that one, or always the one that was set."""
+def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:
+    """What turns a server's ``fhirVersion`` into a dialect: that one, or always the one that was set.
+
+    It raises LookupError for a version that nobody knows, ConfigError for one that the profile is not made for.
+    """
 
     def chosen(fhir_version: str) -> Dialect:
         found = by_fhir_version(fhir_version) if version == "auto" else DIALECTS[version]
         if found is None:
             raise LookupError(fhir_version)
+        check_version(found.name, profile)
         return found
 
     return chosen
@@ -100,12 +105,16 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     ``error`` says why the destination cannot be used, or is empty.
     """
     destination = settings.destinations[name]
-    version = settings.fhir_version(name)
+    profile = _profile(settings, name)
+    version: str = settings.fhir_version(name)
+    if isinstance(destination, FileDestination):
+        version = dialect(settings.version_set(name), profile).name
     facts: dict[str, Any] = {
         "name": name,
         "type": destination.type,
         "target": str(destination.directory if isinstance(destination, FileDestination) else destination.url),
         "version": version,
+        "profile": profile.name if profile else "",
         "patient": settings.patient_mode(name),
         "server": "",
         "ids": "",
@@ -114,7 +123,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     if online and isinstance(destination, FhirDestination):
         try:
             found = client(destination).capabilities()
-            facts["version"] = dialect_for(version)(found.fhir_version).name
+            facts["version"] = dialect_for(version, profile)(found.fhir_version).name
             facts["server"] = f"{found.software} {found.software_version}, FHIR {found.fhir_version}".strip()
             facts["ids"] = found.of("ImagingStudy").ids
             if not found.transaction:
@@ -126,15 +135,39 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     return facts
 
 
+def _profile(settings: Settings, name: str) -> Profile | None:
+    """The profile of a destination, fit for the version that is set.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be used, or is made for other versions.
+    """
+    try:
+        profile = load_profile(settings.profile(name))
+        dialect(settings.version_set(name), profile)
+    except ConfigError as error:
+        raise ConfigError(f"destinations.{name}.profile: {error}") from None
+    return profile
+
+
 def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
-    """The workers of one destination."""
+    """The workers of one destination.
+
+    Raises
+    ------
+    ConfigError
+        Its profile cannot be used.
+    """
     destination = settings.destinations[name]
-    mapping = mapper(settings, settings.patient_mode(name))
+    profile = _profile(settings, name)
+    mapping = mapper(settings, settings.patient_mode(name), profile)
     if isinstance(destination, FileDestination):
-        files = Files(name, destination.directory, mapping, DIALECTS[settings.fhir_version(name)])
+        files = Files(name, destination.directory, mapping, dialect(settings.version_set(name), profile))
         return Deliverer(store, files, workers=1)
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
-    server = Server(name, client(destination), mapping, dialect_for(settings.fhir_version(name)), budget_s=budget_s)
+    chosen = dialect_for(settings.fhir_version(name), profile)
+    server = Server(name, client(destination), mapping, chosen, budget_s=budget_s)
     return Deliverer(
         store,
         server,

@@ -27,6 +27,7 @@ from dicom2fhir.errors import (
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import trace_study
+from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.ops import logs
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import SqliteStore
@@ -81,6 +82,12 @@ def _config_option(command: Command) -> Command:
 
 def _json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
+
+
+def _profile_option(command: Command) -> Command:
+    return click.option(
+        "--profile", "profile_name", metavar="NAME|PATH", help="A profile, or none; `dicom2fhir profiles list`."
+    )(command)
 
 
 def _state_dir_option(command: Command) -> Command:
@@ -167,6 +174,7 @@ def serve(
 @click.argument("paths", nargs=-1, required=True)
 @_config_option
 @click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@_profile_option
 @click.option(
     "--patient", type=click.Choice(["link", "ensure", "upsert"]), help="How the Patient is written.  [default: ensure]"
 )
@@ -186,15 +194,18 @@ def convert_command(
     paths: tuple[str, ...],
     config_file: Path | None,
     version: str | None,
+    profile_name: str | None,
     patient: translation.PatientMode | None,
     time_zone: str | None,
     shape: str,
     output_dir: Path | None,
 ) -> None:
     """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
-    settings = _load(config_file, {"fhir": {"version": version, "patient": patient, "time_zone": time_zone}})
-    dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
-    mapping = translation.mapper(settings, _patient(settings))
+    fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone}
+    settings = _load(config_file, {"fhir": fhir})
+    profile = translation.load_profile(settings.fhir.profile)
+    dialect = translation.dialect(settings.fhir.version, profile)
+    mapping = translation.mapper(settings, _patient(settings), profile)
     console = Console(stderr=True)
     problems = 0
 
@@ -371,18 +382,59 @@ def _store(config_file: Path | None, state_dir: Path | None) -> Path:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @_config_option
 @click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@_profile_option
 @_json_option
-def explain(file: str, config_file: Path | None, version: str | None, as_json: bool) -> None:
+def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
     """Show which attribute of FILE feeds which element, and what was dropped and why."""
-    settings = _load(config_file, {"fhir": {"version": version}})
-    dialect = DIALECTS["R4" if settings.fhir.version == "auto" else settings.fhir.version]
+    settings = _load(config_file, {"fhir": {"version": version, "profile": profile_name}})
+    profile = translation.load_profile(settings.fhir.profile)
+    dialect = translation.dialect(settings.fhir.version, profile)
     study = convert.study_of(file, translation.budgets(settings))
-    mode = _patient(settings)
-    mapped, traces = trace_study(study, dialect, translation.policy(settings, mode))
+    policy = translation.policy(settings, _patient(settings))
+    mapped, traces = trace_study(study, dialect, policy)
+    if profile:
+        mapped = translation.conformed(settings, mapped, study, dialect, policy, profile)
+        traces += trace_profile(profile, mapped, study)
     if as_json:
         _put(report.explain_json(mapped, traces))
     else:
         Console().print(report.explain_tables(mapped, traces))
+
+
+@cli.group()
+def profiles() -> None:
+    """What a country or a project asks beyond a FHIR version: list, show, check."""
+
+
+@profiles.command("list")
+@_json_option
+def list_profiles(as_json: bool) -> None:
+    """List the profiles that come along."""
+    found = [translation.profile(name) for name in translation.profile_names()]
+    if as_json:
+        _put([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
+    else:
+        Console().print(report.profiles_table(found))
+
+
+@profiles.command("show")
+@click.argument("name")
+@_json_option
+def show_profile(name: str, as_json: bool) -> None:
+    """Show what the profile NAME (or a file) asks for, and what is not known of it."""
+    found = translation.profile(name)
+    if as_json:
+        _put(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    else:
+        Console().print(report.profile_tables(found))
+
+
+@profiles.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check_profile(file: Path) -> None:
+    """Check a profile FILE of your own."""
+    found = translation.profile(str(file.absolute()))
+    click.echo(f"{found.name} is sound: {found.title}, for FHIR {', '.join(found.versions)}")
 
 
 @cli.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.fhir.mapping import Trace
+from dicom2fhir.fhir.profile import Part, Profile
 from dicom2fhir.model import Mapped
 from dicom2fhir.store.base import DeliveryStatus, Rejection, State, Stats, StudyStatus
 
@@ -149,7 +150,8 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
     """``check-config``: what will be done at each destination."""
     table = _table("Destination", "Plan")
     for plan in plans:
-        said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}, patient: {plan['patient']}")
+        profile = f", profile {plan['profile']}" if plan["profile"] else ""
+        said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}{profile}, patient: {plan['patient']}")
         if plan["ids"]:
             said.append(f", ids: {plan['ids']}")
         for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
@@ -157,6 +159,42 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
                 said.append("\n").append(as_it_stands(words, style))
         table.add_row(as_it_stands(plan["name"]), said)
     return table
+
+
+def profiles_table(profiles: Iterable[Profile]) -> Table:
+    """``profiles list``."""
+    table = _table("Profile", "FHIR", "Title")
+    for profile in profiles:
+        table.add_row(profile.name, ", ".join(profile.versions), as_it_stands(profile.title))
+    return table
+
+
+def profile_tables(profile: Profile) -> RenderableType:
+    """``profiles show``: what it says of itself, then its elements and extensions."""
+    versions = "\n".join(f"FHIR {version}: {url or 'claims no profile'}" for version, url in profile.versions.items())
+    head = f"{profile.title}\n\n{versions}\nA missing value: {profile.missing}\n\n{profile.doc.strip()}\n"
+    elements = _table("Element", "What is asked")
+    for rule in profile.element:
+        said = [f"from {', '.join(rule.from_)}"] if rule.from_ else []
+        said += ["required"] if rule.required else []
+        said += [f"codes of {rule.codes}"] if rule.codes else []
+        said += ["made by the profile"] if rule.value is not None or rule.default is not None else []
+        said += [f"each {rule.first_by} once"] if rule.first_by else []
+        elements.add_row(rule.path, as_it_stands("; ".join(said) or "-"))
+    extensions = _table("Extension", "From")
+    for extension in profile.extension:
+        for url, part in _parts(extension, extension.url.rpartition("/")[2]):
+            asked = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
+            source = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
+            extensions.add_row(url, as_it_stands(f"{source} ({asked})"))
+    return Group(as_it_stands(head), elements, Text(), extensions)
+
+
+def _parts(part: Part, url: str) -> Iterator[tuple[str, Part]]:
+    if not part.part:
+        yield url, part
+    for inner in part.part:
+        yield from _parts(inner, f"{url}.{inner.url}")
 
 
 def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, Any]:
@@ -217,6 +255,10 @@ def _plain(value: Any) -> str:
     match value:
         case list():
             return "; ".join(_plain(one) for one in value)
+        case {"url": str(url), "extension": list(parts)}:
+            return f"{url.rpartition('/')[2]}: {_plain(parts)}"
+        case {"url": str(url)}:
+            return f"{url.rpartition('/')[2]} {_plain(next(v for key, v in value.items() if key != 'url'))}"
         case dict():
             for keys in (("concept",), ("coding", "text"), ("actor",), ("identifier", "display"), ("display", "code")):
                 found = [_plain(value[key]) for key in keys if key in value]

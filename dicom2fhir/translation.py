@@ -6,7 +6,7 @@ network or store, so that commands which only make FHIR start quickly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -14,8 +14,12 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from dicom2fhir.config import Settings
+from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir import profile as profiles
+from dicom2fhir.fhir.conform import conform
+from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.validate import Validator
 from dicom2fhir.fhir.values import Systems
@@ -59,19 +63,105 @@ def policy(settings: Settings, patient: PatientMode) -> Policy:
         referenced=frozenset(type_ for type_, place in places.items() if place == "referenced"),
         dicomweb_url=settings.pacs.dicomweb_url,
         endpoint_name=settings.pacs.endpoint_name,
+        availability=_availability(settings),
         max_instances=fhir.max_instances,
     )
 
 
-def mapper(settings: Settings, patient: PatientMode) -> Callable[[Study, Dialect], Mapped]:
+def _names_of_attributes() -> Iterator[str]:
+    for attribute in taken():
+        yield attribute.keyword
+        yield from (f"{attribute.keyword}/{item.keyword}" for item in attribute.items)
+
+
+def load_profile(name: str) -> profiles.Profile | None:
+    """A profile by its name or its file's path; None for ``none``.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`dicom2fhir.fhir.profile.load`.
+    """
+    return None if name == "none" else profile(name)
+
+
+def profile(name: str) -> profiles.Profile:
+    """A profile by its name or its file's path.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`dicom2fhir.fhir.profile.load`.
+    """
+    return profiles.load(name, set(_names_of_attributes()))
+
+
+def profile_names() -> list[str]:
+    """The profiles that come along."""
+    return profiles.names()
+
+
+def dialect(version: str, profile: profiles.Profile | None) -> Dialect:
+    """The dialect of a version that was set; ``auto`` means the profile's first, or R4.
+
+    Raises
+    ------
+    ConfigError
+        The profile is made for other versions.
+    """
+    if version == "auto":
+        return DIALECTS[next(iter(profile.versions)) if profile else "R4"]
+    check_version(version, profile)
+    return DIALECTS[version]
+
+
+def check_version(version: str, profile: profiles.Profile | None) -> None:
+    """Hold that a profile is made for a FHIR version.
+
+    Raises
+    ------
+    ConfigError
+        It is not.
+    """
+    if profile and version not in profile.versions:
+        made_for = " and ".join(profile.versions)
+        raise ConfigError(f"The profile {profile.name} is made for FHIR {made_for}, and the version here is {version}.")
+
+
+def _availability(settings: Settings) -> str | None:
+    """What can truthfully be said of instances that do not say it themselves."""
+    said = settings.pacs.availability
+    if said == "auto":
+        return "ONLINE" if settings.pacs.dicomweb_url else None
+    return None if said == "none" else said
+
+
+def mapper(
+    settings: Settings, patient: PatientMode, profile: profiles.Profile | None = None
+) -> Callable[[Study, Dialect], Mapped]:
     """The mapping as the operator wants it, with fhir.resources looking at what comes out."""
     chosen = policy(settings, patient)
     validator = Validator(settings.fhir.validation)
 
     def mapped(study: Study, dialect: Dialect) -> Mapped:
-        result = map_study(study, dialect, chosen)
+        result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
         for note in validator(result, dialect.name):
             log.error("resource.invalid", study=study.uid, where=note.where, finding=note.text)
         return result
 
     return mapped
+
+
+def conformed(
+    settings: Settings,
+    mapped: Mapped,
+    study: Study,
+    dialect: Dialect,
+    policy: Policy,
+    profile: profiles.Profile | None,
+) -> Mapped:
+    """What the mapping made, as the profile wants it where there is one."""
+    if profile is None:
+        return mapped
+    missing = settings.fhir.profile_missing
+    return conform(profile, mapped, study, dialect, policy, None if missing == "default" else missing)

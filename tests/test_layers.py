@@ -42,6 +42,7 @@ RULES = {
     "deliver":        ("model errors store.base fhir retry",         "structlog"),
     "retry":          ("",                                           ""),
     "ops":            ("model errors store.base",                    "structlog"),
+    "fhir.profile":   ("model errors",                               "pydantic"),
     "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
     "report":         ("model store.base fhir",                      "rich"),

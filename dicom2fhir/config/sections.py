@@ -157,6 +157,18 @@ class Fhir(Section):
     version: Literal["auto", FhirVersion] = Field(
         "auto", description="FHIR version; auto asks the server's /metadata, and means R4 for files."
     )
+    profile: str = Field(
+        "none",
+        min_length=1,
+        description="Profile: osiris, mii-bildgebung, mado, eu-imaging, ips (`dicom2fhir profiles list`), the path of a"
+        " file of your own, or none. The version must be one of its own; auto takes it.",
+    )
+    profile_missing: Literal["default", "omit", "sentinel", "refuse"] = Field(
+        "default",
+        description="When a value that the profile requires is missing: omit (leave out what needs it; the profile is"
+        " claimed only when nothing is missing), sentinel (write the profile's placeholder), refuse (do not write the"
+        " study); default is the profile's own choice.",
+    )
     time_zone: kinds.Zone = Field(
         "",
         description='Time zone of times without Timezone Offset From UTC (0008,0201), such as "Europe/Paris". Empty:'
@@ -238,6 +250,11 @@ class Pacs(Section):
         description='DICOMweb base address of the archive, such as "https://pacs.example/dicom-web" (without /studies):'
         " written as Endpoint. Empty: no Endpoint.",
     )
+    availability: Literal["auto", "ONLINE", "NEARLINE", "OFFLINE", "none"] = Field(
+        "auto",
+        description="Instance Availability of instances that state none, for FHIR versions up to 3.2.0; auto is ONLINE"
+        " when dicomweb_url is set, else it is left out.",
+    )
     endpoint_name: str = Field("DICOMweb", min_length=1, max_length=200, description="Name of that Endpoint.")
 
 
@@ -246,6 +263,7 @@ class Destination(Section):
 
     version: Literal["inherit", "auto", FhirVersion] = Field("inherit", description="As fhir.version, for this one.")
     patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
+    profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this one.")
 
 
 class FhirDestination(Destination):

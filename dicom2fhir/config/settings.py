@@ -52,9 +52,18 @@ class Settings(BaseSettings):
 
     def fhir_version(self, destination: str) -> Literal["auto", FhirVersion]:
         """The FHIR version in force for a destination; never ``auto`` for files."""
+        version = self.version_set(destination)
+        return "R4" if version == "auto" and self.destinations[destination].type == "file" else version
+
+    def version_set(self, destination: str) -> Literal["auto"] | FhirVersion:
+        """What is set for a destination, ``auto`` as it stands."""
         chosen = self.destinations[destination]
-        version = self.fhir.version if chosen.version == "inherit" else chosen.version
-        return "R4" if version == "auto" and chosen.type == "file" else version
+        return self.fhir.version if chosen.version == "inherit" else chosen.version
+
+    def profile(self, destination: str) -> str:
+        """The name or path of the profile in force for a destination, or ``none``."""
+        chosen = self.destinations[destination]
+        return self.fhir.profile if chosen.profile == "inherit" else chosen.profile
 
     def patient_mode(self, destination: str) -> PatientMode:
         """The patient mode in force for a destination."""

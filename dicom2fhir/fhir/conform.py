@@ -47,7 +47,7 @@ def conform(
     for extension in profile.extension:
         for place in run.level(extension.at):
             run.extend(extension, place)
-    return run.finished(profile.versions[dialect.name])  # type: ignore[index]  (the caller chose a version of it)
+    return run.finished(profile.versions[dialect.name])
 
 
 class _Absent(Exception):
@@ -103,7 +103,7 @@ class _Run:
             if kind not in rules.allowed:
                 self.context.note("info", "ImagingStudy.identifier", f"{kind}: not of profile {self.profile.name}")
                 continue
-            if coding := rules.coding.get(kind):  # type: ignore[call-overload]
+            if coding := rules.coding.get(kind):
                 _add_type(identifier, coding)
             kept.append(identifier)
         if kept:
@@ -185,7 +185,7 @@ class _Run:
                 if not include.codes or ours in include.codes:
                     kept = {"display": value["display"]} if "display" in value and ours == code else {}
                     return {"system": include.system, "code": ours, **kept}
-        self.context.note("warning", where, f"a code that profile {self.profile.name} does not have was replaced")
+        self.context.note("warning", where, f"has a code that profile {self.profile.name} does not have")
         match table.otherwise:
             case Code():
                 return table.otherwise.as_json()
@@ -297,7 +297,7 @@ class _Run:
         if missing == "refuse":
             self.unmet.setdefault(where)
             return None
-        sentinel = self.profile.sentinels.get(type_)  # type: ignore[call-overload]
+        sentinel = self.profile.sentinels.get(type_)
         if missing == "omit" or sentinel is None:
             raise _Absent(where)
         self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
@@ -310,7 +310,7 @@ class _Run:
             raise NotExpressible(f"Profile {name} asks for what is missing: {', '.join(self.unmet)}.")
         for where in self.unmet:
             self.context.note("warning", where, f"is missing: the resource does not claim profile {name}")
-        head = {key: self.root.pop(key) for key in ("resourceType", "id", "meta") if key in self.root}
+        head: Resource = {key: self.root.pop(key) for key in ("resourceType", "id", "meta") if key in self.root}
         if canonical and not self.unmet:
             head["meta"] = {"profile": [canonical]}
         study = {**head, **self.root}

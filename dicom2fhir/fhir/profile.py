@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.model import Resource
@@ -27,7 +27,8 @@ FhirType = Literal[
     "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Quantity", "Reference",
     "string", "url",
 ]  # fmt: skip
-Version = Literal["R4", "R4B", "R5"]
+VERSIONS = ("R4", "R4B", "R5")
+"""Those whose elements a profile may speak of."""
 
 _KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
 _SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
@@ -35,6 +36,15 @@ _SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEY
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _of(*known: str) -> AfterValidator:
+    def check(table: dict[str, Any]) -> dict[str, Any]:
+        if wrong := table.keys() - set(known):
+            raise ValueError(f"{', '.join(sorted(wrong))}: must be of {', '.join(known)}")
+        return table
+
+    return AfterValidator(check)
 
 
 class Code(_Table):
@@ -70,8 +80,8 @@ class Value(_Table):
     ----------
     from_
         ``from``: where it is looked for, the preferred one first: the keyword of an attribute, two as ``DATE+TIME``,
-        ``SEQUENCE/KEYWORD`` of a sequence's items, or ``@ELEMENT`` of the ImagingStudy as it stands (``@series.started``
-        of the series at hand).
+        ``SEQUENCE/KEYWORD`` of a sequence's items, or ``@ELEMENT`` of the ImagingStudy as it stands, and of the series
+        at hand ``@series.ELEMENT``.
     unit, factor
         Of a Quantity: its UCUM code; what a number is multiplied by.
     index
@@ -224,7 +234,7 @@ class Identifiers(_Table):
     """Which identifiers the study has, and what else their types say."""
 
     allowed: tuple[Literal["uid", "accession", "study-id"], ...] = ("uid", "accession", "study-id")
-    coding: dict[Literal["uid", "accession"], Code] = {}
+    coding: Annotated[dict[str, Code], _of("uid", "accession")] = {}
 
 
 class Orders(_Table):
@@ -263,9 +273,9 @@ class Profile(_Table):
     name: str
     title: str
     doc: str
-    versions: dict[Version, str] = Field(min_length=1)
+    versions: Annotated[dict[str, str], _of(*VERSIONS)] = Field(min_length=1)
     missing: Missing = "omit"
-    sentinels: dict[FhirType, Any] = {}
+    sentinels: Annotated[dict[str, Any], _of(*get_args(FhirType))] = {}
     identifiers: Identifiers = Identifiers()
     orders: Orders | None = None
     codes: dict[str, Codes] = {}
@@ -283,14 +293,15 @@ class Profile(_Table):
         for rule in self.element:
             yield from ((f"element {rule.path}", source) for source in rule.from_)
             for template in (rule.value, rule.default):
-                yield from ((f"element {rule.path}", source) for source in _sources_in(template))
+                yield from ((f"element {rule.path}", source) for source in sources_in(template))
         for extension in self.extension:
-            yield from ((f"extension {extension.url}", source) for source in _sources_in(extension))
+            yield from ((f"extension {extension.url}", source) for source in sources_in(extension))
         for name, made in self.resource.items():
-            yield from ((f"resource.{name}", source) for source in _sources_in(made.value))
+            yield from ((f"resource.{name}", source) for source in sources_in(made.value))
 
 
-def _sources_in(template: Any) -> Iterator[str]:
+def sources_in(template: Any) -> Iterator[str]:
+    """Every source that a template or an extension names, as it is written there."""
     if isinstance(template, Value):
         yield from template.from_
         if template.since:
@@ -306,7 +317,7 @@ def _sources_in(template: Any) -> Iterator[str]:
         case list():
             inner = template
     for one in inner:
-        yield from _sources_in(one)
+        yield from sources_in(one)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -418,7 +429,7 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
     """One of pydantic's errors in our words."""
     where = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if kind == "extra_forbidden":
-        table = next((_TABLES[part] for part in reversed(location[:-1]) if part in _TABLES), Profile)
+        table = next((_TABLES[str(part)] for part in reversed(location[:-1]) if part in _TABLES), Profile)
         options = [field.alias or name for name, field in table.model_fields.items()]
         near = difflib.get_close_matches(str(location[-1]), options, n=1)
         return f"{where}: unknown key" + (f'; did you mean "{near[0]}"?' if near else "")

@@ -156,7 +156,9 @@ class FhirDestination(Generic[Dialect]):
         found = self._client.capabilities()
         try:
             dialect = self._dialect_for(found.fhir_version)
-        except (LookupError, ValueError, ConfigError):
+        except ConfigError as error:
+            raise ServerUnavailable(f"The server speaks FHIR {found.fhir_version[:20]}: {error}") from None
+        except (LookupError, ValueError):
             raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
         self._server = server = _Server(found, dialect)
         ids = found.of("ImagingStudy").ids

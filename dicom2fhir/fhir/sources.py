@@ -14,7 +14,7 @@ from dicom2fhir.fhir.meanings import modality_of
 from dicom2fhir.fhir.profile import First, Group, Part, Value
 from dicom2fhir.fhir.scope import Context, Scope
 from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, one, several
-from dicom2fhir.model import Attrs, Instance, Resource, Series, Study
+from dicom2fhir.model import Attrs, Instance, Resource, Series
 
 _UCUM = "http://unitsofmeasure.org"
 _YES = {"YES": True, "NO": False, "1": True, "0": False}
