@@ -294,11 +294,8 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
     from dicom2fhir import assembly
 
     settings = _load(config_file)
+    config.require_roads(settings)
     doubts = config.warnings(settings)
-    try:
-        config.require_roads(settings)
-    except ConfigError as error:
-        doubts += str(error).splitlines()
     plans = [assembly.plan(settings, name, online) for name in settings.destinations]
     if as_json:
         _put({"warnings": doubts, "destinations": plans})

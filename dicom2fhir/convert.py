@@ -26,6 +26,7 @@ from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Resource,
 from dicom2fhir.receive.files import open_file, walk
 
 STDIN = "-"
+_ZIP_MAGIC = b"PK\x03\x04"
 _IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 
@@ -100,6 +101,10 @@ def _file_or_members(
     """
     file.seek(0)
     if not zipfile.is_zipfile(file):
+        file.seek(0)
+        if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+            on_error(name, "the zip archive is damaged or not complete")
+            return
         file.seek(0)
         yield Source(name, lambda: file, asked_for=True)
         return

@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    (
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.ceph",
-        "fuse.glusterfs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "prl_fs",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "virtiofs",
-    )
-)
-"""File systems, as proc(5) mountinfo names them, where others write without inotify(7) noticing."""
+from dicom2fhir.mounts import MOUNTINFO, NETWORK_FILE_SYSTEMS, VIRTUAL_FILE_SYSTEMS, file_system_type
 
 _COLLISIONS = 10_000
 
@@ -258,19 +232,6 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def is_on_network(folder: str | Path, mounts: Sequence[str] | None = None) -> bool:
-    """Whether others may write into ``folder`` from elsewhere; ``mounts`` are the lines of /proc/self/mountinfo."""
-    if mounts is None:
-        try:
-            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except OSError:
-            return False
-    target = Path(os.path.realpath(folder))
-    kind, depth = "", 0
-    for line in mounts:
-        # proc(5): "36 35 98:0 /root /mount/point options [optional fields] - type source options"; blanks as \040
-        left, _, right = line.partition(" - ")
-        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
-        if len(point.parts) >= depth and target.is_relative_to(point):
-            kind, depth = right.split(" ")[0], len(point.parts)
-    return kind in NETWORK_FILE_SYSTEMS
+def is_on_network(folder: str | Path, mountinfo: Path = MOUNTINFO) -> bool:
+    """Whether others may write into ``folder`` from elsewhere, of which the kernel gives no notice."""
+    return file_system_type(Path(folder), mountinfo) in NETWORK_FILE_SYSTEMS | VIRTUAL_FILE_SYSTEMS

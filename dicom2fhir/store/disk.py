@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,54 +11,12 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreUnavailable
+from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
 log = structlog.get_logger()
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.ceph",
-        "fuse.glusterfs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "smb3",
-        "smbfs",
-    }
-)
-"""Types as the kernel names them in proc(5) mountinfo. SQLite's WAL needs memory shared by all processes that open
-the file, and locks and fsync that keep their word; these give neither for certain (https://sqlite.org/wal.html)."""
-
 _RESUME_PERCENT = 110
 """Room must grow to this much of the watermark before instances are taken again, so that it does not flutter."""
-
-
-def file_system_type(directory: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """Type of the file system that holds ``directory``, as the kernel names it; empty where that cannot be known."""
-    try:
-        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    target = directory.resolve()
-    found, found_parts = "", 0
-    for line in lines:
-        # proc(5): "36 35 98:0 /root /mount/point options [optional fields] - type source options"; blanks as \040
-        left, _, right = line.partition(" - ")
-        mount = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
-        # A later line covers an earlier one of the same mount point.
-        if target.is_relative_to(mount) and len(mount.parts) >= found_parts:
-            found, found_parts = right.split(" ")[0], len(mount.parts)
-    return found
 
 
 def require_local(directory: Path) -> None:

@@ -166,6 +166,16 @@ def test_convert_reads_zip_archives(run: Run, good: Path, tmp_path: Path, way: s
     assert result.lines == run("convert", good).lines
 
 
+def test_convert_says_that_a_zip_archive_is_not_whole(run: Run, good: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.write(good, "one.dcm")
+    archive.write_bytes(archive.read_bytes()[:-30])
+    result = run("convert", archive)
+    assert result.status == 1
+    assert b"damaged or not complete" in result.stderr
+
+
 def test_convert_names_the_bad_member_of_a_zip_archive(run: Run, folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive.zip"
     with zipfile.ZipFile(archive, "w") as made:
@@ -393,6 +403,12 @@ def test_check_config_names_the_key_and_the_value(run: Run, tmp_path: Path) -> N
     assert (result.status, result.stdout) == (78, b"")
     assert "receiver.port = 70000" in result.stderr
     assert "receiver.prot" in result.stderr
+
+
+def test_check_config_misses_a_way_out_as_serve_does(run: Run, tmp_path: Path) -> None:
+    result = run("check-config", "--config", config(tmp_path / "c.toml", "[receiver]\nport = 0\n"))
+    assert result.status == 78
+    assert b"nothing can go out" in result.stderr
 
 
 def test_check_config_without_the_server(run: Run, tmp_path: Path) -> None:

@@ -633,10 +633,11 @@ def test_auto_polls_on_network_file_systems(start: Running, monkeypatch: pytest.
 def test_network_file_systems_are_told_from_mountinfo(tmp_path: Path) -> None:
     share = tmp_path / "a share"
     share.mkdir()
-    mounts = [
-        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
-        f"40 22 0:44 / {str(share).replace(' ', chr(92) + '040')} rw shared:2 master:1 - nfs4 server:/x rw",
-    ]
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"40 22 0:44 / {str(share).replace(' ', chr(92) + '040')} rw shared:2 master:1 - virtiofs host rw\n"
+    )
     assert is_on_network(share / "inbox", mounts)
     assert not is_on_network(tmp_path, mounts)
 

@@ -12,9 +12,10 @@ import pytest
 
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.mounts import file_system_type
 from dicom2fhir.store import disk, schema
 from dicom2fhir.store.base import FileMark
-from dicom2fhir.store.disk import Space, file_system_type, require_local
+from dicom2fhir.store.disk import Space, require_local
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.sqlite import SqliteStore
 

@@ -1,0 +1,56 @@
+"""Which kind of file system holds a folder, as the kernel tells it (proc(5), mountinfo)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    }
+)
+"""Types of file systems that other machines may write to.
+
+Their files change without notice from the kernel, and neither locks, fsync nor memory shared by processes keep their
+word (https://sqlite.org/wal.html)."""
+
+VIRTUAL_FILE_SYSTEMS = frozenset({"prl_fs", "vboxsf", "virtiofs"})
+"""Folders of a virtual machine's host: the same for notices, but no other machine's."""
+
+
+def file_system_type(directory: Path, mountinfo: Path = MOUNTINFO) -> str:
+    """Type of the file system that holds ``directory``, as the kernel names it; empty where that cannot be known."""
+    try:
+        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    target = directory.resolve()
+    found, found_parts = "", 0
+    for line in lines:
+        # proc(5): "36 35 98:0 /root /mount/point options [optional fields] - type source options"; blanks as \040
+        left, _, right = line.partition(" - ")
+        mount = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
+        # A later line covers an earlier one of the same mount point.
+        if target.is_relative_to(mount) and len(mount.parts) >= found_parts:
+            found, found_parts = right.split(" ")[0], len(mount.parts)
+    return found
