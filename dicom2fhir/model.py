@@ -183,10 +183,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """What a study becomes; the ImagingStudy comes first."""
+    """What a study becomes; the ImagingStudy comes first.
+
+    Attributes
+    ----------
+    recipe
+        A short text for the FHIR version, the profile and whatever else shaped it (``R4 base@1f0c9a2b``): with equal
+        recipes, equal studies become equal resources. Empty where nobody asks.
+    """
 
     entries: tuple[Entry, ...]
     notes: tuple[Note, ...] = ()
+    recipe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +207,8 @@ class Delivered:
     base: bytes
     written: bool = True
     """False when the destination held it already and nothing was sent."""
+    recipe: str = ""
+    """Of :class:`Mapped`."""
 
 
 @dataclass(frozen=True, slots=True)

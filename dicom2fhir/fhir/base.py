@@ -32,27 +32,38 @@ class Base:
     sent
         The resources that we wrote, by the ``id`` they were mapped with: as we emit them, with references resolved and
         without what others added.
+    dialect
+        Name of the FHIR version that all this is in; empty where it was not kept.
     """
 
     remote_id: str = ""
     digest: str = ""
     sent: Mapping[str, Resource] = field(default_factory=dict)
+    dialect: str = ""
 
     def to_bytes(self) -> bytes:
         """Compressed JSON."""
         content = {"format": _FORMAT, "id": self.remote_id, "digest": self.digest, "sent": dict(self.sent)}
+        content["dialect"] = self.dialect
         return zlib.compress(canonical(content))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Base:
-        """Read what :meth:`to_bytes` wrote; empty when it cannot be read."""
+    def from_bytes(cls, data: bytes, dialect: str = "") -> Base:
+        """Read what :meth:`to_bytes` wrote, to be used with ``dialect``.
+
+        Empty when it cannot be read, and when it is in another FHIR version: the elements there have other names and
+        shapes, and the server is another or was emptied.
+        """
+        nothing = cls(dialect=dialect)
         try:
             content = orjson.loads(zlib.decompress(data)) if data else {}
         except (zlib.error, orjson.JSONDecodeError):
-            return cls()
+            return nothing
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            return cls()
-        return cls(content["id"], content["digest"], content["sent"])
+            return nothing
+        if content.get("dialect", "") not in ("", dialect):
+            return nothing
+        return cls(content["id"], content["digest"], content["sent"], dialect)
 
 
 def digest(mapped: Mapped) -> str:

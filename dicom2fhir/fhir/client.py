@@ -1,6 +1,7 @@
 """A FHIR server over HTTP: four interactions, and every way they fail as one of our errors.
 
-Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8.
+Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8; up to 1.4.0 it was
+``application/json+fhir``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dicom2fhir.fhir.http import Answer, Http, retry_after_s
 from dicom2fhir.model import Resource
 
 MEDIA_TYPE = "application/fhir+json"
+_ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
 _PATIENCE = frozenset({408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 407, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
@@ -53,7 +55,12 @@ class FhirClient:
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self._max_retry_after_s = max_retry_after_s
+        self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
         self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
+
+    def speak(self, media_type: str) -> None:
+        """Send and ask for this from now on; until then, whatever FHIR server it may be is asked."""
+        self._sent = self._accepted = media_type
 
     def capabilities(self) -> Capabilities:
         """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
@@ -95,7 +102,7 @@ class FhirClient:
             A conditional write of the Bundle matches several resources (412).
         """
         conditional = _is_conditional(bundle)
-        headers = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8", "Prefer": "return=minimal"}
+        headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=minimal"}
         answer = self._exchange("POST", "", headers, orjson.dumps(bundle))
         result = self._expect(answer, ("Bundle",), conditional)
         responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
@@ -114,7 +121,9 @@ class FhirClient:
     def _exchange(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        return self._http.exchange(method, f"{self.base_url}{path}", {"Accept": MEDIA_TYPE, **(headers or {})}, body)
+        return self._http.exchange(
+            method, f"{self.base_url}{path}", {"Accept": self._accepted, **(headers or {})}, body
+        )
 
     def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
         """The resource in an answer of success; anything else is raised."""

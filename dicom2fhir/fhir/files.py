@@ -50,14 +50,14 @@ class FileDestination(Generic[Dialect]):
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:
-            return Delivered(base, written=False)
+            return Delivered(base, written=False, recipe=mapped.recipe)
         try:
             self._write(
                 f"{remote_id}.{study.revision}.json", f".{remote_id}.tmp", orjson.dumps(standalone(mapped)) + b"\n"
             )
         except OSError as error:
             return Retry(f"the directory cannot be written: {error.strerror}", whole_destination=True)
-        return Delivered(now.to_bytes())
+        return Delivered(now.to_bytes(), recipe=mapped.recipe)
 
     def _write(self, name: str, temporary: str, content: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

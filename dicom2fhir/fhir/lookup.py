@@ -39,7 +39,9 @@ class Lookup:
         """
         resource_type = entry.resource["resourceType"]
         self.check_time()
-        if known_id and (found := self._client.read(resource_type, known_id)) is not None:
+        found = self._client.read(resource_type, known_id) if known_id else None
+        # an id that the server chose is another study's on another server
+        if found is not None and (known_id == entry.resource["id"] or _is_same(entry.resource, found)):
             return found
         if entry.search:
             self.check_time()

@@ -29,6 +29,9 @@ _CHOICE = re.compile(r"^_?(value|deceased|multipleBirth)[A-Z]")
 """Elements of which only one type may be present (FHIR "choice of data types") in what we write."""
 _CODING = {"system", "version", "code", "display", "userSelected", "id", "extension"}
 _EXTENSIONS = ("extension", "modifierExtension")
+_IDENTIFIERS = ("identifier", "accession")
+_MODALITIES = ("modality", "modalityList")
+"""What an ImagingStudy calls its modalities, from R4 on and before."""
 _SERVERS_OWN = ("versionId", "lastUpdated")
 _MISSING: Any = object()
 
@@ -196,7 +199,7 @@ def identities(name: str, item: Any) -> tuple[Hashable, ...]:
         return identities("actor", item["actor"])
     if _is_reference(item):
         return tuple(_reference_parts(item))
-    if isinstance(item.get("value"), str) and (name == "identifier" or "system" in item):
+    if isinstance(item.get("value"), str) and (name in _IDENTIFIERS or "system" in item):
         if item.get("system") == DICOM_UID_SYSTEM:
             return (("identifier", DICOM_UID_SYSTEM),)
         return (("identifier", str(item.get("system")), item["value"]),)
@@ -257,10 +260,11 @@ def restore_invariants(merged: Resource, ours: Resource) -> Resource:
         counts = [item.get("numberOfInstances") for item in series]
         if all(isinstance(count, int) for count in counts):
             restored["numberOfInstances"] = sum(counts)
-    if _modalities(ours.get("modality", ())) == _modalities(_of_series(ours)):
-        restored["modality"] = _distinct(restored.get("modality", []), _of_series(restored))
-        if not restored["modality"]:
-            del restored["modality"]
+    name = next((name for name in _MODALITIES if name in ours), _MODALITIES[0])
+    if _modalities(ours.get(name, ())) == _modalities(_of_series(ours)):
+        restored[name] = _distinct(restored.get(name, []), _of_series(restored))
+        if not restored[name]:
+            del restored[name]
     return restored
 
 

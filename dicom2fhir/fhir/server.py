@@ -50,6 +50,10 @@ class Named(Protocol):
     def name(self) -> str:
         """For people, e.g. ``R4``."""
 
+    @property
+    def media_type(self) -> str:
+        """Of its JSON."""
+
 
 Dialect = TypeVar("Dialect", bound=Named)
 
@@ -92,8 +96,9 @@ class FhirDestination(Generic[Dialect]):
     map_study
         Maps a study to resources in a FHIR version.
     dialect_for
-        Gives the dialect for the ``fhirVersion`` of the server's ``/metadata``; raises LookupError, ValueError or
-        ConfigError when there is none. A caller who knows the version answers with it whatever the server says.
+        Gives the dialect for the ``fhirVersion`` of the server's ``/metadata``; raises LookupError or ValueError when
+        there is none, ConfigError to say it in its own words. A caller who knows the version answers with it whatever
+        the server says.
     budget_s
         After this time no further request of a delivery is begun: with the client's ``timeout_s``, the longest that
         :meth:`deliver` takes.
@@ -135,9 +140,9 @@ class FhirDestination(Generic[Dialect]):
         try:
             server = self._ask_server()
             mapped = self._map_study(study, server.dialect)
-            last = Base.from_bytes(base)
+            last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
-                return Delivered(base, written=False)
+                return Delivered(base, written=False, recipe=mapped.recipe)
             return self._try_until_settled(mapped, last, server.capabilities)
         except ServerUnavailable as error:  # NotAuthorised too
             self._server = None
@@ -160,6 +165,7 @@ class FhirDestination(Generic[Dialect]):
             raise ServerUnavailable(f"The server speaks FHIR {found.fhir_version[:20]}: {error}") from None
         except (LookupError, ValueError):
             raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
+        self._client.speak(dialect.media_type)
         self._server = server = _Server(found, dialect)
         ids = found.of("ImagingStudy").ids
         logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
@@ -277,7 +283,7 @@ class FhirDestination(Generic[Dialect]):
             if target := plan.targets.get(entry.placeholder):
                 self._remember(entry, target)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
-        return Delivered(_base(plan, mapped, remote, last).to_bytes(), written=bool(requests))
+        return Delivered(_base(plan, mapped, remote, last).to_bytes(), bool(requests), mapped.recipe)
 
     def _creation(self, entry: Entry, resource: Resource, capabilities: Capabilities, course: _Course) -> Resource:
         """The request that creates a resource without ever making a second one."""
@@ -323,4 +329,4 @@ def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:
         ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
         target = plan.targets.get(entry.placeholder)
         sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
-    return Base(remote.partition("/")[2], digest(mapped), sent)
+    return Base(remote.partition("/")[2], digest(mapped), sent, last.dialect)

@@ -343,7 +343,20 @@ def test_a_search_gives_matches_only(serve: Callable[..., FaultyServer]) -> None
     assert [item["id"] for item in found] == ["p", "q"]
     (request,) = server.requests
     assert request.startswith(b"GET /fhir/Patient?identifier=a%7Cb&_count=5 HTTP/1.1\r\n")
-    assert b"Accept: application/fhir+json\r\n" in request
+
+
+def test_the_media_type_is_that_of_the_version(serve: Callable[..., FaultyServer]) -> None:
+    server = serve(answer(200, {"resourceType": "Conformance", "fhirVersion": "1.0.2"}), answer(200, PATIENT))
+    client = FhirClient(server.url)
+    client.capabilities()
+    client.speak("application/json+fhir")
+    client.read("Patient", "p")
+    with pytest.raises(ServerUnavailable):
+        client.transaction(BUNDLE)
+    asked, read, sent = server.requests
+    assert b"Accept: application/fhir+json, application/json+fhir;q=0.9\r\n" in asked
+    assert b"Accept: application/json+fhir\r\n" in read
+    assert b"Content-Type: application/json+fhir; charset=utf-8\r\n" in sent
 
 
 def test_what_a_transaction_looks_like(serve: Callable[..., FaultyServer], tmp_path: Path) -> None:

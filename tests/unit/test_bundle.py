@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -66,6 +68,18 @@ def test_what_is_remembered_comes_back() -> None:
 @pytest.mark.parametrize("data", [b"", b"nonsense", Base("i", "d").to_bytes()[:-3]])
 def test_what_cannot_be_read_is_as_if_nothing_was_remembered(data: bytes) -> None:
     assert Base.from_bytes(data) == Base()
+
+
+def test_what_was_sent_in_another_version_counts_for_nothing() -> None:
+    base = Base("id", "digest", {"s": {"resourceType": "ImagingStudy"}}, "R4")
+    assert Base.from_bytes(base.to_bytes(), "R4") == base
+    assert Base.from_bytes(base.to_bytes(), "R5") == Base(dialect="R5")
+
+
+def test_what_was_remembered_before_versions_were_is_taken_as_it_is() -> None:
+    base = Base("id", "digest", {"s": {"resourceType": "ImagingStudy"}})
+    content = {"format": 1, "id": base.remote_id, "digest": base.digest, "sent": base.sent}
+    assert Base.from_bytes(zlib.compress(orjson.dumps(content)), "R4") == replace(base, dialect="R4")
 
 
 def test_the_digest_tells_mappings_apart() -> None:
