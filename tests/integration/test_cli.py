@@ -173,7 +173,7 @@ def test_convert_says_that_a_zip_archive_is_not_whole(run: Run, good: Path, tmp_
     archive.write_bytes(archive.read_bytes()[:-30])
     result = run("convert", archive)
     assert result.status == 1
-    assert b"damaged or not complete" in result.stderr
+    assert "damaged or not complete" in result.stderr
 
 
 def test_convert_names_the_bad_member_of_a_zip_archive(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_check_config_names_the_key_and_the_value(run: Run, tmp_path: Path) -> N
 def test_check_config_misses_a_way_out_as_serve_does(run: Run, tmp_path: Path) -> None:
     result = run("check-config", "--config", config(tmp_path / "c.toml", "[receiver]\nport = 0\n"))
     assert result.status == 78
-    assert b"nothing can go out" in result.stderr
+    assert "nothing can go out" in result.stderr
 
 
 def test_check_config_without_the_server(run: Run, tmp_path: Path) -> None:
