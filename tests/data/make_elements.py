@@ -30,7 +30,11 @@ _PACKAGES = {
     "R4B": ("r4b", "org/hl7/fhir/r4b/model/profile/"),
     "R5": ("r5", "org/hl7/fhir/r5/packages/hl7.fhir.r5.core-5.0.0.tgz"),
 }
-_RESOURCES = ("ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint")
+_VERSIONS = ("DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6")
+_RESOURCES = (
+    "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",
+    "Observation", "Medication", "MedicationAdministration",
+)  # fmt: skip
 _VALUES = ("Coding", "CodeableConcept", "Quantity", "Reference", "Identifier", "Period", "Range", "Ratio")
 """Datatypes that the bridge puts into extensions; ``Extension.value[x]`` alone would ask for all that there are."""
 
@@ -124,6 +128,10 @@ class Definition(NamedTuple):
     cardinality: str
     types: tuple[str, ...]
     targets: tuple[str, ...]
+    same_as: str = ""
+    """Name or path of the element whose content it has."""
+    is_attribute: bool = False
+    """In XML."""
 
 
 def _jars() -> list[Path]:
@@ -146,8 +154,8 @@ def _definitions(version: str, jars: Iterable[Path]) -> dict[str, list[Definitio
                     if _value(structure, "derivation") == "constraint" or _value(structure, "constrainedType"):
                         continue
                     elements = [_of_xml(e) for e in structure.findall(f"{_FHIR}snapshot/{_FHIR}element")]
-                    if elements:
-                        found.setdefault(elements[0].path, elements)
+                    if elements and elements[0].path == _value(structure, "name"):
+                        found[elements[0].path] = elements
     return found
 
 
@@ -174,14 +182,22 @@ def _of_xml(element: ElementTree.Element) -> Definition:
         targets += [
             child.get("value", "") for name in ("targetProfile", "profile") for child in type_.findall(_FHIR + name)
         ]
-    return _definition(_value(element, "path"), _value(element, "min"), _value(element, "max"), types, targets)
+    found = _definition(_value(element, "path"), _value(element, "min"), _value(element, "max"), types, targets)
+    return found._replace(
+        same_as=_value(element, "nameReference") or _value(element, "contentReference").removeprefix("#"),
+        is_attribute=_value(element, "representation") == "xmlAttr",
+    )
 
 
 def _of_json(element: dict[str, Any]) -> Definition:
     types = element.get("type", [])
     targets = [target for type_ in types for target in type_.get("targetProfile", [])]
-    return _definition(
+    found = _definition(
         element["path"], str(element["min"]), element["max"], [type_["code"] for type_ in types], targets
+    )
+    return found._replace(
+        same_as=element.get("contentReference", "").rpartition("#")[2],
+        is_attribute="xmlAttr" in element.get("representation", ()),
     )
 
 
@@ -225,18 +241,23 @@ def _needed(definitions: dict[str, list[Definition]]) -> list[Definition]:
 _ABSTRACT = ("BackboneElement", "Element", "BackboneType")
 
 
-def main() -> None:
-    """Run the command."""
+def all_definitions() -> dict[str, dict[str, list[Definition]]]:
+    """Version -> type -> its elements, the types of the ballots with those that they took over."""
     jars = _jars()
     definitions = {version: _definitions(version, jars) for version in _PACKAGES}
     definitions["3.2.0"] = {
         **definitions["STU3"], "ImagingStudy": _study(_3_2_0, definitions["STU3"]["ImagingStudy"])
     }  # fmt: skip
     definitions["R6"] = {**definitions["R5"], "ImagingStudy": _study(_R6, definitions["R5"]["ImagingStudy"])}
+    return {version: definitions[version] for version in _VERSIONS}
+
+
+def main() -> None:
+    """Run the command."""
     elements: dict[str, Any] = {"_source": "tests/data/make_elements.py says where this is from"}
     references: dict[str, Any] = dict(elements)
-    for version in ("DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"):
-        needed = _needed(definitions[version])
+    for version, definitions in all_definitions().items():
+        needed = _needed(definitions)
         elements[version] = {d.path: f"{d.cardinality} {'|'.join(d.types)}" for d in needed}
         references[version] = {
             d.path: "|".join(d.targets) for d in needed if d.targets and d.path.split(".")[0] != "Extension"
