@@ -1,0 +1,310 @@
+"""What the real mapping makes, delivered to real servers of four FHIR versions, HAPI FHIR DSTU2 to R5."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
+from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.model import Delivered, Mapped, Resource, Study, Write
+from dicom2fhir.synthetic import instance
+from testdata.make_cases import CASES, mapped, studies_of
+from testdata.make_dicom import encode
+from tests.servers.hapi.server import HapiServer
+
+TIMEOUT_S = 60
+VERSIONS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
+EACH = pytest.mark.parametrize("version", VERSIONS)
+UNKNOWN = TypeCapabilities(update_create=False, conditional_update=True, conditional_create=True)
+"""Of a server that lets nobody choose ids."""
+
+
+class Server(FhirClient):
+    """The real server, which may pretend to choose ids itself."""
+
+    def __init__(self, base_url: str, chooses_ids: bool = False) -> None:
+        super().__init__(base_url, timeout_s=TIMEOUT_S)
+        self.chooses_ids = chooses_ids
+
+    def capabilities(self) -> Capabilities:
+        found = super().capabilities()
+        return replace(found, types=dict.fromkeys(found.types, UNKNOWN)) if self.chooses_ids else found
+
+
+def dialect_for(fhir_version: str) -> Dialect:
+    found = by_fhir_version(fhir_version)
+    assert found is not None
+    return found
+
+
+class Case:
+    """A study that nobody else has, sent to one server."""
+
+    def __init__(
+        self, base_url: str, patient: Write = Write.LINK, chooses_ids: bool = False, name: str = "", **policy: Any
+    ) -> None:
+        self.client = Server(base_url, chooses_ids)
+        self.name = name or uuid.uuid4().hex
+        self.policy = Policy(patient=patient, **policy)
+        self.slices = 1
+        self.dialect = dialect_for(self.client.capabilities().fhir_version)
+        self.client.speak(self.dialect.media_type)
+        self.destination = FhirDestination("server", self.client, self.map_study, dialect_for)
+
+    def map_study(self, study: Study, dialect: Dialect) -> Mapped:
+        return map_study(study, dialect, self.policy)
+
+    def study(self) -> Study:
+        made = [encode(instance("CT", self.name, 1, number + 1)) for number in range(self.slices)]
+        (study,) = studies_of(made)
+        return study
+
+    def mapped(self) -> Mapped:
+        return self.map_study(self.study(), self.dialect)
+
+    def deliver(self, base: bytes = b"", again: bool = False) -> Delivered:
+        outcome = self.destination.deliver(self.study(), base, again)
+        assert isinstance(outcome, Delivered), outcome
+        return outcome
+
+    def search(self, kind: str) -> list[Resource]:
+        (entry,) = [entry for entry in self.mapped().entries if entry.resource["resourceType"] == kind]
+        return self.client.search(kind, entry.search)
+
+    def on_server(self) -> Resource:
+        """The one ImagingStudy of this study."""
+        (found,) = self.search("ImagingStudy")
+        return found
+
+    def version(self) -> str:
+        return str(self.on_server()["meta"]["versionId"])
+
+    def subject(self) -> Resource:
+        found = self.on_server()
+        subject: Resource = found[self.dialect.elements["subject"].name]
+        return subject
+
+    def post(self, resource: Resource) -> Resource:
+        """Create a resource as somebody else."""
+        content = {key: value for key, value in resource.items() if key != "id"}
+        return self._write("POST", resource["resourceType"], content)
+
+    def put(self, resource: Resource) -> Resource:
+        """Change a resource as somebody else."""
+        return self._write("PUT", f"{resource['resourceType']}/{resource['id']}", resource)
+
+    def _write(self, method: str, path: str, content: Resource) -> Resource:
+        headers = {
+            "Content-Type": self.dialect.media_type,
+            "Accept": self.dialect.media_type,
+            "Prefer": "return=representation",
+        }
+        url = f"{self.client.base_url}/{path}"
+        response = requests.request(method, url, json=content, headers=headers, timeout=TIMEOUT_S)
+        assert response.ok, response.text
+        written: Resource = response.json()
+        return written
+
+
+def as_it_is(mapped: Mapped) -> Callable[[Study, Dialect], Mapped]:
+    return lambda _study, _dialect: mapped
+
+
+@EACH
+def test_the_version_is_recognised(hapi: Callable[[str], str], version: str) -> None:
+    found = FhirClient(hapi(version), timeout_s=TIMEOUT_S).capabilities()
+    assert dialect_for(found.fhir_version).name == VERSIONS[version]
+    assert found.transaction
+    assert DIALECTS[VERSIONS[version]].search_by in found.of("ImagingStudy").search_parameters
+
+
+@EACH
+@pytest.mark.parametrize("chooses_ids", [False, True], ids=["ours", "server's"])
+@pytest.mark.parametrize("patient", [Write.LINK, Write.ENSURE, Write.UPSERT])
+def test_create_then_one_slice_more_is_one_new_version(
+    hapi: Callable[[str], str], version: str, patient: Write, chooses_ids: bool
+) -> None:
+    case = Case(hapi(version), patient, chooses_ids, dicomweb_url=f"http://pacs.example/{uuid.uuid4()}")
+    first = case.deliver()
+    assert first.written
+    assert case.version() == "1"
+    assert not case.deliver(first.base).written
+    assert not case.deliver(first.base, again=True).written, "the server gives back what it was given"
+    assert case.version() == "1"
+    case.slices = 2
+    second = case.deliver(first.base)
+    study = case.on_server()
+    assert second.written
+    assert study["meta"]["versionId"] == "2"
+    assert (study["id"] == case.mapped().entries[0].resource["id"]) is not chooses_ids
+    assert study["numberOfInstances"] == len(study["series"][0]["instance"]) == 2
+    patients = case.search("Patient")
+    if patient is Write.LINK:
+        assert patients == []
+    else:
+        assert [found["meta"]["versionId"] for found in patients] == ["1"]
+        assert case.subject()["reference"] == f"Patient/{patients[0]['id']}"
+    if "endpoint" in case.dialect.elements:
+        (endpoint,) = case.search("Endpoint")
+        assert [found["reference"] for found in study["endpoint"]] == [f"Endpoint/{endpoint['id']}"]
+    else:
+        assert study["url"].startswith(case.policy.dicomweb_url)
+
+
+@EACH
+def test_nothing_is_written_when_all_is_forgotten_but_the_server_has_it(
+    hapi: Callable[[str], str], version: str
+) -> None:
+    case = Case(hapi(version), Write.UPSERT)
+    case.deliver()
+    again = Case(case.client.base_url, Write.UPSERT, name=case.name).deliver()
+    assert (again.written, case.version()) == (False, "1")
+
+
+@EACH
+@pytest.mark.parametrize("chooses_ids", [False, True], ids=["ours", "server's"])
+def test_a_study_that_somebody_else_posted_is_adopted(
+    hapi: Callable[[str], str], version: str, chooses_ids: bool
+) -> None:
+    case = Case(hapi(version), chooses_ids=chooses_ids)
+    ours = case.mapped().entries[0].resource
+    named = ("resourceType", "uid") if "uid" in ours else ("resourceType", "identifier", "status")
+    theirs = case.post({**{name: ours[name] for name in named}, "description": "theirs"})
+    first = case.deliver()
+    study = case.on_server()
+    assert study["id"] == theirs["id"] != ours["id"]
+    assert study["description"] == ours["description"]
+    case.slices = 2
+    case.deliver(first.base)
+    assert (case.on_server()["id"], case.version()) == (theirs["id"], "3")
+
+
+@EACH
+def test_what_others_added_survives(hapi: Callable[[str], str], version: str) -> None:
+    case = Case(hapi(version))
+    first = case.deliver()
+    study = case.on_server()
+    series = study["series"][0]
+    kept = {"url": "http://example.org/quality", "valueCode": "good"}
+    study["identifier"] = [*study.get("identifier", []), {"system": "urn:ris", "value": "42"}]
+    study["meta"] = {"tag": [{"system": "http://example.org", "code": "research"}]}
+    series["extension"] = [kept]
+    coding = {"system": "http://example.org", "code": "MR"}
+    other_modality = {"coding": [coding]} if "coding" in series["modality"] else coding
+    uid = f"{'urn:oid:' if series['uid'].startswith('urn:oid:') else ''}2.25.{uuid.uuid4().int}"
+    study["series"].append({"uid": uid, "modality": other_modality, "numberOfInstances": 5})
+    case.put(study)
+    case.slices = 2
+    case.deliver(first.base)
+    merged = case.on_server()
+    assert {"system": "urn:ris", "value": "42"} in merged["identifier"]
+    assert kept in merged["series"][0]["extension"]
+    assert [tag["code"] for tag in merged["meta"]["tag"]] == ["research"]
+    assert [found["uid"] for found in merged["series"]] == [series["uid"], uid]
+    assert (merged["numberOfSeries"], merged["numberOfInstances"]) == (2, 7)
+    name = case.dialect.elements["modality"].name
+    assert merged[name] == [*case.mapped().entries[0].resource[name], other_modality]
+
+
+@EACH
+def test_a_patient_who_comes_later_is_referred_to_then(hapi: Callable[[str], str], version: str) -> None:
+    """Until then by identifier; where a reference has none, by a Patient inside the study."""
+    case = Case(hapi(version))
+    (patient,) = [entry.resource for entry in case.mapped().entries if entry.resource["resourceType"] == "Patient"]
+    first = case.deliver()
+    identifiers = patient["identifier"]
+    if "identifier" in case.dialect.reference_parts:
+        assert "reference" not in case.subject()
+        assert case.subject()["identifier"] == identifiers[0]
+    else:
+        (inside,) = [found for found in case.on_server()["contained"] if found["resourceType"] == "Patient"]
+        assert case.subject()["reference"] == f"#{inside['id']}"
+        assert inside["identifier"] == identifiers
+    case.slices = 2
+    second = case.deliver(first.base)
+    assert case.version() == "2"
+    known = case.post({"resourceType": "Patient", "identifier": identifiers[:1], "active": True})
+    case.slices = 3
+    third = case.deliver(second.base)
+    assert case.subject()["reference"] == f"Patient/{known['id']}"
+    assert not [found for found in case.on_server().get("contained", []) if found["resourceType"] == "Patient"]
+    assert case.version() == "3"
+    assert [found["meta"]["versionId"] for found in case.search("Patient")] == ["1"]
+    case.post({"resourceType": "Patient", "identifier": identifiers[:1]})
+    case.slices = 4
+    case.deliver(third.base)
+    assert not str(case.subject().get("reference", "")).startswith("Patient/"), "two match: neither is chosen"
+
+
+@EACH
+def test_what_was_sent_in_another_version_is_not_merged_with(hapi: Callable[[str], str], version: str) -> None:
+    """The server was replaced by one of another version; what stood in the old one says nothing about the new one."""
+    other = "r4" if version == "r5" else "r5"
+    before = Case(hapi(other), chooses_ids=True)
+    base = before.deliver().base
+    case = Case(hapi(version), name=before.name)
+    ours = case.mapped().entries[0].resource
+    first = case.deliver()
+    study = case.on_server()
+    case.put({**study, "series": [{**study["series"][0], "description": "theirs"}]})
+    outcome = Case(case.client.base_url, name=case.name).deliver(base)
+    assert outcome.written
+    assert case.on_server()["id"] == ours["id"]
+    assert case.on_server()["series"][0]["description"] == ours["series"][0]["description"]
+    assert case.version() == "3"
+    assert first.written
+
+
+@EACH
+@pytest.mark.parametrize("patient", [Write.LINK, Write.ENSURE, Write.UPSERT])
+def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str], version: str, patient: Write) -> None:
+    case = Case(hapi(version), patient)
+    for _ in range(2):
+        case.client.transaction(standalone(case.mapped()))
+        assert case.version() == "1"
+    assert len(case.search("Patient")) == (0 if patient is Write.LINK else 1)
+
+
+@EACH
+def test_a_server_that_validates_takes_every_case(hapi_process: Callable[..., HapiServer], version: str) -> None:
+    """Its validator is HL7's own; the process is this test's own, since it must refuse what others must not."""
+    server = hapi_process(version, HAPI_VALIDATE="1")
+    client = FhirClient(server.base_url, timeout_s=2 * TIMEOUT_S)
+    refused = {}
+    taken = 0
+    for case in CASES:
+        try:
+            found = mapped(case, VERSIONS[version])
+        except NotExpressible:
+            continue
+        for write in (Write.LINK, Write.UPSERT):
+            entries = [
+                replace(entry, write=write) if entry.resource["resourceType"] == "Patient" else entry
+                for entry in found.entries
+            ]
+            destination = FhirDestination("server", client, as_it_is(Mapped(tuple(entries))), dialect_for)
+            outcome = destination.deliver(Study(case, 1, {}, {}, ()), b"")
+            taken += isinstance(outcome, Delivered)
+            if not isinstance(outcome, Delivered):
+                refused[case, write] = outcome
+    assert refused == {}
+    assert taken >= 2 * 12
+    invalid = {"resourceType": "ImagingStudy", "id": str(uuid.uuid4()), "series": [{}]}
+    response = requests.put(
+        f"{server.base_url}/ImagingStudy/{invalid['id']}",
+        json=invalid,
+        headers={"Content-Type": DIALECTS[VERSIONS[version]].media_type},
+        timeout=TIMEOUT_S,
+    )
+    assert response.status_code == 422, "it does validate"
