@@ -84,9 +84,69 @@ def _pixels(bits_allocated: int, count: int) -> bytes:
 
 
 _PLANE = {"PixelSpacing": ["0.7", "0.7"], "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"]}
-_CT = {"KVP": "120", "XRayTubeCurrent": "210", "ExposureTime": "500", "Exposure": "105", "SliceThickness": "1.0"}
-_MR = {"RepetitionTime": "2200", "EchoTime": "2.5", "FlipAngle": "8", "MagneticFieldStrength": "3"}
-_PT = {"SliceThickness": "3", "Units": "BQML", "DecayCorrection": "START", "CorrectedImage": ["DECY", "ATTN", "SCAT"]}
+_X_RAY = {"KVP": "120", "XRayTubeCurrent": "210", "ExposureTime": "500", "Exposure": "105"}
+_CT = {
+    **_X_RAY,
+    "SliceThickness": "1.0",
+    "ReconstructionDiameter": "350",
+    "FilterType": "WEDGE 2",
+    "ConvolutionKernel": ["Br40d", "3"],
+    "SpiralPitchFactor": 0.98,
+    "CTDIvol": 6.3,
+}
+_MR = {
+    "ScanningSequence": ["GR", "IR"],
+    "SequenceVariant": ["SP", "MP"],
+    "MRAcquisitionType": "3D",
+    "SequenceName": "*tfl3d1_16",
+    "SliceThickness": "0.9",
+    "RepetitionTime": "2200",
+    "EchoTime": "2.5",
+    "InversionTime": "900",
+    "ImagingFrequency": "123.258734",
+    "MagneticFieldStrength": "3",
+    "ReceiveCoilName": "HeadNeck 20",
+    "FlipAngle": "8",
+}
+_DX = {**_X_RAY, "PatientOrientation": ["L", "F"], "ViewPosition": "PA"}
+_US = {"TransducerFrequency": 3500, "PulseRepetitionFrequency": 4000, "UltrasoundColorDataPresent": 0}
+
+
+def _tracer(name: str, codes: tuple[Values, Values], dose: str, half_life_s: str) -> Values:
+    """Radiopharmaceutical Information Sequence; the dose in Bq for PT (PS3.3 C.8.9.2), in MBq for NM (C.8.4.10)."""
+    item = {
+        "Radiopharmaceutical": name,
+        "RadiopharmaceuticalStartTime": "081500",
+        "RadionuclideTotalDose": dose,
+        "RadionuclideHalfLife": half_life_s,
+        "RadionuclideCodeSequence": [codes[0]],
+        "RadiopharmaceuticalCodeSequence": [codes[1]],
+    }
+    return {"RadiopharmaceuticalInformationSequence": [item], "AcquisitionDate": "20240311", "AcquisitionTime": "092011"}
+
+
+_PT = {
+    "SliceThickness": "3",
+    "Units": "BQML",
+    "SeriesType": ["WHOLE BODY", "IMAGE"],
+    "DecayCorrection": "START",
+    "CorrectedImage": ["DECY", "ATTN", "SCAT"],
+    "AttenuationCorrectionMethod": "CT-derived mu-map",
+    "ReconstructionMethod": "PSF+TOF 4i5s",
+    "ScatterCorrectionMethod": "Model-based",
+    **_tracer(
+        "Fluorodeoxyglucose",
+        (code("77004003", "SCT", "^18^Fluorine"), code("35321007", "SCT", "Fluorodeoxyglucose F^18^")),
+        "320000000",
+        "6586.2",
+    ),
+}
+_NM = _tracer(
+    "Sodium pertechnetate",
+    (code("72454001", "SCT", "^99m^Technetium"), code("404707004", "SCT", "Pertechnetate sodium Tc^99m^")),
+    "74.5",
+    "21624",
+)
 _HEART = {"AnatomicRegionSequence": [code("80891009", "SCT", "Heart")]}
 _BREAST = {"AnatomicRegionSequence": [code("76752008", "SCT", "Breast")], "ImageLaterality": "L", "ViewPosition": "CC"}
 _SPECIMEN = {
@@ -100,12 +160,12 @@ _SLIDE = {"ContainerIdentifier": "S24-000042", "SpecimenDescriptionSequence": [_
 _KINDS: Mapping[str, tuple[UID, str, Values]] = {
     "CT": (uid.CTImageStorage, "CHEST", {**_image(16, 16, 12), **_PLANE, **_CT}),
     "MR": (uid.MRImageStorage, "BRAIN", {**_image(16, 16, 12), **_PLANE, **_MR}),
-    "CR": (uid.ComputedRadiographyImageStorage, "HAND", {"Laterality": "R", **_image(16, 8, 12)}),
-    "DX": (uid.DigitalXRayImageStorageForPresentation, "CHEST", {"ImageLaterality": "U", **_image(16, 16, 12)}),
-    "MG": (uid.DigitalMammographyXRayImageStorageForPresentation, "BREAST", {**_BREAST, **_image(16, 8, 12)}),
-    "US": (uid.UltrasoundMultiFrameImageStorage, "", {**_HEART, **_image(8, 8, 8, samples=3, frames=5)}),
+    "CR": (uid.ComputedRadiographyImageStorage, "HAND", {"Laterality": "R", **_X_RAY, **_image(16, 8, 12)}),
+    "DX": (uid.DigitalXRayImageStorageForPresentation, "CHEST", {"ImageLaterality": "U", **_DX, **_image(16, 16, 12)}),
+    "MG": (uid.DigitalMammographyXRayImageStorageForPresentation, "BREAST", {**_X_RAY, **_BREAST, **_image(16, 8, 12)}),
+    "US": (uid.UltrasoundMultiFrameImageStorage, "", {**_HEART, **_US, **_image(8, 8, 8, samples=3, frames=5)}),
     "PT": (uid.PositronEmissionTomographyImageStorage, "WHOLEBODY", {**_image(16, 16, 16), **_PLANE, **_PT}),
-    "NM": (uid.NuclearMedicineImageStorage, "THYROID", _image(8, 8, 16, frames=4)),
+    "NM": (uid.NuclearMedicineImageStorage, "THYROID", {**_NM, **_image(8, 8, 16, frames=4)}),
     "XA": (uid.XRayAngiographicImageStorage, "HEART", {"FrameTime": "66", **_image(8, 8, 8, frames=6)}),
     "SM": (uid.VLWholeSlideMicroscopyImageStorage, "BREAST", {**_SLIDE, **_image(8, 8, 8, samples=3, frames=4)}),
     "RTSTRUCT": (uid.RTStructureSetStorage, "", {"StructureSetLabel": "PLANNING"}),

@@ -4,7 +4,9 @@
 
 A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``,
 or ``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the
-resources that must come of it in each FHIR version, those of one study in the order of its transaction.
+resources that must come of it in each FHIR version, those of one study in the order of its transaction, and in each of
+the ``profiles`` that it names (``osiris``, or ``eu-imaging.R5`` for another version than the profile's first), with what
+is done about missing values (``profile_missing``).
 
 Read the difference before you commit it: a change of the output is at least a minor release.
 """
@@ -30,10 +32,13 @@ from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.dicom.header import read_file
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.profile import Profile
 from dicom2fhir.fhir.values import Systems
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Study, Write
+from dicom2fhir.translation import profile
 from testdata.make_dicom import encoded
 
 CASES_DIRECTORY = Path(__file__).with_name("cases")
@@ -90,21 +95,50 @@ def _policy(settings: dict[str, Any]) -> Policy:
 
 
 @cache
-def _study_and_policy(name: str) -> tuple[Study, Policy]:
-    case = tomllib.loads((CASES_DIRECTORY / name / "case.toml").read_text())
+def _case(name: str) -> dict[str, Any]:
+    return tomllib.loads((CASES_DIRECTORY / name / "case.toml").read_text())
+
+
+@cache
+def study_and_policy(name: str) -> tuple[Study, Policy]:
+    """A case's study and the operator's decisions."""
+    case = _case(name)
     (study,) = studies_of(_files(case))
     return study, _policy(case.get("policy", {}))
 
 
-def mapped(name: str, version: str) -> Mapped:
-    """What the bridge makes of a case today."""
-    study, policy = _study_and_policy(name)
-    return map_study(study, DIALECTS[version], policy)
+def variants(name: str) -> tuple[str, ...]:
+    """The versions and profiles that a case has expected output for."""
+    return (*VERSIONS, *_case(name).get("profiles", ()))
 
 
-def expected_file(name: str, version: str) -> Path:
+@cache
+def _profile(name: str) -> Profile:
+    return profile(name)
+
+
+def version_of(variant: str) -> str:
+    """The FHIR version of a version or profile."""
+    if variant in DIALECTS:
+        return variant
+    name, _, version = variant.partition(".")
+    return version or next(iter(_profile(name).versions))
+
+
+def mapped(name: str, variant: str) -> Mapped:
+    """What the bridge makes of a case today, in a version or by a profile."""
+    study, policy = study_and_policy(name)
+    dialect = DIALECTS[version_of(variant)]
+    result = map_study(study, dialect, policy)
+    if variant in DIALECTS:
+        return result
+    missing = _case(name).get("profile_missing")
+    return conform(_profile(variant.partition(".")[0]), result, study, dialect, policy, missing)
+
+
+def expected_file(name: str, variant: str) -> Path:
     """Where a case says what must come of it."""
-    return CASES_DIRECTORY / name / f"expected.{version}.json"
+    return CASES_DIRECTORY / name / f"expected.{variant}.json"
 
 
 def as_text(result: Mapped) -> str:
@@ -112,10 +146,10 @@ def as_text(result: Mapped) -> str:
     return json.dumps([entry.resource for entry in result.entries], indent=2, ensure_ascii=False) + "\n"
 
 
-def outcome(name: str, version: str) -> str:
+def outcome(name: str, variant: str) -> str:
     """What the bridge makes of a case today, or why it refuses to, as it stands in the files."""
     try:
-        return as_text(mapped(name, version))
+        return as_text(mapped(name, variant))
     except NotExpressible as error:
         return json.dumps({"refused": str(error)}, indent=2) + "\n"
 
@@ -128,10 +162,10 @@ def main() -> None:
     arguments = parser.parse_args()
     changed = 0
     for name in arguments.names or CASES:
-        for version in VERSIONS:
-            path = expected_file(name, version)
+        for variant in variants(name):
+            path = expected_file(name, variant)
             before = path.read_text() if path.exists() else ""
-            after = outcome(name, version)
+            after = outcome(name, variant)
             if before == after:
                 continue
             changed += 1

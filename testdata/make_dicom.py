@@ -542,6 +542,60 @@ for _name, _description, _attributes in (
     _single("CT", _name, _description, **_attributes)
 
 
+# How images were made, as profiles ask for it
+
+_INDISPENSABLE = {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "PatientID"}
+
+
+def _bare(modality: str, series: int) -> Dataset:
+    made = instance(modality, "technique-missing", series)
+    for element in list(made):
+        if element.keyword not in _INDISPENSABLE:
+            del made[element.tag]
+    return made
+
+
+_CONTRAST: dict[str, Any] = {
+    "ContrastBolusAgent": "Iohexol 350",
+    "ContrastBolusStartTime": "091945",
+    "ContrastBolusStopTime": "092005",
+}
+_case(
+    "contrast",
+    "CT with a contrast agent, before and after",
+    lambda: [instance("CT", "contrast"), instance("CT", "contrast", series=2, **_CONTRAST)],
+)
+_case(
+    "technique-missing",
+    "CT, MR, DX, PT, NM of which nothing optional is known",
+    lambda: [_bare(modality, series) for series, modality in enumerate(("CT", "MR", "DX", "PT", "NM"), start=1)],
+)
+def _odd() -> bytes:
+    made: Content = instance(
+        "CT",
+        "technique-odd",
+        KVP="119.5",
+        XRayTubeCurrent="11111111",
+        ExposureTime="99999999999",
+        SliceThickness=["1.0", "2.0"],
+        PixelSpacing="0.7",
+        SpiralPitchFactor=float("inf"),
+        ConvolutionKernel="",
+        PatientWeight="22222222",
+        PatientSize="33333333",
+    )
+    for number, odd in ((b"11111111", b"manymany"), (b"22222222", b"   1e400"), (b"33333333", b"-       ")):
+        made = _replace(made, number, odd)
+    return encode(made)
+
+
+_case(
+    "technique-odd",
+    "Numbers that are none, that overflow, that are rounded; several values where one is expected",
+    lambda: [_odd()],
+)
+
+
 def _leading_zero() -> bytes:
     made: Content = instance(
         "CT",

@@ -78,7 +78,7 @@ def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]
     for name, value in node.items():
         if name == "resourceType" or (name == "extension" and "." in path):  # every element may have one
             continue
-        known = table.get(f"{path}.{name}")
+        known = table.get(f"{path}.{name}") or _choice(f"{path}.{name}", table)
         if known is None:
             yield f"{path}.{name} is no element"
             continue
@@ -92,8 +92,15 @@ def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]
                 yield from _elements(item, f"{path}.{name}", table)
     for child, cardinality in table.items():
         parent, _, name = child.rpartition(".")
-        if parent == path and cardinality.startswith("1") and name not in node:
+        there = any(key.startswith(name[:-3]) for key in node) if name.endswith("[x]") else name in node
+        if parent == path and cardinality.startswith("1") and not there:
             yield f"{child} is missing"
+
+
+def _choice(path: str, table: dict[str, str]) -> str | None:
+    """The entry of ``Observation.effective[x]`` for ``Observation.effectiveDateTime``."""
+    ends = (end for end in range(len(path) - 1, path.rindex("."), -1) if path[end].isupper())
+    return next((table[f"{path[:end]}[x]"] for end in ends if f"{path[:end]}[x]" in table), None)
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -49,7 +49,7 @@ RULES = {
     "report":         ("model store.base fhir",                      "rich"),
     "synthetic":      ("",                                           "pydicom"),
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.
-    "translation":    ("model dicom fhir config",                    "structlog"),
+    "translation":    ("model errors dicom fhir config",                   "structlog"),
     "assembly":       (EVERYTHING,                                   EVERYTHING),
     "daemon":         (EVERYTHING,                                   EVERYTHING),
     "__main__":       ("cli",                                        ""),

@@ -14,11 +14,11 @@ from typing import Any
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.dialects import Dialect
-from dicom2fhir.fhir.profile import Code, First, Group, Made, Missing, Part, Profile, Refer, Rule, Value
+from dicom2fhir.fhir.profile import Code, First, Group, Made, Missing, Part, Person, Profile, Refer, Rule, Value
 from dicom2fhir.fhir.scope import Context, Policy
 from dicom2fhir.fhir.sources import Place
 from dicom2fhir.fhir.values import DICOM_UID
-from dicom2fhir.model import Mapped, Resource, Study
+from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
 
 def conform(
@@ -43,7 +43,7 @@ def conform(
     run.orders()
     for rule in profile.element:
         for place, name in run.places(rule.path):
-            run.element(rule, place, name)
+            run.element(rule, place, name, f"ImagingStudy.{rule.path}")
     for extension in profile.extension:
         for place in run.level(extension.at):
             run.extend(extension, place)
@@ -125,10 +125,9 @@ class _Run:
 
     # Elements --------------------------------------------------------------------------------------------------------
 
-    def element(self, rule: Rule, place: Place, name: str) -> None:
+    def element(self, rule: Rule, place: Place, name: str, where: str) -> None:
         """Give one element of one node what the profile says of it."""
         target = place.json
-        where = f"ImagingStudy.{rule.path}"
         *way, name = name.split(".")
         for step in way:
             target = target.get(step) or {}
@@ -148,7 +147,7 @@ class _Run:
             for concept in target.get(name, []):
                 _word(concept)
         if rule.first_by:
-            self.first_of_each(rule, target, name)
+            self.first_of_each(rule, target, name, where)
         if rule.at_most is not None and len(target.get(name, [])) > rule.at_most:
             self.context.note("warning", where, f"more than profile {self.profile.name} allows; the first stands")
             _put(target, name, target[name][: rule.at_most])
@@ -158,7 +157,7 @@ class _Run:
             except _Absent as absent:
                 self.unmet.setdefault(str(absent))
 
-    def first_of_each(self, rule: Rule, target: Resource, name: str) -> None:
+    def first_of_each(self, rule: Rule, target: Resource, name: str, where: str) -> None:
         """Of a list, the first for each value of a member."""
         seen = []
         kept = []
@@ -167,7 +166,6 @@ class _Run:
                 seen.append(item.get(rule.first_by))
                 kept.append(item)
         if len(kept) < len(target.get(name, [])):
-            where = f"ImagingStudy.{rule.path}"
             self.context.note("warning", where, f"profile {self.profile.name} has one {rule.first_by} once; the first")
             target[name] = kept
 
@@ -289,6 +287,33 @@ class _Run:
             return None
         return self.context.contain(_resource(made, content)) if content else None
 
+    # The Patient ------------------------------------------------------------------------------------------------------
+
+    def patient(self, entry: Entry) -> Entry:
+        """The Patient as the profile wants it."""
+        asked = self.profile.patient
+        resource = copy.deepcopy(entry.resource)
+        contained, unmet, missing = self.context.contained, self.unmet, self.missing
+        self.context.contained, self.unmet = {inner["id"]: inner for inner in resource.pop("contained", [])}, {}
+        if missing == "sentinel" and entry.write is Write.UPSERT:
+            self.missing = "omit"
+        place = Place(self.context, self.root, resource)
+        for rule in asked.element:
+            self.element(rule, place, rule.path, f"Patient.{rule.path}")
+        for extension in asked.extension:
+            self.extend(extension, place)
+        head: Resource = {key: resource.pop(key) for key in ("resourceType", "id", "meta") if key in resource}
+        if asked.profile and not self.unmet:
+            head["meta"] = {"profile": [asked.profile]}
+        if self.context.contained:
+            head["contained"] = list(self.context.contained.values())
+        for where in self.unmet:
+            self.context.note("warning", where, f"is missing: the Patient does not claim profile {self.profile.name}")
+        if missing == "refuse":
+            unmet |= self.unmet
+        self.context.contained, self.unmet, self.missing = contained, unmet, missing
+        return replace(entry, resource={**head, **resource})
+
     # What is missing -------------------------------------------------------------------------------------------------
 
     def instead(self, where: str, type_: str, missing: Missing | None = None) -> Any:
@@ -306,6 +331,9 @@ class _Run:
     def finished(self, canonical: str) -> Mapped:
         """The resources, with the claim to the profile when nothing required is missing."""
         name = self.profile.name
+        first, *others = self.mapped.entries
+        if self.profile.patient != Person():
+            others = [self.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others]
         if self.unmet and self.missing == "refuse":
             raise NotExpressible(f"Profile {name} asks for what is missing: {', '.join(self.unmet)}.")
         for where in self.unmet:
@@ -316,7 +344,6 @@ class _Run:
         study = {**head, **self.root}
         if contained := _referred_to(study, self.context.contained):
             study = {**head, "contained": contained, **self.root}
-        first, *others = self.mapped.entries
         references = set(_references(study))
         kept = [entry for entry in others if entry.placeholder in references]
         return Mapped((replace(first, resource=study), *kept), tuple(self.context.notes))

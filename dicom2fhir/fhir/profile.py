@@ -257,6 +257,18 @@ class Made(_Table):
     value: Template
 
 
+class Person(_Table):
+    """What is asked of the Patient that is written beside the study.
+
+    Where the operator has patients updated (``upsert``), no placeholder ever stands for what is missing: it would
+    replace what the server knows.
+    """
+
+    profile: str = ""
+    element: tuple[Rule, ...] = ()
+    extension: tuple[Part, ...] = ()
+
+
 class Profile(_Table):
     """A whole file.
 
@@ -282,6 +294,17 @@ class Profile(_Table):
     resource: dict[str, Made] = {}
     element: tuple[Rule, ...] = ()
     extension: tuple[Extension, ...] = ()
+    patient: Person = Person()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Those of all resources."""
+        return (*self.element, *self.patient.element)
+
+    @property
+    def extensions(self) -> tuple[Part, ...]:
+        """Those of all resources."""
+        return (*self.extension, *self.patient.extension)
 
     def sources(self) -> Iterator[tuple[str, str]]:
         """Every place that names attributes, and the attributes named there (``KVP``, ``Sequence/Keyword``)."""
@@ -290,11 +313,11 @@ class Profile(_Table):
                 yield from ((where, keyword) for keyword in source.split("+"))
 
     def _all_sources(self) -> Iterator[tuple[str, str]]:
-        for rule in self.element:
+        for rule in self.rules:
             yield from ((f"element {rule.path}", source) for source in rule.from_)
             for template in (rule.value, rule.default):
                 yield from ((f"element {rule.path}", source) for source in sources_in(template))
-        for extension in self.extension:
+        for extension in self.extensions:
             yield from ((f"extension {extension.url}", source) for source in sources_in(extension))
         for name, made in self.resource.items():
             yield from ((f"resource.{name}", source) for source in sources_in(made.value))
@@ -377,7 +400,7 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
             yield f"{where}: {keyword} is no attribute that the bridge takes" + (
                 f'; did you mean "{near[0]}"?' if near else ""
             )
-    for rule in profile.element:
+    for rule in profile.rules:
         if rule.codes and rule.codes not in profile.codes:
             yield f"element {rule.path}: there is no table codes.{rule.codes}"
     for referred in _referred(profile):
@@ -403,10 +426,10 @@ def _referred(profile: Profile) -> Iterator[str]:
                 for inner in template:
                     yield from inside(inner)
 
-    for rule in profile.element:
+    for rule in profile.rules:
         yield from inside(rule.value)
         yield from inside(rule.default)
-    for extension in profile.extension:
+    for extension in profile.extensions:
         yield from inside(extension)
     for made in profile.resource.values():
         yield from inside(made.value)
@@ -415,6 +438,7 @@ def _referred(profile: Profile) -> Iterator[str]:
 _TABLES: Mapping[str, type[BaseModel]] = {
     "element": Rule,
     "extension": Extension,
+    "patient": Person,
     "part": Part,
     "include": Include,
     "codes": Codes,
