@@ -163,11 +163,12 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     profile = _profile(settings, name)
     mapping = mapper(settings, settings.patient_mode(name), profile)
     if isinstance(destination, FileDestination):
-        files = Files(name, destination.directory, mapping, dialect(settings.version_set(name), profile))
+        version = dialect(settings.version_set(name), profile)
+        files = Files(name, destination.directory, mapping, version, settings.format(name))
         return Deliverer(store, files, workers=1)
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     chosen = dialect_for(settings.fhir_version(name), profile)
-    server = Server(name, client(destination), mapping, chosen, budget_s=budget_s)
+    server = Server(name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name))
     return Deliverer(
         store,
         server,

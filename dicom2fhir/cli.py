@@ -26,6 +26,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.formats import Format, dump
 from dicom2fhir.fhir.mapping import trace_study
 from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.ops import logs
@@ -185,8 +186,9 @@ def serve(
     type=click.Choice(["bundle", "resources"]),
     default="bundle",
     show_default=True,
-    help="One transaction Bundle per study, or one resource per line (bulk-data NDJSON).",
+    help="One transaction Bundle per study, or one resource per line (bulk-data NDJSON; XML likewise).",
 )
+@click.option("--format", "format_", type=click.Choice(["json", "xml"]), help="JSON or XML.  [default: json]")
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="One file per study there.")
 @click.pass_context
 def convert_command(
@@ -198,10 +200,11 @@ def convert_command(
     patient: translation.PatientMode | None,
     time_zone: str | None,
     shape: str,
+    format_: Format | None,
     output_dir: Path | None,
 ) -> None:
     """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
-    fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone}
+    fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
     settings = _load(config_file, {"fhir": fhir})
     profile = translation.load_profile(settings.fhir.profile)
     dialect = translation.dialect(settings.fhir.version, profile)
@@ -230,15 +233,16 @@ def convert_command(
                 continue
             try:
                 mapped = mapping(study, dialect)
+                resources = [standalone(mapped)] if shape == "bundle" else convert.as_resources(mapped)
+                content = b"".join(
+                    dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
+                    for resource in resources
+                )
             except NotExpressible as error:
                 tell(study.uid, str(error))
                 continue
-            if shape == "bundle":
-                content = convert.dump(standalone(mapped), indent)
-            else:
-                content = b"".join(convert.dump(resource, False) for resource in convert.as_resources(mapped))
             if output_dir:
-                suffix = "json" if shape == "bundle" else "ndjson"
+                suffix = settings.fhir.format if shape == "bundle" else f"nd{settings.fhir.format}"
                 convert.write_file(output_dir, f"{mapped.entries[0].resource['id']}.{suffix}", content)
             else:
                 out.write(content)

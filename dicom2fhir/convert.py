@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import orjson
-
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.extract import WANTED, Known, record_of
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, read_file
@@ -203,11 +201,6 @@ def as_resources(mapped: Mapped) -> list[Resource]:
         for entry in mapped.entries
         if entry.write is not Write.LINK
     ]
-
-
-def dump(resource: Resource, indent: bool) -> bytes:
-    """JSON with a line end; on one line unless ``indent``."""
-    return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0))
 
 
 def write_file(directory: Path, name: str, content: bytes) -> Path:

@@ -17,6 +17,7 @@ from dicom2fhir.errors import ConfigError
 
 FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
+Format = Literal["json", "xml"]
 Place = Literal["contained", "referenced"]
 
 
@@ -174,6 +175,11 @@ class Fhir(Section):
         description='Time zone of times without Timezone Offset From UTC (0008,0201), such as "Europe/Paris". Empty:'
         " only the date is written.",
     )
+    format: Format = Field(
+        "json",
+        description="What is written: json or xml. Servers are sent this, but must answer in JSON: one that speaks only"
+        " XML cannot be a destination.",
+    )
     patient: Literal["auto", PatientMode] = Field(
         "auto",
         description="Patient: link (refer to it, never write it), ensure (create when absent, never change), upsert"
@@ -264,6 +270,7 @@ class Destination(Section):
     version: Literal["inherit", "auto", FhirVersion] = Field("inherit", description="As fhir.version, for this one.")
     patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
     profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this one.")
+    format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this one.")
 
 
 class FhirDestination(Destination):

@@ -13,6 +13,7 @@ from dicom2fhir.config.sections import (
     Fhir,
     FhirVersion,
     Folder,
+    Format,
     Log,
     Pacs,
     PatientMode,
@@ -64,6 +65,11 @@ class Settings(BaseSettings):
         """The name or path of the profile in force for a destination, or ``none``."""
         chosen = self.destinations[destination]
         return self.fhir.profile if chosen.profile == "inherit" else chosen.profile
+
+    def format(self, destination: str) -> Format:
+        """The format in force for a destination."""
+        chosen = self.destinations[destination]
+        return self.fhir.format if chosen.format == "inherit" else chosen.format
 
     def patient_mode(self, destination: str) -> PatientMode:
         """The patient mode in force for a destination."""

@@ -6,7 +6,7 @@ Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -56,11 +56,20 @@ class FhirClient:
         self.timeout_s = timeout_s
         self._max_retry_after_s = max_retry_after_s
         self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
+        self._dump: Callable[[Resource], bytes] = orjson.dumps
         self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
 
-    def speak(self, media_type: str) -> None:
-        """Send and ask for this from now on; until then, whatever FHIR server it may be is asked."""
-        self._sent = self._accepted = media_type
+    def speak(self, media_type: str, sent: str = "", dump: Callable[[Resource], bytes] = orjson.dumps) -> None:
+        """Send and ask for this from now on; until then, whatever FHIR server it may be is asked.
+
+        Parameters
+        ----------
+        media_type
+            Of the version's JSON.
+        sent
+            Media type of what ``dump`` makes, where that is not JSON. Answers are JSON all the same.
+        """
+        self._sent, self._accepted, self._dump = sent or media_type, media_type, dump
 
     def capabilities(self) -> Capabilities:
         """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
@@ -103,7 +112,7 @@ class FhirClient:
         """
         conditional = _is_conditional(bundle)
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=minimal"}
-        answer = self._exchange("POST", "", headers, orjson.dumps(bundle))
+        answer = self._exchange("POST", "", headers, self._dump(bundle))
         result = self._expect(answer, ("Bundle",), conditional)
         responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
         if len(responses) != len(bundle["entry"]):

@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
-
-import orjson
+from typing import Generic, Protocol, TypeVar
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.fhir.formats import Format, dump
 from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
 
-Dialect = TypeVar("Dialect")
-"""A FHIR version, in whatever form the mapping takes it."""
+
+class Named(Protocol):
+    """A FHIR version as the mapping takes it."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``R4``."""
+
+
+Dialect = TypeVar("Dialect", bound=Named)
 
 
 class FileDestination(Generic[Dialect]):
-    """Writes ``<id of the ImagingStudy>.<revision>.json``; a reader never sees half a file.
+    """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees half a file.
 
     Parameters
     ----------
@@ -32,12 +39,18 @@ class FileDestination(Generic[Dialect]):
     """
 
     def __init__(
-        self, name: str, directory: Path, map_study: Callable[[Study, Dialect], Mapped], dialect: Dialect
+        self,
+        name: str,
+        directory: Path,
+        map_study: Callable[[Study, Dialect], Mapped],
+        dialect: Dialect,
+        format_: Format = "json",
     ) -> None:
         self.name = name
         self._directory = directory
         self._map_study = map_study
         self._dialect = dialect
+        self._format = format_
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
@@ -52,9 +65,10 @@ class FileDestination(Generic[Dialect]):
         if Base.from_bytes(base).digest == now.digest and not again:
             return Delivered(base, written=False, recipe=mapped.recipe)
         try:
-            self._write(
-                f"{remote_id}.{study.revision}.json", f".{remote_id}.tmp", orjson.dumps(standalone(mapped)) + b"\n"
-            )
+            content = dump(standalone(mapped), self._dialect.name, self._format)
+            self._write(f"{remote_id}.{study.revision}.{self._format}", f".{remote_id}.tmp", content)
+        except NotExpressible as error:
+            return Refused((str(error),))
         except OSError as error:
             return Retry(f"the directory cannot be written: {error.strerror}", whole_destination=True)
         return Delivered(now.to_bytes(), recipe=mapped.recipe)

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.formats import Format, dump, media_type
 from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of
 from dicom2fhir.fhir.merge import canonical, merge, without_version
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
@@ -102,6 +104,8 @@ class FhirDestination(Generic[Dialect]):
     budget_s
         After this time no further request of a delivery is begun: with the client's ``timeout_s``, the longest that
         :meth:`deliver` takes.
+    format_
+        Of what is sent; answers are asked for in JSON.
     """
 
     def __init__(
@@ -112,12 +116,14 @@ class FhirDestination(Generic[Dialect]):
         dialect_for: Callable[[str], Dialect],
         *,
         budget_s: float = 240.0,
+        format_: Format = "json",
     ) -> None:
         self.name = name
         self._client = client
         self._map_study = map_study
         self._dialect_for = dialect_for
         self._budget_s = budget_s
+        self._format = format_
         self._server: _Server[Dialect] | None = None
         self._ids_by_server = False
         self._logged: tuple[str, ...] = ()
@@ -165,7 +171,11 @@ class FhirDestination(Generic[Dialect]):
             raise ServerUnavailable(f"The server speaks FHIR {found.fhir_version[:20]}: {error}") from None
         except (LookupError, ValueError):
             raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
-        self._client.speak(dialect.media_type)
+        self._client.speak(
+            dialect.media_type,
+            media_type(dialect.media_type, self._format),
+            partial(dump, version=dialect.name, format_=self._format),
+        )
         self._server = server = _Server(found, dialect)
         ids = found.of("ImagingStudy").ids
         logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
