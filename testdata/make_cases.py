@@ -6,7 +6,7 @@ A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``gen
 or ``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the
 resources that must come of it in each FHIR version, those of one study in the order of its transaction, and in each of
 the ``profiles`` that it names (``osiris``, or ``eu-imaging.R5`` for another version than the profile's first), with what
-is done about missing values (``profile_missing``).
+is done about missing values (``profile_missing``), and whether there is an ``archive`` to refer to.
 
 Read the difference before you commit it: a change of the output is at least a minor release.
 """
@@ -20,6 +20,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -45,6 +46,8 @@ CASES_DIRECTORY = Path(__file__).with_name("cases")
 CASES = sorted(path.parent.name for path in CASES_DIRECTORY.glob("*/case.toml"))
 VERSIONS = tuple(version for version in DIALECTS if version != "R4B")
 """R4B is R4 word for word (tests hold that), so no case has a file of its own for it."""
+_ARCHIVE = "https://pacs.example/dicom-web"
+"""What most profiles ask for, so their cases have it."""
 
 
 def record_of(data: bytes) -> InstanceRecord:
@@ -129,9 +132,11 @@ def mapped(name: str, variant: str) -> Mapped:
     """What the bridge makes of a case today, in a version or by a profile."""
     study, policy = study_and_policy(name)
     dialect = DIALECTS[version_of(variant)]
-    result = map_study(study, dialect, policy)
     if variant in DIALECTS:
-        return result
+        return map_study(study, dialect, policy)
+    if _case(name).get("archive", True):
+        policy = replace(policy, dicomweb_url=_ARCHIVE)
+    result = map_study(study, dialect, policy)
     missing = _case(name).get("profile_missing")
     return conform(_profile(variant.partition(".")[0]), result, study, dialect, policy, missing)
 
