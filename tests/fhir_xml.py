@@ -1,0 +1,63 @@
+"""A reader of FHIR XML that knows no schema: what stands where, the same for XML and for JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from xml.etree import ElementTree
+
+FHIR = "{http://hl7.org/fhir}"
+_XHTML = "{http://www.w3.org/1999/xhtml}"
+
+
+def values_of_xml(document: bytes) -> dict[str, str]:
+    """Path -> value, e.g. ``Patient/name[0]/given[1]``."""
+    root = ElementTree.fromstring(document)
+    return dict(_of_element(root, _tag(root)))
+
+
+def _tag(element: ElementTree.Element) -> str:
+    assert element.tag.startswith((FHIR, _XHTML)), element.tag
+    return element.tag.partition("}")[2]
+
+
+def _of_element(element: ElementTree.Element, path: str) -> Iterator[tuple[str, str]]:
+    if element.tag == f"{_XHTML}div":
+        yield path, "".join(element.itertext())
+        return
+    for name, value in element.attrib.items():
+        yield (path if name == "value" else f"{path}/{name}[0]"), value
+    seen: Counter[str] = Counter()
+    for child in element:
+        tag = _tag(child)
+        yield from _of_element(child, f"{path}/{tag}[{seen[tag]}]" if tag[0].islower() else f"{path}/{tag}")
+        seen[tag] += 1
+
+
+def values_of_json(resource: dict[str, Any]) -> dict[str, str]:
+    """The same of JSON."""
+    return dict(_of_object(resource, ""))
+
+
+def _of_object(content: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    if "resourceType" in content:
+        path = f"{path}/{content['resourceType']}".removeprefix("/")
+    for key, values in content.items():
+        name = key.removeprefix("_")
+        if name == "resourceType":
+            continue
+        for number, value in enumerate(values if isinstance(values, list) else [values]):
+            where = f"{path}/{name}[{number}]"
+            if isinstance(value, dict):
+                yield from _of_object(value, where)
+            elif name == "div":
+                yield where, "".join(ElementTree.fromstring(value).itertext())
+            elif isinstance(value, str):
+                yield where, value
+            elif isinstance(value, float):
+                yield where, format(Decimal(repr(value)), "f")
+            elif value is not None:
+                yield where, json.dumps(value)
