@@ -180,6 +180,7 @@ def profile_tables(profile: Profile) -> RenderableType:
         said += [f"codes of {rule.codes}"] if rule.codes else []
         said += ["made by the profile"] if rule.value is not None or rule.default is not None else []
         said += [f"each {rule.first_by} once"] if rule.first_by else []
+        said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
         elements.add_row(rule.path, as_it_stands("; ".join(said) or "-"))
     extensions = _table("Extension", "From")
     for extension in profile.extension:

@@ -146,6 +146,8 @@ class _Run:
         if rule.words:
             for concept in target.get(name, []):
                 _word(concept)
+        if rule.types and name in target:
+            self.of_types(rule, target, name, where)
         if rule.first_by:
             self.first_of_each(rule, target, name, where)
         if rule.at_most is not None and len(target.get(name, [])) > rule.at_most:
@@ -156,6 +158,18 @@ class _Run:
                 _put(target, name, self.instead(where, rule.type))
             except _Absent as absent:
                 self.unmet.setdefault(str(absent))
+
+    def of_types(self, rule: Rule, target: Resource, name: str, where: str) -> None:
+        """Keep the references to resources that the profile has there."""
+        value = target[name]
+        if not isinstance(value, list):
+            if value.get("type") not in rule.types:
+                self.unmet.setdefault(f"{where} of type {' or '.join(rule.types)}")
+            return
+        kept = [item for item in value if item.get("actor", item).get("type") in rule.types]
+        if len(kept) < len(value):
+            self.context.note("info", where, f"profile {self.profile.name} has {' or '.join(rule.types)} only")
+            _put(target, name, kept)
 
     def first_of_each(self, rule: Rule, target: Resource, name: str, where: str) -> None:
         """Of a list, the first for each value of a member."""

@@ -169,6 +169,9 @@ class Rule(_Table):
         A concept that is but a code gets that code as its text.
     first_by
         Of a list, the first item for each value of this member (``function`` of ``series.performer``).
+    types
+        What its references, or those of its items to an ``actor``, may point at. Others are left out of a list;
+        anything else of another type breaks the profile.
     """
 
     path: str = Field(pattern=r"^[a-zA-Z]+(\.[a-zA-Z]+)*$")
@@ -179,6 +182,7 @@ class Rule(_Table):
     codes: str = ""
     words: bool = False
     first_by: str = ""
+    types: tuple[str, ...] = ()
     at_most: int | None = Field(None, ge=0)
     required: bool = False
 
