@@ -207,10 +207,10 @@ class Deliverer:
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written):
+            case Delivered(base, written, recipe):
                 # A study that was not sent says nothing about the destination.
                 self._up(permit) if written else self._circuit.leave(permit)
-                self._store.delivered(claim, study.revision, base)
+                self._store.delivered(claim, study.revision, base, recipe)
                 self._count("written" if written else "unchanged")
                 log.info("delivered", destination=self.name, study=study.uid, revision=study.revision, written=written)
             case Refused(issues):

@@ -6,7 +6,7 @@ is on disk; a study has one writer per destination at a time, by lease. Revision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -82,6 +82,24 @@ class StudyStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """What the deliveries of one destination in force were made with: see :class:`dicom2fhir.model.Mapped`.
+
+    Attributes
+    ----------
+    recipe
+        The present one; empty where nobody has said it.
+    others
+        Any other one -> the number of deliveries that were made with it and are up to date but for that; empty text:
+        not known.
+    """
+
+    name: str
+    recipe: str
+    others: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """Something that came in and was not kept."""
 
@@ -145,6 +163,9 @@ class Store(Ledger, Protocol):
     def set_destinations(self, names: Iterable[str]) -> None:
         """Name the destinations in force; a new one gets every study that is kept, one left out gets nothing more."""
 
+    def set_recipe(self, destination: str, recipe: str) -> None:
+        """Say what deliveries to a destination in force are made with from now on."""
+
     def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
         """The study that has been due longest and that nobody holds, or None."""
 
@@ -161,8 +182,11 @@ class Store(Ledger, Protocol):
     def study(self, study_uid: str) -> Study | None:
         """The study as it is now, read in one snapshot."""
 
-    def delivered(self, claim: Claim, revision: int, base: bytes) -> None:
-        """``revision`` is at the destination; if the study is newer by now it stays waiting."""
+    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
+        """``revision``, made with ``recipe``, is at the destination; if the study is newer by now it stays waiting.
+
+        A recipe that is not the destination's becomes it: a server may speak another FHIR version than it did.
+        """
 
     def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
         """Give the claim back and be due again after ``after_s``; ``count`` makes it a failed try."""
@@ -171,7 +195,10 @@ class Store(Ledger, Protocol):
         """Stop sending ``revision``; a newer one is sent again."""
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
-        """Make refused and waiting deliveries (with ``all_states`` also delivered ones) due now; the number of them."""
+        """Make refused and waiting deliveries (with ``all_states`` also delivered ones) due now; the number of them.
+
+        Where no study is named it may take several commits.
+        """
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """Where one study stands."""
@@ -181,6 +208,9 @@ class Store(Ledger, Protocol):
 
     def stats(self) -> Stats:
         """Counts over the whole store."""
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        """The destinations in force, by name."""
 
     def close(self) -> None:
         """Finish what is under way and close the files."""

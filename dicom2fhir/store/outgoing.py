@@ -18,6 +18,9 @@ _HORIZON_S = 86_400.0
 """No study is due later than the longest wait and this from now, and no pause after a failed try is longer. What seems
 to be due later was written while the clock was wrong, and is due now."""
 
+AT_ONCE = 2_000
+"""Studies that one commit makes due again: others want to write meanwhile."""
+
 
 def horizon_s(rule: DueRule) -> float:
     """Beyond this many seconds from now a due time is the work of a wrong clock."""
@@ -70,12 +73,15 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
     return None
 
 
-def delivered(sql: Statements, claim: Claim, revision: int, base: bytes, now: float, rule: DueRule) -> None:
+def delivered(
+    sql: Statements, claim: Claim, revision: int, base: bytes, recipe: str, now: float, rule: DueRule
+) -> None:
     """Record a success."""
     held = _held(sql, claim)
     if held is not None:
         sql.run("keep_base", **held.key, body=base)
-        _give_back(sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now)
+        sql.run("set_recipe", destination=claim.destination, recipe=recipe)
+        _give_back(sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now, recipe=recipe)
 
 
 def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
@@ -108,9 +114,14 @@ def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: boo
 
 
 def requeue(sql: Statements, study_uid: str | None, destination: str | None, all_states: bool, now: float) -> int:
-    """Make deliveries due now; how many."""
+    """Make deliveries of a study due now, or those of all studies that are refused or wait; how many."""
     sql.wake = True
-    parameters = {"destination": destination, "all_states": all_states, "now": now}
     if study_uid is None:
-        return sql.run("requeue_all", **parameters)
-    return sql.run("requeue_study", study_uid=study_uid, **parameters)
+        return sql.run("requeue_all", destination=destination, now=now)
+    return sql.run("requeue_study", study_uid=study_uid, destination=destination, all_states=all_states, now=now)
+
+
+def requeue_delivered(sql: Statements, first: int, destination: str | None, now: float) -> int:
+    """Make deliveries due now that were delivered, of :data:`AT_ONCE` studies from the number ``first`` on."""
+    sql.wake = True
+    return sql.run("requeue_delivered", first=first, last=first + AT_ONCE - 1, destination=destination, now=now)

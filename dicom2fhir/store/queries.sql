@@ -104,6 +104,14 @@ UPDATE destination SET in_force = 0 WHERE name = :destination;
 -- name: enter_destination
 INSERT INTO destination (name) VALUES (:destination) ON CONFLICT (name) DO UPDATE SET in_force = 1;
 
+-- name: set_recipe
+UPDATE destination SET recipe = :recipe WHERE name = :destination AND :recipe NOT IN ('', recipe);
+
+-- name: recipes
+SELECT destination.name, destination.recipe, made.recipe, made.n
+FROM destination LEFT JOIN made ON destination_id = id AND made.recipe <> destination.recipe AND n > 0
+WHERE in_force ORDER BY destination.name, made.recipe;
+
 -- name: fill_destination
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at, due_at)
 SELECT study.id, destination.id, 'waiting', study.last_at, :now,
@@ -142,6 +150,7 @@ WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
 UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0, reason = '',
+    recipe = :recipe,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
@@ -170,7 +179,15 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
 -- name: requeue_all
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
-WHERE state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
+WHERE state IN ('waiting', 'refused')
+    AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
+
+-- name: last_study
+SELECT max(id) FROM study;
+
+-- name: requeue_delivered
+UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+WHERE study_id BETWEEN :first AND :last AND state = 'delivered'
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: study_row

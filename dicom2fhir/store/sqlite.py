@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store import incoming, outgoing
-from dicom2fhir.store.base import Change, Claim, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.disk import Space, lock_file, require_local
 from dicom2fhir.store.incoming import DueRule
 from dicom2fhir.store.readers import Readers
@@ -204,6 +205,10 @@ class SqliteStore:
         wanted = frozenset(names)
         self._write(lambda sql: outgoing.set_destinations(sql, wanted, self._clock(), self._rule))
 
+    def set_recipe(self, destination: str, recipe: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.set_recipe`."""
+        self._write(lambda sql: sql.run("set_recipe", destination=destination, recipe=recipe))
+
     def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
         """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
         with self._read() as sql:  # asking costs the writer nothing while nothing is due
@@ -239,9 +244,9 @@ class SqliteStore:
             records = read_records(sql, study_id, study_uid)
         return assemble(study_uid, revision, records)
 
-    def delivered(self, claim: Claim, revision: int, base: bytes) -> None:
+    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, self._clock(), self._rule))
+        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, self._clock(), self._rule))
 
     def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
@@ -253,7 +258,18 @@ class SqliteStore:
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
-        return self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, self._clock()))
+        now = self._clock()
+        count = self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, now))
+        if all_states and study_uid is None:
+            with self._read() as sql:
+                (last,) = sql.one("last_study") or (None,)
+            # by number and not by state, or what is delivered meanwhile would come round again
+            for first in range(0, (last or 0) + 1, outgoing.AT_ONCE):
+                count += self._requeue_delivered(first, destination, now)
+        return count
+
+    def _requeue_delivered(self, first: int, destination: str | None, now: float) -> int:
+        return self._write(lambda sql: outgoing.requeue_delivered(sql, first, destination, now))
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""
@@ -269,6 +285,17 @@ class SqliteStore:
             else:
                 rows = sql.all("latest_studies_in_state", limit=limit, state=state)
             return [read_status(sql, row) for row in rows]
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.destinations`."""
+        with self._read() as sql:
+            rows = sql.all("recipes")
+        found: dict[str, DestinationStatus] = {}
+        for name, recipe, other, count in rows:
+            status = found.setdefault(name, DestinationStatus(name, recipe, {}))
+            if other is not None:
+                found[name] = replace(status, others={**status.others, other: count})
+        return list(found.values())
 
     def stats(self) -> Stats:
         """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""

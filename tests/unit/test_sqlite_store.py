@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import CannotUnderstand, ConfigError, OutOfSpace, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Note, Origin
-from dicom2fhir.store.base import Change, Claim, FileMark, Rejection, State, Store
+from dicom2fhir.store import outgoing
+from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Store
 from dicom2fhir.store.incoming import KEPT_REJECTIONS
 from dicom2fhir.store.schema import queries
 from dicom2fhir.store.sqlite import SqliteStore
@@ -550,6 +551,64 @@ def test_a_destination_left_out_gets_nothing_and_comes_back(bench: Bench) -> Non
     assert bench.state("1.2") is State.DELIVERED
 
 
+# What deliveries were made with
+
+
+def others(bench: Bench, destination: str = DEST) -> dict[str, int]:
+    return next(dict(found.others) for found in bench.store.destinations() if found.name == destination)
+
+
+def test_deliveries_made_with_another_recipe_are_counted(bench: Bench) -> None:
+    bench.store.set_recipe(DEST, "R4 base@1")
+    for study in ("1.1", "1.2", "1.3"):
+        bench.store.add(record(study=study), FOLDER)
+    bench.later(QUIET_S)
+    for claim in [bench.claim(f"w{number}") for number in range(3)]:
+        bench.store.delivered(claim, 1, b"", "R4 base@1")
+    assert bench.store.destinations() == [DestinationStatus(DEST, "R4 base@1", {})]
+    bench.restart().set_destinations([DEST, "second"])
+    bench.store.set_recipe(DEST, "R4 osiris@2")
+    assert bench.store.destinations() == [
+        DestinationStatus(DEST, "R4 osiris@2", {"R4 base@1": 3}),
+        DestinationStatus("second", "", {}),
+    ]
+    assert bench.store.requeue("1.1", DEST, all_states=True) == 1
+    assert others(bench) == {"R4 base@1": 2}, "what waits will be sent anyway"
+    claim = bench.claim()
+    bench.store.delivered(claim, 1, b"", "R4 osiris@2")
+    assert others(bench) == {"R4 base@1": 2}
+    bench.store.add(record(2, study="1.2"), FOLDER)
+    assert others(bench) == {"R4 base@1": 1}
+    bench.store.set_destinations(["second"])
+    assert [found.name for found in bench.store.destinations()] == ["second"]
+
+
+def test_a_destination_that_speaks_another_version_than_it_did_tells_by_its_deliveries(bench: Bench) -> None:
+    for study, recipe in (("1.1", "R4 base@1"), ("1.2", "R5 base@1"), ("1.3", "")):
+        bench.store.add(record(study=study), FOLDER)
+        bench.later(QUIET_S)
+        bench.store.delivered(bench.claim(), 1, b"", recipe)
+    assert bench.store.destinations() == [DestinationStatus(DEST, "R5 base@1", {"": 1, "R4 base@1": 1})]
+
+
+def test_everything_is_made_due_again_in_several_commits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "AT_ONCE", 2)
+    bench.store.set_destinations([DEST, "second"])
+    for number in range(5):
+        bench.store.add(record(study=f"1.{number}"), FOLDER)
+    bench.later(QUIET_S)
+    for destination in (DEST, "second"):
+        for claim in [bench.claim(f"w{number}", destination) for number in range(5)]:
+            bench.store.delivered(claim, 1, b"")
+    assert bench.store.requeue() == 0
+    assert bench.store.requeue(destination="second", all_states=True) == 5
+    assert (bench.state("1.4"), bench.state("1.4", "second")) == (State.DELIVERED, State.WAITING)
+    assert bench.store.requeue(all_states=True) == 10
+    assert bench.store.stats().waiting == 10
+    assert bench.claim(destination="second").again
+    assert bench.store.requeue("1.9", all_states=True) == 0
+
+
 # Looking
 
 
@@ -590,7 +649,7 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
     bench.store.set_destinations([DEST, "second"])
     for _ in range(300):
         name = draw.choice([DEST, "second"])
-        match draw.randrange(6):
+        match draw.randrange(7):
             case 0 | 1 | 2:
                 study = f"1.{draw.randrange(5)}"
                 series = f"{study}.{draw.randrange(3)}"
@@ -599,12 +658,15 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
                 bench.later(draw.choice([1.0, QUIET_S, MAX_WAIT_S]))
             case 4:
                 bench.store.association_ended("a")
+            case 5:
+                if draw.random() < 0.2:
+                    bench.store.requeue(f"1.{draw.randrange(5)}", name, all_states=True)
             case _:
                 claim = bench.store.claim(name, "w", 10)
                 if claim:
                     outcome = draw.randrange(4)
                     if outcome == 0:
-                        bench.store.delivered(claim, claim.revision, b"")
+                        bench.store.delivered(claim, claim.revision, b"", f"R{draw.randrange(3)}")
                     elif outcome == 1:
                         bench.store.refuse(claim, claim.revision, "no")
                     elif outcome == 2:
@@ -615,10 +677,16 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
             "SELECT (SELECT count(*) FROM study), (SELECT count(DISTINCT series_id) FROM instance),"
             " (SELECT count(*) FROM instance)"
         ).fetchone()
+        made = connection.execute(
+            "SELECT name, delivery.recipe, count(*) FROM delivery JOIN destination ON id = destination_id"
+            " WHERE state = 'delivered' AND delivery.recipe <> destination.recipe GROUP BY name, delivery.recipe"
+        ).fetchall()
         states = dict(connection.execute("SELECT state, count(*) FROM delivery GROUP BY state").fetchall())
     connection.close()
     assert (stats.studies, stats.series, stats.instances) == counted
     assert {state: getattr(stats, state) for state in State if getattr(stats, state)} == states
+    assert made
+    assert [(d.name, *other) for d in bench.store.destinations() for other in d.others.items()] == made
 
 
 def test_rejections_newest_first_and_bounded(bench: Bench) -> None:
@@ -779,6 +847,7 @@ STAY_SMALL = {
     "destination": "as many as are configured",
     "tally": "four rows for each destination",
     "total": "five rows",
+    "made": "one row for each destination and what its deliveries are or were made with",
     "inflight": "open associations times their studies",
     "latest": "the LIMIT rows that were found",
 }

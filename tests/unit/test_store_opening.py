@@ -14,7 +14,7 @@ from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavai
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.mounts import file_system_type
 from dicom2fhir.store import disk, schema
-from dicom2fhir.store.base import FileMark
+from dicom2fhir.store.base import DestinationStatus, FileMark
 from dicom2fhir.store.disk import Space, require_local
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.sqlite import SqliteStore
@@ -65,6 +65,39 @@ def test_a_later_step_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.Mo
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT colour FROM study").fetchall() == [("red",)]
     assert schema.pragma(connection, "user_version") == len(later)
+    connection.close()
+
+
+def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(schema.steps()[0])
+    marks = f"PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;"
+    connection.executescript(f"""{marks}
+        INSERT INTO destination (name) VALUES ('main');
+        INSERT INTO study (uid, revision, first_at, last_at)
+        VALUES ('1.1', 2, 1, 1), ('1.2', 1, 1, 1), ('1.3', 1, 1, 1);
+        INSERT INTO delivery (study_id, destination_id, state, delivered_revision, last_at, changed_at, due_at)
+        VALUES (1, 1, 'delivered', 2, 1, 1, 0), (2, 1, 'waiting', 0, 1, 1, 1), (3, 1, 'delivered', 1, 1, 1, 0);
+        INSERT INTO base VALUES (1, 1, 'sent');
+    """)
+    connection.close()
+    store = open_store(path)
+    try:
+        store.set_recipe("main", "R4 base@1")
+        assert store.destinations() == [DestinationStatus("main", "R4 base@1", {"": 2})]
+        claim = store.claim("main", "me", 60)
+        assert claim is not None
+        assert claim.study_uid == "1.2"
+        store.delivered(claim, 1, b"", "R4 base@1")
+        assert store.requeue(all_states=True) == 3
+        (found,) = store.destinations()
+        assert found.others == {}
+        assert store.stats().waiting == 3
+    finally:
+        store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT body FROM base WHERE study_id = 1").fetchall() == [("sent",)]
     connection.close()
 
 
