@@ -7,10 +7,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench docs lock clean
+.PHONY: help demo test lint bench docs conformance lock clean
 
 help: ## show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.made ## synthetic studies over C-STORE and a folder become FHIR (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
@@ -28,6 +28,9 @@ bench: .venv/.made ## measure, and print tables (ARGS=--quick: small sizes)
 
 docs: .venv/.made ## write the generated documents again
 	$(BIN)/python docs/make_docs.py
+
+conformance: .venv/.made ## run every FHIR validator over every golden case and write docs/conformance.md
+	$(BIN)/python -m tests.conformance
 
 lock: ## pin the newest versions of all dependencies (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \

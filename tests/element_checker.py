@@ -165,7 +165,7 @@ def _fits(value: Any, type_: str, place: _Place) -> bool:
     pattern = _PRIMITIVES[place.version].get(type_)
     if pattern is None or not isinstance(value, str) or not value.strip() or len(value) > _LONGEST:
         return False
-    if _NO_CHARACTERS.search(value) or re.fullmatch(pattern, value) is None:
+    if _NO_CHARACTERS.search(value) or re.fullmatch(pattern, value, re.ASCII) is None:
         return False
     if type_ == "dateTime" and "T" in value and re.search(r"(Z|[+-]\d\d:\d\d)$", value) is None:
         return False  # the expression of R5 lets it pass; its text does not

@@ -73,6 +73,7 @@ final class ExternalCodes implements IValidationSupport {
     valueSets.put(p16 + "sect_CID_29.html", new Rule(false, (s, c) -> DCM.equals(s) && CID29.contains(c)));
     valueSets.put(p16 + "sect_CID_33.html", new Rule(false, (s, c) -> DCM.equals(s) && MODALITY.contains(c)));
     valueSets.put(p16 + "sect_CID_244.html", new Rule(false, (s, c) -> SCT.equals(s) && LATERALITY.contains(c)));
+    valueSets.put("http://hl7.org/fhir/ValueSet/body-site", new Rule(false, (s, c) -> SCT.equals(s)));
     valueSets.put("http://dicom.nema.org/medical/dicom/current/output/chtml/part04/sect_B.5.html#table_B.5-1",
         new Rule(false, (s, c) -> SOP.matcher(c).matches()));
     Rule language = new Rule(true, (s, c) -> LANGUAGE.matcher(c).matches());
