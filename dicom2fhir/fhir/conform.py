@@ -73,15 +73,16 @@ class _Run:
 
     def level(self, level: str) -> Iterator[Place]:
         """Each node of a level with its JSON; instances only where the mapping listed them."""
+        made = self.profile.resource
         if level == "study":
-            yield Place(self.context, self.root, self.root)
+            yield Place(self.context, self.root, self.root, made)
             return
         for series, json in zip(self.context.study.series, self.root.get("series", ()), strict=True):
             if level == "series":
-                yield Place(self.context, self.root, json, series, json)
+                yield Place(self.context, self.root, json, made, series, json)
             else:
                 for instance, inner in zip(series.instances, json.get("instance", ()), strict=False):
-                    yield Place(self.context, self.root, inner, series, json, instance)
+                    yield Place(self.context, self.root, inner, made, series, json, instance)
 
     def places(self, path: str) -> Iterator[tuple[Place, str]]:
         """Where a path leads to: the nodes, and the name of the element there."""
@@ -287,7 +288,7 @@ class _Run:
 
     def refer(self, wanted: Refer, place: Place, where: str) -> Resource | None:
         """Contain the first resource of which anything is known, and answer with the reference to it."""
-        known = [name for name in wanted.resource if place.knows(self.profile.resource[name].value)]
+        known = [name for name in wanted.resource if place.knows_of(name)]
         if not known and not wanted.required:
             return None
         name = (known or list(wanted.resource))[0]
@@ -311,7 +312,7 @@ class _Run:
         self.context.contained, self.unmet = {inner["id"]: inner for inner in resource.pop("contained", [])}, {}
         if missing == "sentinel" and entry.write is Write.UPSERT:
             self.missing = "omit"
-        place = Place(self.context, self.root, resource)
+        place = Place(self.context, self.root, resource, self.profile.resource)
         for rule in asked.element:
             self.element(rule, place, rule.path, f"Patient.{rule.path}")
         for extension in asked.extension:

@@ -14,7 +14,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.model import Resource
@@ -73,6 +82,12 @@ def _sources(value: Any) -> Any:
 Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
 
 
+def _dates_are_typed(table: Any) -> Any:
+    if table.type != "dateTime" and any("+" in source for source in table.from_):
+        raise ValueError('a date with its time needs type = "dateTime"')
+    return table
+
+
 class Value(_Table):
     """A value taken from attributes.
 
@@ -109,6 +124,8 @@ class Value(_Table):
     modalities: tuple[str, ...] = ()
     required: bool = False
     required_for: tuple[str, ...] = ()
+
+    _typed = model_validator(mode="after")(_dates_are_typed)
 
 
 class Refer(_Table):
@@ -185,6 +202,8 @@ class Rule(_Table):
     types: tuple[str, ...] = ()
     at_most: int | None = Field(None, ge=0)
     required: bool = False
+
+    _typed = model_validator(mode="after")(_dates_are_typed)
 
 
 class Part(Value):
@@ -400,43 +419,60 @@ def load(name: str, known: Collection[str]) -> Profile:
 def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
     for where, keyword in profile.sources():
         if keyword not in known:
-            near = difflib.get_close_matches(keyword, known, n=1)
+            near = [name for name in known if name.lower() == keyword.lower()]
+            near = near or difflib.get_close_matches(keyword, known, n=1)
             yield f"{where}: {keyword} is no attribute that the bridge takes" + (
                 f'; did you mean "{near[0]}"?' if near else ""
             )
     for rule in profile.rules:
         if rule.codes and rule.codes not in profile.codes:
             yield f"element {rule.path}: there is no table codes.{rule.codes}"
-    for referred in _referred(profile):
+    for referred in dict.fromkeys(_referred(profile)):
         if referred not in profile.resource:
             yield f"there is no table resource.{referred}, which is referred to"
+    for name in profile.resource:
+        if name in _reached_from(profile, name):
+            yield f"resource.{name}: refers to itself"
     if profile.missing == "sentinel" and not profile.sentinels:
         yield 'missing = "sentinel": there are no sentinels'
 
 
 def _referred(profile: Profile) -> Iterator[str]:
-    def inside(template: Any) -> Iterator[str]:
-        match template:
-            case Refer():
-                yield from template.resource
-            case Part():
-                yield from template.resource
-                for part in template.part:
-                    yield from inside(part)
-            case dict():
-                for inner in template.values():
-                    yield from inside(inner)
-            case list():
-                for inner in template:
-                    yield from inside(inner)
-
     for rule in profile.rules:
-        yield from inside(rule.value)
-        yield from inside(rule.default)
+        yield from _referred_in(rule.value)
+        yield from _referred_in(rule.default)
     for extension in profile.extensions:
-        yield from inside(extension)
+        yield from _referred_in(extension)
     for made in profile.resource.values():
-        yield from inside(made.value)
+        yield from _referred_in(made.value)
+
+
+def _referred_in(template: Any) -> Iterator[str]:
+    inner: Any = ()
+    match template:
+        case Refer():
+            yield from template.resource
+        case Part():
+            yield from template.resource
+            inner = template.part
+        case dict():
+            inner = template.values()
+        case list():
+            inner = template
+    for one in inner:
+        yield from _referred_in(one)
+
+
+def _reached_from(profile: Profile, name: str) -> set[str]:
+    """The resources that one refers to, and those that they refer to."""
+    reached: set[str] = set()
+    waiting = [name]
+    while waiting:
+        made = profile.resource.get(waiting.pop())
+        found = set(_referred_in(made.value)) - reached if made else set()
+        reached |= found
+        waiting += found
+    return reached
 
 
 _TABLES: Mapping[str, type[BaseModel]] = {

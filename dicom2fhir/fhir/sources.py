@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.meanings import modality_of
-from dicom2fhir.fhir.profile import First, Group, Part, Value
+from dicom2fhir.fhir.profile import First, Group, Made, Part, Refer, Value
 from dicom2fhir.fhir.scope import Context, Scope
 from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, one, several
 from dicom2fhir.model import Attrs, Instance, Resource, Series
@@ -28,11 +28,14 @@ class Place:
     ----------
     study_json, json
         The ImagingStudy, and the part of it that the node became.
+    resources
+        Those that the profile adds.
     """
 
     context: Context
     study_json: Resource
     json: Resource
+    resources: Mapping[str, Made]
     series: Series | None = None
     series_json: Resource | None = None
     instance: Instance | None = None
@@ -123,17 +126,23 @@ class Place:
         match template:
             case Part() if template.part or template.resource:
                 fits = not template.modalities or self.modality in template.modalities
-                return fits and any(map(self.knows, template.part))
+                return fits and (any(map(self.knows, template.part)) or any(map(self.knows_of, template.resource)))
             case Value():
                 attributes = tuple(source for source in template.from_ if not source.startswith("@"))
                 return bool(attributes) and bool(self.value(template.model_copy(update={"from_": attributes})))
             case First():
                 return any(map(self.knows, template.first))
+            case Refer():
+                return any(map(self.knows_of, template.resource))
             case Group():
                 return any(map(self.knows, template.values()))
             case list():
                 return any(map(self.knows, template))
         return False
+
+    def knows_of(self, name: str) -> bool:
+        """Whether the data set says anything of one of the profile's resources."""
+        return self.knows(self.resources[name].value)
 
     def _element(self, path: str) -> list[Any]:
         node: Any = self.study_json

@@ -17,6 +17,7 @@ from dicom2fhir.fhir.rules import RULES
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.fhir.values import Systems
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
+from dicom2fhir.translation import profile, profile_names
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encoded
 from tests.invariants import ELEMENTS, violations
@@ -82,7 +83,8 @@ NOT_OF_A_RULE = {
 
 def test_every_attribute_of_a_rule_is_taken_and_every_one_taken_is_used() -> None:
     of_rules = {keyword for rule in RULES_OF_ALL for keyword in rule.attributes}
-    assert of_rules | set(NOT_OF_A_RULE) == {attribute.keyword for attribute in taken()}
+    of_profiles = {source.partition("/")[0] for name in profile_names() for _, source in profile(name).sources()}
+    assert of_rules | of_profiles | set(NOT_OF_A_RULE) == {attribute.keyword for attribute in taken()}
 
 
 def test_rules_read_only_what_their_level_has() -> None:

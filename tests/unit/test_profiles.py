@@ -1,0 +1,642 @@
+"""Profiles: what a file may say, what is wrong with one, and what each kind of rule does to a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from click.testing import CliRunner
+
+from dicom2fhir import assembly, config, translation
+from dicom2fhir.cli import cli
+from dicom2fhir.errors import ConfigError, NotExpressible
+from dicom2fhir.fhir.capabilities import Capabilities
+from dicom2fhir.fhir.conform import conform
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.profile import Profile
+from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.validate import check
+from dicom2fhir.model import Instance, Mapped, Resource, Retry, Series, Study, Write
+from dicom2fhir.store.sqlite import SqliteStore
+from testdata.make_dicom import write
+from tests.invariants import violations
+
+Attrs = dict[str, Any]
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+HEAD = 'title = "Test"\ndoc = "A test."\n[versions]\nR4 = "https://profiles.example/test"\n'
+DESCRIPTION = '[[element]]\npath = "description"\n'
+SENTINELS = '[sentinels]\nstring = "?"\ninteger = -1\ndateTime = "1000"\n'
+
+
+def study(series: Attrs | None = None, *images: Attrs, **attrs: Any) -> Study:
+    """A study of one CT series, with an instance for each of ``images``, or one."""
+    instances = tuple(
+        Instance(f"1.2.3.{n}", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", **image})
+        for n, image in enumerate(images or ({},), start=1)
+    )
+    described = {"Modality": "CT", **(series or {})}
+    return Study("1.2.1", 1, {"PatientID": "P1"}, attrs, (Series("1.2.2", described, instances),))
+
+
+def profile(tmp_path: Path, text: str, head: str = HEAD) -> Profile:
+    file = tmp_path / "own.toml"
+    file.write_text(head + text, "utf-8")
+    return translation.profile(str(file))
+
+
+def refusal(tmp_path: Path, text: str, head: str = HEAD) -> str:
+    with pytest.raises(ConfigError) as caught:
+        profile(tmp_path, text, head)
+    return str(caught.value)
+
+
+def conformed(
+    chosen: Profile,
+    made: Study,
+    missing: Literal["omit", "sentinel", "refuse"] | None = None,
+    version: str = "R4",
+    **policy: Any,
+) -> Mapped:
+    """The study by the profile, valid in its version."""
+    own = Policy(time_zone=ZoneInfo("Europe/Paris"), **policy)
+    dialect = DIALECTS[version]
+    result = conform(chosen, map_study(made, dialect, own), made, dialect, own, missing)
+    assert violations(result, version) == []
+    assert [note for entry in result.entries for note in check(entry.resource, version)] == []
+    return result
+
+
+def imaging_study(chosen: Profile, made: Study, *args: Any, **policy: Any) -> Resource:
+    return conformed(chosen, made, *args, **policy).entries[0].resource
+
+
+def claims(resource: Resource) -> bool:
+    return bool(resource.get("meta", {}).get("profile"))
+
+
+# Files that cannot be used --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    said = refusal(tmp_path, '[[element]]\npth = "description"\n')
+    assert 'element[1].pth: unknown key; did you mean "path"?' in said
+    assert "element[1].path: must be set" in said
+    assert "2 errors" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[extension]]\nurl = "x"\nat = "series"\n[[extension.part]]\nurl = "y"\nfrm = "KVP"\n', "part[1].frm"),
+        (f'{DESCRIPTION}from = "Kvp"\n', 'Kvp is no attribute that the bridge takes; did you mean "KVP'),
+        (f'{DESCRIPTION}from = "KPV"\n', 'KPV is no attribute that the bridge takes; did you mean "KVP'),
+        ('[[element]]\npath = "started"\nfrom = "StudyDate+StudyTime"\n', 'needs type = "dateTime"'),
+        ('[resource.a]\ntype = "Basic"\nvalue.subject = { resource = "a" }\n', "resource.a: refers to itself"),
+        (f'{DESCRIPTION}from = "not a keyword"\n', "must be DICOM keywords"),
+        ('[[element]]\npath = "modality"\ncodes = "nowhere"\n', "there is no table codes.nowhere"),
+        ('[[element]]\npath = "location"\nvalue = { resource = "nobody" }\n', "there is no table resource.nobody"),
+        ('[[element]]\npath = "no path!"\n', "element[1].path"),
+        ('[[extension]]\nurl = "x"\nat = "patient"\n', "extension[1].at: must be 'study', 'series' or 'instance'"),
+        ('[[extension]]\nurl = "x"\nat = "study"\nfrom = "KVP"\ntype = "number"\n', "extension[1].type"),
+        ('[sentinels]\nnumber = 1\n', "number: must be of"),
+        ('[codes.some]\notherwise = "omit"\ninclude = []\n', "codes.some.include"),
+        ('[patient]\nname = "x"\n', "patient.name: unknown key"),
+        ('[[element]]\npath = "location"\nvalue = { from = "KVP", unt = "kV" }\n', "unt"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(tmp_path, text)
+
+
+def test_a_version_that_has_other_elements_is_none_of_a_profile(tmp_path: Path) -> None:
+    assert "STU3: must be of R4" in refusal(tmp_path, "", 'title = "T"\ndoc = "D"\n[versions]\nSTU3 = ""\n')
+
+
+def test_a_sentinel_mode_needs_sentinels(tmp_path: Path) -> None:
+    assert "there are no sentinels" in refusal(tmp_path, "", 'missing = "sentinel"\n' + HEAD)
+
+
+def test_what_is_no_toml_or_no_file_is_told(tmp_path: Path) -> None:
+    assert "is not TOML" in refusal(tmp_path, "[[[")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        translation.profile(str(tmp_path / "nothing.toml"))
+    with pytest.raises(ConfigError, match='did you mean "osiris"'):
+        translation.profile("osiriss")
+    with pytest.raises(ConfigError, match="there are eu-imaging"):
+        translation.profile("xyz")
+
+
+def test_none_is_no_profile() -> None:
+    assert translation.load_profile("none") is None
+
+
+@pytest.mark.parametrize("name", translation.profile_names())
+def test_the_profiles_that_come_along_are_sound_and_say_what_they_do_not_know(name: str) -> None:
+    found = translation.profile(name)
+    assert found.name == name
+    assert len(found.doc) > 100
+    assert all(url.startswith("http") for url in found.versions.values())
+
+
+# Kinds of rules -------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_claims_the_profile(tmp_path: Path) -> None:
+    resource = imaging_study(profile(tmp_path, ""), study())
+    assert resource["meta"] == {"profile": ["https://profiles.example/test"]}
+
+
+def test_a_profile_without_canonical_claims_nothing(tmp_path: Path) -> None:
+    own = profile(tmp_path, "", HEAD.replace("https://profiles.example/test", ""))
+    assert "meta" not in imaging_study(own, study())
+
+
+def test_identifiers_are_those_allowed_and_get_their_types(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path,
+        '[identifiers]\nallowed = ["uid", "accession"]\n'
+        f'[identifiers.coding.uid]\nsystem = "{DCM}"\ncode = "110180"\ndisplay = "Study Instance UID"\n',
+    )
+    result = conformed(own, study(AccessionNumber="A1", StudyID="S1"))
+    uid, accession = result.entries[0].resource["identifier"]
+    assert uid["type"]["coding"] == [{"system": DCM, "code": "110180", "display": "Study Instance UID"}]
+    assert accession["value"] == "A1"
+    assert "ImagingStudy.identifier" in {note.where for note in result.notes}
+
+
+def test_one_order_with_a_system_has_a_type(tmp_path: Path) -> None:
+    own = profile(tmp_path, f'[orders]\ncoding = [{{ system = "{DCM}", code = "121022" }}]\n')
+    issuer = [{"UniversalEntityID": "https://ris.example", "UniversalEntityIDType": "URI"}]
+    requests = [
+        {"AccessionNumber": "A2", "IssuerOfAccessionNumberSequence": issuer},
+        {"AccessionNumber": "A3", "IssuerOfAccessionNumberSequence": issuer},
+    ]
+    orders = imaging_study(own, study(AccessionNumber="A1", RequestAttributesSequence=requests))["basedOn"]
+    assert [order["identifier"]["value"] for order in orders] == ["A1", "A2", "A3"]
+    types = [[code["code"] for code in o["identifier"].get("type", {}).get("coding", [])] for o in orders]
+    assert types == [[], ["ACSN", "121022"], []]
+
+
+def test_an_element_from_other_attributes(tmp_path: Path) -> None:
+    text = '[[element]]\npath = "series.description"\nfrom = ["SeriesDescription", "StudyDescription"]'
+    own = profile(tmp_path, text)
+    assert imaging_study(own, study(StudyDescription="Thorax"))["series"][0]["description"] == "Thorax"
+    described = study({"SeriesDescription": "1 mm"}, StudyDescription="Thorax")
+    assert imaging_study(own, described)["series"][0]["description"] == "1 mm"
+
+
+def test_a_fixed_value_and_a_default(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path,
+        '[[element]]\npath = "description"\ndefault = "nothing said"\n'
+        '[[element]]\npath = "series.description"\nvalue = "always"\n',
+    )
+    resource = imaging_study(own, study({"SeriesDescription": "1 mm"}))
+    assert (resource["description"], resource["series"][0]["description"]) == ("nothing said", "always")
+    assert imaging_study(own, study(StudyDescription="Thorax"))["description"] == "Thorax"
+
+
+def test_a_moment_is_the_earliest_of_the_images(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path, '[[element]]\npath = "series.started"\ntype = "dateTime"\nfrom = "AcquisitionDate+AcquisitionTime"\n'
+    )
+    images = ({"AcquisitionDate": "20240702", "AcquisitionTime": time} for time in ("101500", "101000", "10"))
+    made = study({"SeriesDate": "20240702", "SeriesTime": "120000"}, *images)
+    assert imaging_study(own, made)["series"][0]["started"] == "2024-07-02"
+    images = ({"AcquisitionDate": "20240702", "AcquisitionTime": time} for time in ("101500", "101000"))
+    assert imaging_study(own, study({}, *images))["series"][0]["started"] == "2024-07-02T10:10:00+02:00"
+
+
+def test_a_moment_without_time_is_the_date_of_nothing(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path, '[[element]]\npath = "series.started"\ntype = "dateTime"\nfrom = "AcquisitionDate+AcquisitionTime"\n'
+    )
+    made = study({"SeriesDate": "20240702"}, {"AcquisitionDate": "20240101"})
+    assert imaging_study(own, made)["series"][0]["started"] == "2024-07-02"
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "expected"),
+    [
+        ('otherwise = "omit"\n', None),
+        ('otherwise = "sentinel"\n[sentinels]\nCoding = { code = "?" }\n', {"code": "?"}),
+        ('otherwise = { system = "s", code = "other" }\n', {"system": "s", "code": "other"}),
+    ],
+)
+def test_codes_are_translated_and_others_replaced(tmp_path: Path, otherwise: str, expected: Resource | None) -> None:
+    own = profile(
+        tmp_path,
+        '[[element]]\npath = "series.bodySite"\ntype = "Coding"\ncodes = "sites"\n'
+        '[[codes.sites.include]]\nsystem = "urn:ours"\nfrom_system = "http://snomed.info/sct"\n'
+        'codes = ["69536005", "chest"]\nrename = { 43799004 = "chest" }\n'
+        f"[codes.sites]\n{otherwise}",
+    )
+    sites = [
+        imaging_study(own, study({"BodyPartExamined": part}))["series"][0].get("bodySite")
+        for part in ("HEAD", "CHEST", "HAND", "elsewhere")
+    ]
+    assert sites == [
+        {"system": "urn:ours", "code": "69536005", "display": "Head"},
+        {"system": "urn:ours", "code": "chest"},
+        expected,
+        expected,
+    ]
+
+
+def test_codes_that_become_one_stand_once() -> None:
+    two = study()
+    more = Series("1.2.9", {"Modality": "MG"}, two.series[0].instances[:0])
+    again = Series("1.2.10", {"Modality": "US"}, ())
+    made = Study(two.uid, 1, two.patient, two.attrs, (*two.series, more, again))
+    modalities = imaging_study(translation.profile("osiris"), made)["modality"]
+    assert [code["code"] for code in modalities] == ["CT", "C0439673"]
+
+
+def test_a_concept_without_words_gets_its_code_as_text(tmp_path: Path) -> None:
+    own = profile(tmp_path, '[[element]]\npath = "procedureCode"\nwords = true\n')
+    codes = [{"CodeValue": "X1", "CodingSchemeDesignator": "99A"}, {"CodeValue": "X2", "CodeMeaning": "Thorax"}]
+    bare, worded = imaging_study(own, study(ProcedureCodeSequence=codes))["procedureCode"]
+    assert bare["text"] == "X1"
+    assert "text" not in worded
+
+
+def test_one_performer_for_each_function_and_at_most_so_many() -> None:
+    made = study({"PerformingPhysicianName": ["A^A", "B^B"], "OperatorsName": "C^C"})
+    result = conformed(translation.profile("eu-imaging"), made)
+    resource = result.entries[0].resource
+    functions = [p["function"]["coding"][0]["code"] for p in resource["series"][0]["performer"]]
+    assert functions == ["PRF", "SPRF"]
+    assert len(resource["contained"]) == 2, "whom nobody refers to any more is gone"
+    assert any("function" in note.text for note in result.notes)
+
+
+def test_at_most(tmp_path: Path) -> None:
+    own = profile(tmp_path, '[[element]]\npath = "reasonCode"\nat_most = 1\n')
+    requests = [{"ReasonForTheRequestedProcedure": words} for words in ("one", "two")]
+    assert imaging_study(own, study(RequestAttributesSequence=requests))["reasonCode"] == [{"text": "one"}]
+
+
+# Extensions -----------------------------------------------------------------------------------------------------------
+
+
+def extension(tmp_path: Path, body: str, made: Study, at: str = "series") -> list[Resource]:
+    own = profile(tmp_path, f'[[extension]]\nurl = "urn:x"\nat = "{at}"\n{body}')
+    resource = imaging_study(own, made)
+    node = {"study": resource, "series": resource["series"][0]}.get(at) or resource["series"][0]["instance"][0]
+    found: list[Resource] = node.get("extension", [])
+    return [{key: value for key, value in one.items() if key != "url"} for one in found]
+
+
+@pytest.mark.parametrize(
+    ("body", "attrs", "expected"),
+    [
+        ('from = "FilterType"', {"FilterType": "W"}, [{"valueString": "W"}]),
+        ('from = "ConvolutionKernel"', {"ConvolutionKernel": ["a", "b"]}, [{"valueString": "a\\b"}]),
+        (
+            'from = "ConvolutionKernel"\nmany = true',
+            {"ConvolutionKernel": ["a", "b"]},
+            [{"valueString": "a"}, {"valueString": "b"}],
+        ),
+        ('from = "PixelSpacing"\nlisted = true', {"PixelSpacing": ["1", "2"]}, [{"valueString": "[1, 2]"}]),
+        ('from = "KVP"\ntype = "integer"', {"KVP": "119.5"}, [{"valueInteger": 120}]),
+        ('from = "KVP"\ntype = "integer"', {"KVP": "1e12"}, []),
+        ('from = "KVP"\ntype = "decimal"', {"KVP": "119.5"}, [{"valueDecimal": 119.5}]),
+        ('from = "KVP"\ntype = "decimal"', {"KVP": "1e400"}, []),
+        ('from = "SpiralPitchFactor"\ntype = "decimal"', {"SpiralPitchFactor": "inf"}, []),
+        (
+            'from = "KVP"\ntype = "Quantity"\nunit = "V"\nfactor = 1000',
+            {"KVP": "0.12"},
+            [{"valueQuantity": {"value": 120, "unit": "V", "system": "http://unitsofmeasure.org", "code": "V"}}],
+        ),
+        (
+            'from = "PixelSpacing"\ntype = "Quantity"\nindex = 1',
+            {"PixelSpacing": ["1", "2"]},
+            [{"valueQuantity": {"value": 2}}],
+        ),
+        ('from = "PixelSpacing"\ntype = "Quantity"\nindex = 1', {"PixelSpacing": "1"}, []),
+        ('from = "BurnedInAnnotation"\ntype = "boolean"', {"BurnedInAnnotation": "NO"}, [{"valueBoolean": False}]),
+        ('from = "BurnedInAnnotation"\ntype = "boolean"', {"BurnedInAnnotation": "MAYBE"}, []),
+        (
+            'from = "ContrastBolusAgent"\ntype = "boolean"\npresent = true',
+            {"ContrastBolusAgent": "I"},
+            [{"valueBoolean": True}],
+        ),
+        ('from = "ContrastBolusAgent"\ntype = "boolean"\npresent = true', {}, []),
+        ('from = "Units"\ntype = "CodeableConcept"', {"Units": "BQML"}, [{"valueCodeableConcept": {"text": "BQML"}}]),
+        (
+            'from = "ContrastBolusAgentSequence"\ntype = "Coding"',
+            {"ContrastBolusAgentSequence": [{"CodeValue": "1", "CodeMeaning": "Iodine"}]},
+            [{"valueCoding": {"code": "1", "display": "Iodine"}}],
+        ),
+        (
+            'from = "ContrastBolusAgentSequence"',
+            {"ContrastBolusAgentSequence": [{"CodeMeaning": "Iodine"}]},
+            [{"valueString": "Iodine"}],
+        ),
+        ('from = "KVP"\nmodalities = ["MR"]', {"KVP": "120"}, []),
+        ('from = "@series.uid"', {}, [{"valueString": "1.2.2"}]),
+    ],
+)
+def test_a_simple_extension(tmp_path: Path, body: str, attrs: Attrs, expected: list[Resource]) -> None:
+    assert extension(tmp_path, body, study(attrs)) == expected
+
+
+def test_an_instance_takes_what_its_series_has_and_a_series_what_most_images_have(tmp_path: Path) -> None:
+    images = ({"Exposure": value} for value in ("1", "2", "2"))
+    made = study({"KVP": "120"}, *images)
+    assert extension(tmp_path, 'from = "KVP"', made, "instance") == [{"valueString": "120"}]
+    assert extension(tmp_path, 'from = "Exposure"', made, "instance") == [{"valueString": "1"}]
+    assert extension(tmp_path, 'from = "Exposure"', made, "series") == [{"valueString": "2"}]
+    assert extension(tmp_path, 'from = "Exposure"', made, "study") == [{"valueString": "2"}]
+    assert extension(tmp_path, 'from = "KVP"', made, "study") == [{"valueString": "120"}]
+
+
+@pytest.mark.parametrize(("start", "expected"), [("091000", [600]), ("092000.5", []), ("", []), ("09", [])])
+def test_seconds_since_another_time(tmp_path: Path, start: str, expected: list[int]) -> None:
+    tracer = [{"RadiopharmaceuticalStartTime": start}]
+    made = study({"RadiopharmaceuticalInformationSequence": tracer}, {"AcquisitionTime": "092000"})
+    since = "RadiopharmaceuticalInformationSequence/RadiopharmaceuticalStartTime"
+    body = f'from = "AcquisitionTime"\ntype = "Quantity"\nsince = "{since}"'
+    assert [found["valueQuantity"]["value"] for found in extension(tmp_path, body, made)] == expected
+
+
+# What is missing ------------------------------------------------------------------------------------------------------
+
+GROUP = """
+[[extension]]
+url = "urn:x"
+at = "series"
+[[extension.part]]
+url = "group"
+[[extension.part.part]]
+url = "a"
+from = "KVP"
+type = "integer"
+required = true
+[[extension.part.part]]
+url = "b"
+from = "FilterType"
+required = true
+"""
+
+
+def test_a_group_of_which_nothing_is_known_is_left_out(tmp_path: Path) -> None:
+    own = profile(tmp_path, GROUP + SENTINELS)
+    resource = imaging_study(own, study(), "sentinel")
+    assert "extension" not in resource["series"][0]
+    assert claims(resource)
+
+
+def test_a_group_is_completed_or_left_out_or_the_study_refused(tmp_path: Path) -> None:
+    own = profile(tmp_path, GROUP + SENTINELS)
+    made = study({"KVP": "120"})
+    (found,) = imaging_study(own, made, "sentinel")["series"][0]["extension"]
+    assert found["extension"][0]["extension"] == [{"url": "a", "valueInteger": 120}, {"url": "b", "valueString": "?"}]
+    left = imaging_study(own, made, "omit")
+    assert "extension" not in left["series"][0]
+    assert claims(left), "what is optional may be left out"
+    with pytest.raises(NotExpressible, match=r"own asks for what is missing: urn:x\.group\.b"):
+        conformed(own, made, "refuse")
+
+
+def test_what_is_required_and_missing_costs_the_claim(tmp_path: Path) -> None:
+    own = profile(tmp_path, '[[element]]\npath = "description"\nrequired = true\n' + SENTINELS)
+    left = conformed(own, study(), "omit")
+    assert not claims(left.entries[0].resource)
+    assert ("warning", "ImagingStudy.description") in {(note.level, note.where) for note in left.notes}
+    put = imaging_study(own, study(), "sentinel")
+    assert put["description"] == "?" and claims(put)
+    with pytest.raises(NotExpressible, match=r"ImagingStudy\.description"):
+        conformed(own, study(), "refuse")
+    assert claims(imaging_study(own, study(StudyDescription="Thorax"), "refuse"))
+
+
+def test_a_type_without_sentinel_is_left_out(tmp_path: Path) -> None:
+    own = profile(tmp_path, '[[element]]\npath = "endpoint"\ntype = "Reference"\nrequired = true\n' + SENTINELS)
+    resource = imaging_study(own, study(), "sentinel")
+    assert "endpoint" not in resource and not claims(resource)
+
+
+def test_the_profile_says_what_to_do_unless_the_operator_does(tmp_path: Path) -> None:
+    text = '[[element]]\npath = "description"\nrequired = true\n' + SENTINELS
+    own = profile(tmp_path, text, 'missing = "sentinel"\n' + HEAD)
+    assert imaging_study(own, study())["description"] == "?"
+    assert "description" not in imaging_study(own, study(), "omit")
+
+
+def test_required_for_some_modalities(tmp_path: Path) -> None:
+    body = 'from = "PatientWeight"\nrequired_for = ["PT"]'
+    own = profile(tmp_path, f'[[extension]]\nurl = "urn:x"\nat = "series"\n{body}\n' + SENTINELS)
+    assert "extension" not in imaging_study(own, study(), "sentinel")["series"][0]
+    assert imaging_study(own, study({"Modality": "PT"}), "sentinel")["series"][0]["extension"]
+
+
+# Resources ------------------------------------------------------------------------------------------------------------
+
+OSIRIS = "https://ig-osiris.cancer.fr/ig/osiris/StructureDefinition"
+
+
+def contained(resource: Resource, type_: str) -> list[Resource]:
+    return [one for one in resource.get("contained", []) if one["resourceType"] == type_]
+
+
+def test_osiris_performers_are_devices_with_all_that_imaging_device_asks() -> None:
+    made = study({"Manufacturer": "Acme", "PerformingPhysicianName": "A^A"})
+    resource = imaging_study(translation.profile("osiris"), made)
+    (device,) = contained(resource, "Device")
+    assert device["meta"]["profile"] == [f"{OSIRIS}/imaging-device"]
+    assert (device["manufacturer"], device["version"]) == ("Acme", [{"value": "Unknown"}])
+    assert device["deviceName"] == [{"name": "Unknown", "type": "manufacturer-name"}]
+    (performer,) = resource["series"][0]["performer"]
+    assert performer["actor"]["reference"] == f"#{device['id']}"
+    assert contained(resource, "Practitioner") == []
+    assert "performer" not in imaging_study(translation.profile("osiris"), study())["series"][0]
+
+
+def test_osiris_endpoint_is_the_archive_or_a_placeholder() -> None:
+    own = translation.profile("osiris")
+    placeholder = imaging_study(own, study())
+    assert contained(placeholder, "Endpoint")[0]["address"] == "Unknown"
+    with_archive = conformed(own, study(), dicomweb_url="https://pacs.example/dicom-web")
+    assert contained(with_archive.entries[0].resource, "Endpoint") == []
+    assert "Endpoint" in {entry.resource["resourceType"] for entry in with_archive.entries}
+    assert not claims(imaging_study(own, study(), "omit"))
+
+
+def test_osiris_analysis_and_service() -> None:
+    made = study({"InstitutionName": "Centre"}, StudyDate="20240702", StudyTime="101500")
+    resource = imaging_study(translation.profile("osiris"), made)
+    (analysis,) = contained(resource, "Observation")
+    assert analysis["effectiveDateTime"] == resource["started"] == "2024-07-02T10:15:00+02:00"
+    assert analysis["subject"] == resource["subject"]
+    assert [location["name"] for location in contained(resource, "Location")] == ["Centre"]
+
+
+@pytest.mark.parametrize(("modality", "given", "mbq"), [("PT", "320000000", 320), ("NM", "74.5", 74.5)])
+def test_osiris_doses_are_in_megabecquerels(modality: str, given: str, mbq: float) -> None:
+    tracer = [{"Radiopharmaceutical": "FDG", "RadionuclideTotalDose": given}]
+    resource = imaging_study(
+        translation.profile("osiris"), study({"Modality": modality, "RadiopharmaceuticalInformationSequence": tracer})
+    )
+    (injection,) = contained(resource, "MedicationAdministration")
+    assert injection["dosage"]["dose"]["value"] == mbq
+    assert injection["effectiveDateTime"] == "1000-01-01"
+    (medication,) = contained(resource, "Medication")
+    assert injection["medicationReference"]["reference"] == f"#{medication['id']}"
+
+
+def test_an_injection_of_unknown_dose_has_no_dosage() -> None:
+    tracer = [{"Radiopharmaceutical": "FDG"}]
+    made = study({"Modality": "PT", "RadiopharmaceuticalInformationSequence": tracer})
+    (injection,) = contained(imaging_study(translation.profile("osiris"), made), "MedicationAdministration")
+    assert "dosage" not in injection
+
+
+def test_the_patient_of_osiris_and_never_a_placeholder_in_what_is_updated() -> None:
+    own = translation.profile("osiris")
+    ensured = conformed(own, study(), patient=Write.ENSURE).entries[1].resource
+    assert ensured["meta"]["profile"] == [f"{OSIRIS}/onco-patient"]
+    assert (ensured["birthDate"], ensured["gender"]) == ("1000-01-01", "unknown")
+    upserted = conformed(own, study(), patient=Write.UPSERT)
+    patient = upserted.entries[1].resource
+    assert "birthDate" not in patient and "gender" not in patient and not claims(patient)
+    assert claims(upserted.entries[0].resource)
+    with pytest.raises(NotExpressible, match=r"Patient\.gender"):
+        conformed(own, study(), "refuse")
+
+
+def test_mado_wants_an_endpoint_in_every_series() -> None:
+    own = translation.profile("mado")
+    assert not claims(imaging_study(own, study()))
+    resource = imaging_study(own, study(), dicomweb_url="https://pacs.example/dicom-web")
+    assert claims(resource)
+    assert resource["series"][0]["endpoint"] == resource["endpoint"]
+
+
+def test_ips_wants_a_patient_that_can_be_referred_to() -> None:
+    own = translation.profile("ips")
+    assert claims(imaging_study(own, study()))
+    nobody = Study("1.2.1", 1, {}, {}, study().series)
+    assert not claims(imaging_study(own, nobody))
+
+
+def test_laterality_of_mii_is_of_cid_244() -> None:
+    made = study({"Laterality": "L", "Modality": "XYZ"})
+    series = imaging_study(translation.profile("mii-bildgebung"), made)["series"][0]
+    assert (series["laterality"]["code"], series["modality"]["code"]) == ("7771000", "OT")
+
+
+# Versions and settings ------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_of_another_version_is_an_error() -> None:
+    osiris = translation.profile("osiris")
+    with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
+        translation.dialect("R5", osiris)
+    assert translation.dialect("auto", osiris).name == "R4"
+    assert translation.dialect("auto", None).name == "R4"
+    assert translation.dialect("R5", translation.profile("eu-imaging")).name == "R5"
+
+
+def test_auto_takes_what_the_server_speaks_or_says_that_the_profile_does_not() -> None:
+    chosen = assembly.dialect_for("auto", translation.profile("osiris"))
+    assert chosen("4.0.1").name == "R4"
+    with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
+        chosen("5.0.0")
+
+
+class R5Server:
+    """As much of a FHIR client as a delivery that goes no further needs."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities("5.0.0")
+
+
+def test_a_delivery_waits_for_a_server_that_the_profile_is_made_for() -> None:
+    osiris = translation.profile("osiris")
+    server: Any = R5Server()
+    destination = FhirDestination(
+        "main", server, lambda study, dialect: Mapped(()), assembly.dialect_for("auto", osiris)
+    )
+    outcome = destination.deliver(study(), b"")
+    assert isinstance(outcome, Retry) and outcome.whole_destination
+    assert "speaks FHIR 5.0.0" in outcome.reason and "made for FHIR R4" in outcome.reason
+
+
+def settings(tmp_path: Path, text: str) -> config.Settings:
+    file = tmp_path / "config.toml"
+    file.write_text(text.replace("OUT", str(tmp_path / "out")), "utf-8")
+    return config.load(file, environ={})
+
+
+def test_a_destination_has_the_profile_of_fhir_unless_it_says_otherwise(tmp_path: Path) -> None:
+    made = settings(
+        tmp_path,
+        '[fhir]\nprofile = "osiris"\n[destinations.a]\ntype = "file"\ndirectory = "OUT"\n'
+        '[destinations.b]\ntype = "file"\ndirectory = "OUT"\nprofile = "none"\nversion = "R5"\n',
+    )
+    assert (made.profile("a"), made.profile("b")) == ("osiris", "none")
+    plans = {name: assembly.plan(made, name, online=False) for name in "ab"}
+    assert [(plan["version"], plan["profile"]) for plan in plans.values()] == [("R4", "osiris"), ("R5", "")]
+
+
+def test_a_destination_of_another_version_is_named(tmp_path: Path) -> None:
+    made = settings(
+        tmp_path, '[destinations.a]\ntype = "file"\ndirectory = "OUT"\nprofile = "osiris"\nversion = "R5"\n'
+    )
+    store = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
+    try:
+        with pytest.raises(ConfigError, match=r"destinations\.a\.profile: .* made for FHIR R4"):
+            assembly.deliverer(made, "a", store)
+    finally:
+        store.close()
+
+
+def test_the_operator_decides_what_missing_values_become(tmp_path: Path) -> None:
+    made = settings(tmp_path, '[fhir]\nprofile_missing = "refuse"\n')
+    mapping = translation.mapper(made, "link", translation.profile("osiris"))
+    with pytest.raises(NotExpressible):
+        mapping(study(), DIALECTS["R4"])
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_list_show_and_check(tmp_path: Path) -> None:
+    assert {one["name"] for one in json.loads(run("profiles", "list", "--json"))} == set(translation.profile_names())
+    assert "osiris" in run("profiles", "list")
+    assert "XRayTubeCurrent" in run("profiles", "show", "osiris")
+    shown = json.loads(run("profiles", "show", "mado", "--json"))
+    assert shown["versions"] == translation.profile("mado").versions
+    own = tmp_path / "own.toml"
+    own.write_text(HEAD)
+    assert "own is sound" in run("profiles", "check", own)
+    own.write_text(HEAD + "colour = 1\n")
+    with pytest.raises(ConfigError, match="versions"):
+        CliRunner().invoke(cli, ["profiles", "check", str(own)], catch_exceptions=False)
+
+
+def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
+    (file,) = write("dx", tmp_path)
+    bundle = json.loads(run("convert", "--profile", "osiris", file))
+    assert bundle["entry"][0]["resource"]["meta"]["profile"] == [f"{OSIRIS}/onco-imagingstudy"]
+    own = tmp_path / "own.toml"
+    own.write_text(HEAD + '[[element]]\npath = "description"\nvalue = "ours"\n')
+    bundle = json.loads(run("convert", "--profile", own, file))
+    assert bundle["entry"][0]["resource"]["description"] == "ours"
+    explained = json.loads(run("explain", "--json", "--profile", "osiris", file))
+    settings_of = [one for one in explained["elements"] if one["element"] == "series.extension(imaging-settings)"]
+    assert "KVP" in settings_of[0]["given"] and settings_of[0]["value"]
+    assert "imaging-settings" in run("explain", "--profile", "osiris", file)
+    with pytest.raises(ConfigError, match="made for FHIR R4"):
+        CliRunner().invoke(cli, ["convert", "--fhir", "R5", "--profile", "osiris", str(file)], catch_exceptions=False)
