@@ -122,7 +122,11 @@ def _tracer(name: str, codes: tuple[Values, Values], dose: str, half_life_s: str
         "RadionuclideCodeSequence": [codes[0]],
         "RadiopharmaceuticalCodeSequence": [codes[1]],
     }
-    return {"RadiopharmaceuticalInformationSequence": [item], "AcquisitionDate": "20240311", "AcquisitionTime": "092011"}
+    return {
+        "RadiopharmaceuticalInformationSequence": [item],
+        "AcquisitionDate": "20240311",
+        "AcquisitionTime": "092011",
+    }
 
 
 _PT = {

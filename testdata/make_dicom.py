@@ -570,6 +570,8 @@ _case(
     "CT, MR, DX, PT, NM of which nothing optional is known",
     lambda: [_bare(modality, series) for series, modality in enumerate(("CT", "MR", "DX", "PT", "NM"), start=1)],
 )
+
+
 def _odd() -> bytes:
     made: Content = instance(
         "CT",

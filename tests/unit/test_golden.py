@@ -44,7 +44,9 @@ def test_the_rules_of_fhir_hold(case: str, variant: str) -> None:
 def test_every_profile_has_twelve_cases_in_each_of_its_versions() -> None:
     for name in profile_names():
         for version in profile(name).versions:
-            found = [case for case, variant in ALL if variant.partition(".")[0] == name and version_of(variant) == version]
+            found = [
+                case for case, variant in ALL if variant.partition(".")[0] == name and version_of(variant) == version
+            ]
             assert len(found) >= 12, (name, version)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from dicom2fhir import assembly, config, translation
 from dicom2fhir.cli import cli
@@ -17,12 +21,14 @@ from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.profile import Profile
+from dicom2fhir.fhir.profile import Missing, Profile
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Retry, Series, Study, Write
 from dicom2fhir.store.sqlite import SqliteStore
+from testdata.make_cases import studies_of
 from testdata.make_dicom import write
+from tests.any_data_set import SCRIPTS, any_file
 from tests.invariants import violations
 
 Attrs = dict[str, Any]
@@ -640,3 +646,18 @@ def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
     assert "imaging-settings" in run("explain", "--profile", "osiris", file)
     with pytest.raises(ConfigError, match="made for FHIR R4"):
         CliRunner().invoke(cli, ["convert", "--fhir", "R5", "--profile", "osiris", str(file)], catch_exceptions=False)
+
+
+# Studies of any content -----------------------------------------------------------------------------------------------
+
+
+@settings_of_hypothesis(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32), charset=st.sampled_from(sorted(SCRIPTS)), archive=st.booleans())
+def test_any_study_becomes_valid_fhir_or_is_refused(seed: int, charset: str, archive: bool) -> None:
+    (made,) = studies_of([any_file(charset, seed)])
+    for name in translation.profile_names():
+        chosen = translation.profile(name)
+        for version in chosen.versions:
+            for missing in get_args(Missing):
+                with contextlib.suppress(NotExpressible):
+                    conformed(chosen, made, missing, version, dicomweb_url="https://pacs.example/x" if archive else "")
