@@ -26,6 +26,7 @@ from dicom2fhir.receive.scp import Listen
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import Store
 from dicom2fhir.translation import check_version, dialect, load_profile, mapper
+from dicom2fhir.translation import recipe as recipe_of
 
 _REQUESTS_PER_DELIVERY = 8
 """How many exchanges a slow delivery may take before its lease could be taken for lost."""
@@ -69,13 +70,14 @@ def watch(folder: FolderSettings) -> Watch:
 def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:
     """What turns a server's ``fhirVersion`` into a dialect: that one, or always the one that was set.
 
-    It raises LookupError for a version that nobody knows, ConfigError for one that the profile is not made for.
+    It raises ConfigError for a version that nobody knows, and for one that the profile is not made for.
     """
 
     def chosen(fhir_version: str) -> Dialect:
         found = by_fhir_version(fhir_version) if version == "auto" else DIALECTS[version]
         if found is None:
-            raise LookupError(fhir_version)
+            known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
+            raise ConfigError(f"This version is none of {known}.")
         check_version(found.name, profile)
         return found
 
@@ -123,13 +125,11 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     if online and isinstance(destination, FhirDestination):
         try:
             found = client(destination).capabilities()
-            facts["version"] = dialect_for(version, profile)(found.fhir_version).name
             facts["server"] = f"{found.software} {found.software_version}, FHIR {found.fhir_version}".strip()
+            facts["version"] = dialect_for(version, profile)(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
             if not found.transaction:
                 facts["error"] = "the server does not say that it takes transactions"
-        except LookupError:
-            facts["error"] = f"it speaks FHIR {found.fhir_version}, which is none of {', '.join(DIALECTS)}"
         except BridgeError as error:
             facts["error"] = str(error)
     return facts
@@ -149,6 +149,22 @@ def _profile(settings: Settings, name: str) -> Profile | None:
     except ConfigError as error:
         raise ConfigError(f"destinations.{name}.profile: {error}") from None
     return profile
+
+
+def recipe(settings: Settings, name: str, last: str) -> str:
+    """What studies are made with for a destination now.
+
+    Parameters
+    ----------
+    last
+        What they were made with; it tells the FHIR version of a server that chooses it. Empty when nothing is known.
+    """
+    profile = _profile(settings, name)
+    if isinstance(settings.destinations[name], FileDestination):
+        version = dialect(settings.version_set(name), profile).name
+    elif (version := settings.fhir_version(name)) == "auto" and last:
+        version = last.split()[0]
+    return recipe_of(settings, settings.patient_mode(name), profile)(version)
 
 
 def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:

@@ -336,15 +336,15 @@ def status(
         else:
             studies = list(store.studies(State(state) if state else None, limit))
         rejections = [] if study or state else list(store.rejections(limit))
-        stats = store.stats()
+        stats, destinations = store.stats(), store.destinations()
     finally:
         store.close()
     if as_json:
-        _put(report.study_json(studies[0]) if study else report.status_json(stats, studies, rejections))
+        _put(report.study_json(studies[0]) if study else report.status_json(stats, destinations, studies, rejections))
     elif study:
         Console().print(report.study_tables(studies))
     else:
-        Console().print(report.status_tables(stats, studies, rejections))
+        Console().print(report.status_tables(stats, destinations, studies, rejections))
 
 
 @cli.command()
@@ -353,19 +353,27 @@ def status(
 @_state_dir_option
 @click.option("--destination", help="Only this destination.")
 @click.option("--all", "everything", is_flag=True, help="Every study that is refused or waits.")
+@click.option("--remap", is_flag=True, help="With --all: every study that was delivered, too.")
 def retry(
     studies: tuple[str, ...],
     config_file: Path | None,
     state_dir: Path | None,
     destination: str | None,
     everything: bool,
+    remap: bool,
 ) -> None:
-    """Send STUDIES (Study Instance UIDs) again now, or with --all whatever is refused or waits."""
+    """Send STUDIES (Study Instance UIDs) again now, or with --all whatever is refused or waits.
+
+    After a change of FHIR version, profile or mapping, --all --remap sends every study anew.
+    """
     if bool(studies) == everything:
         raise click.UsageError("name studies, or use --all")
+    if remap and not everything:
+        raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
     store = SqliteStore.attach(_store(config_file, state_dir))
     try:
-        count = sum(store.requeue(study, destination, all_states=study is not None) for study in studies or (None,))
+        every_state = remap or bool(studies)
+        count = sum(store.requeue(study, destination, all_states=every_state) for study in studies or (None,))
     finally:
         store.close()
     due = f"{_count(count, 'delivery')} {'is' if count == 1 else 'are'} due now"

@@ -89,6 +89,9 @@ class Daemon:
             log.warning("config.doubt", text=doubt)
         try:
             self.store.set_destinations(self.settings.destinations)
+            for known in self.store.destinations():
+                recipe = assembly.recipe(self.settings, known.name, known.recipe)
+                self.store.set_recipe(known.name, recipe)
             for deliverer in self.deliverers:
                 deliverer.start()
             for watcher in self.folders.values():

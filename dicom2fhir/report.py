@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.fhir.mapping import Trace
-from dicom2fhir.fhir.profile import Part, Profile
+from dicom2fhir.fhir.profile import Profile, asked_of, parts_of, sources_of
 from dicom2fhir.model import Mapped
-from dicom2fhir.store.base import DeliveryStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
 
 _NOTE_STYLES = {"warning": "yellow", "info": ""}
 STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
@@ -49,12 +49,20 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 or noun == 'series' else 's'}"
 
 
-def status_json(stats: Stats, studies: Iterable[StudyStatus], rejections: Iterable[Rejection]) -> dict[str, Any]:
+def status_json(
+    stats: Stats,
+    destinations: Iterable[DestinationStatus],
+    studies: Iterable[StudyStatus],
+    rejections: Iterable[Rejection],
+) -> dict[str, Any]:
     """``status --json``."""
     facts = asdict(stats)
     facts["oldest_undelivered_at"] = _iso(stats.oldest_undelivered_at)
     return {
         "stats": facts,
+        "destinations": [
+            {"name": one.name, "mapping": one.recipe, "other_mappings": dict(one.others)} for one in destinations
+        ],
         "studies": [study_json(study) for study in studies],
         "rejections": [
             {
@@ -79,9 +87,16 @@ def study_json(study: StudyStatus) -> dict[str, Any]:
     return facts
 
 
-def status_tables(stats: Stats, studies: Sequence[StudyStatus], rejections: Sequence[Rejection]) -> RenderableType:
+def status_tables(
+    stats: Stats,
+    destinations: Sequence[DestinationStatus],
+    studies: Sequence[StudyStatus],
+    rejections: Sequence[Rejection],
+) -> RenderableType:
     """``status``."""
     parts: list[RenderableType] = [_stats_table(stats)]
+    if destinations:
+        parts += [Text(), _destinations_table(destinations)]
     if studies:
         parts += [Text(), study_tables(studies)]
     if rejections:
@@ -108,6 +123,19 @@ def _stats_table(stats: Stats) -> Table:
     table.add_row("Skipped files", str(stats.skipped))
     if stats.oldest_undelivered_at:
         table.add_row("Oldest undelivered", _moment(stats.oldest_undelivered_at))
+    return table
+
+
+def _destinations_table(destinations: Iterable[DestinationStatus]) -> Table:
+    table = _table("Destination", "Mapping")
+    for one in destinations:
+        said = as_it_stands(one.recipe or "not known")
+        if number := sum(one.others.values()):
+            made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
+            was = "delivery was" if number == 1 else "deliveries were"
+            said.append("\n").append(as_it_stands(f"{number} {was} made with another mapping: {made}", "yellow"))
+            said.append(as_it_stands(f"\ndicom2fhir retry --all --remap --destination {one.name}", "yellow"))
+        table.add_row(as_it_stands(one.name), said)
     return table
 
 
@@ -175,27 +203,15 @@ def profile_tables(profile: Profile) -> RenderableType:
     head = f"{profile.title}\n\n{versions}\nA missing value: {profile.missing}\n\n{profile.doc.strip()}\n"
     elements = _table("Element", "What is asked")
     for rule in profile.element:
-        said = [f"from {', '.join(rule.from_)}"] if rule.from_ else []
-        said += ["required"] if rule.required else []
-        said += [f"codes of {rule.codes}"] if rule.codes else []
-        said += ["made by the profile"] if rule.value is not None or rule.default is not None else []
-        said += [f"each {rule.first_by} once"] if rule.first_by else []
-        said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
-        elements.add_row(rule.path, as_it_stands("; ".join(said) or "-"))
+        sources = [f"from {', '.join(sources)}"] if (sources := sources_of(rule)) else []
+        elements.add_row(rule.path, as_it_stands("; ".join([*sources, *asked_of(rule)]) or "-"))
     extensions = _table("Extension", "From")
     for extension in profile.extension:
-        for url, part in _parts(extension, extension.url.rpartition("/")[2]):
+        for path, part in parts_of(extension):
             asked = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
             source = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
-            extensions.add_row(url, as_it_stands(f"{source} ({asked})"))
-    return Group(as_it_stands(head), elements, Text(), extensions)
-
-
-def _parts(part: Part, url: str) -> Iterator[tuple[str, Part]]:
-    if not part.part:
-        yield url, part
-    for inner in part.part:
-        yield from _parts(inner, f"{url}.{inner.url}")
+            extensions.add_row(path, as_it_stands(f"{source} ({asked})"))
+    return Group(as_it_stands(head), elements, *([Text(), extensions] if profile.extension else []))
 
 
 def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, Any]:

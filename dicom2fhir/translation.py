@@ -6,9 +6,12 @@ network or store, so that commands which only make FHIR start quickly.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -142,14 +145,32 @@ def mapper(
     """The mapping as the operator wants it, with fhir.resources looking at what comes out."""
     chosen = policy(settings, patient)
     validator = Validator(settings.fhir.validation)
+    recipe_in = recipe(settings, patient, profile)
 
     def mapped(study: Study, dialect: Dialect) -> Mapped:
         result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
         for note in validator(result, dialect.name):
             log.error("resource.invalid", study=study.uid, where=note.where, finding=note.text)
-        return result
+        return replace(result, recipe=recipe_in(dialect.name))
 
     return mapped
+
+
+def recipe(settings: Settings, patient: PatientMode, profile: profiles.Profile | None = None) -> Callable[[str], str]:
+    """What gives the recipe (:class:`dicom2fhir.model.Mapped`) of a FHIR version, such as ``R4 osiris@1f0c9a2b``."""
+    content = [
+        asdict(policy(settings, patient)),
+        profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
+        settings.fhir.profile_missing,
+    ]
+    text = json.dumps(content, default=_as_json, sort_keys=True).encode()
+    rest = f"{profile.name if profile else 'base'}@{blake2b(text, digest_size=4).hexdigest()}"
+    return lambda version: f"{version} {rest}"
+
+
+def _as_json(value: object) -> Any:
+    """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.Policy`."""
+    return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
 def conformed(

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationError,
     model_validator,
@@ -162,7 +163,17 @@ def _template(value: Any) -> Any:
     return [_template(inner) for inner in value] if isinstance(value, list) else value
 
 
-Template = Annotated[Any, PlainValidator(_template)]
+def _written(value: Any) -> Any:
+    """A template as it stands in a file."""
+    if isinstance(value, Group):
+        inner = {key: _written(item) for key, item in value.items()}
+        return {**inner, "when_known": True} if value.when_known else inner
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return [_written(item) for item in value] if isinstance(value, list) else value
+
+
+Template = Annotated[Any, PlainValidator(_template), PlainSerializer(_written)]
 
 
 class Rule(_Table):
@@ -364,6 +375,31 @@ def sources_in(template: Any) -> Iterator[str]:
             inner = template
     for one in inner:
         yield from sources_in(one)
+
+
+def sources_of(rule: Rule) -> tuple[str, ...]:
+    """Every source of an element, each once."""
+    return tuple(dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default))))
+
+
+def asked_of(rule: Rule) -> list[str]:
+    """What is asked of an element, in words."""
+    said = ["required"] if rule.required else []
+    said += ["made by the profile"] if rule.value is not None else []
+    said += ["made by the profile when the mapping has none"] if rule.default is not None else []
+    said += [f"codes of {rule.codes}"] if rule.codes else []
+    said += ["a text when there is but a code"] if rule.words else []
+    said += [f"one for each {rule.first_by}"] if rule.first_by else []
+    return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
+
+
+def parts_of(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
+    """The extensions that hold values, by the names that lead to them."""
+    path = f"{path}.{part.url}" if path else part.url.rpartition("/")[2]
+    if not part.part:
+        yield path, part
+    for inner in part.part:
+        yield from parts_of(inner, path)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -341,6 +341,31 @@ def test_retry_of_what_is_not_there_fails(run: Run, state_dir: Path) -> None:
     assert run("retry", "--all", "1.2.3", "--state-dir", state_dir).status == 2
 
 
+def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew(run: Run, state_dir: Path) -> None:
+    assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
+        {"name": "main", "mapping": "", "other_mappings": {}}
+    ]
+    store = SqliteStore.attach(state_dir / "store.db")
+    store.set_recipe("main", "R4 osiris@1f0c9a2b")
+    store.close()
+    assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
+        {"name": "main", "mapping": "R4 osiris@1f0c9a2b", "other_mappings": {"": 1}}
+    ]
+    remap = "dicom2fhir retry --all --remap --destination main"
+    text = run("status", "--state-dir", state_dir).stdout.decode()
+    assert "1 delivery was made with another mapping: 1 with one that is not known" in " ".join(text.split())
+    assert remap in text
+    assert max(map(len, text.splitlines())) <= 80
+
+    assert run("retry", "--remap", "--state-dir", state_dir).status == 2
+    assert run("retry", "1.2.3", "--remap", "--state-dir", state_dir).status == 2
+    assert run("retry", "--all", "--remap", "--destination", "x", "--state-dir", state_dir).stdout.startswith(b"0 ")
+    assert run(*remap.split()[1:], "--state-dir", state_dir).stdout == b"2 deliveries are due now\n"
+    after = run("status", "--json", "--state-dir", state_dir).json
+    assert (after["stats"]["waiting"], after["destinations"][0]["other_mappings"]) == (2, {})
+    assert remap not in run("status", "--state-dir", state_dir).stdout.decode()
+
+
 @pytest.mark.parametrize("command", [["status"], ["retry", "--all"]])
 def test_without_a_store(run: Run, tmp_path: Path, command: list[str]) -> None:
     result = run(*command, "--state-dir", tmp_path / "nowhere")

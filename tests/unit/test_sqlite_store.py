@@ -671,6 +671,9 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
                         bench.store.refuse(claim, claim.revision, "no")
                     elif outcome == 2:
                         bench.store.retry(claim, 5, "down")
+    bench.later(MAX_WAIT_S)
+    for claim in iter(lambda: bench.store.claim(DEST, "w", 10), None):
+        bench.store.delivered(claim, claim.revision, b"", f"R{draw.randrange(3)}")
     stats = bench.store.stats()
     with sqlite3.connect(bench.path) as connection:
         counted = connection.execute(

@@ -1,0 +1,102 @@
+"""The short text that says what a delivery was made with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom2fhir import assembly, config, translation
+from dicom2fhir.config import Settings
+from dicom2fhir.errors import ConfigError
+
+PLACES = {"device": "referenced", "location": "referenced", "practitioner": "referenced"}
+
+
+def settings(**fhir: Any) -> Settings:
+    destinations = {
+        "server": {"url": "http://127.0.0.1:1/fhir"},
+        "files": {"type": "file", "directory": "/out"},
+        "old": {"url": "http://127.0.0.1:1/fhir", "version": "DSTU2"},
+    }
+    return config.load(overrides={"fhir": fhir, "destinations": destinations}, environ={})
+
+
+def recipe(made: Settings, profile: str = "none") -> str:
+    return translation.recipe(made, "link", translation.load_profile(profile))("R4")
+
+
+def test_it_names_version_and_profile() -> None:
+    assert recipe(settings()).startswith("R4 base@")
+    assert recipe(settings(), "osiris").startswith("R4 osiris@")
+    assert recipe(settings()) == recipe(settings())
+
+
+def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    text = """
+        title = "Own"
+        doc = "Mine."
+        [versions]
+        R4 = "http://example.org/A"
+        [resource.analysis]
+        type = "Observation"
+        value = {code = {text = "x"}, method = {text = {from = "KVP"}, when_known = true}}
+    """
+    own.write_text(text)
+    first = recipe(settings(), str(own))
+    own.write_text(text.replace("Mine", "Yours"))
+    assert recipe(settings(), str(own)) == first, "words are for people"
+    own.write_text(text.replace("when_known = true", "when_known = false"))
+    other = recipe(settings(), str(own))
+    own.write_text(text.replace("/A", "/B"))
+    found = [
+        first,
+        recipe(settings(), str(own)),
+        other,
+        recipe(settings()),
+        recipe(settings(time_zone="Europe/Paris")),
+        recipe(settings(max_instances=5)),
+        recipe(settings(**PLACES)),
+        translation.recipe(settings(), "ensure")("R4"),
+        translation.recipe(settings(), "link")("R5"),
+    ]
+    assert len(set(found)) == len(found)
+
+
+def test_what_does_not_shape_it_leaves_it() -> None:
+    assert recipe(settings(validation="never")) == recipe(settings())
+
+
+def test_it_is_the_same_in_every_process() -> None:
+    """A set of texts has another order in each."""
+    program = f"from tests.unit import test_recipe as t; print(t.recipe(t.settings(**{PLACES})))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in range(3)
+    }
+    assert printed == {recipe(settings(**PLACES)).encode() + b"\n"}
+
+
+def test_a_server_that_chooses_the_version_is_taken_to_speak_what_it_spoke() -> None:
+    made = settings()
+    assert assembly.recipe(made, "server", "").startswith("auto base@")
+    assert assembly.recipe(made, "server", "R5 osiris@12345678").startswith("R5 base@")
+    assert assembly.recipe(made, "old", "R5 osiris@12345678").startswith("DSTU2 base@")
+    assert assembly.recipe(made, "files", "R5 osiris@12345678").startswith("R4 base@")
+
+
+def test_a_server_of_another_version_is_told_all_that_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"none of DSTU2 \(1.0.2\), 1.4.0 \(1.4.0\), STU3 \(3.0.2\)"):
+        assembly.dialect_for("auto")("2.9.9")
+    assert assembly.dialect_for("auto")("3.0.1").name == "STU3"
+    assert assembly.dialect_for("R4")("2.9.9").name == "R4"
