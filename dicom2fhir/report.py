@@ -211,7 +211,8 @@ def profile_tables(profile: Profile) -> RenderableType:
             asked = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
             source = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
             extensions.add_row(path, as_it_stands(f"{source} ({asked})"))
-    return Group(as_it_stands(head), elements, *([Text(), extensions] if profile.extension else []))
+    parts: list[RenderableType] = [as_it_stands(head), elements]
+    return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
 
 
 def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, Any]:

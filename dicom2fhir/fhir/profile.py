@@ -390,16 +390,18 @@ def asked_of(rule: Rule) -> list[str]:
     said += [f"codes of {rule.codes}"] if rule.codes else []
     said += ["a text when there is but a code"] if rule.words else []
     said += [f"one for each {rule.first_by}"] if rule.first_by else []
+    said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
     return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
 
 
-def parts_of(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
-    """The extensions that hold values, by the names that lead to them."""
+def parts_of(part: Part, path: str = "", modalities: tuple[str, ...] = ()) -> Iterator[tuple[str, Part]]:
+    """The extensions that hold values, by the names that lead to them, each with the modalities that it is for."""
     path = f"{path}.{part.url}" if path else part.url.rpartition("/")[2]
+    modalities = part.modalities or modalities
     if not part.part:
-        yield path, part
+        yield path, part.model_copy(update={"modalities": modalities})
     for inner in part.part:
-        yield from parts_of(inner, path)
+        yield from parts_of(inner, path, modalities)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom2fhir.fhir.mapping import Trace
-from dicom2fhir.fhir.profile import Profile, sources_in
+from dicom2fhir.fhir.profile import Profile, sources_in, sources_of
 from dicom2fhir.fhir.rules import Rule
 from dicom2fhir.model import Mapped, Resource, Study
 
@@ -21,7 +21,7 @@ def _traces(profile: Profile, resource: Resource, study: Study) -> Iterator[Trac
     for series in study.series[:1]:
         given |= set(series.attrs) | {keyword for instance in series.instances[:1] for keyword in instance.attrs}
     for element in profile.element:
-        keywords = _keywords(*element.from_, *sources_in(element.value), *sources_in(element.default))
+        keywords = _keywords(*sources_of(element))
         level, name = _split(element.path)
         concept = f"{level}.{name}" if level else name.partition(".")[0]
         yield _trace(profile, concept, name, keywords, given, _at(resource, element.path))
