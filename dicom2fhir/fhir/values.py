@@ -110,7 +110,7 @@ def oid(uid: str) -> str:
     return f"urn:oid:{uid}"
 
 
-_DA = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)")
+_DA = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)", re.ASCII)
 
 
 def fhir_date(da: str) -> str | None:
@@ -124,7 +124,7 @@ def fhir_date(da: str) -> str | None:
         return None
 
 
-_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)")
+_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)", re.ASCII)
 
 
 def offset(text: str) -> timezone | None:
@@ -136,7 +136,7 @@ def offset(text: str) -> timezone | None:
     return timezone(timedelta(minutes=minutes)) if -12 * 60 <= minutes <= 14 * 60 else None
 
 
-_TM = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?")
+_TM = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
 
 
 def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
@@ -162,7 +162,7 @@ def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
     return f"{day}T{hour:02}:{minute:02}:{second:02}{'.' + fraction if fraction else ''}{sign}{hours:02}:{rest:02}"
 
 
-_DT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d[\d.]*)?([+-]\d{4})?")
+_DT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d[\d.]*)?([+-]\d{4})?", re.ASCII)
 
 
 def date_time_of_dt(dt: str, zone: tzinfo | None) -> str | None:
@@ -185,7 +185,7 @@ def zone_of(timezone_offset: str, configured: ZoneInfo | None) -> tzinfo | None:
 
 def unsigned_int(text: str) -> int | None:
     """IS -> ``unsignedInt`` (0 to 2**31-1); ``+3`` and ``3.0`` occur and are taken."""
-    match = re.fullmatch(r"\+?(\d{1,12})(?:\.0*)?", text)
+    match = re.fullmatch(r"\+?(\d{1,12})(?:\.0*)?", text, re.ASCII)
     value = int(match[1]) if match else -1
     return value if 0 <= value < 2**31 else None
 
@@ -233,6 +233,9 @@ def _human_name(group: str) -> Resource | None:
     return name
 
 
+_URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:")
+
+
 def coding(item: Attrs, schemes: Schemes) -> Coding | None:
     """A Code Sequence item (PS3.3 section 8.8) -> Coding; None when it holds no code."""
     urn = item.get("URNCodeValue")
@@ -241,9 +244,9 @@ def coding(item: Attrs, schemes: Schemes) -> Coding | None:
     if not value:
         return None
     designator = one(item.get("CodingSchemeDesignator"))
-    system = schemes(designator) or (URI if value is urn else "")
     code = " ".join(one(value).split())
-    if designator == "SCT" and not code.isdigit():
+    system = schemes(designator) or (URI if value is urn and _URI.match(code) else "")
+    if designator == "SCT" and not re.fullmatch("[0-9]+", code):
         system = CODING_SCHEMES["SRT"]  # SNOMED RT identifiers under the new designator are a frequent slip
     return Coding(code, system, meaning, one(item.get("CodingSchemeVersion")))
 
