@@ -113,15 +113,14 @@ def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: boo
         sql.wake = True
 
 
-def requeue(sql: Statements, study_uid: str | None, destination: str | None, all_states: bool, now: float) -> int:
-    """Make deliveries of a study due now, or those of all studies that are refused or wait; how many."""
+def requeue(sql: Statements, study_uid: str, destination: str | None, all_states: bool, now: float) -> int:
+    """Make deliveries of a study due now; how many."""
     sql.wake = True
-    if study_uid is None:
-        return sql.run("requeue_all", destination=destination, now=now)
     return sql.run("requeue_study", study_uid=study_uid, destination=destination, all_states=all_states, now=now)
 
 
-def requeue_delivered(sql: Statements, first: int, destination: str | None, now: float) -> int:
-    """Make deliveries due now that were delivered, of :data:`AT_ONCE` studies from the number ``first`` on."""
+def requeue_some(sql: Statements, first: int, destination: str | None, all_states: bool, now: float) -> int:
+    """Make deliveries of :data:`AT_ONCE` studies due now, from the number ``first`` on; how many."""
     sql.wake = True
-    return sql.run("requeue_delivered", first=first, last=first + AT_ONCE - 1, destination=destination, now=now)
+    last = first + AT_ONCE - 1
+    return sql.run("requeue_some", first=first, last=last, destination=destination, all_states=all_states, now=now)

@@ -169,6 +169,9 @@ UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason,
     newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
+-- name: last_study
+SELECT max(id) FROM study;
+
 -- name: requeue_study
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
@@ -176,18 +179,11 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
     AND state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
--- name: requeue_all
+-- name: requeue_some
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
-WHERE state IN ('waiting', 'refused')
-    AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
-
--- name: last_study
-SELECT max(id) FROM study;
-
--- name: requeue_delivered
-UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
-WHERE study_id BETWEEN :first AND :last AND state = 'delivered'
+WHERE study_id BETWEEN :first AND :last
+    AND state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: study_row

@@ -259,17 +259,16 @@ class SqliteStore:
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
         now = self._clock()
-        count = self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, now))
-        if all_states and study_uid is None:
-            with self._read() as sql:
-                (last,) = sql.one("last_study") or (None,)
-            # by number and not by state, or what is delivered meanwhile would come round again
-            for first in range(0, (last or 0) + 1, outgoing.AT_ONCE):
-                count += self._requeue_delivered(first, destination, now)
-        return count
+        if study_uid is not None:
+            return self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, now))
+        with self._read() as sql:
+            (last,) = sql.one("last_study") or (None,)
+        # by number and not by state, or what is delivered meanwhile would come round again
+        firsts = range(0, (last or 0) + 1, outgoing.AT_ONCE)
+        return sum(self._requeue_some(first, destination, all_states, now) for first in firsts)
 
-    def _requeue_delivered(self, first: int, destination: str | None, now: float) -> int:
-        return self._write(lambda sql: outgoing.requeue_delivered(sql, first, destination, now))
+    def _requeue_some(self, first: int, destination: str | None, all_states: bool, now: float) -> int:
+        return self._write(lambda sql: outgoing.requeue_some(sql, first, destination, all_states, now))
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""

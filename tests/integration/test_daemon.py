@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.errors import BridgeError, ConfigError, StoreUnavailable
+from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance
 from tests.daemon_process import wait_until
@@ -39,11 +42,18 @@ def build(settings: Settings) -> Daemon:
     return Daemon(config.load(overrides=settings, environ={}))
 
 
+@contextmanager
+def closing_daemon(daemon: Daemon) -> Iterator[Daemon]:
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
 @pytest.fixture
 def daemon(settings: Settings) -> Iterator[Daemon]:
-    made = build(settings)
-    yield made
-    made.stop()
+    with closing_daemon(build(settings)) as made:
+        yield made
 
 
 def assert_nothing_is_left(settings: Settings, threads_before: set[threading.Thread]) -> None:
@@ -59,6 +69,57 @@ def test_files_of_a_folder_go_through(daemon: Daemon, settings: Settings, tmp_pa
     instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
     wait_until(lambda: list((tmp_path / "out").glob("*.json")), 30, "a Bundle is there")
     assert daemon.trouble() == ""
+
+
+def test_destinations_of_three_versions_at_once(settings: Settings, hapi: Callable[[str], str], tmp_path: Path) -> None:
+    settings["destinations"] = {
+        "old": {"url": hapi("dstu2")},
+        "new": {"url": hapi("r4")},
+        "files": {"type": "file", "directory": str(tmp_path / "out"), "version": "R5"},
+    }
+    name = uuid.uuid4().hex
+    made = instance("CT", name)
+    with closing_daemon(build(settings)) as daemon:
+        daemon.start()
+        made.save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered == 3, 60, "all three have it")
+        mappings = {found.name: found.recipe.split("@")[0] for found in daemon.store.destinations()}
+        assert mappings == {"old": "DSTU2 base", "new": "R4 base", "files": "R5 base"}
+    uid = f"urn:oid:{made.StudyInstanceUID}"
+    (old,) = FhirClient(hapi("dstu2")).search("ImagingStudy", f"study={uid}")
+    (new,) = FhirClient(hapi("r4")).search("ImagingStudy", f"identifier=urn:dicom:uid%7C{uid}")
+    (file,) = (tmp_path / "out").glob("*.json")
+    filed = json.loads(file.read_text())["entry"][0]["resource"]
+    assert old["uid"] == uid
+    assert old["modalityList"][0]["code"] == new["modality"][0]["code"] == "CT"
+    assert filed["modality"][0]["coding"][0]["code"] == "CT"
+    assert old["id"] == new["id"] == filed["id"]
+
+
+def test_a_change_of_version_is_seen_and_everything_sent_anew(settings: Settings, tmp_path: Path) -> None:
+    def sent() -> list[str]:
+        return [file.read_text() for file in (tmp_path / "out").glob("*.json")]
+
+    with closing_daemon(build(settings)) as daemon:
+        daemon.start()
+        instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered == 1, 30, "it is there")
+        (before,) = daemon.store.destinations()
+        assert before.others == {}
+    (first,) = sent()
+    settings["destinations"]["files"]["version"] = "DSTU2"
+    with closing_daemon(build(settings)) as daemon:
+        daemon.start()
+        (known,) = daemon.store.destinations()
+        assert known.recipe.startswith("DSTU2 base@")
+        assert known.others == {before.recipe: 1}
+        assert daemon.store.requeue(all_states=True) == 1
+        wait_until(lambda: daemon.store.stats().delivered == 1, 30, "it is there again")
+        (known,) = daemon.store.destinations()
+        assert known.others == {}
+    (second,) = sent()
+    assert "modalityList" in second
+    assert "modalityList" not in first
 
 
 @pytest.mark.parametrize(

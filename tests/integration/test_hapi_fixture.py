@@ -13,7 +13,9 @@ FHIR_JSON = {"Content-Type": "application/fhir+json"}
 TIMEOUT_S = 60
 
 
-@pytest.mark.parametrize(("version", "fhir_version"), [("r4", "4.0.1"), ("r5", "5.0.0")])
+@pytest.mark.parametrize(
+    ("version", "fhir_version"), [("dstu2", "1.0.2"), ("dstu3", "3.0.2"), ("r4", "4.0.1"), ("r5", "5.0.0")]
+)
 def test_each_version_answers_and_keeps_what_is_put(
     hapi: Callable[[str], str], version: str, fhir_version: str
 ) -> None:
