@@ -1,0 +1,117 @@
+"""FHIR XML before judges that are not ours: the official validators, which hold the order, and HAPI FHIR servers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom2fhir.convert import as_resources
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.bundle import transaction, update
+from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
+from dicom2fhir.fhir.formats import dump, media_type
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.merge import canonical
+from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.xml import dump_xml
+from dicom2fhir.model import Delivered, Mapped, Resource, Study, Write
+from dicom2fhir.synthetic import instance
+from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
+from testdata.make_dicom import encode
+from tests.servers.hapi.server import HapiServer
+from tests.servers.validator.validator import VERSIONS, Question, ValidatorProcess
+
+TIMEOUT_S = 60
+SERVERS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
+
+
+def golden(version: str) -> Iterator[tuple[str, Mapped]]:
+    """Every golden case of a FHIR version, and those of the profile that writes the most types of resources."""
+    for case in CASES:
+        for variant in {version, "osiris"} & {version, *variants(case)}:
+            if version_of(variant) == version:
+                with suppress(NotExpressible):
+                    yield f"{case}.{variant}", mapped(case, variant)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_official_validator_finds_no_error(validator: ValidatorProcess, tmp_path: Path, version: str) -> None:
+    questions = []
+    for name, result in golden(version):
+        for number, entry in enumerate(result.entries):
+            path = tmp_path / f"{name}.{number}.xml"
+            path.write_bytes(dump_xml(entry.resource, version))
+            questions.append(Question(version, path))
+    assert len(questions) > 50
+    errors = {
+        question.resource: [str(error) for error in findings.errors]
+        for question, findings in zip(questions, validator.check_all(questions), strict=True)
+        if findings.errors
+    }
+    assert errors == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_official_validator_holds_the_order(validator: ValidatorProcess, tmp_path: Path, version: str) -> None:
+    """So what it says above means something."""
+    path = tmp_path / "patient.xml"
+    path.write_text('<Patient xmlns="http://hl7.org/fhir"><birthDate value="2000"/><gender value="male"/></Patient>')
+    assert any("order" in error.message for error in validator.check(version, path).errors)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_holds_what_was_sent(hapi_process: Callable[..., HapiServer], server: str) -> None:
+    """A server of the test's own: golden cases have identifiers that other tests use."""
+    client = FhirClient(hapi_process(server).base_url, timeout_s=TIMEOUT_S)
+    dialect = DIALECTS[SERVERS[server]]
+    client.speak(
+        dialect.media_type, media_type(dialect.media_type, "xml"), lambda sent: dump(sent, dialect.name, "xml")
+    )
+    different = []
+    for name, result in golden(dialect.name):
+        sent = as_resources(result)
+        client.transaction(transaction(update(resource, f"urn:uuid:{resource['id']}") for resource in sent))
+        for resource in sent:
+            found = client.read(resource["resourceType"], resource["id"])
+            if found is None or canonical(without_meta(found)) != canonical(without_meta(resource)):
+                different.append((name, resource["resourceType"]))
+    assert different == []
+
+
+def without_meta(resource: Resource) -> dict[str, Any]:
+    return {name: value for name, value in resource.items() if name != "meta"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_destination_may_send_xml(hapi: Callable[[str], str], server: str) -> None:
+    def map_it(study: Study, dialect: Dialect) -> Mapped:
+        return map_study(study, dialect, Policy(patient=Write.UPSERT))
+
+    def dialect_for(fhir_version: str) -> Dialect:
+        found = by_fhir_version(fhir_version)
+        assert found is not None
+        return found
+
+    client = FhirClient(hapi(server), timeout_s=TIMEOUT_S)
+    destination = FhirDestination("server", client, map_it, dialect_for, format_="xml")
+    name = uuid.uuid4().hex
+    (study,) = studies_of([encode(instance("CT", name, 1, 1))])
+    delivered = destination.deliver(study, b"")
+    assert isinstance(delivered, Delivered), delivered
+    (more,) = studies_of([encode(instance("CT", name, 1, number)) for number in (1, 2)])
+    again = destination.deliver(more, delivered.base)
+    assert isinstance(again, Delivered), again
+    found = client.read("ImagingStudy", map_it(study, DIALECTS[SERVERS[server]]).entries[0].resource["id"])
+    assert found is not None
+    assert found["numberOfInstances"] == 2
+    assert again.written
+    unchanged = destination.deliver(more, again.base, again=True)
+    assert unchanged == Delivered(again.base, written=False)
