@@ -7,6 +7,9 @@ import pytest
 from tests.conformance import PAGE, Output, Result, check, generated, golden, known_warnings, page
 from tests.servers.validator.validator import ValidatorProcess
 
+pytestmark = pytest.mark.timeout(900)
+"""The first of these tests waits for all checks, a minute on two cores that have nothing else to do."""
+
 
 @pytest.fixture(scope="module")
 def result(validator: ValidatorProcess) -> Result:

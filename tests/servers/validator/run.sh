@@ -40,7 +40,7 @@ case $what in
 build) ;;
 classpath) cat "$build/classpath.txt" ;;
 serve)
-    exec java "-Xmx${VALIDATOR_HEAP:-2g}" -XX:+UseSerialGC -Xshare:auto -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
+    exec java "-Xmx${VALIDATOR_HEAP:-2g}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
         -cp "$build/classes:$(cat "$build/classpath.txt")" Validate "${2:?usage: run.sh serve DEFINITIONS}"
     ;;
 *) echo "run.sh: unknown command $what" >&2; exit 2 ;;
