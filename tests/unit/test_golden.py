@@ -8,12 +8,10 @@ from __future__ import annotations
 import pytest
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.translation import profile, profile_names
 from testdata.make_cases import CASES, expected_file, mapped, outcome, variants, version_of
 from tests.invariants import violations
-
 
 ALL = [(case, variant) for case in CASES for variant in variants(case)]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
+import structlog
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
@@ -610,6 +613,20 @@ def test_the_operator_decides_what_missing_values_become(tmp_path: Path) -> None
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Every command sets up logging for its own process, which here is that of all tests."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def run(*arguments: str | Path) -> str:
