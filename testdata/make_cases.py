@@ -5,8 +5,8 @@
 A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``,
 or ``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the
 resources that must come of it in each FHIR version, those of one study in the order of its transaction, and in each of
-the ``profiles`` that it names (``osiris``; ``eu-imaging.R5`` for another version than the profile's first), with what is
-done about missing values (``profile_missing``), and whether there is an ``archive`` to refer to.
+the ``profiles`` that it names (``osiris``; ``eu-imaging.R5`` for a version that is not the profile's first), with what
+is done about missing values (``profile_missing``), and whether there is an ``archive`` to refer to.
 
 Read the difference before you commit it: a change of the output is at least a minor release.
 """
