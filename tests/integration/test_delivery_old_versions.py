@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.base import Base
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.client import FhirClient
@@ -325,3 +326,17 @@ def test_a_server_that_validates_takes_every_case(hapi_process: Callable[..., Ha
         timeout=TIMEOUT_S,
     )
     assert response.status_code == 422, "it does validate"
+
+
+def test_an_id_that_another_server_gave_is_another_study_s_here(hapi: Callable[[str], str]) -> None:
+    """The address of a destination was changed: the id of what was sent to the first server is taken on the second."""
+    case = Case(hapi("r4"), chooses_ids=True)
+    first = case.deliver()
+    base = Base.from_bytes(first.base, "R4")
+    other = Case(hapi("r4"), chooses_ids=True)
+    other.deliver()
+    taken = replace(base, remote_id=other.on_server()["id"]).to_bytes()
+    case.slices = 2
+    case.deliver(taken)
+    assert (case.version(), other.version()) == ("2", "1")
+    assert other.on_server()["numberOfInstances"] == 1

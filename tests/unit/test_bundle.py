@@ -9,6 +9,7 @@ import pytest
 
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.bundle import refer, standalone, update
+from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.files import FileDestination
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
 
@@ -89,7 +90,9 @@ def test_the_digest_tells_mappings_apart() -> None:
 
 def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
     writes = {1: Write.ENSURE, 2: Write.ENSURE, 3: Write.UPSERT}
-    destination = FileDestination("files", tmp_path / "out", lambda study, _: mapped(writes[study.revision]), "R4")
+    destination = FileDestination(
+        "files", tmp_path / "out", lambda study, _: mapped(writes[study.revision]), DIALECTS["R4"]
+    )
     first = destination.deliver(study(1), b"")
     assert isinstance(first, Delivered) and first.written
     assert destination.deliver(study(2), first.base) == Delivered(first.base, written=False)
@@ -100,12 +103,12 @@ def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
-    destination = FileDestination("files", tmp_path / "out", lambda *_: mapped(Write.ENSURE), "R4")
+    destination = FileDestination("files", tmp_path / "out", lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
     outcome = destination.deliver(study(1), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
 
 
 def test_a_conflict_is_refused(tmp_path: Path) -> None:
-    destination = FileDestination("files", tmp_path, lambda *_: mapped(Write.ENSURE), "R4")
+    destination = FileDestination("files", tmp_path, lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
     assert destination.deliver(study(1, "two patients"), b"") == Refused(("two patients",))
     assert not list(tmp_path.iterdir())

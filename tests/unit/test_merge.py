@@ -230,6 +230,40 @@ def test_counts_and_modalities_include_the_series_of_others() -> None:
     assert merged["modality"] == [{"code": "CT"}, {"code": "MR"}]
 
 
+def test_counts_and_modalities_of_the_old_versions() -> None:
+    ours = study(
+        modalityList=[{"code": "CT"}], numberOfSeries=1, numberOfInstances=2, series=[series("1", instances=2)]
+    )
+    theirs = study(
+        modalityList=[{"code": "XA"}], numberOfSeries=1, numberOfInstances=3, series=[series("2", "MR", instances=3)]
+    )
+    merged = merge(None, ours, theirs)
+    assert (merged["numberOfSeries"], merged["numberOfInstances"]) == (2, 5)
+    assert merged["modalityList"] == [{"code": "CT"}, {"code": "MR"}]
+    assert "modality" not in merged
+
+
+def test_another_accession_number_is_not_mixed_with_ours() -> None:
+    theirs = study(accession={"system": "urn:theirs", "value": "A1", "assigner": {"display": "x"}})
+    assert merge(None, study(accession={"value": "A2"}), theirs)["accession"] == {"value": "A2"}
+    same = merge(None, study(accession={"system": "urn:theirs", "value": "A1"}), theirs)
+    assert same["accession"] == theirs["accession"]
+
+
+def test_a_patient_inside_goes_when_one_is_on_the_server() -> None:
+    inside = {"resourceType": "Patient", "id": "patient", "identifier": [{"value": "1"}]}
+    base = study(patient={"reference": "#patient"}, contained=[inside])
+    theirs = study(
+        patient={"reference": "#patient"},
+        contained=[inside, {"resourceType": "Device", "id": "d"}],
+        x=[{"reference": "#d"}],
+    )
+    merged = merge(base, study(patient={"reference": "Patient/9"}), theirs)
+    assert merged["patient"] == {"reference": "Patient/9"}
+    assert [found["id"] for found in merged["contained"]] == ["d"]
+    assert merge(None, study(patient={"reference": "Patient/9"}), theirs) == merged
+
+
 def test_counts_include_the_instances_of_others_in_our_series() -> None:
     ours = study(numberOfSeries=1, numberOfInstances=1, series=[series("1", instances=1)])
     theirs = study(numberOfSeries=1, numberOfInstances=3, series=[series("1", instances=3)])
