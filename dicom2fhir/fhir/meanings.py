@@ -6,14 +6,11 @@ none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says whic
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib import resources
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from dicom2fhir.fhir import related
+from dicom2fhir.fhir import related, tables
 from dicom2fhir.fhir.scope import Scope
 from dicom2fhir.fhir.shapes import codeable_concept
 from dicom2fhir.fhir.values import (
@@ -182,19 +179,25 @@ _OTHER = "OT"
 
 
 def modality_of(attrs: Attrs) -> Concept:
-    """(0008,0060) Modality; the first of several, OT (PS3.3 C.7.3.1.1.1) where there is none."""
-    code = " ".join(one(attrs.get("Modality")).upper().split())
-    return Concept((Coding(code or _OTHER, DCM),))
+    """(0008,0060) Modality; the first of several, OT (PS3.3 C.7.3.1.1.1) where there is none.
+
+    A term of nobody's list keeps its words but is no code: a server that validates would refuse the whole study for it.
+    """
+    term = " ".join(one(attrs.get("Modality")).upper().split()) or _OTHER
+    return Concept((Coding(term, DCM),)) if term in tables.modalities() else Concept(text=term)
 
 
 def series_modality(scope: Scope) -> Concept:
-    """The modality, with a note where it had to be chosen."""
+    """The modality, with a note where it had to be chosen or is no code."""
     values = scope.attrs.get("Modality")
+    found = modality_of(scope.attrs)
     if not values:
         scope.note("Modality", "is missing; OT stands for it")
     elif isinstance(values, list):
         scope.note("Modality", "has several values; the first stands")
-    return modality_of(scope.attrs)
+    if not found.codings:
+        scope.note("Modality", "is no term of PS3.16 CID 33; its words stand without a code")
+    return found
 
 
 def number(scope: Scope, keyword: str) -> int | None:
@@ -206,15 +209,6 @@ def number(scope: Scope, keyword: str) -> int | None:
     return value
 
 
-@cache
-def _body_parts() -> Mapping[str, list[str]]:
-    table: dict[str, Any] = json.loads(
-        resources.files("dicom2fhir.fhir").joinpath("data/body_parts.json").read_text("utf-8")
-    )
-    del table["_source"]
-    return table
-
-
 def body_site(scope: Scope) -> Concept | None:
     """Where the body was imaged: the coded region before the Defined Term."""
     for region in (*scope.all("AnatomicRegionSequence"), *_frame_anatomy(scope, "AnatomicRegionSequence")):
@@ -224,7 +218,7 @@ def body_site(scope: Scope) -> Concept | None:
     part = scope.text("BodyPartExamined")
     if not part:
         return None
-    known = _body_parts().get("".join(part.upper().split()))
+    known = tables.body_parts().get("".join(part.upper().split()))
     if known:
         return Concept((Coding(known[0], SNOMED_CT, known[1]),))
     scope.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")

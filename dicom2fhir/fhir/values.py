@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from dicom2fhir.fhir.tables import identifier_types
 from dicom2fhir.model import Attrs, Resource
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -303,12 +304,14 @@ def issuer_system(table: Mapping[str, str], local: str, qualifiers: Attrs | None
 
 
 def identifier(value: str, system: str, type_code: str = "", issuer: str = "", use: str = "") -> Resource:
-    """An Identifier; ``type_code`` is of HL7 v2 table 0203."""
+    """An Identifier; a ``type_code`` that is not of HL7 v2 table 0203 keeps its words."""
     result: Resource = {}
     if use:
         result["use"] = use
-    if type_code:
+    if type_code in identifier_types():
         result["type"] = {"coding": [{"system": V2_0203, "code": type_code}]}
+    elif type_code:
+        result["type"] = {"text": type_code}
     if system:
         result["system"] = system
     result["value"] = value

@@ -604,6 +604,20 @@ def test_modalities(modality: Any, expected: str) -> None:
         assert coding == {"system": DIALECTS[version].systems.get(DCM, DCM), "code": expected}
 
 
+@pytest.mark.parametrize("version", DIALECTS)
+def test_a_modality_of_nobodys_list_is_no_code(version: str) -> None:
+    result = mapped(study(series={"Modality": "MRI scan"}), version)
+    (modality,) = result.entries[0].resource[DIALECTS[version].elements["modality"].name]
+    assert modality == ({"text": "MRI SCAN"} if version in CONCEPTUAL else {"display": "MRI SCAN"})
+    assert "Modality" in notes_on(result)
+
+
+def test_an_identifier_type_of_nobodys_table_keeps_its_words() -> None:
+    qualifiers = [{"IdentifierTypeCode": "HOUSE NUMBER"}]
+    patient = mapped(study({"PatientID": "1", "IssuerOfPatientIDQualifiersSequence": qualifiers})).entries[1].resource
+    assert patient["identifier"][0]["type"] == {"text": "HOUSE NUMBER"}
+
+
 def test_comments_become_a_note_and_an_admission_a_visit() -> None:
     found = imaging_study(study(attrs={"StudyComments": "one\r\ntwo", "AdmissionID": "V1"}))
     assert found["note"] == [{"text": "one\r\ntwo"}]

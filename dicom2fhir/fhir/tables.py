@@ -1,0 +1,34 @@
+"""Tables of the standards that lie in ``data/``, each with its source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = resources.files("dicom2fhir.fhir").joinpath(f"data/{name}.json").read_text("utf-8")
+    table: dict[str, Any] = json.loads(text)
+    del table["_source"]
+    return table
+
+
+@cache
+def modalities() -> frozenset[str]:
+    """The modalities that are codes of DCM (PS3.16 CID 33)."""
+    return frozenset(_read("modalities")["codes"])
+
+
+@cache
+def identifier_types() -> frozenset[str]:
+    """The codes of HL7 v2 table 0203."""
+    return frozenset(_read("identifier_types")["codes"])
+
+
+@cache
+def body_parts() -> Mapping[str, list[str]]:
+    """Defined Term of Body Part Examined -> code and display of SNOMED CT (PS3.16 Annex L)."""
+    return _read("body_parts")
