@@ -21,6 +21,7 @@ from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir import profile as profiles
+from dicom2fhir.fhir import profile_files
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.mapping import Policy, map_study
@@ -83,7 +84,7 @@ def load_profile(name: str) -> profiles.Profile | None:
     Raises
     ------
     ConfigError
-        As :func:`dicom2fhir.fhir.profile.load`.
+        As :func:`dicom2fhir.fhir.profile_files.load`.
     """
     return None if name == "none" else profile(name)
 
@@ -94,14 +95,14 @@ def profile(name: str) -> profiles.Profile:
     Raises
     ------
     ConfigError
-        As :func:`dicom2fhir.fhir.profile.load`.
+        As :func:`dicom2fhir.fhir.profile_files.load`.
     """
-    return profiles.load(name, set(_names_of_attributes()))
+    return profile_files.load(name, set(_names_of_attributes()))
 
 
 def profile_names() -> list[str]:
     """The profiles that come along."""
-    return profiles.names()
+    return profile_files.names()
 
 
 def dialect(version: str, profile: profiles.Profile | None) -> Dialect:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir import profile, validate
+from dicom2fhir.fhir import profile_files, validate
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.model import Study, Write
@@ -133,7 +133,7 @@ def outputs() -> list[Output]:
         *(Output(name) for name in DIALECTS),
         *(
             Output(version, name)
-            for name in profile.names()
+            for name in profile_files.names()
             for version in tomllib.loads(profile_text(name))["versions"]
         ),
     ]
@@ -141,7 +141,7 @@ def outputs() -> list[Output]:
 
 def profile_text(name: str) -> str:
     """The file of a profile that comes along."""
-    return (Path(profile.__file__).parent / "profiles" / f"{name}.toml").read_text("utf-8")
+    return (Path(profile_files.__file__).parent / "profiles" / f"{name}.toml").read_text("utf-8")
 
 
 @cache

@@ -44,6 +44,7 @@ RULES = {
     "retry":          ("",                                           ""),
     "ops":            ("model errors store.base",                    "structlog"),
     "fhir.profile":   ("model errors",                               "pydantic"),
+    "fhir.profile_files": ("errors fhir.profile",                    "pydantic"),
     "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
     "report":         ("model store.base fhir",                      "rich"),

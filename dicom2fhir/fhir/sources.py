@@ -43,7 +43,10 @@ class Place:
     @property
     def modality(self) -> str:
         """Of the series; empty for the study."""
-        return modality_of(self.series.attrs).codings[0].code if self.series else ""
+        if self.series is None:
+            return ""
+        found = modality_of(self.series.attrs)
+        return found.codings[0].code if found.codings else found.text
 
     # Attributes ------------------------------------------------------------------------------------------------------
 
