@@ -50,7 +50,10 @@ def lock_file(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of :func:`lock_file` on ``path``; asking does not take it from anybody."""
+    """Whether a process holds the lock of :func:`lock_file` on ``path``.
+
+    Asking takes a shared lock for some microseconds: a daemon that starts in just these is refused and starts again.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
