@@ -16,7 +16,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from dicom2fhir import __version__, backfill, config, convert, report, translation
+from dicom2fhir import __version__, config, convert, report, translation
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import (
     BridgeError,
@@ -33,7 +33,6 @@ from dicom2fhir.fhir.mapping import trace_study
 from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.ops import logs
 from dicom2fhir.store.base import State
-from dicom2fhir.store.sqlite import SqliteStore
 
 SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
 
@@ -305,6 +304,8 @@ def backfill_command(
 
     The daemon may run meanwhile. A run that was interrupted goes on where it was when the same command is given again.
     """
+    from dicom2fhir import backfill
+
     settings = _load(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
     try:
         since_s = backfill.moment(since, time.time()) if since else None
@@ -392,6 +393,8 @@ def status(
     study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool
 ) -> None:
     """Show what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    from dicom2fhir.store.sqlite import SqliteStore
+
     store = SqliteStore.open_readonly(_store(config_file, state_dir))
     try:
         if study:
@@ -436,6 +439,8 @@ def retry(
         raise click.UsageError("name studies, or use --all")
     if remap and not everything:
         raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
+    from dicom2fhir.store.sqlite import SqliteStore
+
     store = SqliteStore.attach(_store(config_file, state_dir))
     try:
         every_state = remap or bool(studies)
