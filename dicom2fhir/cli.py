@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, TypeVar
 import click
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from dicom2fhir import __version__, config, convert, report, translation
 from dicom2fhir.config import Settings
@@ -31,7 +33,6 @@ from dicom2fhir.fhir.mapping import trace_study
 from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.ops import logs
 from dicom2fhir.store.base import State
-from dicom2fhir.store.sqlite import SqliteStore
 
 SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
 
@@ -266,17 +267,83 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
-def _progress(console: Console) -> Progress:
-    """A progress bar, on a terminal only."""
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    """A progress bar, on a terminal only; ``columns`` are put before the time left."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *columns,
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+@cli.command("backfill")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@_config_option
+@_state_dir_option
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that read headers.  [default: one a core]")
+@click.option("--since", help="Only files modified since a date (2026-01-31) or for so long (12h, 7d, 2w).")
+@click.option("--dry-run", is_flag=True, help="Read and count, write nothing.")
+@_json_option
+@click.pass_context
+def backfill_command(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    workers: int | None,
+    since: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Take archives into the store: all DICOM files below PATHS, for the daemon to deliver.
+
+    The daemon may run meanwhile. A run that was interrupted goes on where it was when the same command is given again.
+    """
+    from dicom2fhir import backfill
+
+    settings = _load(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
+    try:
+        since_s = backfill.moment(since, time.time()) if since else None
+    except ValueError:
+        raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
+    console = Console(stderr=True)
+    with ExitStack() as stack, _progress(console, TextColumn("{task.fields[rate]}")) as progress:
+        store = backfill.open_store(
+            translation.store_path(settings),
+            read_only=dry_run,
+            quiet_period_s=settings.store.quiet_period_s,
+            max_wait_s=settings.store.max_wait_s,
+            min_free_bytes=settings.store.min_free_bytes,
+        )
+        if store:
+            stack.callback(store.close)
+        task = progress.add_task("reading", total=None, rate="")
+
+        def show(summary: backfill.Summary, total: int | None) -> None:
+            speed = progress.tasks[0].speed
+            progress.update(task, completed=summary.files, total=total, rate=f"{speed:,.0f} files/s" if speed else "")
+
+        summary = backfill.Backfill(
+            store,
+            workers=workers or len(os.sched_getaffinity(0)),
+            dry_run=dry_run,
+            since=since_s,
+            budgets=translation.budgets(settings),
+            on_progress=show if console.is_terminal else None,
+        ).run(paths)
+        owned = store is not None and store.is_owned
+    if as_json:
+        _put(summary.as_json())
+    else:
+        for line in summary.lines(dry_run, owned):
+            console.print(report.as_it_stands(line), soft_wrap=True)
+    if summary.failed:
+        context.exit(EXIT_FAILED)
 
 
 @cli.command()
@@ -326,6 +393,8 @@ def status(
     study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool
 ) -> None:
     """Show what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    from dicom2fhir.store.sqlite import SqliteStore
+
     store = SqliteStore.open_readonly(_store(config_file, state_dir))
     try:
         if study:
@@ -370,6 +439,8 @@ def retry(
         raise click.UsageError("name studies, or use --all")
     if remap and not everything:
         raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
+    from dicom2fhir.store.sqlite import SqliteStore
+
     store = SqliteStore.attach(_store(config_file, state_dir))
     try:
         every_state = remap or bool(studies)

@@ -92,3 +92,7 @@ class Ambiguous(Permanent):
 
 class ConfigError(Permanent):
     """The configuration is not usable."""
+
+
+class StoreInUse(ConfigError):
+    """Another process owns the store."""

@@ -47,6 +47,7 @@ RULES = {
     "fhir.profile_files": ("errors fhir.profile",                    "pydantic"),
     "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
+    "backfill":       ("model errors dicom receive.files store", ""),
     "report":         ("model store.base fhir",                      "rich"),
     "synthetic":      ("",                                           "pydicom"),
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.

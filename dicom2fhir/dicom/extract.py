@@ -13,9 +13,6 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydicom.charset import CODES_TO_ENCODINGS, STAND_ALONE_ENCODINGS
-from pydicom.charset import python_encoding as _PYTHON_ENCODING
-
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, EXPLICIT_VR_BIG_ENDIAN, Budgets, Raw, Wanted, scan
 from dicom2fhir.errors import Mismatch, MissingUID
@@ -27,6 +24,10 @@ _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
 """The binary VRs among those taken, as :mod:`struct` names them."""
+_USUAL_ENCODINGS: Mapping[str, str] = {"ISO_IR 6": "ascii", "ISO_IR 100": "latin_1", "ISO_IR 192": "utf_8"}
+"""Most files name no other character set; loading pydicom for its table takes as long as reading a thousand files."""
+_STAND_ALONE = frozenset({"ISO_IR 192", "GBK", "GB18030"})
+"""Multi-byte character sets without code extensions, which must be alone (PS3.3 C.12.1.1.2)."""
 _DEFAULT_ENCODING = "ascii"
 """Of ISO_IR 6, alone or by default; pydicom says Latin-1, which would never fail and so hide UTF-8."""
 _DECODED_AT_MOST = 1000
@@ -73,14 +74,18 @@ class _Decoder:
         names = [n.strip(" \0") for n in value.decode("ascii", "replace").split("\\")]
         if not any(names):
             return inherited
-        if names[0] in STAND_ALONE_ENCODINGS:
+        if names[0] in _STAND_ALONE:
             names = names[:1]
-        found = [self.encoding(name) for name in names]
-        return [_DEFAULT_ENCODING] if found == [_PYTHON_ENCODING["ISO_IR 6"]] else found
+        if len(names) == 1 and names[0] in _USUAL_ENCODINGS:
+            return [_USUAL_ENCODINGS[names[0]]]
+        from pydicom.charset import python_encoding
 
-    def encoding(self, name: str) -> str:
+        found = [self.encoding(name, python_encoding) for name in names]
+        return [_DEFAULT_ENCODING] if found == [python_encoding["ISO_IR 6"]] else found
+
+    def encoding(self, name: str, table: Mapping[str, str]) -> str:
         """The Python encoding of one Defined Term, forgiving its separators ("ISO-IR 100", "ISO_IR_100", "UTF-8")."""
-        known = _PYTHON_ENCODING.get(name) or _PYTHON_ENCODING.get(
+        known = table.get(name) or table.get(
             re.sub(r"^ISO[ _-]IR[ _-]?", "ISO_IR ", re.sub(r"^ISO[ _-]?2022[ _-]IR[ _-]?", "ISO 2022 IR ", name))
         )
         if known:
@@ -173,6 +178,8 @@ def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
     """Text up to the next escape sequence, by the one that it begins with (PS3.3 tables C.12-3 and C.12-4)."""
     if not part.startswith(b"\x1b"):
         return part.decode(encodings[0])
+    from pydicom.charset import CODES_TO_ENCODINGS
+
     code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
     encoding = CODES_TO_ENCODINGS[code]
     if encoding in _KNOWING_ESCAPES:

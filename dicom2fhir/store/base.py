@@ -136,6 +136,9 @@ class Ledger(Protocol):
     def file_mark(self, path: str) -> FileMark | None:
         """What is known of ``path``."""
 
+    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
+        """What is known of those among ``paths`` that anything is known of, in one snapshot."""
+
     def mark_file(self, mark: FileMark) -> None:
         """Remember what became of a file; durable when it returns."""
 
@@ -149,6 +152,20 @@ class Store(Ledger, Protocol):
         NEW and CHANGED raise the study's revision by one and make it due at every destination at
         ``min(now + quiet period, first undelivered change + longest wait)``. While ``origin.association`` is open the
         study is not due before the longest wait has passed.
+        """
+
+    def add_many(
+        self,
+        records: Sequence[InstanceRecord],
+        origin: Origin,
+        marks: Sequence[FileMark] = (),
+        rejections: Sequence[Rejection] = (),
+    ) -> Sequence[Change]:
+        """Keep instances, and what else is known of the files that they came in; all or nothing is on disk.
+
+        Each counts as with :meth:`add`, in their order, but a study's revision goes up by one at most, however many of
+        them are new to it. Records that share mappings cost less. While this runs nobody else can write: some hundred
+        records at a time are enough.
         """
 
     def association_ended(self, association: str) -> None:

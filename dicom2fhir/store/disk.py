@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom2fhir.errors import ConfigError, OutOfSpace, StoreUnavailable
+from dicom2fhir.errors import ConfigError, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ def lock_file(path: Path) -> int:
 
     Raises
     ------
-    ConfigError
+    StoreInUse
         Another process holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -42,11 +42,30 @@ def lock_file(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
-        raise ConfigError(f"Another dicom2fhir (process {holder}) uses the store; its lock is {path}") from error
+        raise StoreInUse(f"Another dicom2fhir (process {holder}) uses the store; its lock is {path}") from error
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of :func:`lock_file` on ``path``.
+
+    Asking takes a shared lock for some microseconds: a daemon that starts in just these is refused and starts again.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        # shared: two that ask at once must not take each other for the owner
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sync_directory(directory: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
 
-from dicom2fhir.model import Origin
+from dicom2fhir.model import FileMark, Origin
 from dicom2fhir.store.base import Change, Rejection
-from dicom2fhir.store.rows import Packed, rejection_row
-from dicom2fhir.store.statements import Statements
+from dicom2fhir.store.rows import Packed, mark_row, rejection_row
+from dicom2fhir.store.statements import Row, Statements
 
 KEPT_REJECTIONS = 10_000
 
@@ -26,25 +27,57 @@ def settle(sql: Statements, study_id: int, rule: DueRule) -> None:
 
 def add(sql: Statements, packed: Packed, origin: Origin, now: float, rule: DueRule) -> Change:
     """Keep an instance."""
-    known = sql.one("study_id", study_uid=packed.study_uid)
-    study_id: int = known[0] if known else sql.insert("new_study", study_uid=packed.study_uid, now=now)
-    values = {
-        "series_id": _series_id(sql, study_id, packed.series_uid),
-        "patient_attrs": _attrs_id(sql, study_id, *packed.patient),
-        "study_attrs": _attrs_id(sql, study_id, *packed.study),
-        "series_attrs": _attrs_id(sql, study_id, *packed.series),
-        "body": packed.body,
-        "notes": packed.notes,
-    }
-    old = sql.one("instance", study_id=study_id, sop_uid=packed.sop_uid)
-    first_of_association = bool(origin.association) and bool(
-        sql.run("hold", association=origin.association, study_id=study_id)
-    )
-    if old == tuple(values.values()):
+    return _add_to_study(sql, [packed], origin.association, now, rule)[0]
+
+
+def add_many(sql: Statements, batch: Iterable[Packed], origin: Origin, now: float, rule: DueRule) -> list[Change]:
+    """Keep instances; a study's revision goes up by one, however many of them it gets."""
+    order: dict[str, list[int]] = {}
+    packed = list(batch)
+    for place, one in enumerate(packed):
+        order.setdefault(one.study_uid, []).append(place)
+    changes = [Change.UNCHANGED] * len(packed)
+    for places in order.values():
+        of_study = _add_to_study(sql, [packed[place] for place in places], origin.association, now, rule)
+        for place, change in zip(places, of_study, strict=True):
+            changes[place] = change
+    return changes
+
+
+def _add_to_study(
+    sql: Statements, batch: Sequence[Packed], association: str, now: float, rule: DueRule
+) -> list[Change]:
+    """Keep instances of one study."""
+    known = sql.one("study_id", study_uid=batch[0].study_uid)
+    study_id: int = known[0] if known else sql.insert("new_study", study_uid=batch[0].study_uid, now=now)
+    ids = _Ids(sql, study_id)
+    newcomers: dict[str, Row] = {}
+    changes = []
+    for packed in batch:
+        values = (
+            ids.series(packed.series_uid),
+            ids.attrs(packed.patient),
+            ids.attrs(packed.study),
+            ids.attrs(packed.series),
+            packed.body,
+            packed.notes,
+        )
+        newcomer = newcomers.get(packed.sop_uid)
+        old = newcomer or (sql.one("instance", study_id=study_id, sop_uid=packed.sop_uid) if known else None)
+        if old == values:
+            changes.append(Change.UNCHANGED)
+        elif old is None or newcomer:
+            newcomers[packed.sop_uid] = values
+            changes.append(Change.CHANGED if old else Change.NEW)
+        else:
+            sql.run("change_instance", **_instance_row(study_id, packed.sop_uid, values))
+            changes.append(Change.CHANGED)
+    first_of_association = bool(association) and bool(sql.run("hold", association=association, study_id=study_id))
+    if all(change is Change.UNCHANGED for change in changes):
         if first_of_association:
             settle(sql, study_id, rule)
-        return Change.UNCHANGED
-    sql.run("change_instance" if old else "new_instance", study_id=study_id, sop_uid=packed.sop_uid, **values)
+        return changes
+    sql.run_many("new_instance", (_instance_row(study_id, uid, values) for uid, values in newcomers.items()))
     sql.run("change_study", study_id=study_id, now=now)
     if known:
         sql.wake |= sql.run("reopen_deliveries", study_id=study_id, now=now) > 0
@@ -52,17 +85,50 @@ def add(sql: Statements, packed: Packed, origin: Origin, now: float, rule: DueRu
     else:
         sql.wake |= sql.run("new_deliveries", study_id=study_id, now=now) > 0
     settle(sql, study_id, rule)
-    return Change.CHANGED if old else Change.NEW
+    return changes
 
 
-def _series_id(sql: Statements, study_id: int, series_uid: str) -> int:
-    row = sql.one("series_id", study_id=study_id, series_uid=series_uid)
-    return row[0] if row else sql.insert("new_series", study_id=study_id, series_uid=series_uid)
+def _instance_row(study_id: int, sop_uid: str, values: Row) -> dict[str, Any]:
+    series_id, patient_attrs, study_attrs, series_attrs, body, notes = values
+    return {
+        "study_id": study_id,
+        "sop_uid": sop_uid,
+        "series_id": series_id,
+        "patient_attrs": patient_attrs,
+        "study_attrs": study_attrs,
+        "series_attrs": series_attrs,
+        "body": body,
+        "notes": notes,
+    }
 
 
-def _attrs_id(sql: Statements, study_id: int, digest: bytes, body: bytes) -> int:
-    row = sql.one("attrs_id", study_id=study_id, hash=digest)
-    return row[0] if row else sql.insert("new_attrs", study_id=study_id, hash=digest, body=body)
+class _Ids:
+    """The rows that instances of a study share, found or made, each asked for once."""
+
+    __slots__ = ("_attrs", "_series", "_sql", "_study_id")
+
+    def __init__(self, sql: Statements, study_id: int) -> None:
+        self._sql = sql
+        self._study_id = study_id
+        self._series: dict[str, int] = {}
+        self._attrs: dict[bytes, int] = {}
+
+    def series(self, uid: str) -> int:
+        number = self._series.get(uid)
+        if number is None:
+            row = self._sql.one("series_id", study_id=self._study_id, series_uid=uid)
+            number = row[0] if row else self._sql.insert("new_series", study_id=self._study_id, series_uid=uid)
+            self._series[uid] = number
+        return number
+
+    def attrs(self, hashed: tuple[bytes, bytes]) -> int:
+        digest, body = hashed
+        number = self._attrs.get(digest)
+        if number is None:
+            row = self._sql.one("attrs_id", study_id=self._study_id, hash=digest)
+            number = row[0] if row else self._sql.insert("new_attrs", study_id=self._study_id, hash=digest, body=body)
+            self._attrs[digest] = number
+        return number
 
 
 def end_association(sql: Statements, association: str, rule: DueRule) -> None:
@@ -87,3 +153,8 @@ def reject(sql: Statements, rejection: Rejection) -> None:
     """Remember a refusal and forget the oldest."""
     number = sql.insert("new_rejection", **rejection_row(rejection))
     sql.run("forget_rejections", last_id=number - KEPT_REJECTIONS)
+
+
+def mark_files(sql: Statements, marks: Iterable[FileMark]) -> None:
+    """Remember what became of files."""
+    sql.run_many("mark_file", map(mark_row, marks))

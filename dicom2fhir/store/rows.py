@@ -34,29 +34,42 @@ class Packed:
     notes: bytes | None
 
 
-def pack(record: InstanceRecord) -> Packed:
+Hashes = dict[int, tuple[bytes, bytes]]
+"""What mappings were encoded to, by their identity; of use while the records that hold them live."""
+
+
+def pack(record: InstanceRecord, known: Hashes | None = None) -> Packed:
     """Encode a record; equal attributes give equal bytes, whatever their order.
+
+    Parameters
+    ----------
+    known
+        Kept by the caller from one record to the next: a mapping that they share is encoded once.
 
     Raises
     ------
     CannotUnderstand
         An attribute is not JSON as it stands.
     """
+    known = {} if known is None else known
     return Packed(
         study_uid=record.study_uid,
         series_uid=record.series_uid,
         sop_uid=record.sop_uid,
-        patient=_hashed(record.patient),
-        study=_hashed(record.study),
-        series=_hashed(record.series),
+        patient=_hashed(record.patient, known),
+        study=_hashed(record.study, known),
+        series=_hashed(record.series, known),
         body=_dump(record.instance),
         notes=orjson.dumps([[note.level, note.where, note.text] for note in record.notes]) if record.notes else None,
     )
 
 
-def _hashed(attrs: Attrs) -> tuple[bytes, bytes]:
-    body = _dump(attrs)
-    return blake2b(body, digest_size=16).digest(), body
+def _hashed(attrs: Attrs, known: Hashes) -> tuple[bytes, bytes]:
+    found = known.get(id(attrs))
+    if found is None:
+        body = _dump(attrs)
+        found = known[id(attrs)] = blake2b(body, digest_size=16).digest(), body
+    return found
 
 
 def _dump(attrs: Attrs) -> bytes:

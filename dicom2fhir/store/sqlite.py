@@ -8,22 +8,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store import incoming, outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
-from dicom2fhir.store.disk import Space, lock_file, require_local
+from dicom2fhir.store.disk import Space, is_locked, lock_file, require_local
 from dicom2fhir.store.incoming import DueRule
 from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.rows import mark_row, pack, read_records, read_status, rejection_of
+from dicom2fhir.store.rows import Hashes, pack, read_records, read_status, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
@@ -114,16 +114,16 @@ class SqliteStore:
         return cls(path, busy_timeout_s=busy_timeout_s, access=Access.READ)
 
     @classmethod
-    def attach(cls, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> SqliteStore:
-        """Open a store for short writes (:meth:`requeue`) beside a daemon or without one."""
-        return cls(path, busy_timeout_s=busy_timeout_s, access=Access.ATTACH)
+    def attach(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
+        """Open a store for short writes (:meth:`requeue`, :meth:`add_many`) beside a daemon or without one."""
+        return cls(path, **options, access=Access.ATTACH)
 
     def _own(self, busy_timeout_s: float) -> int:
         """Become the one process that owns the file, and make sure that it is sound; the lock's descriptor."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_local(self.path.parent)
-            lock = lock_file(self.path.with_name(f"{self.path.name}.lock"))
+            lock = lock_file(self._lock_path)
         except OSError as error:
             raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
         try:
@@ -149,6 +149,15 @@ class SqliteStore:
                 raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
             raise
         return connection
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a daemon, this process or another, uses the store now."""
+        return is_locked(self._lock_path)
 
     @property
     def failure(self) -> str | None:
@@ -177,6 +186,27 @@ class SqliteStore:
         packed = pack(record)
         return self._write(lambda sql: incoming.add(sql, packed, origin, self._clock(), self._rule))
 
+    def add_many(
+        self,
+        records: Sequence[InstanceRecord],
+        origin: Origin,
+        marks: Sequence[FileMark] = (),
+        rejections: Sequence[Rejection] = (),
+    ) -> Sequence[Change]:
+        """See :meth:`dicom2fhir.store.base.Store.add_many`; raises what :meth:`add` does."""
+        self._space.check()
+        known: Hashes = {}
+        batch = [pack(record, known) for record in records]
+
+        def operation(sql: Statements) -> Sequence[Change]:
+            changes = incoming.add_many(sql, batch, origin, self._clock(), self._rule)
+            incoming.mark_files(sql, marks)
+            for rejection in rejections:
+                incoming.reject(sql, rejection)
+            return changes
+
+        return self._write(operation)
+
     def association_ended(self, association: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
         self._write(lambda sql: incoming.end_association(sql, association, self._rule))
@@ -196,9 +226,15 @@ class SqliteStore:
             row = sql.one("file_mark", path=os.fsencode(path))
         return FileMark(path, *row) if row else None
 
+    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
+        """See :meth:`dicom2fhir.store.base.Ledger.file_marks`."""
+        with self._read() as sql:
+            rows = ((path, sql.one("file_mark", path=os.fsencode(path))) for path in paths)
+            return {path: FileMark(path, *row) for path, row in rows if row}
+
     def mark_file(self, mark: FileMark) -> None:
         """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
-        self._write(lambda sql: sql.run("mark_file", **mark_row(mark)))
+        self._write(lambda sql: incoming.mark_files(sql, [mark]))
 
     def set_destinations(self, names: Iterable[str]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""

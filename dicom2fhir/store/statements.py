@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dicom2fhir.store.schema import queries
@@ -38,6 +39,10 @@ class Statements:
     def run(self, name: str, /, **parameters: Any) -> int:
         """Change rows; how many."""
         return self._connection.execute(self._queries[name], parameters).rowcount
+
+    def run_many(self, name: str, rows: Iterable[Mapping[str, Any]], /) -> None:
+        """Run a statement that changes rows once for each mapping of parameters."""
+        self._connection.executemany(self._queries[name], rows)
 
     def insert(self, name: str, /, **parameters: Any) -> int:
         """Add a row to a table with rowids; its id."""

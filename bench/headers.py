@@ -1,0 +1,108 @@
+"""Measure reading a header against pydicom: ``python -m bench.headers``.
+
+Both open the same CT files, read up to Pixel Data, and decode the attributes that the bridge keeps, those in sequences
+too; in turn, in this process, on one core, from a warm file cache.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from bench.report import Goal, Result, Row, options, progress, show, use_one_core
+from dicom2fhir.dicom.attributes import Attribute, taken
+from dicom2fhir.dicom.extract import WANTED, Known, record_of
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, read_file
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.files import open_file
+from testdata.make_dicom import ct_files
+
+_ASKED_RATIO = 6.0
+_ATTRIBUTES = tuple(taken())
+
+
+def by_pydicom(path: str) -> None:
+    """Read a header and decode by ``pydicom.dcmread``."""
+    decode(pydicom.dcmread(path, stop_before_pixels=True), _ATTRIBUTES)
+
+
+def decode(data_set: Dataset, attributes: Iterable[Attribute]) -> None:
+    """Have pydicom decode attributes, which it does when they are looked at."""
+    for attribute in attributes:
+        if attribute.tag in data_set:
+            value = data_set[attribute.tag].value
+            if attribute.items:
+                for item in value:
+                    decode(item, attribute.items)
+
+
+def by_us(path: str, known: Known | None = None) -> None:
+    """Read a header and make a record, as ``convert`` and ``backfill`` do."""
+    with open_file(path) as file:
+        header = read_file(file, DEFAULT_BUDGETS, WANTED)
+    origin = Origin("file", path=path)
+    received = Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+    record_of(header.taken, received, known)
+
+
+def series_by_us() -> Callable[[str], None]:
+    """Read the files of a series, of which what they share is decoded once."""
+    known: Known = {}
+    return lambda path: by_us(path, known)
+
+
+def per_file_s(read: Callable[[str], None], paths: Sequence[str]) -> float:
+    """Processor time for each file."""
+    started = time.process_time()
+    for path in paths:
+        read(path)
+    return (time.process_time() - started) / len(paths)
+
+
+def measure(files: int, rounds: int, side: int) -> Result:
+    """Read the same files each way in turn."""
+    times: dict[str, list[float]] = {"pydicom.dcmread": [], "this bridge, file by file": [], "the same, as series": []}
+    with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name:
+        paths = [str(path) for path in ct_files(Path(name), files, side=side)]
+        size = Path(paths[0]).stat().st_size
+        with progress(rounds, "reading") as advance:
+            for _ in range(rounds):
+                for way, read in zip(times, (by_pydicom, by_us, series_by_us()), strict=True):
+                    times[way].append(per_file_s(read, paths))
+                advance()
+    theirs, lone, series = times.values()
+    ratios = {
+        "pydicom.dcmread": 1.0,
+        "this bridge, file by file": median(a / b for a, b in zip(theirs, lone, strict=True)),
+        "the same, as series": median(a / b for a, b in zip(theirs, series, strict=True)),
+    }
+    rows: list[Row] = [
+        {"what": way, "us a file": median(found) * 1e6, "ratio": ratios[way]} for way, found in times.items()
+    ]
+    goals = [
+        Goal(f"header of a CT file, {way}", ratios[way], f">= {_ASKED_RATIO:g}", ratios[way] >= _ASKED_RATIO)
+        for way in list(ratios)[1:]
+    ]
+    remarks = [f"{files} files of {size:,} bytes, processor time, median of {rounds} rounds; ratios within a round"]
+    return Result("Reading a header", rows, goals, remarks)
+
+
+def main() -> None:
+    """Run the bench."""
+    parser = options(__doc__)
+    parser.add_argument("--files", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--side", type=int, default=128, help="pixels of a slice's edge")
+    chosen = parser.parse_args()
+    use_one_core()
+    show(measure(10, 1, 16) if chosen.quick else measure(chosen.files, chosen.rounds, chosen.side), chosen.json)
+
+
+if __name__ == "__main__":
+    main()

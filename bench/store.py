@@ -1,0 +1,150 @@
+"""Measure the store as it grows: ``python -m bench.store``.
+
+Plain CT instances with everything that the bridge keeps of them, in studies of 200. ``status`` is what the command of
+that name asks, over a connection that only reads; ``claim`` leases a study that is due and gives it back delivered.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from bench.report import Goal, Result, Row, options, progress, show, use_one_core
+from dicom2fhir.dicom.extract import extract
+from dicom2fhir.model import InstanceRecord, Origin, Received
+from dicom2fhir.ops import logs
+from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.synthetic import make_uid
+from testdata.make_dicom import ct_instances
+
+SIZES = (10_000, 100_000, 1_000_000)
+PER_STUDY = 200
+_BATCH = 256
+_ADDED = 200
+_ROUNDS = 15
+_ASKED_STATUS_MS = 100.0
+_ASKED_BYTES = 600.0
+
+
+def records(sample: InstanceRecord, studies: int, first: int = 0) -> Iterator[InstanceRecord]:
+    """CT studies, each of another patient, with UIDs of 2.25. as long as they come."""
+    for number in range(first, first + studies):
+        study_uid = make_uid(f"bench-{number}")
+        patient = {**sample.patient, "PatientID": f"BENCH-{number}"}
+        study = {**sample.study, "AccessionNumber": f"A{number}"}
+        series_uid = make_uid(f"bench-{number}-1")
+        for place in range(PER_STUDY):
+            yield InstanceRecord(
+                study_uid,
+                series_uid,
+                # 39 digits, and not a hash for each: this is to measure the store
+                f"2.25.{int(study_uid[5:]) + place + 1}",
+                patient,
+                study,
+                sample.series,
+                {**sample.instance, "InstanceNumber": str(place + 1)},
+            )
+
+
+def median_s(rounds: int, ask: Callable[[], object]) -> float:
+    """Wall time of a question."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        ask()
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def ask_status(path: Path) -> None:
+    """Ask what ``dicom2fhir status`` asks."""
+    store = SqliteStore.open_readonly(path)
+    try:
+        store.stats()
+        store.studies(limit=20)
+        store.rejections(20)
+    finally:
+        store.close()
+
+
+def claim_and_deliver(store: SqliteStore) -> None:
+    """Take the study that is due first and give it back."""
+    claim = store.claim("main", "bench", 60)
+    assert claim is not None
+    store.delivered(claim, claim.revision, b"base")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the store with its log."""
+    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+
+
+def measure(sizes: Sequence[int]) -> Result:
+    """Fill a store to each size and ask."""
+    (made,) = ct_instances(1)
+    sample = extract(Received(made.header, made.transfer_syntax, Origin("file"), made.sop_class, made.sop_instance))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name, progress(sizes[-1], "adding") as advance:
+        path = Path(name, "store.db")
+        store = SqliteStore(path, quiet_period_s=0, min_free_bytes=0)
+        try:
+            store.set_destinations(["main"])
+            held = 0
+            for size in sizes:
+                coming = records(sample, (size - held) // PER_STUDY, held // PER_STUDY)
+                many_s, one_s, count = 0.0, 0.0, 0
+                singles = list(islice(coming, _ADDED))
+                started = time.process_time()
+                for record in singles:
+                    store.add(record, Origin("file"))
+                one_s = time.process_time() - started
+                while batch := list(islice(coming, _BATCH)):
+                    started = time.process_time()
+                    store.add_many(batch, Origin("file"))
+                    many_s += time.process_time() - started
+                    count += len(batch)
+                    advance(len(batch))
+                held = size
+                found = store.stats().instances
+                assert found == size, found
+                rows.append(
+                    {
+                        "instances": f"{size:,}",
+                        "add/s": len(singles) / one_s,
+                        "add_many/s": count / many_s,
+                        "bytes an instance": size_of(path) / size,
+                        "status ms": median_s(_ROUNDS, lambda: ask_status(path)) * 1000,
+                        "claim and deliver ms": median_s(_ROUNDS, lambda: claim_and_deliver(store)) * 1000,
+                        "next_due_at ms": median_s(_ROUNDS, lambda: store.next_due_at("main")) * 1000,
+                    }
+                )
+        finally:
+            store.close()
+        closed = path.stat().st_size / held
+    status_ms, bytes_each = float(rows[-1]["status ms"]), float(rows[-1]["bytes an instance"])
+    goals = [
+        Goal("status of the largest, ms", status_ms, f"<= {_ASKED_STATUS_MS:g}", status_ms <= _ASKED_STATUS_MS),
+        Goal("bytes an instance", bytes_each, f"<= {_ASKED_BYTES:g}", bytes_each <= _ASKED_BYTES),
+    ]
+    remarks = [
+        f"add and add_many by processor time, batches of {_BATCH}, each commit on disk; questions by wall time, median "
+        f"of {_ROUNDS}",
+        f"{closed:.0f} bytes an instance once the store is closed and its log is gone",
+    ]
+    return Result(f"The store, studies of {PER_STUDY}", rows, goals, remarks)
+
+
+def main() -> None:
+    """Run the bench."""
+    chosen = options(__doc__).parse_args()
+    use_one_core()
+    logs.configure("error", "text")
+    show(measure((4000, 8000) if chosen.quick else SIZES), chosen.json)
+
+
+if __name__ == "__main__":
+    main()

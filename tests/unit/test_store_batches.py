@@ -1,0 +1,205 @@
+"""Batches do to the store what their records would do one by one, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreUnavailable
+from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.store.base import Change, FileMark, Rejection, State
+from dicom2fhir.store.sqlite import SqliteStore
+
+QUIET_S, MAX_WAIT_S = 30.0, 900.0
+FILE = Origin("file", path="/archive/a.dcm")
+HELD = Origin("file", association="run-1")
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteStore]:
+    made = SqliteStore(
+        tmp_path / "store.db", quiet_period_s=QUIET_S, max_wait_s=MAX_WAIT_S, clock=clock, min_free_bytes=0
+    )
+    made.set_destinations(["main"])
+    yield made
+    made.close()
+
+
+def record(number: int, study: int = 1, version: int = 0, series: int = 1, patient: int = 1) -> InstanceRecord:
+    return InstanceRecord(
+        study_uid=f"1.{study}",
+        series_uid=f"1.{study}.{series}",
+        sop_uid=f"1.9.{study}.{number}",
+        patient={"PatientID": f"P{patient}"},
+        study={"StudyDate": "20240102"},
+        series={"Modality": "CT"},
+        instance={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "InstanceNumber": str(number), "Rows": str(version)},
+    )
+
+
+def kept(store: SqliteStore, study: int = 1) -> Study:
+    found = store.study(f"1.{study}")
+    assert found is not None
+    return found
+
+
+def test_a_study_gets_one_revision_for_a_batch(store: SqliteStore) -> None:
+    assert store.add_many([record(n) for n in range(5)], FILE) == [Change.NEW] * 5
+    assert kept(store).revision == 1
+    changes = store.add_many([record(0), record(1, version=1), record(5)], FILE)
+    assert changes == [Change.UNCHANGED, Change.CHANGED, Change.NEW]
+    assert kept(store).revision == 2
+    assert store.add_many([record(0), record(5)], FILE) == [Change.UNCHANGED] * 2
+    assert kept(store).revision == 2
+    assert store.stats().instances == 6
+
+
+def test_the_last_of_a_batch_wins(store: SqliteStore) -> None:
+    changes = store.add_many([record(1), record(1), record(1, version=2), record(1, version=2)], FILE)
+    assert changes == [Change.NEW, Change.UNCHANGED, Change.CHANGED, Change.UNCHANGED]
+    (instance,) = kept(store).series[0].instances
+    assert instance.attrs["Rows"] == "2"
+    assert store.stats().instances == 1
+
+
+def test_no_records_are_no_change(store: SqliteStore) -> None:
+    assert store.add_many([], FILE) == []
+
+
+records = st.builds(
+    record,
+    number=st.integers(0, 3),
+    study=st.integers(1, 3),
+    version=st.integers(0, 1),
+    series=st.integers(1, 2),
+    patient=st.integers(1, 2),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches=st.lists(st.lists(records, max_size=8), max_size=5))
+def test_batches_do_what_their_records_do_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[InstanceRecord]]
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    clock = Clock()
+    one_by_one, in_batches = (
+        SqliteStore(folder / name, clock=clock, min_free_bytes=0) for name in ("one.db", "many.db")
+    )
+    try:
+        for made in (one_by_one, in_batches):
+            made.set_destinations(["main"])
+        for batch in batches:
+            assert in_batches.add_many(batch, FILE) == [one_by_one.add(each, FILE) for each in batch]
+        assert in_batches.stats() == one_by_one.stats()
+        for number in (1, 2, 3):
+            one, many = one_by_one.study(f"1.{number}"), in_batches.study(f"1.{number}")
+            assert (one is None) == (many is None)
+            if one and many:
+                assert (many.patient, many.attrs, many.series) == (one.patient, one.attrs, one.series)
+                assert 1 <= many.revision <= one.revision
+    finally:
+        one_by_one.close()
+        in_batches.close()
+
+
+def test_a_batch_is_due_like_single_instances(store: SqliteStore, clock: Clock) -> None:
+    store.add_many([record(1), record(1, study=2)], HELD)
+    clock.now += QUIET_S + 1
+    assert store.claim("main", "w", 60) is None
+    store.association_ended("run-1")
+    assert {claim.study_uid for claim in (store.claim("main", "w", 60), store.claim("main", "w", 60)) if claim} == {
+        "1.1",
+        "1.2",
+    }
+
+
+def test_a_held_batch_is_due_at_its_cap(store: SqliteStore, clock: Clock) -> None:
+    store.add_many([record(1)], HELD)
+    clock.now += MAX_WAIT_S
+    assert store.claim("main", "w", 60) is not None
+
+
+def test_instances_known_already_are_held_but_make_nothing_due(store: SqliteStore, clock: Clock) -> None:
+    store.add_many([record(1)], FILE)
+    store.add_many([record(1)], HELD)
+    clock.now += QUIET_S + 1
+    assert store.claim("main", "w", 60) is None
+    store.association_ended("run-1")
+    claim = store.claim("main", "w", 60)
+    assert claim is not None
+    store.delivered(claim, claim.revision, b"")
+    store.add_many([record(1)], FILE)
+    status = store.study_status("1.1")
+    assert status is not None and status.deliveries[0].state is State.DELIVERED
+
+
+def test_marks_and_rejections_come_with_the_instances(store: SqliteStore, clock: Clock) -> None:
+    marks = [FileMark("/a", 1, 2, "taken"), FileMark("/b", 3, 4, "skipped", "Not DICOM")]
+    rejection = Rejection(clock.now, Origin("file", path="/c"), "cut off")
+    store.add_many([record(1)], FILE, marks, [rejection])
+    assert store.file_marks(["/a", "/b", "/nothing"]) == {mark.path: mark for mark in marks}
+    assert list(store.rejections()) == [rejection]
+    assert (store.stats().skipped, store.stats().rejected) == (1, 1)
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(store: SqliteStore) -> None:
+    broken = FileMark("/a", 1 << 70, 2, "taken")  # more than SQLite's integers hold
+    with pytest.raises(OverflowError):
+        store.add_many([record(1)], FILE, [FileMark("/b", 1, 2, "taken"), broken])
+    assert store.study("1.1") is None
+    assert store.file_mark("/b") is None
+    assert store.add(record(1), FILE) is Change.NEW
+
+
+def test_a_record_that_is_not_json_is_refused(store: SqliteStore) -> None:
+    bad = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {"Rows": object()})
+    with pytest.raises(CannotUnderstand):
+        store.add_many([record(1), bad], FILE)
+    assert store.study("1.1") is None
+
+
+def test_no_batch_below_the_watermark(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db", min_free_bytes=1 << 62)
+    try:
+        with pytest.raises(OutOfSpace):
+            store.add_many([record(1)], FILE)
+    finally:
+        store.close()
+
+
+def test_a_store_that_is_attached_takes_batches_by_the_rule_it_is_given(store: SqliteStore, clock: Clock) -> None:
+    other = SqliteStore.attach(store.path, quiet_period_s=5, max_wait_s=MAX_WAIT_S, clock=clock, min_free_bytes=0)
+    try:
+        other.add_many([record(1)], FILE)
+    finally:
+        other.close()
+    assert store.next_due_at("main") == clock.now + 5
+
+
+def test_whether_a_daemon_owns_the_store(store: SqliteStore) -> None:
+    reader = SqliteStore.open_readonly(store.path)
+    try:
+        assert reader.is_owned
+        store.close()
+        assert not reader.is_owned
+    finally:
+        reader.close()
+    with pytest.raises(StoreUnavailable):
+        store.add_many([record(1)], FILE)
