@@ -46,7 +46,7 @@ def imaging_study_violations(study: Resource) -> Iterator[str]:
         yield "ist-5: a series' numberOfInstances is not the number of its instances"
     if series and not ("numberOfSeries" in study and all("numberOfInstances" in s for s in series)):
         yield "ist-6: a count is missing"
-    modalities = [_text(modality) for modality in study.get("modality", study.get("modalityList", []))]
+    modalities = [_text(modality) for modality in study.get("modality") or study.get("modalityList") or []]
     if len(set(modalities)) != len(modalities) or set(modalities) != {_text(s["modality"]) for s in series}:
         yield "ist-7: the study's modalities are not those of its series, each once"
 

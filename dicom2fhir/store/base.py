@@ -136,9 +136,6 @@ class Ledger(Protocol):
     def file_mark(self, path: str) -> FileMark | None:
         """What is known of ``path``."""
 
-    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
-        """What is known of those among ``paths`` that anything is known of, in one snapshot."""
-
     def mark_file(self, mark: FileMark) -> None:
         """Remember what became of a file; durable when it returns."""
 
@@ -170,6 +167,9 @@ class Store(Ledger, Protocol):
 
     def association_ended(self, association: str) -> None:
         """No more instances will come over this association."""
+
+    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
+        """What is known of those among ``paths`` that anything is known of, in one snapshot."""
 
     def reject(self, rejection: Rejection) -> None:
         """Remember what was refused, for ``status``."""
