@@ -24,9 +24,11 @@ from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationSocket
 
 from dicom2fhir import errors
+from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.association import is_storage, supported_contexts
-from dicom2fhir.receive.scp import Listen, StorageSCP, is_within
+from dicom2fhir.receive.listen import Listen, is_within
+from dicom2fhir.receive.negotiation import is_storage, supported_contexts
+from dicom2fhir.receive.scp import StorageSCP
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PRIVATE_CLASS = "1.3.6.1.4.1.9590.100.1.5"
@@ -384,12 +386,12 @@ def test_without_pixel_data_all_is_handed_over(start: Running) -> None:
 
 
 def test_large_pixels_are_not_kept_and_large_headers_are_refused(start: Running) -> None:
-    association = associate(start(Listen(port=0, max_header_bytes=1024 * 1024)))
+    association = associate(start(Listen(port=0, budgets=Budgets(header_bytes=1024 * 1024))))
     ds = instance()
     header, whole = encode(ds, EXPLICIT_LE, bytes(3 * 1024 * 1024))
     assert send(association, whole, ds.SOPInstanceUID) == (0x0000, "")
     assert start.bridge.received[0].header == header
-    ds.add_new(0x00420011, "OB", bytes(2 * 1024 * 1024))
+    ds.add_new(0x00091010, "OB", bytes(2 * 1024 * 1024))
     assert send(association, encode(ds, EXPLICIT_LE)[1], ds.SOPInstanceUID)[0] == 0xC000
     assert "longer than 1048576" in start.bridge.rejected[0][1]
     association.release()
