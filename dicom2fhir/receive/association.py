@@ -41,7 +41,7 @@ _COMMAND, _LAST = 0x01, 0x02
 
 _MAX_COMMAND_BYTES = 16 * 1024
 """Of a command set; a C-STORE-RQ takes some 200 bytes."""
-_GOODBYE_S = 5.0
+_GOODBYE_S = 2.0
 """For the peer to close the connection when all is said."""
 
 
@@ -256,7 +256,8 @@ class Association:
             wire.skip(length)
             if kind == _RELEASE_RQ:
                 self._leave(_RELEASE_RP)
-            return kind == _RELEASE_RQ
+                return True
+            return False
 
     def _read_data(self, left: int) -> None:
         """The presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""

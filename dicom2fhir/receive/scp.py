@@ -149,9 +149,7 @@ class StorageSCP:
                 admit=self._admit,
                 stopping=self._stopping,
             )
-            thread = threading.Thread(
-                target=self._live, args=(association,), name=f"association {peer}", daemon=True
-            )
+            thread = threading.Thread(target=self._live, args=(association,), name=f"association {peer}", daemon=True)
             with self._lock:
                 self._open[association] = thread
             thread.start()

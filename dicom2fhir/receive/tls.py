@@ -55,7 +55,9 @@ def server_context(files: Tls) -> ssl.SSLContext:
         try:
             context.load_verify_locations(files.client_ca)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"tls_client_ca = {str(files.client_ca)!r}: {_reason(error)}; must be a PEM file") from None
+            raise ConfigError(
+                f"tls_client_ca = {str(files.client_ca)!r}: {_reason(error)}; must be a PEM file"
+            ) from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -163,8 +163,6 @@ class Wire:
 
     def see_off(self) -> None:
         """Wait for the peer to close, so that it can read what was sent last (PS3.8 section 9.2, state 13)."""
-        if not isinstance(self._socket, ssl.SSLSocket):
-            self._shut_down(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             while self._socket.recv_into(self._buffer):
                 pass
