@@ -78,10 +78,10 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_dcmsend_with_several_associations(bridge: Start, tmp_path: Path) -> None:
     files = ct_files(tmp_path, 60, studies=3)
     receiver = bridge(Listen(port=0))
+    where = [receiver.host, str(receiver.port)]
     senders = [
         subprocess.Popen(
-            ["dcmsend", "-aec", AE_TITLE, "--multi-associations", "--scan-directories", "--recurse"]
-            + [receiver.host, str(receiver.port), str(tmp_path)],
+            ["dcmsend", "-aec", AE_TITLE, "--multi-associations", "+sd", "+r", *where, str(tmp_path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -222,10 +222,10 @@ def test_half_handshakes_and_plain_peers_hold_nobody_up(bridge: Start, pki: Pki)
 def test_a_handshake_has_a_deadline(bridge: Start, pki: Pki) -> None:
     listen = Listen(port=0, acse_timeout_s=0.3, tls=Tls(pki.receiver_crt, pki.receiver_key))
     receiver = bridge(listen)
-    with socket.create_connection((receiver.host, receiver.port), timeout=WAIT_S) as silent:
-        with contextlib.suppress(ConnectionResetError):
-            while silent.recv(100):  # perhaps an alert of TLS
-                pass
+    silent = socket.create_connection((receiver.host, receiver.port), timeout=WAIT_S)
+    with silent, contextlib.suppress(ConnectionResetError):
+        while silent.recv(100):  # perhaps an alert of TLS
+            pass
 
 
 @pytest.mark.needs("openssl", "echoscu", "storescu")
