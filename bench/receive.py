@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -144,7 +145,7 @@ def _bridge(folder: Path) -> Iterator[Receiver]:
 
 def _pynetdicom(folder: Path) -> AbstractContextManager[Receiver]:
     port = _free_port()
-    return _started("pynetdicom AE, keeps nothing", [sys.executable, "-c", PYNETDICOM, str(port)], port, folder, 0.1)
+    return _started("pynetdicom AE, keeps nothing", [sys.executable, "-c", PYNETDICOM, str(port)], port, folder, 0.25)
 
 
 def _floor(folder: Path) -> AbstractContextManager[Receiver]:
@@ -176,6 +177,12 @@ def _send(receiver: Receiver, count: int, first: int, side: int, associations: i
     return found
 
 
+def _processor_s(pid: int) -> float:
+    """User and system time of a process so far (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def compare(
     receivers: list[Receiver], count: int, side: int, associations: int, rounds: int
 ) -> dict[str, list[dict[str, float]]]:
@@ -185,7 +192,10 @@ def compare(
         for receiver in receivers:
             first = (associations * rounds + round_) * count
             few = max(int(count * receiver.share), associations * 4)
-            found[receiver.name].append(_send(receiver, few, first, side, associations))
+            before = _processor_s(receiver.pid)
+            costs = _send(receiver, few, first, side, associations)
+            costs["processor_ms"] = (_processor_s(receiver.pid) - before) / few * 1000
+            found[receiver.name].append(costs)
     return found
 
 
@@ -217,6 +227,7 @@ def _throughput(folder: Path, count: int, rounds: int, remarks: list[str]) -> tu
                             "receiver": name,
                             "stores/s": per_s[name],
                             "MB/s": median(each["mb_per_s"] for each in runs),
+                            "processor ms": median(each["processor_ms"] for each in runs),
                             "p50 ms": median(each["p50_ms"] for each in runs),
                             "p99 ms": median(each["p99_ms"] for each in runs),
                             "bridge is": ours / per_s[name],
@@ -298,9 +309,7 @@ def _memory(folder: Path, huge_bytes: int, associations: int, remarks: list[str]
 
 def measure(count: int, rounds: int, dcmsend_files: int, huge_bytes: int) -> Result:
     """Measure everything; ``count`` is the number of small objects a round."""
-    remarks = [
-        f"{count} small objects a round ({count // 10} to the slow receivers), median of {rounds} rounds in turn"
-    ]
+    remarks = [f"{count} small objects a round (fewer to the slow receivers), median of {rounds} rounds in turn"]
     with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name:
         folder = Path(name)
         rows, goals = _throughput(folder, count, rounds, remarks)

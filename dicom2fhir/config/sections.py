@@ -41,8 +41,8 @@ class Receiver(Section):
     enabled: bool = Field(True, description="Whether to listen for C-STORE at all.")
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. Anything but this machine's own needs networks or calling_ae_titles, or"
-        ' open = true. "0.0.0.0" and "::" mean all.',
+        description="Address to listen on. Anything but this machine's own needs networks, calling_ae_titles or"
+        ' tls_client_ca, or open = true. "0.0.0.0" and "::" mean all.',
     )
     port: int = Field(11112, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     ae_title: kinds.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
@@ -123,8 +123,8 @@ class Receiver(Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        allowed = self.networks or self.calling_ae_titles or self.open or kinds.is_loopback(self.host)
-        if self.enabled and not allowed:
+        rules = self.networks or self.calling_ae_titles or self.tls_client_ca
+        if self.enabled and not (rules or self.open or kinds.is_loopback(self.host)):
             raise ValueError(
                 f"host = {self.host!r} can be reached by other machines: say who may send with networks = [...] or"
                 " calling_ae_titles = [...], or set open = true, or listen on 127.0.0.1"
