@@ -272,7 +272,7 @@ class Association:
             left -= _PDV.size + count
             if count < 0 or left < 0:
                 raise _Abort(INVALID_PARAMETER, f"A presentation data value claims {length} bytes.")
-            if context_id != self._context_id:
+            if not self._context_id or context_id != self._context_id:
                 self._begin(context_id)
             if control & _COMMAND:
                 self._read_command(count, bool(control & _LAST))

@@ -363,6 +363,7 @@ def test_a_release_while_an_instance_is_stored_waits_for_its_answer(start: Start
         (b"\x04\0\xff\xff\xff\xff", INVALID_PARAMETER),
         (p_data(pdv(5, 3, command())), INVALID_PARAMETER),  # no such context
         (p_data(pdv(2, 3, command())), INVALID_PARAMETER),
+        (p_data(pdv(0, 3, command())), INVALID_PARAMETER),
         (p_data(pdv(1, 2, data_set())), UNEXPECTED_PARAMETER),
         (p_data(pdv(1, 3, command()), pdv(1, 3, command())), UNEXPECTED_PARAMETER),
         (p_data(pdv(1, 1, command()), pdv(1, 2, data_set())), UNEXPECTED_PARAMETER),
