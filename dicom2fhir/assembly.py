@@ -22,10 +22,11 @@ from dicom2fhir.fhir.files import FileDestination as Files
 from dicom2fhir.fhir.profile import Profile
 from dicom2fhir.fhir.server import FhirDestination as Server
 from dicom2fhir.receive.intake import Watch
-from dicom2fhir.receive.scp import Listen
+from dicom2fhir.receive.listen import Listen
+from dicom2fhir.receive.tls import Tls
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import Store
-from dicom2fhir.translation import check_version, dialect, load_profile, mapper
+from dicom2fhir.translation import budgets, check_version, dialect, load_profile, mapper
 from dicom2fhir.translation import recipe as recipe_of
 
 _REQUESTS_PER_DELIVERY = 8
@@ -38,17 +39,31 @@ def listen(settings: Settings) -> Listen:
     return Listen(
         host=receiver.host,
         port=receiver.port,
+        reuse_port=receiver.reuse_port,
+        tls=_tls(settings),
         ae_title=receiver.ae_title,
         require_called_ae_title=receiver.require_called_ae_title,
         calling_ae_titles=tuple(receiver.calling_ae_titles),
         networks=tuple(ipaddress.ip_network(network) for network in receiver.networks),
         max_associations=receiver.max_associations,
+        max_associations_per_peer=receiver.max_associations_per_peer,
+        max_waiting=receiver.max_waiting,
+        max_waiting_per_peer=receiver.max_waiting_per_peer,
         acse_timeout_s=receiver.acse_timeout_s,
         dimse_timeout_s=receiver.dimse_timeout_s,
         network_timeout_s=receiver.network_timeout_s,
+        min_bytes_per_s=receiver.min_bytes_per_s,
+        max_associate_bytes=receiver.max_associate_bytes,
         max_pdu_bytes=receiver.max_pdu_bytes,
-        max_header_bytes=receiver.max_header_bytes,
+        budgets=budgets(settings),
     )
+
+
+def _tls(settings: Settings) -> Tls | None:
+    receiver = settings.receiver
+    if receiver.tls_certificate is None:
+        return None
+    return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
 
 
 def watch(folder: FolderSettings) -> Watch:

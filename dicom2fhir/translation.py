@@ -41,7 +41,14 @@ def store_path(settings: Settings) -> Path:
 
 def budgets(settings: Settings) -> Budgets:
     """How much of a data set is looked at."""
-    return Budgets(header_bytes=settings.receiver.max_header_bytes)
+    receiver = settings.receiver
+    return Budgets(
+        header_bytes=receiver.max_header_bytes,
+        elements=receiver.max_elements,
+        depth=receiver.max_sequence_depth,
+        value_bytes=receiver.max_value_bytes,
+        inflated_bytes=receiver.max_inflated_bytes,
+    )
 
 
 def policy(settings: Settings, patient: PatientMode) -> Policy:

@@ -41,8 +41,8 @@ class Receiver(Section):
     enabled: bool = Field(True, description="Whether to listen for C-STORE at all.")
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. Anything but this machine's own needs networks or calling_ae_titles, or"
-        ' open = true. "0.0.0.0" and "::" mean all.',
+        description="Address to listen on. Anything but this machine's own needs networks, calling_ae_titles or"
+        ' tls_client_ca, or open = true. "0.0.0.0" and "::" mean all.',
     )
     port: int = Field(11112, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
     ae_title: kinds.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
@@ -54,13 +54,54 @@ class Receiver(Section):
         (), description='Networks and addresses that may connect, such as "10.1.0.0/16"; empty: all.'
     )
     open: bool = Field(False, description="Whether everybody who reaches the port may send, if no list says otherwise.")
-    max_associations: int = Field(64, ge=1, le=10_000, description="Associations at the same time; more are refused.")
-    acse_timeout_s: kinds.Seconds = Field(
-        30, description="Time for a peer that has connected to ask for an association."
+    tls_certificate: kinds.OptionalPath = Field(
+        None,
+        description="Certificate for TLS, with its chain, as a PEM file; then only TLS is spoken (1.2 or later, PS3.15"
+        " B.12). Empty: no TLS.",
+        examples=["/etc/dicom2fhir/tls.crt"],
     )
-    dimse_timeout_s: kinds.Seconds = Field(30, description="Time for a PDU that has begun to arrive whole.")
+    tls_key: kinds.OptionalPath = Field(
+        None,
+        description="Its private key, a PEM file without passphrase; empty: it stands in the same file.",
+        examples=["/etc/dicom2fhir/tls.key"],
+    )
+    tls_client_ca: kinds.OptionalPath = Field(
+        None,
+        description="Certificates (PEM) of those who sign senders' certificates; then senders must have one.",
+        examples=["/etc/dicom2fhir/modalities-ca.crt"],
+    )
+    reuse_port: bool = Field(
+        False,
+        description="Whether several bridges, each with a store of its own, may share the port (SO_REUSEPORT).",
+    )
+    max_associations: int = Field(64, ge=1, le=10_000, description="Associations at the same time; more are rejected.")
+    max_associations_per_peer: int = Field(
+        48, ge=1, le=10_000, description="The same from one address, so that nobody takes them all."
+    )
+    max_waiting: int = Field(
+        128,
+        ge=1,
+        le=10_000,
+        description="Connections that have not asked for an association yet; the oldest makes room for the next.",
+    )
+    max_waiting_per_peer: int = Field(64, ge=1, le=10_000, description="The same from one address.")
+    acse_timeout_s: kinds.Seconds = Field(
+        30, description="Time for a peer that has connected to ask for an association, with the TLS handshake."
+    )
+    dimse_timeout_s: kinds.Seconds = Field(
+        30, description="Time for a PDU that has begun to arrive whole, and for a sender to take an answer."
+    )
     network_timeout_s: kinds.Seconds = Field(
         60, description="Time that an association may stay silent before it is aborted."
+    )
+    min_bytes_per_s: float = Field(
+        1024,
+        ge=0,
+        allow_inf_nan=False,
+        description="A message that takes longer than dimse_timeout_s must come at this rate on average.",
+    )
+    max_associate_bytes: int = Field(
+        262_144, ge=4_096, le=16_777_216, description="Longest association request (A-ASSOCIATE-RQ)."
     )
     max_pdu_bytes: int = Field(
         131_072,
@@ -71,15 +112,25 @@ class Receiver(Section):
     max_header_bytes: int = Field(
         67_108_864, ge=65_536, description="Longest data set up to Pixel Data; a longer one is refused with C000."
     )
+    max_elements: int = Field(
+        400_000, ge=1_000, description="Elements in it, those in sequences too: about a quarter of a second."
+    )
+    max_sequence_depth: int = Field(32, ge=4, le=100, description="Sequences within sequences.")
+    max_value_bytes: int = Field(1_048_576, ge=1_024, description="A longer value is left out.")
+    max_inflated_bytes: int = Field(
+        67_108_864, ge=65_536, description="Longest deflated data set once it is inflated, with its pixels."
+    )
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        allowed = self.networks or self.calling_ae_titles or self.open or kinds.is_loopback(self.host)
-        if self.enabled and not allowed:
+        rules = self.networks or self.calling_ae_titles or self.tls_client_ca
+        if self.enabled and not (rules or self.open or kinds.is_loopback(self.host)):
             raise ValueError(
                 f"host = {self.host!r} can be reached by other machines: say who may send with networks = [...] or"
                 " calling_ae_titles = [...], or set open = true, or listen on 127.0.0.1"
             )
+        if (self.tls_key or self.tls_client_ca) and not self.tls_certificate:
+            raise ValueError("tls_certificate must be set, because tls_key or tls_client_ca is")
         return self
 
 

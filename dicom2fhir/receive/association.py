@@ -1,54 +1,59 @@
-"""One association as its acceptor: negotiation, C-ECHO and C-STORE, on top of pynetdicom.
+"""One association as its acceptor: PDUs in, negotiation, PDUs out (PS3.8 sections 7 and 9, PS3.7 section 9).
 
-pynetdicom accepts unknown SOP classes only by a module-wide switch (``_config.UNRESTRICTED_STORAGE_SERVICE``). Here
-its classes are derived from instead, so that everything holds for one listener and nothing changes for others.
+Messages are taken one after the other, and none is read before the last one is answered: what a peer sends ahead waits
+in its own machine. A data set is looked at as it streams in, see :mod:`dicom2fhir.receive.stream`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
+import struct
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
-from pynetdicom import evt
-from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE, DimseServiceType
-from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
-from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from dicom2fhir.dicom.header import header_length
-from dicom2fhir.errors import BridgeError, BudgetExceeded, CannotUnderstand
+from dicom2fhir.errors import BridgeError, CannotUnderstand
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive import dimse
-
-if TYPE_CHECKING:
-    from dicom2fhir.receive.scp import Server
+from dicom2fhir.receive import dimse, negotiation
+from dicom2fhir.receive.listen import Listen
+from dicom2fhir.receive.negotiation import VERIFICATION, Acceptance, Context
+from dicom2fhir.receive.stream import HeaderStream
+from dicom2fhir.receive.wire import NEVER, Ended, Wire
 
 log = structlog.get_logger()
 
-VERIFICATION = "1.2.840.10008.1.1"
-_NOT_STORAGE = frozenset({"1.2.840.10008.1.3.10", "1.2.840.10008.1.20.2"})
-"""Media Storage Directory and Storage Commitment Pull: "Storage" in the name and not composite instances."""
+_ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 0x01, 0x04, 0x05, 0x07
+_LAST_PDU_TYPE = 0x07
+_RELEASE_RP = bytes.fromhex("06000000000400000000")
+_CONTROL_BYTES = 4
+"""Length of an A-RELEASE-RQ and of an A-ABORT (PS3.8 tables 9-24 and 9-26)."""
 
-_FIRST_LOOK_BYTES = 256 * 1024
-_PDU_FLOOR_BYTES = 1024 * 1024
-"""Longest A-ASSOCIATE-RQ that is read: PS3.8 sets no limit, 128 contexts with 40 transfer syntaxes each take 400 KB."""
+_PDU = struct.Struct(">BxL")
+_PDV = struct.Struct(">LBB")
+_DATA_PDU = struct.Struct(">BBLLBB")
+_COMMAND, _LAST = 0x01, 0x02
+"""Bits of the message control header (PS3.8 section E.2)."""
+
+_MAX_COMMAND_BYTES = 16 * 1024
+"""Of a command set; a C-STORE-RQ takes some 200 bytes."""
+_GOODBYE_S = 2.0
+"""For the peer to close the connection when all is said."""
+
+
+class _Abort(Exception):
+    """The peer broke the protocol: A-ABORT by the service provider, with a reason of PS3.8 table 9-26."""
+
+    def __init__(self, reason: int, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2, 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,275 +65,341 @@ class Callbacks:
     on_association_ended: Callable[[str], None]
 
 
-def is_storage(abstract_syntax: str) -> bool:
-    """Whether a SOP class can be stored: storage SOP classes in force or retired, private and unknown ones."""
-    service = uid_to_service_class(abstract_syntax)
-    if service is not ServiceClass:
-        return service is StorageServiceClass
-    if abstract_syntax not in UID_dictionary:
-        return True
-    name, kind = UID_dictionary[abstract_syntax][:2]
-    return kind == "SOP Class" and (not name or "Storage" in name) and abstract_syntax not in _NOT_STORAGE
+class Association:
+    """One connection, from its acceptance to its end, on a thread of its own.
 
-
-def supported_contexts(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
-    """Turn what a requestor proposes into what we support: Verification and storage with every transfer syntax.
-
-    Nothing is decoded, so every transfer syntax will do. Of several in one context the requestor's first is taken, but
-    a private one only when there is no other: only its data sets may be encoded in ways that no standard tells.
+    Parameters
+    ----------
+    admit
+        Asked once the request is found good; False: there are too many associations.
+    stopping
+        Set when no new instance may be begun.
     """
-    syntaxes: dict[str, dict[UID, None]] = {}
-    for context in proposed:
-        if context.abstract_syntax == VERIFICATION or is_storage(str(context.abstract_syntax)):
-            syntaxes.setdefault(str(context.abstract_syntax), {}).update(dict.fromkeys(context.transfer_syntax))
-    supported = []
-    for abstract_syntax, transfer_syntaxes in syntaxes.items():
-        context = PresentationContext()
-        context.abstract_syntax = UID(abstract_syntax)
-        context.transfer_syntax = cast(
-            list[str | bytes | UID], sorted(transfer_syntaxes, key=lambda uid: uid.is_private)
-        )
-        supported.append(context)
-    return supported
-
-
-class _Header(BytesIO):
-    """Where the data set is written to: keeps it up to Pixel Data as far as is known and lets the rest go by."""
-
-    def __init__(self, transfer_syntax: str, max_bytes: int) -> None:
-        super().__init__()
-        self.transfer_syntax = transfer_syntax
-        self._max_bytes = max_bytes
-        self._look_at_bytes = min(_FIRST_LOOK_BYTES, max_bytes)
-        self._complete = False
-        self._too_long = False
-
-    def write(self, data: Any, /) -> int:
-        if not self._complete:
-            super().write(data)
-            if self.tell() > self._look_at_bytes:
-                self._look()
-        return len(data)
-
-    def _look(self) -> None:
-        try:
-            length = header_length(self.getvalue(), self.transfer_syntax)
-        except CannotUnderstand:
-            length = self.tell()  # perhaps only because the rest is still to come
-        if length < self.tell():
-            self._complete = True
-        elif self.tell() > self._max_bytes:
-            self._complete = self._too_long = True
-            length = 0
-        self.truncate(length)
-        self._look_at_bytes = min(2 * self._look_at_bytes, self._max_bytes)
-
-    def header(self) -> bytes:
-        """The data set up to Pixel Data, once all of it was written."""
-        if self._too_long:
-            raise BudgetExceeded(f"The header is longer than {self._max_bytes} bytes.")
-        data = self.getvalue()
-        return data if self._complete else data[: header_length(data, self.transfer_syntax)]
-
-
-class _Messages(DIMSEServiceProvider):
-    """Assembles DIMSE messages without keeping their pixels."""
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        if self.message is None:
-            context = self.assoc._accepted_cx.get(primitive.presentation_data_value_list[0][0])
-            self.message = DIMSEMessage()
-            self.message.data_set = _Header(
-                str(context.transfer_syntax[0]) if context else "", cast(Acceptor, self.assoc).max_header_bytes
-            )
-        super().receive_primitive(primitive)
-
-
-class _Socket(AssociationSocket):
-    """Reads a PDU within a time and a size."""
 
     def __init__(
-        self, assoc: Association, client_socket: socket.socket, pdu_timeout_s: float, max_pdu_bytes: int
+        self,
+        wire: Wire,
+        peer: str,
+        rules: Listen,
+        callbacks: Callbacks,
+        *,
+        admit: Callable[[Association], bool],
+        stopping: threading.Event,
     ) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        self._pdu_timeout_s = pdu_timeout_s
-        self._max_pdu_bytes = max(max_pdu_bytes, _PDU_FLOOR_BYTES)
-
-    def _shutdown_socket(self) -> None:
-        # pynetdicom's own does not close a socket whose peer has reset the connection
-        self.disconnect()
-        if self.socket is not None:
-            self.socket.close()
-
-    def disconnect(self) -> None:
-        """Wake whoever reads, and let them close."""
-        with contextlib.suppress(OSError):
-            if self.socket is not None:
-                self.socket.shutdown(socket.SHUT_RDWR)
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        sock = self.socket
-        if sock is None or nr_bytes > self._max_pdu_bytes:
-            raise OSError(f"a PDU of {nr_bytes} bytes is announced, {self._max_pdu_bytes} are allowed")
-        deadline = time.monotonic() + self._pdu_timeout_s
-        received = bytearray(nr_bytes)
-        view = memoryview(received)
-        count = 0
-        while count < nr_bytes:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
-            read = sock.recv_into(view[count:])
-            if not read:
-                break
-            count += read
-        sock.settimeout(self._pdu_timeout_s)
-        # senders that leave Nagle's algorithm on wait 40 ms for a delayed ACK between command and data set
-        if hasattr(socket, "TCP_QUICKACK"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return received[:count] if count < nr_bytes else received
-
-
-class Acceptor(Association):
-    """One association, from the accepted connection to its end, on a thread of its own."""
-
-    def __init__(
-        self, server: Server, connection: socket.socket, local: AddressInformation, peer: AddressInformation
-    ) -> None:
-        super().__init__(server.ae, MODE_ACCEPTOR)
-        self.name = f"association {peer.address}"
-        self.identifier = uuid.uuid4().hex
-        self.max_header_bytes = server.listen.max_header_bytes
-        self.serving = threading.Lock()
-        """Held while an instance is on its way into the store and its answer into the queue of PDUs to send."""
-        self._server = server
-        self._callbacks: Callbacks = server.callbacks
-        self._stopping: threading.Event = server.stopping
-        self._origin = Origin("dimse")
+        self.wire = wire
+        self.peer = peer
+        self.is_associated = self.is_leaving = False
+        """Whether the request was accepted; whether all was said."""
+        self._rules = rules
+        self._callbacks = callbacks
+        self._admit = admit
+        self._stopping = stopping
+        self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
+        self._contexts: dict[int, Context] = {}
+        self._max_send_bytes = 0
+        self._message_since: tuple[float, int] | None = None
+        self._reset()
         self._stored = self._failed = 0
-        self.dimse = _Messages(self)
-        self.set_socket(_Socket(self, connection, server.listen.dimse_timeout_s, server.listen.max_pdu_bytes))
-        self.acceptor.maximum_length = server.listen.max_pdu_bytes
-        self.acceptor.ae_title = server.ae_title
-        self.acceptor.address_info = local
-        self.acceptor.implementation_class_uid = server.ae.implementation_class_uid
-        self.acceptor.implementation_version_name = server.ae.implementation_version_name
-        self.requestor.address_info = peer
-        self.bind(evt.EVT_REQUESTED, self._requested)
-        self.bind(evt.EVT_REJECTED, self._rejected)
-        self.bind(evt.EVT_CONN_CLOSE, self._closed)
 
-    def _bind_defaults(self) -> None:
-        # without the notification handlers, which render every PDU and DIMSE message for the log
-        for event in evt._INTERVENTION_EVENTS:
-            self.bind(event, evt.get_default_handler(event))
+    def _reset(self) -> None:
+        """No message is under way."""
+        self._context_id = 0
+        self._command_set = bytearray()
+        self._command: dimse.Command | None = None
+        self._stream: HeaderStream | None = None
+        self._message_since = None
 
-    def _requested(self, _: evt.Event) -> None:
-        request = cast(A_ASSOCIATE, self.requestor.primitive)
-        peer = cast(AddressInformation, self.requestor.address_info)
-        self._origin = Origin(
-            "dimse",
-            calling_ae=str(request.calling_ae_title).strip(),
-            called_ae=str(request.called_ae_title).strip(),
-            peer=peer.address,
-            association=self.identifier,
-        )
-        self.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message is under way."""
+        return not self._context_id
 
-    def _rejected(self, _: evt.Event) -> None:
-        answer = cast(A_ASSOCIATE, self.acceptor.primitive)
-        log.warning(
-            "association.rejected",
-            peer=self._origin.peer,
-            calling_ae=self._origin.calling_ae,
-            called_ae=self._origin.called_ae,
-            source=answer.result_source,
-            reason=answer.diagnostic,
-        )
+    def watch(self, now: float) -> None:
+        """End waits that take too long; called by the listener's thread several times a second."""
+        wire, message = self.wire, self._message_since
+        if now >= wire.expires_at:
+            if wire.expired:
+                wire.cut()
+            wire.expires_at = now + _GOODBYE_S
+            wire.expire()
+        elif message is not None and not wire.expired:
+            took_s = now - message[0]
+            slow = wire.received_bytes - message[1] < self._rules.min_bytes_per_s * took_s
+            if slow and took_s > self._rules.dimse_timeout_s and wire.expires_at < NEVER:
+                wire.expires_at = now + _GOODBYE_S
+                wire.expire()
 
-    def _closed(self, _: evt.Event) -> None:
-        if self.requestor.primitive is None:
-            # without it the thread would wait for an association request until the ACSE time-out
-            self.dul.to_user_queue.put(None)
-
-    def _run_reactor(self) -> None:
-        origin = self._origin
-        context = {"peer": origin.peer, "calling_ae": origin.calling_ae, "association": self.identifier}
-        log.info("association.accepted", **context)
+    def run(self) -> None:
+        """Live through the association."""
         try:
-            super()._run_reactor()
+            self.wire.shake_hands()
+            if self._negotiate():
+                self._serve()
+        except (Ended, OSError) as error:
+            self._say_why(error)
+        except _Abort as abort:
+            log.warning("association.aborted", peer=self.peer, reason=str(abort))
+            self._abort(2, abort.reason)
         finally:
-            log.info(
-                "association.ended", stored=self._stored, failed=self._failed, released=self.is_released, **context
+            if self.is_leaving:
+                self.wire.see_off()
+            self.is_leaving = True
+            self.wire.close()
+
+    def _say_why(self, error: Exception) -> None:
+        if not self.is_associated:
+            if self.wire.expired:
+                log.info("connection.expired", peer=self.peer)
+            elif not isinstance(error, Ended) and not self._stopping.is_set():
+                log.warning("connection.failed", peer=self.peer, error=type(error).__name__)
+            return
+        if self.wire.expired or self._stopping.is_set():
+            reason = "too slow or silent" if self.wire.expired else "the receiver stops"
+            log.warning("association.aborted", peer=self.peer, reason=reason)
+            self._abort(0, 0)
+
+    # Negotiation
+
+    def _negotiate(self) -> bool:
+        wire, rules = self.wire, self._rules
+        first = wire.take(1)
+        wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
+        kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+        if kind != _ASSOCIATE_RQ:
+            reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
+            raise _Abort(reason, "The first PDU is no association request.")
+        if length > rules.max_associate_bytes:
+            raise _Abort(INVALID_PARAMETER, f"An association request of {length} bytes is announced.")
+        body = bytearray()
+        for piece in wire.pieces(length):
+            body += piece
+        try:
+            request = negotiation.decode_request(_PDU.pack(kind, length) + body)
+            answer = self._answer(request)
+        except CannotUnderstand as error:
+            raise _Abort(INVALID_PARAMETER, str(error)) from None
+        if isinstance(answer, negotiation.Rejection):
+            log.warning(
+                "association.rejected",
+                peer=self.peer,
+                calling_ae=request.calling_ae,
+                called_ae=request.called_ae,
+                source=answer.source,
+                reason=answer.reason,
             )
+            self._leave(answer.encode())
+            return False
+        self._contexts, self._max_send_bytes = answer.contexts, answer.max_send_bytes
+        wire.widen()
+        wire.send(answer.pdu)
+        return True
+
+    def _answer(self, request: negotiation.Request) -> Acceptance | negotiation.Rejection:
+        rules = self._rules
+        self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
+        if not request.protocol_version & 1:
+            return negotiation.PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.primitive.application_context_name != negotiation.APPLICATION_CONTEXT:
+            return negotiation.NO_SUCH_APPLICATION_CONTEXT
+        if rules.require_called_ae_title and request.called_ae != rules.ae_title:
+            return negotiation.CALLED_AE_NOT_RECOGNIZED
+        if rules.calling_ae_titles and request.calling_ae not in rules.calling_ae_titles:
+            return negotiation.CALLING_AE_NOT_RECOGNIZED
+        acceptance = negotiation.accept(request, rules.max_pdu_bytes)
+        return acceptance if self._admit(self) else negotiation.LOCAL_LIMIT_EXCEEDED
+
+    # Messages
+
+    def _serve(self) -> None:
+        origin = self._origin
+        context = {"peer": origin.peer, "calling_ae": origin.calling_ae, "association": origin.association}
+        log.info("association.accepted", **context)
+        released = False
+        try:
+            released = self._read_pdus()
+        finally:
+            log.info("association.ended", stored=self._stored, failed=self._failed, released=released, **context)
             self._tell_ended()
 
     def _tell_ended(self) -> None:
         try:
-            self._callbacks.on_association_ended(self.identifier)
+            self._callbacks.on_association_ended(self._origin.association)
         except Exception as error:  # nobody is left to answer to; the longest wait ends the study's quiet time instead
-            log.warning("association.end_not_told", error=type(error).__name__, association=self.identifier)
+            log.warning("association.end_not_told", error=type(error).__name__, association=self._origin.association)
 
-    def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
-        with self.serving:
-            if self._stopping.is_set():
-                return
-            context = self._accepted_cx.get(context_id)
-            if context is None or msg.MessageID is None:
-                self.abort()
-                return
-            response = type(msg)()
-            response.MessageID = msg.MessageID
-            response.MessageIDBeingRespondedTo = msg.MessageID
-            answer = dimse.UNRECOGNIZED_OPERATION
-            if isinstance(msg, C_ECHO):
-                answer = dimse.SUCCESS
-                response.AffectedSOPClassUID = VERIFICATION
-            elif isinstance(msg, C_STORE):
-                answer = self._store(msg, context)
-                response.AffectedSOPClassUID = msg.AffectedSOPClassUID
-                cast(C_STORE, response).AffectedSOPInstanceUID = msg.AffectedSOPInstanceUID
-            response.Status = answer.status
-            if answer.comment:
-                response.ErrorComment = answer.comment  # type: ignore[assignment]
-            self.dimse.send_msg(response, context_id)
+    def _read_pdus(self) -> bool:
+        """Until the end; whether that was an orderly release."""
+        wire, rules = self.wire, self._rules
+        while True:
+            now = time.monotonic()
+            if wire.has_more:
+                wire.expires_at = now + rules.dimse_timeout_s
+            else:
+                wire.expires_at = now + rules.network_timeout_s
+            if self.is_idle and self._stopping.is_set():
+                raise Ended
+            first = wire.take(1)
+            if not wire.has_more:
+                wire.expires_at = time.monotonic() + rules.dimse_timeout_s
+            kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+            if kind == _P_DATA_TF:
+                if length > rules.max_pdu_bytes:
+                    raise _Abort(INVALID_PARAMETER, f"A P-DATA-TF of {length} bytes is announced.")
+                self._read_data(length)
+                continue
+            if not _ASSOCIATE_RQ <= kind <= _LAST_PDU_TYPE:
+                raise _Abort(UNRECOGNIZED_PDU, f"A PDU of the unknown type {kind:02X}.")
+            if kind not in (_RELEASE_RQ, _ABORT):
+                raise _Abort(UNEXPECTED_PDU, f"A PDU of type {kind:02X} within an association.")
+            if length != _CONTROL_BYTES:
+                raise _Abort(INVALID_PARAMETER, f"A PDU of type {kind:02X} and {length} bytes.")
+            wire.skip(length)
+            if kind == _RELEASE_RQ:
+                self._leave(_RELEASE_RP)
+                return True
+            return False
 
-    def _store(self, request: C_STORE, context: PresentationContext) -> dimse.Answer:
+    def _read_data(self, left: int) -> None:
+        """The presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""
+        wire = self.wire
+        if not left:
+            raise _Abort(INVALID_PARAMETER, "A P-DATA-TF without a presentation data value.")
+        while left:
+            if left < _PDV.size:
+                raise _Abort(INVALID_PARAMETER, "A P-DATA-TF ends within the header of a presentation data value.")
+            length, context_id, control = _PDV.unpack(wire.take(_PDV.size))
+            count = length - 2
+            left -= _PDV.size + count
+            if count < 0 or left < 0:
+                raise _Abort(INVALID_PARAMETER, f"A presentation data value claims {length} bytes.")
+            if not self._context_id or context_id != self._context_id:
+                self._begin(context_id)
+            if control & _COMMAND:
+                self._read_command(count, bool(control & _LAST))
+            else:
+                self._read_data_set(count, bool(control & _LAST))
+
+    def _begin(self, context_id: int) -> None:
+        """Begin a message."""
+        if context_id not in self._contexts:
+            raise _Abort(INVALID_PARAMETER, f"The presentation context {context_id} was not accepted.")
+        if self._context_id:
+            raise _Abort(UNEXPECTED_PARAMETER, "A message goes on in another presentation context.")
+        if self._stopping.is_set():
+            raise Ended
+        self._context_id = context_id
+        self._message_since = (time.monotonic(), self.wire.received_bytes)
+
+    def _read_command(self, count: int, is_last: bool) -> None:
+        if self._command is not None:
+            raise _Abort(UNEXPECTED_PARAMETER, "A command where the data set of the last one must be.")
+        if len(self._command_set) + count > _MAX_COMMAND_BYTES:
+            raise _Abort(INVALID_PARAMETER, "The command set is too long.")
+        for piece in self.wire.pieces(count):
+            self._command_set += piece
+        if not is_last:
+            return
+        try:
+            command = dimse.decode(bytes(self._command_set))
+        except CannotUnderstand as error:
+            raise _Abort(INVALID_PARAMETER, str(error)) from None
+        if command.is_response or (command.message_id is None and command.field != dimse.C_CANCEL_RQ):
+            raise _Abort(INVALID_PARAMETER, "The command is a response, or has no message ID.")
+        self._command = command
+        if command.has_data_set:
+            syntax = self._contexts[self._context_id].transfer_syntax
+            self._stream = HeaderStream(syntax, self._rules.budgets)
+        else:
+            self._finish(command)
+
+    def _read_data_set(self, count: int, is_last: bool) -> None:
+        stream = self._stream
+        if self._command is None or stream is None:
+            raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
+        wire = self.wire
+        if self._command.field != dimse.C_STORE_RQ or stream.is_complete:
+            wire.skip(count)
+        else:
+            for piece in wire.pieces(count):
+                stream.write(piece)
+                count -= len(piece)
+                if stream.is_complete:
+                    break
+            wire.skip(count)
+        if is_last:
+            self._finish(self._command)
+
+    def _finish(self, command: dimse.Command) -> None:
+        """Do what a complete message asks for, and answer."""
+        context_id, stream = self._context_id, self._stream
+        answer = dimse.UNRECOGNIZED_OPERATION
+        self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
+        if command.field == dimse.C_ECHO_RQ:
+            answer = dimse.SUCCESS
+        elif command.field == dimse.C_STORE_RQ:
+            answer = self._store(command, self._contexts[context_id], stream)
+        self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
+        if command.field != dimse.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
+            self._send_command(context_id, dimse.encode_response(command, answer))
+        self._reset()
+
+    def _send_command(self, context_id: int, command_set: bytes) -> None:
+        most = self._max_send_bytes - _PDV.size if self._max_send_bytes else len(command_set)
+        step = max(most - most % 2, 2)
+        pdus = []
+        for at in range(0, len(command_set), step):
+            piece = command_set[at : at + step]
+            control = _COMMAND | (_LAST if at + step >= len(command_set) else 0)
+            pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
+        self.wire.send(b"".join(pdus))
+
+    def _store(self, request: dimse.Command, context: Context, stream: HeaderStream | None) -> dimse.Answer:
         if context.abstract_syntax == VERIFICATION:
             return dimse.SOP_CLASS_NOT_SUPPORTED
         answer = dimse.SUCCESS
         try:
-            self._hand_over(request)
+            self._hand_over(request, stream)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = dimse.answer_to(error)
             if answer is dimse.UNEXPECTED:
                 # the traceback without the message, which may hold values of the data set
                 frames = "".join(traceback.format_tb(error.__traceback__))
-                log.error("instance.failed", error=type(error).__name__, trace=frames, association=self.identifier)
+                log.error(
+                    "instance.failed", error=type(error).__name__, trace=frames, association=self._origin.association
+                )
         if answer is dimse.SUCCESS:
             self._stored += 1
         else:
             self._failed += 1
-            log.warning("instance.refused", status=f"{answer.status:04X}", association=self.identifier)
+            log.warning("instance.refused", status=f"{answer.status:04X}", association=self._origin.association)
         return answer
 
-    def disconnect(self) -> None:
-        """Close the connection under the association, for peers that do not take notice of an abort."""
-        cast(_Socket, self.dul.socket).disconnect()
-
-    def _hand_over(self, request: C_STORE) -> None:
+    def _hand_over(self, request: dimse.Command, stream: HeaderStream | None) -> None:
         try:
-            if not request.is_valid_request:
+            if stream is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            data_set = cast(_Header, request.DataSet)
-            header = data_set.header()
+            header = stream.header()
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, str(error))
             raise
         self._callbacks.on_received(
             Received(
                 header,
-                data_set.transfer_syntax,
+                stream.transfer_syntax,
                 self._origin,
-                sop_class=str(request.AffectedSOPClassUID),
-                sop_instance=str(request.AffectedSOPInstanceUID),
+                sop_class=request.sop_class,
+                sop_instance=request.sop_instance,
             )
         )
+
+    # The end
+
+    def _abort(self, source: int, reason: int) -> None:
+        with contextlib.suppress(OSError):
+            self._leave(_PDU.pack(_ABORT, _CONTROL_BYTES) + bytes((0, 0, source, reason)))
+
+    def _leave(self, last_pdu: bytes) -> None:
+        """Say the last thing."""
+        self.wire.expires_at = time.monotonic() + _GOODBYE_S
+        self.wire.send(last_pdu)
+        self.is_leaving = True

@@ -1,10 +1,47 @@
-"""What a C-STORE is answered with: the one place where an outcome becomes a DIMSE status."""
+"""Command sets of DIMSE (PS3.7 section 6.3.1 and annex E), and the one place where an outcome becomes a status."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 from dicom2fhir.errors import BridgeError, CannotUnderstand, Mismatch, NotDicom, Transient
+
+C_STORE_RQ = 0x0001
+C_ECHO_RQ = 0x0030
+C_CANCEL_RQ = 0x0FFF
+_RESPONSE = 0x8000
+"""The bit by which the command field of a response differs from that of its request (PS3.7 table E.1-1)."""
+_NO_DATA_SET = 0x0101
+
+_AFFECTED_SOP_CLASS = 0x0002
+_COMMAND_FIELD = 0x0100
+_MESSAGE_ID = 0x0110
+_MESSAGE_ID_RESPONDED_TO = 0x0120
+_DATA_SET_TYPE = 0x0800
+_STATUS = 0x0900
+_ERROR_COMMENT = 0x0902
+_AFFECTED_SOP_INSTANCE = 0x1000
+"""Elements of group 0000; a command set has no others."""
+
+_ELEMENT = struct.Struct("<HHL")
+_US_ELEMENT = struct.Struct("<HHLH")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the bridge looks at in a command set; priority and move originator change nothing for it."""
+
+    field: int
+    message_id: int | None
+    has_data_set: bool
+    sop_class: str
+    sop_instance: str
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it answers a request, of which the bridge sends none."""
+        return bool(self.field & _RESPONSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +88,72 @@ def answer_to(error: BaseException) -> Answer:
         if isinstance(error, kind):
             return Answer(status, (type(error).__doc__ or "").strip().partition("\n")[0][:_COMMENT_CHARACTERS])
     return UNEXPECTED
+
+
+def decode(command_set: bytes) -> Command:
+    """Read a command set, which is Implicit VR Little Endian whatever was negotiated (PS3.7 section 6.3.1).
+
+    Raises
+    ------
+    CannotUnderstand
+        It is none, or lacks what every command set has.
+    """
+    values: dict[int, bytes] = {}
+    at, end = 0, len(command_set)
+    while at < end:
+        if at + 8 > end:
+            raise CannotUnderstand("The command set ends within an element.")
+        group, element, length = _ELEMENT.unpack_from(command_set, at)
+        at += 8
+        if group or at + length > end:
+            raise CannotUnderstand("The command set holds what is not an element of it.")
+        values[element] = command_set[at : at + length]
+        at += length
+    field, data_set_type = _number(values, _COMMAND_FIELD), _number(values, _DATA_SET_TYPE)
+    if field is None:
+        raise CannotUnderstand("The command set has no command field.")
+    return Command(
+        field=field,
+        message_id=_number(values, _MESSAGE_ID),
+        has_data_set=data_set_type not in (None, _NO_DATA_SET),
+        sop_class=_uid(values, _AFFECTED_SOP_CLASS),
+        sop_instance=_uid(values, _AFFECTED_SOP_INSTANCE),
+    )
+
+
+def _number(values: dict[int, bytes], element: int) -> int | None:
+    value = values.get(element)
+    if value is None:
+        return None
+    if len(value) != 2:
+        raise CannotUnderstand(f"The element (0000,{element:04X}) of the command set is not a number.")
+    return int.from_bytes(value, "little")
+
+
+def _uid(values: dict[int, bytes], element: int) -> str:
+    return values.get(element, b"").decode("ascii", "replace").strip("\0 ")
+
+
+def encode_response(request: Command, answer: Answer) -> bytes:
+    """The command set that answers a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
+    parts = [
+        _text(_AFFECTED_SOP_CLASS, request.sop_class),
+        _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
+        _US_ELEMENT.pack(0, _MESSAGE_ID_RESPONDED_TO, 2, request.message_id or 0),
+        _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
+        _US_ELEMENT.pack(0, _STATUS, 2, answer.status),
+        _text(_ERROR_COMMENT, answer.comment, b" "),
+        _text(_AFFECTED_SOP_INSTANCE, request.sop_instance),
+    ]
+    body = b"".join(parts)
+    return _ELEMENT.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
+
+
+def _text(element: int, text: str, padding: bytes = b"\0") -> bytes:
+    """An element of an even length; nothing where there is nothing to say."""
+    if not text:
+        return b""
+    value = text.encode("ascii", "replace")
+    if len(value) % 2:
+        value += padding
+    return _ELEMENT.pack(0, element, len(value)) + value

@@ -1,120 +1,31 @@
-"""The listener for C-ECHO and C-STORE. Callers see plain arguments, bytes and callbacks; pynetdicom stays behind it."""
+"""The listener for C-ECHO and C-STORE: who may connect, how many at a time, and how long anybody may take."""
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from socketserver import BaseServer
-from typing import Any, cast
 
 import structlog
-from pynetdicom import AE, evt
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.association import VERIFICATION, Acceptor, Callbacks
+from dicom2fhir.receive.association import Association, Callbacks
+from dicom2fhir.receive.listen import Listen, is_within, plain
+from dicom2fhir.receive.tls import server_context
+from dicom2fhir.receive.wire import Wire
 
 log = structlog.get_logger()
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_POLL_S = 0.1
+_LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where and to whom a :class:`StorageSCP` listens.
-
-    Attributes
-    ----------
-    port
-        0 takes any free port; :attr:`StorageSCP.address` tells which.
-    calling_ae_titles
-        Who may open an association; everybody when empty.
-    networks
-        From where connections are taken, IPv4 and IPv6; from everywhere when empty.
-    acse_timeout_s
-        For the association request to come after the connection.
-    dimse_timeout_s
-        For one PDU to come, from its first byte to its last.
-    network_timeout_s
-        For anything to come over an open association.
-    max_pdu_bytes
-        Longest P-DATA-TF that peers are asked to send (PS3.8 D.1), and are allowed to.
-    max_header_bytes
-        Longest data set without its Pixel Data.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 11112
-    ae_title: str = "DICOM2FHIR"
-    require_called_ae_title: bool = True
-    calling_ae_titles: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
-    max_associations: int = 64
-    acse_timeout_s: float = 30.0
-    dimse_timeout_s: float = 30.0
-    network_timeout_s: float = 60.0
-    max_pdu_bytes: int = 128 * 1024
-    max_header_bytes: int = 64 * 1024 * 1024
-
-
-def is_within(address: str, networks: tuple[Network, ...]) -> bool:
-    """Whether an address belongs to one of the networks; an IPv4-mapped IPv6 address counts as the IPv4 address."""
-    peer = ipaddress.ip_address(address)
-    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
-        peer = peer.ipv4_mapped
-    return any(peer in network for network in networks)
-
-
-class Server(ThreadedAssociationServer):
-    """The listening socket; starts an :class:`Acceptor` for each connection."""
-
-    request_queue_size = 128
-
-    def __init__(
-        self, *args: Any, listen: Listen, callbacks: Callbacks, stopping: threading.Event, **kwargs: Any
-    ) -> None:
-        self.listen = listen
-        self.callbacks = callbacks
-        self.stopping = stopping
-        super().__init__(*args, **{**kwargs, "request_handler": _Connection})
-
-    def _bind_defaults(self) -> None:
-        for event in evt._INTERVENTION_EVENTS:
-            self.bind(event, evt.get_default_handler(event))
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse peers from other networks before a byte of theirs is read."""
-        if not self.listen.networks or is_within(client_address[0], self.listen.networks):
-            return True
-        log.warning("connection.refused", peer=client_address[0], reason="not within the allowed networks")
-        return False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with one connection, and go on."""
-        log.exception("connection.failed", peer=client_address[0])
-
-    def stop_listening(self) -> None:
-        """Close the port; associations go on."""
-        BaseServer.shutdown(self)
-        self.server_close()
-
-
-class _Connection(RequestHandler):
-    """Turns a connection into an association."""
-
-    def handle(self) -> None:
-        connection = cast(socket.socket, self.request)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Acceptor(cast(Server, self.server), connection, self.local, self.remote).start()
+_BACKLOG = 1024
+"""Connections that the system completes before they are accepted; it may have a lower limit of its own."""
+_MAX_AE_TITLE_CHARACTERS = 16
+_LAST_PORT = 65535
 
 
 class StorageSCP:
@@ -143,21 +54,25 @@ class StorageSCP:
         self._listen = listen
         self._callbacks = Callbacks(on_received, on_rejected, on_association_ended)
         self._stopping = threading.Event()
-        self._server: Server | None = None
+        self._listener: socket.socket | None = None
+        self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._open: dict[Association, threading.Thread] = {}
+        self._address = ("", 0)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port that are listened on, once started."""
-        if self._server is None:
+        if self._listener is None:
             raise RuntimeError("not started")
-        host, port = self._server.server_address[:2]
-        return str(host), int(port)
+        return self._address
 
     @property
     def associations(self) -> int:
         """How many associations are open, those still in negotiation too."""
-        return len(self._server.ae.active_associations) if self._server else 0
+        with self._lock:
+            return sum(not association.is_leaving for association in self._open)
 
     def is_alive(self) -> bool:
         """Whether connections are being accepted."""
@@ -169,74 +84,174 @@ class StorageSCP:
         Raises
         ------
         ConfigError
-            The address cannot be listened on or the AE title is not one.
+            The address cannot be listened on, the AE title is not one or the files for TLS are not usable.
         """
         listen = self._listen
+        if not _is_ae_title(listen.ae_title):
+            raise ConfigError(f"{listen.ae_title!r} is not an AE title: 1 to 16 ASCII characters (PS3.5 6.2).")
+        if not 0 <= listen.port <= _LAST_PORT:
+            raise ConfigError(f"Cannot listen on {listen.host}:{listen.port}: a port is a number from 0 to 65535.")
+        if listen.tls is not None:
+            self._tls = server_context(listen.tls)
         try:
-            ae = AE(listen.ae_title)
-            ae.require_called_aet = listen.require_called_ae_title
-            ae.require_calling_aet = list(listen.calling_ae_titles)
-        except ValueError as error:
-            raise ConfigError(f"AE title: {error}") from error
-        ae.maximum_associations = listen.max_associations
-        ae.maximum_pdu_size = listen.max_pdu_bytes
-        ae.acse_timeout = listen.acse_timeout_s
-        ae.dimse_timeout = listen.dimse_timeout_s
-        ae.network_timeout = listen.network_timeout_s
-        ae.add_supported_context(VERIFICATION)
-        try:
-            self._server = cast(
-                Server,
-                ae.make_server(
-                    (listen.host, listen.port),
-                    server_class=Server,
-                    listen=listen,
-                    callbacks=self._callbacks,
-                    stopping=self._stopping,
-                ),
-            )
-        except (OSError, OverflowError) as error:
+            self._listener = _bound(listen)
+        except OSError as error:
             raise ConfigError(_why_not(listen, error)) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_S,), name="storage SCP", daemon=True
-        )
+        host, port = self._listener.getsockname()[:2]
+        self._address = (str(host), int(port))
+        self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="storage SCP", daemon=True)
         self._thread.start()
-        host, port = self.address
-        log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title)
+        log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
+
+    # The listener's thread
+
+    def _accept(self, listener: socket.socket) -> None:
+        listener.settimeout(_LOOK_EVERY_S)
+        look_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                connection, address = listener.accept()
+            except TimeoutError:
+                pass
+            except OSError as error:
+                # such as too many open files: it passes when connections end, and must not cost a processor meanwhile
+                log.warning("connection.not_accepted", error=error.strerror)
+                self._stopping.wait(_LOOK_EVERY_S)
+            else:
+                self._welcome(connection, str(address[0]))
+            if (now := time.monotonic()) >= look_at:
+                look_at = now + _LOOK_EVERY_S
+                self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        with self._lock:
+            present = list(self._open)
+        for association in present:
+            association.watch(now)
+
+    def _welcome(self, connection: socket.socket, address: str) -> None:
+        """Start a thread for a connection, or close it."""
+        listen = self._listen
+        if listen.networks and not is_within(address, listen.networks):
+            log.warning("connection.refused", peer=address, reason="not within the allowed networks")
+            connection.close()
+            return
+        peer = plain(address)
+        self._make_room(peer)
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            association = Association(
+                Wire(connection, time.monotonic() + listen.acse_timeout_s),
+                peer,
+                listen,
+                self._callbacks,
+                admit=self._admit,
+                stopping=self._stopping,
+            )
+            thread = threading.Thread(target=self._live, args=(association,), name=f"association {peer}", daemon=True)
+            with self._lock:
+                self._open[association] = thread
+            thread.start()
+        except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone already, or no thread can be had
+            log.warning("connection.failed", peer=peer, error=type(error).__name__)
+            with self._lock:
+                self._open = {key: value for key, value in self._open.items() if value.ident is not None}
+            connection.close()
+
+    def _make_room(self, peer: str) -> None:
+        """End the connection that has waited longest where there are too many that are no associations."""
+        listen = self._listen
+        with self._lock:
+            waiting = [each for each in self._open if not each.is_associated and not each.wire.is_cut]
+        of_peer = [each for each in waiting if each.peer == peer]
+        if len(of_peer) >= listen.max_waiting_per_peer:
+            of_peer[0].wire.cut()
+        elif len(waiting) >= listen.max_waiting:
+            waiting[0].wire.cut()
+
+    # The associations' threads
+
+    def _live(self, association: Association) -> None:
+        try:
+            association.run()
+        except Exception:  # the edge of a thread: an error of our own in one association must not pass unseen
+            log.exception("association.failed", peer=association.peer)
+        finally:
+            with self._lock:
+                del self._open[association]
+
+    def _admit(self, newcomer: Association) -> bool:
+        listen = self._listen
+        with self._lock:
+            present = [each for each in self._open if each.is_associated and not each.is_leaving]
+            of_peer = sum(each.peer == newcomer.peer for each in present)
+            if len(present) >= listen.max_associations or of_peer >= listen.max_associations_per_peer:
+                return False
+            newcomer.is_associated = True
+            return True
+
+    # Whoever stops it
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Close the port, let instances that are being stored finish, abort the associations and wait for their end."""
-        server = self._server
-        if server is None or self._stopping.is_set():
+        """Close the port, let instances that are under way finish, abort the associations and wait for their end."""
+        if self._listener is None or self._thread is None or self._stopping.is_set():
             return
         deadline = time.monotonic() + timeout_s
-        server.stop_listening()
         self._stopping.set()
-        associations = [each for each in server.ae.active_associations if isinstance(each, Acceptor)]
-        for association in associations:
-            # the answer to the instance being stored is queued before the lock is free, the abort after it
-            free = association.serving.acquire(timeout=max(0.0, deadline - time.monotonic()))
-            if association.is_established:
-                association.abort(block=False)
-            else:
-                association.disconnect()
-            if free:
-                association.serving.release()
-        for association in associations:
-            association.join(max(0.0, deadline - time.monotonic()))
-        late = [association for association in associations if association.is_alive()]
+        self._thread.join()
+        self._listener.close()
+        with self._lock:
+            present = dict(self._open)
+        for association in present:
+            if association.is_idle:
+                # one that is not looks at the flag before it begins the next message
+                association.wire.wake()
+        self._wait(deadline)
+        with self._lock:
+            late = list(self._open)
         for association in late:
-            association.disconnect()
-        end = time.monotonic() + _LAST_WAIT_S
-        for association in late:
-            association.join(max(0.0, end - time.monotonic()))
-        stuck = sum(association.is_alive() for association in late)
-        log.info("scp.stopped", aborted=len(associations), stuck=stuck)
+            association.wire.cut()
+        self._wait(time.monotonic() + _LAST_WAIT_S)
+        log.info("scp.stopped", aborted=len(present), stuck=len(self._open))
+
+    def _wait(self, deadline: float) -> None:
+        """Until every association has ended or it is time, looking after them meanwhile."""
+        while (now := time.monotonic()) < deadline:
+            with self._lock:
+                threads = list(self._open.values())
+            if not threads:
+                return
+            self._watch(now)
+            threads[0].join(min(_LOOK_EVERY_S, deadline - now))
 
 
-def _why_not(listen: Listen, error: Exception) -> str:
+def _is_ae_title(title: str) -> bool:
+    return 1 <= len(title.strip()) <= _MAX_AE_TITLE_CHARACTERS and title.isascii() and title.isprintable()
+
+
+def _bound(listen: Listen) -> socket.socket:
+    """A listening socket.
+
+    Raises
+    ------
+    OSError
+        There is none to be had.
+    """
+    family, _, _, _, where = socket.getaddrinfo(listen.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    both = listen.host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(
+        (str(where[0]), listen.port),
+        family=family,
+        backlog=_BACKLOG,
+        reuse_port=listen.reuse_port,
+        dualstack_ipv6=both,
+    )
+
+
+def _why_not(listen: Listen, error: OSError) -> str:
     where = f"Cannot listen on {listen.host}:{listen.port}"
-    number = getattr(error, "errno", None)
+    number = error.errno
     if isinstance(error, socket.gaierror):
         return f"{where}: the host name cannot be resolved; name an address of this machine."
     if number == errno.EADDRINUSE:
@@ -245,6 +260,4 @@ def _why_not(listen: Listen, error: Exception) -> str:
         return f"{where}: this machine has no such address; use one of its own, or 0.0.0.0 or :: for all."
     if number in (errno.EACCES, errno.EPERM):
         return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a port above."
-    if isinstance(error, OverflowError):
-        return f"{where}: a port is a number from 0 to 65535."
     return f"{where}: {error}"

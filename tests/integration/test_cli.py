@@ -23,7 +23,8 @@ import structlog
 from dicom2fhir import __version__, cli
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.scp import Listen, StorageSCP
+from dicom2fhir.receive.listen import Listen
+from dicom2fhir.receive.scp import StorageSCP
 from dicom2fhir.store.base import Rejection
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance, make_uid

@@ -166,6 +166,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ('[receiver]\nnetworks = ["ten"]', "must be an address or a network such as"),
         ('[receiver]\nnetworks = "[1"', "must be a JSON list or values separated by commas"),
         ("[receiver]\nacse_timeout_s = nan", "receiver.acse_timeout_s"),
+        ('[receiver]\ntls_key = "/x"', "receiver: tls_certificate must be set, because tls_key or tls_client_ca is"),
         (
             '[receiver]\nhost = "0.0.0.0"',
             "receiver: host = '0.0.0.0' can be reached by other machines: say who may send",
@@ -460,3 +461,8 @@ def test_example_uncommented_is_valid_and_complete(tmp_path: Path) -> None:
         assert field.description
     assert settings.receiver == Settings().receiver
     assert max(map(len, example().splitlines())) <= 100
+
+
+def test_certificates_of_senders_are_an_access_rule(tmp_path: Path) -> None:
+    path = write(tmp_path, '[receiver]\nhost = "0.0.0.0"\ntls_certificate = "/a"\ntls_client_ca = "/b"\n')
+    assert load(path, environ={}).receiver.tls_client_ca == Path("/b")

@@ -1,0 +1,333 @@
+"""The receiver with TLS, and as others see it: DCMTK and Orthanc."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir import errors
+from dicom2fhir.model import Received
+from dicom2fhir.receive.listen import Listen
+from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.tls import Tls
+from testdata.make_dicom import ct_files
+
+WAIT_S = 60.0
+AE_TITLE = "DICOM2FHIR"
+
+
+class Bridge:
+    """A receiver that keeps what came."""
+
+    def __init__(self, listen: Listen) -> None:
+        self.received: list[Received] = []
+        self.rejected: list[str] = []
+        self.ended: list[str] = []
+        self.scp = StorageSCP(
+            listen,
+            on_received=self.received.append,
+            on_rejected=lambda _origin, reason: self.rejected.append(reason),
+            on_association_ended=self.ended.append,
+        )
+        self.scp.start()
+        self.host, self.port = self.scp.address
+
+
+@pytest.fixture
+def bridge() -> Iterator[Callable[[Listen], Bridge]]:
+    running: list[Bridge] = []
+
+    def start(listen: Listen) -> Bridge:
+        running.append(Bridge(listen))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.scp.stop(5.0)
+
+
+Start = Callable[[Listen], Bridge]
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+# Several associations
+
+
+@pytest.mark.needs("dcmsend")
+def test_dcmsend_with_several_associations(bridge: Start, tmp_path: Path) -> None:
+    files = ct_files(tmp_path, 60, studies=3)
+    receiver = bridge(Listen(port=0))
+    where = [receiver.host, str(receiver.port)]
+    senders = [
+        subprocess.Popen(
+            ["dcmsend", "-aec", AE_TITLE, "--multi-associations", "+sd", "+r", *where, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for sender in senders:
+        said, _ = sender.communicate(timeout=WAIT_S)
+        assert sender.returncode == 0, said
+    assert len(receiver.received) == 4 * len(files)
+    assert len({received.sop_instance for received in receiver.received}) == len(files)
+    until(lambda: len(receiver.ended) >= 4)
+
+
+@pytest.mark.needs("storescu")
+def test_thirty_two_associations_from_dcmtk(bridge: Start, tmp_path: Path) -> None:
+    files = ct_files(tmp_path, 10)
+    receiver = bridge(Listen(port=0))
+    command = ["storescu", "-aec", AE_TITLE, receiver.host, str(receiver.port), *map(str, files)]
+    senders = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(32)]
+    for sender in senders:
+        said, _ = sender.communicate(timeout=WAIT_S)
+        assert sender.returncode == 0, said
+    until(lambda: len(receiver.ended) == 32)
+    shares = [sum(received.origin.association == name for received in receiver.received) for name in receiver.ended]
+    assert shares == [10] * 32
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class Pki:
+    """A certificate authority with a receiver's and a sender's certificate, and a stranger's that signs itself."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> Path:
+        return self.folder / name.replace("_", ".")
+
+    def make(self) -> None:
+        self._openssl("req", "-x509", "-subj", "/CN=CA", "-keyout", "ca.key", "-out", "ca.crt", *_NEW_KEY)
+        self._openssl("req", "-x509", "-subj", "/CN=X", "-keyout", "stranger.key", "-out", "stranger.crt", *_NEW_KEY)
+        (self.folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        for name in ("receiver", "sender"):
+            self._openssl("req", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr", *_NEW_KEY)
+            sign = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
+            self._openssl(*sign, "-extfile", "names", "-out", f"{name}.crt")
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=WAIT_S)
+
+
+_NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    made = Pki(tmp_path_factory.mktemp("pki"))
+    made.make()
+    return made
+
+
+def tls_only(pki: Pki) -> Listen:
+    return Listen(port=0, tls=Tls(pki.receiver_crt, pki.receiver_key))
+
+
+def mutual(pki: Pki) -> Listen:
+    return Listen(port=0, tls=Tls(pki.receiver_crt, pki.receiver_key, pki.ca_crt))
+
+
+def client(pki: Pki, who: str = "") -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(pki.ca_crt))
+    if who:
+        context.load_cert_chain(pki.folder / f"{who}.crt", pki.folder / f"{who}.key")
+    return context
+
+
+def speaks(receiver: Bridge, context: ssl.SSLContext) -> str:
+    """The version of TLS that a byte of an answer was had with."""
+    with (
+        socket.create_connection((receiver.host, receiver.port), timeout=WAIT_S) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"\x09\0\0\0\0\0")
+        assert connection.recv(1) == b"\x07"
+        return connection.version() or ""
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_versions(bridge: Start, pki: Pki, version: ssl.TLSVersion) -> None:
+    context = client(pki)
+    context.minimum_version = context.maximum_version = version
+    assert speaks(bridge(tls_only(pki)), context) == version.name.replace("_", ".")
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("ciphers", ["AES256-SHA256", "ECDHE-RSA-AES128-SHA256", "AES128-GCM-SHA256"])
+def test_weak_ciphers_are_refused(bridge: Start, pki: Pki, ciphers: str) -> None:
+    context = client(pki)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    with pytest.raises(OSError):
+        speaks(bridge(tls_only(pki)), context)
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize(("who", "allowed"), [("sender", True), ("", False), ("stranger", False)])
+def test_client_certificates(bridge: Start, pki: Pki, who: str, allowed: bool) -> None:
+    receiver = bridge(mutual(pki))
+    if allowed:
+        assert speaks(receiver, client(pki, who))
+    else:
+        with pytest.raises((OSError, AssertionError)):
+            speaks(receiver, client(pki, who))
+    until(lambda: not receiver.scp.associations)
+
+
+@pytest.mark.needs("openssl")
+def test_half_handshakes_and_plain_peers_hold_nobody_up(bridge: Start, pki: Pki) -> None:
+    receiver = bridge(tls_only(pki))
+    halves = [socket.create_connection((receiver.host, receiver.port)) for _ in range(20)]
+    for number, half in enumerate(halves):
+        half.sendall(b"\x16\x03\x01\x02\x00\x01"[: number % 7])
+    for _ in range(5):
+        assert speaks(receiver, client(pki))
+    with socket.create_connection((receiver.host, receiver.port), timeout=WAIT_S) as plain:
+        plain.sendall(b"\x01\0\0\0\0\x44" + bytes(68))
+        with contextlib.suppress(ConnectionResetError):
+            plain.recv(100)
+    for half in halves:
+        half.close()
+    until(lambda: not receiver.scp.associations)
+
+
+@pytest.mark.needs("openssl")
+def test_a_handshake_has_a_deadline(bridge: Start, pki: Pki) -> None:
+    listen = Listen(port=0, acse_timeout_s=0.3, tls=Tls(pki.receiver_crt, pki.receiver_key))
+    receiver = bridge(listen)
+    silent = socket.create_connection((receiver.host, receiver.port), timeout=WAIT_S)
+    with silent, contextlib.suppress(ConnectionResetError):
+        while silent.recv(100):  # perhaps an alert of TLS
+            pass
+
+
+@pytest.mark.needs("openssl", "echoscu", "storescu")
+def test_dcmtk_with_tls(bridge: Start, pki: Pki, tmp_path: Path) -> None:
+    receiver = bridge(mutual(pki))
+    files = ct_files(tmp_path, 5)
+    tls = ["+tls", str(pki.sender_key), str(pki.sender_crt), "+cf", str(pki.ca_crt)]
+    where = ["-aec", AE_TITLE, receiver.host, str(receiver.port)]
+    echoed = run("echoscu", *tls, *where)
+    assert echoed.returncode == 0, echoed.stderr
+    stored = run("storescu", *tls, *where, *map(str, files))
+    assert stored.returncode == 0, stored.stderr
+    assert len(receiver.received) == 5
+    assert run("echoscu", *where).returncode != 0
+    assert run("echoscu", "+tla", "+cf", str(pki.ca_crt), *where).returncode != 0
+
+
+@pytest.mark.needs("openssl", "echoscu")
+@pytest.mark.parametrize("network", ["127.0.0.0/8", "192.0.2.0/24"])
+@pytest.mark.parametrize("calling", ["MR1", "STRANGER"])
+@pytest.mark.parametrize("called", [AE_TITLE, "OTHER"])
+@pytest.mark.parametrize("certificate", ["sender", "stranger"])
+def test_only_what_is_allowed_gets_in(
+    bridge: Start, pki: Pki, network: str, calling: str, called: str, certificate: str
+) -> None:
+    """Bar 17."""
+    listen = Listen(
+        port=0,
+        calling_ae_titles=("MR1",),
+        networks=(ipaddress.ip_network(network),),
+        tls=Tls(pki.receiver_crt, pki.receiver_key, pki.ca_crt),
+    )
+    receiver = bridge(listen)
+    tls = ["+tls", str(pki.folder / f"{certificate}.key"), str(pki.folder / f"{certificate}.crt")]
+    names = ["-aet", calling, "-aec", called]
+    done = run("echoscu", *tls, "+cf", str(pki.ca_crt), *names, receiver.host, str(receiver.port))
+    allowed = (network, calling, called, certificate) == ("127.0.0.0/8", "MR1", AE_TITLE, "sender")
+    assert (done.returncode == 0) is allowed, done.stderr
+
+
+@pytest.mark.needs("openssl")
+def test_files_for_tls_that_do_not_do(bridge: Start, pki: Pki, tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", str(pki.receiver_key), "-out", "locked.key"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    for tls, expected in [
+        (Tls(tmp_path / "absent.crt"), "absent.crt"),
+        (Tls(pki.receiver_crt, pki.sender_key), "belong together"),
+        (Tls(pki.receiver_crt), "belong together"),
+        (Tls(pki.receiver_crt, tmp_path / "locked.key"), "without a passphrase"),
+        (Tls(pki.receiver_crt, pki.receiver_key, pki.receiver_key), "tls_client_ca"),
+    ]:
+        with pytest.raises(errors.ConfigError, match=expected):
+            bridge(Listen(port=0, tls=tls))
+
+
+# Orthanc
+
+
+@pytest.mark.needs("Orthanc")
+def test_orthanc_as_a_sender(bridge: Start, tmp_path: Path, free_port: int) -> None:
+    receiver = bridge(Listen(port=0))
+    config = {
+        "Name": "sender",
+        "StorageDirectory": str(tmp_path / "storage"),
+        "IndexDirectory": str(tmp_path / "storage"),
+        "HttpPort": free_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomServerEnabled": False,
+        "Plugins": [],
+        "DicomModalities": {"bridge": [AE_TITLE, receiver.host, receiver.port]},
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(config))
+    files = ct_files(tmp_path / "files", 12)
+    base = f"http://127.0.0.1:{free_port}"
+
+    def post(path: str, body: bytes) -> dict[str, str]:
+        with urllib.request.urlopen(urllib.request.Request(base + path, body), timeout=WAIT_S) as answer:
+            found: dict[str, str] = json.load(answer)
+            return found
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(base + "/system", timeout=1):
+                return True
+        except OSError:
+            return False
+
+    with (tmp_path / "log").open("wb") as said:
+        orthanc = subprocess.Popen(["Orthanc", str(tmp_path / "orthanc.json")], stdout=said, stderr=subprocess.STDOUT)
+        try:
+            until(answers)
+            series = {post("/instances", file.read_bytes())["ParentSeries"] for file in files}
+            for each in series:
+                post("/modalities/bridge/store", each.encode())
+            post("/modalities/bridge/echo", b"{}")
+        finally:
+            orthanc.terminate()
+            orthanc.wait(WAIT_S)
+    assert len(receiver.received) == 12
+    assert receiver.rejected == []

@@ -1,0 +1,681 @@
+"""The receiver against a scripted peer that plays bytes, and against peers that mean harm."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.listen import Listen
+from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID
+from dicom2fhir.receive.scp import StorageSCP
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+MR = "1.2.840.10008.5.1.4.1.1.4"
+VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT_LE = "1.2.840.10008.1.2"
+EXPLICIT_LE = "1.2.840.10008.1.2.1"
+WAIT_S = 30.0
+
+REJECTED, DATA, RELEASE_RP, ABORT = 3, 4, 6, 7
+UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2, 5, 6
+
+
+def item(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(body)) + body
+
+
+def pdu(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BBL", kind, 0, len(body)) + body
+
+
+def pdv(context: int, control: int, data: bytes) -> bytes:
+    return struct.pack(">LBB", len(data) + 2, context, control) + data
+
+
+def p_data(*values: bytes) -> bytes:
+    return pdu(4, b"".join(values))
+
+
+def context(number: int, abstract: str, *syntaxes: str) -> bytes:
+    inner = item(0x30, abstract.encode()) + b"".join(item(0x40, syntax.encode()) for syntax in syntaxes)
+    return item(0x20, bytes((number, 0, 0, 0)) + inner)
+
+
+def associate_rq(
+    *extra: bytes,
+    contexts: bytes = b"",
+    called: str = "DICOM2FHIR",
+    version: int = 1,
+    application: str = "1.2.840.10008.3.1.1.1",
+    max_length: int = 16384,
+) -> bytes:
+    contexts = contexts or context(1, CT, EXPLICIT_LE) + context(3, VERIFICATION, IMPLICIT_LE)
+    user = item(0x50, item(0x51, struct.pack(">L", max_length)) + item(0x52, b"2.25.1") + b"".join(extra))
+    titles = called.encode().ljust(16) + b"SCRIPT".ljust(16)
+    head = struct.pack(">HH", version, 0) + titles + bytes(32)
+    return pdu(1, head + item(0x10, application.encode()) + contexts + user)
+
+
+def element(number: int, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHL", 0, number, len(value)) + value
+
+
+def command(
+    uid: str = "1.2.3.4.5",
+    field_: int = 0x0001,
+    message_id: int = 1,
+    data_set: int = 1,
+    more: bytes = b"",
+    sop: str = CT,
+) -> bytes:
+    body = element(0x0002, sop.encode()) + element(0x0100, struct.pack("<H", field_))
+    body += element(0x0110, struct.pack("<H", message_id)) + element(0x0700, b"\2\0")
+    body += element(0x0800, struct.pack("<H", data_set)) + element(0x1000, uid.encode()) + more
+    return element(0x0000, struct.pack("<L", len(body))) + body
+
+
+ECHO = p_data(pdv(3, 3, command(field_=0x0030, data_set=0x0101, sop=VERIFICATION)))
+RELEASE_RQ = pdu(5, bytes(4))
+
+
+def explicit(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    if vr in (b"OW", b"OB", b"SQ", b"UN"):
+        return struct.pack("<HH2sHL", group, number, vr, 0, len(value)) + value
+    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
+
+
+def data_set(uid: str = "1.2.3.4.5") -> bytes:
+    return (
+        explicit(8, 0x16, b"UI", CT.encode())
+        + explicit(8, 0x18, b"UI", uid.encode())
+        + explicit(0x20, 0x0D, b"UI", b"1.2.3")
+        + explicit(0x20, 0x0E, b"UI", b"1.2.3.4")
+    )
+
+
+PIXELS = explicit(0x7FE0, 0x10, b"OW", bytes(range(256)) * 8)
+
+
+def store(uid: str = "1.2.3.4.5", message_id: int = 1) -> bytes:
+    return p_data(pdv(1, 3, command(uid, message_id=message_id))) + p_data(pdv(1, 2, data_set(uid) + PIXELS))
+
+
+class Peer:
+    """Sends what it is told, and reads PDUs."""
+
+    def __init__(self, address: tuple[str, int], request: bytes | None = None) -> None:
+        self.socket = socket.create_connection(address, timeout=WAIT_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if request is not None:
+            self.send(request)
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self) -> tuple[int, bytes]:
+        """The next PDU; (0, b"") when the connection is closed."""
+        head = self._exactly(6)
+        if not head:
+            return 0, b""
+        return head[0], self._exactly(int.from_bytes(head[2:], "big"))
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            try:
+                more = self.socket.recv(count - len(data))
+            except ConnectionResetError:
+                return b""
+            if not more:
+                return b""
+            data += more
+        return data
+
+    def response(self) -> dict[int, bytes]:
+        """The elements of the next command set, put together of its fragments."""
+        found = b""
+        while True:
+            kind, body = self.receive()
+            assert kind == DATA, (kind, body)
+            assert int.from_bytes(body[:4], "big") == len(body) - 4
+            found += body[6:]
+            if body[5] & 2:
+                break
+        values, at = {}, 0
+        while at < len(found):
+            _, number, length = struct.unpack_from("<HHL", found, at)
+            values[number] = found[at + 8 : at + 8 + length]
+            at += 8 + length
+        return values
+
+    def status(self) -> int:
+        return int.from_bytes(self.response()[0x0900], "little")
+
+    def abort_reason(self) -> tuple[int, int]:
+        """Source and reason of the A-ABORT that comes next."""
+        kind, body = self.receive()
+        assert kind == ABORT, (kind, body)
+        return body[2], body[3]
+
+
+@dataclass
+class Kept:
+    """What the receiver hands on."""
+
+    received: list[Received] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+    hold: threading.Event | None = None
+
+    def on_received(self, received: Received) -> None:
+        self.entered.set()
+        if self.hold is not None:
+            assert self.hold.wait(WAIT_S)
+        self.received.append(received)
+
+    def on_rejected(self, _origin: Origin, reason: str) -> None:
+        self.rejected.append(reason)
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def start(kept: Kept) -> Iterator[Callable[..., StorageSCP]]:
+    running: list[StorageSCP] = []
+
+    def begin(listen: Listen | None = None) -> StorageSCP:
+        scp = StorageSCP(
+            listen or Listen(port=0),
+            on_received=kept.on_received,
+            on_rejected=kept.on_rejected,
+            on_association_ended=kept.ended.append,
+        )
+        scp.start()
+        running.append(scp)
+        return scp
+
+    yield begin
+    if kept.hold is not None:
+        kept.hold.set()
+    for scp in running:
+        scp.stop(5.0)
+
+
+Start = Callable[..., StorageSCP]
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def associate(scp: StorageSCP, request: bytes | None = None) -> Peer:
+    peer = Peer(scp.address, request or associate_rq())
+    assert peer.receive()[0] == 2
+    return peer
+
+
+def release(peer: Peer) -> None:
+    peer.send(RELEASE_RQ)
+    assert peer.receive()[0] == RELEASE_RP
+
+
+# Fragmentation
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100, 5000])
+@pytest.mark.parametrize("together", [False, True], ids=["a PDU for each PDV", "all PDVs in one PDU"])
+def test_any_fragmentation(start: Start, kept: Kept, size: int, together: bool) -> None:
+    values = [(3 if last else 1, part) for part, last in marked(pieces(command(), size))]
+    values += [(2 if last else 0, part) for part, last in marked(pieces(data_set() + PIXELS, size))]
+    encoded = [pdv(1, control, part) for control, part in values]
+    with associate(start()) as peer:
+        peer.send(p_data(*encoded) if together else b"".join(map(p_data, encoded)))
+        assert peer.status() == 0
+        release(peer)
+    assert [received.header for received in kept.received] == [data_set()]
+
+
+def marked(parts: list[bytes]) -> list[tuple[bytes, bool]]:
+    return [(part, index == len(parts) - 1) for index, part in enumerate(parts)]
+
+
+def test_bytes_that_come_one_by_one(start: Start, kept: Kept) -> None:
+    with Peer(start().address) as peer:
+        for byte in associate_rq():
+            peer.send(bytes((byte,)))
+        assert peer.receive()[0] == 2
+        for byte in store():
+            peer.send(bytes((byte,)))
+        assert peer.status() == 0
+        release(peer)
+    assert kept.received[0].header == data_set()
+
+
+def test_empty_fragments_mean_nothing(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(p_data(pdv(1, 1, b""), pdv(1, 1, command()), pdv(1, 3, b"")))
+        peer.send(p_data(pdv(1, 0, b""), pdv(1, 0, data_set()), pdv(1, 2, b"")))
+        assert peer.status() == 0
+    assert kept.received[0].header == data_set()
+
+
+def test_a_pdu_of_the_greatest_length_and_one_longer(start: Start, kept: Kept) -> None:
+    with associate(start(Listen(port=0, max_pdu_bytes=4096))) as peer:
+        head = data_set() + explicit(0x7FE0, 0x10, b"OW", bytes(4000))
+        assert len(head) > 4096 - 6
+        peer.send(p_data(pdv(1, 3, command())))
+        peer.send(p_data(pdv(1, 0, head[: 4096 - 6])) + p_data(pdv(1, 2, head[4096 - 6 :])))
+        assert peer.status() == 0
+        peer.send(p_data(pdv(1, 3, command())) + p_data(pdv(1, 2, bytes(4096 - 5))))
+        assert peer.abort_reason() == (2, INVALID_PARAMETER)
+    assert kept.received[0].header == data_set()
+
+
+def test_an_answer_is_cut_for_peers_that_take_little(start: Start) -> None:
+    with associate(start(), associate_rq(max_length=30)) as peer:
+        peer.send(store())
+        response = peer.response()
+    assert response[0x1000].rstrip(b"\0") == b"1.2.3.4.5"
+    assert response[0x0900] == b"\0\0"
+
+
+def test_pixels_of_any_size_cost_no_memory(start: Start, kept: Kept) -> None:
+    with associate(start(Listen(port=0, budgets=Budgets(header_bytes=65536)))) as peer:
+        peer.send(p_data(pdv(1, 3, command())))
+        head = data_set() + struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OW", 0, 0xFFFFFFFE)
+        peer.send(p_data(pdv(1, 0, head)))
+        chunk = p_data(pdv(1, 0, bytes(128 * 1024 - 6)))
+        for _ in range(400):
+            peer.send(chunk)
+        peer.send(p_data(pdv(1, 2, b"")))
+        assert peer.status() == 0
+    assert kept.received[0].header == data_set()
+
+
+# Order
+
+
+def test_sent_ahead_is_answered_in_order(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(b"".join(store(f"1.2.{number}", number) for number in range(1, 101)) + RELEASE_RQ)
+        ids = [int.from_bytes(peer.response()[0x0120], "little") for _ in range(100)]
+        assert peer.receive()[0] == RELEASE_RP
+    assert ids == list(range(1, 101))
+    assert len(kept.received) == 100
+
+
+def test_a_release_while_an_instance_is_stored_waits_for_its_answer(start: Start, kept: Kept) -> None:
+    kept.hold = threading.Event()
+    with associate(start()) as peer:
+        peer.send(store())
+        assert kept.entered.wait(WAIT_S)
+        peer.send(RELEASE_RQ)
+        kept.hold.set()
+        assert peer.status() == 0
+        assert peer.receive()[0] == RELEASE_RP
+        until(lambda: kept.ended)
+
+
+@pytest.mark.parametrize(
+    ("played", "reason"),
+    [
+        (pdu(0x08, b""), UNRECOGNIZED_PDU),
+        (pdu(0x00, bytes(4)), UNRECOGNIZED_PDU),
+        (associate_rq(), UNEXPECTED_PDU),
+        (pdu(2, bytes(68)), UNEXPECTED_PDU),
+        (pdu(3, bytes(4)), UNEXPECTED_PDU),
+        (pdu(6, bytes(4)), UNEXPECTED_PDU),  # nobody asked for a release
+        (pdu(5, bytes(6)), INVALID_PARAMETER),
+        (p_data(), INVALID_PARAMETER),
+        (p_data(b"\0\0\0"), INVALID_PARAMETER),
+        (p_data(struct.pack(">LBB", 1, 1, 3)), INVALID_PARAMETER),
+        (p_data(struct.pack(">LBB", 0xFFFFFFFF, 1, 3) + b"abc"), INVALID_PARAMETER),
+        (p_data(struct.pack(">LBB", 100, 1, 3) + b"abc"), INVALID_PARAMETER),
+        (b"\x04\0\xff\xff\xff\xff", INVALID_PARAMETER),
+        (p_data(pdv(5, 3, command())), INVALID_PARAMETER),  # no such context
+        (p_data(pdv(2, 3, command())), INVALID_PARAMETER),
+        (p_data(pdv(0, 3, command())), INVALID_PARAMETER),
+        (p_data(pdv(1, 2, data_set())), UNEXPECTED_PARAMETER),
+        (p_data(pdv(1, 3, command()), pdv(1, 3, command())), UNEXPECTED_PARAMETER),
+        (p_data(pdv(1, 1, command()), pdv(1, 2, data_set())), UNEXPECTED_PARAMETER),
+        (p_data(pdv(1, 3, command()), pdv(3, 2, data_set())), UNEXPECTED_PARAMETER),
+        (p_data(pdv(1, 3, b"garbage")), INVALID_PARAMETER),
+        (p_data(pdv(1, 3, b"\x08\0\x05\0\x02\0\0\0ab")), INVALID_PARAMETER),
+        (p_data(pdv(1, 3, element(0x0100, b"\1\0") + element(0x0800, b"\1\0"))), INVALID_PARAMETER),
+        (p_data(pdv(1, 3, element(0x0100, b"\1\0\0\0"))), INVALID_PARAMETER),
+        (p_data(pdv(1, 3, command(field_=0x8001, data_set=0x0101))), INVALID_PARAMETER),
+        (p_data(pdv(1, 1, bytes(20_000))), INVALID_PARAMETER),
+    ],
+)
+def test_breaches_of_the_protocol_are_aborted(start: Start, kept: Kept, played: bytes, reason: int) -> None:
+    scp = start()
+    with associate(scp) as peer:
+        peer.send(played)
+        assert peer.abort_reason() == (2, reason)
+    until(lambda: kept.ended and not scp.associations)
+    assert kept.received == []
+    with associate(scp) as other:
+        other.send(ECHO)
+        assert other.status() == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", UNRECOGNIZED_PDU),
+        (b"\x16\x03\x01\x02\x00\x01\x00", UNRECOGNIZED_PDU),  # TLS
+        (pdu(4, bytes(10)), UNEXPECTED_PDU),
+        (pdu(5, bytes(4)), UNEXPECTED_PDU),
+        (pdu(1, b""), INVALID_PARAMETER),
+        (pdu(1, bytes(67)), INVALID_PARAMETER),
+        (b"\x01\0\xff\xff\xff\xff", INVALID_PARAMETER),
+        (pdu(1, struct.pack(">HH", 1, 0) + bytes(64) + item(0x10, b"1.2")[:-1]), INVALID_PARAMETER),
+        (pdu(1, struct.pack(">HH", 1, 0) + b" " * 32 + bytes(32) + b"\x99\0\0\0"), INVALID_PARAMETER),
+        (pdu(1, struct.pack(">HH", 1, 0) + b"A" * 32 + bytes(32) + item(0x10, b"") * 60_000), INVALID_PARAMETER),
+        (associate_rq(*[item(0x52, b"")] * 15_000), INVALID_PARAMETER),
+        (associate_rq(contexts=context(2, CT, EXPLICIT_LE)), INVALID_PARAMETER),
+        (associate_rq(contexts=context(1, CT)), INVALID_PARAMETER),
+    ],
+)
+def test_what_is_no_request_is_aborted(start: Start, kept: Kept, first: bytes, reason: int) -> None:
+    with Peer(start().address, first) as peer:
+        assert peer.abort_reason() == (2, reason)
+    assert kept.ended == []
+
+
+@pytest.mark.parametrize("cut", [1, 10, 74, 200, 400])
+def test_an_abort_in_the_middle(start: Start, kept: Kept, cut: int) -> None:
+    scp = start()
+    message = p_data(pdv(1, 3, command())) + p_data(pdv(1, 0, data_set()))
+    with associate(scp) as peer:
+        peer.send(store() + message[: len(message)] + pdu(7, bytes(4)))
+        assert peer.status() == 0
+    with associate(scp) as peer:
+        peer.send(message[:cut])
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: len(kept.ended) == 2 and not scp.associations)
+    assert len(kept.received) == 1
+
+
+# Negotiation
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (associate_rq(version=2), (1, 2, 2)),
+        (associate_rq(application="1.2.3"), (1, 1, 2)),
+        (associate_rq(called="SOMEONE"), (1, 1, 7)),
+    ],
+)
+def test_rejections(start: Start, request_: bytes, answer: tuple[int, int, int]) -> None:
+    with Peer(start().address, request_) as peer:
+        kind, body = peer.receive()
+    assert kind == REJECTED
+    assert tuple(body[1:]) == answer
+
+
+def test_extended_negotiation(start: Start) -> None:
+    def role(sop_class: str, scu: int, scp: int) -> bytes:
+        return item(0x54, struct.pack(">H", len(sop_class)) + sop_class.encode() + bytes((scu, scp)))
+
+    extended = item(0x56, struct.pack(">H", len(CT)) + CT.encode() + b"\2\0\3\0\1\0")
+    common = item(0x57, struct.pack(">H", len(CT)) + CT.encode() + b"\0\x03" + b"1.2" + b"\0\0")
+    identity = item(0x58, b"\2\1" + struct.pack(">H", 4) + b"user" + struct.pack(">H", 6) + b"secret")
+    window = item(0x53, struct.pack(">HH", 0, 0))
+    contexts = context(1, CT, EXPLICIT_LE) + context(3, MR, EXPLICIT_LE)
+    request = associate_rq(role(CT, 1, 1), role(MR, 0, 1), extended, common, identity, window, contexts=contexts)
+    with Peer(start().address, request) as peer:
+        kind, body = peer.receive()
+    assert kind == 2
+    assert item(0x53, struct.pack(">HH", 1, 1)) in body
+    assert role(CT, 1, 0) in body
+    assert item(0x56, struct.pack(">H", len(CT)) + CT.encode() + bytes(6)) in body
+    assert item(0x52, IMPLEMENTATION_CLASS_UID.encode()) in body
+    assert b"D2F_" in body
+    assert b"\x59\0" not in body  # who the user is was not looked at, which is said by not answering
+    assert item(0x21, b"\1\0\0\0" + item(0x40, EXPLICIT_LE.encode())) in body
+    # the one who wants to be the provider of MR storage is refused that
+    assert item(0x21, b"\3\0\1\0" + item(0x40, EXPLICIT_LE.encode())) in body
+
+
+def test_priority_and_move_originator(start: Start, kept: Kept) -> None:
+    more = element(0x1030, b"MOVER") + element(0x1031, b"\7\0")
+    with associate(start()) as peer:
+        peer.send(p_data(pdv(1, 3, command(message_id=9, more=more)), pdv(1, 2, data_set())))
+        assert peer.response()[0x0120] == b"\x09\0"
+    assert len(kept.received) == 1
+
+
+def test_operations_that_are_not_ours(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(p_data(pdv(1, 3, command(field_=0x0140)), pdv(1, 2, data_set())))  # N-CREATE with a data set
+        response = peer.response()
+        assert response[0x0100] == b"\x40\x81"
+        assert response[0x0900] == b"\x11\x02"
+        peer.send(p_data(pdv(1, 3, command(field_=0x0FFF, data_set=0x0101))))  # C-CANCEL has no answer
+        peer.send(store())
+        assert peer.status() == 0
+    assert len(kept.received) == 1
+
+
+def test_a_store_without_data_set_or_uid(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(p_data(pdv(1, 3, command(data_set=0x0101))))
+        assert peer.status() == 0xC000
+        peer.send(p_data(pdv(1, 3, command(uid="")), pdv(1, 2, data_set())))
+        assert peer.status() == 0xC000
+    assert len(kept.rejected) == 2
+
+
+# Time and number
+
+
+def test_a_message_must_come_at_a_rate(start: Start, kept: Kept) -> None:
+    scp = start(Listen(port=0, dimse_timeout_s=0.4, min_bytes_per_s=1e6))
+    with associate(scp) as peer:
+        peer.send(p_data(pdv(1, 3, command())))
+        stop = threading.Event()
+
+        def dribble() -> None:
+            while not stop.wait(0.05):
+                try:
+                    peer.send(p_data(pdv(1, 0, b"ab")))
+                except OSError:
+                    return
+
+        dribbler = threading.Thread(target=dribble)
+        dribbler.start()
+        try:
+            assert peer.receive()[0] in (0, ABORT)
+        finally:
+            stop.set()
+            dribbler.join()
+    until(lambda: kept.ended)
+    assert kept.received == []
+
+
+def test_a_pdu_within_an_association_must_come_within_its_time(start: Start, kept: Kept) -> None:
+    with associate(start(Listen(port=0, dimse_timeout_s=0.3))) as peer:
+        peer.send(store()[:50])
+        assert peer.abort_reason() == (0, 0)
+    until(lambda: kept.ended)
+
+
+def test_a_peer_that_takes_no_answers_is_ended(start: Start, kept: Kept) -> None:
+    scp = start(Listen(port=0, dimse_timeout_s=0.5))
+    with associate(scp) as peer:
+        peer.socket.setblocking(False)
+        left = b""
+
+        def ended() -> bool:
+            nonlocal left
+            try:
+                while not kept.ended:
+                    left = left or ECHO * 100
+                    left = left[peer.socket.send(left) :]
+            except OSError:
+                pass
+            return bool(kept.ended)
+
+        until(ended)
+    until(lambda: not scp.associations)
+
+
+def test_associations_per_peer(start: Start) -> None:
+    scp = start(Listen(port=0, max_associations_per_peer=2))
+    with associate(scp) as first, associate(scp):
+        with Peer(scp.address, associate_rq()) as refused:
+            kind, body = refused.receive()
+        assert (kind, *body[1:]) == (REJECTED, 2, 3, 2)
+        release(first)
+        with associate(scp):
+            pass
+
+
+def test_the_oldest_silent_connection_makes_room(start: Start) -> None:
+    scp = start(Listen(port=0, max_waiting_per_peer=3))
+    silent = [Peer(scp.address) for _ in range(3)]
+    with associate(scp) as peer:
+        assert silent[0].receive() == (0, b"")
+        peer.send(ECHO)
+        assert peer.status() == 0
+    for each in silent:
+        each.socket.close()
+
+
+def test_echo_is_answered_among_those_who_mean_harm(start: Start) -> None:
+    """Bar 6 in small: dribblers, silent sockets, giant claims and endless messages, and one who only wants an echo."""
+    scp = start(Listen(port=0, max_waiting=60, max_waiting_per_peer=40))
+    stop = threading.Event()
+
+    def harm(number: int) -> None:
+        while not stop.is_set():
+            try:
+                with Peer(scp.address) as peer:
+                    match number % 4:
+                        case 0:
+                            for byte in associate_rq():
+                                peer.send(bytes((byte,)))
+                                if stop.wait(0.02):
+                                    return
+                        case 1:
+                            peer.receive()
+                        case 2:
+                            peer.send(b"\x01\0\xff\xff\xff\xff" + bytes(1000))
+                            peer.receive()
+                            stop.wait(0.02)
+                        case _:
+                            peer.send(associate_rq() + p_data(pdv(1, 3, command())))
+                            while not stop.wait(0.02):
+                                peer.send(p_data(pdv(1, 0, bytes(10))))
+            except OSError:
+                stop.wait(0.02)
+
+    threads = 80
+    with ThreadPoolExecutor(threads) as pool:
+        harmful = [pool.submit(harm, number) for number in range(threads)]
+        try:
+            for _ in range(30):
+                with associate(scp) as peer:
+                    peer.send(ECHO)
+                    assert peer.status() == 0
+                    release(peer)
+        finally:
+            stop.set()
+            scp.stop(5.0)
+        for each in harmful:
+            each.result(WAIT_S)
+    assert scp.associations == 0
+
+
+def test_stop_lets_a_data_set_under_way_finish(start: Start, kept: Kept) -> None:
+    scp = start()
+    message = store()
+    with associate(scp) as peer, associate(scp) as idle:
+        peer.send(message[:-100])
+        idle.send(ECHO)
+        assert idle.status() == 0
+        until(lambda: any(not association.is_idle for association in scp._open))
+        stopper = threading.Thread(target=scp.stop, args=(WAIT_S,))
+        stopper.start()
+        assert idle.abort_reason() == (0, 0)
+        peer.send(message[-100:] + store("1.2.9"))
+        assert peer.status() == 0
+        assert peer.receive()[0] in (0, ABORT)
+        stopper.join()
+    assert [received.sop_instance for received in kept.received] == ["1.2.3.4.5"]
+    assert len(kept.ended) == 2
+
+
+def test_stop_does_not_wait_for_ever_for_a_data_set(start: Start, kept: Kept) -> None:
+    scp = start()
+    with associate(scp) as peer:
+        peer.send(store()[:-100])
+        until(lambda: any(not association.is_idle for association in scp._open))
+        scp.stop(0.2)
+        assert scp.associations == 0
+    assert kept.received == []
+
+
+def test_several_processes_may_share_a_port(start: Start) -> None:
+    first = start(Listen(port=0, reuse_port=True))
+    second = start(Listen(port=first.address[1], reuse_port=True))
+    assert first.address == second.address
+
+
+def test_nothing_is_left_of_many_associations(start: Start, kept: Kept) -> None:
+    """Bar 14 in small; a fifth is aborted and a fifth is lost."""
+    scp = start()
+
+    def play(count: int) -> None:
+        for number in range(count):
+            with associate(scp) as peer:
+                match number % 5:
+                    case 0:
+                        peer.send(store()[:300] + pdu(7, bytes(4)))
+                    case 1:
+                        peer.send(store()[:300])
+                    case _:
+                        peer.send(store())
+                        assert peer.status() == 0
+                        release(peer)
+        until(lambda: not scp._open)
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+
+    play(5)
+    before = threading.active_count(), open_files()
+    play(150)
+    assert (threading.active_count(), open_files()) == before
+    assert len(kept.ended) == 155
