@@ -14,7 +14,9 @@ from bench import convert, mapping, memory, report
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("bench", ["startup", "mapping", "convert", "memory", "headers", "backfill", "store", "receive"])
+@pytest.mark.parametrize(
+    "bench", ["startup", "mapping", "convert", "memory", "headers", "backfill", "store", "receive"]
+)
 def test_a_quick_run_gives_a_table_for_machines(bench: str) -> None:
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
