@@ -127,7 +127,7 @@ def cli() -> None:
 @click.option("--ae-title", help="AE title of the bridge.")
 @click.option("--watch", "folders", type=click.Path(path_type=Path), multiple=True, help="A folder to watch.")
 @click.option("--fhir-url", help="Base URL of a FHIR server to deliver to.")
-@click.option("--fhir-version", help="auto, R4, R4B or R5.")
+@click.option("--fhir-version", help=f"auto, {', '.join(DIALECTS)}.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="A folder to deliver Bundles to.")
 @_state_dir_option
 @click.option("--quiet-period", type=float, help="Seconds without a new instance after which a study is sent.")
