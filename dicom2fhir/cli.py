@@ -37,7 +37,6 @@ from dicom2fhir.store.base import State
 SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_IO = 74
 EXIT_CONFIG = 78

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydicom.data.data_manager import DATA_ROOT
 
 from tests.left_out import LeftOut, search_path
@@ -137,3 +139,17 @@ def outage_proxy() -> Iterator[Callable[[str], OutageProxy]]:
     yield stand_before
     for proxy in proxies:
         proxy.go_away()
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """For tests of what sets up logging for its process, which here is that of all tests."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
+        logging.getLogger(name).setLevel(logging.NOTSET)

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -36,11 +35,6 @@ _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
-
-ID_STRATEGIES: Mapping[bool | None, str] = MappingProxyType(
-    {True: "ours", False: "the server's", None: "ours, unless the server refuses them"}
-)
-"""``updateCreate`` as the server states it -> whose ids new resources get."""
 
 log = structlog.get_logger()
 

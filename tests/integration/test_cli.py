@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import pty
 import socket
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from dicom2fhir import __version__, cli
 from dicom2fhir.dicom.extract import extract
@@ -30,6 +28,8 @@ from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance, make_uid
 from testdata.make_dicom import ct_instances
 from tests.daemon_process import ROOT, environment, run_command
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 NOBODY = "http://127.0.0.1:1/fhir"
 """Nobody can listen on port 1 but root, and root does not."""
@@ -52,20 +52,6 @@ class Result:
 
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """The program sets up logging for its process, which is ours."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture

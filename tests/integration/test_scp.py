@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import queue
 import socket
 import struct
@@ -451,6 +452,8 @@ def test_ipv6_and_mapped_addresses(start: Running) -> None:
         try:
             probe.bind(("::1", 0))
         except OSError:
+            if os.environ.get("CI"):
+                raise
             pytest.skip("left out: this machine has no IPv6")
     association = associate(start(Listen("::1", 0, networks=(ipaddress.ip_network("::1/128"),))))
     assert store(association) == (0, "")

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import structlog
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.ops.logs import configure
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 CANARY = "Canary^Patient"
 
@@ -31,19 +33,6 @@ class Colour(StrEnum):
 @dataclasses.dataclass
 class Person:
     name: str
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def entries(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
-import structlog
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
@@ -33,6 +30,8 @@ from testdata.make_cases import studies_of
 from testdata.make_dicom import write
 from tests.any_data_set import SCRIPTS, any_file
 from tests.invariants import violations
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 Attrs = dict[str, Any]
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -613,20 +612,6 @@ def test_the_operator_decides_what_missing_values_become(tmp_path: Path) -> None
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Every command sets up logging for its own process, which here is that of all tests."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def run(*arguments: str | Path) -> str:
