@@ -30,6 +30,8 @@ from dicom2fhir.store.base import State, StudyStatus
 QUIET_PERIOD_S = 1.0
 _LIMIT_S = 60.0
 _REFRESH_S = 0.1
+_TRIES = 5
+_ANSWER_S = 5.0
 _WRITTEN = re.compile(r"[0-9a-f-]{36}\.\d+\.json")
 """What the file destination calls its files; the folder may hold others."""
 _DROPPED = 2
@@ -118,7 +120,17 @@ class Demo:
             self._errors.append(str(error))
 
     def _store(self, host: str, port: int, datasets: Sequence[Dataset]) -> None:
+        """Send a study; what had no answer is sent again, which changes nothing if it had arrived."""
+        for _ in range(_TRIES):
+            datasets = self._store_once(host, port, datasets)
+            if not datasets:
+                return
+        raise BridgeError("The demonstration's sender had no answer.")
+
+    def _store_once(self, host: str, port: int, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
+        """Send over one association; the instances from the first on that had no answer."""
         ae = AE(ae_title="DEMO")
+        ae.dimse_timeout = _ANSWER_S
         kinds = {(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets}
         association = ae.associate(
             host,
@@ -129,12 +141,17 @@ class Demo:
         if not association.is_established:
             raise BridgeError("The demonstration's sender found nobody listening.")
         try:
-            for dataset in datasets:
+            for number, dataset in enumerate(datasets):
+                if not association.is_established:
+                    return datasets[number:]
                 status = association.send_c_store(dataset)
-                if not status or status.Status != 0x0000:
+                if not status:  # pynetdicom's reactor takes an answer now and then before its sender can
+                    return datasets[number:]
+                if status.Status != 0x0000:
                     raise BridgeError("An instance was not taken.")
         finally:
             association.release()
+        return ()
 
     def _watch(self, daemon: Daemon, live: Live) -> bool:
         """Refresh the table until everything is delivered; False when that takes too long."""
