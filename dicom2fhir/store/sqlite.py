@@ -23,7 +23,7 @@ from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Re
 from dicom2fhir.store.disk import Space, is_locked, lock_file, require_local
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.rows import Hashes, pack, read_records, read_status, rejection_of
+from dicom2fhir.store.rows import Packer, read_records, read_status, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
@@ -91,6 +91,7 @@ class SqliteStore:
         self._space = Space(self.path.parent, min_free_bytes)
         self._subscribers: list[Callable[[], None]] = []
         self._wake = False
+        self._packer = Packer()
         self._known = incoming.Known()
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
@@ -187,7 +188,7 @@ class SqliteStore:
             The record is not JSON as it stands.
         """
         self._space.check()
-        arrival = Arrival(pack(record), origin.association)
+        arrival = Arrival(self._packer.pack(record), origin.association)
         return self._require_writer().run_together(self._add, arrival)
 
     def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Change]:
@@ -205,8 +206,7 @@ class SqliteStore:
     ) -> Sequence[Change]:
         """See :meth:`dicom2fhir.store.base.Store.add_many`; raises what :meth:`add` does."""
         self._space.check()
-        known: Hashes = {}
-        batch = [Arrival(pack(record, known), origin.association) for record in records]
+        batch = [Arrival(self._packer.pack(record), origin.association) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
             changes = incoming.add(sql, self._known, batch, self._clock(), self._rule)
