@@ -13,7 +13,7 @@ from dicom2fhir.errors import Permanent
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Change, Rejection, Store
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Ingest:

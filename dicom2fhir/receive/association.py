@@ -25,7 +25,7 @@ from dicom2fhir.receive.negotiation import VERIFICATION, Acceptance, Context
 from dicom2fhir.receive.stream import HeaderStream
 from dicom2fhir.receive.wire import NEVER, Ended, Wire
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 0x01, 0x04, 0x05, 0x07
 _LAST_PDU_TYPE = 0x07

@@ -19,7 +19,7 @@ from dicom2fhir.receive.files import Found, found, look_at, move, open_file
 if TYPE_CHECKING:
     from dicom2fhir.store.base import Ledger
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 Fate = Literal["taken", "skipped", "rejected", "gone"]
 

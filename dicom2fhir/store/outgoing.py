@@ -12,7 +12,7 @@ from dicom2fhir.store.incoming import DueRule, settle
 from dicom2fhir.store.rows import short
 from dicom2fhir.store.statements import Row, Statements
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _HORIZON_S = 86_400.0
 """No study is due later than the longest wait and this from now, and no pause after a failed try is longer. What seems

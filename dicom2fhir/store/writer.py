@@ -19,7 +19,7 @@ import structlog
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.schema import primary_code
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Item = TypeVar("Item")
