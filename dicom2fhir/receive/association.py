@@ -162,9 +162,9 @@ class Association:
 
     def _negotiate(self) -> bool:
         wire, rules = self.wire, self._rules
-        first = wire.take(1)
+        wire.wait()
         wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
-        kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+        kind, length = wire.unpack(_PDU)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
             raise _Abort(reason, "The first PDU is no association request.")
@@ -231,17 +231,13 @@ class Association:
         """Until the end; whether that was an orderly release."""
         wire, rules = self.wire, self._rules
         while True:
-            now = time.monotonic()
-            if wire.has_more:
-                wire.expires_at = now + rules.dimse_timeout_s
-            else:
-                wire.expires_at = now + rules.network_timeout_s
+            if not wire.has_more:
+                wire.expires_at = time.monotonic() + rules.network_timeout_s
             if self.is_idle and self._stopping.is_set():
                 raise Ended
-            first = wire.take(1)
-            if not wire.has_more:
-                wire.expires_at = time.monotonic() + rules.dimse_timeout_s
-            kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+            wire.wait()
+            wire.expires_at = time.monotonic() + rules.dimse_timeout_s
+            kind, length = wire.unpack(_PDU)
             if kind == _P_DATA_TF:
                 if length > rules.max_pdu_bytes:
                     raise _Abort(INVALID_PARAMETER, f"A P-DATA-TF of {length} bytes is announced.")
@@ -267,7 +263,7 @@ class Association:
         while left:
             if left < _PDV.size:
                 raise _Abort(INVALID_PARAMETER, "A P-DATA-TF ends within the header of a presentation data value.")
-            length, context_id, control = _PDV.unpack(wire.take(_PDV.size))
+            length, context_id, control = wire.unpack(_PDV)
             count = length - 2
             left -= _PDV.size + count
             if count < 0 or left < 0:
