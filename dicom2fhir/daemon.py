@@ -53,7 +53,7 @@ class Daemon:
         )
         with ExitStack() as undo:  # nobody else could open a store that stays open
             undo.callback(self.store.close)
-            ingest = Ingest(self.store, translation.budgets(settings))
+            ingest = Ingest(self.store)
             self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
             self.folders = {
                 name: FolderWatcher(
