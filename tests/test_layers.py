@@ -22,6 +22,7 @@ RULES = {
     # room            rooms that it may import                       packages that it may import
     "":               ("",                                           ""),
     "model":          ("",                                           ""),
+    "texts":          ("",                                           ""),
     "errors":         ("",                                           ""),
     "dicom":          ("model errors dicom",                         "pydicom"),
     "dicom.header":   ("errors",                                     ""),
@@ -42,13 +43,13 @@ RULES = {
     "deliver":        ("model errors store.base fhir retry",         "structlog"),
     "mounts":         ("",                                           ""),
     "retry":          ("",                                           ""),
-    "ops":            ("model errors store.base",                    "structlog"),
+    "ops":            ("model errors ops texts store.base",          "structlog"),
     "fhir.profile":   ("model errors",                               "pydantic"),
     "fhir.profile_files": ("errors fhir.profile",                    "pydantic"),
     "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
     "backfill":       ("model errors dicom receive.files store", ""),
-    "report":         ("model store.base fhir",                      "rich"),
+    "report":         ("model store.base fhir texts",                "rich"),
     "synthetic":      ("",                                           "pydicom"),
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.
     "translation":    ("model errors dicom fhir config",                   "structlog"),
