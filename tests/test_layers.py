@@ -46,7 +46,7 @@ RULES = {
     "ops":            ("model errors ops texts store.base",          "structlog"),
     "fhir.profile":   ("model errors",                               "pydantic"),
     "fhir.profile_files": ("errors fhir.profile",                    "pydantic"),
-    "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
+    "config":         ("errors config",                              "pydantic pydantic_core"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
     "backfill":       ("model errors dicom receive.files store", ""),
     "report":         ("model store.base fhir texts",                "rich"),
@@ -60,7 +60,7 @@ RULES = {
     "demo":           (EVERYTHING,                                   EVERYTHING),
 }  # fmt: skip
 
-DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic", "pydantic_settings": "pydantic-settings"}
+DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic"}
 """Package -> the dependency that brings it, where the names differ."""
 
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
