@@ -95,7 +95,8 @@ def commands(files: Path, out: Path, with_peer: bool, remarks: list[str]) -> dic
         return found
     theirs = out / "theirs"
     theirs.mkdir()
-    found["PyPI " + PEER[0]] = [str(python), "-c", PEER_DRIVER, str(files), str(theirs)]
+    # isolated: it would find our package before the installed one
+    found["PyPI " + PEER[0]] = [str(python), "-I", "-c", PEER_DRIVER, str(files), str(theirs)]
     return found
 
 
@@ -121,8 +122,7 @@ def measure(files: int, runs: int, with_peer: bool, side: int = _SMALL) -> Resul
         with progress(runs * len(competitors), "converting") as advance:
             for _ in range(runs):
                 for competitor, command in competitors.items():
-                    # from within a neutral folder: "-c" would find our package before the installed one
-                    costs[competitor].append(run(command, subprocess.DEVNULL, Path(name)))
+                    costs[competitor].append(run(command, subprocess.DEVNULL))
                     advance()
     per_s = {competitor: files / median(cost.processor_s for cost in found) for competitor, found in costs.items()}
     slowest = per_s[list(per_s)[-1]]
