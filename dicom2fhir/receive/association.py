@@ -199,7 +199,7 @@ class Association:
         self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
         if not request.protocol_version & 1:
             return negotiation.PROTOCOL_VERSION_NOT_SUPPORTED
-        if request.primitive.application_context_name != negotiation.APPLICATION_CONTEXT:
+        if request.application_context != negotiation.APPLICATION_CONTEXT:
             return negotiation.NO_SUCH_APPLICATION_CONTEXT
         if rules.require_called_ae_title and request.called_ae != rules.ae_title:
             return negotiation.CALLED_AE_NOT_RECOGNIZED
