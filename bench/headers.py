@@ -16,9 +16,9 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
-from dicom2fhir.dicom.attributes import Attribute, taken
-from dicom2fhir.dicom.extract import WANTED, Known, record_of
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, read_file
+from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
+from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import open_file
 from testdata.make_dicom import ct_files
@@ -45,10 +45,10 @@ def decode(data_set: Dataset, attributes: Iterable[Attribute]) -> None:
 def by_us(path: str, known: Known | None = None) -> None:
     """Read a header and make a record, as ``convert`` and ``backfill`` do."""
     with open_file(path) as file:
-        header = read_file(file, DEFAULT_BUDGETS, WANTED)
+        header = read_file(file, WANTED)
     origin = Origin("file", path=path)
-    received = Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
-    record_of(header.taken, received, known)
+    received = Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+    extract(received, known)
 
 
 def series_by_us() -> Callable[[str], None]:

@@ -19,7 +19,9 @@ from typing import Any
 import orjson
 
 from bench.report import Goal, Result, Row, options, progress, show
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import scan
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
@@ -41,7 +43,15 @@ def fill(store: SqliteStore, instances: int) -> str:
     """Put one study of CT slices into a store; its Study Instance UID."""
     origin = Origin("file")
     records = [
-        extract(Received(made.header, made.transfer_syntax, origin, made.sop_class, made.sop_instance))
+        extract(
+            Received(
+                scan(made.header, made.transfer_syntax, WANTED),
+                made.transfer_syntax,
+                origin,
+                made.sop_class,
+                made.sop_instance,
+            )
+        )
         for made in ct_instances(instances)
     ]
     with ThreadPoolExecutor(_TOGETHER) as threads:

@@ -1,8 +1,9 @@
 """Measure the receiver against others that are installed: ``python -m bench.receive``.
 
 The bridge is a real daemon that commits each instance to disk before it answers; pynetdicom's ``AE`` and the floor (a
-loop that only reads PDUs) answer at once and keep nothing. All are processes of their own, sent to by the same client,
-in turn.
+loop that only reads PDUs) answer at once and keep nothing. A second floor also writes one page to disk before it
+answers: nobody who keeps what is acknowledged can be faster, unless several associations share a commit. All are
+processes of their own, sent to by the same client, in turn.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ ae.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE,
 """
 
 FLOOR = r"""
-import socket, struct, sys, threading
+import os, socket, struct, sys, threading
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from dicom2fhir.receive import dimse, negotiation
 
@@ -81,6 +82,9 @@ def serve(sock):
                 if control == 3:
                     command = bytes(buffer[start + 12:start + 6 + length])
                 elif control == 2:
+                    if log is not None:
+                        os.pwrite(log, page, 0)
+                        os.fdatasync(log)
                     answer = dimse.encode_response(dimse.decode(command), dimse.SUCCESS)
                     sock.sendall(struct.pack(">BBLLBB", 4, 0, len(answer) + 6, len(answer) + 2, 1, 3) + answer)
             elif kind == 5:
@@ -89,6 +93,8 @@ def serve(sock):
     except (EOFError, OSError):
         sock.close()
 
+page = bytes(4096)
+log = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT) if len(sys.argv) > 2 else None
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
     while True:
         threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
@@ -153,6 +159,12 @@ def _floor(folder: Path) -> AbstractContextManager[Receiver]:
     return _started("floor: reads PDUs only", [sys.executable, "-c", FLOOR, str(port)], port, folder, 1.0)
 
 
+def _durable_floor(folder: Path) -> AbstractContextManager[Receiver]:
+    port = _free_port()
+    command = [sys.executable, "-c", FLOOR, str(port), str(folder / "page")]
+    return _started("floor that also syncs 4 KB to disk", command, port, folder, 1.0)
+
+
 def _orthanc(folder: Path) -> AbstractContextManager[Receiver]:
     port = _free_port()
     config = {
@@ -212,7 +224,11 @@ def _throughput(folder: Path, count: int, rounds: int, remarks: list[str]) -> tu
         else:
             remarks.append("Orthanc was left out: it is not installed")
         floor = stack.enter_context(_floor(folder))
-        plans = [("10 KB", _SMALL_SIDE, associations, [*small, floor], count) for associations in _ASSOCIATIONS]
+        durable_floor = stack.enter_context(_durable_floor(folder))
+        plans = [
+            ("10 KB", _SMALL_SIDE, associations, [*small, floor, durable_floor], count)
+            for associations in _ASSOCIATIONS
+        ]
         plans += [("512 KB", _LARGE_SIDE, 4, [bridge, floor], max(count // 4, 8))]
         with progress(len(plans), "sending") as advance:
             for size, side, associations, receivers, instances in plans:

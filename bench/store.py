@@ -14,7 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import scan
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
 from dicom2fhir.store.sqlite import SqliteStore
@@ -86,7 +88,15 @@ def size_of(path: Path) -> int:
 def measure(sizes: Sequence[int]) -> Result:
     """Fill a store to each size and ask."""
     (made,) = ct_instances(1)
-    sample = extract(Received(made.header, made.transfer_syntax, Origin("file"), made.sop_class, made.sop_instance))
+    sample = extract(
+        Received(
+            scan(made.header, made.transfer_syntax, WANTED),
+            made.transfer_syntax,
+            Origin("file"),
+            made.sop_class,
+            made.sop_instance,
+        )
+    )
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name, progress(sizes[-1], "adding") as advance:
         path = Path(name, "store.db")

@@ -30,8 +30,10 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any
 
-from dicom2fhir.dicom.extract import WANTED, Known, record_of
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, read_file
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError, NotDicom, StoreInUse
 from dicom2fhir.model import FileMark, InstanceRecord, Origin, Received
 from dicom2fhir.receive.files import Found, found, open_file, walk
@@ -182,11 +184,11 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
 
 def _read(file: Found, budgets: Budgets, known: Known) -> InstanceRecord:
     with open_file(file.path) as source:
-        header = read_file(source, budgets, WANTED)
+        header = read_file(source, WANTED, budgets)
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changes while it is read")
-    received = Received(header.header, header.transfer_syntax, _origin(file), header.sop_class, header.sop_instance)
-    return record_of(header.taken, received, known)
+    received = Received(header.taken, header.transfer_syntax, _origin(file), header.sop_class, header.sop_instance)
+    return extract(received, known)
 
 
 def _origin(file: Found) -> Origin:

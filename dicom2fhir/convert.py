@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from dicom2fhir.aggregate import assemble
-from dicom2fhir.dicom.extract import WANTED, Known, record_of
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, read_file
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
 from dicom2fhir.fhir import bundle
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
@@ -161,13 +163,13 @@ def read(
 def _read_one(source: Source, budgets: Budgets, known: Known | None = None) -> InstanceRecord:
     try:
         with source.open() as file:
-            header = read_file(file, budgets, WANTED)
+            header = read_file(file, WANTED, budgets)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         # a member that is damaged, of an unknown compression method, or behind a password
         raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
     origin = Origin("file", path=source.name)
-    received = Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
-    return record_of(header.taken, received, known)
+    received = Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+    return extract(received, known)
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:

@@ -26,7 +26,7 @@ _STOP_TIMEOUT_S = 20.0
 _FOLDER_SILENCE_S = 600.0
 """A watcher that shows no sign of life for so long hangs: one header from a dying network share may take minutes."""
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Daemon:
@@ -53,7 +53,7 @@ class Daemon:
         )
         with ExitStack() as undo:  # nobody else could open a store that stays open
             undo.callback(self.store.close)
-            ingest = Ingest(self.store, translation.budgets(settings))
+            ingest = Ingest(self.store)
             self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
             self.folders = {
                 name: FolderWatcher(

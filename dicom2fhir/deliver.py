@@ -27,7 +27,7 @@ _LOOK_AGAIN_S = 2.0
 """Another process may make something due (``dicom2fhir retry``), and does not wake us."""
 _STORE_PAUSE_S = 1.0
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Destination(Protocol):

@@ -8,22 +8,18 @@ from collections.abc import Callable
 import structlog
 
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.errors import Permanent
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Change, Rejection, Store
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Ingest:
     """Takes instances from any receiver into a store; may be called by many threads at once."""
 
-    def __init__(
-        self, store: Store, budgets: Budgets = DEFAULT_BUDGETS, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._budgets = budgets
         self._clock = clock
 
     def receive(self, received: Received) -> Change:
@@ -38,7 +34,7 @@ class Ingest:
             Nothing was kept; the sender has to try again.
         """
         try:
-            record = extract(received, self._budgets)
+            record = extract(received)
         except Permanent as error:
             self.reject(received.origin, str(error))
             raise

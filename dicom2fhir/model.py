@@ -16,6 +16,9 @@ from typing import Any, Literal
 Attrs = Mapping[str, Any]
 """Keyword -> ``str`` | ``list[str]`` | ``list[Attrs]`` (the items of a sequence). An empty value is left out."""
 
+Raw = dict[int, "bytes | list[Raw]"]
+"""Tag -> undecoded value, or the items of a sequence. Instances may share values, so nobody changes them."""
+
 Resource = dict[str, Any]
 """A FHIR resource as its JSON object."""
 
@@ -42,9 +45,8 @@ class Received:
 
     Attributes
     ----------
-    header
-        The data set up to Pixel Data (or all of it where there is none), in ``transfer_syntax``, without file meta
-        information.
+    taken
+        The values of the data set that the bridge wants, as they stand in it.
     transfer_syntax
         Transfer Syntax UID that the data set is encoded in (PS3.5 section 10).
     sop_class, sop_instance
@@ -52,7 +54,7 @@ class Received:
         empty when it says nothing.
     """
 
-    header: bytes
+    taken: Raw
     transfer_syntax: str
     origin: Origin
     sop_class: str = ""

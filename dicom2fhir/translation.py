@@ -29,7 +29,7 @@ from dicom2fhir.fhir.validate import Validator
 from dicom2fhir.fhir.values import Systems
 from dicom2fhir.model import Mapped, Study, Write
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 PatientMode = Literal["link", "ensure", "upsert"]
 

@@ -30,8 +30,9 @@ from zoneinfo import ZoneInfo
 from pydicom.data import get_testdata_file
 
 from dicom2fhir.aggregate import assemble
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import read_file
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
@@ -52,9 +53,9 @@ _ARCHIVE = "https://pacs.example/dicom-web"
 
 def record_of(data: bytes) -> InstanceRecord:
     """What the bridge keeps of a DICOM file."""
-    header = read_file(BytesIO(data))
+    header = read_file(BytesIO(data), WANTED)
     return extract(
-        Received(header.header, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
+        Received(header.taken, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
     )
 
 

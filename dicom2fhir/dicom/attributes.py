@@ -6,9 +6,11 @@ rules for instances that disagree, the documentation its contents. Tags and valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from dicom2fhir.dicom.header import Wanted
 
 Level = Literal["patient", "study", "series", "instance"]
 
@@ -283,3 +285,12 @@ def taken() -> Iterator[Attribute]:
     yield from UIDS
     for attributes in LEVELS.values():
         yield from attributes
+
+
+def wanted(attributes: Iterable[Attribute]) -> Wanted:
+    """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
+    return {a.tag: (wanted((*a.items, SPECIFIC_CHARACTER_SET)) if a.items else None) for a in attributes}
+
+
+WANTED = wanted(taken())
+"""All that a record is made of."""

@@ -1,4 +1,4 @@
-"""From a header's bytes to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here.
+"""From a header's values to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here.
 
 pydicom knows the character sets. Its own ``decode_bytes`` reports failures by :mod:`warnings`, which threads cannot
  catch safely; so its tables and codecs are used here and its loop is not.
@@ -13,10 +13,10 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level, taken
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, EXPLICIT_VR_BIG_ENDIAN, Budgets, Raw, Wanted, scan
+from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
+from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.errors import Mismatch, MissingUID
-from dicom2fhir.model import Attrs, InstanceRecord, Note, Received
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
@@ -39,14 +39,6 @@ _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 """A UID by PS3.5 section 9.1, and FHIR's ``oid`` without its prefix."""
 
-
-def wanted(attributes: Iterable[Attribute]) -> Wanted:
-    """The tags of attributes, for :func:`dicom2fhir.dicom.header.scan`."""
-    return {a.tag: (wanted((*a.items, SPECIFIC_CHARACTER_SET)) if a.items else None) for a in attributes}
-
-
-WANTED = wanted(taken())
-"""All that a record is made of."""
 
 Known = dict[bytes, tuple[Attrs, tuple[Note, ...]]]
 """What the patient, study and series of earlier instances were decoded to, by their undecoded values."""
@@ -189,23 +181,8 @@ def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
     return part[len(code) : end].decode(encoding) + part[end:].decode(encodings[0])
 
 
-def extract(received: Received, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord:
+def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     """Decode what the bridge keeps of a SOP instance.
-
-    Raises
-    ------
-    MissingUID
-        One of Study, Series, SOP Instance or SOP Class UID is missing or cannot be an identifier in FHIR.
-    Mismatch
-        The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
-    CannotUnderstand, BudgetExceeded
-        The bytes are no readable data set.
-    """
-    return record_of(scan(received.header, received.transfer_syntax, WANTED, budgets), received)
-
-
-def record_of(raw: Raw, received: Received, known: Known | None = None) -> InstanceRecord:
-    """Do what :func:`extract` does with a data set of which :data:`WANTED` was taken already.
 
     Parameters
     ----------
@@ -215,9 +192,12 @@ def record_of(raw: Raw, received: Received, known: Known | None = None) -> Insta
 
     Raises
     ------
-    MissingUID, Mismatch
-        As :func:`extract`.
+    MissingUID
+        One of Study, Series, SOP Instance or SOP Class UID is missing or cannot be an identifier in FHIR.
+    Mismatch
+        The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
+    raw = received.taken
     big_endian = received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
     decoder = _Decoder(big_endian)
     encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])

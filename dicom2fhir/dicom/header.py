@@ -1,8 +1,8 @@
-"""Bounded reader of data set headers: bytes in, raw element values out (PS3.5 section 7, PS3.10 section 7).
+"""Bounded reader of data set headers: bytes in, raw element values out (PS3.5 section 7).
 
-A data set comes from a stranger. The reader walks it once, skips by length what is not wanted, decodes nothing, and
-gives up with :class:`~dicom2fhir.errors.CannotUnderstand` where the bytes lie about themselves or a budget is spent.
-Only what stands before Pixel Data is looked at.
+A data set comes from a stranger, in pieces of any size. The reader walks it once, skips by length what is not wanted,
+decodes nothing, and gives up with :class:`~dicom2fhir.errors.CannotUnderstand` where the bytes lie about themselves or
+a budget is spent. Only what stands before Pixel Data is looked at.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
+from dicom2fhir.model import Raw
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -22,13 +22,8 @@ EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95"})
 """Deflated Explicit VR Little Endian and JPIP Referenced Deflate: the data set itself is deflated (PS3.5 A.5)."""
 
-MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
-
 Wanted = Mapping[int, "Wanted | None"]
 """Tag -> what is wanted of each item of that sequence, or None for a value taken as it stands."""
-
-Raw = dict[int, "bytes | list[Raw]"]
-"""Tag -> undecoded value, or the items of a sequence."""
 
 _BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""
@@ -36,14 +31,14 @@ _ITEM = 0xFFFEE000
 _ITEM_DELIMITER = 0xFFFEE00D
 _SEQUENCE_DELIMITER = 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 """Value representations with a 32-bit length (PS3.5 table 7.1-1)."""
 _SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
 """Those in which a sequence may come; none in implicit VR."""
 _UNPACK_LITTLE = tuple(struct.Struct(f).unpack_from for f in ("<HH2sH", "<HHL", "<L"))
 _UNPACK_BIG = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L"))
 """Group, element, VR and short length; group, element and length without VR; long length."""
-_VRS = _LONG_VRS | {
+VRS = LONG_VRS | {
     *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
     *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
 }
@@ -67,21 +62,13 @@ class Budgets:
 
 DEFAULT_BUDGETS = Budgets()
 
-
-@dataclass(frozen=True, slots=True)
-class FileHeader:
-    """The beginning of a DICOM file: a data set without Pixel Data, and what the file meta information says of it."""
-
-    header: bytes
-    transfer_syntax: str
-    sop_class: str
-    sop_instance: str
-    taken: Raw
-    """What was wanted of it."""
+_FIRST_LOOK_BYTES = 8 * 1024
+_LOOK_GROWTH = 1.5
+"""How much more there must be for another look: all of them together cost at most three times the last one."""
 
 
 class _Short(Exception):
-    """The bytes end within the element that begins at ``args[0]``."""
+    """The bytes end within the element that begins at ``args[0]``, and ``args[1]`` elements were left before it."""
 
 
 class _Walk:
@@ -116,7 +103,7 @@ class _Walk:
         Raises
         ------
         _Short
-            With the position of the element that does not fit; only at depth 0 the rest may still come.
+            An element does not fit; at depth 0 the rest of it may still come.
         """
         data = self.data
         with_vr, without_vr, long = self.unpack
@@ -124,7 +111,7 @@ class _Walk:
         while pos < end:
             start = pos
             if pos + 8 > end:
-                raise _Short(start)
+                raise _Short(start, left)
             if explicit:
                 group, element, vr, length = with_vr(data, pos)
             else:
@@ -142,9 +129,9 @@ class _Walk:
                     break
                 raise CannotUnderstand(f"An item or delimiter where an element must be, {_at(tag, start)}.")
             pos += 8
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 if pos + 4 > end:
-                    raise _Short(start)
+                    raise _Short(start, left + 1)
                 (length,) = long(data, pos)
                 pos += 4
             elif explicit and not b"AA" <= vr <= b"ZZ":
@@ -154,47 +141,49 @@ class _Walk:
             inner = wanted.get(tag, _NOTHING)
             if length == _UNDEFINED:
                 self.elements_left = left
-                # UN of undefined length holds Implicit VR Little Endian (PS3.5 section 6.2.2)
-                items, pos = self._items(
-                    pos, end, explicit and vr != b"UN", inner or _NOTHING, depth + 1, start if not depth else None
-                )
+                try:
+                    # UN of undefined length holds Implicit VR Little Endian (PS3.5 section 6.2.2)
+                    items, pos = self._items(pos, end, True, explicit and vr != b"UN", inner or _NOTHING, depth + 1)
+                except _Short:
+                    if depth:
+                        raise
+                    raise _Short(start, left + 1) from None
                 left = self.elements_left
                 if inner:
                     taken[tag] = items
                 continue
             stop = pos + length
             if stop > end:
-                raise _Short(start)
+                raise _Short(start, left + 1)
             if inner is None or (inner and vr not in _SEQUENCE_VRS):
                 if length <= self.budgets.value_bytes:
                     taken[tag] = data[pos:stop]
             elif inner:
                 self.elements_left = left
                 try:
-                    taken[tag] = self._items(pos, stop, explicit and vr != b"UN", inner, depth + 1)[0]
+                    taken[tag] = self._items(pos, stop, False, explicit and vr != b"UN", inner, depth + 1)[0]
                 except _Short as lie:
-                    raise CannotUnderstand(_cut(data, lie.args[0], self.big)) from None
+                    raise CannotUnderstand(_cut(data, lie.args[0], stop, self.big)) from None
                 left = self.elements_left
             pos = stop
         self.elements_left = left
         return pos
 
     def _items(
-        self, pos: int, end: int, explicit: bool, wanted: Wanted, depth: int, undefined_at: int | None = None
+        self, pos: int, end: int, delimited: bool, explicit: bool, wanted: Wanted, depth: int
     ) -> tuple[list[Raw], int]:
-        """The items from ``pos`` to the sequence delimiter or ``end`` (PS3.5 section 7.5)."""
+        """The items from ``pos`` to the sequence delimiter or, unless it must come, to ``end`` (PS3.5 section 7.5)."""
         if depth > self.budgets.depth:
             raise BudgetExceeded(f"Sequences are nested deeper than {self.budgets.depth}.")
-        data = self.data
         header = self.unpack[1]
         items: list[Raw] = []
         while pos < end:
             if pos + 8 > end:
-                raise _Short(pos if undefined_at is None else undefined_at)
+                raise _Short(pos, self.elements_left)
             self.elements_left -= 1
             if self.elements_left < 0:
                 raise BudgetExceeded(f"The data set has more than {self.budgets.elements} elements.")
-            group, element, length = header(data, pos)
+            group, element, length = header(self.data, pos)
             tag = group << 16 | element
             if tag == _SEQUENCE_DELIMITER:
                 return items, pos + 8
@@ -203,18 +192,15 @@ class _Walk:
             pos += 8
             stop = end if length == _UNDEFINED else pos + length
             if stop > end:
-                raise _Short(pos - 8 if undefined_at is None else undefined_at)
+                raise _Short(pos - 8, self.elements_left)
             if not wanted and length != _UNDEFINED:
                 pos = stop
                 continue
             item: Raw = {}
-            try:
-                pos = self.elements(pos, stop, explicit, wanted, item, depth, length == _UNDEFINED)
-            except _Short as short:
-                raise _Short(short.args[0] if undefined_at is None else undefined_at) from None
+            pos = self.elements(pos, stop, explicit, wanted, item, depth, length == _UNDEFINED)
             items.append(item)
-        if undefined_at is not None:
-            raise _Short(undefined_at)
+        if delimited:
+            raise _Short(pos, self.elements_left)
         return items, pos
 
 
@@ -225,65 +211,138 @@ def _at(tag: int, pos: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at byte {pos}"
 
 
-def _is_explicit(data: bytes, pos: int, declared: bool) -> bool:
+def is_explicit(data: bytes, pos: int, declared: bool) -> bool:
     """Whether the data set at ``pos`` has explicit VRs: some writers declare the wrong transfer syntax."""
     vr = data[pos + 4 : pos + 6]
     if declared:
         return not vr or b"AA" <= vr <= b"ZZ"
-    return vr in _VRS
+    return vr in VRS
 
 
-def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> Raw:
-    """Take the wanted elements out of a data set.
+class HeaderReader:
+    """Takes what is wanted out of one data set, which may come in pieces.
+
+    What was walked over is not walked again when more comes; a sequence of undefined length is, if it is not all there.
 
     Parameters
     ----------
-    data
-        A data set without file meta information, whole or cut anywhere from Pixel Data on.
     transfer_syntax
         Its Transfer Syntax UID; an unknown one is read as Explicit VR Little Endian, as all encapsulated ones are.
     wanted
         The tags to take; see :data:`Wanted`.
-
-    Raises
-    ------
-    CannotUnderstand
-        The bytes are no data set, or end within an element before Pixel Data.
-    BudgetExceeded
-        A limit of ``budgets`` is passed.
     """
-    if transfer_syntax in _DEFLATED:
-        data = _inflate(data, budgets)
-    explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
-    walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
-    taken: Raw = {}
-    try:
-        walk.elements(0, len(data), explicit, wanted, taken)
-    except _Short as short:
-        raise CannotUnderstand(_cut(data, short.args[0], walk.big)) from None
-    return taken
+
+    __slots__ = (
+        "_budgets",
+        "_data",
+        "_error",
+        "_explicit",
+        "_is_deflated",
+        "_look_at_bytes",
+        "_pos",
+        "_taken",
+        "_walk",
+        "_wanted",
+        "is_complete",
+        "transfer_syntax",
+    )
+
+    def __init__(self, transfer_syntax: str, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> None:
+        self.transfer_syntax = transfer_syntax
+        self._wanted = wanted
+        self._budgets = budgets
+        self._is_deflated = transfer_syntax in _DEFLATED
+        self._look_at_bytes = budgets.header_bytes + 1
+        if not self._is_deflated:
+            self._look_at_bytes = min(_FIRST_LOOK_BYTES, self._look_at_bytes)
+        self._data = bytearray()
+        self._walk = _Walk(b"", transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
+        self._explicit: bool | None = None
+        self._pos = 0
+        self._taken: Raw = {}
+        self._error: CannotUnderstand | None = None
+        self.is_complete = False
+        """Whether what is still to come is of no use."""
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes of the data set."""
+        while piece and not self.is_complete:
+            room = self._look_at_bytes - len(self._data)
+            self._data += piece[:room]
+            piece = piece[room:]
+            if len(self._data) == self._look_at_bytes:
+                self._look()
+
+    def _look(self) -> None:
+        most = self._budgets.header_bytes
+        if not self._is_deflated:
+            self._walk_on(bytes(self._data))
+        if len(self._data) > most and not self.is_complete:
+            what = "deflated data set" if self._is_deflated else "header"
+            self._end(BudgetExceeded(f"The {what} is longer than {most} bytes."))
+        self._look_at_bytes = min(int(_LOOK_GROWTH * self._look_at_bytes) + 1, most + 1)
+
+    def _walk_on(self, data: bytes) -> None:
+        """Walk over what has come since."""
+        walk = self._walk
+        walk.data = data
+        if self._explicit is None:
+            self._explicit = is_explicit(data, 0, self.transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
+        try:
+            self._pos = walk.elements(self._pos, len(data), self._explicit, self._wanted, self._taken)
+        except _Short as short:
+            self._pos, walk.elements_left = short.args
+        except CannotUnderstand as error:
+            self._end(error)
+        else:
+            if self._pos < len(data):
+                self._end()
+
+    def _end(self, error: CannotUnderstand | None = None) -> None:
+        """Take nothing more."""
+        self.is_complete = True
+        self._error = error
+        self._data.clear()
+        self._walk.data = b""
+
+    def end(self) -> Raw:
+        """What was wanted, once all of the data set was written.
+
+        Raises
+        ------
+        CannotUnderstand
+            It is no data set, or ends within an element before Pixel Data.
+        BudgetExceeded
+            A limit is passed.
+        """
+        if not self.is_complete:
+            data = bytes(self._data)
+            if self._is_deflated:
+                data = _inflate(data, self._budgets)
+            self._walk_on(data)
+            if not self.is_complete and self._pos < len(data):
+                self._error = CannotUnderstand(_cut(data, self._pos, len(data), self._walk.big))
+            self.is_complete = True
+        if self._error is not None:
+            raise self._error
+        return self._taken
 
 
-def header_length(data: bytes, transfer_syntax: str, budgets: Budgets = DEFAULT_BUDGETS) -> int:
-    """How many bytes of ``data`` stand before Pixel Data; all of them for a deflated data set, which hides it.
+def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> Raw:
+    """Take what is wanted out of a data set that is in memory.
 
     Raises
     ------
     CannotUnderstand, BudgetExceeded
-        As :func:`scan`.
+        As :meth:`HeaderReader.end`.
     """
-    if transfer_syntax in _DEFLATED:
-        return len(data)
-    explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
-    walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
-    try:
-        return walk.elements(0, len(data), explicit, _NOTHING, {})
-    except _Short as short:
-        raise CannotUnderstand(_cut(data, short.args[0], walk.big)) from None
+    reader = HeaderReader(transfer_syntax, wanted, budgets)
+    reader.write(data)
+    return reader.end()
 
 
-def _cut(data: bytes, pos: int, big: bool) -> str:
-    if pos + 4 > len(data):
+def _cut(data: bytes, pos: int, end: int, big: bool) -> str:
+    if pos + 4 > end:
         return f"The data set ends within an element at byte {pos}."
     group, element = struct.unpack_from(">HH" if big else "<HH", data, pos)
     return f"The data set ends within the element {_at(group << 16 | element, pos)}."
@@ -301,119 +360,3 @@ def _inflate(data: bytes, budgets: Budgets) -> bytes:
     if not inflater.eof:
         raise CannotUnderstand("The deflated data set ends too early.")
     return inflated
-
-
-_FIRST_READ_BYTES = 16 * 1024
-_META_TAGS: Wanted = {0x00020002: None, 0x00020003: None, 0x00020010: None}
-_PREAMBLE_BYTES = 128
-
-
-def read_file(file: BinaryIO, budgets: Budgets = DEFAULT_BUDGETS, wanted: Wanted | None = None) -> FileHeader:
-    """Read a DICOM file up to Pixel Data, from the file's present position.
-
-    Files without preamble or file meta information are read too; the first element tells their encoding.
-
-    Parameters
-    ----------
-    wanted
-        What to take on the way, so that :func:`scan` need not walk over the same elements once more.
-
-    Raises
-    ------
-    NotDicom
-        Neither a DICOM file nor a bare data set.
-    NotAnInstance
-        A DICOMDIR.
-    CannotUnderstand, BudgetExceeded
-        It begins like DICOM and goes wrong, or ends too early.
-    """
-    data = file.read(_FIRST_READ_BYTES)
-    start = _PREAMBLE_BYTES + 4 if data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
-    meta, pos = _read_meta(data, start, budgets)
-    transfer_syntax = meta.get(0x00020010, "") or _guess(data, pos, bool(start))
-    if meta.get(0x00020002) == MEDIA_STORAGE_DIRECTORY or data[pos : pos + 2] in (b"\x04\x00", b"\x00\x04"):
-        raise NotAnInstance
-    data = data[pos:]
-    if transfer_syntax in _DEFLATED:
-        header = _read_within(file, data, budgets)
-        taken = scan(header, transfer_syntax, wanted, budgets) if wanted else {}
-    else:
-        header, taken = _read_header(file, data, transfer_syntax, budgets, wanted or _NOTHING)
-    return FileHeader(header, transfer_syntax, meta.get(0x00020002, ""), meta.get(0x00020003, ""), taken)
-
-
-def _read_meta(data: bytes, start: int, budgets: Budgets) -> tuple[dict[int, str], int]:
-    """File meta information, Explicit VR Little Endian (PS3.10 section 7.1), and where the data set begins."""
-    end = start
-    explicit = _is_explicit(data, start, True)
-    while data[end : end + 2] == b"\x02\x00":
-        if len(data) < end + 12:
-            raise CannotUnderstand("The file ends within its file meta information.")
-        if not explicit or data[end + 4 : end + 6] in _LONG_VRS:
-            (length,) = struct.unpack_from("<L", data, end + (8 if explicit else 4))
-            end += (12 if explicit else 8) + length
-        else:
-            (length,) = struct.unpack_from("<H", data, end + 6)
-            end += 8 + length
-    if end > len(data):
-        raise CannotUnderstand("The file ends within its file meta information, or that is longer than 16 KiB.")
-    raw: Raw = {}
-    try:
-        _Walk(data, False, budgets).elements(start, end, explicit, _META_TAGS, raw)
-    except _Short as short:
-        raise CannotUnderstand(_cut(data, short.args[0], False)) from None
-    return {
-        tag: value.decode("ascii", "replace").strip("\0 ") for tag, value in raw.items() if isinstance(value, bytes)
-    }, end
-
-
-def _guess(data: bytes, pos: int, has_preamble: bool) -> str:
-    """The encoding of a data set that nobody declares, by its first element."""
-    if len(data) < pos + 8:
-        raise CannotUnderstand("The file has no data set.") if has_preamble else NotDicom
-    little, big = struct.unpack_from("<H", data, pos)[0], struct.unpack_from(">H", data, pos)[0]
-    explicit = data[pos + 4 : pos + 6] in _VRS
-    # a data set begins with group 0008 (SOP Common); a DICOMDIR with group 0004; 0002 was passed already
-    if little in (0x0004, 0x0008):
-        if explicit:
-            return EXPLICIT_VR_LITTLE_ENDIAN
-        if struct.unpack_from("<L", data, pos + 4)[0] < _FIRST_READ_BYTES:
-            return IMPLICIT_VR_LITTLE_ENDIAN
-    if big in (0x0004, 0x0008) and explicit:
-        return EXPLICIT_VR_BIG_ENDIAN
-    if has_preamble or pos:
-        return EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
-    raise NotDicom
-
-
-def _read_header(
-    file: BinaryIO, data: bytes, transfer_syntax: str, budgets: Budgets, wanted: Wanted
-) -> tuple[bytes, Raw]:
-    """Read on until Pixel Data or the end of the file, in growing pieces, never walking the same bytes twice."""
-    explicit = _is_explicit(data, 0, transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
-    walk = _Walk(data, transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
-    pos = 0
-    taken: Raw = {}
-    while True:
-        try:
-            pos = walk.elements(pos, len(walk.data), explicit, wanted, taken)
-            if pos < len(walk.data):
-                return walk.data[:pos], taken
-        except _Short as short:
-            pos = short.args[0]
-        more = file.read(max(_FIRST_READ_BYTES, len(walk.data)))
-        if not more:
-            if pos < len(walk.data):
-                raise CannotUnderstand(_cut(walk.data, pos, walk.big))
-            return walk.data, taken
-        walk.data += more
-        if len(walk.data) > budgets.header_bytes:
-            raise BudgetExceeded(f"The header is longer than {budgets.header_bytes} bytes.")
-
-
-def _read_within(file: BinaryIO, data: bytes, budgets: Budgets) -> bytes:
-    """The rest of the file, if it fits the budget."""
-    data += file.read(budgets.header_bytes + 1 - len(data))
-    if len(data) > budgets.header_bytes:
-        raise BudgetExceeded(f"The deflated data set is longer than {budgets.header_bytes} bytes.")
-    return data

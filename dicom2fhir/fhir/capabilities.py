@@ -21,9 +21,6 @@ class TypeCapabilities:
 
     update_create: bool | None = None
     conditional_update: bool = False
-    conditional_create: bool = False
-    versioning: str = ""
-    search_parameters: frozenset[str] = frozenset()
 
     @property
     def ids(self) -> str:
@@ -60,9 +57,6 @@ def read_capabilities(statement: Resource) -> Capabilities:
             types[_text(item.get("type"))] = TypeCapabilities(
                 update_create=update_create if isinstance(update_create, bool) else None,
                 conditional_update=item.get("conditionalUpdate") is True,
-                conditional_create=item.get("conditionalCreate") is True,
-                versioning=_text(item.get("versioning")),
-                search_parameters=frozenset(_text(found.get("name")) for found in _objects(item.get("searchParam"))),
             )
     return Capabilities(
         _text(statement.get("fhirVersion")),

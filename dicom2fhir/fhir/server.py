@@ -36,7 +36,7 @@ _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 class Named(Protocol):

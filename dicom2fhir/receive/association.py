@@ -1,7 +1,7 @@
 """One association as its acceptor: PDUs in, negotiation, PDUs out (PS3.8 sections 7 and 9, PS3.7 section 9).
 
 Messages are taken one after the other, and none is read before the last one is answered: what a peer sends ahead waits
-in its own machine. A data set is looked at as it streams in, see :mod:`dicom2fhir.receive.stream`.
+in its own machine. A data set is read as it streams in.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.header import HeaderReader
 from dicom2fhir.errors import BridgeError, CannotUnderstand
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import VERIFICATION, Acceptance, Context
-from dicom2fhir.receive.stream import HeaderStream
 from dicom2fhir.receive.wire import NEVER, Ended, Wire
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 0x01, 0x04, 0x05, 0x07
 _LAST_PDU_TYPE = 0x07
@@ -106,7 +107,7 @@ class Association:
         self._context_id = 0
         self._command_set = bytearray()
         self._command: dimse.Command | None = None
-        self._stream: HeaderStream | None = None
+        self._reader: HeaderReader | None = None
         self._message_since = None
 
     @property
@@ -162,9 +163,9 @@ class Association:
 
     def _negotiate(self) -> bool:
         wire, rules = self.wire, self._rules
-        first = wire.take(1)
+        wire.wait()
         wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
-        kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+        kind, length = wire.unpack(_PDU)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
             raise _Abort(reason, "The first PDU is no association request.")
@@ -231,17 +232,13 @@ class Association:
         """Until the end; whether that was an orderly release."""
         wire, rules = self.wire, self._rules
         while True:
-            now = time.monotonic()
-            if wire.has_more:
-                wire.expires_at = now + rules.dimse_timeout_s
-            else:
-                wire.expires_at = now + rules.network_timeout_s
+            if not wire.has_more:
+                wire.expires_at = time.monotonic() + rules.network_timeout_s
             if self.is_idle and self._stopping.is_set():
                 raise Ended
-            first = wire.take(1)
-            if not wire.has_more:
-                wire.expires_at = time.monotonic() + rules.dimse_timeout_s
-            kind, length = _PDU.unpack(first + wire.take(_PDU.size - 1))
+            wire.wait()
+            wire.expires_at = time.monotonic() + rules.dimse_timeout_s
+            kind, length = wire.unpack(_PDU)
             if kind == _P_DATA_TF:
                 if length > rules.max_pdu_bytes:
                     raise _Abort(INVALID_PARAMETER, f"A P-DATA-TF of {length} bytes is announced.")
@@ -267,7 +264,7 @@ class Association:
         while left:
             if left < _PDV.size:
                 raise _Abort(INVALID_PARAMETER, "A P-DATA-TF ends within the header of a presentation data value.")
-            length, context_id, control = _PDV.unpack(wire.take(_PDV.size))
+            length, context_id, control = wire.unpack(_PDV)
             count = length - 2
             left -= _PDV.size + count
             if count < 0 or left < 0:
@@ -308,22 +305,22 @@ class Association:
         self._command = command
         if command.has_data_set:
             syntax = self._contexts[self._context_id].transfer_syntax
-            self._stream = HeaderStream(syntax, self._rules.budgets)
+            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets)
         else:
             self._finish(command)
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
-        stream = self._stream
-        if self._command is None or stream is None:
+        reader = self._reader
+        if self._command is None or reader is None:
             raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
         wire = self.wire
-        if self._command.field != dimse.C_STORE_RQ or stream.is_complete:
+        if self._command.field != dimse.C_STORE_RQ or reader.is_complete:
             wire.skip(count)
         else:
             for piece in wire.pieces(count):
-                stream.write(piece)
+                reader.write(piece)
                 count -= len(piece)
-                if stream.is_complete:
+                if reader.is_complete:
                     break
             wire.skip(count)
         if is_last:
@@ -331,13 +328,13 @@ class Association:
 
     def _finish(self, command: dimse.Command) -> None:
         """Do what a complete message asks for, and answer."""
-        context_id, stream = self._context_id, self._stream
+        context_id, reader = self._context_id, self._reader
         answer = dimse.UNRECOGNIZED_OPERATION
         self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
         if command.field == dimse.C_ECHO_RQ:
             answer = dimse.SUCCESS
         elif command.field == dimse.C_STORE_RQ:
-            answer = self._store(command, self._contexts[context_id], stream)
+            answer = self._store(command, self._contexts[context_id], reader)
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
         if command.field != dimse.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
             self._send_command(context_id, dimse.encode_response(command, answer))
@@ -353,12 +350,12 @@ class Association:
             pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
         self.wire.send(b"".join(pdus))
 
-    def _store(self, request: dimse.Command, context: Context, stream: HeaderStream | None) -> dimse.Answer:
+    def _store(self, request: dimse.Command, context: Context, reader: HeaderReader | None) -> dimse.Answer:
         if context.abstract_syntax == VERIFICATION:
             return dimse.SOP_CLASS_NOT_SUPPORTED
         answer = dimse.SUCCESS
         try:
-            self._hand_over(request, stream)
+            self._hand_over(request, reader)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = dimse.answer_to(error)
             if answer is dimse.UNEXPECTED:
@@ -374,18 +371,18 @@ class Association:
             log.warning("instance.refused", status=f"{answer.status:04X}", association=self._origin.association)
         return answer
 
-    def _hand_over(self, request: dimse.Command, stream: HeaderStream | None) -> None:
+    def _hand_over(self, request: dimse.Command, reader: HeaderReader | None) -> None:
         try:
-            if stream is None or not request.sop_class or not request.sop_instance:
+            if reader is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            header = stream.header()
+            taken = reader.end()
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, str(error))
             raise
         self._callbacks.on_received(
             Received(
-                header,
-                stream.transfer_syntax,
+                taken,
+                reader.transfer_syntax,
                 self._origin,
                 sop_class=request.sop_class,
                 sop_instance=request.sop_instance,

@@ -29,7 +29,7 @@ from dicom2fhir.receive.notices import Notices
 if TYPE_CHECKING:
     from dicom2fhir.store.base import Ledger
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _MOST_WAITING = 10_000
 """Files watched for changes at a time; the others wait their turn on disk."""

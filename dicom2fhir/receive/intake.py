@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from dicom2fhir.dicom.header import Budgets, FileHeader, read_file
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.part10 import FileHeader, read_file
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, Mismatch, NotDicom
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.files import Found, found, look_at, move, open_file
@@ -19,7 +21,7 @@ from dicom2fhir.receive.files import Found, found, look_at, move, open_file
 if TYPE_CHECKING:
     from dicom2fhir.store.base import Ledger
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 Fate = Literal["taken", "skipped", "rejected", "gone"]
 
@@ -123,7 +125,7 @@ class Intake:
             raise
         try:
             self._on_received(
-                Received(header.header, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+                Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
             )
         except NotDicom as error:
             return self._mark(file, "skipped", str(error))
@@ -136,7 +138,7 @@ class Intake:
         if limit is not None and file.size_bytes > limit:
             raise BudgetExceeded(f"The file is larger than {limit} bytes.")
         with open_file(file.path) as source:
-            header = read_file(source, self._budgets)
+            header = read_file(source, WANTED, self._budgets)
             if found(file.path, os.fstat(source.fileno())) != file:
                 raise Changed
         return header

@@ -18,7 +18,7 @@ from dicom2fhir.receive.listen import Listen, is_within, plain
 from dicom2fhir.receive.tls import server_context
 from dicom2fhir.receive.wire import Wire
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import Iterator
+from typing import Any
 
 _FIRST_BUFFER_BYTES = 8 * 1024
 """Enough for most association requests; a connection that never becomes an association costs no more."""
@@ -92,19 +94,30 @@ class Wire:
         self._end += count
         self.received_bytes += count
 
-    def take(self, count: int) -> bytes:
-        """The next bytes; few, because they must fit into the buffer together.
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """The next bytes as ``layout`` says; few, because they must fit into the buffer together.
 
         Raises
         ------
         Ended
             They do not come.
         """
-        while self._end - self._start < count:
+        while self._end - self._start < layout.size:
             self._fill()
         start = self._start
-        self._start += count
-        return bytes(self._buffer[start : self._start])
+        self._start += layout.size
+        return layout.unpack_from(self._buffer, start)
+
+    def wait(self) -> None:
+        """Until there are bytes to take.
+
+        Raises
+        ------
+        Ended
+            There will be none.
+        """
+        if self._start == self._end:
+            self._fill()
 
     def pieces(self, count: int) -> Iterator[memoryview]:
         """The next bytes as they come; a piece is good until the next one is asked for.

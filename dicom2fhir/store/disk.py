@@ -13,7 +13,7 @@ import structlog
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _RESUME_PERCENT = 110
 """Room must grow to this much of the watermark before instances are taken again, so that it does not flutter."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
 
-from dicom2fhir.model import FileMark, Origin
+import orjson
+
+from dicom2fhir.model import FileMark
 from dicom2fhir.store.base import Change, Rejection
 from dicom2fhir.store.rows import Packed, mark_row, rejection_row
 from dicom2fhir.store.statements import Row, Statements
 
 KEPT_REJECTIONS = 10_000
+_KNOWN_STUDIES = 256
+_KNOWN_ATTRS = 1_000
+"""Of one study."""
 
 
 class DueRule(TypedDict):
@@ -20,75 +26,142 @@ class DueRule(TypedDict):
     max_wait_s: float
 
 
-def settle(sql: Statements, study_id: int, rule: DueRule) -> None:
-    """Say anew when a study is due everywhere; after each change of what that depends on."""
-    sql.run("settle", study_id=study_id, **rule)
+class Arrival(NamedTuple):
+    """An instance and the association that it came over; empty text: none."""
+
+    packed: Packed
+    association: str
 
 
-def add(sql: Statements, packed: Packed, origin: Origin, now: float, rule: DueRule) -> Change:
-    """Keep an instance."""
-    return _add_to_study(sql, [packed], origin.association, now, rule)[0]
+@dataclass(slots=True, eq=False)
+class _StudyRows:
+    """The numbers of rows that the instances of a study share."""
+
+    id: int
+    series: dict[str, int] = field(default_factory=dict)
+    attrs: dict[bytes, int] = field(default_factory=dict)
+    held_by: set[str] = field(default_factory=set)
+    """Associations."""
 
 
-def add_many(sql: Statements, batch: Iterable[Packed], origin: Origin, now: float, rule: DueRule) -> list[Change]:
-    """Keep instances; a study's revision goes up by one, however many of them it gets."""
-    order: dict[str, list[int]] = {}
-    packed = list(batch)
-    for place, one in enumerate(packed):
-        order.setdefault(one.study_uid, []).append(place)
-    changes = [Change.UNCHANGED] * len(packed)
-    for places in order.values():
-        of_study = _add_to_study(sql, [packed[place] for place in places], origin.association, now, rule)
-        for place, change in zip(places, of_study, strict=True):
-            changes[place] = change
-    return changes
+class Known:
+    """What the writer need not ask the file again; such rows are never deleted while a daemon runs.
+
+    It is wrong once what it was learnt from is rolled back: :meth:`forget`.
+    """
+
+    def __init__(self) -> None:
+        self._studies: dict[str, _StudyRows] = {}
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self._studies.clear()
+
+    def forget_association(self, association: str) -> None:
+        """Think of nothing as held by an association."""
+        for rows in self._studies.values():
+            rows.held_by.discard(association)
+
+    def study(self, sql: Statements, uid: str, now: float) -> _StudyRows:
+        """The rows of a study; a new one is added with its deliveries."""
+        rows = self._studies.get(uid)
+        if rows is None:
+            found = sql.one("study_id", study_uid=uid)
+            rows = _StudyRows(found[0] if found else sql.insert("new_study", study_uid=uid, now=now))
+            if not found:
+                sql.wake |= sql.run("new_deliveries", study_id=rows.id, now=now) > 0
+            if len(self._studies) >= _KNOWN_STUDIES:
+                del self._studies[next(iter(self._studies))]
+            self._studies[uid] = rows
+        return rows
+
+    @staticmethod
+    def series(sql: Statements, rows: _StudyRows, uid: str) -> int:
+        """The row of a series."""
+        number = rows.series.get(uid)
+        if number is None:
+            row = sql.one("series_id", study_id=rows.id, series_uid=uid)
+            number = row[0] if row else sql.insert("new_series", study_id=rows.id, series_uid=uid)
+            if len(rows.series) >= _KNOWN_ATTRS:
+                rows.series.clear()
+            rows.series[uid] = number
+        return number
+
+    @staticmethod
+    def attrs(sql: Statements, rows: _StudyRows, hashed: tuple[bytes, bytes]) -> int:
+        """The row of a mapping."""
+        digest, body = hashed
+        number = rows.attrs.get(digest)
+        if number is None:
+            row = sql.one("attrs_id", study_id=rows.id, hash=digest)
+            number = row[0] if row else sql.insert("new_attrs", study_id=rows.id, hash=digest, body=body)
+            if len(rows.attrs) >= _KNOWN_ATTRS:
+                rows.attrs.clear()
+            rows.attrs[digest] = number
+        return number
 
 
-def _add_to_study(
-    sql: Statements, batch: Sequence[Packed], association: str, now: float, rule: DueRule
-) -> list[Change]:
-    """Keep instances of one study."""
-    known = sql.one("study_id", study_uid=batch[0].study_uid)
-    study_id: int = known[0] if known else sql.insert("new_study", study_uid=batch[0].study_uid, now=now)
-    ids = _Ids(sql, study_id)
-    newcomers: dict[str, Row] = {}
+def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
+    """Say anew when studies are due everywhere; after each change of what that depends on."""
+    sql.run("settle", studies=_numbers(study_ids), **rule)
+
+
+def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
+    """Keep instances; a study's revision goes up by one at most, however many of them it gets."""
+    studies = [known.study(sql, arrival.packed.study_uid, now) for arrival in arrivals]
+    present = _present(sql, studies, arrivals)
+    newcomers: dict[tuple[int, str], Row] = {}
     changes = []
-    for packed in batch:
+    changed: dict[int, _StudyRows] = {}
+    unsettled: set[int] = set()
+    for rows, (packed, association) in zip(studies, arrivals, strict=True):
+        key = rows.id, packed.sop_uid
         values = (
-            ids.series(packed.series_uid),
-            ids.attrs(packed.patient),
-            ids.attrs(packed.study),
-            ids.attrs(packed.series),
+            known.series(sql, rows, packed.series_uid),
+            known.attrs(sql, rows, packed.patient),
+            known.attrs(sql, rows, packed.study),
+            known.attrs(sql, rows, packed.series),
             packed.body,
             packed.notes,
         )
-        newcomer = newcomers.get(packed.sop_uid)
-        old = newcomer or (sql.one("instance", study_id=study_id, sop_uid=packed.sop_uid) if known else None)
+        old = newcomers.get(key) or present.get(key)
         if old == values:
-            changes.append(Change.UNCHANGED)
-        elif old is None or newcomer:
-            newcomers[packed.sop_uid] = values
-            changes.append(Change.CHANGED if old else Change.NEW)
+            change = Change.UNCHANGED
         else:
-            sql.run("change_instance", **_instance_row(study_id, packed.sop_uid, values))
-            changes.append(Change.CHANGED)
-    first_of_association = bool(association) and bool(sql.run("hold", association=association, study_id=study_id))
-    if all(change is Change.UNCHANGED for change in changes):
-        if first_of_association:
-            settle(sql, study_id, rule)
-        return changes
-    sql.run_many("new_instance", (_instance_row(study_id, uid, values) for uid, values in newcomers.items()))
-    sql.run("change_study", study_id=study_id, now=now)
-    if known:
-        sql.wake |= sql.run("reopen_deliveries", study_id=study_id, now=now) > 0
-        sql.run("note_newer", study_id=study_id, now=now)
-    else:
-        sql.wake |= sql.run("new_deliveries", study_id=study_id, now=now) > 0
-    settle(sql, study_id, rule)
+            change = Change.CHANGED if old else Change.NEW
+            changed[rows.id] = rows
+            if key in present:
+                sql.run("change_instance", **_instance_row(key, values))
+                present[key] = values
+            else:
+                newcomers[key] = values
+        changes.append(change)
+        if association and association not in rows.held_by:
+            rows.held_by.add(association)
+            if sql.run("hold", association=association, study_id=rows.id):
+                unsettled.add(rows.id)
+    if changed:
+        sql.run_many("new_instance", (_instance_row(key, values) for key, values in newcomers.items()))
+        which = _numbers(changed)
+        sql.run("change_studies", studies=which, now=now)
+        if sql.run("note_change", studies=which, now=now):
+            sql.wake = True
+            unsettled.update(changed)
+        # an open association keeps its study waiting, and nothing that comes over it makes that longer
+        unsettled.update(number for number, rows in changed.items() if not rows.held_by)
+    if unsettled:
+        settle(sql, unsettled, rule)
     return changes
 
 
-def _instance_row(study_id: int, sop_uid: str, values: Row) -> dict[str, Any]:
+def _present(sql: Statements, studies: Sequence[_StudyRows], arrivals: Sequence[Arrival]) -> dict[tuple[int, str], Row]:
+    """(study, SOP Instance UID) -> the row, of those arrivals that are kept already."""
+    keys = [(rows.id, arrival.packed.sop_uid) for rows, arrival in zip(studies, arrivals, strict=True)]
+    return {row[:2]: row[2:] for row in sql.all("instances_among", keys=orjson.dumps(keys).decode())}
+
+
+def _instance_row(key: tuple[int, str], values: Row) -> dict[str, Any]:
+    study_id, sop_uid = key
     series_id, patient_attrs, study_attrs, series_attrs, body, notes = values
     return {
         "study_id": study_id,
@@ -102,42 +175,19 @@ def _instance_row(study_id: int, sop_uid: str, values: Row) -> dict[str, Any]:
     }
 
 
-class _Ids:
-    """The rows that instances of a study share, found or made, each asked for once."""
-
-    __slots__ = ("_attrs", "_series", "_sql", "_study_id")
-
-    def __init__(self, sql: Statements, study_id: int) -> None:
-        self._sql = sql
-        self._study_id = study_id
-        self._series: dict[str, int] = {}
-        self._attrs: dict[bytes, int] = {}
-
-    def series(self, uid: str) -> int:
-        number = self._series.get(uid)
-        if number is None:
-            row = self._sql.one("series_id", study_id=self._study_id, series_uid=uid)
-            number = row[0] if row else self._sql.insert("new_series", study_id=self._study_id, series_uid=uid)
-            self._series[uid] = number
-        return number
-
-    def attrs(self, hashed: tuple[bytes, bytes]) -> int:
-        digest, body = hashed
-        number = self._attrs.get(digest)
-        if number is None:
-            row = self._sql.one("attrs_id", study_id=self._study_id, hash=digest)
-            number = row[0] if row else self._sql.insert("new_attrs", study_id=self._study_id, hash=digest, body=body)
-            self._attrs[digest] = number
-        return number
+def _numbers(numbers: Iterable[int]) -> str:
+    """Row numbers as the statements take them: a JSON array."""
+    return orjson.dumps(list(numbers)).decode()
 
 
-def end_association(sql: Statements, association: str, rule: DueRule) -> None:
+def end_association(sql: Statements, known: Known, association: str, rule: DueRule) -> None:
     """Let go of the studies that an association held."""
-    held = sql.all("held_by", association=association)
-    sql.run("release", association=association)
-    for (study_id,) in held:
-        settle(sql, study_id, rule)
-    sql.wake |= bool(held)
+    known.forget_association(association)
+    held = [study_id for (study_id,) in sql.all("held_by", association=association)]
+    if held:
+        sql.run("release", association=association)
+        settle(sql, held, rule)
+        sql.wake = True
 
 
 def end_former_life(sql: Statements, rule: DueRule) -> None:
@@ -145,8 +195,7 @@ def end_former_life(sql: Statements, rule: DueRule) -> None:
     held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
     sql.run("release_all")
     sql.run("void_leases")
-    for study_id in held:
-        settle(sql, study_id, rule)
+    settle(sql, held, rule)
 
 
 def reject(sql: Statements, rejection: Rejection) -> None:

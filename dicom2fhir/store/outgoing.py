@@ -12,7 +12,7 @@ from dicom2fhir.store.incoming import DueRule, settle
 from dicom2fhir.store.rows import short
 from dicom2fhir.store.statements import Row, Statements
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 _HORIZON_S = 86_400.0
 """No study is due later than the longest wait and this from now, and no pause after a failed try is longer. What seems
@@ -99,7 +99,7 @@ def _give_back(
     """End a claim in the state ``end``, or waiting again when the study is newer by now than what was dealt with."""
     state = State.WAITING if held.revision > revision else end
     sql.run(name, **held.key, state=state, revision=revision, **parameters)
-    settle(sql, held.key["study_id"], rule)
+    settle(sql, [held.key["study_id"]], rule)
     sql.wake |= state is State.WAITING
 
 
@@ -109,7 +109,7 @@ def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: boo
     if held is not None:
         not_before = now + min(max(after_s, 0.0), horizon_s(rule))
         sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), not_before=not_before)
-        settle(sql, held.key["study_id"], rule)
+        settle(sql, [held.key["study_id"]], rule)
         sql.wake = True
 
 

@@ -6,8 +6,8 @@ SELECT id FROM study WHERE uid = :study_uid;
 -- name: new_study
 INSERT INTO study (uid, first_at, last_at) VALUES (:study_uid, :now, :now);
 
--- name: change_study
-UPDATE study SET revision = revision + 1, last_at = :now WHERE id = :study_id;
+-- name: change_studies
+UPDATE study SET revision = revision + 1, last_at = :now WHERE id IN (SELECT value FROM json_each(:studies));
 
 -- name: attrs_id
 SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
@@ -21,9 +21,10 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 -- name: new_series
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
--- name: instance
-SELECT series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance
-WHERE study_id = :study_id AND uid = :sop_uid;
+-- name: instances_among
+SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
+FROM json_each(:keys) AS wanted CROSS JOIN instance
+WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
 -- name: new_instance
 INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes)
@@ -38,23 +39,28 @@ WHERE study_id = :study_id AND uid = :sop_uid;
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
--- name: reopen_deliveries
-UPDATE delivery SET state = 'waiting', changed_at = :now, attempts = 0, not_before = 0, reason = ''
-WHERE study_id = :study_id AND state IN ('delivered', 'refused');
-
--- name: note_newer
-UPDATE delivery SET newer_at = :now WHERE study_id = :study_id AND state = 'sending' AND newer_at IS NULL;
+-- name: note_change
+-- What is delivered or refused waits again; what is being sent remembers that something newer came.
+UPDATE delivery SET
+    newer_at = iif(state = 'sending', :now, NULL),
+    changed_at = iif(state = 'sending', changed_at, :now),
+    attempts = iif(state = 'sending', attempts, 0),
+    not_before = iif(state = 'sending', not_before, 0),
+    reason = iif(state = 'sending', reason, ''),
+    state = iif(state = 'sending', state, 'waiting')
+WHERE study_id IN (SELECT value FROM json_each(:studies))
+    AND (+state IN ('delivered', 'refused') OR (+state = 'sending' AND newer_at IS NULL));
 
 -- name: settle
 -- The one place where the due rule stands: quiet time, or the cap while an association holds the study, and never before the
 -- pause after a failed try or the end of the lease.
 UPDATE delivery SET
-    last_at = (SELECT last_at FROM study WHERE id = :study_id),
+    last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(
         changed_at + :max_wait_s,
-        CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = :study_id) THEN 1e300
-             ELSE (SELECT last_at FROM study WHERE id = :study_id) + :quiet_period_s END))
-WHERE study_id = :study_id AND state IN ('waiting', 'sending');
+        CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = delivery.study_id) THEN 1e300
+             ELSE (SELECT last_at FROM study WHERE id = delivery.study_id) + :quiet_period_s END))
+WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending');
 
 -- name: hold
 INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ _MAX_TEXT = 4000
 """Characters kept of a reason or a peer's name: they come from the network."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """An :class:`InstanceRecord` ready for the writer, so that its thread does as little as possible."""
 
     study_uid: str
@@ -34,42 +32,46 @@ class Packed:
     notes: bytes | None
 
 
-Hashes = dict[int, tuple[bytes, bytes]]
-"""What mappings were encoded to, by their identity; of use while the records that hold them live."""
+_PACKED_ATTRS = 1_000
 
 
-def pack(record: InstanceRecord, known: Hashes | None = None) -> Packed:
-    """Encode a record; equal attributes give equal bytes, whatever their order.
+class Packer:
+    """Encodes records, for any thread; a mapping that several of them share is encoded once."""
 
-    Parameters
-    ----------
-    known
-        Kept by the caller from one record to the next: a mapping that they share is encoded once.
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Attrs, tuple[bytes, bytes]]] = {}
+        """By identity; that the mapping is held here keeps its number from being given to another."""
 
-    Raises
-    ------
-    CannotUnderstand
-        An attribute is not JSON as it stands.
-    """
-    known = {} if known is None else known
-    return Packed(
-        study_uid=record.study_uid,
-        series_uid=record.series_uid,
-        sop_uid=record.sop_uid,
-        patient=_hashed(record.patient, known),
-        study=_hashed(record.study, known),
-        series=_hashed(record.series, known),
-        body=_dump(record.instance),
-        notes=orjson.dumps([[note.level, note.where, note.text] for note in record.notes]) if record.notes else None,
-    )
+    def pack(self, record: InstanceRecord) -> Packed:
+        """Encode a record; equal attributes give equal bytes, whatever their order.
 
+        Raises
+        ------
+        CannotUnderstand
+            An attribute is not JSON as it stands.
+        """
+        notes = record.notes
+        return Packed(
+            study_uid=record.study_uid,
+            series_uid=record.series_uid,
+            sop_uid=record.sop_uid,
+            patient=self._hashed(record.patient),
+            study=self._hashed(record.study),
+            series=self._hashed(record.series),
+            body=_dump(record.instance),
+            notes=orjson.dumps([[note.level, note.where, note.text] for note in notes]) if notes else None,
+        )
 
-def _hashed(attrs: Attrs, known: Hashes) -> tuple[bytes, bytes]:
-    found = known.get(id(attrs))
-    if found is None:
+    def _hashed(self, attrs: Attrs) -> tuple[bytes, bytes]:
+        known = self._known.get(id(attrs))
+        if known is not None:
+            return known[1]
         body = _dump(attrs)
-        found = known[id(attrs)] = blake2b(body, digest_size=16).digest(), body
-    return found
+        hashed = blake2b(body, digest_size=16).digest(), body
+        if len(self._known) >= _PACKED_ATTRS:
+            self._known.clear()
+        self._known[id(attrs)] = attrs, hashed
+        return hashed
 
 
 def _dump(attrs: Attrs) -> bytes:

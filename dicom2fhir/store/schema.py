@@ -19,7 +19,7 @@ import structlog
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
 from dicom2fhir.store.disk import sync_directory
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 APPLICATION_ID = 0x44324652
 """Says in the file's header (``PRAGMA application_id``) that it is ours: "D2FR"."""

@@ -1,4 +1,4 @@
-"""The store of one process: an SQLite file with a write-ahead log, one writing thread, group commit.
+"""The store of one process: an SQLite file with a write-ahead log, one writer at a time, group commit.
 
 A call that changes something returns when it is on disk. Reads see one snapshot each and never wait for the writer.
 """
@@ -21,9 +21,9 @@ from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store import incoming, outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.disk import Space, is_locked, lock_file, require_local
-from dicom2fhir.store.incoming import DueRule
+from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.rows import Hashes, pack, read_records, read_status, rejection_of
+from dicom2fhir.store.rows import Packer, read_records, read_status, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
@@ -91,6 +91,8 @@ class SqliteStore:
         self._space = Space(self.path.parent, min_free_bytes)
         self._subscribers: list[Callable[[], None]] = []
         self._wake = False
+        self._packer = Packer()
+        self._known = incoming.Known()
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             if access is Access.OWN:
@@ -99,7 +101,10 @@ class SqliteStore:
                 raise StoreUnavailable(f"There is no store at {self.path}")
             if access is not Access.READ:
                 self._writer = Writer(
-                    self._open_to_write(access, busy_timeout_s), on_commit=self._notify, on_failure=on_failure
+                    self._open_to_write(access, busy_timeout_s),
+                    on_commit=self._notify,
+                    on_roll_back=self._known.forget,
+                    on_failure=on_failure,
                 )
                 undo.callback(self._writer.close)
             self._readers = Readers(self.path, busy_timeout_s)
@@ -183,8 +188,14 @@ class SqliteStore:
             The record is not JSON as it stands.
         """
         self._space.check()
-        packed = pack(record)
-        return self._write(lambda sql: incoming.add(sql, packed, origin, self._clock(), self._rule))
+        arrival = Arrival(self._packer.pack(record), origin.association)
+        return self._require_writer().run_together(self._add, arrival)
+
+    def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Change]:
+        sql = Statements(connection)
+        changes = incoming.add(sql, self._known, arrivals, self._clock(), self._rule)
+        self._wake |= sql.wake
+        return changes
 
     def add_many(
         self,
@@ -195,11 +206,10 @@ class SqliteStore:
     ) -> Sequence[Change]:
         """See :meth:`dicom2fhir.store.base.Store.add_many`; raises what :meth:`add` does."""
         self._space.check()
-        known: Hashes = {}
-        batch = [pack(record, known) for record in records]
+        batch = [Arrival(self._packer.pack(record), origin.association) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
-            changes = incoming.add_many(sql, batch, origin, self._clock(), self._rule)
+            changes = incoming.add(sql, self._known, batch, self._clock(), self._rule)
             incoming.mark_files(sql, marks)
             for rejection in rejections:
                 incoming.reject(sql, rejection)
@@ -209,7 +219,7 @@ class SqliteStore:
 
     def association_ended(self, association: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
-        self._write(lambda sql: incoming.end_association(sql, association, self._rule))
+        self._write(lambda sql: incoming.end_association(sql, self._known, association, self._rule))
 
     def reject(self, rejection: Rejection) -> None:
         """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
@@ -363,16 +373,18 @@ class SqliteStore:
             raise
 
     def _write(self, operation: Callable[[Statements], T]) -> T:
-        if self._writer is None:
-            raise StoreUnavailable(f"The store {self.path} was opened to read only")
-
         def run(connection: sqlite3.Connection) -> T:
             sql = Statements(connection)
             value = operation(sql)
             self._wake |= sql.wake
             return value
 
-        return self._writer.run(run)
+        return self._require_writer().run(run)
+
+    def _require_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailable(f"The store {self.path} was opened to read only")
+        return self._writer
 
     def _notify(self) -> None:
         if self._wake:

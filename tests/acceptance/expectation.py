@@ -12,8 +12,9 @@ from typing import Any
 import requests
 
 from dicom2fhir.aggregate import assemble
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import read_file
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import InstanceRecord, Origin, Received, Resource
 from dicom2fhir.synthetic import instance
@@ -26,9 +27,9 @@ _AT_ONCE = 20
 def record_of(file: Path) -> InstanceRecord | None:
     """What the bridge keeps of a file; None where it can take nothing."""
     try:
-        header = read_file(BytesIO(file.read_bytes()))
+        header = read_file(BytesIO(file.read_bytes()), WANTED)
         return extract(
-            Received(header.header, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
+            Received(header.taken, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
         )
     except BridgeError:
         return None

@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context
 
-from dicom2fhir.dicom.header import read_file
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from tests.acceptance.expectation import record_of
 
@@ -102,7 +102,7 @@ def _profile(files: Iterable[Path]) -> str:
 def _kind(file: Path) -> tuple[str, str] | None:
     try:
         with file.open("rb") as opened:
-            syntax = read_file(opened).transfer_syntax
+            syntax = read_file(opened, {}).transfer_syntax
     except BridgeError:
         return None
     record = record_of(file)

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from dicom2fhir import __version__, cli
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.scp import StorageSCP
@@ -269,7 +271,9 @@ def state_dir(tmp_path: Path) -> Path:
         store.set_destinations(["main"])
         for made in ct_instances(3, studies=2):
             origin = Origin("dimse", calling_ae="CT1", peer="10.0.0.7")
-            store.add(extract(Received(made.header, made.transfer_syntax, origin)), origin)
+            store.add(
+                extract(Received(scan(made.header, made.transfer_syntax, WANTED), made.transfer_syntax, origin)), origin
+            )
         first, second = store.claim("main", "me", 60), store.claim("main", "me", 60)
         assert first is not None
         assert second is not None

@@ -405,7 +405,7 @@ def test_credentials_do_not_come_from_the_environment(
     [
         {},
         {"fhirVersion": 4, "software": [], "rest": {}},
-        {"rest": ["x", {"interaction": "x", "resource": [1, {"type": 2, "searchParam": {}}]}]},
+        {"rest": ["x", {"interaction": "x", "resource": [1, {"type": 2}]}]},
     ],
 )
 def test_a_capability_statement_in_odd_shapes(serve: Callable[..., FaultyServer], statement: Resource) -> None:
@@ -420,12 +420,9 @@ def test_a_capability_statement(serve: Callable[..., FaultyServer]) -> None:
         "type": "ImagingStudy",
         "updateCreate": True,
         "conditionalUpdate": True,
-        "versioning": "versioned",
-        "searchParam": [{"name": "identifier"}],
     }
     rest = [{"mode": "server", "interaction": [{"code": "transaction"}], "resource": [study]}]
     found = FhirClient(serve(answer(200, {**STATEMENT, "rest": rest})).url).capabilities()
     assert found.transaction
     offered = found.of("ImagingStudy")
-    assert (offered.update_create, offered.conditional_update, offered.conditional_create) == (True, True, False)
-    assert (offered.versioning, offered.search_parameters) == ("versioned", frozenset({"identifier"}))
+    assert (offered.update_create, offered.conditional_update) == (True, True)

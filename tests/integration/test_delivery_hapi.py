@@ -432,8 +432,8 @@ def test_a_study_that_was_deleted_comes_back(hapi: Callable[[str], str], version
     assert case.on_server()["id"] == theirs["id"], "somebody else's is adopted then"
 
 
-CONDITIONAL = TypeCapabilities(update_create=False, conditional_update=True, conditional_create=True)
-CREATE_ONLY = TypeCapabilities(update_create=False, conditional_create=True)
+CONDITIONAL = TypeCapabilities(update_create=False, conditional_update=True)
+CREATE_ONLY = TypeCapabilities(update_create=False)
 
 
 @BOTH

@@ -157,8 +157,13 @@ def test_files_are_taken_once(start: Running, bridge: Bridge, inbox: Path, mode:
     assert received.origin == Origin("folder", path=str(inbox / "before.dcm"))
     assert (received.sop_class, received.sop_instance) == (CT, "1.2.3.4.1")
     assert received.transfer_syntax == "1.2.840.10008.1.2.1"
-    assert b"Canary" in received.header
-    assert received.header + b"\xe0\x7f\x10\x00OW\0\0\0\x02\0\0" + bytes(512) == dicom(1)[-len(received.header) - 524 :]
+    assert received.taken == {
+        0x00080016: CT.encode() + b"\0",
+        0x00080018: b"1.2.3.4.1\0",
+        0x00100010: b"Canary^Yellow ",
+        0x0020000D: b"1.2.3\0",
+        0x00280010: b"\x10\0",
+    }
     assert bridge.fates() == {"after": "taken", "before.dcm": "taken"}
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.header import EXPLICIT_VR_LITTLE_ENDIAN, scan
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
 from dicom2fhir.model import InstanceRecord, Note, Origin, Received
 from testdata.make_cases import record_of
 from testdata.make_dicom import encoded
 
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DIMSE, FILE = Origin("dimse"), Origin("file")
 UIDS = {
     0x00080016: (b"UI", b"1.2.840.10008.5.1.4.1.1.2"),
@@ -44,7 +45,12 @@ def data_set(elements: Elements) -> bytes:
 
 
 def record(elements: Elements, origin: Origin = FILE, sop_class: str = "", sop_instance: str = "") -> InstanceRecord:
-    return extract(Received(data_set(elements), EXPLICIT_VR_LITTLE_ENDIAN, origin, sop_class, sop_instance))
+    return extracted(data_set(elements), origin, sop_class, sop_instance)
+
+
+def extracted(data: bytes, origin: Origin = FILE, sop_class: str = "", sop_instance: str = "") -> InstanceRecord:
+    taken = scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED)
+    return extract(Received(taken, EXPLICIT_VR_LITTLE_ENDIAN, origin, sop_class, sop_instance))
 
 
 def name_of(character_set: bytes, name: bytes) -> Any:
@@ -174,8 +180,7 @@ def test_an_item_may_have_a_character_set_of_its_own() -> None:
     head = struct.pack("<HH2sHL", 0x0008, 0x1032, b"SQ", 0, len(sequence))
     data = data_set({CHARACTER_SET: (b"CS", b"ISO_IR 192")})
     at = data.index(struct.pack("<HH", 0x0020, 0x000D))
-    received = Received(data[:at] + head + sequence + data[at:], EXPLICIT_VR_LITTLE_ENDIAN, FILE)
-    assert extract(received).study["ProcedureCodeSequence"] == [{"CodeMeaning": "胸"}]
+    assert extracted(data[:at] + head + sequence + data[at:]).study["ProcedureCodeSequence"] == [{"CodeMeaning": "胸"}]
 
 
 # Values -------------------------------------------------------------------------------------------------------------

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from dicom2fhir.dicom.extract import WANTED, Known, extract, record_of
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, read_file
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from testdata.make_dicom import CASES, ct_instances, encoded
 
 
 def read(data: bytes, known: Known | None) -> InstanceRecord:
-    file = read_file(BytesIO(data), DEFAULT_BUDGETS, WANTED if known is not None else None)
-    received = Received(file.header, file.transfer_syntax, Origin("file"), file.sop_class, file.sop_instance)
-    return extract(received) if known is None else record_of(file.taken, received, known)
+    file = read_file(BytesIO(data), WANTED)
+    received = Received(file.taken, file.transfer_syntax, Origin("file"), file.sop_class, file.sop_instance)
+    return extract(received, known)
 
 
 def outcome(data: bytes, known: Known | None) -> InstanceRecord | str:

@@ -1,16 +1,16 @@
-"""The writing thread: groups, mistakes, the end."""
+"""Writing: groups, mistakes, interruptions, the end."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.writer import Writer
+from dicom2fhir.store.writer import Writer, _Job
 
 
 @pytest.fixture
@@ -86,6 +86,105 @@ def test_a_batch_is_bounded(path: Path) -> None:
         thread.join()
     writer.close()
     assert len(commits) >= 4
+
+
+@pytest.mark.parametrize("mistake", [False, True], ids=["all good", "one mistake"])
+def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, mistake: bool) -> None:
+    undone: list[int] = []
+    calls: list[list[int]] = []
+    started, go_on = threading.Event(), threading.Event()
+    writer = Writer(connect(path), on_roll_back=lambda: undone.append(1))
+
+    def insert_all(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
+        calls.append(list(numbers))
+        connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
+        return [-number for number in numbers]
+
+    def block(_connection: sqlite3.Connection) -> None:
+        started.set()
+        go_on.wait()
+
+    results: dict[int, object] = {}
+
+    def send(key: int, number: int) -> None:
+        try:
+            results[key] = writer.run_together(insert_all, number)
+        except sqlite3.IntegrityError as error:
+            results[key] = type(error)
+
+    threads = [threading.Thread(target=writer.run, args=(block,))]
+    threads[0].start()
+    started.wait()
+    numbers = [1, 2, 3, 3] if mistake else [1, 2, 3, 4]
+    threads += [threading.Thread(target=send, args=each) for each in enumerate(numbers)]
+    for thread in threads[1:]:
+        thread.start()
+    while len(writer._jobs) < 4:
+        threading.Event().wait(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert sorted(calls[0]) == numbers
+    if mistake:
+        assert rows(path) == [1, 2, 3]
+        assert [each for call in calls[1:] for each in call] == calls[0]
+        assert sorted(map(str, results.values())) == sorted(["-1", "-2", "-3", str(sqlite3.IntegrityError)])
+        assert len(undone) == 2
+    else:
+        assert rows(path) == numbers
+        assert results == {key: -number for key, number in enumerate(numbers)}
+        assert len(calls) == 1
+        assert not undone
+
+
+def test_an_interruption_leaves_nobody_waiting(path: Path) -> None:
+    undone: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+    writer = Writer(connect(path), on_roll_back=lambda: undone.append(1))
+
+    def interrupted(connection: sqlite3.Connection) -> None:
+        insert(1, connection)
+        started.set()
+        go_on.wait()
+        raise KeyboardInterrupt
+
+    def lead() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            writer.run(interrupted)
+
+    threads = [
+        threading.Thread(target=lead),
+        threading.Thread(target=writer.run, args=(lambda connection: insert(2, connection),)),
+    ]
+    threads[0].start()
+    started.wait()
+    threads[1].start()
+    while not writer._jobs:
+        threading.Event().wait(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert rows(path) == [2]
+    assert undone
+
+
+def test_who_is_interrupted_while_it_waits_holds_nobody_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(connect(path))
+
+    def interrupted(job: _Job) -> None:
+        writer._jobs.append(job)
+        writer._leader = job
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_enqueue", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.run(lambda connection: insert(1, connection))
+    assert writer.run(lambda connection: insert(2, connection)) == 2
+    writer.close()
+    assert rows(path) == [2]
 
 
 def test_nobody_is_told_success_when_the_commit_fails(path: Path) -> None:
