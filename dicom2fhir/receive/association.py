@@ -166,6 +166,8 @@ class Association:
         wire.wait()
         wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
         kind, length = wire.unpack(_PDU)
+        if kind == _ABORT:
+            return False  # which is not answered (PS3.8 table 9-10, AA-2)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
             raise _Abort(reason, "The first PDU is no association request.")
@@ -398,5 +400,5 @@ class Association:
     def _leave(self, last_pdu: bytes) -> None:
         """Say the last thing."""
         self.wire.expires_at = time.monotonic() + _GOODBYE_S
+        self.is_leaving = True  # before it is sent, so that who has read it may come again at once
         self.wire.send(last_pdu)
-        self.is_leaving = True
