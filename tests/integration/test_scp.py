@@ -467,6 +467,12 @@ def test_ipv6_and_mapped_addresses(start: Running) -> None:
     association = associate(start(Listen("::1", 0, networks=(ipaddress.ip_network("::1/128"),))))
     assert store(association) == (0, "")
     association.release()
+    port = start(Listen("::", 0, networks=(ipaddress.ip_network("127.0.0.0/8"),))).address[1]
+    with socket.create_connection(("127.0.0.1", port)) as allowed:
+        allowed.sendall(b"\t\0\0\0\0\0")
+        assert allowed.recv(1) == b"\x07"
+    with socket.create_connection(("::1", port)) as refused:
+        assert refused.recv(1) == b""
     assert start.bridge.received[0].origin.peer == "::1"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets, scan
+from dicom2fhir.receive import association
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID
 from dicom2fhir.receive.scp import StorageSCP
@@ -249,6 +253,30 @@ def test_what_is_no_request_is_aborted(start: Start, kept: Kept, first: bytes, r
     assert kept.ended == []
 
 
+def test_an_abort_before_the_association_is_not_answered(start: Start) -> None:
+    with Peer(start().address, pdu(7, bytes(4))) as peer:
+        assert peer.receive() == (0, b"")
+
+
+def test_nothing_is_done_after_the_release(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(RELEASE_RQ + store() + RELEASE_RQ)
+        assert peer.receive()[0] == RELEASE_RP
+        peer.socket.shutdown(socket.SHUT_WR)
+        assert peer.receive() == (0, b"")
+        until(lambda: kept.ended)
+    assert kept.received == []
+
+
+def test_the_longest_association_request_and_one_longer(start: Start) -> None:
+    request = associate_rq(item(0x55, b"x" * 5000))
+    scp = start(Listen(port=0, max_associate_bytes=len(request) - 6))
+    with associate(scp, request):
+        pass
+    with Peer(scp.address, associate_rq(item(0x55, b"x" * 5001))) as peer:
+        assert peer.abort_reason() == (2, INVALID_PARAMETER)
+
+
 @pytest.mark.parametrize("cut", [1, 10, 74, 200, 400])
 def test_an_abort_in_the_middle(start: Start, kept: Kept, cut: int) -> None:
     scp = start()
@@ -305,6 +333,15 @@ def test_extended_negotiation(start: Start) -> None:
     assert item(0x21, b"\3\0\1\0" + item(0x40, EXPLICIT_LE.encode())) in body
 
 
+def test_items_that_nobody_knows_are_passed_over(start: Start) -> None:
+    """PS3.8 section 9.3.1."""
+    strange = item(0x99, b"strange")
+    request = associate_rq(strange, contexts=context(1, CT, EXPLICIT_LE) + strange)
+    with associate(start(), request) as peer:
+        peer.send(store())
+        assert peer.status() == 0
+
+
 def test_priority_and_move_originator(start: Start, kept: Kept) -> None:
     more = element(0x1030, b"MOVER") + element(0x1031, b"\7\0")
     with associate(start()) as peer:
@@ -332,6 +369,54 @@ def test_a_store_without_data_set_or_uid(start: Start, kept: Kept) -> None:
         peer.send(p_data(pdv(1, 3, command(uid="")), pdv(1, 2, data_set())))
         assert peer.status() == 0xC000
     assert len(kept.rejected) == 2
+
+
+# Data sets that mean harm
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+UNDEFINED = b"\xff" * 4
+
+
+def nested(levels: int) -> bytes:
+    start = struct.pack("<HH2sH", 0x40, 0x275, b"SQ", 0) + UNDEFINED + b"\xfe\xff\0\xe0" + UNDEFINED
+    return start * levels
+
+
+def deflated(data: bytes) -> bytes:
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return deflater.compress(data) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("budgets", "syntax", "data", "reason"),
+    [
+        (Budgets(elements=1000), EXPLICIT_LE, explicit(8, 0x50, b"SH", b"") * 1001, "more than 1000 elements"),
+        (Budgets(depth=8), EXPLICIT_LE, nested(9), "nested deeper than 8"),
+        (Budgets(header_bytes=100_000), EXPLICIT_LE, explicit(9, 0x10, b"OB", bytes(100_000)), "longer than 100000"),
+        (Budgets(inflated_bytes=100_000), DEFLATED, deflated(bytes(10_000_000)), "inflates to more than 100000"),
+        (Budgets(header_bytes=100_000), DEFLATED, os.urandom(100_001), "longer than 100000"),
+    ],
+    ids=["elements", "depth", "header bytes", "inflated bytes", "deflated bytes"],
+)
+def test_a_budget_that_is_passed(
+    start: Start, kept: Kept, budgets: Budgets, syntax: str, data: bytes, reason: str
+) -> None:
+    with associate(start(Listen(port=0, budgets=budgets)), associate_rq(contexts=context(1, CT, syntax))) as peer:
+        values = [pdv(1, 0, piece) for piece in pieces(data_set() + data if syntax == EXPLICIT_LE else data, 100_000)]
+        peer.send(b"".join(map(p_data, [pdv(1, 3, command()), *values, pdv(1, 2, b"")])))
+        assert peer.status() == 0xC000
+        made = data_set() if syntax == EXPLICIT_LE else deflated(data_set())
+        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, made)))
+        assert peer.status() == 0
+    assert reason in kept.rejected[0]
+    assert [received.taken for received in kept.received] == [TAKEN]
+
+
+def test_a_value_that_is_too_long_is_left_out(start: Start, kept: Kept) -> None:
+    with associate(start(Listen(port=0, budgets=Budgets(value_bytes=1024)))) as peer:
+        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, data_set() + explicit(0x20, 0x4000, b"LT", b"x" * 1025))))
+        assert peer.status() == 0
+    assert kept.received[0].taken == TAKEN
 
 
 # Time and number
@@ -366,6 +451,39 @@ def test_a_pdu_within_an_association_must_come_within_its_time(start: Start, kep
         peer.send(store()[:50])
         assert peer.abort_reason() == (0, 0)
     until(lambda: kept.ended)
+
+
+def test_a_request_that_dribbles_must_come_within_its_time(start: Start) -> None:
+    scp = start(Listen(port=0, acse_timeout_s=0.5, dimse_timeout_s=WAIT_S))
+    with Peer(scp.address) as peer:
+        peer.socket.settimeout(0.02)
+        for byte in associate_rq():
+            peer.send(bytes((byte,)))
+            with contextlib.suppress(TimeoutError):
+                assert peer.socket.recv(1) == b""
+                break
+        else:
+            pytest.fail("the whole request was waited for")
+
+
+def test_who_does_not_close_after_the_end_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(association, "_GOODBYE_S", 0.2)
+    scp = start()
+    with associate(scp) as peer:
+        release(peer)
+        until(lambda: not scp._open)
+        assert peer.receive() == (0, b"")
+
+
+def test_connections_are_kept_alive(start: Start) -> None:
+    """A peer whose machine is gone is noticed within two minutes."""
+    scp = start()
+    with associate(scp):
+        (present,) = scp._open
+        connection = present.wire._socket
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT]
+        assert [connection.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4]
 
 
 def test_a_peer_that_takes_no_answers_is_ended(start: Start, kept: Kept) -> None:
@@ -408,6 +526,31 @@ def test_the_oldest_silent_connection_makes_room(start: Start) -> None:
         assert peer.status() == 0
     for each in silent:
         each.socket.close()
+
+
+@pytest.mark.parametrize("last", [RELEASE_RQ, pdu(8, b"")], ids=["released", "aborted"])
+def test_those_who_do_not_close_after_the_end_make_room_too(start: Start, last: bytes) -> None:
+    scp = start(Listen(port=0, max_waiting_per_peer=3))
+    with contextlib.ExitStack() as peers:
+        for _ in range(20):
+            peer = peers.enter_context(associate(scp))
+            peer.send(last)
+            assert peer.receive()[0] in (RELEASE_RP, ABORT)
+            assert sum(not each.wire.is_cut for each in list(scp._open)) <= 3 + 1
+
+
+def test_silent_connections_of_all_peers_together(start: Start) -> None:
+    scp = start(Listen(port=0, max_waiting=3))
+    with contextlib.ExitStack() as sockets:
+        silent = [
+            sockets.enter_context(socket.create_connection(scp.address, WAIT_S, (f"127.0.0.{number}", 0)))
+            for number in range(2, 6)
+        ]
+        assert silent[0].recv(1) == b""
+        with associate(scp) as peer:
+            assert silent[1].recv(1) == b""
+            peer.send(ECHO)
+            assert peer.status() == 0
 
 
 def test_echo_is_answered_among_those_who_mean_harm(start: Start) -> None:
@@ -485,9 +628,15 @@ def test_stop_does_not_wait_for_ever_for_a_data_set(start: Start, kept: Kept) ->
 
 
 def test_several_processes_may_share_a_port(start: Start) -> None:
+    """The system deals the connections out; that one of two gets none of fifty is as good as impossible."""
     first = start(Listen(port=0, reuse_port=True))
     second = start(Listen(port=first.address[1], reuse_port=True))
     assert first.address == second.address
+    with contextlib.ExitStack() as peers:
+        for number in range(50):
+            peers.enter_context(associate(first))
+            assert first.associations + second.associations == number + 1
+        assert first.associations and second.associations
 
 
 def test_nothing_is_left_of_many_associations(start: Start, kept: Kept) -> None:
