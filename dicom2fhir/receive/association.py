@@ -166,6 +166,8 @@ class Association:
         wire.wait()
         wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
         kind, length = wire.unpack(_PDU)
+        if kind == _ABORT:
+            return False  # which is not answered (PS3.8 table 9-10, AA-2)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
             raise _Abort(reason, "The first PDU is no association request.")
@@ -200,7 +202,7 @@ class Association:
         self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
         if not request.protocol_version & 1:
             return negotiation.PROTOCOL_VERSION_NOT_SUPPORTED
-        if request.primitive.application_context_name != negotiation.APPLICATION_CONTEXT:
+        if request.application_context != negotiation.APPLICATION_CONTEXT:
             return negotiation.NO_SUCH_APPLICATION_CONTEXT
         if rules.require_called_ae_title and request.called_ae != rules.ae_title:
             return negotiation.CALLED_AE_NOT_RECOGNIZED
@@ -398,5 +400,5 @@ class Association:
     def _leave(self, last_pdu: bytes) -> None:
         """Say the last thing."""
         self.wire.expires_at = time.monotonic() + _GOODBYE_S
+        self.is_leaving = True  # before it is sent, so that who has read it may come again at once
         self.wire.send(last_pdu)
-        self.is_leaving = True

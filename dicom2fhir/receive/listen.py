@@ -32,7 +32,7 @@ class Listen:
     max_associations, max_associations_per_peer
         More are rejected (transient, local limit exceeded). A peer is an address.
     max_waiting, max_waiting_per_peer
-        Connections that are no association yet. The one that has waited longest makes room for the next.
+        Connections that are no association yet, or no longer. The one that has waited longest makes room for the next.
     acse_timeout_s
         From the connection to the whole association request, the TLS handshake too.
     dimse_timeout_s

@@ -1,25 +1,17 @@
-"""What becomes of an association request (PS3.8 section 9.3, PS3.7 annex D), by pynetdicom's PDUs and its rules."""
+"""What becomes of an association request (PS3.8 section 9.3, PS3.7 annex D).
+
+Requests are decoded here and not by pynetdicom, which warns of every odd UID: Python remembers each such warning for
+ever, so that anybody who can connect could fill the memory and the log, and it takes a second for the worst request.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    AsynchronousOperationsWindowNegotiation,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-    SOPClassExtendedNegotiation,
-)
-from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
@@ -37,12 +29,22 @@ _NOT_STORAGE = frozenset({"1.2.840.10008.1.3.10", "1.2.840.10008.1.20.2"})
 _STORAGE_LEVEL_0 = bytes(6)
 """Service-class-application-information of storage (PS3.4 table B.3-2): level 0, no signatures, no coercion."""
 
-_FIXED_BYTES = 68
+_ASSOCIATE_AC = 0x02
+_APPLICATION_CONTEXT, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _TRANSFER, _USER = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
+_MAX_LENGTH, _CLASS_UID, _WINDOW, _ROLE, _VERSION_NAME, _EXTENDED = 0x51, 0x52, 0x53, 0x54, 0x55, 0x56
+"""Types of items (PS3.8 sections 9.3.2 and D.1, PS3.7 section D.3.3); others say nothing that matters here."""
+
+_FIXED = struct.Struct(">H2x16s16s32x")
 """Of an A-ASSOCIATE-RQ before its items, without the PDU's header."""
-_MAX_ITEMS = 130
-"""One application context, 128 presentation contexts with their odd numbers, one user information."""
-_MAX_SUB_ITEMS = 10_000
-"""128 contexts with all 60 transfer syntaxes of PS3.6 have 7,808; decoding one takes some microseconds."""
+_ITEM = struct.Struct(">BxH")
+_MAX_ITEMS = 10_000
+"""128 contexts with all 60 transfer syntaxes of PS3.6 have 7,936."""
+
+_ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
+"""Results of a presentation context (PS3.8 table 9-18)."""
+_UID = re.compile(r"[0-9.]{1,64}")
+"""Not as strict as PS3.5 section 9.1: zeros in the wrong place do no harm."""
+_STANDARD_ROOT = "1.2.840.10008."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,39 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A decoded A-ASSOCIATE-RQ."""
+class Proposal:
+    """A presentation context as it is proposed."""
 
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded A-ASSOCIATE-RQ.
+
+    Attributes
+    ----------
+    echoed
+        What the answer repeats: the AE titles and what is reserved after them.
+    contexts
+        By their number.
+    roles
+        SOP class -> whether the requestor would be its user; it is of those that are not named.
+    extended
+        SOP classes with extended negotiation.
+    """
+
+    protocol_version: int
     calling_ae: str
     called_ae: str
-    protocol_version: int
-    primitive: A_ASSOCIATE
+    echoed: bytes
+    application_context: str
+    contexts: dict[int, Proposal]
+    max_send_bytes: int
+    has_window: bool
+    roles: dict[str, bool]
+    extended: tuple[str, ...]
 
 
 def is_storage(abstract_syntax: str) -> bool:
@@ -99,144 +127,161 @@ def is_storage(abstract_syntax: str) -> bool:
     if service is not ServiceClass:
         return service is StorageServiceClass
     if abstract_syntax not in UID_dictionary:
-        return True
+        return _UID.fullmatch(abstract_syntax) is not None
     name, kind = UID_dictionary[abstract_syntax][:2]
     return kind == "SOP Class" and (not name or "Storage" in name) and abstract_syntax not in _NOT_STORAGE
 
 
-def supported_contexts(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
-    """Turn what a requestor proposes into what we support: Verification and storage with every transfer syntax.
+def best_syntax(proposed: Iterable[str]) -> str:
+    """Choose a transfer syntax; none (empty) where nothing is a UID.
 
-    Nothing is decoded, so every transfer syntax will do. Of several in one context the requestor's first is taken, but
-    a private one only when there is no other: only its data sets may be encoded in ways that no standard tells.
+    Nothing is decoded, so every transfer syntax will do. The requestor's first is taken, but a private one only when
+    there is no other: only its data sets may be encoded in ways that no standard tells.
     """
-    syntaxes: dict[str, dict[UID, None]] = {}
-    for context in proposed:
-        if context.abstract_syntax == VERIFICATION or is_storage(str(context.abstract_syntax)):
-            syntaxes.setdefault(str(context.abstract_syntax), {}).update(dict.fromkeys(context.transfer_syntax))
-    supported = []
-    for abstract_syntax, transfer_syntaxes in syntaxes.items():
-        context = PresentationContext()
-        context.abstract_syntax = UID(abstract_syntax)
-        context.transfer_syntax = cast(
-            list[str | bytes | UID], sorted(transfer_syntaxes, key=lambda uid: uid.is_private)
-        )
-        # the requestor may be a user of the service and not a provider (PS3.7 section D.3.3.4)
-        context.scu_role, context.scp_role = True, False
-        supported.append(context)
-    return supported
+    usable = [uid for uid in proposed if _UID.fullmatch(uid)]
+    return next((uid for uid in usable if uid.startswith(_STANDARD_ROOT)), usable[0] if usable else "")
+
+
+# The request
 
 
 def decode_request(pdu: bytes) -> Request:
-    """Read an A-ASSOCIATE-RQ.
+    """Read an A-ASSOCIATE-RQ; items that nobody here knows are passed over (PS3.8 section 9.3.1).
 
     Raises
     ------
     CannotUnderstand
         It is none.
     """
-    _check_items(pdu[6:])
-    try:
-        decoded = A_ASSOCIATE_RQ()
-        decoded.decode(pdu)
-        primitive = decoded.to_primitive()
-        return Request(
-            str(primitive.calling_ae_title).strip(),
-            str(primitive.called_ae_title).strip(),
-            decoded.protocol_version,
-            primitive,
-        )
-    except Exception as error:  # pynetdicom has as many errors for a malformed PDU as there are ways to malform it
-        raise CannotUnderstand(f"The association request cannot be decoded: {type(error).__name__}.") from None
-
-
-def _check_items(body: bytes) -> None:
-    """Count the items before they are decoded, which costs a thousand times more."""
-    at, items, sub_items = _FIXED_BYTES, 0, 0
-    if len(body) < at:
+    body = pdu[6:]
+    if len(body) < _FIXED.size:
         raise CannotUnderstand("The association request is too short.")
-    while at < len(body):
-        items += 1
-        kind, length = body[at], int.from_bytes(body[at + 2 : at + 4], "big")
-        end = at + 4 + length
-        if end > len(body) or items > _MAX_ITEMS:
-            raise CannotUnderstand("The association request has too many items, or one longer than itself.")
-        inner = at + (8 if kind == 0x20 else 4)
-        while kind in (0x20, 0x50) and inner + 4 <= end:
-            sub_items += 1
-            inner += 4 + int.from_bytes(body[inner + 2 : inner + 4], "big")
-        if sub_items > _MAX_SUB_ITEMS:
+    version, called, calling = _FIXED.unpack_from(body)
+    application_context, contexts, user = "", dict[int, Proposal](), list[tuple[int, bytes]]()
+    count = 0
+    for kind, value in _items(body[_FIXED.size :]):
+        inner: list[tuple[int, bytes]] = []
+        if kind == _APPLICATION_CONTEXT:
+            application_context = _text(value)
+        elif kind == _CONTEXT_RQ:
+            inner = list(_items(value[4:]))
+            number = value[0] if value else 0
+            if not number % 2 or number in contexts:
+                raise CannotUnderstand("The association request numbers its presentation contexts wrongly.")
+            contexts[number] = _proposal(inner)
+        elif kind == _USER:
+            inner = list(_items(value))
+            user += inner
+        count += 1 + len(inner)
+        if count > _MAX_ITEMS:
             raise CannotUnderstand("The association request has too many items.")
-        at = end
+    if not application_context or not contexts:
+        raise CannotUnderstand("The association request lacks its application context or its presentation contexts.")
+    lengths = [int.from_bytes(value, "big") for kind, value in user if kind == _MAX_LENGTH and len(value) == 4]
+    return Request(
+        version,
+        _title(calling),
+        _title(called),
+        body[4 : _FIXED.size],
+        application_context,
+        contexts,
+        max_send_bytes=lengths[0] if lengths else 0,
+        has_window=any(kind == _WINDOW for kind, _ in user),
+        roles={uid: rest[:1] != b"\0" for uid, rest in _of_classes(user, _ROLE)},
+        extended=tuple(dict.fromkeys(uid for uid, _ in _of_classes(user, _EXTENDED))),
+    )
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Types and values of items that stand one after the other."""
+    at = 0
+    while at < len(data):
+        if at + _ITEM.size > len(data):
+            raise CannotUnderstand("The association request ends within an item.")
+        kind, length = _ITEM.unpack_from(data, at)
+        at += _ITEM.size
+        if at + length > len(data):
+            raise CannotUnderstand("The association request has an item that is longer than what it stands in.")
+        yield kind, data[at : at + length]
+        at += length
+
+
+def _proposal(items: list[tuple[int, bytes]]) -> Proposal:
+    abstract = [_text(value) for kind, value in items if kind == _ABSTRACT]
+    transfer = tuple(_text(value) for kind, value in items if kind == _TRANSFER)
+    if len(abstract) != 1 or not transfer:
+        raise CannotUnderstand("The association request has a presentation context without its syntaxes.")
+    return Proposal(abstract[0], transfer)
+
+
+def _of_classes(items: list[tuple[int, bytes]], wanted: int) -> Iterator[tuple[str, bytes]]:
+    """SOP classes of items that begin with one, and what follows."""
+    for kind, value in items:
+        if kind == wanted:
+            end = 2 + int.from_bytes(value[:2], "big")
+            yield _text(value[2:end]), value[end:]
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip("\0 ")
+
+
+def _title(value: bytes) -> str:
+    """An AE title (PS3.5 section 6.2)."""
+    title = _text(value)
+    if not title or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise CannotUnderstand("The association request has an AE title that is none.")
+    return title
+
+
+# The answer
 
 
 def accept(request: Request, max_receive_bytes: int) -> Acceptance:
-    """Answer a request that nothing speaks against.
-
-    Raises
-    ------
-    CannotUnderstand
-        What it proposes makes no sense.
-    """
-    try:
-        return _accept(request.primitive, max_receive_bytes)
-    except Exception as error:  # as in decode_request: some of what was decoded is looked at only here
-        raise CannotUnderstand(f"The association request makes no sense: {type(error).__name__}.") from None
-
-
-def _accept(proposed: A_ASSOCIATE, max_receive_bytes: int) -> Acceptance:
-    items: list[Any] = proposed.user_information
-    roles = {
-        item.sop_class_uid: (item.scu_role, item.scp_role)
-        for item in items
-        if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
-    }
-    contexts = proposed.presentation_context_definition_list
-    results, role_answers = negotiate_as_acceptor(contexts, supported_contexts(contexts), cast(Any, roles))
-    accepted = {
-        cast(int, result.context_id): Context(str(result.abstract_syntax), str(result.transfer_syntax[0]))
-        for result in results
-        if result.result == 0
-    }
-    answer = A_ASSOCIATE()
-    answer.application_context_name = UID(APPLICATION_CONTEXT)
-    answer.calling_ae_title = proposed.calling_ae_title
-    answer.called_ae_title = proposed.called_ae_title
-    answer.result, answer.result_source = 0, 1
-    answer.presentation_context_definition_results_list = results
-    stored = {context.abstract_syntax for context in accepted.values()} - {VERIFICATION}
-    answer.user_information = [*_own_items(max_receive_bytes), *role_answers, *_answers_to(items, stored)]
-    pdu = A_ASSOCIATE_AC()
-    pdu.from_primitive(answer)
-    lengths = [item.maximum_length_received for item in items if isinstance(item, MaximumLengthNotification)]
-    return Acceptance(pdu.encode(), accepted, lengths[0] if lengths else 0)
+    """Answer a request that nothing speaks against."""
+    accepted: dict[int, Context] = {}
+    results = []
+    for number, proposal in request.contexts.items():
+        uid = proposal.abstract_syntax
+        syntax, result = best_syntax(proposal.transfer_syntaxes), _ACCEPTED
+        if uid != VERIFICATION and not is_storage(uid):
+            result = _NO_ABSTRACT_SYNTAX
+        elif not syntax:
+            result = _NO_TRANSFER_SYNTAX
+        elif not request.roles.get(uid, True):  # who will be the provider alone (PS3.7 section D.3.3.4)
+            result = _USER_REJECTION
+        else:
+            accepted[number] = Context(uid, syntax)
+        results.append(_item(_CONTEXT_AC, bytes((number, 0, result, 0)) + _item(_TRANSFER, syntax.encode())))
+    body = struct.pack(">HH", 1, 0) + request.echoed
+    body += _item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode()) + b"".join(results)
+    body += _item(_USER, b"".join(_user_items(request, accepted, max_receive_bytes)))
+    return Acceptance(struct.pack(">BxL", _ASSOCIATE_AC, len(body)) + body, accepted, request.max_send_bytes)
 
 
-def _own_items(max_receive_bytes: int) -> list[Any]:
-    length = MaximumLengthNotification()
-    length.maximum_length_received = max_receive_bytes
-    class_uid = ImplementationClassUIDNotification()
-    class_uid.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    return [length, class_uid, version]
-
-
-def _answers_to(items: Iterable[Any], stored: set[str]) -> list[Any]:
-    """Answers to what else was proposed.
+def _user_items(request: Request, accepted: dict[int, Context], max_receive_bytes: int) -> Iterator[bytes]:
+    """What we say of ourselves, and answers to what was proposed.
 
     None to a user identity: it is not looked at, which is said by not answering (PS3.7 section D.3.3.7). None to
     common extended negotiation either, which has no answer (D.3.3.6).
     """
-    answers: list[Any] = []
-    for item in items:
-        if isinstance(item, AsynchronousOperationsWindowNegotiation):
-            window = AsynchronousOperationsWindowNegotiation()
-            window.maximum_number_operations_invoked = window.maximum_number_operations_performed = 1
-            answers.append(window)
-        elif isinstance(item, SOPClassExtendedNegotiation) and str(item.sop_class_uid) in stored:
-            extended = SOPClassExtendedNegotiation()
-            extended.sop_class_uid = item.sop_class_uid
-            extended.service_class_application_information = _STORAGE_LEVEL_0
-            answers.append(extended)
-    return answers
+    classes = dict.fromkeys(context.abstract_syntax for context in accepted.values())
+    yield _item(_MAX_LENGTH, struct.pack(">L", max_receive_bytes))
+    yield _item(_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode())
+    if request.has_window:
+        yield _item(_WINDOW, struct.pack(">HH", 1, 1))
+    for uid in classes:
+        if uid in request.roles:
+            yield _item(_ROLE, _of_class(uid) + b"\1\0")
+    yield _item(_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode())
+    for uid in classes:
+        if uid in request.extended and uid != VERIFICATION:
+            yield _item(_EXTENDED, _of_class(uid) + _STORAGE_LEVEL_0)
+
+
+def _of_class(uid: str) -> bytes:
+    return struct.pack(">H", len(uid)) + uid.encode()
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value

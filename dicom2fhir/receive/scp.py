@@ -160,10 +160,11 @@ class StorageSCP:
             connection.close()
 
     def _make_room(self, peer: str) -> None:
-        """End the connection that has waited longest where there are too many that are no associations."""
+        """End the connection that has waited longest where too many are no associations, or no longer."""
         listen = self._listen
         with self._lock:
-            waiting = [each for each in self._open if not each.is_associated and not each.wire.is_cut]
+            idle = [each for each in self._open if each.is_leaving or not each.is_associated]
+        waiting = [each for each in idle if not each.wire.is_cut]
         of_peer = [each for each in waiting if each.peer == peer]
         if len(of_peer) >= listen.max_waiting_per_peer:
             of_peer[0].wire.cut()

@@ -30,7 +30,7 @@ from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets, scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen, is_within
-from dicom2fhir.receive.negotiation import is_storage, supported_contexts
+from dicom2fhir.receive.negotiation import best_syntax, is_storage
 from dicom2fhir.receive.scp import StorageSCP
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -292,6 +292,9 @@ def test_private_unknown_and_retired_storage_classes(start: Running, sop_class: 
         ("1.2.840.10008.3.1.2.3.3", False),  # MPPS
         ("1.2.840.10008.5.1.4.38.1", False),  # Hanging Protocol Storage belongs to no study
         ("1.2.840.10008.5.1.1.9", False),  # Print
+        ("", False),
+        ("garbage", False),
+        ("1.2.3\ufffd", False),
     ],
 )
 def test_which_classes_are_storage(uid: str, expected: bool) -> None:
@@ -327,12 +330,17 @@ def test_storing_over_a_verification_context_is_refused(start: Running) -> None:
     association.release()
 
 
-def test_of_several_transfer_syntaxes_the_first_standard_one_is_taken() -> None:
-    j2k = "1.2.840.10008.1.2.4.90"
-    (context,) = supported_contexts(
-        [build_context(CT, [PRIVATE_SYNTAX, j2k, EXPLICIT_LE]), build_context(CT, [IMPLICIT_LE])]
-    )
-    assert context.transfer_syntax == [j2k, EXPLICIT_LE, IMPLICIT_LE, PRIVATE_SYNTAX]
+@pytest.mark.parametrize(
+    ("proposed", "best"),
+    [
+        ([PRIVATE_SYNTAX, "1.2.840.10008.1.2.4.90", EXPLICIT_LE], "1.2.840.10008.1.2.4.90"),
+        ([PRIVATE_SYNTAX, "1.2.3"], PRIVATE_SYNTAX),
+        (["", "garbage", "1.2.3"], "1.2.3"),
+        (["", "garbage", "1" * 65], ""),
+    ],
+)
+def test_of_several_transfer_syntaxes_the_first_standard_one_is_taken(proposed: list[str], best: str) -> None:
+    assert best_syntax(proposed) == best
 
 
 def test_one_class_in_several_contexts(start: Running) -> None:
@@ -459,6 +467,12 @@ def test_ipv6_and_mapped_addresses(start: Running) -> None:
     association = associate(start(Listen("::1", 0, networks=(ipaddress.ip_network("::1/128"),))))
     assert store(association) == (0, "")
     association.release()
+    port = start(Listen("::", 0, networks=(ipaddress.ip_network("127.0.0.0/8"),))).address[1]
+    with socket.create_connection(("127.0.0.1", port)) as allowed:
+        allowed.sendall(b"\t\0\0\0\0\0")
+        assert allowed.recv(1) == b"\x07"
+    with socket.create_connection(("::1", port)) as refused:
+        assert refused.recv(1) == b""
     assert start.bridge.received[0].origin.peer == "::1"
 
 

@@ -2,200 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 import threading
-import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets, scan
-from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive import association
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID
 from dicom2fhir.receive.scp import StorageSCP
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-MR = "1.2.840.10008.5.1.4.1.1.4"
-VERIFICATION = "1.2.840.10008.1.1"
-IMPLICIT_LE = "1.2.840.10008.1.2"
-EXPLICIT_LE = "1.2.840.10008.1.2.1"
-WAIT_S = 30.0
-
-REJECTED, DATA, RELEASE_RP, ABORT = 3, 4, 6, 7
-UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2, 5, 6
-
-
-def item(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", kind, 0, len(body)) + body
-
-
-def pdu(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BBL", kind, 0, len(body)) + body
-
-
-def pdv(context: int, control: int, data: bytes) -> bytes:
-    return struct.pack(">LBB", len(data) + 2, context, control) + data
-
-
-def p_data(*values: bytes) -> bytes:
-    return pdu(4, b"".join(values))
-
-
-def context(number: int, abstract: str, *syntaxes: str) -> bytes:
-    inner = item(0x30, abstract.encode()) + b"".join(item(0x40, syntax.encode()) for syntax in syntaxes)
-    return item(0x20, bytes((number, 0, 0, 0)) + inner)
-
-
-def associate_rq(
-    *extra: bytes,
-    contexts: bytes = b"",
-    called: str = "DICOM2FHIR",
-    version: int = 1,
-    application: str = "1.2.840.10008.3.1.1.1",
-    max_length: int = 16384,
-) -> bytes:
-    contexts = contexts or context(1, CT, EXPLICIT_LE) + context(3, VERIFICATION, IMPLICIT_LE)
-    user = item(0x50, item(0x51, struct.pack(">L", max_length)) + item(0x52, b"2.25.1") + b"".join(extra))
-    titles = called.encode().ljust(16) + b"SCRIPT".ljust(16)
-    head = struct.pack(">HH", version, 0) + titles + bytes(32)
-    return pdu(1, head + item(0x10, application.encode()) + contexts + user)
-
-
-def element(number: int, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    return struct.pack("<HHL", 0, number, len(value)) + value
-
-
-def command(
-    uid: str = "1.2.3.4.5",
-    field_: int = 0x0001,
-    message_id: int = 1,
-    data_set: int = 1,
-    more: bytes = b"",
-    sop: str = CT,
-) -> bytes:
-    body = element(0x0002, sop.encode()) + element(0x0100, struct.pack("<H", field_))
-    body += element(0x0110, struct.pack("<H", message_id)) + element(0x0700, b"\2\0")
-    body += element(0x0800, struct.pack("<H", data_set)) + element(0x1000, uid.encode()) + more
-    return element(0x0000, struct.pack("<L", len(body))) + body
-
-
-ECHO = p_data(pdv(3, 3, command(field_=0x0030, data_set=0x0101, sop=VERIFICATION)))
-RELEASE_RQ = pdu(5, bytes(4))
-
-
-def explicit(group: int, number: int, vr: bytes, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    if vr in (b"OW", b"OB", b"SQ", b"UN"):
-        return struct.pack("<HH2sHL", group, number, vr, 0, len(value)) + value
-    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
-
-
-def data_set(uid: str = "1.2.3.4.5") -> bytes:
-    return (
-        explicit(8, 0x16, b"UI", CT.encode())
-        + explicit(8, 0x18, b"UI", uid.encode())
-        + explicit(0x20, 0x0D, b"UI", b"1.2.3")
-        + explicit(0x20, 0x0E, b"UI", b"1.2.3.4")
-    )
-
-
-TAKEN = scan(data_set(), EXPLICIT_LE, WANTED)
-PIXELS = explicit(0x7FE0, 0x10, b"OW", bytes(range(256)) * 8)
-
-
-def store(uid: str = "1.2.3.4.5", message_id: int = 1) -> bytes:
-    return p_data(pdv(1, 3, command(uid, message_id=message_id))) + p_data(pdv(1, 2, data_set(uid) + PIXELS))
-
-
-class Peer:
-    """Sends what it is told, and reads PDUs."""
-
-    def __init__(self, address: tuple[str, int], request: bytes | None = None) -> None:
-        self.socket = socket.create_connection(address, timeout=WAIT_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if request is not None:
-            self.send(request)
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def receive(self) -> tuple[int, bytes]:
-        """The next PDU; (0, b"") when the connection is closed."""
-        head = self._exactly(6)
-        if not head:
-            return 0, b""
-        return head[0], self._exactly(int.from_bytes(head[2:], "big"))
-
-    def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            try:
-                more = self.socket.recv(count - len(data))
-            except ConnectionResetError:
-                return b""
-            if not more:
-                return b""
-            data += more
-        return data
-
-    def response(self) -> dict[int, bytes]:
-        """The elements of the next command set, put together of its fragments."""
-        found = b""
-        while True:
-            kind, body = self.receive()
-            assert kind == DATA, (kind, body)
-            assert int.from_bytes(body[:4], "big") == len(body) - 4
-            found += body[6:]
-            if body[5] & 2:
-                break
-        values, at = {}, 0
-        while at < len(found):
-            _, number, length = struct.unpack_from("<HHL", found, at)
-            values[number] = found[at + 8 : at + 8 + length]
-            at += 8 + length
-        return values
-
-    def status(self) -> int:
-        return int.from_bytes(self.response()[0x0900], "little")
-
-    def abort_reason(self) -> tuple[int, int]:
-        """Source and reason of the A-ABORT that comes next."""
-        kind, body = self.receive()
-        assert kind == ABORT, (kind, body)
-        return body[2], body[3]
-
-
-@dataclass
-class Kept:
-    """What the receiver hands on."""
-
-    received: list[Received] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    entered: threading.Event = field(default_factory=threading.Event)
-    hold: threading.Event | None = None
-
-    def on_received(self, received: Received) -> None:
-        self.entered.set()
-        if self.hold is not None:
-            assert self.hold.wait(WAIT_S)
-        self.received.append(received)
-
-    def on_rejected(self, _origin: Origin, reason: str) -> None:
-        self.rejected.append(reason)
+from tests.scripted_peer import (
+    ABORT,
+    CT,
+    ECHO,
+    EXPLICIT_LE,
+    INVALID_PARAMETER,
+    MR,
+    PIXELS,
+    REJECTED,
+    RELEASE_RP,
+    RELEASE_RQ,
+    UNEXPECTED_PARAMETER,
+    UNEXPECTED_PDU,
+    UNRECOGNIZED_PDU,
+    WAIT_S,
+    Kept,
+    Peer,
+    associate,
+    associate_rq,
+    command,
+    context,
+    data_set,
+    element,
+    explicit,
+    item,
+    p_data,
+    pdu,
+    pdv,
+    release,
+    store,
+    until,
+)
 
 
 @pytest.fixture
@@ -226,24 +82,7 @@ def start(kept: Kept) -> Iterator[Callable[..., StorageSCP]]:
 
 
 Start = Callable[..., StorageSCP]
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def associate(scp: StorageSCP, request: bytes | None = None) -> Peer:
-    peer = Peer(scp.address, request or associate_rq())
-    assert peer.receive()[0] == 2
-    return peer
-
-
-def release(peer: Peer) -> None:
-    peer.send(RELEASE_RQ)
-    assert peer.receive()[0] == RELEASE_RP
+TAKEN = scan(data_set(), EXPLICIT_LE, WANTED)
 
 
 # Fragmentation
@@ -414,6 +253,30 @@ def test_what_is_no_request_is_aborted(start: Start, kept: Kept, first: bytes, r
     assert kept.ended == []
 
 
+def test_an_abort_before_the_association_is_not_answered(start: Start) -> None:
+    with Peer(start().address, pdu(7, bytes(4))) as peer:
+        assert peer.receive() == (0, b"")
+
+
+def test_nothing_is_done_after_the_release(start: Start, kept: Kept) -> None:
+    with associate(start()) as peer:
+        peer.send(RELEASE_RQ + store() + RELEASE_RQ)
+        assert peer.receive()[0] == RELEASE_RP
+        peer.socket.shutdown(socket.SHUT_WR)
+        assert peer.receive() == (0, b"")
+        until(lambda: kept.ended)
+    assert kept.received == []
+
+
+def test_the_longest_association_request_and_one_longer(start: Start) -> None:
+    request = associate_rq(item(0x55, b"x" * 5000))
+    scp = start(Listen(port=0, max_associate_bytes=len(request) - 6))
+    with associate(scp, request):
+        pass
+    with Peer(scp.address, associate_rq(item(0x55, b"x" * 5001))) as peer:
+        assert peer.abort_reason() == (2, INVALID_PARAMETER)
+
+
 @pytest.mark.parametrize("cut", [1, 10, 74, 200, 400])
 def test_an_abort_in_the_middle(start: Start, kept: Kept, cut: int) -> None:
     scp = start()
@@ -470,6 +333,15 @@ def test_extended_negotiation(start: Start) -> None:
     assert item(0x21, b"\3\0\1\0" + item(0x40, EXPLICIT_LE.encode())) in body
 
 
+def test_items_that_nobody_knows_are_passed_over(start: Start) -> None:
+    """PS3.8 section 9.3.1."""
+    strange = item(0x99, b"strange")
+    request = associate_rq(strange, contexts=context(1, CT, EXPLICIT_LE) + strange)
+    with associate(start(), request) as peer:
+        peer.send(store())
+        assert peer.status() == 0
+
+
 def test_priority_and_move_originator(start: Start, kept: Kept) -> None:
     more = element(0x1030, b"MOVER") + element(0x1031, b"\7\0")
     with associate(start()) as peer:
@@ -497,6 +369,54 @@ def test_a_store_without_data_set_or_uid(start: Start, kept: Kept) -> None:
         peer.send(p_data(pdv(1, 3, command(uid="")), pdv(1, 2, data_set())))
         assert peer.status() == 0xC000
     assert len(kept.rejected) == 2
+
+
+# Data sets that mean harm
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+UNDEFINED = b"\xff" * 4
+
+
+def nested(levels: int) -> bytes:
+    start = struct.pack("<HH2sH", 0x40, 0x275, b"SQ", 0) + UNDEFINED + b"\xfe\xff\0\xe0" + UNDEFINED
+    return start * levels
+
+
+def deflated(data: bytes) -> bytes:
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return deflater.compress(data) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("budgets", "syntax", "data", "reason"),
+    [
+        (Budgets(elements=1000), EXPLICIT_LE, explicit(8, 0x50, b"SH", b"") * 1001, "more than 1000 elements"),
+        (Budgets(depth=8), EXPLICIT_LE, nested(9), "nested deeper than 8"),
+        (Budgets(header_bytes=100_000), EXPLICIT_LE, explicit(9, 0x10, b"OB", bytes(100_000)), "longer than 100000"),
+        (Budgets(inflated_bytes=100_000), DEFLATED, deflated(bytes(10_000_000)), "inflates to more than 100000"),
+        (Budgets(header_bytes=100_000), DEFLATED, os.urandom(100_001), "longer than 100000"),
+    ],
+    ids=["elements", "depth", "header bytes", "inflated bytes", "deflated bytes"],
+)
+def test_a_budget_that_is_passed(
+    start: Start, kept: Kept, budgets: Budgets, syntax: str, data: bytes, reason: str
+) -> None:
+    with associate(start(Listen(port=0, budgets=budgets)), associate_rq(contexts=context(1, CT, syntax))) as peer:
+        values = [pdv(1, 0, piece) for piece in pieces(data_set() + data if syntax == EXPLICIT_LE else data, 100_000)]
+        peer.send(b"".join(map(p_data, [pdv(1, 3, command()), *values, pdv(1, 2, b"")])))
+        assert peer.status() == 0xC000
+        made = data_set() if syntax == EXPLICIT_LE else deflated(data_set())
+        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, made)))
+        assert peer.status() == 0
+    assert reason in kept.rejected[0]
+    assert [received.taken for received in kept.received] == [TAKEN]
+
+
+def test_a_value_that_is_too_long_is_left_out(start: Start, kept: Kept) -> None:
+    with associate(start(Listen(port=0, budgets=Budgets(value_bytes=1024)))) as peer:
+        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, data_set() + explicit(0x20, 0x4000, b"LT", b"x" * 1025))))
+        assert peer.status() == 0
+    assert kept.received[0].taken == TAKEN
 
 
 # Time and number
@@ -531,6 +451,39 @@ def test_a_pdu_within_an_association_must_come_within_its_time(start: Start, kep
         peer.send(store()[:50])
         assert peer.abort_reason() == (0, 0)
     until(lambda: kept.ended)
+
+
+def test_a_request_that_dribbles_must_come_within_its_time(start: Start) -> None:
+    scp = start(Listen(port=0, acse_timeout_s=0.5, dimse_timeout_s=WAIT_S))
+    with Peer(scp.address) as peer:
+        peer.socket.settimeout(0.02)
+        for byte in associate_rq():
+            peer.send(bytes((byte,)))
+            with contextlib.suppress(TimeoutError):
+                assert peer.socket.recv(1) == b""
+                break
+        else:
+            pytest.fail("the whole request was waited for")
+
+
+def test_who_does_not_close_after_the_end_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(association, "_GOODBYE_S", 0.2)
+    scp = start()
+    with associate(scp) as peer:
+        release(peer)
+        until(lambda: not scp._open)
+        assert peer.receive() == (0, b"")
+
+
+def test_connections_are_kept_alive(start: Start) -> None:
+    """A peer whose machine is gone is noticed within two minutes."""
+    scp = start()
+    with associate(scp):
+        (present,) = scp._open
+        connection = present.wire._socket
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT]
+        assert [connection.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4]
 
 
 def test_a_peer_that_takes_no_answers_is_ended(start: Start, kept: Kept) -> None:
@@ -573,6 +526,31 @@ def test_the_oldest_silent_connection_makes_room(start: Start) -> None:
         assert peer.status() == 0
     for each in silent:
         each.socket.close()
+
+
+@pytest.mark.parametrize("last", [RELEASE_RQ, pdu(8, b"")], ids=["released", "aborted"])
+def test_those_who_do_not_close_after_the_end_make_room_too(start: Start, last: bytes) -> None:
+    scp = start(Listen(port=0, max_waiting_per_peer=3))
+    with contextlib.ExitStack() as peers:
+        for _ in range(20):
+            peer = peers.enter_context(associate(scp))
+            peer.send(last)
+            assert peer.receive()[0] in (RELEASE_RP, ABORT)
+            assert sum(not each.wire.is_cut for each in list(scp._open)) <= 3 + 1
+
+
+def test_silent_connections_of_all_peers_together(start: Start) -> None:
+    scp = start(Listen(port=0, max_waiting=3))
+    with contextlib.ExitStack() as sockets:
+        silent = [
+            sockets.enter_context(socket.create_connection(scp.address, WAIT_S, (f"127.0.0.{number}", 0)))
+            for number in range(2, 6)
+        ]
+        assert silent[0].recv(1) == b""
+        with associate(scp) as peer:
+            assert silent[1].recv(1) == b""
+            peer.send(ECHO)
+            assert peer.status() == 0
 
 
 def test_echo_is_answered_among_those_who_mean_harm(start: Start) -> None:
@@ -650,9 +628,15 @@ def test_stop_does_not_wait_for_ever_for_a_data_set(start: Start, kept: Kept) ->
 
 
 def test_several_processes_may_share_a_port(start: Start) -> None:
+    """The system deals the connections out; that one of two gets none of fifty is as good as impossible."""
     first = start(Listen(port=0, reuse_port=True))
     second = start(Listen(port=first.address[1], reuse_port=True))
     assert first.address == second.address
+    with contextlib.ExitStack() as peers:
+        for number in range(50):
+            peers.enter_context(associate(first))
+            assert first.associations + second.associations == number + 1
+        assert first.associations and second.associations
 
 
 def test_nothing_is_left_of_many_associations(start: Start, kept: Kept) -> None:

@@ -1,0 +1,108 @@
+"""Bytes of strangers to the decoders of the receiver: understood, or refused as what cannot be understood."""
+
+from __future__ import annotations
+
+import struct
+import time
+import warnings
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.receive import dimse
+from dicom2fhir.receive.negotiation import accept, decode_request
+from tests.scripted_peer import CT, EXPLICIT_LE, associate_rq, command, context, element, item
+
+EXAMPLES = settings(deadline=None, max_examples=500, derandomize=True, database=None)
+
+SPLICES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 8), st.binary(max_size=8)), max_size=4)
+
+
+def spliced(data: bytes, splices: list[tuple[int, int, bytes]]) -> bytes:
+    for at, count, some in splices:
+        data = data[:at] + some + data[at + count :]
+    return data
+
+
+ELEMENTS = st.lists(
+    st.builds(
+        element,
+        st.sampled_from([0, 0x0002, 0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900, 0x1000, 0xFFFF]),
+        st.binary(max_size=4) | st.sampled_from([b"\1\0", b"\x30\0", b"\1\x80", b"\1\1"]),
+    ),
+    max_size=8,
+)
+
+
+@EXAMPLES
+@given(
+    st.binary(max_size=100) | st.builds(b"".join, ELEMENTS) | st.builds(spliced, st.just(command()), SPLICES),
+    st.sampled_from([dimse.SUCCESS, dimse.UNEXPECTED]),
+)
+def test_any_command_set_is_understood_or_refused(data: bytes, answer: dimse.Answer) -> None:
+    with suppress(CannotUnderstand):
+        decoded = dimse.decode(data)
+        assert 0 <= decoded.field <= 0xFFFF
+        assert decoded.message_id is None or 0 <= decoded.message_id <= 0xFFFF
+        response = dimse.decode(dimse.encode_response(decoded, answer))
+        assert response.is_response
+        assert not response.has_data_set
+
+
+USER_ITEMS = st.lists(
+    st.builds(item, st.sampled_from([0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x99]), st.binary(max_size=20)),
+    max_size=5,
+)
+CONTEXTS = st.lists(
+    st.builds(
+        context,
+        st.integers(0, 255),
+        st.sampled_from([CT, "1.2.3", "", "\0 1.2.3\0", "x", "1" * 65]),
+        st.sampled_from([EXPLICIT_LE, "", "1.2.4 ", "y"]),
+    ),
+    max_size=5,
+)
+REQUESTS = st.builds(lambda user, contexts: associate_rq(*user, contexts=b"".join(contexts)), USER_ITEMS, CONTEXTS)
+
+
+@EXAMPLES
+@given(st.binary(max_size=200) | REQUESTS | st.builds(spliced, REQUESTS, SPLICES))
+def test_any_association_request_is_understood_or_refused(data: bytes) -> None:
+    with suppress(CannotUnderstand), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        request = decode_request(data)
+        acceptance = accept(request, 16384)
+        kind, length = struct.unpack_from(">BxL", acceptance.pdu)
+        assert (kind, length) == (2, len(acceptance.pdu) - 6)
+        assert set(acceptance.contexts) <= set(request.contexts)
+        assert all(number % 2 for number in request.contexts)
+
+
+def role(sop_class: str) -> bytes:
+    return item(0x54, struct.pack(">H", len(sop_class)) + sop_class.encode() + b"\1\1")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        associate_rq(contexts=b"".join(context(2 * n + 1, CT, *map("1.2.{}".format, range(75))) for n in range(128))),
+        associate_rq(contexts=context(1, CT, *map("1.{}".format, range(6000)))),
+        associate_rq(*map(role, map("1.2.{}".format, range(2500)))),
+        associate_rq(*[item(0x53, bytes(4))] * 8000),
+    ],
+    ids=["contexts", "syntaxes", "roles", "windows"],
+)
+def test_the_greatest_requests_cost_little(request_: bytes) -> None:
+    started = time.thread_time()
+    assert len(accept(decode_request(request_), 16384).pdu) < 8192
+    assert time.thread_time() - started < 0.25
+
+
+@pytest.mark.parametrize("title", ["", " " * 16, "A\\B", "A\nB", "\u00c4"])
+def test_ae_titles_that_are_none(title: str) -> None:
+    request = associate_rq()
+    with pytest.raises(CannotUnderstand, match="AE title"):
+        decode_request(request[:10] + title.encode("latin-1").ljust(16) + request[26:])
