@@ -21,7 +21,7 @@ import pytest
 from dicom2fhir import __version__, cli
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import scan
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.scp import StorageSCP
