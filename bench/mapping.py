@@ -21,7 +21,7 @@ import orjson
 from bench.report import Goal, Result, Row, options, progress, show
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import scan
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study

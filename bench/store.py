@@ -16,7 +16,7 @@ from statistics import median
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import scan
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
 from dicom2fhir.store.sqlite import SqliteStore

@@ -33,6 +33,7 @@ from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
@@ -51,9 +52,9 @@ _ARCHIVE = "https://pacs.example/dicom-web"
 """What most profiles ask for, so their cases have it."""
 
 
-def record_of(data: bytes) -> InstanceRecord:
+def record_of(data: bytes, memory: Memory | None = None) -> InstanceRecord:
     """What the bridge keeps of a DICOM file."""
-    header = read_file(BytesIO(data), WANTED)
+    header = read_file(BytesIO(data), WANTED, memory=memory)
     return extract(
         Received(header.taken, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
     )

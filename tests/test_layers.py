@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
+HEADERS = "dicom.attributes dicom.header dicom.part10 dicom.reader dicom.runs"
+"""What reads data sets; what decodes their values is not for receivers."""
 
 RULES = {
     # room            rooms that it may import                       packages that it may import
@@ -26,11 +28,13 @@ RULES = {
     "errors":         ("",                                           ""),
     "dicom":          ("model errors dicom",                         "pydicom"),
     "dicom.header":   ("model errors",                               ""),
-    "dicom.part10":   ("model errors dicom.header",                  ""),
-    "receive":        ("model errors dicom.attributes dicom.header mounts receive", "pydicom pynetdicom structlog"),
+    "dicom.runs":     ("model errors dicom.header",                  ""),
+    "dicom.reader":   ("model errors dicom.header dicom.runs",       ""),
+    "dicom.part10":   ("model errors dicom.header dicom.reader dicom.runs", ""),
+    "receive":        (f"model errors {HEADERS} mounts receive",           "pydicom pynetdicom structlog"),
     "receive.dimse":  ("errors",                                     ""),
     "receive.folder": ("model errors dicom.header receive store.base", "structlog"),  # the ledger of files, as a type
-    "receive.intake": ("model errors dicom.attributes dicom.header dicom.part10 receive store.base", "structlog"),
+    "receive.intake": (f"model errors {HEADERS} receive store.base", "structlog"),
     "receive.notices": ("",                                          "watchdog"),
     "aggregate":      ("model dicom.attributes",                     ""),
     "ingest":         ("model errors dicom store.base",              "structlog"),

@@ -14,11 +14,11 @@ from dicom2fhir.dicom.header import (
     LONG_VRS,
     VRS,
     Budgets,
-    HeaderReader,
     Wanted,
     is_explicit,
-    scan,
 )
+from dicom2fhir.dicom.reader import HeaderReader, scan
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Raw
 
@@ -39,7 +39,9 @@ class FileHeader:
     sop_instance: str
 
 
-def read_file(file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> FileHeader:
+def read_file(
+    file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS, memory: Memory | None = None
+) -> FileHeader:
     """Read a DICOM file up to Pixel Data, from the file's present position.
 
     Files without preamble or file meta information are read too; the first element tells their encoding.
@@ -48,6 +50,8 @@ def read_file(file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS
     ----------
     wanted
         What to take of the data set.
+    memory
+        Of the files before.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def read_file(file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS
     transfer_syntax = meta.get(0x00020010, "") or _guess(data, pos, bool(start))
     if meta.get(0x00020002) == MEDIA_STORAGE_DIRECTORY or data[pos : pos + 2] in (b"\x04\x00", b"\x00\x04"):
         raise NotAnInstance
-    reader = HeaderReader(transfer_syntax, wanted, budgets)
+    reader = HeaderReader(transfer_syntax, wanted, budgets, memory)
     reader.write(memoryview(data)[pos:])
     size = _FIRST_READ_BYTES
     while not reader.is_complete and (data := file.read(size)):

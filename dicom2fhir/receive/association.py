@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import HeaderReader
+from dicom2fhir.dicom.reader import HeaderReader
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, CannotUnderstand
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
@@ -98,6 +99,7 @@ class Association:
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
         self._contexts: dict[int, Context] = {}
         self._max_send_bytes = 0
+        self._memory = Memory()
         self._message_since: tuple[float, int] | None = None
         self._reset()
         self._stored = self._failed = 0
@@ -307,7 +309,7 @@ class Association:
         self._command = command
         if command.has_data_set:
             syntax = self._contexts[self._context_id].transfer_syntax
-            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets)
+            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets, self._memory)
         else:
             self._finish(command)
 

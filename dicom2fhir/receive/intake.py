@@ -14,6 +14,7 @@ import structlog
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.dicom.part10 import FileHeader, read_file
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, Mismatch, NotDicom
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.files import Found, found, look_at, move, open_file
@@ -86,6 +87,7 @@ class Intake:
         self._on_rejected = on_rejected
         self._ledger = ledger
         self._budgets = budgets
+        self._memory = Memory()
 
     def is_done_with(self, file: Found) -> bool:
         """Whether the ledger knows the file as it is now."""
@@ -138,7 +140,7 @@ class Intake:
         if limit is not None and file.size_bytes > limit:
             raise BudgetExceeded(f"The file is larger than {limit} bytes.")
         with open_file(file.path) as source:
-            header = read_file(source, WANTED, self._budgets)
+            header = read_file(source, WANTED, self._budgets, self._memory)
             if found(file.path, os.fstat(source.fileno())) != file:
                 raise Changed
         return header

@@ -22,7 +22,7 @@ from dicom2fhir import __version__, cli
 from dicom2fhir.cli import options
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import scan
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.scp import StorageSCP

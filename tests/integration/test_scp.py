@@ -27,7 +27,8 @@ from pynetdicom.transport import AssociationSocket
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import Budgets, scan
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen, is_within
 from dicom2fhir.receive.negotiation import best_syntax, is_storage

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import Budgets, scan
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.receive import association
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID

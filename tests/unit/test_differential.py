@@ -18,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
 from tests.any_data_set import SCRIPTS, SYNTAXES, any_file
@@ -74,6 +75,9 @@ def by_pydicom(data: bytes) -> dict[str, Any]:
 
 def by_the_bridge(data: bytes) -> dict[str, Any]:
     record = record_of(data)
+    memory = Memory()
+    for _ in range(3):  # the third time all of it is known
+        assert record_of(data, memory) == record
     uids = {
         "StudyInstanceUID": record.study_uid,
         "SeriesInstanceUID": record.series_uid,

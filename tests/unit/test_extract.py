@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import EXPLICIT_VR_LITTLE_ENDIAN, scan
+from dicom2fhir.dicom.header import EXPLICIT_VR_LITTLE_ENDIAN
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
 from dicom2fhir.model import InstanceRecord, Note, Origin, Received
 from testdata.make_cases import record_of

@@ -21,11 +21,10 @@ from dicom2fhir.dicom.header import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Budgets,
-    HeaderReader,
     Wanted,
-    scan,
 )
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Raw
 from dicom2fhir.synthetic import code, dataset

@@ -1,0 +1,265 @@
+"""A reader that remembers earlier headers, and gets a data set in pieces, takes the same as one that does neither."""
+
+from __future__ import annotations
+
+import gc
+import struct
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.header import (
+    DEFAULT_BUDGETS,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    Budgets,
+    Walk,
+    Wanted,
+)
+from dicom2fhir.dicom.reader import HeaderReader, scan
+from dicom2fhir.dicom.runs import Memory, _Run
+from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.model import Raw
+from testdata.make_dicom import ct_instances
+
+SYNTAXES = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+)
+BUDGETS = (
+    DEFAULT_BUDGETS,
+    DEFAULT_BUDGETS,
+    Budgets(elements=25),
+    Budgets(header_bytes=500),
+    Budgets(value_bytes=20),
+    Budgets(depth=1),
+)
+TAGS = sorted(tag for tag, inner in WANTED.items() if inner is None)
+SEQUENCES = sorted(tag for tag, inner in WANTED.items() if inner is not None)
+STUDY_ID = 0x00200010
+UNDEFINED = 0xFFFFFFFF
+
+
+class Encoder:
+    """Writes elements in one transfer syntax."""
+
+    def __init__(self, syntax: str) -> None:
+        self.order = ">" if syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
+        self.is_explicit = syntax != IMPLICIT_VR_LITTLE_ENDIAN
+        self.is_deflated = syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+
+    def bare(self, tag: int, length: int) -> bytes:
+        return struct.pack(self.order + "HHL", tag >> 16, tag & 0xFFFF, length)
+
+    def element(self, tag: int, value: Any) -> bytes:
+        """An element; a list is a sequence, whose length is not told when its first item is None."""
+        if isinstance(value, bytes):
+            if not self.is_explicit:
+                return self.bare(tag, len(value)) + value
+            return struct.pack(self.order + "HH2sH", tag >> 16, tag & 0xFFFF, b"LO", len(value)) + value
+        is_undefined = None in value
+        items = b"".join(self.item(item, is_undefined) for item in value if item is not None)
+        length = UNDEFINED if is_undefined else len(items)
+        if is_undefined:
+            items += self.bare(0xFFFEE0DD, 0)
+        if not self.is_explicit:
+            return self.bare(tag, length) + items
+        return struct.pack(self.order + "HH2sHL", tag >> 16, tag & 0xFFFF, b"SQ", 0, length) + items
+
+    def item(self, elements: dict[int, Any], is_undefined: bool) -> bytes:
+        inner = b"".join(self.element(*one) for one in elements.items())
+        if is_undefined:
+            return self.bare(0xFFFEE000, UNDEFINED) + inner + self.bare(0xFFFEE00D, 0)
+        return self.bare(0xFFFEE000, len(inner)) + inner
+
+    def data_set(self, elements: dict[int, Any], pixels: bytes) -> bytes:
+        header = b"".join(self.element(*one) for one in sorted(elements.items()))
+        if pixels:
+            header += self.element(0x7FE00010, pixels)
+        if not self.is_deflated:
+            return header
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return deflater.compress(header) + deflater.flush()
+
+
+def any_value(random: Random) -> Any:
+    return random.randbytes(random.choice((0, 2, 8, 8, 30)))
+
+
+def any_element(random: Random) -> tuple[int, Any]:
+    kind = random.random()
+    if kind < 0.6:
+        return random.choice(TAGS), any_value(random)
+    if kind < 0.8:
+        return 0x00090000 + 2 * random.randrange(30), any_value(random)
+    tag = random.choice(SEQUENCES)
+    wanted = WANTED[tag]
+    assert wanted is not None
+    items: list[Any] = [
+        {inner: any_value(random) for inner in random.sample(sorted(wanted), 2) if wanted[inner] is None}
+        for _ in range(random.randint(0, 2))
+    ]
+    return tag, [None, *items] if random.random() < 0.5 else items
+
+
+def related(random: Random, count: int) -> Iterator[tuple[bytes, str]]:
+    """Data sets that have much in common, most of them, with their transfer syntaxes; some are damaged."""
+    syntax = random.choice(SYNTAXES)
+    elements: dict[int, Any] = {}
+    for _ in range(count):
+        if not elements or random.random() < 0.05:
+            elements = dict(any_element(random) for _ in range(random.randint(1, 40)))
+        if random.random() < 0.03:
+            syntax = random.choice(SYNTAXES)
+        for _ in range(random.choice((0, 1, 1, 1, 2))):
+            elements[random.choice(sorted(elements)[:5])] = any_value(random)
+        if random.random() < 0.05:
+            elements.update([any_element(random)])
+        if random.random() < 0.05 and len(elements) > 1:
+            del elements[random.choice(list(elements))]
+        data = Encoder(syntax).data_set(elements, random.randbytes(random.choice((0, 10, 3000))))
+        if random.random() < 0.1:
+            data = data[: random.randint(0, len(data))]
+        if random.random() < 0.1 and data:
+            at = random.randrange(len(data))
+            data = data[:at] + random.randbytes(1) + data[at + 1 :]
+        yield data, syntax
+
+
+def outcome(reader: HeaderReader, pieces: Sequence[bytes]) -> Raw | str:
+    for piece in pieces:
+        reader.write(piece)
+    try:
+        return reader.end()
+    except CannotUnderstand as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def cut(data: bytes, random: Random) -> list[bytes]:
+    if random.random() < 0.4:
+        return [data]
+    most = random.choice((1, 7, 100, 1000))
+    pieces = []
+    while data:
+        size = random.randint(1, most)
+        pieces.append(data[:size])
+        data = data[size:]
+    return pieces
+
+
+@settings(deadline=None, max_examples=300)
+@given(seed=st.integers(0, 2**32), first_look=st.sampled_from([1, 60, 400, 8192]), budgets=st.sampled_from(BUDGETS))
+def test_with_memory_and_in_pieces_as_without_and_whole(seed: int, first_look: int, budgets: Budgets) -> None:
+    # made by a seed: nested strategies take a hundred times as long as what they test
+    random = Random(seed)
+    memory = Memory()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dicom2fhir.dicom.reader._FIRST_LOOK_BYTES", first_look)
+        for data, syntax in related(random, 20):
+            whole = outcome(HeaderReader(syntax, WANTED, budgets), [data])
+            assert outcome(HeaderReader(syntax, WANTED, budgets, memory), cut(data, random)) == whole
+
+
+def read(data: bytes, memory: Memory, wanted: Wanted = WANTED) -> Raw:
+    reader = HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, wanted, DEFAULT_BUDGETS, memory)
+    reader.write(data)
+    return reader.end()
+
+
+@pytest.fixture
+def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes that were walked over, call by call."""
+    lengths = []
+    elements = Walk.elements
+
+    def counted(self: Walk, pos: int, *arguments: Any, **more: Any) -> int:
+        stop = elements(self, pos, *arguments, **more)
+        lengths.append(stop - pos)
+        return stop
+
+    monkeypatch.setattr(Walk, "elements", counted)
+    return lengths
+
+
+def test_what_a_series_repeats_is_jumped_over(walked: list[int]) -> None:
+    first, second, *others = (made.header for made in ct_instances(12))
+    memory = Memory()
+    read(first, memory)
+    read(second, memory)
+    walked.clear()
+    taken = [read(header, memory) for header in others]
+    assert sum(walked) < 0.1 * len(first) * len(others)
+    assert taken == [scan(header, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) for header in others]
+
+
+def test_what_is_wanted_may_change() -> None:
+    header = next(iter(ct_instances(1))).header
+    memory = Memory()
+    for _ in range(3):
+        read(header, memory)
+    study_id: Wanted = {0x00200010: None}
+    assert read(header, memory, study_id) == scan(header, EXPLICIT_VR_LITTLE_ENDIAN, study_id)
+
+
+def test_what_varies_now_and_then_is_walked_over_from_then_on(walked: list[int]) -> None:
+    header = next(iter(ct_instances(1))).header
+    memory = Memory()
+    for number in range(3):
+        read(header.replace(b"CT01", b"CT%02d" % number), memory)
+    walked.clear()
+    for number in range(10):
+        read(header.replace(b"CT01", b"CT%02d" % number), memory)
+    assert 0 < sum(walked) < len(header)
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_elements_that_are_jumped_over_count(at: int) -> None:
+    encoder = Encoder(EXPLICIT_VR_LITTLE_ENDIAN)
+    elements = [encoder.element(tag, b"1.2.3.") for tag in TAGS[:20]]
+    budgets, memory = Budgets(elements=20), Memory()
+    for _ in range(3):
+        outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, memory), elements)
+    elements.insert(at, encoder.element(STUDY_ID, b"7 "))
+    found = outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, memory), [b"".join(elements)])
+    assert found == "BudgetExceeded: The data set has more than 20 elements."
+
+
+def size_of(memory: Memory) -> int:
+    """Bytes of all that it holds, but for classes and what modules hold."""
+    seen: dict[int, Any] = {}
+    left: list[Any] = [memory]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and isinstance(one, bytes | dict | list | frozenset | tuple | Memory | _Run):
+            seen[id(one)] = one
+            left += gc.get_referents(one)
+    return sum(map(sys.getsizeof, seen.values()))
+
+
+def many(count: int, value: bytes, number: int) -> bytes:
+    """A header of many elements, no two alike, one of which has a number."""
+    encoder = Encoder(EXPLICIT_VR_LITTLE_ENDIAN)
+    elements = [encoder.element(TAGS[index % len(TAGS)], b"%06d" % index + value) for index in range(count)]
+    return b"".join(elements) + encoder.element(STUDY_ID, b"%04d" % number)
+
+
+@pytest.mark.parametrize(("count", "value"), [(1900, b"x" * 40), (120, b"x" * 1000), (8000, b""), (200, b"x" * 5000)])
+def test_memory_is_bounded(count: int, value: bytes) -> None:
+    memory = Memory()
+    held = []
+    for number in range(20):
+        read(many(count, value, number), memory)
+        held.append(size_of(memory))
+    assert max(held) < 600_000
+    assert max(held[10:]) <= max(held[:10])
