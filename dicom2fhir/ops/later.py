@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 
 class Later(logging.Handler):
-    """Sets up logging at the first record and hands it on."""
+    """Sets up logging at the first record, and hands it on to what takes its own place then."""
 
     def __init__(self, level: Level, format_: Format) -> None:
         super().__init__(level.upper())
         self._set = level, format_
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the place of what comes to the root logger, once."""
+        """Log the first record of the process."""
         from dicom2fhir.ops import logs
 
-        logs.configure(*self._set)
-        logging.getLogger().handle(record)
+        logs.configure(*self._set).handle(record)
 
 
 def configure(level: Level, format_: Format) -> None:
@@ -33,8 +32,5 @@ def configure(level: Level, format_: Format) -> None:
 
     That is only seen by the standard library's loggers: who logs with structlog has to call the other first.
     """
-    root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, Later)]:
-        root.removeHandler(old)
-    root.addHandler(Later(level, format_))
+    logging.getLogger().addHandler(Later(level, format_))
     logging.captureWarnings(True)

@@ -144,7 +144,9 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Say nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
 
 
-def configure(level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+def configure(
+    level: Level = "info", format: Format = "auto", stream: TextIO | None = None
+) -> logging.StreamHandler[TextIO]:
     """Set up logging for the process; calling it again replaces what the last call set up.
 
     Parameters
@@ -155,6 +157,11 @@ def configure(level: Level = "info", format: Format = "auto", stream: TextIO | N
         ``auto`` is text when ``stream`` is a terminal, else JSON, one object a line with an ISO 8601 time in UTC.
     stream
         Standard error if not given.
+
+    Returns
+    -------
+    logging.StreamHandler
+        What writes to ``stream``.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -186,10 +193,10 @@ def configure(level: Level = "info", format: Format = "auto", stream: TextIO | N
         )
     )
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler | Later)]:
-        root.removeHandler(old)
-    root.addHandler(handler)
+    # another list, because Later calls this while the one that it is in is being gone through
+    root.handlers = [*(old for old in root.handlers if not isinstance(old, _Handler | Later)), handler]
     root.setLevel(number)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     logging.captureWarnings(True)
+    return handler

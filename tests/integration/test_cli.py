@@ -546,3 +546,26 @@ def test_demo_ends_by_itself_and_leaves_its_files(tmp_path: Path) -> None:
     studies = [json.loads(file.read_bytes()) for file in out.iterdir() if file.name != "theirs.json"]
     assert len(studies) >= 7
     assert all(bundle["type"] == "transaction" for bundle in studies)
+
+
+# What is loaded -------------------------------------------------------------------------------------------------------
+
+RUN_AND_TELL = """
+import json, sys
+from dicom2fhir import cli
+
+try:
+    cli.main()
+except SystemExit as ended:
+    print(json.dumps([ended.code, *sys.modules]))
+"""
+
+
+def test_convert_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    file, out = write(tmp_path / "a.dcm"), tmp_path / "out"
+    command = [sys.executable, "-c", RUN_AND_TELL, "convert", str(file), "-o", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=True)
+    status, *loaded = json.loads(done.stdout)
+    assert status == 0
+    for package in ("asyncio", "pydantic_settings", "pynetdicom", "requests", "rich", "sqlite3", "structlog"):
+        assert package not in loaded

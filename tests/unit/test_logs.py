@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.ops import later
 from dicom2fhir.ops.logs import configure
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -233,3 +234,17 @@ def test_a_closed_stream_stops_nobody(capsys: pytest.CaptureFixture[str]) -> Non
     stream.close()
     structlog.get_logger().info("seen", value=CANARY)
     assert capsys.readouterr() == ("", "")
+
+
+def test_logging_is_set_up_by_the_first_record(capsys: pytest.CaptureFixture[str]) -> None:
+    later.configure("error", "json")
+    logging.getLogger("pydicom").warning("value %s", CANARY)
+    logging.getLogger("py.warnings").warning(CANARY)
+    assert capsys.readouterr().err == ""
+    for number in (1, 2):
+        logging.getLogger("dicom2fhir.test").error("number %d", number)
+        logging.getLogger("pydicom").error("value %s", CANARY)
+    told = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert (told[0], told[2]) == ("number 1", "number 2")
+    assert len(told) == 4
+    assert all("withheld" in event for event in told[1::2])
