@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import subprocess
 import time
@@ -21,6 +22,14 @@ class Cost:
     """User and system time, of its children too."""
     wall_s: float
     peak_bytes: int
+
+
+def compile_package() -> None:
+    """Make byte code of the package, as pip does when it installs.
+
+    Where Python may not write it (PYTHONDONTWRITEBYTECODE), each run would compile the sources anew.
+    """
+    compileall.compile_dir(ROOT / "dicom2fhir", quiet=2)
 
 
 def run(command: Sequence[str], stdout: int | IO[bytes], folder: Path = ROOT) -> Cost:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from statistics import median
 
-from bench.process import run
+from bench.process import compile_package, run
 from bench.report import Result, Row, options, progress, show, use_one_core
 
 COMMANDS = {
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     use_one_core()
+    compile_package()
     show(measure(1 if arguments.quick else arguments.rounds), arguments.json)
 
 

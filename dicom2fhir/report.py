@@ -16,6 +16,7 @@ from dicom2fhir.fhir.mapping import Trace
 from dicom2fhir.fhir.profile import Profile, asked_of, parts_of, sources_of
 from dicom2fhir.model import Mapped
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.texts import printable
 
 _NOTE_STYLES = {"warning": "yellow", "info": ""}
 STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
@@ -40,9 +41,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def as_it_stands(value: str, style: str = "") -> Text:
     """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
-    return Text(
-        "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value), style
-    )
+    return Text(printable(value, keep="\n"), style)
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,25 +11,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
-
-import structlog
 
 from dicom2fhir.config import Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import ConfigError
-from dicom2fhir.fhir import profile as profiles
-from dicom2fhir.fhir import profile_files
-from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.validate import Validator
 from dicom2fhir.fhir.values import Systems
-from dicom2fhir.model import Mapped, Study, Write
+from dicom2fhir.model import Mapped, Note, Study, Write
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from dicom2fhir.fhir.profile import Profile
 
 PatientMode = Literal["link", "ensure", "upsert"]
 
@@ -85,7 +81,7 @@ def _names_of_attributes() -> Iterator[str]:
         yield from (f"{attribute.keyword}/{item.keyword}" for item in attribute.items)
 
 
-def load_profile(name: str) -> profiles.Profile | None:
+def load_profile(name: str) -> Profile | None:
     """A profile by its name or its file's path; None for ``none``.
 
     Raises
@@ -96,7 +92,7 @@ def load_profile(name: str) -> profiles.Profile | None:
     return None if name == "none" else profile(name)
 
 
-def profile(name: str) -> profiles.Profile:
+def profile(name: str) -> Profile:
     """A profile by its name or its file's path.
 
     Raises
@@ -104,15 +100,19 @@ def profile(name: str) -> profiles.Profile:
     ConfigError
         As :func:`dicom2fhir.fhir.profile_files.load`.
     """
+    from dicom2fhir.fhir import profile_files  # here and below: without profile nothing that knows profiles is loaded
+
     return profile_files.load(name, set(_names_of_attributes()))
 
 
 def profile_names() -> list[str]:
     """The profiles that come along."""
+    from dicom2fhir.fhir import profile_files
+
     return profile_files.names()
 
 
-def dialect(version: str, profile: profiles.Profile | None) -> Dialect:
+def dialect(version: str, profile: Profile | None) -> Dialect:
     """The dialect of a version that was set; ``auto`` means the profile's first, or R4.
 
     Raises
@@ -126,7 +126,7 @@ def dialect(version: str, profile: profiles.Profile | None) -> Dialect:
     return DIALECTS[version]
 
 
-def check_version(version: str, profile: profiles.Profile | None) -> None:
+def check_version(version: str, profile: Profile | None) -> None:
     """Hold that a profile is made for a FHIR version.
 
     Raises
@@ -148,9 +148,19 @@ def _availability(settings: Settings) -> str | None:
 
 
 def mapper(
-    settings: Settings, patient: PatientMode, profile: profiles.Profile | None = None
+    settings: Settings,
+    patient: PatientMode,
+    profile: Profile | None = None,
+    on_finding: Callable[[str, Note], None] | None = None,
 ) -> Callable[[Study, Dialect], Mapped]:
-    """The mapping as the operator wants it, with fhir.resources looking at what comes out."""
+    """The mapping as the operator wants it, with fhir.resources looking at what comes out.
+
+    Parameters
+    ----------
+    on_finding
+        Told the Study Instance UID and what is wrong with the resources; :func:`log_finding` if not given.
+    """
+    tell = on_finding or log_finding
     chosen = policy(settings, patient)
     validator = Validator(settings.fhir.validation)
     recipe_in = recipe(settings, patient, profile)
@@ -158,13 +168,20 @@ def mapper(
     def mapped(study: Study, dialect: Dialect) -> Mapped:
         result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
         for note in validator(result, dialect.name):
-            log.error("resource.invalid", study=study.uid, where=note.where, finding=note.text)
+            tell(study.uid, note)
         return replace(result, recipe=recipe_in(dialect.name))
 
     return mapped
 
 
-def recipe(settings: Settings, patient: PatientMode, profile: profiles.Profile | None = None) -> Callable[[str], str]:
+def log_finding(study_uid: str, finding: Note) -> None:
+    """Log what fhir.resources finds wrong with the resources of a study."""
+    import structlog  # here, because commands that make FHIR hardly ever log, and it takes long to load
+
+    structlog.get_logger(__name__).error("resource.invalid", study=study_uid, where=finding.where, finding=finding.text)
+
+
+def recipe(settings: Settings, patient: PatientMode, profile: Profile | None = None) -> Callable[[str], str]:
     """What gives the recipe (:class:`dicom2fhir.model.Mapped`) of a FHIR version, such as ``R4 osiris@1f0c9a2b``."""
     content = [
         asdict(policy(settings, patient)),
@@ -187,10 +204,12 @@ def conformed(
     study: Study,
     dialect: Dialect,
     policy: Policy,
-    profile: profiles.Profile | None,
+    profile: Profile | None,
 ) -> Mapped:
     """What the mapping made, as the profile wants it where there is one."""
     if profile is None:
         return mapped
+    from dicom2fhir.fhir.conform import conform
+
     missing = settings.fhir.profile_missing
     return conform(profile, mapped, study, dialect, policy, None if missing == "default" else missing)

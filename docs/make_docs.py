@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from dicom2fhir import config, translation
-from dicom2fhir.cli import cli, profiles
+from dicom2fhir.cli import cli
+from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.profile import asked_of, parts_of, sources_of

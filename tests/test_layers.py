@@ -22,6 +22,7 @@ RULES = {
     # room            rooms that it may import                       packages that it may import
     "":               ("",                                           ""),
     "model":          ("",                                           ""),
+    "texts":          ("",                                           ""),
     "errors":         ("",                                           ""),
     "dicom":          ("model errors dicom",                         "pydicom"),
     "dicom.header":   ("model errors",                               ""),
@@ -43,13 +44,13 @@ RULES = {
     "deliver":        ("model errors store.base fhir retry",         "structlog"),
     "mounts":         ("",                                           ""),
     "retry":          ("",                                           ""),
-    "ops":            ("model errors store.base",                    "structlog"),
+    "ops":            ("model errors ops texts store.base",          "structlog"),
     "fhir.profile":   ("model errors",                               "pydantic"),
     "fhir.profile_files": ("errors fhir.profile",                    "pydantic"),
-    "config":         ("errors config",                              "pydantic pydantic_core pydantic_settings"),
+    "config":         ("errors config",                              "pydantic pydantic_core"),
     "convert":        ("model errors dicom aggregate fhir receive.files", "orjson"),
     "backfill":       ("model errors dicom receive.files store", ""),
-    "report":         ("model store.base fhir",                      "rich"),
+    "report":         ("model store.base fhir texts",                "rich"),
     "synthetic":      ("",                                           "pydicom"),
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.
     "translation":    ("model errors dicom fhir config",                   "structlog"),
@@ -60,7 +61,7 @@ RULES = {
     "demo":           (EVERYTHING,                                   EVERYTHING),
 }  # fmt: skip
 
-DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic", "pydantic_settings": "pydantic-settings"}
+DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic"}
 """Package -> the dependency that brings it, where the names differ."""
 
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)

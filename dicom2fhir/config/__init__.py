@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicom2fhir.config import kinds
@@ -20,6 +20,7 @@ from dicom2fhir.config.sections import (
     FhirDestination,
     FileDestination,
     Folder,
+    Store,
     state_directory,
 )
 from dicom2fhir.config.settings import Settings
@@ -72,7 +73,6 @@ def load(
     """
     environ = os.environ if environ is None else environ
     merged = Merged()
-    merged.put(Given(("store", "directory"), str(state_directory(environ)), "default"))
     if path is not None:
         merged.put_all(read_toml(path))
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
@@ -81,16 +81,35 @@ def load(
     merged.put_all(read_overrides(overrides or {}))
 
     wrong = [_unknown((name,), merged) for name in merged.values if name not in Settings.model_fields]
-    try:
-        settings = Settings(**{name: value for name, value in merged.values.items() if name in Settings.model_fields})
-        wrong += _contradictions(settings)
-    except ValidationError as error:
-        wrong += [_explain(details, merged) for details in error.errors(include_url=False)]
+    settings, invalid = _checked(merged, state_directory(environ))
+    wrong += invalid or _contradictions(settings)
     if wrong:
         count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"
         # "from None" above and here: pydantic's own error holds the values, secrets among them.
         raise ConfigError(f"The configuration is not usable ({count}):\n" + "\n".join(f"  {line}" for line in wrong))
     return settings
+
+
+def _checked(merged: Merged, state: Path) -> tuple[Settings, list[str]]:
+    """The settings, and what is wrong with them.
+
+    Only sections of which something is said are checked: defaults are right, and to make pydantic's validators for all
+    sections takes longer than to convert a hundred files.
+    """
+    sections: dict[str, Any] = {"store": Store.model_construct(directory=state)}
+    wrong: list[str] = []
+    for name, field in Settings.model_fields.items():
+        given = merged.values.get(name, {})
+        if given == {}:
+            continue
+        if name == "store" and isinstance(given, dict):
+            given = {"directory": state, **given}
+        try:
+            kind: Any = field.annotation
+            sections[name] = TypeAdapter(kind).validate_python(given)
+        except ValidationError as error:
+            wrong += [_explain((name, *details["loc"]), details, merged) for details in error.errors(include_url=False)]
+    return Settings.model_construct(**sections), wrong
 
 
 def example() -> str:
@@ -179,7 +198,7 @@ def _options(table: Key, merged: Merged) -> list[str]:
 
 
 def _where(given: Given | None) -> str:
-    return f" ({given.origin})" if given and given.origin != "default" else ""
+    return f" ({given.origin})" if given else ""
 
 
 def _unknown(key: Key, merged: Merged) -> str:
@@ -216,9 +235,9 @@ def _show(key: Key, merged: Merged) -> str:
     return f" = {json.dumps(value)}"
 
 
-def _explain(details: ErrorDetails, merged: Merged) -> str:
+def _explain(where: tuple[int | str, ...], details: ErrorDetails, merged: Merged) -> str:
     """One of pydantic's errors in our words."""
-    key = tuple(str(part) for part in details["loc"])
+    key = tuple(str(part) for part in where)
     if key[0] == "destinations" and len(key) > 2 and key[2] in ("fhir", "file"):
         key = (*key[:2], *key[3:])  # pydantic puts the type into the path
     kind, message = details["type"], details["msg"]

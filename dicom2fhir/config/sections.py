@@ -24,7 +24,7 @@ Place = Literal["contained", "referenced"]
 def state_directory(environ: Mapping[str, str]) -> Path:
     """Where the store lies unless told otherwise: systemd's StateDirectory=, else the XDG state home."""
     if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
-        return Path(given)
+        return Path(os.path.abspath(given))
     home = environ.get("XDG_STATE_HOME", "")
     return Path(home if os.path.isabs(home) else os.path.expanduser("~/.local/state")) / "dicom2fhir"
 
@@ -32,7 +32,9 @@ def state_directory(environ: Mapping[str, str]) -> Path:
 class Section(BaseModel):
     """A table of options: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class Receiver(Section):

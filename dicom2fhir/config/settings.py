@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dicom2fhir.config.kinds import Name
 from dicom2fhir.config.sections import (
@@ -23,33 +22,26 @@ from dicom2fhir.config.sections import (
 )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, made by :func:`dicom2fhir.config.load`; ``Settings()`` reads neither files nor the environment."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    receiver: Receiver = Field(Receiver(), description="C-STORE in.")
+    receiver: Receiver = Field(default_factory=Receiver.model_construct, description="C-STORE in.")
     folders: dict[Name, Folder] = Field({}, description="Folders that are watched, each with a name of its own.")
-    store: Store = Field(default_factory=lambda: Store(), description="What is kept until it is delivered, and when.")
-    fhir: Fhir = Field(Fhir(), description="What is written; destinations may differ in version and patient.")
-    systems: Systems = Field(Systems(), description="Identifier systems, absolute URIs.")
-    pacs: Pacs = Field(Pacs(), description="Where the images can be had.")
+    store: Store = Field(
+        default_factory=Store.model_construct, description="What is kept until it is delivered, and when."
+    )
+    fhir: Fhir = Field(
+        default_factory=Fhir.model_construct,
+        description="What is written; destinations may differ in version and patient.",
+    )
+    systems: Systems = Field(default_factory=Systems.model_construct, description="Identifier systems, absolute URIs.")
+    pacs: Pacs = Field(default_factory=Pacs.model_construct, description="Where the images can be had.")
     destinations: dict[Name, AnyDestination] = Field(
         {}, description="FHIR out: where studies go, each with a name of its own."
     )
-    log: Log = Field(Log(), description="Messages, on standard error.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what ``load`` hands over: it reads the sources itself, to say where a wrong value stands."""
-        return (init_settings,)
+    log: Log = Field(default_factory=Log.model_construct, description="Messages, on standard error.")
 
     def fhir_version(self, destination: str) -> Literal["auto", FhirVersion]:
         """The FHIR version in force for a destination; never ``auto`` for files."""

@@ -6,7 +6,6 @@ from typing import Literal
 
 import orjson
 
-from dicom2fhir.fhir.xml import dump_xml
 from dicom2fhir.model import Resource
 
 Format = Literal["json", "xml"]
@@ -26,6 +25,8 @@ def dump(resource: Resource, version: str, format_: Format, indent: bool = False
         As :func:`dicom2fhir.fhir.xml.dump_xml`.
     """
     if format_ == "xml":
+        from dicom2fhir.fhir.xml import dump_xml  # here, because XML is asked for seldom
+
         return dump_xml(resource, version, indent) + b"\n"
     return orjson.dumps(resource, option=orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0))
 

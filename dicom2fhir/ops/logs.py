@@ -20,6 +20,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from dicom2fhir.errors import BridgeError
+from dicom2fhir.ops.later import Later
+from dicom2fhir.texts import printable
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
@@ -45,8 +47,7 @@ _DEEPEST = 6
 
 def _plain(text: str) -> str:
     """One printable line: control, direction and line-breaking characters are escaped, so no value forges an entry."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -185,7 +186,7 @@ def configure(level: Level = "info", format: Format = "auto", stream: TextIO | N
         )
     )
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+    for old in [old for old in root.handlers if isinstance(old, _Handler | Later)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)

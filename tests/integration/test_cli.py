@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir import __version__, cli
+from dicom2fhir.cli import options
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.dicom.header import scan
@@ -64,7 +65,7 @@ def run(
     for name in [name for name in os.environ if name.startswith("DICOM2FHIR_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(cli, "SYSTEM_CONFIG", tmp_path / "none.toml")
+    monkeypatch.setattr(options, "SYSTEM_CONFIG", tmp_path / "none.toml")
 
     def program(*arguments: str | Path, stdin: bytes = b"") -> Result:
         capfdbinary.readouterr()  # what the test's own parts said

@@ -89,6 +89,13 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch,
     assert Settings().log.level == "info"
 
 
+def test_defaults_are_right_without_a_check() -> None:
+    settings = Settings()
+    for name in ("receiver", "store", "fhir", "systems", "pacs", "log"):
+        section = getattr(settings, name)
+        assert type(section).model_validate(section.model_dump()) == section
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

@@ -1,0 +1,101 @@
+"""The command line: reads arguments, calls the room that does the work, and turns errors into exit statuses.
+
+A command is loaded when it is asked for, and a command loads what it needs when it needs it: some take less
+time than others to load.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import cast
+
+import click
+
+from dicom2fhir import __version__
+from dicom2fhir.cli.options import EXIT_FAILED
+from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
+
+EXIT_UNAVAILABLE = 69
+EXIT_IO = 74
+EXIT_CONFIG = 78
+"""As in sysexits.h: EX_UNAVAILABLE, EX_IOERR, EX_CONFIG."""
+
+_COMMANDS = {
+    "backfill": "backfill.backfill",
+    "check-config": "daemon.check_config",
+    "convert": "convert.convert",
+    "demo": "daemon.demo",
+    "echo": "daemon.echo",
+    "explain": "explain.explain",
+    "profiles": "profiles.profiles",
+    "retry": "studies.retry",
+    "serve": "daemon.serve",
+    "status": "studies.status",
+}
+"""Name -> module and function here."""
+
+_TRANSLATING = ("convert", "explain", "profiles")
+"""Commands whose own rooms log nothing."""
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by their names, each loaded when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, function = _COMMANDS[name].partition(".")
+        command: click.Command = getattr(import_module(f"{__name__}.{module}"), function)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+@click.group(
+    commands=cast("MutableMapping[str, click.Command]", _Commands()),  # it is only read
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="dicom2fhir")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Bridge DICOM to FHIR: C-STORE and folders in, ImagingStudy on a FHIR server out."""
+    # on standard error: not among what a command writes to standard output
+    if context.invoked_subcommand in _TRANSLATING:
+        from dicom2fhir.ops import later
+
+        later.configure("error", "text")
+    else:
+        from dicom2fhir.ops import logs
+
+        logs.configure("error", "text")
+
+
+def main() -> None:
+    """Run the command line; the one place where an error becomes an exit status."""
+    try:
+        status = cli.main(prog_name="dicom2fhir", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except (BridgeError, OSError) as error:
+        click.echo(f"dicom2fhir: {error}", err=True)
+        sys.exit(_exit_status(error))
+
+
+def _exit_status(error: BridgeError | OSError) -> int:
+    match error:
+        case ConfigError():
+            return EXIT_CONFIG
+        case ServerUnavailable():
+            return EXIT_UNAVAILABLE
+        case StoreUnavailable() | StoreDamaged() | OSError():
+            return EXIT_IO
+        case _:
+            return EXIT_FAILED

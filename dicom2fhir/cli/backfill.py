@@ -1,0 +1,81 @@
+"""``backfill``."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import TextColumn
+
+from dicom2fhir import report, translation
+from dicom2fhir.cli.bars import progress
+from dicom2fhir.cli.options import EXIT_FAILED, config_option, json_option, load_settings, put_json, state_dir_option
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@config_option
+@state_dir_option
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that read headers.  [default: one a core]")
+@click.option("--since", help="Only files modified since a date (2026-01-31) or for so long (12h, 7d, 2w).")
+@click.option("--dry-run", is_flag=True, help="Read and count, write nothing.")
+@json_option
+@click.pass_context
+def backfill(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    workers: int | None,
+    since: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Take archives into the store: all DICOM files below PATHS, for the daemon to deliver.
+
+    The daemon may run meanwhile. A run that was interrupted goes on where it was when the same command is given again.
+    """
+    from dicom2fhir import backfill as archives
+
+    settings = load_settings(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
+    try:
+        since_s = archives.moment(since, time.time()) if since else None
+    except ValueError:
+        raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
+    console = Console(stderr=True)
+    with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
+        store = archives.open_store(
+            translation.store_path(settings),
+            read_only=dry_run,
+            quiet_period_s=settings.store.quiet_period_s,
+            max_wait_s=settings.store.max_wait_s,
+            min_free_bytes=settings.store.min_free_bytes,
+        )
+        if store:
+            stack.callback(store.close)
+        task = bar.add_task("reading", total=None, rate="")
+
+        def show(summary: archives.Summary, total: int | None) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=summary.files, total=total, rate=f"{speed:,.0f} files/s" if speed else "")
+
+        summary = archives.Backfill(
+            store,
+            workers=workers or len(os.sched_getaffinity(0)),
+            dry_run=dry_run,
+            since=since_s,
+            budgets=translation.budgets(settings),
+            on_progress=show if console.is_terminal else None,
+        ).run(paths)
+        owned = store is not None and store.is_owned
+    if as_json:
+        put_json(summary.as_json())
+    else:
+        for line in summary.lines(dry_run, owned):
+            console.print(report.as_it_stands(line), soft_wrap=True)
+    if summary.failed:
+        context.exit(EXIT_FAILED)

@@ -1,0 +1,117 @@
+"""``convert``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from dicom2fhir import convert as conversion
+from dicom2fhir import translation
+from dicom2fhir.cli.options import EXIT_FAILED, config_option, counted, load_settings, patient_mode, profile_option
+from dicom2fhir.cli.screen import screen
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.formats import Format, dump
+from dicom2fhir.model import Note
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@config_option
+@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@profile_option
+@click.option(
+    "--patient", type=click.Choice(["link", "ensure", "upsert"]), help="How the Patient is written.  [default: ensure]"
+)
+@click.option("--time-zone", help="Zone of times that name none, such as Europe/Paris.")
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(["bundle", "resources"]),
+    default="bundle",
+    show_default=True,
+    help="One transaction Bundle per study, or one resource per line (bulk-data NDJSON; XML likewise).",
+)
+@click.option("--format", "format_", type=click.Choice(["json", "xml"]), help="JSON or XML.  [default: json]")
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="One file per study there.")
+@click.pass_context
+def convert(
+    context: click.Context,
+    paths: tuple[str, ...],
+    config_file: Path | None,
+    version: str | None,
+    profile_name: str | None,
+    patient: translation.PatientMode | None,
+    time_zone: str | None,
+    shape: str,
+    format_: Format | None,
+    output_dir: Path | None,
+) -> None:
+    """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
+    fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
+    settings = load_settings(config_file, {"fhir": fhir})
+    profile = translation.load_profile(settings.fhir.profile)
+    dialect = translation.dialect(settings.fhir.version, profile)
+    mapping = translation.mapper(settings, patient_mode(settings), profile, _log_finding)
+    out = sys.stdout.buffer
+    problems = 0
+
+    with ExitStack() as stack:
+        shown = stack.enter_context(screen())
+
+        def tell(name: str, reason: str) -> None:
+            nonlocal problems
+            problems += 1
+            shown.say(f"{name}: {reason}")
+
+        found = list(conversion.sources(paths, sys.stdin.buffer, tell, stack))
+        shown.begin("reading", len(found))
+        reading = conversion.read(found, tell, shown.advance, translation.budgets(settings))
+        shown.begin("mapping", len(reading.studies))
+        indent = out.isatty() or output_dir is not None
+        if out.isatty() and output_dir is None:
+            shown.stop()  # it would erase lines of what is now written to the same terminal
+        for study in conversion.assembled(reading):
+            shown.advance()
+            if study.conflict:
+                tell(study.uid, study.conflict)
+                continue
+            try:
+                mapped = mapping(study, dialect)
+                resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
+                content = b"".join(
+                    dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
+                    for resource in resources
+                )
+            except NotExpressible as error:
+                tell(study.uid, str(error))
+                continue
+            if output_dir:
+                suffix = settings.fhir.format if shape == "bundle" else f"nd{settings.fhir.format}"
+                conversion.write_file(output_dir, f"{mapped.entries[0].resource['id']}.{suffix}", content)
+            else:
+                out.write(content)
+        out.flush()
+    if output_dir or problems or reading.skipped:
+        told = [f"{counted(reading.read, 'instance')} of {counted(len(reading.studies), 'study')}"]
+        if reading.skipped:
+            told.append(f"{counted(reading.skipped, 'other file')} skipped")
+        if problems:
+            told.append(counted(problems, "problem"))
+        written = f"; written to {output_dir}" if output_dir else ""
+        shown.say(", ".join(told) + written)
+    if problems or not reading.read:
+        if not reading.read:
+            shown.say("nothing was converted: no SOP instance found")
+        context.exit(EXIT_FAILED)
+
+
+def _log_finding(study_uid: str, finding: Note) -> None:
+    from dicom2fhir.ops import logs
+
+    logs.configure("error", "text")  # only now; see dicom2fhir.ops.later
+    translation.log_finding(study_uid, finding)

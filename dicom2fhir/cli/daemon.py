@@ -1,0 +1,119 @@
+"""``serve``, and what stands around it: ``check-config``, ``echo``, ``demo``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from dicom2fhir import config, report, translation
+from dicom2fhir.cli.options import config_option, json_option, load_settings, put_json, state_dir_option
+from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.ops import logs
+
+
+@click.command()
+@config_option
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--ae-title", help="AE title of the bridge.")
+@click.option("--watch", "folders", type=click.Path(path_type=Path), multiple=True, help="A folder to watch.")
+@click.option("--fhir-url", help="Base URL of a FHIR server to deliver to.")
+@click.option("--fhir-version", help=f"auto, {', '.join(DIALECTS)}.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="A folder to deliver Bundles to.")
+@state_dir_option
+@click.option("--quiet-period", type=float, help="Seconds without a new instance after which a study is sent.")
+@click.option("--max-wait", type=float, help="Seconds after which a study is sent at the latest.")
+def serve(
+    config_file: Path | None,
+    host: str | None,
+    port: int | None,
+    ae_title: str | None,
+    folders: tuple[Path, ...],
+    fhir_url: str | None,
+    fhir_version: str | None,
+    output_dir: Path | None,
+    state_dir: Path | None,
+    quiet_period: float | None,
+    max_wait: float | None,
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    destinations: dict[str, Any] = {}
+    if fhir_url:
+        destinations["server"] = {"type": "fhir", "url": fhir_url}
+    if output_dir:
+        destinations["files"] = {"type": "file", "directory": str(output_dir.absolute())}
+    settings = load_settings(
+        config_file,
+        {
+            "receiver": {"host": host, "port": port, "ae_title": ae_title},
+            "folders": {f"watch-{n}": {"path": str(path.absolute())} for n, path in enumerate(folders, 1)},
+            "fhir": {"version": fhir_version},
+            "destinations": destinations,
+            "store": {
+                "directory": str(state_dir.absolute()) if state_dir else None,
+                "quiet_period_s": quiet_period,
+                "max_wait_s": max_wait,
+            },
+        },
+    )
+    logs.configure(settings.log.level, settings.log.format)
+    # here and below: loading what speaks DICOM takes longer than to show a help text
+    from dicom2fhir.daemon import Daemon
+
+    Daemon(settings).run()
+
+
+@click.command("check-config")
+@config_option
+@click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer.")
+@json_option
+def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
+    """Check the configuration, and with --online the FHIR servers."""
+    from dicom2fhir import assembly
+
+    settings = load_settings(config_file)
+    config.require_roads(settings)
+    doubts = config.warnings(settings)
+    plans = [assembly.plan(settings, name, online) for name in settings.destinations]
+    if as_json:
+        put_json({"warnings": doubts, "destinations": plans})
+    else:
+        click.echo(f"The configuration is sound. The store is {translation.store_path(settings)}.")
+        for doubt in doubts:
+            click.echo(f"warning: {doubt}")
+        if plans:
+            Console().print(report.plans_table(plans))
+    if any(plan["error"] for plan in plans):
+        raise ServerUnavailable("Not every FHIR server can be used; see above.")
+
+
+@click.command()
+@config_option
+@click.option("--host", help="Whom to ask.  [default: the configured receiver]")
+@click.option("--port", type=int)
+@click.option("--called-ae", help="AE title to call.")
+@click.option("--calling-ae", default="ECHOSCU", show_default=True, help="AE title to call by.")
+def echo(config_file: Path | None, host: str | None, port: int | None, called_ae: str | None, calling_ae: str) -> None:
+    """Ask a receiver whether it is there (C-ECHO)."""
+    from dicom2fhir.receive import echo as verification
+
+    receiver = load_settings(config_file).receiver
+    host, port, called_ae = host or receiver.host, port or receiver.port, called_ae or receiver.ae_title
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what went wrong is in the error that comes of it
+    took_s = verification.echo(host, port, called_ae, calling_ae)
+    click.echo(f"{called_ae} at {host}:{port} answered in {took_s * 1000:.0f} ms")
+
+
+@click.command()
+@click.option("--keep-running", is_flag=True, help="Go on receiving until Ctrl-C.")
+@click.option("--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the Bundles go.")
+def demo(keep_running: bool, output_dir: Path | None) -> None:
+    """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
+    from dicom2fhir.demo import Demo
+
+    Demo(Console(), output_dir).run(keep_running)

@@ -1,0 +1,37 @@
+"""``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from dicom2fhir import convert, report, translation
+from dicom2fhir.cli.options import config_option, json_option, load_settings, patient_mode, profile_option, put_json
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import trace_study
+from dicom2fhir.fhir.traces import trace_profile
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@config_option
+@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@profile_option
+@json_option
+def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
+    """Show which attribute of FILE feeds which element, and what was dropped and why."""
+    settings = load_settings(config_file, {"fhir": {"version": version, "profile": profile_name}})
+    profile = translation.load_profile(settings.fhir.profile)
+    dialect = translation.dialect(settings.fhir.version, profile)
+    study = convert.study_of(file, translation.budgets(settings))
+    policy = translation.policy(settings, patient_mode(settings))
+    mapped, traces = trace_study(study, dialect, policy)
+    if profile:
+        mapped = translation.conformed(settings, mapped, study, dialect, policy, profile)
+        traces += trace_profile(profile, mapped, study)
+    if as_json:
+        put_json(report.explain_json(mapped, traces))
+    else:
+        Console().print(report.explain_tables(mapped, traces))

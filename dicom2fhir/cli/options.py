@@ -1,0 +1,77 @@
+"""What several commands share: options, the settings that come of them, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+from dicom2fhir import config, translation
+from dicom2fhir.config import Settings
+
+SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
+
+EXIT_FAILED = 1
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def config_option(command: Command) -> Command:
+    """``--config``."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"Configuration file.  [default: {SYSTEM_CONFIG} if it is there]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
+
+
+def profile_option(command: Command) -> Command:
+    """``--profile``."""
+    return click.option(
+        "--profile", "profile_name", metavar="NAME|PATH", help="A profile, or none; `dicom2fhir profiles list`."
+    )(command)
+
+
+def state_dir_option(command: Command) -> Command:
+    """``--state-dir``."""
+    return click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")(
+        command
+    )
+
+
+def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings, with what flags say.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`dicom2fhir.config.load`.
+    """
+    if config_file is None and SYSTEM_CONFIG.exists():
+        config_file = SYSTEM_CONFIG
+    return config.load(config_file, overrides)
+
+
+def patient_mode(settings: Settings) -> translation.PatientMode:
+    """The patient mode of commands that write Bundles which have to stand alone."""
+    return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
+
+
+def put_json(facts: Any) -> None:
+    """Write facts to standard output, for machines."""
+    click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 study``, ``2 studies``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}"

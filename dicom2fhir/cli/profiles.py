@@ -1,0 +1,47 @@
+"""``profiles``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from dicom2fhir import report, translation
+from dicom2fhir.cli.options import json_option, put_json
+
+
+@click.group()
+def profiles() -> None:
+    """What a country or a project asks beyond a FHIR version: list, show, check."""
+
+
+@profiles.command("list")
+@json_option
+def list_profiles(as_json: bool) -> None:
+    """List the profiles that come along."""
+    found = [translation.profile(name) for name in translation.profile_names()]
+    if as_json:
+        put_json([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
+    else:
+        Console().print(report.profiles_table(found))
+
+
+@profiles.command("show")
+@click.argument("name")
+@json_option
+def show_profile(name: str, as_json: bool) -> None:
+    """Show what the profile NAME (or a file) asks for, and what is not known of it."""
+    found = translation.profile(name)
+    if as_json:
+        put_json(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    else:
+        Console().print(report.profile_tables(found))
+
+
+@profiles.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check_profile(file: Path) -> None:
+    """Check a profile FILE of your own."""
+    found = translation.profile(str(file.absolute()))
+    click.echo(f"{found.name} is sound: {found.title}, for FHIR {', '.join(found.versions)}")

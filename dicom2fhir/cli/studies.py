@@ -1,0 +1,100 @@
+"""``status`` and ``retry``: what is in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from dicom2fhir import report, translation
+from dicom2fhir.cli.options import (
+    EXIT_FAILED,
+    config_option,
+    counted,
+    json_option,
+    load_settings,
+    put_json,
+    state_dir_option,
+)
+from dicom2fhir.store.base import State
+
+
+@click.command()
+@click.argument("study", required=False)
+@config_option
+@state_dir_option
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only studies in this state.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="How many studies and rejections to show."
+)
+@json_option
+def status(
+    study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool
+) -> None:
+    """Show what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    from dicom2fhir.store.sqlite import SqliteStore
+
+    store = SqliteStore.open_readonly(_store(config_file, state_dir))
+    try:
+        if study:
+            found = store.study_status(study)
+            if found is None:
+                raise click.ClickException(f"there is no study {study} in {store.path}")
+            studies = [found]
+        else:
+            studies = list(store.studies(State(state) if state else None, limit))
+        rejections = [] if study or state else list(store.rejections(limit))
+        stats, destinations = store.stats(), store.destinations()
+    finally:
+        store.close()
+    if as_json and study:
+        put_json(report.study_json(studies[0]))
+    elif as_json:
+        put_json(report.status_json(stats, destinations, studies, rejections))
+    elif study:
+        Console().print(report.study_tables(studies))
+    else:
+        Console().print(report.status_tables(stats, destinations, studies, rejections))
+
+
+@click.command()
+@click.argument("studies", nargs=-1)
+@config_option
+@state_dir_option
+@click.option("--destination", help="Only this destination.")
+@click.option("--all", "everything", is_flag=True, help="Every study that is refused or waits.")
+@click.option("--remap", is_flag=True, help="With --all: every study that was delivered, too.")
+def retry(
+    studies: tuple[str, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    destination: str | None,
+    everything: bool,
+    remap: bool,
+) -> None:
+    """Send STUDIES (Study Instance UIDs) again now, or with --all whatever is refused or waits.
+
+    After a change of FHIR version, profile or mapping, --all --remap sends every study anew.
+    """
+    if bool(studies) == everything:
+        raise click.UsageError("name studies, or use --all")
+    if remap and not everything:
+        raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
+    from dicom2fhir.store.sqlite import SqliteStore
+
+    store = SqliteStore.attach(_store(config_file, state_dir))
+    try:
+        every_state = remap or bool(studies)
+        count = sum(store.requeue(study, destination, all_states=every_state) for study in studies or (None,))
+    finally:
+        store.close()
+    due = f"{counted(count, 'delivery')} {'is' if count == 1 else 'are'} due now"
+    click.echo(due if count else f"{due}: nothing matched")
+    if not count and studies:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _store(config_file: Path | None, state_dir: Path | None) -> Path:
+    overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
+    return translation.store_path(load_settings(config_file, overrides))

@@ -1,0 +1,40 @@
+"""Logging for commands that hardly ever log: it is set up when there is something to log.
+
+:mod:`dicom2fhir.ops.logs` takes longer to load than a hundred files to convert. Libraries that quote values are kept as
+quiet as by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dicom2fhir.ops.logs import Format, Level
+
+
+class Later(logging.Handler):
+    """Sets up logging at the first record and hands it on."""
+
+    def __init__(self, level: Level, format_: Format) -> None:
+        super().__init__(level.upper())
+        self._set = level, format_
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the place of what comes to the root logger, once."""
+        from dicom2fhir.ops import logs
+
+        logs.configure(*self._set)
+        logging.getLogger().handle(record)
+
+
+def configure(level: Level, format_: Format) -> None:
+    """Set up logging for the process as :func:`dicom2fhir.ops.logs.configure`, but when it is needed.
+
+    That is only seen by the standard library's loggers: who logs with structlog has to call the other first.
+    """
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, Later)]:
+        root.removeHandler(old)
+    root.addHandler(Later(level, format_))
+    logging.captureWarnings(True)
