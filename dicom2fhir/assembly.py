@@ -55,6 +55,7 @@ def listen(settings: Settings) -> Listen:
         min_bytes_per_s=receiver.min_bytes_per_s,
         max_associate_bytes=receiver.max_associate_bytes,
         max_pdu_bytes=receiver.max_pdu_bytes,
+        max_held_bytes=receiver.max_held_bytes,
         budgets=budgets(settings),
     )
 

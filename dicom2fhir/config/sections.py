@@ -114,6 +114,12 @@ class Receiver(Section):
     max_header_bytes: int = Field(
         67_108_864, ge=65_536, description="Longest data set up to Pixel Data; a longer one is refused with C000."
     )
+    max_held_bytes: int = Field(
+        134_217_728,
+        ge=65_536,
+        description="The same of all associations together, each one's first MiB not counted; what is more is refused"
+        " with A700, which senders repeat. Not less than max_header_bytes.",
+    )
     max_elements: int = Field(
         400_000, ge=1_000, description="Elements in it, those in sequences too: about a quarter of a second."
     )
@@ -133,6 +139,8 @@ class Receiver(Section):
             )
         if (self.tls_key or self.tls_client_ca) and not self.tls_certificate:
             raise ValueError("tls_certificate must be set, because tls_key or tls_client_ca is")
+        if self.max_held_bytes < self.max_header_bytes:
+            raise ValueError("max_held_bytes must not be less than max_header_bytes: such headers would never be taken")
         return self
 
 

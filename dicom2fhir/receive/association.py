@@ -20,11 +20,12 @@ import structlog
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, CannotUnderstand
+from dicom2fhir.errors import BridgeError, CannotUnderstand, Transient
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import VERIFICATION, Acceptance, Context
+from dicom2fhir.receive.space import HeaderSpace, Share
 from dicom2fhir.receive.wire import NEVER, Ended, Wire
 
 log = structlog.get_logger(__name__)
@@ -76,6 +77,8 @@ class Association:
         Asked once the request is found good; False: there are too many associations.
     stopping
         Set when no new instance may be begun.
+    space
+        Shared by all associations.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Association:
         *,
         admit: Callable[[Association], bool],
         stopping: threading.Event,
+        space: HeaderSpace,
     ) -> None:
         self.wire = wire
         self.peer = peer
@@ -96,6 +100,8 @@ class Association:
         self._callbacks = callbacks
         self._admit = admit
         self._stopping = stopping
+        self._space = space
+        self._share = Share(space)
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
         self._contexts: dict[int, Context] = {}
         self._max_send_bytes = 0
@@ -111,6 +117,7 @@ class Association:
         self._command: dimse.Command | None = None
         self._reader: HeaderReader | None = None
         self._message_since = None
+        self._share.let_go()
 
     @property
     def is_idle(self) -> bool:
@@ -148,6 +155,7 @@ class Association:
                 self.wire.see_off()
             self.is_leaving = True
             self.wire.close()
+            self._share.let_go()
 
     def _say_why(self, error: Exception) -> None:
         if not self.is_associated:
@@ -314,19 +322,19 @@ class Association:
             self._finish(command)
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
-        reader = self._reader
-        if self._command is None or reader is None:
+        if self._command is None:
             raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
-        wire = self.wire
-        if self._command.field != dimse.C_STORE_RQ or reader.is_complete:
-            wire.skip(count)
-        else:
+        wire, reader = self.wire, self._reader
+        if self._command.field == dimse.C_STORE_RQ and reader is not None and not reader.is_complete:
             for piece in wire.pieces(count):
                 reader.write(piece)
                 count -= len(piece)
                 if reader.is_complete:
                     break
-            wire.skip(count)
+                if not self._share.hold(len(piece)):
+                    self._reader = None
+                    break
+        wire.skip(count)
         if is_last:
             self._finish(self._command)
 
@@ -376,10 +384,13 @@ class Association:
         return answer
 
     def _hand_over(self, request: dimse.Command, reader: HeaderReader | None) -> None:
+        if self._share.is_spent:
+            raise Transient("All associations together hold too much of data sets.")
         try:
             if reader is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            taken = reader.end()
+            with contextlib.nullcontext() if reader.is_complete else self._space.last_looks:
+                taken = reader.end()
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, str(error))
             raise

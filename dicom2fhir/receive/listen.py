@@ -45,6 +45,9 @@ class Listen:
         Longest A-ASSOCIATE-RQ.
     max_pdu_bytes
         Longest P-DATA-TF that peers are asked to send (PS3.8 D.1), and are allowed to.
+    max_held_bytes
+        Of data sets without their Pixel Data, by all associations together, each one's first MiB not counted. What is
+        more is refused with A700 (Out of resources), so it is not less than ``budgets.header_bytes``.
     budgets
         Of a data set without its Pixel Data.
     """
@@ -67,6 +70,7 @@ class Listen:
     min_bytes_per_s: float = 1024.0
     max_associate_bytes: int = 256 * 1024
     max_pdu_bytes: int = 128 * 1024
+    max_held_bytes: int = 128 * 1024 * 1024
     budgets: Budgets = DEFAULT_BUDGETS
 
 

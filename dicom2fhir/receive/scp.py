@@ -15,6 +15,7 @@ from dicom2fhir.errors import ConfigError
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
 from dicom2fhir.receive.listen import Listen, is_within, plain
+from dicom2fhir.receive.space import HeaderSpace
 from dicom2fhir.receive.tls import server_context
 from dicom2fhir.receive.wire import Wire
 
@@ -58,6 +59,7 @@ class StorageSCP:
         self._tls: ssl.SSLContext | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._space = HeaderSpace(listen.max_held_bytes)
         self._open: dict[Association, threading.Thread] = {}
         self._address = ("", 0)
 
@@ -148,6 +150,7 @@ class StorageSCP:
                 self._callbacks,
                 admit=self._admit,
                 stopping=self._stopping,
+                space=self._space,
             )
             thread = threading.Thread(target=self._live, args=(association,), name=f"association {peer}", daemon=True)
             with self._lock:

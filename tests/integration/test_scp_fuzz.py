@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import Budgets, scan
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Received
 from dicom2fhir.receive.listen import Listen

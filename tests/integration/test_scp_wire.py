@@ -420,6 +420,49 @@ def test_a_value_that_is_too_long_is_left_out(start: Start, kept: Kept) -> None:
     assert kept.received[0].taken == TAKEN
 
 
+def test_all_associations_together_hold_so_much(start: Start, kept: Kept) -> None:
+    """What does not fit is to be sent again, and what was held by those who end in any way is free again."""
+    mib = 1024 * 1024
+    scp = start(Listen(port=0, max_pdu_bytes=8 * mib, max_held_bytes=4 * mib))
+    begun = p_data(pdv(1, 3, command())) + p_data(pdv(1, 0, data_set() + explicit(9, 0x10, b"OB", bytes(3 * mib))))
+    end = p_data(pdv(1, 2, b""))
+    with associate(scp) as first, associate(scp) as second, associate(scp) as third:
+        first.send(begun)
+        until(lambda: scp._space._left == mib)
+        second.send(begun + end)
+        assert second.status() == 0xA700
+        second.send(store())
+        assert second.status() == 0
+        first.send(end)
+        assert first.status() == 0
+        until(lambda: scp._space._left == 4 * mib)
+        second.send(begun)
+        until(lambda: scp._space._left == mib)
+        second.socket.close()
+        until(lambda: scp._space._left == 4 * mib)
+        third.send(begun + end)
+        assert third.status() == 0
+    assert len(kept.received) == 3
+    assert kept.rejected == []
+
+
+def test_few_data_sets_are_inflated_at_the_same_time(start: Start, kept: Kept) -> None:
+    scp = start()
+    image = data_set("1.2.7") + explicit(0x7FE0, 0x10, b"OW", bytes(100_000))
+    request = associate_rq(contexts=context(1, CT, DEFLATED))
+    with contextlib.ExitStack() as others, associate(scp) as peer:
+        for _ in range(2):
+            others.enter_context(scp._space.last_looks)
+        deflating = others.enter_context(associate(scp, request))
+        deflating.send(p_data(pdv(1, 3, command()), pdv(1, 2, deflated(data_set()))))
+        peer.send(p_data(pdv(1, 3, command("1.2.7")), pdv(1, 2, image)))
+        assert peer.status() == 0
+        assert [received.sop_instance for received in kept.received] == ["1.2.7"]
+        scp._space.last_looks.release()
+        assert deflating.status() == 0
+        scp._space.last_looks.acquire()
+
+
 # Time and number
 
 
