@@ -162,7 +162,7 @@ def mapper(
     """
     tell = on_finding or log_finding
     chosen = policy(settings, patient)
-    validator = Validator(settings.fhir.validation)
+    validator = Validator(settings.fhir.validation, first=settings.configures_mapping)
     recipe_in = recipe(settings, patient, profile)
 
     def mapped(study: Study, dialect: Dialect) -> Mapped:

@@ -260,7 +260,9 @@ class Fhir(Section):
         " limit, 0: never a list.",
     )
     validation: Literal["sample", "always", "never"] = Field(
-        "sample", description="How often fhir.resources checks what is about to be sent."
+        "sample",
+        description="How often fhir.resources checks what is about to be sent: always, never, or one study in 100"
+        " (sample), the first one too where anything is set in [fhir], [systems] or [pacs].",
     )
 
 

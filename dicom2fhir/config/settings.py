@@ -43,6 +43,12 @@ class Settings(BaseModel):
     )
     log: Log = Field(default_factory=Log.model_construct, description="Messages, on standard error.")
 
+    @property
+    def configures_mapping(self) -> bool:
+        """Whether anything is set that changes what the mapping makes."""
+        sections = self.fhir, self.systems, self.pacs
+        return any(section != type(section).model_construct() for section in sections)
+
     def fhir_version(self, destination: str) -> Literal["auto", FhirVersion]:
         """The FHIR version in force for a destination; never ``auto`` for files."""
         version = self.version_set(destination)

@@ -60,13 +60,14 @@ class Validator:
     Parameters
     ----------
     mode
-        ``"sample"`` checks the first study, because a mistake in the configuration shows at once, and every
-        ``every``-th after it.
+        ``"sample"`` checks every ``every``-th study.
+    first
+        Whether ``"sample"`` starts with the first study, because a mistake in the configuration shows at once.
     """
 
-    def __init__(self, mode: Mode, every: int = 100) -> None:
+    def __init__(self, mode: Mode, every: int = 100, first: bool = True) -> None:
         self._every = {"always": 1, "sample": every, "never": 0}[mode]
-        self._studies = count()
+        self._studies = count(0 if first else 1)
 
     def __call__(self, mapped: Mapped, dialect_name: str) -> list[Note]:
         """Check all resources of a study, or none when it is not its turn."""

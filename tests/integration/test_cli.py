@@ -567,5 +567,14 @@ def test_convert_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=True)
     status, *loaded = json.loads(done.stdout)
     assert status == 0
-    for package in ("asyncio", "pydantic_settings", "pynetdicom", "requests", "rich", "sqlite3", "structlog"):
+    for package in (
+        "asyncio",
+        "fhir.resources",
+        "pydantic_settings",
+        "pynetdicom",
+        "requests",
+        "rich",
+        "sqlite3",
+        "structlog",
+    ):
         assert package not in loaded

@@ -89,6 +89,15 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch,
     assert Settings().log.level == "info"
 
 
+def test_whether_the_mapping_is_configured() -> None:
+    assert not load(
+        overrides={"store": {"quiet_period_s": 1}, "fhir": {"version": None}}, environ={}
+    ).configures_mapping
+    assert load(overrides={"fhir": {"time_zone": "Europe/Paris"}}, environ={}).configures_mapping
+    assert load(overrides={"systems": {"study_id": "urn:oid:1.2"}}, environ={}).configures_mapping
+    assert load(overrides={"pacs": {"dicomweb_url": "https://pacs.example/dicom-web"}}, environ={}).configures_mapping
+
+
 def test_defaults_are_right_without_a_check() -> None:
     settings = Settings()
     for name in ("receiver", "store", "fhir", "systems", "pacs", "log"):

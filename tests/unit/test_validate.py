@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.validate import Validator, check
+from dicom2fhir.fhir.validate import Mode, Validator, check
 from dicom2fhir.model import Entry, Mapped, Note, Study, Write
 from dicom2fhir.synthetic import studies as demo_studies
 from testdata.make_cases import studies_of
@@ -87,13 +87,14 @@ INVALID = Mapped((Entry({"resourceType": "Endpoint", "id": "e"}, Write.UPSERT),)
 
 
 @pytest.mark.parametrize(
-    ("mode", "checked"),
+    ("mode", "first", "checked"),
     [
-        ("always", [True, True, True, True, True, True, True]),
-        ("sample", [True, False, False, True, False, False, True]),
-        ("never", [False, False, False, False, False, False, False]),
+        ("always", False, [True, True, True, True, True, True, True]),
+        ("sample", True, [True, False, False, True, False, False, True]),
+        ("sample", False, [False, False, True, False, False, True, False]),
+        ("never", True, [False, False, False, False, False, False, False]),
     ],
 )
-def test_how_often_is_checked(mode: str, checked: list[bool]) -> None:
-    validator = Validator(mode, every=3)  # type: ignore[arg-type]
+def test_how_often_is_checked(mode: Mode, first: bool, checked: list[bool]) -> None:
+    validator = Validator(mode, every=3, first=first)
     assert [bool(validator(INVALID, "R4")) for _ in checked] == checked
