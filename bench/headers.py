@@ -53,7 +53,7 @@ def by_us(path: str, known: Known | None = None) -> None:
 
 def series_by_us() -> Callable[[str], None]:
     """Read the files of a series, of which what they share is decoded once."""
-    known: Known = {}
+    known = Known()
     return lambda path: by_us(path, known)
 
 
