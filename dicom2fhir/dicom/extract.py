@@ -36,7 +36,8 @@ _DECODED_AT_MOST = 1000
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 """What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
 
-_FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_LONGEST_UID = 64
+_FHIR_ID = re.compile(rf"[A-Za-z0-9\-.]{{1,{_LONGEST_UID}}}")
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 """A UID by PS3.5 section 9.1, and FHIR's ``oid`` without its prefix."""
 
@@ -286,9 +287,10 @@ def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Receive
 
 
 def _check_uid(keyword: str, value: Any, notes: list[Note]) -> None:
+    if isinstance(value, str) and len(value) <= _LONGEST_UID and _OID.fullmatch(value):
+        return
     if not value:
         raise MissingUID(f"{keyword} is missing.")
     if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
         raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
-    if not _OID.fullmatch(value):
-        notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
+    notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
