@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -19,9 +19,11 @@ from bench.report import Goal, Result, Row, options, progress, show, use_one_cor
 from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.reader import HeaderReader
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import open_file
-from testdata.make_dicom import ct_files
+from testdata.make_dicom import EncodedInstance, ct_files, ct_instances
 
 _ASKED_RATIO = 6.0
 _ATTRIBUTES = tuple(taken())
@@ -42,19 +44,35 @@ def decode(data_set: Dataset, attributes: Iterable[Attribute]) -> None:
                     decode(item, attribute.items)
 
 
-def by_us(path: str, known: Known | None = None) -> None:
+def by_us(path: str, memory: Memory | None = None, known: Known | None = None) -> None:
     """Read a header and make a record, as ``convert`` and ``backfill`` do."""
     with open_file(path) as file:
-        header = read_file(file, WANTED)
+        header = read_file(file, WANTED, memory=memory)
     origin = Origin("file", path=path)
     received = Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
     extract(received, known)
 
 
 def series_by_us() -> Callable[[str], None]:
-    """Read the files of a series, of which what they share is decoded once."""
-    known: Known = {}
-    return lambda path: by_us(path, known)
+    """Read the files of a series, of which what they share is read and decoded once."""
+    memory, known = Memory(), Known()
+    return lambda path: by_us(path, memory, known)
+
+
+def receiver(sent: Mapping[str, EncodedInstance]) -> Callable[[str], None]:
+    """Take the data sets of a series out of memory, as the receiver does when they came over the network."""
+    memory, known = Memory(), Known()
+    origin = Origin("dimse")
+    data_sets = {path: memoryview(instance.header + instance.pixels) for path, instance in sent.items()}
+
+    def take(path: str) -> None:
+        instance = sent[path]
+        reader = HeaderReader(instance.transfer_syntax, WANTED, memory=memory)
+        reader.write(data_sets[path])
+        taken = reader.end()
+        extract(Received(taken, reader.transfer_syntax, origin, instance.sop_class, instance.sop_instance), known)
+
+    return take
 
 
 def per_file_s(read: Callable[[str], None], paths: Sequence[str]) -> float:
@@ -67,27 +85,29 @@ def per_file_s(read: Callable[[str], None], paths: Sequence[str]) -> float:
 
 def measure(files: int, rounds: int, side: int) -> Result:
     """Read the same files each way in turn."""
-    times: dict[str, list[float]] = {"pydicom.dcmread": [], "this bridge, file by file": [], "the same, as series": []}
+    times: dict[str, list[float]] = {
+        "pydicom.dcmread": [],
+        "this bridge, file by file": [],
+        "the same, as series": [],
+        "the receiver, from memory": [],
+    }
     with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name:
         paths = [str(path) for path in ct_files(Path(name), files, side=side)]
+        sent = dict(zip(paths, ct_instances(files, side=side), strict=True))
         size = Path(paths[0]).stat().st_size
         with progress(rounds, "reading") as advance:
             for _ in range(rounds):
-                for way, read in zip(times, (by_pydicom, by_us, series_by_us()), strict=True):
+                for way, read in zip(times, (by_pydicom, by_us, series_by_us(), receiver(sent)), strict=True):
                     times[way].append(per_file_s(read, paths))
                 advance()
-    theirs, lone, series = times.values()
-    ratios = {
-        "pydicom.dcmread": 1.0,
-        "this bridge, file by file": median(a / b for a, b in zip(theirs, lone, strict=True)),
-        "the same, as series": median(a / b for a, b in zip(theirs, series, strict=True)),
-    }
+    theirs = times["pydicom.dcmread"]
+    ratios = {way: median(a / b for a, b in zip(theirs, ours, strict=True)) for way, ours in times.items()}
     rows: list[Row] = [
         {"what": way, "us a file": median(found) * 1e6, "ratio": ratios[way]} for way, found in times.items()
     ]
     goals = [
         Goal(f"header of a CT file, {way}", ratios[way], f">= {_ASKED_RATIO:g}", ratios[way] >= _ASKED_RATIO)
-        for way in list(ratios)[1:]
+        for way in list(ratios)[1:3]
     ]
     remarks = [f"{files} files of {size:,} bytes, processor time, median of {rounds} rounds; ratios within a round"]
     return Result("Reading a header", rows, goals, remarks)

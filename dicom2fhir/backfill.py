@@ -34,6 +34,7 @@ from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, NotDicom, StoreInUse
 from dicom2fhir.model import FileMark, InstanceRecord, Origin, Received
 from dicom2fhir.receive.files import Found, found, open_file, walk
@@ -155,10 +156,10 @@ class Chunk:
 def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
     """Read headers, in a worker process."""
     chunk = Chunk()
-    known: Known = {}
+    memory, known = Memory(), Known()
     for place, file in enumerate(files):
         try:
-            record = _read(file, budgets, known)
+            record = _read(file, budgets, memory, known)
         except NotDicom as error:
             chunk.skipped.append((place, str(error)))
         except BridgeError as error:
@@ -182,9 +183,9 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
     return chunk
 
 
-def _read(file: Found, budgets: Budgets, known: Known) -> InstanceRecord:
+def _read(file: Found, budgets: Budgets, memory: Memory, known: Known) -> InstanceRecord:
     with open_file(file.path) as source:
-        header = read_file(source, WANTED, budgets)
+        header = read_file(source, WANTED, budgets, memory)
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changes while it is read")
     received = Received(header.taken, header.transfer_syntax, _origin(file), header.sop_class, header.sop_instance)

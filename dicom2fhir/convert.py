@@ -20,6 +20,7 @@ from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
 from dicom2fhir.fhir import bundle
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
@@ -138,10 +139,10 @@ def read(
         Called after each source, for a progress bar.
     """
     reading = Reading()
-    known: Known = {}
+    memory, known = Memory(), Known()
     for source in found:
         try:
-            record = _read_one(source, budgets, known)
+            record = _read_one(source, budgets, memory, known)
             reading.studies[record.study_uid][record.sop_uid] = record
             reading.read += 1
         except NotDicom as error:
@@ -160,10 +161,12 @@ def read(
     return reading
 
 
-def _read_one(source: Source, budgets: Budgets, known: Known | None = None) -> InstanceRecord:
+def _read_one(
+    source: Source, budgets: Budgets, memory: Memory | None = None, known: Known | None = None
+) -> InstanceRecord:
     try:
         with source.open() as file:
-            header = read_file(file, WANTED, budgets)
+            header = read_file(file, WANTED, budgets, memory)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         # a member that is damaged, of an unknown compression method, or behind a password
         raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None

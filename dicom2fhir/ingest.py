@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 import structlog
 
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.errors import Permanent
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Change, Rejection, Store
 
 log = structlog.get_logger(__name__)
+
+
+class _ThreadsOwn(threading.local):
+    """What each thread has for itself."""
+
+    def __init__(self) -> None:
+        self.known = Known()
 
 
 class Ingest:
@@ -21,6 +29,7 @@ class Ingest:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
+        self._own = _ThreadsOwn()
 
     def receive(self, received: Received) -> Change:
         """Keep an instance; it is on disk when this returns.
@@ -34,7 +43,7 @@ class Ingest:
             Nothing was kept; the sender has to try again.
         """
         try:
-            record = extract(received)
+            record = extract(received, self._own.known)
         except Permanent as error:
             self.reject(received.origin, str(error))
             raise

@@ -24,7 +24,8 @@ _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
 """The binary VRs among those taken, as :mod:`struct` names them."""
-_USUAL_ENCODINGS: Mapping[str, str] = {"ISO_IR 6": "ascii", "ISO_IR 100": "latin_1", "ISO_IR 192": "utf_8"}
+_NOT_TEXT = frozenset({"SQ", *_NUMBERS})
+_USUAL_ENCODINGS = {b"ISO_IR 6": ("ascii",), b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set; loading pydicom for its table takes as long as reading a thousand files."""
 _STAND_ALONE = frozenset({"ISO_IR 192", "GBK", "GB18030"})
 """Multi-byte character sets without code extensions, which must be alone (PS3.3 C.12.1.1.2)."""
@@ -35,18 +36,19 @@ _DECODED_AT_MOST = 1000
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 """What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
 
-_FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_LONGEST_UID = 64
+_FHIR_ID = re.compile(rf"[A-Za-z0-9\-.]{{1,{_LONGEST_UID}}}")
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 """A UID by PS3.5 section 9.1, and FHIR's ``oid`` without its prefix."""
 
 
-Known = dict[bytes, tuple[Attrs, tuple[Note, ...]]]
-"""What the patient, study and series of earlier instances were decoded to, by their undecoded values."""
-
-_REPEATED: Mapping[Level, frozenset[int]] = {
-    level: frozenset(a.tag for a in LEVELS[level]) for level in ("patient", "study", "series")
+_REPEATED: Mapping[Level, tuple[int, ...]] = {
+    level: (SPECIFIC_CHARACTER_SET.tag, *(a.tag for a in LEVELS[level])) for level in ("patient", "study", "series")
 }
-"""What the instances of a series have in common."""
+"""What the instances of a series have in common: the tags of all that it is decoded from."""
+_Decoded = tuple[Attrs, tuple[Note, ...]]
+_KNOWN_BYTES = 256 * 1024
+"""Undecoded values; those of one series take about 1 kB."""
 _MARSHAL_VERSION = 2
 """The last in which equal values always give equal bytes; later ones mark objects that are referred to twice."""
 
@@ -63,13 +65,14 @@ class _Decoder:
         value = raw.get(SPECIFIC_CHARACTER_SET.tag)
         if not isinstance(value, bytes):
             return inherited
+        usual = _USUAL_ENCODINGS.get(value.strip(b"\0 "))
+        if usual:
+            return usual
         names = [n.strip(" \0") for n in value.decode("ascii", "replace").split("\\")]
         if not any(names):
             return inherited
         if names[0] in _STAND_ALONE:
             names = names[:1]
-        if len(names) == 1 and names[0] in _USUAL_ENCODINGS:
-            return [_USUAL_ENCODINGS[names[0]]]
         from pydicom.charset import python_encoding
 
         found = [self.encoding(name, python_encoding) for name in names]
@@ -95,6 +98,13 @@ class _Decoder:
             value = raw.get(attribute.tag)
             if not value:
                 continue
+            if attribute.vr not in _NOT_TEXT and isinstance(value, bytes) and value.isascii():
+                # most values, and most of the time of decoding
+                plain = value.decode("ascii").strip("\0 ")
+                if plain.isprintable() and "\\" not in plain:
+                    if plain:
+                        result[attribute.keyword] = plain
+                    continue
             decoded = (
                 self.text(value, attribute, encodings)
                 if isinstance(value, bytes)
@@ -181,14 +191,56 @@ def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
     return part[len(code) : end].decode(encoding) + part[end:].decode(encodings[0])
 
 
+class Known:
+    """What the patient, study and series of earlier instances were decoded to, so that records share it.
+
+    For one thread. It begins anew when it is full.
+    """
+
+    __slots__ = ("_all", "_last", "_room")
+
+    def __init__(self) -> None:
+        self._all: dict[bytes, _Decoded] = {}
+        self._last: dict[Level, tuple[tuple[Any, ...], _Decoded]] = {}
+        self._room = _KNOWN_BYTES
+
+    def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Sequence[str]) -> Attrs:
+        """Decode the attributes of a level, unless that was done."""
+        values = (decoder.order, *map(raw.get, _REPEATED[level]))
+        last = self._last.get(level)
+        # of what a reader jumped over the objects are the same as in the last instance, so this compares addresses
+        if last is not None and last[0] == values:
+            attrs, notes = last[1]
+            decoder.notes += notes
+            return attrs
+        key = marshal.dumps((level, values), _MARSHAL_VERSION)
+        found = self._all.get(key)
+        if found is None:
+            before = len(decoder.notes)
+            found = decoder.attrs(raw, LEVELS[level], encodings), tuple(decoder.notes[before:])
+            self._keep(key, found)
+        else:
+            decoder.notes += found[1]
+        if len(key) <= _KNOWN_BYTES:
+            self._last[level] = values, found
+        return found[0]
+
+    def _keep(self, key: bytes, decoded: _Decoded) -> None:
+        if len(key) > self._room:
+            self._all.clear()
+            self._room = _KNOWN_BYTES
+        if len(key) <= self._room:
+            self._all[key] = decoded
+            self._room -= len(key)
+
+
 def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     """Decode what the bridge keeps of a SOP instance.
 
     Parameters
     ----------
     known
-        Kept by the caller from one instance to the next: what repeats itself is decoded once, and records share it.
-        It grows by some kilobytes with each series.
+        Kept by the caller from one instance to the next.
 
     Raises
     ------
@@ -198,23 +250,13 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
         The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
     raw = received.taken
-    big_endian = received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
-    decoder = _Decoder(big_endian)
-    encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
+    known = known or Known()
+    decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
-    levels: dict[Level, Attrs] = {}
-    for level in _REPEATED:
-        if known is None:
-            levels[level] = decoder.attrs(raw, LEVELS[level], encodings)
-            continue
-        values: Any = [(tag, value) for tag, value in raw.items() if tag in _REPEATED[level]]
-        key = marshal.dumps((level, values, list(encodings), big_endian), _MARSHAL_VERSION)
-        if key not in known:
-            before = len(notes)
-            known[key] = decoder.attrs(raw, LEVELS[level], encodings), tuple(notes[before:])
-        else:
-            notes += known[key][1]
-        levels[level] = known[key][0]
+    encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
+    patient = known.attrs("patient", raw, decoder, encodings)
+    study = known.attrs("study", raw, decoder, encodings)
+    series = known.attrs("series", raw, decoder, encodings)
     instance = decoder.attrs(raw, LEVELS["instance"], encodings)
     uids = decoder.attrs(raw, UIDS, encodings)
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)
@@ -226,9 +268,9 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
         sop_uid=uids["SOPInstanceUID"],
-        patient=levels["patient"],
-        study=levels["study"],
-        series=levels["series"],
+        patient=patient,
+        study=study,
+        series=series,
         instance=instance,
         notes=tuple(notes),
     )
@@ -245,9 +287,10 @@ def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Receive
 
 
 def _check_uid(keyword: str, value: Any, notes: list[Note]) -> None:
+    if isinstance(value, str) and len(value) <= _LONGEST_UID and _OID.fullmatch(value):
+        return
     if not value:
         raise MissingUID(f"{keyword} is missing.")
     if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
         raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
-    if not _OID.fullmatch(value):
-        notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
+    notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))

@@ -26,6 +26,7 @@ Wanted = Mapping[int, "Wanted | None"]
 
 _BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""
+_FIRST_BULK_GROUP = 0x0042
 _ITEM = 0xFFFEE000
 _ITEM_DELIMITER = 0xFFFEE00D
 _SEQUENCE_DELIMITER = 0xFFFEE0DD
@@ -37,10 +38,13 @@ _SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
 _UNPACK_LITTLE = tuple(struct.Struct(f).unpack_from for f in ("<HH2sH", "<HHL", "<L"))
 _UNPACK_BIG = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L"))
 """Group, element, VR and short length; group, element and length without VR; long length."""
-VRS = LONG_VRS | {
-    *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
-    *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
-}
+_SHORT_VRS = frozenset(
+    {
+        *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO"),
+        *(b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
+    }
+)
+VRS = LONG_VRS | _SHORT_VRS
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Walk:
                 group, element, length = without_vr(data, pos)
                 vr = b""
             tag = group << 16 | element
-            if tag in _BULK_DATA and not depth:
+            if group >= _FIRST_BULK_GROUP and tag in _BULK_DATA and not depth:
                 break
             left -= 1
             if left < 0:
@@ -132,7 +136,9 @@ class Walk:
                     break
                 raise CannotUnderstand(f"An item or delimiter where an element must be, {_at(tag, start)}.")
             pos += 8
-            if vr in LONG_VRS:
+            if vr in _SHORT_VRS:  # most are
+                pass
+            elif vr in LONG_VRS:
                 if pos + 4 > end:
                     raise Short(start, left + 1)
                 (length,) = long(data, pos)

@@ -26,7 +26,7 @@ def outcome(data: bytes, known: Known | None) -> InstanceRecord | str:
 
 
 def test_every_generated_file_gives_the_same_record() -> None:
-    known: Known = {}
+    known = Known()
     for _ in range(2):  # the second time everything is known, notes too
         for name in CASES:
             for data in encoded(name):
@@ -34,7 +34,7 @@ def test_every_generated_file_gives_the_same_record() -> None:
 
 
 def test_the_instances_of_a_series_share_what_they_have_in_common() -> None:
-    known: Known = {}
+    known = Known()
     first, second, other = (read(made.file, known) for made in ct_instances(3, slices=2))
     assert first.series is second.series and first.study is second.study and first.patient is second.patient
     assert other.study is first.study and other.series != first.series
@@ -44,7 +44,7 @@ def test_the_same_bytes_in_another_character_set_are_other_values() -> None:
     latin = next(iter(ct_instances(1))).file
     name = b"Synthetic^Testa^Maria^Dr."
     strange = latin.replace(name, name.replace(b"Testa", b"T\xe9sta"))
-    known: Known = {}
+    known = Known()
     texts = set()
     for character_set in (b"ISO_IR 100", b"ISO_IR 144"):
         element = b"\x08\x00\x05\x00CS\x0a\x00" + character_set
