@@ -131,7 +131,8 @@ def _number(values: dict[int, bytes], element: int) -> int | None:
 
 
 def _uid(values: dict[int, bytes], element: int) -> str:
-    return values.get(element, b"").decode("ascii", "replace").strip("\0 ")
+    """As it came, so that the answer can repeat it; no other decoding keeps every byte of what is no UID."""
+    return values.get(element, b"").decode("latin-1").strip("\0 ")
 
 
 def encode_response(request: Command, answer: Answer) -> bytes:
@@ -153,7 +154,7 @@ def _text(element: int, text: str, padding: bytes = b"\0") -> bytes:
     """An element of an even length; nothing where there is nothing to say."""
     if not text:
         return b""
-    value = text.encode("ascii", "replace")
+    value = text.encode("latin-1")
     if len(value) % 2:
         value += padding
     return _ELEMENT.pack(0, element, len(value)) + value

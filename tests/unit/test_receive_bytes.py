@@ -50,6 +50,7 @@ def test_any_command_set_is_understood_or_refused(data: bytes, answer: dimse.Ans
         response = dimse.decode(dimse.encode_response(decoded, answer))
         assert response.is_response
         assert not response.has_data_set
+        assert (response.sop_class, response.sop_instance) == (decoded.sop_class, decoded.sop_instance)
 
 
 USER_ITEMS = st.lists(
