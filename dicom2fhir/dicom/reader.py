@@ -20,11 +20,12 @@ from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
 
-_FIRST_LOOK_BYTES = 8 * 1024
+_FIRST_LOOK_BYTES = 15 * 1024
+"""Most headers, and no more than the first 16 KiB of a file hold behind its file meta information."""
 _SPARE_BYTES = 512
 """That a header may be longer than the one before, for the first look to see all of it."""
-_LOOK_GROWTH = 1.5
-"""How much more there must be for another look: all of them together cost at most three times the last one."""
+_LOOK_GROWTH = 2
+"""How much more there must be for another look: all of them together cost at most twice the last one."""
 
 
 class HeaderReader:
@@ -99,7 +100,7 @@ class HeaderReader:
         if len(self._data) > most and not self.is_complete:
             what = "deflated data set" if self._is_deflated else "header"
             self._end(BudgetExceeded(f"The {what} is longer than {most} bytes."))
-        self._look_at_bytes = min(int(_LOOK_GROWTH * self._look_at_bytes) + 1, most + 1)
+        self._look_at_bytes = min(_LOOK_GROWTH * self._look_at_bytes, most + 1)
 
     def _walk_on(self, data: bytes) -> None:
         """Walk over what has come since."""

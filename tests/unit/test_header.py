@@ -91,7 +91,7 @@ def test_nothing_is_read_from_pixel_data_on(syntax: str) -> None:
     reader = HeaderReader(syntax, WANTED)
     reader.write(before)
     assert not reader.is_complete
-    reader.write(pixels.ljust(10_000))
+    reader.write(pixels.ljust(100_000))
     assert reader.is_complete
     assert reader.end() == EXPECTED
 

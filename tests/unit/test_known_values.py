@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import cast
+
+import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
+from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import InstanceRecord, Origin, Received
+from dicom2fhir.store.base import Change, Store
 from testdata.make_dicom import CASES, ct_instances, encoded
+from tests.held import held_bytes
+
+STUDY_COMMENTS = 0x00324000
 
 
 def read(data: bytes, known: Known | None) -> InstanceRecord:
@@ -51,3 +59,38 @@ def test_the_same_bytes_in_another_character_set_are_other_values() -> None:
         at = strange.index(b"\x08\x00\x16\x00UI")
         texts.add(read(strange[:at] + element + strange[at:], known).patient["PatientName"])
     assert len(texts) == 2
+
+
+@pytest.mark.parametrize("length", [100, 300_000])
+def test_what_is_known_is_bounded(length: int) -> None:
+    made = next(iter(ct_instances(1)))
+    file = read_file(BytesIO(made.file), WANTED)
+    known = Known()
+    held = []
+    for number in range(1500):
+        taken = {**file.taken, STUDY_COMMENTS: b"%d " % number + b"x" * length}
+        record = extract(Received(taken, file.transfer_syntax, Origin("file")), known)
+        assert record.study["StudyComments"].startswith(f"{number} ")
+        held.append(held_bytes(known) if number % 50 == 0 else 0)
+    assert max(held) < 2_000_000
+
+
+class Records:
+    """Stands in for a store."""
+
+    def __init__(self) -> None:
+        self.records: list[InstanceRecord] = []
+
+    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+        self.records.append(record)
+        return Change.NEW
+
+
+def test_the_records_that_a_thread_stores_share_too() -> None:
+    store = Records()
+    ingest = Ingest(cast("Store", store))
+    for made in ct_instances(2):
+        taken = read_file(BytesIO(made.file), WANTED).taken
+        ingest.receive(Received(taken, made.transfer_syntax, Origin("dimse"), made.sop_class, made.sop_instance))
+    first, second = store.records
+    assert first.series is second.series and first.study is second.study and first.patient is second.patient

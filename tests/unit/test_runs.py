@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import struct
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -26,10 +24,11 @@ from dicom2fhir.dicom.header import (
     Wanted,
 )
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.runs import Memory, _Run
+from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
 from testdata.make_dicom import ct_instances
+from tests.held import held_bytes
 
 SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -235,18 +234,6 @@ def test_elements_that_are_jumped_over_count(at: int) -> None:
     assert found == "BudgetExceeded: The data set has more than 20 elements."
 
 
-def size_of(memory: Memory) -> int:
-    """Bytes of all that it holds, but for classes and what modules hold."""
-    seen: dict[int, Any] = {}
-    left: list[Any] = [memory]
-    while left:
-        one = left.pop()
-        if id(one) not in seen and isinstance(one, bytes | dict | list | frozenset | tuple | Memory | _Run):
-            seen[id(one)] = one
-            left += gc.get_referents(one)
-    return sum(map(sys.getsizeof, seen.values()))
-
-
 def many(count: int, value: bytes, number: int) -> bytes:
     """A header of many elements, no two alike, one of which has a number."""
     encoder = Encoder(EXPLICIT_VR_LITTLE_ENDIAN)
@@ -260,6 +247,6 @@ def test_memory_is_bounded(count: int, value: bytes) -> None:
     held = []
     for number in range(20):
         read(many(count, value, number), memory)
-        held.append(size_of(memory))
+        held.append(held_bytes(memory))
     assert max(held) < 600_000
     assert max(held[10:]) <= max(held[:10])
