@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
@@ -109,7 +109,7 @@ def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
 def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
     """Keep instances; a study's revision goes up by one at most, however many of them it gets."""
     studies = [known.study(sql, arrival.packed.study_uid, now) for arrival in arrivals]
-    present = _present(sql, studies, arrivals)
+    present, moved_on = _present(sql, studies, arrivals)
     newcomers: dict[tuple[int, str], Row] = {}
     changes = []
     changed: dict[int, _StudyRows] = {}
@@ -141,12 +141,13 @@ def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, 
             if sql.run("hold", association=association, study_id=rows.id):
                 unsettled.add(rows.id)
     if changed:
-        sql.run_many("new_instance", (_instance_row(key, values) for key, values in newcomers.items()))
-        which = _numbers(changed)
-        sql.run("change_studies", studies=which, now=now)
-        if sql.run("note_change", studies=which, now=now):
+        if newcomers:
+            sql.run("new_instances", instances=_new_rows(newcomers))
+        sql.run("change_studies", studies=_numbers(changed), now=now)
+        if reopened := moved_on & changed.keys():
+            sql.run("note_change", studies=_numbers(reopened), now=now)
             sql.wake = True
-            unsettled.update(changed)
+            unsettled |= reopened
         # an open association keeps its study waiting, and nothing that comes over it makes that longer
         unsettled.update(number for number, rows in changed.items() if not rows.held_by)
     if unsettled:
@@ -154,10 +155,21 @@ def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, 
     return changes
 
 
-def _present(sql: Statements, studies: Sequence[_StudyRows], arrivals: Sequence[Arrival]) -> dict[tuple[int, str], Row]:
-    """(study, SOP Instance UID) -> the row, of those arrivals that are kept already."""
+def _present(
+    sql: Statements, studies: Sequence[_StudyRows], arrivals: Sequence[Arrival]
+) -> tuple[dict[tuple[int, str], Row], set[int]]:
+    """(study, SOP Instance UID) -> the row, of those arrivals that are kept already; and the studies that moved on."""
     keys = [(rows.id, arrival.packed.sop_uid) for rows, arrival in zip(studies, arrivals, strict=True)]
-    return {row[:2]: row[2:] for row in sql.all("instances_among", keys=orjson.dumps(keys).decode())}
+    found = sql.all("present", keys=orjson.dumps(keys).decode())
+    return {row[:2]: row[2:] for row in found if row[1]}, {row[0] for row in found if not row[1]}
+
+
+def _new_rows(newcomers: Mapping[tuple[int, str], Row]) -> str:
+    """Instances as ``new_instances`` takes them."""
+    rows = [
+        (*key, *numbers, body.decode(), notes and notes.decode()) for key, (*numbers, body, notes) in newcomers.items()
+    ]
+    return orjson.dumps(rows).decode()
 
 
 def _instance_row(key: tuple[int, str], values: Row) -> dict[str, Any]:

@@ -21,14 +21,24 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 -- name: new_series
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
--- name: instances_among
+-- name: present
+-- Of the (study, instance) in :keys those that are kept; and, with nothing but the study, the studies of which a delivery does
+-- not wait or does not know yet that something newer came. Most of the time that is no row at all.
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
 FROM json_each(:keys) AS wanted CROSS JOIN instance
-WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
+WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]')
+UNION ALL
+SELECT study_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM delivery
+WHERE study_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
+    AND (+state IN ('delivered', 'refused') OR (+state = 'sending' AND newer_at IS NULL));
 
--- name: new_instance
+-- name: new_instances
+-- One statement for all of them: another thread may take the interpreter with each one.
 INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes)
-VALUES (:study_id, :sop_uid, :series_id, :patient_attrs, :study_attrs, :series_attrs, :body, :notes);
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    json_extract(value, '$[4]'), json_extract(value, '$[5]'), CAST(json_extract(value, '$[6]') AS BLOB),
+    CAST(json_extract(value, '$[7]') AS BLOB)
+FROM json_each(:instances);
 
 -- name: change_instance
 UPDATE instance SET series_id = :series_id, patient_attrs = :patient_attrs, study_attrs = :study_attrs,
