@@ -17,7 +17,7 @@ from dicom2fhir.dicom.header import (
     Wanted,
     is_explicit,
 )
-from dicom2fhir.dicom.reader import HeaderReader, scan
+from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Raw
@@ -25,7 +25,11 @@ from dicom2fhir.model import Raw
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _FIRST_READ_BYTES = 16 * 1024
 _LONGEST_READ_BYTES = 1024 * 1024
-_META_TAGS: Wanted = {0x00020002: None, 0x00020003: None, 0x00020010: None}
+_META_GROUP = b"\x02\x00"
+_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = _META_ELEMENTS = (0x0002, 0x0003, 0x0010)
+_META_HEADER = struct.Struct("<2xH2sH").unpack_from
+"""Element, VR and short length."""
+_LONG = struct.Struct("<L").unpack_from
 _PREAMBLE_BYTES = 128
 
 
@@ -65,8 +69,8 @@ def read_file(
     data = file.read(_FIRST_READ_BYTES)
     start = _PREAMBLE_BYTES + 4 if data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
     meta, pos = _read_meta(data, start)
-    transfer_syntax = meta.get(0x00020010, "") or _guess(data, pos, bool(start))
-    if meta.get(0x00020002) == MEDIA_STORAGE_DIRECTORY or data[pos : pos + 2] in (b"\x04\x00", b"\x00\x04"):
+    transfer_syntax = meta.get(_TRANSFER_SYNTAX, "") or _guess(data, pos, bool(start))
+    if meta.get(_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or data[pos : pos + 2] in (b"\x04\x00", b"\x00\x04"):
         raise NotAnInstance
     reader = HeaderReader(transfer_syntax, wanted, budgets, memory)
     reader.write(memoryview(data)[pos:])
@@ -74,28 +78,36 @@ def read_file(
     while not reader.is_complete and (data := file.read(size)):
         reader.write(data)
         size = min(2 * size, _LONGEST_READ_BYTES)
-    return FileHeader(reader.end(), transfer_syntax, meta.get(0x00020002, ""), meta.get(0x00020003, ""))
+    return FileHeader(reader.end(), transfer_syntax, meta.get(_SOP_CLASS, ""), meta.get(_SOP_INSTANCE, ""))
 
 
 def _read_meta(data: bytes, start: int) -> tuple[dict[int, str], int]:
-    """File meta information, Explicit VR Little Endian (PS3.10 section 7.1), and where the data set begins."""
-    end = start
+    """File meta information, Explicit VR Little Endian (PS3.10 section 7.1), and where the data set begins.
+
+    Of elements of group 0002 only :data:`_META_ELEMENTS` are taken, by their numbers.
+    """
+    found: dict[int, slice] = {}
+    pos = start
     explicit = is_explicit(data, start, True)
-    while data[end : end + 2] == b"\x02\x00":
-        if len(data) < end + 12:
+    while data[pos : pos + 2] == _META_GROUP:
+        if len(data) < pos + 12:
             raise CannotUnderstand("The file ends within its file meta information.")
-        if not explicit or data[end + 4 : end + 6] in LONG_VRS:
-            (length,) = struct.unpack_from("<L", data, end + (8 if explicit else 4))
-            end += (12 if explicit else 8) + length
-        else:
-            (length,) = struct.unpack_from("<H", data, end + 6)
-            end += 8 + length
-    if end > len(data):
+        element, vr, length = _META_HEADER(data, pos)
+        if not explicit:
+            (length,) = _LONG(data, pos + 4)
+        elif vr in LONG_VRS:
+            (length,) = _LONG(data, pos + 8)
+            pos += 4
+        pos += 8
+        found[element] = slice(pos, pos + length)
+        pos += length
+    if pos > len(data):
         raise CannotUnderstand("The file ends within its file meta information, or that is longer than 16 KiB.")
-    raw = scan(data[start:end], EXPLICIT_VR_LITTLE_ENDIAN, _META_TAGS)
     return {
-        tag: value.decode("ascii", "replace").strip("\0 ") for tag, value in raw.items() if isinstance(value, bytes)
-    }, end
+        element: data[found[element]].decode("ascii", "replace").strip("\0 ")
+        for element in _META_ELEMENTS
+        if element in found
+    }, pos
 
 
 def _guess(data: bytes, pos: int, has_preamble: bool) -> str:
