@@ -91,7 +91,7 @@ def role(sop_class: str) -> bytes:
     ("request_of", "most"),
     [
         (lambda n: associate_rq(contexts=b"".join(context(2 * k + 1, CT, *syntaxes(75)) for k in range(n))), 128),
-        (lambda n: associate_rq(contexts=context(1, CT, *syntaxes(n))), 6000),
+        (lambda n: associate_rq(contexts=context(1, CT, *syntaxes(n))), 5000),
         (lambda n: associate_rq(*map(role, syntaxes(n))), 2500),
         (lambda n: associate_rq(*[item(0x53, bytes(4))] * n), 8000),
     ],
