@@ -11,7 +11,7 @@ import structlog
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.errors import Permanent
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.store.base import Change, Rejection, Store
+from dicom2fhir.store.base import Rejection, Store
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class Ingest:
         self._clock = clock
         self._own = _ThreadsOwn()
 
-    def receive(self, received: Received) -> Change:
+    def receive(self, received: Received) -> None:
         """Keep an instance; it is on disk when this returns.
 
         Raises
@@ -47,9 +47,8 @@ class Ingest:
         except Permanent as error:
             self.reject(received.origin, str(error))
             raise
-        change = self._store.add(record, received.origin)
-        log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid, change=change.value)
-        return change
+        self._store.add(record, received.origin)
+        log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
     def reject(self, origin: Origin, reason: str) -> None:
         """Remember that something could not be taken, for ``status``."""

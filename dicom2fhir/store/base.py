@@ -16,7 +16,7 @@ from dicom2fhir.model import InstanceRecord, Origin, Study
 
 
 class Change(StrEnum):
-    """What :meth:`Store.add` did."""
+    """What :meth:`Store.add_many` did."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -143,12 +143,12 @@ class Ledger(Protocol):
 class Store(Ledger, Protocol):
     """The durable memory of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
 
-    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+    def add(self, record: InstanceRecord, origin: Origin) -> None:
         """Keep an instance; it is on disk when this returns.
 
-        NEW and CHANGED raise the study's revision by one and make it due at every destination at
-        ``min(now + quiet period, first undelivered change + longest wait)``. While ``origin.association`` is open the
-        study is not due before the longest wait has passed.
+        A new or changed one raises the study's revision by one and makes it due at every destination at
+        ``min(now + quiet period, first undelivered change + longest wait)``; others change nothing. While
+        ``origin.association`` is open the study is not due before the longest wait has passed.
         """
 
     def add_many(
@@ -160,9 +160,8 @@ class Store(Ledger, Protocol):
     ) -> Sequence[Change]:
         """Keep instances, and what else is known of the files that they came in; all or nothing is on disk.
 
-        Each counts as with :meth:`add`, in their order, but a study's revision goes up by one at most, however many of
-        them are new to it. Records that share mappings cost less. While this runs nobody else can write: some hundred
-        records at a time are enough.
+        Each counts as with :meth:`add`, in their order. Records that share mappings cost less. While this runs nobody
+        else can write: some hundred records at a time are enough.
         """
 
     def association_ended(self, association: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import orjson
 
@@ -15,8 +15,8 @@ from dicom2fhir.store.statements import Row, Statements
 
 KEPT_REJECTIONS = 10_000
 _KNOWN_STUDIES = 256
-_KNOWN_ATTRS = 1_000
-"""Of one study."""
+_KNOWN_ROWS = 1_000
+"""Of each kind of one study."""
 
 
 class DueRule(TypedDict):
@@ -34,12 +34,13 @@ class Arrival(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _StudyRows:
+class _Study:
     """The numbers of rows that the instances of a study share."""
 
     id: int
     series: dict[str, int] = field(default_factory=dict)
     attrs: dict[bytes, int] = field(default_factory=dict)
+    """By their hash."""
     held_by: set[str] = field(default_factory=set)
     """Associations."""
 
@@ -51,7 +52,7 @@ class Known:
     """
 
     def __init__(self) -> None:
-        self._studies: dict[str, _StudyRows] = {}
+        self._studies: dict[str, _Study] = {}
 
     def forget(self) -> None:
         """Know nothing."""
@@ -59,45 +60,64 @@ class Known:
 
     def forget_association(self, association: str) -> None:
         """Think of nothing as held by an association."""
-        for rows in self._studies.values():
-            rows.held_by.discard(association)
+        for study in self._studies.values():
+            study.held_by.discard(association)
 
-    def study(self, sql: Statements, uid: str, now: float) -> _StudyRows:
+    def row(self, arrival: Arrival) -> Row | None:
+        """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
+        packed, association = arrival
+        study = self._studies.get(packed.study_uid)
+        if study is None or association not in study.held_by:
+            return None
+        numbers = (
+            study.series.get(packed.series_uid),
+            study.attrs.get(packed.patient[0]),
+            study.attrs.get(packed.study[0]),
+            study.attrs.get(packed.series[0]),
+        )
+        return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
+
+    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[_Study, Row]:
+        """The study of an instance, and the instance as ``arrive`` takes it; what is missing is added."""
+        study = self._study(sql, packed.study_uid, now)
+        series = self._series(sql, study, packed.series_uid)
+        shared = (self._attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
+        return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
+
+    def _study(self, sql: Statements, uid: str, now: float) -> _Study:
         """The rows of a study; a new one is added with its deliveries."""
-        rows = self._studies.get(uid)
-        if rows is None:
+        study = self._studies.get(uid)
+        if study is None:
             found = sql.one("study_id", study_uid=uid)
-            rows = _StudyRows(found[0] if found else sql.insert("new_study", study_uid=uid, now=now))
+            study = _Study(found[0] if found else sql.insert("new_study", study_uid=uid, now=now))
             if not found:
-                sql.wake |= sql.run("new_deliveries", study_id=rows.id, now=now) > 0
+                sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:
                 del self._studies[next(iter(self._studies))]
-            self._studies[uid] = rows
-        return rows
+            self._studies[uid] = study
+        return study
 
     @staticmethod
-    def series(sql: Statements, rows: _StudyRows, uid: str) -> int:
-        """The row of a series."""
-        number = rows.series.get(uid)
+    def _series(sql: Statements, study: _Study, uid: str) -> int:
+        number = study.series.get(uid)
         if number is None:
-            row = sql.one("series_id", study_id=rows.id, series_uid=uid)
-            number = row[0] if row else sql.insert("new_series", study_id=rows.id, series_uid=uid)
-            if len(rows.series) >= _KNOWN_ATTRS:
-                rows.series.clear()
-            rows.series[uid] = number
+            row = sql.one("series_id", study_id=study.id, series_uid=uid)
+            number = row[0] if row else sql.insert("new_series", study_id=study.id, series_uid=uid)
+            if len(study.series) >= _KNOWN_ROWS:
+                study.series.clear()
+            study.series[uid] = number
         return number
 
     @staticmethod
-    def attrs(sql: Statements, rows: _StudyRows, hashed: tuple[bytes, bytes]) -> int:
-        """The row of a mapping."""
+    def _attrs(sql: Statements, study: _Study, hashed: tuple[bytes, bytes]) -> int:
         digest, body = hashed
-        number = rows.attrs.get(digest)
+        number = study.attrs.get(digest)
         if number is None:
-            row = sql.one("attrs_id", study_id=rows.id, hash=digest)
-            number = row[0] if row else sql.insert("new_attrs", study_id=rows.id, hash=digest, body=body)
-            if len(rows.attrs) >= _KNOWN_ATTRS:
-                rows.attrs.clear()
-            rows.attrs[digest] = number
+            row = sql.one("attrs_id", study_id=study.id, hash=digest)
+            number = row[0] if row else sql.insert("new_attrs", study_id=study.id, hash=digest, body=body)
+            if len(study.attrs) >= _KNOWN_ROWS:
+                study.attrs.clear()
+            study.attrs[digest] = number
         return number
 
 
@@ -106,85 +126,53 @@ def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
     sql.run("settle", studies=_numbers(study_ids), **rule)
 
 
-def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
-    """Keep instances; a study's revision goes up by one at most, however many of them it gets."""
-    studies = [known.study(sql, arrival.packed.study_uid, now) for arrival in arrivals]
-    present, moved_on = _present(sql, studies, arrivals)
-    newcomers: dict[tuple[int, str], Row] = {}
-    changes = []
-    changed: dict[int, _StudyRows] = {}
-    unsettled: set[int] = set()
-    for rows, (packed, association) in zip(studies, arrivals, strict=True):
-        key = rows.id, packed.sop_uid
-        values = (
-            known.series(sql, rows, packed.series_uid),
-            known.attrs(sql, rows, packed.patient),
-            known.attrs(sql, rows, packed.study),
-            known.attrs(sql, rows, packed.series),
-            packed.body,
-            packed.notes,
-        )
-        old = newcomers.get(key) or present.get(key)
-        if old == values:
-            change = Change.UNCHANGED
-        else:
-            change = Change.CHANGED if old else Change.NEW
-            changed[rows.id] = rows
-            if key in present:
-                sql.run("change_instance", **_instance_row(key, values))
-                present[key] = values
-            else:
-                newcomers[key] = values
-        changes.append(change)
-        if association and association not in rows.held_by:
-            rows.held_by.add(association)
-            if sql.run("hold", association=association, study_id=rows.id):
-                unsettled.add(rows.id)
-    if changed:
-        if newcomers:
-            sql.run("new_instances", instances=_new_rows(newcomers))
-        sql.run("change_studies", studies=_numbers(changed), now=now)
-        if reopened := moved_on & changed.keys():
-            sql.run("note_change", studies=_numbers(reopened), now=now)
-            sql.wake = True
-            unsettled |= reopened
-        # an open association keeps its study waiting, and nothing that comes over it makes that longer
-        unsettled.update(number for number, rows in changed.items() if not rows.held_by)
-    if unsettled:
-        settle(sql, unsettled, rule)
+def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
+    """Keep instances.
+
+    Most come over an association that holds their study already, so that it waits for the end of that. Then nothing is
+    to be done but to keep them, by one statement that needs no transaction around it.
+    """
+    rows = [row for arrival in arrivals if (row := known.row(arrival))]
+    if len(rows) == len(arrivals):
+        _arrive(sql, rows, now, rule)
+    else:
+        add_many(sql, known, arrivals, now, rule)
+
+
+def add_many(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
+    """Keep instances, and say what each was."""
+    with sql.transaction():
+        learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
+        rows = [row for _, row in learnt]
+        changes = _changes(sql, rows)
+        changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
+        sql.wake |= sql.one("moved_on", studies=_numbers(changed)) is not None
+        _arrive(sql, rows, now, rule)
+        held = set()
+        for (study, _), (_, association) in zip(learnt, arrivals, strict=True):
+            if association and association not in study.held_by:
+                study.held_by.add(association)
+                if sql.run("hold", association=association, study_id=study.id):
+                    held.add(study.id)
+        settle(sql, changed | held, rule)
     return changes
 
 
-def _present(
-    sql: Statements, studies: Sequence[_StudyRows], arrivals: Sequence[Arrival]
-) -> tuple[dict[tuple[int, str], Row], set[int]]:
-    """(study, SOP Instance UID) -> the row, of those arrivals that are kept already; and the studies that moved on."""
-    keys = [(rows.id, arrival.packed.sop_uid) for rows, arrival in zip(studies, arrivals, strict=True)]
-    found = sql.all("present", keys=orjson.dumps(keys).decode())
-    return {row[:2]: row[2:] for row in found if row[1]}, {row[0] for row in found if not row[1]}
+def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
+    """What the arrival of each of these instances will be, one after the other."""
+    keys = orjson.dumps([row[:2] for row in rows]).decode()
+    present = {row[:2]: row for row in sql.all("present", keys=keys)}
+    changes = []
+    for row in rows:
+        old = present.get(row[:2])
+        changes.append(Change.UNCHANGED if old == row else Change.CHANGED if old else Change.NEW)
+        present[row[:2]] = row
+    return changes
 
 
-def _new_rows(newcomers: Mapping[tuple[int, str], Row]) -> str:
-    """Instances as ``new_instances`` takes them."""
-    rows = [
-        (*key, *numbers, body.decode(), notes and notes.decode()) for key, (*numbers, body, notes) in newcomers.items()
-    ]
-    return orjson.dumps(rows).decode()
-
-
-def _instance_row(key: tuple[int, str], values: Row) -> dict[str, Any]:
-    study_id, sop_uid = key
-    series_id, patient_attrs, study_attrs, series_attrs, body, notes = values
-    return {
-        "study_id": study_id,
-        "sop_uid": sop_uid,
-        "series_id": series_id,
-        "patient_attrs": patient_attrs,
-        "study_attrs": study_attrs,
-        "series_attrs": series_attrs,
-        "body": body,
-        "notes": notes,
-    }
+def _arrive(sql: Statements, rows: Iterable[Row], now: float, rule: DueRule) -> None:
+    instances = [(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows]
+    sql.run("arrive", instances=orjson.dumps(instances).decode(), now=now, max_wait_s=rule["max_wait_s"])
 
 
 def _numbers(numbers: Iterable[int]) -> str:

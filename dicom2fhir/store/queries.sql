@@ -6,9 +6,6 @@ SELECT id FROM study WHERE uid = :study_uid;
 -- name: new_study
 INSERT INTO study (uid, first_at, last_at) VALUES (:study_uid, :now, :now);
 
--- name: change_studies
-UPDATE study SET revision = revision + 1, last_at = :now WHERE id IN (SELECT value FROM json_each(:studies));
-
 -- name: attrs_id
 SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
 
@@ -22,44 +19,27 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
 -- name: present
--- Of the (study, instance) in :keys those that are kept; and, with nothing but the study, the studies of which a delivery does
--- not wait or does not know yet that something newer came. Most of the time that is no row at all.
+-- Of the (study, instance) in :keys those that are kept.
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
 FROM json_each(:keys) AS wanted CROSS JOIN instance
-WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]')
-UNION ALL
-SELECT study_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM delivery
-WHERE study_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:keys))
-    AND (+state IN ('delivered', 'refused') OR (+state = 'sending' AND newer_at IS NULL));
+WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
--- name: new_instances
--- One statement for all of them: another thread may take the interpreter with each one.
-INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes)
+-- name: moved_on
+-- Whether there is a delivery that an arrival makes due anew.
+SELECT 1 FROM delivery
+WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('delivered', 'refused') LIMIT 1;
+
+-- name: arrive
+-- One statement for all instances, because another thread may take the interpreter with each.
+INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes, at, latest_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
     json_extract(value, '$[4]'), json_extract(value, '$[5]'), CAST(json_extract(value, '$[6]') AS BLOB),
-    CAST(json_extract(value, '$[7]') AS BLOB)
+    CAST(json_extract(value, '$[7]') AS BLOB), :now, :now + :max_wait_s
 FROM json_each(:instances);
-
--- name: change_instance
-UPDATE instance SET series_id = :series_id, patient_attrs = :patient_attrs, study_attrs = :study_attrs,
-    series_attrs = :series_attrs, body = :body, notes = :notes
-WHERE study_id = :study_id AND uid = :sop_uid;
 
 -- name: new_deliveries
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
-
--- name: note_change
--- What is delivered or refused waits again; what is being sent remembers that something newer came.
-UPDATE delivery SET
-    newer_at = iif(state = 'sending', :now, NULL),
-    changed_at = iif(state = 'sending', changed_at, :now),
-    attempts = iif(state = 'sending', attempts, 0),
-    not_before = iif(state = 'sending', not_before, 0),
-    reason = iif(state = 'sending', reason, ''),
-    state = iif(state = 'sending', state, 'waiting')
-WHERE study_id IN (SELECT value FROM json_each(:studies))
-    AND (+state IN ('delivered', 'refused') OR (+state = 'sending' AND newer_at IS NULL));
 
 -- name: settle
 -- The one place where the due rule stands: quiet time, or the cap while an association holds the study, and never before the

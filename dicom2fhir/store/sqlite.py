@@ -177,7 +177,7 @@ class SqliteStore:
         """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""
         self._undo.close()
 
-    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+    def add(self, record: InstanceRecord, origin: Origin) -> None:
         """See :meth:`dicom2fhir.store.base.Store.add`.
 
         Raises
@@ -189,13 +189,13 @@ class SqliteStore:
         """
         self._space.check()
         arrival = Arrival(self._packer.pack(record), origin.association)
-        return self._require_writer().run_together(self._add, arrival)
+        self._require_writer().run_together(self._add, arrival)
 
-    def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Change]:
+    def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
-        changes = incoming.add(sql, self._known, arrivals, self._clock(), self._rule)
+        incoming.add(sql, self._known, arrivals, self._clock(), self._rule)
         self._wake |= sql.wake
-        return changes
+        return [None] * len(arrivals)
 
     def add_many(
         self,
@@ -209,7 +209,7 @@ class SqliteStore:
         batch = [Arrival(self._packer.pack(record), origin.association) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
-            changes = incoming.add(sql, self._known, batch, self._clock(), self._rule)
+            changes = incoming.add_many(sql, self._known, batch, self._clock(), self._rule)
             incoming.mark_files(sql, marks)
             for rejection in rejections:
                 incoming.reject(sql, rejection)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from dicom2fhir.store.schema import queries
 
 Row = tuple[Any, ...]
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done within together; within another transaction it goes with that.
+
+    After an exception whoever looks after the connection has to roll back.
+    """
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")
 
 
 class Statements:
@@ -26,6 +41,10 @@ class Statements:
         self._connection = connection
         self._queries = queries()
         self.wake = False
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """See :func:`transaction`."""
+        return transaction(self._connection)
 
     def one(self, name: str, /, **parameters: Any) -> Row | None:
         """The first row, or None."""

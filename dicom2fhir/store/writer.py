@@ -11,13 +11,14 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import structlog
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.schema import primary_code
+from dicom2fhir.store.statements import transaction
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,12 @@ class Writer:
         StoreUnavailable
             It was not committed.
         """
-        return self.run_together(lambda connection, _: [operation(connection)], None)
+
+        def by_itself(connection: sqlite3.Connection, _: Sequence[None]) -> Sequence[T]:
+            with transaction(connection):
+                return [operation(connection)]
+
+        return self.run_together(by_itself, None)
 
     def run_together(self, operation: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
         """Do what :meth:`run` does; items that wait for the same operation are handed to it together.
@@ -122,7 +128,8 @@ class Writer:
         Parameters
         ----------
         operation
-            Returns a value for each item.
+            Returns a value for each item. What it does is all or nothing by itself, by one statement or
+            :func:`~dicom2fhir.store.statements.transaction`.
 
         Raises
         ------
@@ -213,9 +220,7 @@ class Writer:
             self._refuse(batch, self._failure)
             return
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
             self._run_all(batch)
-            self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if primary_code(error) in _BUSY:
                 self._roll_back()
@@ -233,18 +238,18 @@ class Writer:
         for job in batch:
             together.setdefault(job.operation, []).append(job)
         try:
-            for jobs in together.values():
-                values = jobs[0].operation(self._connection, [job.item for job in jobs])
-                for job, value in zip(jobs, values, strict=True):
-                    job.value = value
+            with transaction(self._connection) if len(together) > 1 else nullcontext():
+                for jobs in together.values():
+                    values = jobs[0].operation(self._connection, [job.item for job in jobs])
+                    for job, value in zip(jobs, values, strict=True):
+                        job.value = value
         except Exception as error:
             if _is_of_the_file(error):
                 raise
-            self._connection.execute("ROLLBACK")
-            self._on_roll_back()
-            self._connection.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                self._run_alone(job)
+            self._roll_back()
+            with transaction(self._connection):
+                for job in batch:
+                    self._run_alone(job)
 
     def _run_alone(self, job: _Job) -> None:
         """One operation in its own savepoint: its own mistake does not touch the others of the batch."""

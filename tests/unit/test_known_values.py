@@ -13,7 +13,7 @@ from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import InstanceRecord, Origin, Received
-from dicom2fhir.store.base import Change, Store
+from dicom2fhir.store.base import Store
 from testdata.make_dicom import CASES, ct_instances, encoded
 from tests.held import held_bytes
 
@@ -81,9 +81,8 @@ class Records:
     def __init__(self) -> None:
         self.records: list[InstanceRecord] = []
 
-    def add(self, record: InstanceRecord, origin: Origin) -> Change:
+    def add(self, record: InstanceRecord, origin: Origin) -> None:
         self.records.append(record)
-        return Change.NEW
 
 
 def test_the_records_that_a_thread_stores_share_too() -> None:

@@ -101,6 +101,11 @@ def over(association: str) -> Origin:
     return Origin("dimse", calling_ae="CT1", association=association)
 
 
+def added(store: SqliteStore, record: InstanceRecord, origin: Origin) -> Change:
+    (change,) = store.add_many([record], origin)
+    return change
+
+
 def test_it_is_a_store(bench: Bench) -> None:
     store: Store = bench.store
     assert store.study("1.1") is None
@@ -112,12 +117,12 @@ def test_it_is_a_store(bench: Bench) -> None:
 
 def test_new_changed_unchanged(bench: Bench) -> None:
     store = bench.store
-    assert store.add(record(), FOLDER) is Change.NEW
-    assert store.add(record(), FOLDER) is Change.UNCHANGED
+    assert added(store, record(), FOLDER) is Change.NEW
+    assert added(store, record(), FOLDER) is Change.UNCHANGED
     study = store.study("1.1")
     assert study is not None and study.revision == 1
-    assert store.add(record(Rows="5"), FOLDER) is Change.CHANGED
-    assert store.add(record(Rows="5"), FOLDER) is Change.UNCHANGED
+    assert added(store, record(Rows="5"), FOLDER) is Change.CHANGED
+    assert added(store, record(Rows="5"), FOLDER) is Change.UNCHANGED
     study = store.study("1.1")
     assert study is not None and study.revision == 2
     assert study.series[0].instances[0].attrs["Rows"] == "5"
@@ -126,8 +131,8 @@ def test_new_changed_unchanged(bench: Bench) -> None:
 def test_equal_attributes_in_another_order_or_kind_of_mapping_are_unchanged(bench: Bench) -> None:
     first = replace(record(), patient={"A": "1", "B": [{"C": "2", "D": "3"}]})
     again = replace(first, patient=MappingProxyType({"B": [MappingProxyType({"D": "3", "C": "2"})], "A": "1"}))
-    assert bench.store.add(first, FOLDER) is Change.NEW
-    assert bench.store.add(again, FOLDER) is Change.UNCHANGED
+    assert added(bench.store, first, FOLDER) is Change.NEW
+    assert added(bench.store, again, FOLDER) is Change.UNCHANGED
 
 
 @pytest.mark.parametrize("level", ["patient", "study", "series", "instance"])
@@ -135,14 +140,14 @@ def test_a_change_at_any_level_is_a_change(bench: Bench, level: str) -> None:
     bench.store.add(record(), FOLDER)
     change: dict[str, Any] = {level: {"SOPClassUID": "1.2", "PatientID": "P1", "Other": "x"}}
     changed = replace(record(), **change)
-    assert bench.store.add(changed, FOLDER) is Change.CHANGED
+    assert added(bench.store, changed, FOLDER) is Change.CHANGED
     study = bench.store.study("1.1")
     assert study == assemble("1.1", 2, [changed])
 
 
 def test_the_same_instance_in_another_study_is_another_instance(bench: Bench) -> None:
-    assert bench.store.add(record(study="1.1"), FOLDER) is Change.NEW
-    assert bench.store.add(record(study="1.2"), FOLDER) is Change.NEW
+    assert added(bench.store, record(study="1.1"), FOLDER) is Change.NEW
+    assert added(bench.store, record(study="1.2"), FOLDER) is Change.NEW
     assert bench.store.stats().instances == 2
 
 
@@ -150,7 +155,7 @@ def test_an_instance_moves_to_another_series(bench: Bench) -> None:
     bench.store.add(record(1, series="1.1.1"), FOLDER)
     bench.store.add(record(2, series="1.1.2"), FOLDER)
     assert bench.store.stats().series == 2
-    assert bench.store.add(record(1, series="1.1.2"), FOLDER) is Change.CHANGED
+    assert added(bench.store, record(1, series="1.1.2"), FOLDER) is Change.CHANGED
     study = bench.store.study("1.1")
     assert study is not None
     assert [(series.uid, len(series.instances)) for series in study.series] == [("1.1.2", 2)]
@@ -188,7 +193,7 @@ def test_a_bad_record_leaves_the_others_of_its_batch_alone(bench: Bench) -> None
         bench.store.add(replace(record(), sop_uid="\ud800"), FOLDER)
     assert bench.store.failure is None
     assert bench.store.stats().studies == 0
-    assert bench.store.add(record(), FOLDER) is Change.NEW
+    assert added(bench.store, record(), FOLDER) is Change.NEW
 
 
 @settings(max_examples=15, deadline=None)
@@ -781,7 +786,7 @@ def test_a_full_file_fails_the_call_and_then_every_other(tmp_path: Path) -> None
         store.close()
     again = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
     assert again.stats().instances == kept
-    assert again.add(record(5_000), FOLDER) is Change.NEW
+    assert added(again, record(5_000), FOLDER) is Change.NEW
     again.close()
 
 
@@ -794,7 +799,7 @@ def test_a_busy_file_is_no_failure(tmp_path: Path) -> None:
             store.add(record(), FOLDER)
         assert store.failure is None
         other.execute("ROLLBACK")
-        assert store.add(record(), FOLDER) is Change.NEW
+        assert added(store, record(), FOLDER) is Change.NEW
     finally:
         other.close()
         store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -59,14 +60,14 @@ def kept(store: SqliteStore, study: int = 1) -> Study:
     return found
 
 
-def test_a_study_gets_one_revision_for_a_batch(store: SqliteStore) -> None:
+def test_each_change_of_a_batch_raises_the_revision(store: SqliteStore) -> None:
     assert store.add_many([record(n) for n in range(5)], FILE) == [Change.NEW] * 5
-    assert kept(store).revision == 1
+    assert kept(store).revision == 5
     changes = store.add_many([record(0), record(1, version=1), record(5)], FILE)
     assert changes == [Change.UNCHANGED, Change.CHANGED, Change.NEW]
-    assert kept(store).revision == 2
+    assert kept(store).revision == 7
     assert store.add_many([record(0), record(5)], FILE) == [Change.UNCHANGED] * 2
-    assert kept(store).revision == 2
+    assert kept(store).revision == 7
     assert store.stats().instances == 6
 
 
@@ -92,31 +93,66 @@ records = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(batches=st.lists(st.lists(records, max_size=8), max_size=5))
+batches = st.tuples(st.just("add"), st.lists(records, max_size=8), st.sampled_from(["", "run-1", "run-2"]))
+events = st.one_of(
+    batches,
+    batches,
+    st.tuples(st.just("end"), st.sampled_from(["run-1", "run-2"])),
+    st.tuples(st.just("wait"), st.sampled_from([1.0, QUIET_S + 1, MAX_WAIT_S + 1])),
+    st.tuples(st.just("claim"), st.sampled_from(["delivered", "refused", "failed", "being sent"])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(happened=st.lists(events, max_size=12))
 def test_batches_do_what_their_records_do_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[InstanceRecord]]
+    tmp_path_factory: pytest.TempPathFactory, happened: list[tuple[Any, ...]]
 ) -> None:
     folder = tmp_path_factory.mktemp("stores")
     clock = Clock()
-    one_by_one, in_batches = (
-        SqliteStore(folder / name, clock=clock, min_free_bytes=0) for name in ("one.db", "many.db")
+    one_by_one, in_batches = stores = tuple(
+        SqliteStore(folder / name, quiet_period_s=QUIET_S, max_wait_s=MAX_WAIT_S, clock=clock, min_free_bytes=0)
+        for name in ("one.db", "many.db")
     )
     try:
-        for made in (one_by_one, in_batches):
+        for made in stores:
             made.set_destinations(["main"])
-        for batch in batches:
-            assert in_batches.add_many(batch, FILE) == [one_by_one.add(each, FILE) for each in batch]
-        assert in_batches.stats() == one_by_one.stats()
-        for number in (1, 2, 3):
-            one, many = one_by_one.study(f"1.{number}"), in_batches.study(f"1.{number}")
-            assert (one is None) == (many is None)
-            if one and many:
-                assert (many.patient, many.attrs, many.series) == (one.patient, one.attrs, one.series)
-                assert 1 <= many.revision <= one.revision
+        for what, *rest in happened:
+            match what:
+                case "add":
+                    batch, association = rest
+                    in_batches.add_many(batch, Origin("dimse", association=association))
+                    for each in batch:
+                        one_by_one.add(each, Origin("dimse", association=association))
+                case "end":
+                    for made in stores:
+                        made.association_ended(*rest)
+                case "wait":
+                    clock.now += rest[0]
+                case "claim":
+                    for made in stores:
+                        settle_claim(made, *rest)
+            assert in_batches.stats() == one_by_one.stats()
+            assert in_batches.next_due_at("main") == one_by_one.next_due_at("main")
+            for uid in ("1.1", "1.2", "1.3"):
+                assert in_batches.study(uid) == one_by_one.study(uid)
+                assert in_batches.study_status(uid) == one_by_one.study_status(uid)
     finally:
-        one_by_one.close()
-        in_batches.close()
+        for made in stores:
+            made.close()
+
+
+def settle_claim(store: SqliteStore, how: str) -> None:
+    claim = store.claim("main", "worker", 60)
+    if claim is None or how == "being sent":
+        return
+    match how:
+        case "delivered":
+            store.delivered(claim, claim.revision, b"base")
+        case "refused":
+            store.refuse(claim, claim.revision, "no")
+        case "failed":
+            store.retry(claim, 10, "later")
 
 
 def test_a_batch_is_due_like_single_instances(store: SqliteStore, clock: Clock) -> None:
@@ -165,7 +201,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(store: SqliteStore) -> None:
         store.add_many([record(1)], FILE, [FileMark("/b", 1, 2, "taken"), broken])
     assert store.study("1.1") is None
     assert store.file_mark("/b") is None
-    assert store.add(record(1), FILE) is Change.NEW
+    assert store.add_many([record(1)], FILE) == [Change.NEW]
 
 
 def test_a_record_that_is_not_json_is_refused(store: SqliteStore) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.statements import transaction
 from dicom2fhir.store.writer import Writer, _Job
 
 
@@ -97,7 +98,8 @@ def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, m
 
     def insert_all(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
         calls.append(list(numbers))
-        connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
+        with transaction(connection):
+            connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
         return [-number for number in numbers]
 
     def block(_connection: sqlite3.Connection) -> None:
