@@ -138,8 +138,7 @@ class Writer:
         """
         job = _Job(operation, item)
         try:
-            self._enqueue(job)
-            if self._leader is not job:
+            if not self._enqueue(job):
                 job.gate.acquire()  # until it is done, or is the one that leads
             if not job.is_done:
                 self._lead()
@@ -170,15 +169,18 @@ class Writer:
         with suppress(sqlite3.Error):
             self._connection.close()
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: _Job) -> bool:
+        """Have a job wait for its turn; whether that is now."""
         with self._lock:
             if self._closing:
                 raise StoreUnavailable("The store is closed")
             if self._failure is not None:
                 raise StoreUnavailable(self._failure)
             self._jobs.append(job)
-            if self._leader is None:
+            leads = self._leader is None
+            if leads:
                 self._leader = job
+            return leads
 
     def _withdraw(self, job: _Job) -> None:
         with self._lock:

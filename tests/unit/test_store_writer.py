@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -172,10 +174,60 @@ def test_an_interruption_leaves_nobody_waiting(path: Path) -> None:
     assert undone
 
 
+def test_who_is_told_to_lead_before_it_waits_does_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, enqueued = threading.Event(), threading.Event()
+    writer = Writer(connect(path))
+    enqueue = writer._enqueue
+
+    def enqueue_and_dawdle(job: _Job) -> bool:
+        leads = enqueue(job)
+        if not leads:
+            enqueued.set()
+            while writer._leader is not job:
+                threading.Event().wait(0.001)
+        return leads
+
+    monkeypatch.setattr(writer, "_enqueue", enqueue_and_dawdle)
+
+    def wait_for_the_other(_connection: sqlite3.Connection) -> None:
+        started.set()
+        enqueued.wait()
+
+    first = threading.Thread(target=writer.run, args=(wait_for_the_other,))
+    first.start()
+    started.wait()
+    assert writer.run(lambda connection: insert(1, connection)) == 1
+    first.join()
+    assert writer.run(lambda connection: insert(2, connection)) == 2
+    writer.close()
+
+
+def test_threads_that_are_interrupted_at_every_turn(path: Path) -> None:
+    writer = Writer(connect(path))
+    results: list[int] = []
+
+    def run(first: int) -> None:
+        for number in range(first, first + 100):
+            results.append(writer.run(partial(insert, number)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=run, args=(first,)) for first in range(0, 800, 100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    writer.close()
+    assert sorted(results) == rows(path) == list(range(800))
+
+
 def test_who_is_interrupted_while_it_waits_holds_nobody_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(connect(path))
 
-    def interrupted(job: _Job) -> None:
+    def interrupted(job: _Job) -> bool:
         writer._jobs.append(job)
         writer._leader = job
         raise KeyboardInterrupt
