@@ -84,7 +84,8 @@ class Receiver(Section):
         128,
         ge=1,
         le=10_000,
-        description="Connections that have not asked for an association yet; the oldest makes room for the next.",
+        description="Connections that have not asked for an association yet, or ended theirs and do not close; the oldest"
+        " makes room for the next.",
     )
     max_waiting_per_peer: int = Field(64, ge=1, le=10_000, description="The same from one address.")
     acse_timeout_s: kinds.Seconds = Field(
@@ -121,7 +122,7 @@ class Receiver(Section):
         " with A700, which senders repeat. Not less than max_header_bytes.",
     )
     max_elements: int = Field(
-        400_000, ge=1_000, description="Elements in it, those in sequences too: about a quarter of a second."
+        400_000, ge=1_000, description="Elements in it, those in sequences too: at worst half a second of a processor."
     )
     max_sequence_depth: int = Field(32, ge=4, le=100, description="Sequences within sequences.")
     max_value_bytes: int = Field(1_048_576, ge=1_024, description="A longer value is left out.")

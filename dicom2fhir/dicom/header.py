@@ -54,7 +54,7 @@ class Budgets:
     header_bytes: int = 64 * 1024 * 1024
     """Longest header that is kept in memory."""
     elements: int = 400_000
-    """Elements walked over, those in sequences too: about 250 ms."""
+    """Elements walked over, those in sequences too: half a second of a processor at worst."""
     depth: int = 32
     """Sequences within sequences."""
     value_bytes: int = 1024 * 1024
