@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,15 +42,30 @@ def rows(path: Path) -> list[int]:
         connection.close()
 
 
-def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: Path) -> None:
-    commits: list[int] = []
+def call_together(writer: Writer, calls: Sequence[Callable[[], None]]) -> None:
+    """Make each call in a thread of its own; all of them have to wait for another one that writes."""
     started, go_on = threading.Event(), threading.Event()
-    writer = Writer(connect(path), on_commit=lambda: commits.append(1))
 
     def block(_connection: sqlite3.Connection) -> None:
         started.set()
         go_on.wait()
 
+    threads = [threading.Thread(target=writer.run, args=(block,))]
+    threads[0].start()
+    started.wait()
+    threads += [threading.Thread(target=call) for call in calls]
+    for thread in threads[1:]:
+        thread.start()
+    while len(writer._jobs) < len(calls):
+        threading.Event().wait(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: Path) -> None:
+    commits: list[int] = []
+    writer = Writer(connect(path), on_commit=lambda: commits.append(1))
     results: dict[int, object] = {}
 
     def send(number: int) -> None:
@@ -59,17 +74,7 @@ def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: 
         except sqlite3.IntegrityError as error:
             results[number] = error
 
-    threads = [threading.Thread(target=writer.run, args=(block,))]
-    threads[0].start()
-    started.wait()
-    threads += [threading.Thread(target=send, args=(number,)) for number in range(10)]
-    for thread in threads[1:]:
-        thread.start()
-    while len(writer._jobs) < 10:
-        threading.Event().wait(0.001)
-    go_on.set()
-    for thread in threads:
-        thread.join()
+    call_together(writer, [partial(send, number) for number in range(10)])
     writer.close()
     assert len(commits) == 2
     assert rows(path) == [0, 1, 2, 3, 4]
@@ -95,8 +100,8 @@ def test_a_batch_is_bounded(path: Path) -> None:
 def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, mistake: bool) -> None:
     undone: list[int] = []
     calls: list[list[int]] = []
-    started, go_on = threading.Event(), threading.Event()
     writer = Writer(connect(path), on_roll_back=lambda: undone.append(1))
+    results: dict[int, object] = {}
 
     def insert_all(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
         calls.append(list(numbers))
@@ -104,30 +109,14 @@ def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, m
             connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in numbers])
         return [-number for number in numbers]
 
-    def block(_connection: sqlite3.Connection) -> None:
-        started.set()
-        go_on.wait()
-
-    results: dict[int, object] = {}
-
     def send(key: int, number: int) -> None:
         try:
             results[key] = writer.run_together(insert_all, number)
         except sqlite3.IntegrityError as error:
             results[key] = type(error)
 
-    threads = [threading.Thread(target=writer.run, args=(block,))]
-    threads[0].start()
-    started.wait()
     numbers = [1, 2, 3, 3] if mistake else [1, 2, 3, 4]
-    threads += [threading.Thread(target=send, args=each) for each in enumerate(numbers)]
-    for thread in threads[1:]:
-        thread.start()
-    while len(writer._jobs) < 4:
-        threading.Event().wait(0.001)
-    go_on.set()
-    for thread in threads:
-        thread.join()
+    call_together(writer, [partial(send, *each) for each in enumerate(numbers)])
     writer.close()
     assert sorted(calls[0]) == numbers
     if mistake:
