@@ -84,8 +84,8 @@ class Receiver(Section):
         128,
         ge=1,
         le=10_000,
-        description="Connections that have not asked for an association yet, or ended theirs and do not close; the oldest"
-        " makes room for the next.",
+        description="Connections that have not asked for an association yet, or ended theirs and do not close; the"
+        " oldest makes room for the next.",
     )
     max_waiting_per_peer: int = Field(64, ge=1, le=10_000, description="The same from one address.")
     acse_timeout_s: kinds.Seconds = Field(
