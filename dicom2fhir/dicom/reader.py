@@ -97,6 +97,7 @@ class HeaderReader:
         most = self._budgets.header_bytes
         if not self._is_deflated:
             self._walk_on(bytes(self._data))
+            self._walk.data = b""  # a copy is needed for as long as it is walked over only
         if len(self._data) > most and not self.is_complete:
             what = "deflated data set" if self._is_deflated else "header"
             self._end(BudgetExceeded(f"The {what} is longer than {most} bytes."))
