@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import struct
 import threading
@@ -134,6 +135,7 @@ def target(running: Target, caplog: pytest.LogCaptureFixture) -> Iterator[Target
             assert [peer.status(), peer.status()] == [0, 0]
             assert peer.receive()[0] == RELEASE_RP
         running.join()
+        gc.collect()  # what other tests left behind
         return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
 
     before = left()

@@ -3,7 +3,8 @@
 -- What arrives, when (at), and the end of the longest wait from then (latest_at). An instance that is kept as it comes changes
 -- nothing. One that is new or changed raises the study's revision; what was delivered or refused waits again, and what is
 -- being sent remembers that something newer came. The due time that this leaves is that of a study that an association holds
--- and goes on to hold: whoever inserts others has to settle them.
+-- and goes on to hold: whoever inserts others has to settle them. delivery.last_at follows study.last_at when that is done, and
+-- not with every arrival: it orders lists, and each change of it costs two pages of an index.
 CREATE VIEW arrival AS
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes, 0.0 AS at, 0.0 AS latest_at
 FROM instance;
