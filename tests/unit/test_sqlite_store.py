@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sqlite3
@@ -813,7 +814,8 @@ def test_close_is_idempotent_and_ends_everything(bench: Bench) -> None:
         bench.store.add(record(2), FOLDER)
     with pytest.raises(StoreUnavailable, match="closed"):
         bench.store.stats()
-    assert not [thread for thread in threading.enumerate() if thread.name == "store-writer"]
+    open_files = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert not [path for path in open_files if path.startswith(str(bench.path))]
     assert sorted(path.name for path in bench.path.parent.iterdir()) == ["store.db", "store.db.lock"]
 
 
