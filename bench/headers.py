@@ -49,7 +49,7 @@ def by_us(path: str, memory: Memory | None = None, known: Known | None = None) -
     with open_file(path) as file:
         header = read_file(file, WANTED, memory=memory)
     origin = Origin("file", path=path)
-    received = Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
+    received = header.received(origin)
     extract(received, known)
 
 

@@ -36,7 +36,7 @@ from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, NotDicom, StoreInUse
-from dicom2fhir.model import FileMark, InstanceRecord, Origin, Received
+from dicom2fhir.model import FileMark, InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
 from dicom2fhir.store.base import Change, Rejection
 
@@ -188,8 +188,7 @@ def _read(file: Found, budgets: Budgets, memory: Memory, known: Known) -> Instan
         header = read_file(source, WANTED, budgets, memory)
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changes while it is read")
-    received = Received(header.taken, header.transfer_syntax, _origin(file), header.sop_class, header.sop_instance)
-    return extract(received, known)
+    return extract(header.received(_origin(file)), known)
 
 
 def _origin(file: Found) -> Origin:

@@ -23,7 +23,7 @@ from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
 from dicom2fhir.fhir import bundle
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Resource, Study, Write
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
 from dicom2fhir.receive.files import open_file, walk
 
 STDIN = "-"
@@ -170,9 +170,7 @@ def _read_one(
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         # a member that is damaged, of an unknown compression method, or behind a password
         raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
-    origin = Origin("file", path=source.name)
-    received = Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
-    return extract(received, known)
+    return extract(header.received(Origin("file", path=source.name)), known)
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:

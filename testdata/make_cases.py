@@ -40,7 +40,7 @@ from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.profile import Profile
 from dicom2fhir.fhir.values import Systems
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, Received, Study, Write
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.translation import profile
 from testdata.make_dicom import encoded
 
@@ -55,9 +55,7 @@ _ARCHIVE = "https://pacs.example/dicom-web"
 def record_of(data: bytes, memory: Memory | None = None) -> InstanceRecord:
     """What the bridge keeps of a DICOM file."""
     header = read_file(BytesIO(data), WANTED, memory=memory)
-    return extract(
-        Received(header.taken, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
-    )
+    return extract(header.received(Origin("file")))
 
 
 def studies_of(files: Iterable[bytes]) -> list[Study]:

@@ -20,7 +20,7 @@ from dicom2fhir.dicom.header import (
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, NotAnInstance, NotDicom
-from dicom2fhir.model import Raw
+from dicom2fhir.model import Origin, Raw, Received
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _FIRST_READ_BYTES = 16 * 1024
@@ -41,6 +41,10 @@ class FileHeader:
     transfer_syntax: str
     sop_class: str
     sop_instance: str
+
+    def received(self, origin: Origin) -> Received:
+        """The file as what came in."""
+        return Received(self.taken, self.transfer_syntax, origin, self.sop_class, self.sop_instance)
 
 
 def read_file(

@@ -126,9 +126,7 @@ class Intake:
                 self._on_rejected(origin, f"The file cannot be read: {error.strerror}.")
             raise
         try:
-            self._on_received(
-                Received(header.taken, header.transfer_syntax, origin, header.sop_class, header.sop_instance)
-            )
+            self._on_received(header.received(origin))
         except NotDicom as error:
             return self._mark(file, "skipped", str(error))
         except (CannotUnderstand, Mismatch) as error:

@@ -45,7 +45,7 @@ class _Study:
     """Associations."""
 
 
-class Known:
+class KnownRows:
     """What the writer need not ask the file again; such rows are never deleted while a daemon runs.
 
     It is wrong once what it was learnt from is rolled back: :meth:`forget`.
@@ -126,7 +126,7 @@ def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
     sql.run("settle", studies=_numbers(study_ids), **rule)
 
 
-def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
+def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
     """Keep instances.
 
     Most come over an association that holds their study already, so that it waits for the end of that. Then nothing is
@@ -139,7 +139,7 @@ def add(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, 
         add_many(sql, known, arrivals, now, rule)
 
 
-def add_many(sql: Statements, known: Known, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
+def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
     """Keep instances, and say what each was."""
     with sql.transaction():
         learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
@@ -180,7 +180,7 @@ def _numbers(numbers: Iterable[int]) -> str:
     return orjson.dumps(list(numbers)).decode()
 
 
-def end_association(sql: Statements, known: Known, association: str, rule: DueRule) -> None:
+def end_association(sql: Statements, known: KnownRows, association: str, rule: DueRule) -> None:
     """Let go of the studies that an association held."""
     known.forget_association(association)
     held = [study_id for (study_id,) in sql.all("held_by", association=association)]

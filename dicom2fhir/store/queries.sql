@@ -42,8 +42,8 @@ INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
 -- name: settle
--- The one place where the due rule stands: quiet time, or the cap while an association holds the study, and never before the
--- pause after a failed try or the end of the lease.
+-- The due rule: quiet time, or the cap while an association holds the study, and never before the pause after a failed try or
+-- the end of the lease. What is simpler stands by itself: fill_destination, and the cap alone in the trigger `arrived`.
 UPDATE delivery SET
     last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(

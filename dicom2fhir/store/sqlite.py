@@ -92,7 +92,7 @@ class SqliteStore:
         self._subscribers: list[Callable[[], None]] = []
         self._wake = False
         self._packer = Packer()
-        self._known = incoming.Known()
+        self._known = incoming.KnownRows()
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             if access is Access.OWN:

@@ -16,7 +16,7 @@ from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.model import InstanceRecord, Origin, Received, Resource
+from dicom2fhir.model import InstanceRecord, Origin, Resource
 from dicom2fhir.synthetic import instance
 
 _TIMEOUT_S = 60
@@ -28,9 +28,7 @@ def record_of(file: Path) -> InstanceRecord | None:
     """What the bridge keeps of a file; None where it can take nothing."""
     try:
         header = read_file(BytesIO(file.read_bytes()), WANTED)
-        return extract(
-            Received(header.taken, header.transfer_syntax, Origin("file"), header.sop_class, header.sop_instance)
-        )
+        return extract(header.received(Origin("file")))
     except BridgeError:
         return None
 

@@ -22,7 +22,7 @@ STUDY_COMMENTS = 0x00324000
 
 def read(data: bytes, known: Known | None) -> InstanceRecord:
     file = read_file(BytesIO(data), WANTED)
-    received = Received(file.taken, file.transfer_syntax, Origin("file"), file.sop_class, file.sop_instance)
+    received = file.received(Origin("file"))
     return extract(received, known)
 
 
