@@ -170,6 +170,16 @@ def test_unknown_vr_of_undefined_length_holds_implicit_vr() -> None:
     }
 
 
+def test_group_lengths_and_private_blocks_are_passed_over() -> None:
+    length = struct.pack("<L", 1)  # wrong, as they are in files that were edited
+    private = element(0x00090010, b"LO", b"ACME") + element(0x00091001, b"OB", b"\1\2\3\4")
+    nested = element(0x00091002, b"SQ", item(element(STUDY_ID, b"SH", b"9 "), UNDEFINED) + END_OF_ITEM, UNDEFINED)
+    data = element(0x00080000, b"UL", length) + element(DESCRIPTION, b"LO", b"CT")
+    data += private + nested + END_OF_SEQUENCE
+    data += element(0x00200000, b"UL", length) + element(STUDY_ID, b"SH", b"7 ")
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {DESCRIPTION: b"CT", STUDY_ID: b"7 "}
+
+
 def test_a_single_implicit_element_among_explicit_ones_is_read() -> None:
     implicit = struct.pack("<HHL", STUDY_ID >> 16, STUDY_ID & 0xFFFF, 2) + b"7 "
     data = element(DESCRIPTION, b"LO", b"CT") + implicit
