@@ -27,9 +27,8 @@ _CID_244 = {
     "L": Coding("7771000", SNOMED_CT, "Left"),
     "R": Coding("24028007", SNOMED_CT, "Right"),
     "B": Coding("51440002", SNOMED_CT, "Bilateral"),
-    "U": Coding("66459002", SNOMED_CT, "Unilateral"),
 }
-"""PS3.16 CID 244, the example binding from R5 on."""
+"""PS3.16 CID 244, the example binding from R5 on. No laterality of DICOM is its "Unilateral"; see meanings."""
 
 _OID_OF_R4 = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 _OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")

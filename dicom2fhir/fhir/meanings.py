@@ -233,7 +233,8 @@ def _frame_anatomy(scope: Scope, keyword: str) -> Iterator[Any]:
 
 
 _UNPAIRED = "U"
-"""In (0020,0062) and (0020,9072): the body part has no side, which is not SNOMED CT's "unilateral"."""
+"""An unpaired body part (PS3.3 C.8.11.2, C.7.6.16.2.8): it has no side, so there is no code. SNOMED CT's "unilateral"
+means one side of a pair."""
 
 
 def laterality(scope: Scope) -> Concept | None:

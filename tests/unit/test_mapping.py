@@ -275,6 +275,21 @@ def test_the_code_of_a_side(side: str, version: str, expected: str | None) -> No
     assert notes_on(result) == ({"Laterality"} if side == "X" else set())
 
 
+FRAMES_UNPAIRED = {"SharedFunctionalGroupsSequence": [{"FrameAnatomySequence": [{"FrameLaterality": "U"}]}]}
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+@pytest.mark.parametrize(
+    ("series", "image"),
+    [({"Laterality": "U"}, {}), ({}, {"ImageLaterality": "U"}), (FRAMES_UNPAIRED, {})],
+    ids=["Laterality", "ImageLaterality", "FrameLaterality"],
+)
+def test_an_unpaired_body_part_has_no_side(series: Attrs, image: Attrs, version: str) -> None:
+    result = mapped(study(None, None, series, image), version)
+    assert "laterality" not in result.entries[0].resource["series"][0]
+    assert notes_on(result) == set()
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
