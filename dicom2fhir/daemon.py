@@ -86,7 +86,7 @@ class Daemon:
             The receiver cannot listen where it must.
         """
         for doubt in warnings(self.settings):
-            log.warning("config.doubt", text=doubt)
+            log.warning("config.warning", text=doubt)
         try:
             self.store.set_destinations(self.settings.destinations)
             for known in self.store.destinations():
@@ -102,7 +102,7 @@ class Daemon:
             self.stop()
             raise
         log.info(
-            "ready",
+            "daemon.started",
             version=__version__,
             listening=":".join(map(str, self.receiver.address)) if self.receiver else "",
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
@@ -145,9 +145,9 @@ class Daemon:
             finally:
                 self.stop()
         if trouble:
-            log.error("stopped", trouble=trouble)
+            log.error("daemon.failed", trouble=trouble)
             raise StoreUnavailable(f"The daemon stopped: {trouble}.")
-        log.info("stopped")
+        log.info("daemon.stopped")
 
     def stop(self) -> None:
         """Close the ways in, let what is under way finish, close the store."""

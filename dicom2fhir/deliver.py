@@ -161,10 +161,10 @@ class Deliverer:
             try:
                 idle_s = self._deliver_next()
             except StoreUnavailable as error:
-                log.error("store_unavailable", destination=self.name, reason=str(error))
+                log.error("store.unavailable", destination=self.name, reason=str(error))
                 idle_s, wakes = _STORE_PAUSE_S, None
             except Exception as error:  # a worker that dies would stop the destination in silence
-                log.error("delivery_worker_failed", destination=self.name, **_place(error))
+                log.error("worker.failed", destination=self.name, **_place(error))
                 idle_s, wakes = _STORE_PAUSE_S, None
             if idle_s > 0:
                 self._wait(idle_s, wakes)
@@ -202,7 +202,7 @@ class Deliverer:
         try:
             return self._destination.deliver(study, claim.base, claim.again)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
-            log.error("delivery_failed", destination=self.name, study=study.uid, **_place(error))
+            log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
@@ -212,7 +212,9 @@ class Deliverer:
                 self._up(permit) if written else self._circuit.leave(permit)
                 self._store.delivered(claim, study.revision, base, recipe)
                 self._count("written" if written else "unchanged")
-                log.info("delivered", destination=self.name, study=study.uid, revision=study.revision, written=written)
+                log.info(
+                    "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written
+                )
             case Refused(issues):
                 self._up(permit)
                 self._refuse(claim, study, "\n".join(issues))
@@ -223,7 +225,7 @@ class Deliverer:
                 pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
                 self._store.retry(claim, pause_s, reason)
                 self._count("failed")
-                log.warning("delivery_postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
+                log.warning("delivery.postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
             case _Failed(error):
                 self._circuit.leave(permit)
                 self._refuse(claim, study, f"the bridge failed on this study ({error}); its log says where")
@@ -231,11 +233,11 @@ class Deliverer:
     def _refuse(self, claim: Claim, study: Study, reason: str) -> None:
         self._store.refuse(claim, study.revision, reason)
         self._count("refused")
-        log.warning("refused", destination=self.name, study=study.uid, revision=study.revision)
+        log.warning("delivery.refused", destination=self.name, study=study.uid, revision=study.revision)
 
     def _up(self, permit: Permit) -> None:
         if self._circuit.answered(permit):
-            log.info("destination_up", destination=self.name)
+            log.info("destination.up", destination=self.name)
             self.wake()
 
     def _down(self, claim: Claim, study: Study, reason: str, after_s: float, permit: Permit) -> None:
@@ -248,7 +250,7 @@ class Deliverer:
         pause_s = self._circuit.wait_s()
         if found_it:
             pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, after_s, self._jitter()))
-            log.warning("destination_down", destination=self.name, reason=reason, pause_s=round(pause_s, 1))
+            log.warning("destination.down", destination=self.name, reason=reason, pause_s=round(pause_s, 1))
         self._store.retry(claim, pause_s, reason, count=found_it)
         self._count("failed")
 

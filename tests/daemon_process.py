@@ -99,7 +99,7 @@ class DaemonProcess:
     def _ready(self, begin: int) -> dict[str, Any] | None:
         assert self._process is not None
         assert self._process.poll() is None, f"the daemon ended with {self._process.returncode}:\n{self.end_of_log()}"
-        return next((line for line in self.log_lines(begin) if line.get("event") == "ready"), None)
+        return next((line for line in self.log_lines(begin) if line.get("event") == "daemon.started"), None)
 
     def log_lines(self, begin: int = 0) -> Iterator[dict[str, Any]]:
         """What it has logged, from an offset on, without a line that is not whole yet; what is not JSON is an error."""

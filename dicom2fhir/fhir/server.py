@@ -177,8 +177,8 @@ class FhirDestination(Generic[Dialect]):
             self._logged = logged
             version, software, release, name, ids = logged
             log.info(
-                "fhir_server", destination=self.name, fhir_version=version, software=software, software_version=release,
-                dialect=name, ids=ids, transaction=found.transaction,
+                "server.recognised", destination=self.name, fhir_version=version, software=software,
+                software_version=release, dialect=name, ids=ids, transaction=found.transaction,
             )  # fmt: skip
         return server
 
@@ -206,7 +206,7 @@ class FhirDestination(Generic[Dialect]):
             else:
                 if course.ids_by_server and not self._ids_by_server:
                     self._ids_by_server = True
-                    log.warning("fhir_server_refuses_our_ids", destination=self.name)
+                    log.warning("server.ids_refused", destination=self.name)
                 return delivered
 
     def _try_once(
@@ -241,7 +241,7 @@ class FhirDestination(Generic[Dialect]):
         except Ambiguous:
             if not entry.resource.get("identifier"):
                 raise
-            log.warning("several_match", destination=self.name, type=entry.resource["resourceType"])
+            log.warning("resource.ambiguous", destination=self.name, type=entry.resource["resourceType"])
             plan.targets[entry.placeholder] = bundle.unlinked(entry)
             return
         if found is not None:

@@ -238,7 +238,9 @@ class Association:
         try:
             self._callbacks.on_association_ended(self._origin.association)
         except Exception as error:  # nobody is left to answer to; the longest wait ends the study's quiet time instead
-            log.warning("association.end_not_told", error=type(error).__name__, association=self._origin.association)
+            log.warning(
+                "association.end_not_recorded", error=type(error).__name__, association=self._origin.association
+            )
 
     def _read_pdus(self) -> bool:
         """Until the end; whether that was an orderly release."""

@@ -290,16 +290,16 @@ class FolderWatcher:
                 self._remember(file)
             self._counts[fate] += 1
             self._pause_s = 0.0
-            log.debug("folder.file", path=file.text, fate=fate)
+            log.debug("file.settled", path=file.text, fate=fate)
 
     def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
         pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, pause_s)
-        log.warning("folder.file_left", path=_token(file.path), error=reason, seconds=pause_s)
+        log.warning("file.postponed", path=_token(file.path), error=reason, seconds=pause_s)
 
     def _say(self) -> None:
         if self._counts:
-            log.info("folder.files", waiting=len(self._waiting), **self._counts)
+            log.info("folder.counted", waiting=len(self._waiting), **self._counts)
             self._counts.clear()
 
 

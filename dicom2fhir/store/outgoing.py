@@ -69,7 +69,7 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
         study_id, destination_id, revision, state, owner = row
         if state == State.SENDING and owner == claim.owner:
             return _Held({"study_id": study_id, "destination_id": destination_id}, revision)
-    log.warning("lease_lost", study_uid=claim.study_uid, destination=claim.destination, owner=claim.owner)
+    log.warning("lease.lost", study=claim.study_uid, destination=claim.destination, owner=claim.owner)
     return None
 
 

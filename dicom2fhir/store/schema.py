@@ -170,14 +170,14 @@ def prepare(path: Path, known: int, busy_timeout_s: float) -> Path | None:
             # SQLite would throw it away, and with it commits that the lost main file did not have yet.
             raise StoreDamaged(f"The store {path} is missing, but its write-ahead log is there")
     except StoreDamaged as damage:
-        log.critical("store_damaged", path=str(path), reason=str(damage))
+        log.critical("store.damaged", path=str(path), reason=str(damage))
         aside = set_aside(path)
-        log.critical("store_set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
+        log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
     if not path.exists():
         # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         sync_directory(path.parent)
-        log.info("store_created", path=str(path))
+        log.info("store.created", path=str(path))
     return aside
 
 
@@ -192,4 +192,4 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
             if connection.in_transaction:
                 connection.rollback()
             raise StoreUnavailable(f"The store cannot be brought to schema version {number}: {error}") from error
-        log.info("store_migrated", version=number)
+        log.info("store.migrated", version=number)

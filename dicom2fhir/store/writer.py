@@ -156,7 +156,7 @@ class Writer:
             if self._failure is not None:
                 return
             self._failure = reason
-        log.critical("store_failed", reason=reason)
+        log.critical("store.failed", reason=reason)
         self._on_failure(reason)
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Writer:
         try:
             self._commit(batch)
         except Exception as error:  # whatever it is: nobody may wait for ever, and nobody may be told success
-            log.exception("store_writer_error")
+            log.exception("writer.failed")
             self._give_up(batch, f"The store's writer failed: {type(error).__name__}")
         except BaseException:  # Ctrl-C
             self._roll_back()

@@ -181,7 +181,7 @@ def test_a_fault_of_ours_refuses_one_study_and_tells_nothing_of_its_patient(stor
         eventually(lambda: store.stats().refused == 1 and store.stats().delivered == 2)
     assert "ValueError" in row(store, "1.1").reason
     assert "Doe" not in row(store, "1.1").reason
-    (event,) = [entry for entry in logs if entry["event"] == "delivery_failed"]
+    (event,) = [entry for entry in logs if entry["event"] == "delivery.failed"]
     assert event["error"] == "ValueError"
     assert any("test_deliver.py" in frame for frame in event["frames"])
     assert "Doe" not in str(logs)
@@ -212,8 +212,8 @@ def test_one_probe_at_a_time_while_the_destination_is_down(store: SqliteStore) -
         is_down.clear()
         eventually(all_delivered(store, 50))
         assert deliverer.down == ""
-    events = [entry["event"] for entry in logs if entry["event"].startswith("destination_")]
-    assert events == ["destination_down", "destination_up"]
+    events = [entry["event"] for entry in logs if entry["event"].startswith("destination.")]
+    assert events == ["destination.down", "destination.up"]
 
 
 def test_a_study_that_brings_the_destination_down_does_not_hold_up_the_others(store: SqliteStore) -> None:
@@ -249,7 +249,7 @@ def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatc
     add(store, "1.1")
     with structlog.testing.capture_logs() as logs, running(store, Scripted(lambda *_: Delivered(b"")), workers=1):
         eventually(all_delivered(store, 1))
-    assert [entry["event"] for entry in logs] == ["store_unavailable", "delivery_worker_failed", "delivered"]
+    assert [entry["event"] for entry in logs] == ["store.unavailable", "worker.failed", "delivery.done"]
     assert "Doe" not in str(logs)
 
 

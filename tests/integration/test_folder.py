@@ -611,7 +611,7 @@ def test_names_are_not_logged(start: Running, bridge: Bridge, inbox: Path, capsy
     finally:
         structlog.reset_defaults()
     written = capsys.readouterr().out
-    assert "folder.files" in written
+    assert "folder.counted" in written
     assert "DOE" not in written
 
 

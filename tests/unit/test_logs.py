@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 import json
 import logging
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from dicom2fhir.ops.logs import configure
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
+PACKAGE = Path(__file__).parents[2] / "dicom2fhir"
 CANARY = "Canary^Patient"
 
 
@@ -248,3 +251,32 @@ def test_logging_is_set_up_by_the_first_record(capsys: pytest.CaptureFixture[str
     assert (told[0], told[2]) == ("number 1", "number 2")
     assert len(told) == 4
     assert all("withheld" in event for event in told[1::2])
+
+
+EVENT = re.compile(r"[a-z]+\.[a-z]+(_[a-z]+)*")
+NOUNS = {
+    "association", "config", "connection", "daemon", "delivery", "destination", "file", "folder", "instance", "lease",
+    "resource", "scp", "server", "store", "worker", "writer",
+}  # fmt: skip
+"""What events are about. A new noun is a decision: log searches and alerts are built on them."""
+METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def logged_events() -> Iterator[tuple[str, ast.expr]]:
+    """Place and first argument of each call that logs."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=logger, attr=method), args=[event, *_]) if method in METHODS:
+                    if ast.unparse(logger) == "log" or "get_logger" in ast.unparse(logger):
+                        yield f"{path.relative_to(PACKAGE)}:{node.lineno}", event
+
+
+def test_every_event_is_a_noun_and_a_verb() -> None:
+    events = list(logged_events())
+    assert len(events) > 40
+    for place, node in events:
+        name = node.value if isinstance(node, ast.Constant) else None
+        assert isinstance(name, str), f"{place}: an event is a constant; what varies is a field"
+        assert EVENT.fullmatch(name), f"{place}: {name!r} is not noun.verb"
+        assert name.partition(".")[0] in NOUNS, f"{place}: {name!r} is about a new noun"

@@ -202,7 +202,7 @@ def test_a_damaged_store_is_set_aside_and_a_fresh_one_begins(
     assert store.set_aside.name.startswith("store.db.damaged-")
     assert store.set_aside.read_bytes() == damaged
     assert Path(f"{store.set_aside}-wal").read_bytes() == b"its log"
-    assert "store_damaged" in capsys.readouterr().out
+    assert "store.damaged" in capsys.readouterr().out
     again = open_store(path)
     assert again.set_aside is None
     again.close()
