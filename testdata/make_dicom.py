@@ -379,6 +379,9 @@ _single(
     EncapsulatedDocumentLength=len(_PDF),
 )
 _single("OT", "sc", "Secondary capture")
+_LEFT_LUNG = {
+    "FrameAnatomySequence": [{"FrameLaterality": "L", "AnatomicRegionSequence": [code("39607008", "SCT", "Lung")]}]
+}
 _single(
     "CT",
     "enhanced-ct",
@@ -386,13 +389,16 @@ _single(
     SOPClassUID=uid.EnhancedCTImageStorage,
     BodyPartExamined=None,
     NumberOfFrames=4,
-    SharedFunctionalGroupsSequence=[
-        {
-            "FrameAnatomySequence": [
-                {"FrameLaterality": "L", "AnatomicRegionSequence": [code("39607008", "SCT", "Lung")]}
-            ]
-        }
-    ],
+    SharedFunctionalGroupsSequence=[_LEFT_LUNG],
+)
+_single(
+    "CT",
+    "enhanced-ct-frames",
+    "Enhanced CT, region and laterality in the functional groups of each frame",
+    SOPClassUID=uid.EnhancedCTImageStorage,
+    BodyPartExamined=None,
+    NumberOfFrames=3,
+    PerFrameFunctionalGroupsSequence=[_LEFT_LUNG] * 3,
 )
 
 # Transfer syntaxes

@@ -86,13 +86,16 @@ _OTHER_PATIENT_ID = (
     _a("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", *_PATIENT_ISSUER),
 )
 
-_FRAME_ANATOMY = _a(
-    "FrameAnatomySequence",
-    0x00209071,
-    "SQ",
-    _a("AnatomicRegionSequence", 0x00082218, "SQ", *CODE),
-    _a("FrameLaterality", 0x00209072, "CS"),
+_FUNCTIONAL_GROUPS = (
+    _a(
+        "FrameAnatomySequence",
+        0x00209071,
+        "SQ",
+        _a("AnatomicRegionSequence", 0x00082218, "SQ", *CODE),
+        _a("FrameLaterality", 0x00209072, "CS"),
+    ),
 )
+"""Functional group macros (PS3.3 C.7.6.16.2), shared by all frames or of one."""
 
 _TRACER = (
     _a("Radiopharmaceutical", 0x00180031, "LO"),
@@ -207,7 +210,9 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER
         ),
         Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
-        Attribute("SharedFunctionalGroupsSequence", 0x52009229, "SQ", items=(_FRAME_ANATOMY,)),
+        Attribute("SharedFunctionalGroupsSequence", 0x52009229, "SQ", items=_FUNCTIONAL_GROUPS),
+        # of the first frame only: reading ends there, see dicom.header
+        Attribute("PerFrameFunctionalGroupsSequence", 0x52009230, "SQ", items=_FUNCTIONAL_GROUPS),
         # how the images were made, where that is the same throughout a series; profiles ask for it
         Attribute("ContrastBolusAgent", 0x00180010, "LO"),
         Attribute("ContrastBolusAgentSequence", 0x00180012, "SQ", items=CODE),

@@ -26,6 +26,10 @@ Wanted = Mapping[int, "Wanted | None"]
 
 _BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""
+PER_FRAME_FUNCTIONAL_GROUPS = 0x52009230
+"""Holds an item for each frame, of which the first is taken: with 100,000 frames it is longer than everything else, and
+nothing wanted follows it (PS3.3 C.7.6.16)."""
+_LAST = _BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
 _FIRST_BULK_GROUP = 0x0042
 _ITEM = 0xFFFEE000
 _ITEM_DELIMITER = 0xFFFEE00D
@@ -125,7 +129,11 @@ class Walk:
                 group, element, length = without_vr(data, pos)
                 vr = b""
             tag = group << 16 | element
-            if group >= _FIRST_BULK_GROUP and tag in _BULK_DATA and not depth:
+            if group >= _FIRST_BULK_GROUP and tag in _LAST and not depth:
+                inner = wanted.get(tag)
+                if inner:
+                    self.elements_left = left
+                    taken[tag] = self._first_item(start, end, explicit, inner)
                 break
             left -= 1
             if left < 0:
@@ -211,6 +219,38 @@ class Walk:
         if delimited:
             raise Short(pos, self.elements_left)
         return items, pos
+
+    def _first_item(self, start: int, end: int, explicit: bool, wanted: Wanted) -> list[Raw]:
+        """The first item of the sequence at ``start``, which is all that is looked at of it."""
+        left = self.elements_left
+        data = self.data
+        head = 12 if explicit else 8
+        if start + head > end:
+            raise Short(start, left)
+        (length,) = self.unpack[2](data, start + head - 4)
+        pos = start + head
+        delimited = length == _UNDEFINED
+        if not delimited and not length:
+            return []
+        if pos + 8 > end:
+            raise Short(start, left)
+        group, element, length = self.unpack[1](data, pos)
+        tag = group << 16 | element
+        if tag == _SEQUENCE_DELIMITER and delimited:
+            return []
+        if tag != _ITEM:
+            raise CannotUnderstand(f"No item where a sequence must have one, {_at(tag, pos)}.")
+        pos += 8
+        stop = end if length == _UNDEFINED else pos + length
+        if stop > end:
+            raise Short(start, left)
+        item: Raw = {}
+        try:
+            self.elements(pos, stop, stop, explicit, wanted, item, 1, length == _UNDEFINED)
+        except Short:
+            raise Short(start, left) from None
+        self.elements_left = left  # they are walked over again when more comes, and must not be counted twice
+        return [item]
 
 
 _NOTHING: Wanted = {}

@@ -226,8 +226,9 @@ def body_site(scope: Scope) -> Concept | None:
 
 
 def _frame_anatomy(scope: Scope, keyword: str) -> Iterator[Any]:
-    """What an enhanced multi-frame object says once for all frames (PS3.3 C.7.6.16.2.8)."""
-    for group in scope.all("SharedFunctionalGroupsSequence"):
+    """What an enhanced multi-frame object says of all frames, else of the first (PS3.3 C.7.6.16.2.8)."""
+    groups = (*scope.all("SharedFunctionalGroupsSequence"), *scope.all("PerFrameFunctionalGroupsSequence"))
+    for group in groups:
         for anatomy in several(group.get("FrameAnatomySequence")):
             yield from several(anatomy.get(keyword))
 

@@ -186,13 +186,18 @@ SERIES_RULES = (
     Rule("series.url", (), meanings.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
     Rule(
         "series.bodySite",
-        ("AnatomicRegionSequence", "BodyPartExamined", "SharedFunctionalGroupsSequence"),
+        (
+            "AnatomicRegionSequence",
+            "BodyPartExamined",
+            "SharedFunctionalGroupsSequence",
+            "PerFrameFunctionalGroupsSequence",
+        ),
         meanings.body_site,
         "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its words",
     ),
     Rule(
         "series.laterality",
-        ("Laterality", "ImageLaterality", "SharedFunctionalGroupsSequence"),
+        ("Laterality", "ImageLaterality", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
         meanings.laterality,
         "SNOMED CT; Image Laterality when all images agree",
     ),

@@ -18,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
+from dicom2fhir.dicom.header import PER_FRAME_FUNCTIONAL_GROUPS
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
@@ -40,7 +41,8 @@ def plain(value: Any, attribute: Attribute) -> Any:
     if value is None:
         return None
     if attribute.vr == "SQ":
-        items = [attrs for item in value if (attrs := attributes_of(item, attribute.items))]
+        wanted = value[:1] if attribute.tag == PER_FRAME_FUNCTIONAL_GROUPS else value
+        items = [attrs for item in wanted if (attrs := attributes_of(item, attribute.items))]
         return items or None
     if isinstance(value, MultiValue | list):
         values = [text(one) for one in value]

@@ -15,11 +15,13 @@ from pydicom import dcmwrite, uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicom2fhir.dicom.attributes import WANTED as TAKEN
 from dicom2fhir.dicom.header import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    PER_FRAME_FUNCTIONAL_GROUPS,
     Budgets,
     Wanted,
 )
@@ -198,6 +200,55 @@ def test_a_wrong_transfer_syntax_is_seen_through(is_really: str, declared: str) 
 def test_a_sequence_that_is_none_is_handed_over_as_it_stands(vr: bytes) -> None:
     data = element(REASONS, vr, b"pain") + element(STUDY_ID, b"SH", b"7 ")
     assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {REASONS: b"pain", STUDY_ID: b"7 "}
+
+
+# Multi-frame objects -------------------------------------------------------------------------------------------------
+
+FRAMES: Wanted = {STUDY_ID: None, PER_FRAME_FUNCTIONAL_GROUPS: {REASONS: {CODE_VALUE: None}}}
+FIRST_FRAME: Raw = {STUDY_ID: b"7 ", PER_FRAME_FUNCTIONAL_GROUPS: [{REASONS: [{CODE_VALUE: b"0 "}]}]}
+
+
+def frames(count: int) -> Dataset:
+    """A multi-frame object's functional groups; each frame has a number, and something that nobody wants."""
+    groups = [
+        dataset({"ReasonForRequestedProcedureCodeSequence": [code(str(n), "99X", "x")], "OperatorsName": "A"})
+        for n in range(count)
+    ]
+    made = dataset({"StudyID": "7"})
+    made.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    return made
+
+
+@pytest.mark.parametrize("change", [lambda made: made, undefined_lengths], ids=["defined", "undefined"])
+@pytest.mark.parametrize("syntax", [*SYNTAXES, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN])
+def test_of_the_frames_the_first_is_read(syntax: str, change: Callable[[Dataset], Dataset]) -> None:
+    is_deflated = syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    written = encode(change(frames(1000)), EXPLICIT_VR_LITTLE_ENDIAN if is_deflated else syntax)
+    data = written
+    if is_deflated:
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        data = deflater.compress(written) + deflater.flush()
+    budgets = Budgets(elements=20)
+    assert scan(data, syntax, FRAMES, budgets) == FIRST_FRAME
+    reader = HeaderReader(syntax, FRAMES, budgets)
+    for start in range(0, len(data), 7):
+        reader.write(data[start : start + 7])
+    assert reader.end() == FIRST_FRAME
+    if not is_deflated:
+        reader = HeaderReader(syntax, FRAMES, budgets)
+        reader.write(data[: len(data) // 2])
+        assert reader.is_complete
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("change", [lambda made: made, undefined_lengths], ids=["defined", "undefined"])
+def test_an_object_may_have_no_frames(syntax: str, change: Callable[[Dataset], Dataset]) -> None:
+    data = encode(change(frames(0)), syntax)
+    assert scan(data, syntax, FRAMES) == {STUDY_ID: b"7 ", PER_FRAME_FUNCTIONAL_GROUPS: []}
+
+
+def test_nothing_wanted_comes_after_the_frames() -> None:
+    assert max(TAKEN) == PER_FRAME_FUNCTIONAL_GROUPS
 
 
 # Budgets ------------------------------------------------------------------------------------------------------------
