@@ -84,16 +84,26 @@ def watch(folder: FolderSettings) -> Watch:
 
 
 def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:
-    """What turns a server's ``fhirVersion`` into a dialect: that one, or always the one that was set.
+    """What turns a server's ``fhirVersion`` into a dialect: the server's own, or the version that is set if they agree.
 
-    It raises ConfigError for a version that nobody knows, and for one that the profile is not made for.
+    It raises ConfigError for a version that no dialect has where ``auto`` is set, for a version that is set and is not
+    the server's, and for one that the profile is not made for.
     """
 
     def chosen(fhir_version: str) -> Dialect:
-        found = by_fhir_version(fhir_version) if version == "auto" else DIALECTS[version]
-        if found is None:
-            known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
-            raise ConfigError(f"This version is none of {known}.")
+        spoken = by_fhir_version(fhir_version)
+        if version == "auto":
+            if spoken is None:
+                known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
+                raise ConfigError(f"This version is none of {known}.")
+            found = spoken
+        else:
+            found = DIALECTS[version]
+            if spoken is not None and not spoken.writes_as(found):
+                raise ConfigError(
+                    f'version = "{version}" is set, but this is {spoken.name}, which has other elements and would lose'
+                    f' some without an error; set version = "{spoken.name}" or "auto". Nothing is sent until then.'
+                )
         check_version(found.name, profile)
         return found
 

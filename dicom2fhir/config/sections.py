@@ -218,7 +218,9 @@ class Fhir(Section):
     """``[fhir]``."""
 
     version: Literal["auto", FhirVersion] = Field(
-        "auto", description="FHIR version; auto asks the server's /metadata, and means R4 for files."
+        "auto",
+        description="FHIR version; auto asks the server's /metadata, and means R4 for files. A server of another"
+        " version is sent nothing, and its studies wait (R4 and R4B count as one).",
     )
     profile: str = Field(
         "none",

@@ -35,6 +35,8 @@ _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
+_ASK_AGAIN_S = 600.0
+"""A server that was upgraded while nothing was sent to it has not been seen to be away."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +60,8 @@ Dialect = TypeVar("Dialect", bound=Named)
 class _Server(Generic[Dialect]):
     capabilities: Capabilities
     dialect: Dialect
+    asked_at: float
+    """On ``time.monotonic``."""
 
 
 @dataclass(slots=True)
@@ -93,8 +97,7 @@ class FhirDestination(Generic[Dialect]):
         Maps a study to resources in a FHIR version.
     dialect_for
         Gives the dialect for the ``fhirVersion`` of the server's ``/metadata``; raises LookupError or ValueError when
-        there is none, ConfigError to say it in its own words. A caller who knows the version answers with it whatever
-        the server says.
+        there is none, ConfigError to say it in its own words. Then nothing is sent, and studies wait.
     budget_s
         After this time no further request of a delivery is begun: with the client's ``timeout_s``, the longest that
         :meth:`deliver` takes.
@@ -156,7 +159,8 @@ class FhirDestination(Generic[Dialect]):
             return Refused((str(error),))
 
     def _ask_server(self) -> _Server[Dialect]:
-        if (server := self._server) is not None:
+        now = time.monotonic()
+        if (server := self._server) is not None and now - server.asked_at < _ASK_AGAIN_S:
             return server
         found = self._client.capabilities()
         try:
@@ -170,7 +174,7 @@ class FhirDestination(Generic[Dialect]):
             media_type(dialect.media_type, self._format),
             partial(dump, version=dialect.name, format_=self._format),
         )
-        self._server = server = _Server(found, dialect)
+        self._server = server = _Server(found, dialect, now)
         ids = found.of("ImagingStudy").ids
         logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
         if logged != self._logged:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -142,6 +142,10 @@ class Dialect:
     def is_plain(self) -> bool:
         """Whether :meth:`adapt` has nothing to do."""
         return not self.systems and not self.families_repeat
+
+    def writes_as(self, other: Dialect) -> bool:
+        """Whether both write the same: R4B left ImagingStudy, and what goes with it, as it is in R4."""
+        return replace(self, name=other.name, fhir_version=other.fhir_version) == other
 
     def reference(self, reference: Resource) -> Resource | None:
         """A Reference without the parts that this version does not know; None when nothing is left that says

@@ -1,0 +1,106 @@
+"""A version that is set against the version that the server has: a mismatch holds the destination and loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir import assembly, config
+from dicom2fhir.config import Settings
+from dicom2fhir.fhir import server as fhir_server
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.model import Delivered, InstanceRecord, Origin, Retry
+from dicom2fhir.store.base import DeliveryStatus, State
+from dicom2fhir.store.sqlite import SqliteStore
+from tests.daemon_process import run_command, wait_until
+from tests.scripted_server import scripted_server
+
+ALIKE = {("R4", "R4B"), ("R4B", "R4")}
+"""R4B changed nothing of ImagingStudy, Patient, Endpoint and the others that are written."""
+
+
+def settings(version: str, url: str) -> Settings:
+    return config.load(overrides={"destinations": {"main": {"url": url, "version": version}}}, environ={})
+
+
+def agrees(version: str, server: str) -> bool:
+    return version == server or (version, server) in ALIKE
+
+
+@contextmanager
+def store_with_a_study(folder: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(folder / "store.db", quiet_period_s=0, max_wait_s=0, min_free_bytes=0)
+    try:
+        store.set_destinations(["main"])
+        store.add(InstanceRecord("1.2", "1.2.1", "1.2.1.1", {}, {}, {}, {"SOPClassUID": "1.2"}), Origin("file"))
+        yield store
+    finally:
+        store.close()
+
+
+def held(store: SqliteStore) -> Sequence[DeliveryStatus]:
+    (study,) = store.studies()
+    return [row for row in study.deliveries if row.state is State.WAITING and "set version =" in row.reason]
+
+
+@pytest.mark.parametrize("server", DIALECTS)
+def test_check_config_compares_what_is_set_with_what_the_server_says(server: str) -> None:
+    with scripted_server(DIALECTS[server].fhir_version) as fhir:
+        errors = {
+            version: assembly.plan(settings(version, fhir.url), "main", online=True)["error"] for version in DIALECTS
+        }
+    assert {name for name, error in errors.items() if not error} == {name for name in DIALECTS if agrees(name, server)}
+    assert all(f'set version = "{server}" or "auto"' in error for error in errors.values() if error)
+
+
+@pytest.mark.parametrize(
+    ("version", "server"), [("R5", "R4"), ("R4", "R5"), ("R4", "R4B"), ("STU3", "DSTU2"), ("R6", "R5"), ("R5", "R5")]
+)
+def test_a_server_of_another_version_is_sent_nothing_and_studies_wait(
+    version: str, server: str, tmp_path: Path
+) -> None:
+    with scripted_server(DIALECTS[server].fhir_version) as fhir, store_with_a_study(tmp_path) as store:
+        deliverer = assembly.deliverer(settings(version, fhir.url), "main", store)
+        deliverer.start()
+        try:
+            if agrees(version, server):
+                wait_until(lambda: store.stats().delivered == 1, 30, "the study is there")
+                return
+            (row,) = wait_until(lambda: held(store), 30, "the study waits with the reason")
+            assert deliverer.down == row.reason
+            assert (row.state, fhir.studies, deliverer.counts().refused) == (State.WAITING, [], 0)
+        finally:
+            assert deliverer.stop(30)
+
+
+@pytest.mark.parametrize("said", ["", "3.5.0"])
+def test_where_the_server_s_version_is_not_known_the_one_that_is_set_holds(said: str) -> None:
+    with scripted_server(said) as fhir:
+        assert assembly.plan(settings("R4", fhir.url), "main", online=True)["error"] == ""
+        assert assembly.plan(settings("auto", fhir.url), "main", online=True)["error"] != ""
+
+
+def test_a_server_that_was_upgraded_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with scripted_server("4.0.1") as fhir, store_with_a_study(tmp_path) as store:
+        destination = assembly.deliverer(settings("R4", fhir.url), "main", store)._destination
+        study = store.study("1.2")
+        assert study is not None
+        outcomes = [destination.deliver(study, b""), destination.deliver(study, b"")]
+        assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, True]
+        assert fhir.asked == 1
+        fhir.fhir_version = "5.0.0"
+        monkeypatch.setattr(fhir_server, "_ASK_AGAIN_S", 0.0)
+        outcome = destination.deliver(study, b"")
+        assert isinstance(outcome, Retry) and outcome.whole_destination
+        assert len(fhir.studies) == 2
+
+
+def test_check_config_against_a_real_server_of_another_version(hapi_r4: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(f'[destinations.main]\nurl = "{hapi_r4}"\nversion = "R5"\n')
+    result = run_command("check-config", "--config", file, "--online")
+    assert result.returncode == 69
+    assert 'set version = "R4" or "auto"' in " ".join(result.stdout.decode().split())

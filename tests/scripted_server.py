@@ -1,0 +1,115 @@
+"""A FHIR server that takes everything, says which version it is of, and remembers what it was sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Resource = dict[str, Any]
+
+
+class ScriptedServer:
+    """Answers every read and search with nothing found and every transaction with success.
+
+    Attributes
+    ----------
+    fhir_version
+        Of its CapabilityStatement.
+    status
+        HTTP status of the answer to a transaction; anything but 200 comes with an OperationOutcome.
+    is_away
+        Whether every request is answered with 503.
+    studies
+        The ImagingStudy resources of all transactions.
+    asked
+        How often its CapabilityStatement was read.
+    """
+
+    def __init__(self, fhir_version: str = "4.0.1") -> None:
+        self.fhir_version = fhir_version
+        self.status = 200
+        self.is_away = False
+        self.studies: list[Resource] = []
+        self.asked = 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._answer(*server.get(self.path))
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self._answer(*server.post(json.loads(body)))
+
+            def _answer(self, status: int, resource: Resource) -> None:
+                data = json.dumps(resource).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/fhir+json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/fhir"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def get(self, path: str) -> tuple[int, Resource]:
+        """The answer to a GET."""
+        if self.is_away:
+            return 503, _outcome("away")
+        if path.endswith("/metadata"):
+            self.asked += 1
+            rest = [{"mode": "server", "interaction": [{"code": "transaction"}]}]
+            return 200, {"resourceType": "CapabilityStatement", "fhirVersion": self.fhir_version, "rest": rest}
+        if "?" not in path:
+            return 404, _outcome("not there")
+        return 200, {"resourceType": "Bundle", "type": "searchset", "total": 0}
+
+    def post(self, bundle: Resource) -> tuple[int, Resource]:
+        """The answer to a transaction."""
+        if self.is_away:
+            return 503, _outcome("away")
+        if self.status != 200:
+            return self.status, _outcome("refused")
+        entries = bundle["entry"]
+        self.studies += [e["resource"] for e in entries if e["resource"]["resourceType"] == "ImagingStudy"]
+        return 200, {
+            "resourceType": "Bundle",
+            "type": "transaction-response",
+            "entry": [
+                {"response": {"status": "201", "location": f"{e['resource']['resourceType']}/{e['resource']['id']}"}}
+                for e in entries
+            ],
+        }
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def _outcome(text: str) -> Resource:
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": "invalid", "diagnostics": text}],
+    }
+
+
+@contextmanager
+def scripted_server(fhir_version: str = "4.0.1") -> Iterator[ScriptedServer]:
+    """Such a server while the block runs."""
+    server = ScriptedServer(fhir_version)
+    try:
+        yield server
+    finally:
+        server.close()
