@@ -35,7 +35,7 @@ from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, NotDicom, StoreInUse
+from dicom2fhir.errors import BridgeError, NotDicom, Permanent, StoreInUse, attempt
 from dicom2fhir.model import FileMark, InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
 from dicom2fhir.store.base import Change, Rejection
@@ -147,10 +147,16 @@ class Chunk:
     taken: list[int] = field(default_factory=list)
     skipped: list[tuple[int, str]] = field(default_factory=list)
     """Place and reason."""
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    """What will not be understood next time either."""
+    rejected: list[tuple[int, str, str]] = field(default_factory=list)
+    """What will not be understood next time either: place, kind and reason."""
     unreadable: list[tuple[int, str]] = field(default_factory=list)
     """What another time may be readable."""
+
+    def apart(self) -> Iterator[Chunk]:
+        """Each record by itself, with its file's place; then the rest."""
+        for place, plain in zip(self.taken, self.plain, strict=True):
+            yield Chunk(plain=[plain], taken=[place])
+        yield Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable)
 
 
 def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
@@ -159,13 +165,15 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
     memory, known = Memory(), Known()
     for place, file in enumerate(files):
         try:
-            record = _read(file, budgets, memory, known)
+            record = attempt(_read, file, budgets, memory, known)
         except NotDicom as error:
             chunk.skipped.append((place, str(error)))
         except BridgeError as error:
-            chunk.rejected.append((place, str(error)))
+            chunk.rejected.append((place, error.kind, str(error)))
         except OSError as error:
             chunk.unreadable.append((place, error.strerror or str(error)))
+        except MemoryError:
+            chunk.unreadable.append((place, "There is not enough memory to read it"))
         else:
             chunk.taken.append(place)
             chunk.plain.append(
@@ -327,21 +335,38 @@ class Backfill:
         done, _ = wait(pending, return_when=FIRST_COMPLETED)
         for future in done:
             files = pending.pop(future)
-            self._keep(files, future.result(), holds)
+            self._keep(files, future.result(), holds.origin(len(files)))
             if self._on_progress:
                 self._on_progress(self._summary, self._files_in_all())
 
-    def _keep(self, files: Sequence[Found], chunk: Chunk, holds: _Holds) -> None:
+    def _keep(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
+        """Write what came of some files; a record that the store cannot take is its file's fault alone."""
+        try:
+            self._write(files, chunk, origin)
+        except Permanent:
+            for part in chunk.apart():
+                self._keep_one(files, part, origin)
+
+    def _keep_one(self, files: Sequence[Found], part: Chunk, origin: Origin) -> None:
+        try:
+            self._write(files, part, origin)
+        except Permanent as error:
+            if not part.taken:
+                raise
+            self._write(files, Chunk(rejected=[(place, error.kind, str(error)) for place in part.taken]), origin)
+
+    def _write(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
         records = [InstanceRecord(*plain) for plain in chunk.plain]
         if self._writes:
             outcomes = [(place, "taken", "") for place in chunk.taken]
             outcomes += [(place, "skipped", reason) for place, reason in chunk.skipped]
-            outcomes += [(place, "rejected", reason) for place, reason in chunk.rejected]
-            changes = self._writes.add_many(
+            outcomes += [(place, "rejected", reason) for place, _, reason in chunk.rejected]
+            changes = attempt(
+                self._writes.add_many,
                 records,
-                holds.origin(len(files)),
+                origin,
                 [_mark(files[place], outcome, reason) for place, outcome, reason in outcomes],
-                [Rejection(time.time(), _origin(files[place]), reason) for place, reason in chunk.rejected],
+                [Rejection(time.time(), _origin(files[place]), reason, kind) for place, kind, reason in chunk.rejected],
             )
             self._summary.new += changes.count(Change.NEW)
             self._summary.changed += changes.count(Change.CHANGED)
@@ -349,7 +374,8 @@ class Backfill:
         self._studies.update(hash(record.study_uid) for record in records)
         self._summary.taken += len(records)
         self._summary.skipped += len(chunk.skipped)
-        for place, reason in (*chunk.rejected, *chunk.unreadable):
+        failed = [*((place, reason) for place, _, reason in chunk.rejected), *chunk.unreadable]
+        for place, reason in failed:
             self._summary.fail(files[place].text, reason)
 
 

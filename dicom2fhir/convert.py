@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom
+from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
 from dicom2fhir.fhir import bundle
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
 from dicom2fhir.receive.files import open_file, walk
@@ -54,6 +54,10 @@ class Reading:
     skipped: int = 0
     """Files that are not SOP instances and that nobody asked for by name."""
     failed: int = 0
+
+    def study(self, uid: str) -> Study:
+        """One of :attr:`studies`, assembled."""
+        return assemble(uid, 1, self.studies[uid].values())
 
 
 def sources(
@@ -110,8 +114,8 @@ def _file_or_members(
         yield Source(name, lambda: file, asked_for=True)
         return
     try:
-        archive = open_until.enter_context(zipfile.ZipFile(file))
-    except (OSError, zipfile.BadZipFile) as error:
+        archive = open_until.enter_context(attempt(zipfile.ZipFile, file))
+    except (OSError, BridgeError) as error:
         on_error(name, f"the archive cannot be read: {error}")
         return
     for member in archive.infolist():
@@ -142,7 +146,7 @@ def read(
     memory, known = Memory(), Known()
     for source in found:
         try:
-            record = _read_one(source, budgets, memory, known)
+            record = attempt(_read_one, source, budgets, memory, known)
             reading.studies[record.study_uid][record.sop_uid] = record
             reading.read += 1
         except NotDicom as error:
@@ -157,6 +161,9 @@ def read(
         except OSError as error:
             reading.failed += 1
             on_error(source.name, error.strerror or str(error))
+        except MemoryError:
+            reading.failed += 1
+            on_error(source.name, "there is not enough memory to read it")
         on_read()
     return reading
 
@@ -164,13 +171,23 @@ def read(
 def _read_one(
     source: Source, budgets: Budgets, memory: Memory | None = None, known: Known | None = None
 ) -> InstanceRecord:
-    try:
-        with source.open() as file:
-            header = read_file(file, WANTED, budgets, memory)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        # a member that is damaged, of an unknown compression method, or behind a password
-        raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
+    with _opened(source) as file:
+        header = read_file(file, WANTED, budgets, memory)
     return extract(header.received(Origin("file", path=source.name)), known)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    try:
+        file = source.open()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        # a member of an unknown compression method, or behind a password
+        raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
+    with file:
+        try:
+            yield file
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise CannotUnderstand(f"The archive's member is damaged: {error}.") from None
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
@@ -183,12 +200,6 @@ def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
     """
     record = _read_one(Source(path, partial(open_file, path), asked_for=True), budgets)
     return assemble(record.study_uid, 1, [record])
-
-
-def assembled(reading: Reading) -> Iterator[Study]:
-    """The studies that were read, in the order of their UIDs."""
-    for uid in sorted(reading.studies):
-        yield assemble(uid, 1, reading.studies[uid].values())
 
 
 def as_resources(mapped: Mapped) -> list[Resource]:

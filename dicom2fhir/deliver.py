@@ -9,7 +9,6 @@ import os
 import random
 import threading
 import time
-import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
 from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
 from dicom2fhir.retry import Circuit, Permit, RetryPolicy
 from dicom2fhir.store.base import Claim, Store
@@ -181,7 +180,7 @@ class Deliverer:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
             claim = self._store.claim(self.name, self._owner, self.lease_s)
-            study = None if claim is None else self._store.study(claim.study_uid)
+            study = None if claim is None else self._study(claim)
         except BaseException:
             self._circuit.leave(permit)
             raise
@@ -192,15 +191,27 @@ class Deliverer:
             return _LOOK_AGAIN_S if due_at is None else min(max(due_at - self._wall_clock(), 0.05), _LOOK_AGAIN_S)
         if study is None:
             self._circuit.leave(permit)
-            self._store.refuse(claim, claim.revision, "the study is no longer in the store")
             return 0.0
         self._record(claim, study, self._outcome(study, claim), permit)
         return 0.0
+
+    def _study(self, claim: Claim) -> Study | None:
+        """The study that was claimed; None, and refused, where it cannot be had."""
+        try:
+            study = attempt(self._store.study, claim.study_uid)
+            reason = "the study is no longer in the store"
+        except Permanent as error:
+            study, reason = None, str(error)
+        if study is None:
+            self._refuse(claim, claim.revision, reason)
+        return study
 
     def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
         """The destination's answer, or what went wrong in ourselves."""
         try:
             return self._destination.deliver(study, claim.base, claim.again)
+        except MemoryError:
+            return Retry("there was not enough memory")
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
             log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
@@ -217,7 +228,7 @@ class Deliverer:
                 )
             case Refused(issues):
                 self._up(permit)
-                self._refuse(claim, study, "\n".join(issues))
+                self._refuse(claim, study.revision, "\n".join(issues))
             case Retry(reason, after_s, True):
                 self._down(claim, study, reason, after_s, permit)
             case Retry(reason, after_s, _):
@@ -228,12 +239,12 @@ class Deliverer:
                 log.warning("delivery.postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
             case _Failed(error):
                 self._circuit.leave(permit)
-                self._refuse(claim, study, f"the bridge failed on this study ({error}); its log says where")
+                self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")
 
-    def _refuse(self, claim: Claim, study: Study, reason: str) -> None:
-        self._store.refuse(claim, study.revision, reason)
+    def _refuse(self, claim: Claim, revision: int, reason: str) -> None:
+        self._store.refuse(claim, revision, reason)
         self._count("refused")
-        log.warning("delivery.refused", destination=self.name, study=study.uid, revision=study.revision)
+        log.warning("delivery.refused", destination=self.name, study=claim.study_uid, revision=revision)
 
     def _up(self, permit: Permit) -> None:
         if self._circuit.answered(permit):
@@ -264,9 +275,4 @@ class Deliverer:
 
 
 def _place(error: Exception) -> dict[str, object]:
-    """Class and lines of an exception, never its text: that may quote patient data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "error": type(error).__name__,
-        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    }
+    return {"error": type(error).__name__, "frames": places_of(error)}

@@ -6,12 +6,30 @@ Each edge translates these once: the association into a DIMSE status, the folder
 
 from __future__ import annotations
 
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PACKAGE = Path(__file__).parent
+_PLACES = 20
+"""Innermost frames that are kept of an exception; a RecursionError has a thousand."""
+
 
 class BridgeError(Exception):
     """Something went wrong."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def kind(self) -> str:
+        """The name of the class in words, for people and for machines that count: ``missing-uid``."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
 
 
 class Transient(BridgeError):
@@ -44,6 +62,31 @@ class MissingUID(CannotUnderstand):
 
 class Mismatch(Permanent):
     """The SOP class or instance of the command and of the data set differ."""
+
+
+class Unreadable(Transient):
+    """The file cannot be read."""
+
+
+class BridgeFault(Permanent):
+    """The bridge failed on it.
+
+    Parameters
+    ----------
+    cause
+        What nobody foresaw. Its text is kept nowhere: it may quote the data set.
+
+    Attributes
+    ----------
+    places
+        As :func:`places_of` gives them.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        self.places = places_of(cause)
+        ours = [place for place in self.places if place.startswith(_PACKAGE.name)]
+        where = "".join(f" at {place}" for place in (ours or self.places)[-1:])
+        super().__init__(f"The bridge failed on it: {type(cause).__name__}{where}.")
 
 
 class NotExpressible(Permanent):
@@ -96,3 +139,36 @@ class ConfigError(Permanent):
 
 class StoreInUse(ConfigError):
     """Another process owns the store."""
+
+
+def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function on one file, instance or study, so that whatever goes wrong is the fault of that one alone.
+
+    Raises
+    ------
+    BridgeFault
+        In place of any exception that nobody foresaw. :class:`BridgeError` and :class:`OSError` pass, and so does
+        :class:`MemoryError`, which says nothing about the file.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (BridgeError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise BridgeFault(error) from error
+
+
+def places_of(error: BaseException) -> list[str]:
+    """Where an exception came through, the innermost last: ``dicom2fhir/dicom/extract.py:12 extract``.
+
+    Neither its text nor source lines with values: they may hold patient data.
+    """
+    return [
+        f"{_short(frame.filename)}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__, limit=-_PLACES)
+    ]
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(_PACKAGE.parent)) if path.is_relative_to(_PACKAGE) else filename

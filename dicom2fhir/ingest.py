@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from dicom2fhir.dicom.extract import Known, extract
-from dicom2fhir.errors import Permanent
+from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Rejection, Store
 
@@ -37,20 +37,29 @@ class Ingest:
         Raises
         ------
         Permanent
-            :class:`~dicom2fhir.errors.CannotUnderstand`, :class:`~dicom2fhir.errors.MissingUID` or
-            :class:`~dicom2fhir.errors.Mismatch`; the rejection is in the store.
+            :class:`~dicom2fhir.errors.CannotUnderstand`, :class:`~dicom2fhir.errors.MissingUID`,
+            :class:`~dicom2fhir.errors.Mismatch` or :class:`~dicom2fhir.errors.BridgeFault`; the rejection is in the
+            store.
         StoreUnavailable
             Nothing was kept; the sender has to try again.
         """
         try:
-            record = extract(received, self._own.known)
+            attempt(self._keep, received)
         except Permanent as error:
-            self.reject(received.origin, str(error))
+            self.reject(received.origin, error)
             raise
+
+    def _keep(self, received: Received) -> None:
+        record = extract(received, self._own.known)
         self._store.add(record, received.origin)
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
-    def reject(self, origin: Origin, reason: str) -> None:
+    def reject(self, origin: Origin, error: BridgeError) -> None:
         """Remember that something could not be taken, for ``status``."""
-        log.warning("instance.rejected", origin=origin.kind, calling_ae=origin.calling_ae, reason=reason)
-        self._store.reject(Rejection(self._clock(), origin, reason))
+        reason = str(error)
+        log.warning(
+            "instance.rejected", origin=origin.kind, calling_ae=origin.calling_ae, kind=error.kind, reason=reason
+        )
+        if isinstance(error, BridgeFault):
+            log.error("instance.failed", frames=error.places)
+        self._store.reject(Rejection(self._clock(), origin, reason, error.kind))

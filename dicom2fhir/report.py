@@ -70,6 +70,7 @@ def status_json(
                 "calling_ae": rejection.origin.calling_ae,
                 "peer": rejection.origin.peer,
                 "path": rejection.origin.path,
+                "kind": rejection.kind,
                 "reason": rejection.reason,
             }
             for rejection in rejections
@@ -103,7 +104,8 @@ def status_tables(
         for rejection in rejections:
             origin = rejection.origin
             where = as_it_stands(origin.path or f"{origin.calling_ae}@{origin.peer}")
-            table.add_row(_moment(rejection.at), Text("\n").join([where, as_it_stands(rejection.reason, "yellow")]))
+            why = f"{rejection.kind}: {rejection.reason}" if rejection.kind else rejection.reason
+            table.add_row(_moment(rejection.at), Text("\n").join([where, as_it_stands(why, "yellow")]))
         parts += [Text(), table]
     return Group(*parts)
 

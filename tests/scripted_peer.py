@@ -185,8 +185,8 @@ class Kept:
             assert self.hold.wait(WAIT_S)
         self.received.append(received)
 
-    def on_rejected(self, _origin: Origin, reason: str) -> None:
-        self.rejected.append(reason)
+    def on_rejected(self, _origin: Origin, error: BridgeError) -> None:
+        self.rejected.append(str(error))
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from dicom2fhir import convert as conversion
 from dicom2fhir import translation
 from dicom2fhir.cli.options import EXIT_FAILED, config_option, counted, load_settings, patient_mode, profile_option
 from dicom2fhir.cli.screen import screen
-from dicom2fhir.errors import NotExpressible
+from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.formats import Format, dump
@@ -75,24 +75,29 @@ def convert(
         indent = out.isatty() or output_dir is not None
         if out.isatty() and output_dir is None:
             shown.stop()  # it would erase lines of what is now written to the same terminal
-        for study in conversion.assembled(reading):
-            shown.advance()
+
+        def converted(study_uid: str) -> tuple[str, bytes]:
+            study = reading.study(study_uid)
             if study.conflict:
-                tell(study.uid, study.conflict)
-                continue
+                raise NotExpressible(study.conflict)
+            mapped = mapping(study, dialect)
+            resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
+            content = b"".join(
+                dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
+                for resource in resources
+            )
+            return mapped.entries[0].resource["id"], content
+
+        for study_uid in sorted(reading.studies):
+            shown.advance()
             try:
-                mapped = mapping(study, dialect)
-                resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
-                content = b"".join(
-                    dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
-                    for resource in resources
-                )
-            except NotExpressible as error:
-                tell(study.uid, str(error))
+                name, content = attempt(converted, study_uid)
+            except (NotExpressible, BridgeFault) as error:
+                tell(study_uid, str(error))
                 continue
             if output_dir:
                 suffix = settings.fhir.format if shape == "bundle" else f"nd{settings.fhir.format}"
-                conversion.write_file(output_dir, f"{mapped.entries[0].resource['id']}.{suffix}", content)
+                conversion.write_file(output_dir, f"{name}.{suffix}", content)
             else:
                 out.write(content)
         out.flush()

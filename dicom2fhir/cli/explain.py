@@ -9,9 +9,12 @@ from rich.console import Console
 
 from dicom2fhir import convert, report, translation
 from dicom2fhir.cli.options import config_option, json_option, load_settings, patient_mode, profile_option, put_json
+from dicom2fhir.config import Settings
+from dicom2fhir.errors import attempt
 from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import trace_study
+from dicom2fhir.fhir.mapping import Trace, trace_study
 from dicom2fhir.fhir.traces import trace_profile
+from dicom2fhir.model import Mapped
 
 
 @click.command()
@@ -23,6 +26,14 @@ from dicom2fhir.fhir.traces import trace_profile
 def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
     """Show which attribute of FILE feeds which element, and what was dropped and why."""
     settings = load_settings(config_file, {"fhir": {"version": version, "profile": profile_name}})
+    mapped, traces = attempt(_traced, file, settings)
+    if as_json:
+        put_json(report.explain_json(mapped, traces))
+    else:
+        Console().print(report.explain_tables(mapped, traces))
+
+
+def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:
     profile = translation.load_profile(settings.fhir.profile)
     dialect = translation.dialect(settings.fhir.version, profile)
     study = convert.study_of(file, translation.budgets(settings))
@@ -31,7 +42,4 @@ def explain(file: str, config_file: Path | None, version: str | None, profile_na
     if profile:
         mapped = translation.conformed(settings, mapped, study, dialect, policy, profile)
         traces += trace_profile(profile, mapped, study)
-    if as_json:
-        put_json(report.explain_json(mapped, traces))
-    else:
-        Console().print(report.explain_tables(mapped, traces))
+    return mapped, traces

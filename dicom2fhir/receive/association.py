@@ -10,7 +10,6 @@ import contextlib
 import struct
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import structlog
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, CannotUnderstand, Transient
+from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
 from dicom2fhir.receive.listen import Listen
@@ -64,7 +63,7 @@ class Callbacks:
     """What an association calls; see :class:`dicom2fhir.receive.scp.StorageSCP`."""
 
     on_received: Callable[[Received], object]
-    on_rejected: Callable[[Origin, str], None]
+    on_rejected: Callable[[Origin, BridgeError], None]
     on_association_ended: Callable[[str], None]
 
 
@@ -116,6 +115,8 @@ class Association:
         self._command_set = bytearray()
         self._command: dimse.Command | None = None
         self._reader: HeaderReader | None = None
+        self._fault: Exception | None = None
+        """Why the data set is read no further, though all of it has to come before the answer."""
         self._message_since = None
         self._share.let_go()
 
@@ -329,8 +330,12 @@ class Association:
         wire, reader = self.wire, self._reader
         if self._command.field == dimse.C_STORE_RQ and reader is not None and not reader.is_complete:
             for piece in wire.pieces(count):
-                reader.write(piece)
                 count -= len(piece)
+                try:
+                    attempt(reader.write, piece)
+                except (BridgeFault, MemoryError) as error:
+                    self._reader, self._fault = None, error
+                    break
                 if reader.is_complete:
                     break
                 if not self._share.hold(len(piece)):
@@ -372,11 +377,12 @@ class Association:
             self._hand_over(request, reader)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = dimse.answer_to(error)
-            if answer is dimse.UNEXPECTED:
-                # the traceback without the message, which may hold values of the data set
-                frames = "".join(traceback.format_tb(error.__traceback__))
+            if not isinstance(error, BridgeError):
                 log.error(
-                    "instance.failed", error=type(error).__name__, trace=frames, association=self._origin.association
+                    "instance.failed",
+                    error=type(error).__name__,
+                    frames=places_of(error),
+                    association=self._origin.association,
                 )
         if answer is dimse.SUCCESS:
             self._stored += 1
@@ -389,12 +395,14 @@ class Association:
         if self._share.is_spent:
             raise Transient("All associations together hold too much of data sets.")
         try:
+            if self._fault is not None:
+                raise self._fault
             if reader is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
             with contextlib.nullcontext() if reader.is_complete else self._space.last_looks:
-                taken = reader.end()
+                taken = attempt(reader.end)
         except BridgeError as error:
-            self._callbacks.on_rejected(self._origin, str(error))
+            self._callbacks.on_rejected(self._origin, error)
             raise
         self._callbacks.on_received(
             Received(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dicom2fhir.errors import BridgeError, CannotUnderstand, Mismatch, NotDicom, Transient
+from dicom2fhir.errors import CannotUnderstand, Mismatch, NotDicom, Transient
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
@@ -63,13 +63,14 @@ UNRECOGNIZED_OPERATION = Answer(0x0211)
 """PS3.7 C.5.20: any service but C-ECHO and C-STORE."""
 
 UNEXPECTED = Answer(0x0110, "Processing failure")
-"""PS3.7 C.5.13: an error of our own making, which says nothing about the instance."""
+"""PS3.7 C.5.13: an error of our own making, :class:`~dicom2fhir.errors.BridgeFault` among them."""
 
-STATUSES: tuple[tuple[type[BridgeError], int, str], ...] = (
+STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (Mismatch, 0xA900, "Data Set does not match SOP Class"),
     (CannotUnderstand, 0xC000, "Cannot understand"),
     (NotDicom, 0xC000, "Cannot understand"),
     (Transient, 0xA700, "Out of resources"),
+    (MemoryError, 0xA700, "Out of resources"),
 )
 """Error class -> status and its meaning in PS3.4 table B.2-1; the first that fits.
 

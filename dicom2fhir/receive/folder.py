@@ -10,7 +10,6 @@ import hashlib
 import os
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.errors import BridgeError, ConfigError, Transient
+from dicom2fhir.errors import BridgeError, ConfigError, Transient, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, walk_folder
 from dicom2fhir.receive.intake import Changed, Intake, Watch
@@ -56,8 +55,8 @@ class FolderWatcher:
     Parameters
     ----------
     on_received
-        Takes one instance. What it raises decides: ``CannotUnderstand`` and ``Mismatch`` reject the file, any other
-        ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and nothing is lost.
+        Takes one instance. What it raises decides: ``CannotUnderstand``, ``Mismatch`` and ``BridgeFault`` reject the
+        file, any other ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and nothing is lost.
     on_rejected
         Told of files that did not get as far as ``on_received``, and why.
     ledger
@@ -71,7 +70,7 @@ class FolderWatcher:
         watch: Watch,
         *,
         on_received: Callable[[Received], object],
-        on_rejected: Callable[[Origin, str], None],
+        on_rejected: Callable[[Origin, BridgeError], None],
         ledger: Ledger,
         budgets: Budgets = Budgets(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = time.monotonic,
@@ -281,7 +280,7 @@ class FolderWatcher:
             raise
         except OSError as error:
             self._try_later(file, waiting, str(error.strerror))
-        except Exception as error:  # our own mistake with one file must not keep the others from their turn
+        except Exception as error:  # for want of memory, say: the others must have their turn
             _log_failure(error)
             self._try_later(file, waiting, type(error).__name__)
         else:
@@ -304,9 +303,7 @@ class FolderWatcher:
 
 
 def _log_failure(error: Exception) -> None:
-    """Log the traceback without the message, which may hold values of the data set."""
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    log.error("folder.failed", error=type(error).__name__, trace=trace)
+    log.error("folder.failed", error=type(error).__name__, frames=places_of(error))
 
 
 def _token(path: str) -> str:

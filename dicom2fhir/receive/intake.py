@@ -15,7 +15,16 @@ from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.dicom.part10 import FileHeader, read_file
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, Mismatch, NotDicom
+from dicom2fhir.errors import (
+    BridgeError,
+    BridgeFault,
+    BudgetExceeded,
+    CannotUnderstand,
+    Mismatch,
+    NotDicom,
+    Unreadable,
+    attempt,
+)
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.files import Found, found, look_at, move, open_file
 
@@ -25,6 +34,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 Fate = Literal["taken", "skipped", "rejected", "gone"]
+
+_REFUSED = (BridgeFault, CannotUnderstand, Mismatch)
+"""What is the file's own fault, however often it is tried."""
 
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
 """Gone, or no regular file any more."""
@@ -77,7 +89,7 @@ class Intake:
         watch: Watch,
         root: str,
         on_received: Callable[[Received], object],
-        on_rejected: Callable[[Origin, str], None],
+        on_rejected: Callable[[Origin, BridgeError], None],
         ledger: Ledger,
         budgets: Budgets,
     ) -> None:
@@ -116,20 +128,20 @@ class Intake:
             header = self._read(file)
         except NotDicom as error:
             return self._mark(file, "skipped", str(error))
-        except CannotUnderstand as error:
-            self._on_rejected(origin, str(error))
+        except _REFUSED as error:
+            self._on_rejected(origin, error)
             return self._reject(file, str(error))
         except OSError as error:
             if error.errno in _VANISHED:
                 return "gone"
             if not again:
-                self._on_rejected(origin, f"The file cannot be read: {error.strerror}.")
+                self._on_rejected(origin, Unreadable(f"The file cannot be read: {error.strerror}."))
             raise
         try:
             self._on_received(header.received(origin))
         except NotDicom as error:
             return self._mark(file, "skipped", str(error))
-        except (CannotUnderstand, Mismatch) as error:
+        except _REFUSED as error:
             return self._reject(file, str(error))
         return self._put_away(file)
 
@@ -138,7 +150,7 @@ class Intake:
         if limit is not None and file.size_bytes > limit:
             raise BudgetExceeded(f"The file is larger than {limit} bytes.")
         with open_file(file.path) as source:
-            header = read_file(source, WANTED, self._budgets, self._memory)
+            header = attempt(read_file, source, WANTED, self._budgets, self._memory)
             if found(file.path, os.fstat(source.fileno())) != file:
                 raise Changed
         return header

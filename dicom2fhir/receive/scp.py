@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from dicom2fhir.errors import ConfigError
+from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
 from dicom2fhir.receive.listen import Listen, is_within, plain
@@ -49,7 +49,7 @@ class StorageSCP:
         listen: Listen,
         *,
         on_received: Callable[[Received], object],
-        on_rejected: Callable[[Origin, str], None],
+        on_rejected: Callable[[Origin, BridgeError], None],
         on_association_ended: Callable[[str], None],
     ) -> None:
         self._listen = listen

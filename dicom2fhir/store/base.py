@@ -106,6 +106,8 @@ class Rejection:
     at: float
     origin: Origin
     reason: str
+    kind: str = ""
+    """As :attr:`dicom2fhir.errors.BridgeError.kind`; empty for what was refused before version 4 of the store."""
 
 
 @dataclass(frozen=True, slots=True)

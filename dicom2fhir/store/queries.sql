@@ -74,14 +74,14 @@ SELECT DISTINCT study_id FROM delivery WHERE state = 'sending';
 UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = NULL WHERE state = 'sending';
 
 -- name: new_rejection
-INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason)
-VALUES (:at, :kind, :calling_ae, :called_ae, :peer, :path, :association, :reason);
+INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason, error)
+VALUES (:at, :kind, :calling_ae, :called_ae, :peer, :path, :association, :reason, :error);
 
 -- name: forget_rejections
 DELETE FROM rejection WHERE id <= :last_id;
 
 -- name: rejections
-SELECT at, kind, calling_ae, called_ae, peer, path, association, reason FROM rejection ORDER BY id DESC LIMIT :limit;
+SELECT at, kind, calling_ae, called_ae, peer, path, association, reason, error FROM rejection ORDER BY id DESC LIMIT :limit;
 
 -- name: file_mark
 SELECT size_bytes, mtime_ns, outcome, reason FROM file WHERE path = :path;

@@ -162,12 +162,13 @@ def rejection_row(rejection: Rejection) -> dict[str, Any]:
         "path": os.fsencode(origin.path),
         "association": short(origin.association),
         "reason": short(rejection.reason),
+        "error": rejection.kind,
     }
 
 
 def rejection_of(row: Row) -> Rejection:
     """The rejection in a row of ``rejections``."""
-    at, kind, calling_ae, called_ae, peer, path, association, reason = row
+    at, kind, calling_ae, called_ae, peer, path, association, reason, error = row
     return Rejection(
         at=at,
         origin=Origin(
@@ -179,6 +180,7 @@ def rejection_of(row: Row) -> Rejection:
             association=association,
         ),
         reason=reason,
+        kind=error,
     )
 
 

@@ -79,7 +79,7 @@ def same_as_converted(store: SqliteStore, files: Path) -> int:
     with ExitStack() as stack:
         sources = convert.sources([str(files)], sys.stdin.buffer, _pass_over, stack)
         reading = convert.read(sources, _pass_over)
-    studies = list(convert.assembled(reading))
+    studies = [reading.study(uid) for uid in sorted(reading.studies)]
     assert store.stats().studies == len(studies)
     for study in studies:
         kept = store.study(study.uid)

@@ -93,8 +93,8 @@ class Bridge:
             raise self.fail
         self.received.append(received)
 
-    def on_rejected(self, origin: Origin, reason: str) -> None:
-        self.rejected.append((origin, reason))
+    def on_rejected(self, origin: Origin, error: errors.BridgeError) -> None:
+        self.rejected.append((origin, str(error)))
 
     def on_association_ended(self, association: str) -> None:
         self.ended.append(association)

@@ -37,7 +37,7 @@ class Bridge:
         self.scp = StorageSCP(
             listen,
             on_received=self.received.append,
-            on_rejected=lambda _origin, reason: self.rejected.append(reason),
+            on_rejected=lambda _origin, error: self.rejected.append(str(error)),
             on_association_ended=self.ended.append,
         )
         self.scp.start()
