@@ -41,9 +41,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-def run_command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run ``dicom2fhir`` to its end."""
-    command = [sys.executable, "-m", "dicom2fhir", *map(str, arguments)]
+def run_command(
+    *arguments: str | Path, module: str = "dicom2fhir", **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ``dicom2fhir``, or another module that is it with something put in, to its end."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     settings: dict[str, Any] = {"capture_output": True, "cwd": ROOT, "env": environment(), "timeout": 90, **options}
     return subprocess.run(command, check=False, **settings)
 
@@ -66,9 +68,12 @@ class DaemonProcess:
         Of ``serve``.
     settings
         More of the configuration file, in TOML.
+    module
+        As for :func:`run_command`.
     """
 
-    def __init__(self, folder: Path, flags: tuple[str | Path, ...], settings: str) -> None:
+    def __init__(self, folder: Path, flags: tuple[str | Path, ...], settings: str, module: str = "dicom2fhir") -> None:
+        self._module = module
         folder.mkdir(parents=True)
         self.state_dir = folder / "state"
         self.store_path = self.state_dir / "store.db"
@@ -85,7 +90,7 @@ class DaemonProcess:
         with self.log_path.open("ab") as log:
             begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dicom2fhir", *map(str, arguments)],
+                [sys.executable, "-m", self._module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

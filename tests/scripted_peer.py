@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.scp import StorageSCP
 

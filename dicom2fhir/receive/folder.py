@@ -56,7 +56,8 @@ class FolderWatcher:
     ----------
     on_received
         Takes one instance. What it raises decides: ``CannotUnderstand``, ``Mismatch`` and ``BridgeFault`` reject the
-        file, any other ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and nothing is lost.
+        file, any other ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and
+        nothing is lost.
     on_rejected
         Told of files that did not get as far as ``on_received``, and why.
     ledger

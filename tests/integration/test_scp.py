@@ -28,7 +28,7 @@ from pynetdicom.transport import AssociationSocket
 from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen, is_within
 from dicom2fhir.receive.negotiation import best_syntax, is_storage
@@ -363,6 +363,8 @@ def test_one_class_in_several_contexts(start: Running) -> None:
         (errors.BudgetExceeded(), 0xC000),
         (errors.NotDicom(), 0xC000),
         (errors.StoreDamaged(), 0x0110),
+        (errors.BridgeFault(ValueError("Canary^Yellow")), 0x0110),
+        (MemoryError("Canary^Yellow"), 0xA700),
         (ValueError("Canary^Yellow"), 0x0110),
     ],
 )
@@ -381,6 +383,22 @@ def test_statuses(
     association.release()
     written = "".join(capsys.readouterr()) + caplog.text
     assert "Canary" not in written
+
+
+@pytest.mark.parametrize(("error", "status", "told"), [(KeyError("Canary"), 0x0110, 1), (MemoryError(), 0xA700, 0)])
+def test_a_mistake_in_reading_is_answered_when_the_data_set_is_in(
+    start: Running, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, told: int
+) -> None:
+    def fail(_reader: HeaderReader, _piece: bytes) -> None:
+        raise error
+
+    association = associate(start())
+    with monkeypatch.context() as patch:
+        patch.setattr(HeaderReader, "write", fail)
+        assert store(association)[0] == status
+    assert store(association) == (0x0000, "")
+    association.release()
+    assert ["The bridge failed on it: KeyError" in reason for _, reason in start.bridge.rejected] == [True] * told
 
 
 def test_garbage_is_answered_and_recorded(start: Running) -> None:
