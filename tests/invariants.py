@@ -1,7 +1,8 @@
 """What must hold of every study in every FHIR version; each function gives what is wrong, and nothing when all is well.
 
-The rules ist-1 to ist-7 are those of ImagingStudy in FHIR R6 (``source/imagingstudy/invariant-tests``), which the
-bridge keeps in every version; dom-2 and dom-3 are those of DomainResource.
+The rules ist-1 to ist-6 are those of ImagingStudy in FHIR R6 (``source/imagingstudy/invariant-tests``), which the
+bridge keeps in every version; ist-7 holds from R5 on, before that the study lists acquisition modalities only. dom-2
+and dom-3 are those of DomainResource.
 """
 
 from __future__ import annotations
@@ -11,10 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydicom.sr._cid_dict import cid_concepts
+from pydicom.sr._concepts_dict import concepts
+
 from dicom2fhir.model import Mapped, Resource
 
 ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
+
+
+def context_group(cid: int) -> set[str]:
+    """The codes of DCM in a context group of PS3.16, as pydicom has it."""
+    tables: Any = (cid_concepts, concepts)
+    groups, codes = tables
+    return {code for name in groups[cid]["DCM"] for code in codes["DCM"][name]}
+
+
+ACQUISITION = context_group(29)
+DCM = ("http://dicom.nema.org/resources/ontology/DCM", "http://nema.org/dicom/dicm")
+"""The system of its codes from STU3 on, and before."""
 
 
 def violations(mapped: Mapped, version: str) -> list[str]:
@@ -23,13 +39,14 @@ def violations(mapped: Mapped, version: str) -> list[str]:
     resources = [entry.resource for entry in mapped.entries]
     return [
         *imaging_study_violations(study),
+        *modality_violations(study, all_of_them=version in ("R5", "R6")),
         *reference_violations(resources),
         *(wrong for resource in resources for wrong in element_violations(resource, version)),
     ]
 
 
 def imaging_study_violations(study: Resource) -> Iterator[str]:
-    """ist-1 to ist-7."""
+    """ist-1 to ist-6."""
     series = study.get("series", [])
     uids = [i for i in study.get("identifier", []) if i.get("system") == "urn:dicom:uid"]
     uids += [study["uid"]] if "uid" in study else []  # up to 3.2.0
@@ -46,8 +63,15 @@ def imaging_study_violations(study: Resource) -> Iterator[str]:
         yield "ist-5: a series' numberOfInstances is not the number of its instances"
     if series and not ("numberOfSeries" in study and all("numberOfInstances" in s for s in series)):
         yield "ist-6: a count is missing"
+
+
+def modality_violations(study: Resource, all_of_them: bool) -> Iterator[str]:
+    """ist-7, or what the definition of the element says up to R4B; a code of a profile's own may stand for either."""
     modalities = [_text(modality) for modality in study.get("modality") or study.get("modalityList") or []]
-    if len(set(modalities)) != len(modalities) or set(modalities) != {_text(s["modality"]) for s in series}:
+    of_series = [series["modality"] for series in study.get("series", [])]
+    wanted = {_text(modality) for modality in of_series if all_of_them or modality.get("code") in ACQUISITION}
+    own = {_text(modality) for modality in of_series if modality.get("system", DCM[0]) not in DCM}
+    if len(set(modalities)) != len(modalities) or not wanted <= set(modalities) <= wanted | own:
         yield "ist-7: the study's modalities are not those of its series, each once"
 
 

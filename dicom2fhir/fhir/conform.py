@@ -155,8 +155,11 @@ class _Run:
             self.context.note("warning", where, f"more than profile {self.profile.name} allows; the first stands")
             _put(target, name, target[name][: rule.at_most])
         if rule.required and target.get(name) in (None, [], {}, ""):
+            missing = "omit" if self.missing == "sentinel" and not rule.placeholder else self.missing
+            repeats = self.context.dialect.repeats(where.removeprefix("ImagingStudy."))
             try:
-                _put(target, name, self.instead(where, rule.type))
+                stand_in = self.instead(where, rule.type, missing)
+                _put(target, name, [stand_in] if repeats and stand_in is not None else stand_in)
             except _Absent as absent:
                 self.unmet.setdefault(str(absent))
 

@@ -97,6 +97,7 @@ _R4 = Dialect(
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
     oid=_OID_OF_R4,
+    acquisition_only=True,
 )
 
 _R4B = replace(_R4, name="R4B", fhir_version="4.3.0")
@@ -124,6 +125,7 @@ _R5 = replace(
     ),
     lateralities=_CID_244,
     identifiers=("uid", "study id"),
+    acquisition_only=False,
 )
 
 _R6 = replace(

@@ -114,8 +114,22 @@ def url(scope: Scope) -> str | None:
 
 
 def modalities(scope: Scope) -> list[Concept]:
-    """The distinct modalities of the series, all kinds: R6 demands that both sets are equal (ist-7)."""
-    return list(dict.fromkeys(modality_of(series.attrs) for series in scope.context.study.series))
+    """The distinct modalities of the series.
+
+    Up to R4B the element holds "all series modality if actual acquisition modalities"; from R5 on all of them, and R6
+    demands that both sets are equal (ist-7).
+    """
+    found = dict.fromkeys(modality_of(series.attrs) for series in scope.context.study.series)
+    if not scope.context.dialect.acquisition_only:
+        return list(found)
+    acquired = [modality for modality in found if _is_acquisition(modality)]
+    if found and not acquired:
+        scope.context.note("info", "ImagingStudy.modality", "left out: no series has an acquisition modality (CID 29)")
+    return acquired
+
+
+def _is_acquisition(modality: Concept) -> bool:
+    return any(coding.code in tables.acquisition_modalities() for coding in modality.codings)
 
 
 def encounter(scope: Scope) -> Resource | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from dicom2fhir.fhir.tables import acquisition_modalities
 from dicom2fhir.model import Resource
 
 DICOM_UID_SYSTEM = "urn:dicom:uid"
@@ -50,7 +51,7 @@ def without_version(resource: Resource) -> Resource:
     return {**rest, "meta": meta} if meta else rest
 
 
-def merge(base: Resource | None, ours: Resource, theirs: Resource) -> Resource:
+def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisition_only: bool = False) -> Resource:
     """The resource to write.
 
     Parameters
@@ -61,6 +62,9 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource) -> Resource:
         Our full state; its ``id`` counts.
     theirs
         What the server holds now.
+    acquisition_only
+        Whether an ImagingStudy lists the acquisition modalities of its series only; see
+        :class:`~dicom2fhir.fhir.shapes.Dialect`.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource) -> Resource:
     if "contained" in merged:
         _drop_unreferenced(merged, {item.get("id") for item in ours.get("contained", ())})
     if ours.get("resourceType") == "ImagingStudy":
-        merged = restore_invariants(merged, ours)
+        merged = restore_invariants(merged, ours, acquisition_only)
     return merged
 
 
@@ -241,7 +245,7 @@ def _local_references(value: Any) -> Iterator[str]:
             yield from _local_references(inner)
 
 
-def restore_invariants(merged: Resource, ours: Resource) -> Resource:
+def restore_invariants(merged: Resource, ours: Resource, acquisition_only: bool) -> Resource:
     """Counts and modalities of an ImagingStudy in which series or instances of others survived (R6 ist-3 to ist-7).
 
     Counts are ours where we list no instances (large studies are sent without lists): then a list of others does not
@@ -260,9 +264,9 @@ def restore_invariants(merged: Resource, ours: Resource) -> Resource:
         counts = [item.get("numberOfInstances") for item in series]
         if all(isinstance(count, int) for count in counts):
             restored["numberOfInstances"] = sum(counts)
-    name = next((name for name in _MODALITIES if name in ours), _MODALITIES[0])
-    if _modalities(ours.get(name, ())) == _modalities(_of_series(ours)):
-        restored[name] = _distinct(restored.get(name, []), _of_series(restored))
+    name = next((name for name in _MODALITIES if name in restored), None)
+    if name and _modalities(ours.get(name, ())) == _modalities(_of_series(ours, acquisition_only)):
+        restored[name] = _distinct(restored[name], _of_series(restored, acquisition_only))
         if not restored[name]:
             del restored[name]
     return restored
@@ -278,8 +282,11 @@ def _recounted(series: dict[str, Any], ours: dict[str, Any] | None) -> dict[str,
     return {**series, "numberOfInstances": len(series["instance"])}
 
 
-def _of_series(study: Resource) -> list[Any]:
-    return [series["modality"] for series in study.get("series", ()) if "modality" in series]
+def _of_series(study: Resource, acquisition_only: bool) -> list[Any]:
+    found = [series["modality"] for series in study.get("series", ()) if "modality" in series]
+    if not acquisition_only:
+        return found
+    return [modality for modality in found if modality.get("code") in acquisition_modalities()]
 
 
 def _modalities(items: Any) -> set[Hashable]:

@@ -191,6 +191,8 @@ class Rule(_Table):
         A concept that is but a code gets that code as its text.
     first_by
         Of a list, the first item for each value of this member (``function`` of ``series.performer``).
+    placeholder
+        ``false``: no placeholder ever stands for a missing value, because none can be true.
     types
         What its references, or those of its items to an ``actor``, may point at. Others are left out of a list;
         anything else of another type breaks the profile.
@@ -207,6 +209,7 @@ class Rule(_Table):
     types: tuple[str, ...] = ()
     at_most: int | None = Field(None, ge=0)
     required: bool = False
+    placeholder: bool = True
 
     _typed = model_validator(mode="after")(_dates_are_typed)
 
@@ -378,7 +381,7 @@ def sources_of(rule: Rule) -> tuple[str, ...]:
 
 def asked_of(rule: Rule) -> list[str]:
     """What is asked of an element, in words."""
-    said = ["required"] if rule.required else []
+    said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
     said += ["made by the profile"] if rule.value is not None else []
     said += ["made by the profile when the mapping has none"] if rule.default is not None else []
     said += [f"codes of {rule.codes}"] if rule.codes else []

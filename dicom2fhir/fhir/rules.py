@@ -73,7 +73,12 @@ STUDY_RULES = (
         meanings.stated_availability,
         "extension, when an instance states it: the worst",
     ),
-    Rule("modality", ("Modality",), meanings.modalities, "the distinct values of the series"),
+    Rule(
+        "modality",
+        ("Modality",),
+        meanings.modalities,
+        "the distinct values of the series; up to R4B those of CID 29 only",
+    ),
     Rule(
         "subject",
         (

@@ -52,6 +52,10 @@ class Named(Protocol):
     def media_type(self) -> str:
         """Of its JSON."""
 
+    @property
+    def acquisition_only(self) -> bool:
+        """Whether an ImagingStudy lists acquisition modalities only."""
+
 
 Dialect = TypeVar("Dialect", bound=Named)
 
@@ -146,7 +150,7 @@ class FhirDestination(Generic[Dialect]):
             last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
                 return Delivered(base, written=False, recipe=mapped.recipe)
-            return self._try_until_settled(mapped, last, server.capabilities)
+            return self._try_until_settled(mapped, last, server)
         except ServerUnavailable as error:  # NotAuthorised too
             self._server = None
             self._known.clear()
@@ -186,14 +190,14 @@ class FhirDestination(Generic[Dialect]):
             )  # fmt: skip
         return server
 
-    def _try_until_settled(self, mapped: Mapped, last: Base, capabilities: Capabilities) -> Delivered:
+    def _try_until_settled(self, mapped: Mapped, last: Base, server: _Server[Dialect]) -> Delivered:
         lookup = Lookup(self._client, time.monotonic() + self._budget_s)
         course = _Course(ids_by_server=self._ids_by_server)
         conflicts = 0
         refusal: ServerRefused | None = None
         while True:
             try:
-                delivered = self._try_once(mapped, last, capabilities, lookup, course)
+                delivered = self._try_once(mapped, last, server, lookup, course)
             except EditConflict:
                 conflicts += 1
                 if conflicts == _CONFLICT_TRIES:
@@ -214,14 +218,14 @@ class FhirDestination(Generic[Dialect]):
                 return delivered
 
     def _try_once(
-        self, mapped: Mapped, last: Base, capabilities: Capabilities, lookup: Lookup, course: _Course
+        self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: _Course
     ) -> Delivered:
         alone: frozenset[str] = frozenset()
         while True:
             with self._writing.hold(alone, lookup.deadline):
                 plan = self._plan(mapped, last, lookup)
                 if plan.shared() <= alone:
-                    return self._carry_out(plan, mapped, capabilities, lookup, course, last)
+                    return self._carry_out(plan, mapped, server, lookup, course, last)
             alone |= plan.shared()  # somebody may be creating it just now: look again when nobody is
 
     def _plan(self, mapped: Mapped, last: Base, lookup: Lookup) -> _Plan:
@@ -261,7 +265,7 @@ class FhirDestination(Generic[Dialect]):
         self,
         plan: _Plan,
         mapped: Mapped,
-        capabilities: Capabilities,
+        server: _Server[Dialect],
         lookup: Lookup,
         course: _Course,
         last: Base,
@@ -271,10 +275,11 @@ class FhirDestination(Generic[Dialect]):
         for entry, theirs in plan.steps:
             ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
             if theirs is None:
-                requests.append((entry, self._creation(entry, ours, capabilities, course)))
+                requests.append((entry, self._creation(entry, ours, server.capabilities, course)))
                 continue
             ours = {**ours, "id": id_of(theirs)}
-            merged = merge(last.sent.get(entry.resource["id"]), ours, theirs)
+            base = last.sent.get(entry.resource["id"])
+            merged = merge(base, ours, theirs, acquisition_only=server.dialect.acquisition_only)
             if canonical(merged) != canonical(without_version(theirs)):
                 version = str((theirs.get("meta") or {}).get("versionId") or "")
                 requests.append((entry, bundle.update(merged, entry.placeholder, version)))

@@ -70,6 +70,9 @@ class Dialect:
         What the study's ``identifier`` holds, in this order: ``uid``, ``accession``, ``study id``.
     oid
         What the datatype ``oid`` takes.
+    acquisition_only
+        Whether the study's modalities are the acquisition modalities of its series (PS3.16 CID 29); else they are all
+        modalities of its series (ist-7).
     systems
         System of R4 -> what this version calls it.
     reference_parts
@@ -91,6 +94,7 @@ class Dialect:
     lateralities: Mapping[str, Coding]
     identifiers: tuple[str, ...]
     oid: re.Pattern[str]
+    acquisition_only: bool
     systems: Mapping[str, str] = field(default_factory=dict)
     reference_parts: frozenset[str] = frozenset({"reference", "type", "identifier", "display"})
     families_repeat: bool = False
@@ -137,6 +141,16 @@ class Dialect:
         if self.families_repeat and isinstance(adapted.get("family"), str):
             adapted["family"] = [adapted["family"]]
         return adapted
+
+    def repeats(self, path: str) -> bool:
+        """Whether the element at a path of ImagingStudy (``series.modality``) is a list."""
+        parent, _, name = path.rpartition(".")
+        level = parent.rpartition(".")[2]
+        return any(
+            element.many and element.name == name
+            for concept, element in self.elements.items()
+            if concept.rpartition(".")[0] == level
+        )
 
     @property
     def is_plain(self) -> bool:

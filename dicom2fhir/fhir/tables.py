@@ -19,7 +19,13 @@ def _read(name: str) -> dict[str, Any]:
 @cache
 def modalities() -> frozenset[str]:
     """The modalities that are codes of DCM (PS3.16 CID 33)."""
-    return frozenset(_read("modalities")["codes"])
+    return acquisition_modalities().union(_read("modalities")["others"])
+
+
+@cache
+def acquisition_modalities() -> frozenset[str]:
+    """The modalities that acquire something (PS3.16 CID 29, with the waveforms of CID 34 that it includes)."""
+    return frozenset(_read("modalities")["acquisition"])
 
 
 @cache

@@ -278,6 +278,7 @@ def test_stopping_before_starting(store: SqliteStore) -> None:
 class Plain:
     name = "R4"
     media_type = "application/fhir+json"
+    acquisition_only = True
 
 
 def test_all_arrive_once_at_a_server_that_was_away(

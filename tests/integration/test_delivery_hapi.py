@@ -32,6 +32,7 @@ BOTH = pytest.mark.parametrize("version", ["r4", "r5"])
 class Dialect:
     name: str
     media_type: str = "application/fhir+json"
+    acquisition_only: bool = True
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir import tables
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.mapping import Policy, imaging_study_id, map_study, trace_study
@@ -20,7 +21,7 @@ from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
 from dicom2fhir.translation import profile, profile_names
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encoded
-from tests.invariants import ELEMENTS, violations
+from tests.invariants import ELEMENTS, context_group, violations
 
 CT = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -612,9 +613,7 @@ def test_titles(image: Attrs, expected: str | None) -> None:
 @pytest.mark.parametrize(("modality", "expected"), [("ct", "CT"), (["PT", "CT"], "PT"), ("", "OT"), (["", "MR"], "MR")])
 def test_modalities(modality: Any, expected: str) -> None:
     for version in DIALECTS:
-        found = imaging_study(study(series={"Modality": modality}), version)
-        (listed,) = found[DIALECTS[version].elements["modality"].name]
-        assert listed == found["series"][0]["modality"]
+        listed = first_series(study(series={"Modality": modality}), version)["modality"]
         coding = listed["coding"][0] if version in CONCEPTUAL else listed
         assert coding == {"system": DIALECTS[version].systems.get(DCM, DCM), "code": expected}
 
@@ -622,9 +621,39 @@ def test_modalities(modality: Any, expected: str) -> None:
 @pytest.mark.parametrize("version", DIALECTS)
 def test_a_modality_of_nobodys_list_is_no_code(version: str) -> None:
     result = mapped(study(series={"Modality": "MRI scan"}), version)
-    (modality,) = result.entries[0].resource[DIALECTS[version].elements["modality"].name]
+    modality = result.entries[0].resource["series"][0]["modality"]
     assert modality == ({"text": "MRI SCAN"} if version in CONCEPTUAL else {"display": "MRI SCAN"})
     assert "Modality" in notes_on(result)
+
+
+def listed_modalities(version: str, *modalities: str) -> tuple[list[str], Mapped]:
+    """The codes (or words) in the modality element of a study with a series of each modality."""
+    images = (Instance("1.2.3", CT),)
+    series = tuple(Series(f"1.2.{n}", {"Modality": each}, images) for n, each in enumerate(modalities, start=2))
+    result = mapped(Study("1.2.1", 1, {"PatientID": "P1"}, {}, series), version)
+    items = result.entries[0].resource.get(DIALECTS[version].elements["modality"].name, [])
+    codings = [item.get("coding", [item])[0] for item in items]
+    return [coding.get("code", coding.get("text")) for coding in codings], result
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_a_study_lists_acquisition_modalities_up_to_r4b_and_all_from_r5_on(version: str) -> None:
+    mixed, _ = listed_modalities(version, "PT", "CT", "SEG", "PT", "KO", "ECG", "OT", "MRI scan")
+    reports, result = listed_modalities(version, "KO", "SR", "PR")
+    if version in CONCEPTUAL:
+        assert mixed == ["PT", "CT", "SEG", "KO", "ECG", "OT", "MRI SCAN"]
+        assert reports == ["KO", "SR", "PR"]
+    else:
+        assert mixed == ["PT", "CT", "ECG"]
+        assert reports == []
+        assert "ImagingStudy.modality" in notes_on(result)
+
+
+@pytest.mark.parametrize("cid", [29, 33])
+def test_modalities_are_those_of_the_standard(cid: int) -> None:
+    ours = tables.acquisition_modalities() if cid == 29 else tables.modalities()
+    newer = {"ANN", "RTINTENT", "RTRAD", "RTSEGANN", "XAPROTOCOL"}  # of PS3.3 C.7.3.1.1.1, after pydicom's edition
+    assert ours - newer == context_group(cid)
 
 
 def test_an_identifier_type_of_nobodys_table_keeps_its_words() -> None:

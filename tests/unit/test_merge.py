@@ -243,6 +243,21 @@ def test_counts_and_modalities_of_the_old_versions() -> None:
     assert "modality" not in merged
 
 
+def test_where_acquisition_modalities_alone_are_listed_other_series_add_no_others() -> None:
+    ours = study(modality=[{"code": "CT"}], series=[series("1"), series("2", "KO")])
+    theirs = study(modality=[{"code": "KO"}], series=[series("1"), series("3", "PR"), series("4", "MR")])
+    merged = merge(ours, ours, theirs, acquisition_only=True)
+    assert merged["modality"] == [{"code": "CT"}, {"code": "MR"}]
+    assert [item["uid"] for item in merged["series"]] == ["1", "2", "3", "4"]
+
+
+def test_a_report_takes_back_the_modality_that_it_once_listed() -> None:
+    listed = study(modality=[{"code": "SR"}], series=[series("1", "SR")])
+    ours = study(series=[series("1", "SR")])
+    for base in (listed, None):
+        assert "modality" not in merge(base, ours, listed, acquisition_only=True)
+
+
 def test_another_accession_number_is_not_mixed_with_ours() -> None:
     theirs = study(accession={"system": "urn:theirs", "value": "A1", "assigner": {"display": "x"}})
     assert merge(None, study(accession={"value": "A2"}), theirs)["accession"] == {"value": "A2"}

@@ -264,6 +264,31 @@ def test_codes_that_become_one_stand_once() -> None:
     assert [code["code"] for code in modalities] == ["CT", "C0439673"]
 
 
+@pytest.mark.parametrize("missing", ["omit", "sentinel"])
+def test_a_study_that_acquired_nothing_does_not_claim_a_profile_that_wants_a_modality(missing: Any) -> None:
+    chosen = translation.profile("osiris")
+    report = conformed(chosen, study({"Modality": "SR"}), missing)
+    assert "modality" not in report.entries[0].resource
+    assert "meta" not in report.entries[0].resource
+    assert "ImagingStudy.modality" in {note.where for note in report.notes if note.level == "warning"}
+    with pytest.raises(NotExpressible, match=r"ImagingStudy\.modality"):
+        conformed(chosen, study({"Modality": "SR"}), "refuse")
+
+
+def test_a_placeholder_of_a_list_is_a_list(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path,
+        '[sentinels]\nCodeableConcept = { text = "none" }\nReference = { display = "none" }\n'
+        '[[element]]\npath = "procedureCode"\ntype = "CodeableConcept"\nrequired = true\n'
+        '[[element]]\npath = "series.specimen"\ntype = "Reference"\nrequired = true\n'
+        '[[element]]\npath = "location"\ntype = "Reference"\nrequired = true\n',
+    )
+    made = imaging_study(own, study(), "sentinel")
+    assert made["procedureCode"] == [{"text": "none"}]
+    assert made["series"][0]["specimen"] == [{"display": "none"}]
+    assert made["location"] == {"display": "none"}
+
+
 def test_a_concept_without_words_gets_its_code_as_text(tmp_path: Path) -> None:
     own = profile(tmp_path, '[[element]]\npath = "procedureCode"\nwords = true\n')
     codes = [{"CodeValue": "X1", "CodingSchemeDesignator": "99A"}, {"CodeValue": "X2", "CodeMeaning": "Thorax"}]
