@@ -1,19 +1,16 @@
-"""From a header's values to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here.
-
-pydicom knows the character sets. Its own ``decode_bytes`` reports failures by :mod:`warnings`, which threads cannot
- catch safely; so its tables and codecs are used here and its loop is not.
-"""
+"""From a header's values to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here."""
 
 from __future__ import annotations
 
-import codecs
 import marshal
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
+from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
@@ -25,15 +22,11 @@ _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
 """The binary VRs among those taken, as :mod:`struct` names them."""
 _NOT_TEXT = frozenset({"SQ", *_NUMBERS})
-_USUAL_ENCODINGS = {b"ISO_IR 6": ("ascii",), b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
-"""Most files name no other character set; loading pydicom for its table takes as long as reading a thousand files."""
-_STAND_ALONE = frozenset({"ISO_IR 192", "GBK", "GB18030"})
-"""Multi-byte character sets without code extensions, which must be alone (PS3.3 C.12.1.1.2)."""
-_DEFAULT_ENCODING = "ascii"
-"""Of ISO_IR 6, alone or by default; pydicom says Latin-1, which would never fail and so hide UTF-8."""
+_USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
+"""Most files name no other character set."""
 _DECODED_AT_MOST = 1000
 """Values of one attribute and items of one sequence; the rest is left out with a note."""
-_CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
+_CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
 """What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
 
 _LONGEST_UID = 64
@@ -60,38 +53,27 @@ class _Decoder:
         self.notes: list[Note] = []
         self.order = ">" if big_endian else "<"
 
-    def encodings(self, raw: Raw, inherited: Sequence[str]) -> Sequence[str]:
-        """Python encodings by Specific Character Set (PS3.3 C.12.1.1.2); items inherit them (PS3.5 section 7.5.3)."""
+    def encodings(self, raw: Raw, inherited: Encodings) -> Encodings:
+        """Python encodings by Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
         value = raw.get(SPECIFIC_CHARACTER_SET.tag)
         if not isinstance(value, bytes):
             return inherited
-        usual = _USUAL_ENCODINGS.get(value.strip(b"\0 "))
+        usual = _USUAL_ENCODINGS.get(value.rstrip(b"\0 "))
         if usual:
             return usual
-        names = [n.strip(" \0") for n in value.decode("ascii", "replace").split("\\")]
-        if not any(names):
+        names = self.text(value, SPECIFIC_CHARACTER_SET, DEFAULT)
+        if not names:
             return inherited
-        if names[0] in _STAND_ALONE:
-            names = names[:1]
-        from pydicom.charset import python_encoding
+        found, problem = character_sets.encodings([names] if isinstance(names, str) else names)
+        if problem:
+            self.warn(SPECIFIC_CHARACTER_SET, problem)
+        return found
 
-        found = [self.encoding(name, python_encoding) for name in names]
-        return [_DEFAULT_ENCODING] if found == [python_encoding["ISO_IR 6"]] else found
+    def warn(self, attribute: Attribute, text: str) -> None:
+        """Note that a value was not taken as it stood."""
+        self.notes.append(Note("warning", attribute.keyword, text))
 
-    def encoding(self, name: str, table: Mapping[str, str]) -> str:
-        """The Python encoding of one Defined Term, forgiving its separators ("ISO-IR 100", "ISO_IR_100", "UTF-8")."""
-        known = table.get(name) or table.get(
-            re.sub(r"^ISO[ _-]IR[ _-]?", "ISO_IR ", re.sub(r"^ISO[ _-]?2022[ _-]IR[ _-]?", "ISO 2022 IR ", name))
-        )
-        if known:
-            return known
-        self.notes.append(Note("warning", "SpecificCharacterSet", "names an unknown character set"))
-        try:
-            return codecs.lookup(name).name
-        except LookupError:
-            return _DEFAULT_ENCODING
-
-    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Sequence[str]) -> dict[str, Any]:
+    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Encodings) -> dict[str, Any]:
         """Keyword -> decoded value, without the empty ones."""
         result: dict[str, Any] = {}
         for attribute in attributes:
@@ -100,7 +82,7 @@ class _Decoder:
                 continue
             if attribute.vr not in _NOT_TEXT and isinstance(value, bytes) and value.isascii():
                 # most values, and most of the time of decoding
-                plain = value.decode("ascii").strip("\0 ")
+                plain = value.decode("ascii").rstrip("\0 ").lstrip(" ")
                 if plain.isprintable() and "\\" not in plain:
                     if plain:
                         result[attribute.keyword] = plain
@@ -114,17 +96,17 @@ class _Decoder:
                 result[attribute.keyword] = decoded
         return result
 
-    def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Sequence[str]) -> list[Attrs]:
+    def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
         if len(raws) > _DECODED_AT_MOST:
-            self.notes.append(Note("warning", attribute.keyword, f"items after the first {_DECODED_AT_MOST} left out"))
+            self.warn(attribute, f"items after the first {_DECODED_AT_MOST} left out")
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in raws[:_DECODED_AT_MOST])
         return [item for item in found if item]
 
-    def text(self, value: bytes, attribute: Attribute, encodings: Sequence[str]) -> str | list[str]:
+    def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
         """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
         if attribute.vr == "SQ":
-            self.notes.append(Note("warning", attribute.keyword, "is not a sequence; left out"))
+            self.warn(attribute, "is not a sequence; left out")
             return ""
         if attribute.vr in _NUMBERS:
             return self.numbers(value, attribute)
@@ -132,63 +114,37 @@ class _Decoder:
             # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
             text = value.decode("ascii")
         elif attribute.vr in _TEXT_VRS:
-            text = self.decode(value, attribute, encodings)
+            text, as_named = character_sets.decode(value, encodings)
+            if not as_named:
+                self.warn(attribute, "does not decode by Specific Character Set")
         else:
             text = value.decode("latin-1")
-        if not text.isprintable():
-            text = text.translate(_CONTROLS)
         if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
-            return text.strip()
-        parts = [part.strip() for part in text.split("\\")[:_DECODED_AT_MOST]]
+            return self.cleaned(text, attribute)
+        parts = [self.cleaned(part, attribute) for part in text.split("\\")[:_DECODED_AT_MOST]]
         while parts and not parts[-1]:
             parts.pop()
         return parts[0] if len(parts) == 1 else parts
+
+    def cleaned(self, value: str, attribute: Attribute) -> str:
+        """A value without padding and control characters; it ends at a NUL, behind which memory was written out."""
+        if value.isprintable():
+            return value.strip()
+        value, _, rest = value.partition("\0")
+        if rest.strip("\0 "):
+            self.warn(attribute, "holds a NUL; what follows it is left out")
+        return value.translate(_CONTROLS).strip()
 
     def numbers(self, value: bytes, attribute: Attribute) -> str | list[str]:
         """Binary numbers, written as IS and DS would be."""
         kind = _NUMBERS[attribute.vr]
         size = struct.calcsize(kind)
         if len(value) % size:
-            self.notes.append(Note("warning", attribute.keyword, "has a length that its VR cannot have; left out"))
+            self.warn(attribute, "has a length that its VR cannot have; left out")
             return ""
         count = min(len(value) // size, _DECODED_AT_MOST)
         parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
         return parts[0] if len(parts) == 1 else parts
-
-    def decode(self, value: bytes, attribute: Attribute, encodings: Sequence[str]) -> str:
-        """Text in whatever the character set says, or in what it looks like when that fails; never an error."""
-        try:
-            if b"\x1b" not in value:
-                return value.decode(encodings[0])
-            return "".join(_decode_part(part, encodings) for part in _PARTS.findall(value))
-        except (UnicodeError, LookupError):
-            self.notes.append(Note("warning", attribute.keyword, "does not decode by Specific Character Set"))
-        try:
-            return value.decode("utf-8")
-        except UnicodeError:
-            return value.decode("latin-1" if encodings[0] == _DEFAULT_ENCODING else encodings[0], "replace")
-
-
-_PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
-_KNOWING_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
-"""Codecs that read the escape sequences themselves; pydicom counts iso_ir_58 among them, which does not."""
-_RESETS = re.compile(rb"[\r\n\t\f]")
-"""What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
-
-
-def _decode_part(part: bytes, encodings: Sequence[str]) -> str:
-    """Text up to the next escape sequence, by the one that it begins with (PS3.3 tables C.12-3 and C.12-4)."""
-    if not part.startswith(b"\x1b"):
-        return part.decode(encodings[0])
-    from pydicom.charset import CODES_TO_ENCODINGS
-
-    code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
-    encoding = CODES_TO_ENCODINGS[code]
-    if encoding in _KNOWING_ESCAPES:
-        return part.decode(encoding)
-    reset = _RESETS.search(part)
-    end = reset.start() if reset else len(part)
-    return part[len(code) : end].decode(encoding) + part[end:].decode(encodings[0])
 
 
 class Known:
@@ -204,7 +160,7 @@ class Known:
         self._last: dict[Level, tuple[tuple[Any, ...], _Decoded]] = {}
         self._room = _KNOWN_BYTES
 
-    def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Sequence[str]) -> Attrs:
+    def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Encodings) -> Attrs:
         """Decode the attributes of a level, unless that was done."""
         values = (decoder.order, *map(raw.get, _REPEATED[level]))
         last = self._last.get(level)
@@ -253,7 +209,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     known = known or Known()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
-    encodings = decoder.encodings(raw, [_DEFAULT_ENCODING])
+    encodings = decoder.encodings(raw, DEFAULT)
     patient = known.attrs("patient", raw, decoder, encodings)
     study = known.attrs("study", raw, decoder, encodings)
     series = known.attrs("series", raw, decoder, encodings)
@@ -272,7 +228,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
         study=study,
         series=series,
         instance=instance,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -4,21 +4,28 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute
+from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
+from dicom2fhir.dicom.character_sets import decode, encodings
 from dicom2fhir.dicom.extract import extract
-from dicom2fhir.dicom.header import EXPLICIT_VR_LITTLE_ENDIAN
+from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
-from dicom2fhir.model import InstanceRecord, Note, Origin, Received
+from dicom2fhir.model import InstanceRecord, Note, Origin, Raw, Received
 from testdata.make_cases import record_of
 from testdata.make_dicom import encoded
+from tests.any_data_set import EVERYTHING
 
 DIMSE, FILE = Origin("dimse"), Origin("file")
 UIDS = {
@@ -111,10 +118,84 @@ def test_text_in_every_script(case: str, name: str, description: str) -> None:
         pytest.param(b"ISO-IR 100", b"\xc5str\xf6m", "Åström", id="another separator"),
         pytest.param(b"ISO_IR_100", b"\xc5str\xf6m", "Åström", id="an underscore"),
         pytest.param(b"ISO_IR 100 ", b"\xc5str\xf6m", "Åström", id="padding"),
+        pytest.param(b"iso_ir 100", b"\xc5str\xf6m", "Åström", id="lower case"),
+        pytest.param(b"ISO-8859-1", b"\xc5str\xf6m", "Åström", id="the name of the ISO standard"),
+        pytest.param(b"UTF-8", "Жuk".encode(), "Жuk", id="the name of the encoding"),
+        pytest.param(b"windows-1251", "Жук".encode("cp1251"), "Жук", id="a code page"),
+        pytest.param(b"ISO_IR 203", b"M\xfcller \xa4", "Müller €", id="Latin-9"),
+        pytest.param(b"\\ISO 2022 IR 203", b"A=\x1b-b\xa4", "A=€", id="Latin-9 by escape sequence"),
+        pytest.param(b"ISO_IR 149", b"\xfb\xf3^\xd1\xce\xd4\xd7", "洪^吉洞", id="Korean without code extensions"),
     ],
 )
 def test_names_by_character_set(character_set: bytes, name: bytes, expected: str) -> None:
-    assert name_of(character_set, name) == expected
+    found = record({CHARACTER_SET: (b"CS", character_set), PATIENT_NAME: (b"PN", name)})
+    assert found.patient["PatientName"] == expected
+    assert found.notes == ()
+
+
+ISO_IR = {
+    "100": "Ä", "101": "Ł", "109": "Ħ", "110": "Ķ", "144": "Ж", "127": "ش", "126": "Ω", "138": "ש", "148": "Ğ",
+    "203": "€", "13": "ﾔ", "166": "ส", "6": "A",
+}  # fmt: skip
+"""Registration number of each single-byte character set in PS3.3 tables C.12-2 and C.12-3 -> a character of it."""
+PYTHON = {
+    "100": "latin1", "101": "latin2", "109": "latin3", "110": "latin4", "144": "iso8859-5", "127": "iso8859-6",
+    "126": "iso8859-7", "138": "iso8859-8", "148": "iso8859-9", "203": "iso8859-15", "13": "shift_jis",
+    "166": "iso8859-11", "6": "ascii",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ISO_IR)
+@pytest.mark.parametrize("term", ["ISO_IR {}", "ISO 2022 IR {}", "ISO_IR_{}", "iso ir {}"])
+def test_every_single_byte_character_set(number: str, term: str) -> None:
+    name = ISO_IR[number] + "B"
+    assert name_of(term.format(number).encode(), name.encode(PYTHON[number])) == name
+
+
+CODECS_THAT_ARE_NO_CHARACTER_SETS = (
+    "zlib", "bz2", "hex", "base64", "quopri", "uu", "rot13", "undefined", "idna", "punycode", "utf_7", "utf_16",
+    "utf-32", "utf_8_sig", "unicode_escape", "raw_unicode_escape", "charmap", "mbcs", "oem", "aliases", "cp037",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CODECS_THAT_ARE_NO_CHARACTER_SETS)
+def test_a_codec_of_python_is_no_character_set(name: str) -> None:
+    found = record(
+        {
+            CHARACTER_SET: (b"CS", name.encode()),
+            PATIENT_NAME: (b"PN", b"M\xfcller"),
+            COMMENTS: (b"LT", b"T\xeate \\ \\u0041"),
+        }
+    )
+    assert found.patient["PatientName"] == "Müller"
+    assert found.study["StudyComments"] == "Tête \\ \\u0041"
+    assert Note("warning", "SpecificCharacterSet", "names an unknown character set") in found.notes
+
+
+@pytest.mark.parametrize(
+    "character_set",
+    [
+        b"punycode",
+        b"",
+        b"ISO_IR 192",
+        b"GB18030",
+        b"GBK",
+        b"ISO_IR 13",
+        b"ISO_IR 126",
+        b"\\ISO 2022 IR 87",
+        b"ISO_IR 149",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "unit", [b"a-\xff", b"\x81", b"\x1b", b"\x1b(B", b"\x1b$B\xff", b"\xed\xa0", b"\x85", b"\0\xff"], ids=repr
+)
+def test_a_long_value_costs_little(character_set: bytes, unit: bytes) -> None:
+    value = unit * (600_000 // len(unit))
+    raw: Raw = {CHARACTER_SET: character_set, COMMENTS: value, **{tag: uid for tag, (_, uid) in UIDS.items()}}
+    began = process_time()
+    extract(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
+    assert process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("character_set", [b"GB18030", b"GBK"])
@@ -135,7 +216,18 @@ def test_a_backslash_within_shift_jis_separates_nothing() -> None:
         pytest.param(b"", b"J\xfcrgen", "Jürgen", id="none, and Latin-1"),
         pytest.param(b"", "Jürgen".encode(), "Jürgen", id="none, and UTF-8"),
         pytest.param(b"ISO_IR 6", "王".encode(), "王", id="ASCII, and UTF-8"),
-        pytest.param(b"ISO_IR 192", b"J\xfcrgen", "J\ufffdrgen", id="UTF-8, and Latin-1"),
+        pytest.param(b"ISO_IR 192", b"J\xfcrgen", "Jürgen", id="UTF-8, and Latin-1"),
+        pytest.param(b"ISO_IR 192", b"Zo\xeb", "Zoë", id="UTF-8, and Latin-1 at the end"),
+        pytest.param(b"ISO_IR 192", "王^Zo".encode() + b"\xeb", "王^Zoë", id="UTF-8, and one byte of Latin-1"),
+        pytest.param(b"ISO_IR 192", b"\x80uro", "€uro", id="UTF-8, and Windows-1252"),
+        pytest.param(b"ISO_IR 100", b"O\x92Neil", "O\u2019Neil", id="Latin-1, and Windows-1252"),
+        pytest.param(b"ISO_IR 126", b"\xae\xff\xe1", "®ÿα", id="bytes that the Greek set lacks"),
+        pytest.param(b"ISO_IR 100\\ISO_IR 192", "Jürgen".encode(), "Jürgen", id="UTF-8 beside another"),
+        pytest.param(b"\\ISO 2022 IR 149", b"\xfb\xf3^\xd1\xce", "洪^吉", id="Korean without its escape sequences"),
+        pytest.param(b"\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B^\x1b%zJ\xfc", "山田^%zJü", id="one bad escape sequence"),
+        pytest.param(b"ISO\0_IR 100", b"J\xfcrgen", "Jürgen", id="a NUL in the term"),
+        pytest.param(b"ISO_IR 100\0\x7fX", b"J\xfcrgen", "Jürgen", id="a NUL behind the term"),
+        pytest.param(b"\xff\xfe", b"J\xfcrgen", "Jürgen", id="no text"),
         pytest.param(b"ISO_IR 999", b"J\xfcrgen", "Jürgen", id="one that does not exist"),
         pytest.param(b"\\ISO 2022 IR 87", b"\x1b$B\xff\xff\x1b(B", None, id="no Japanese character"),
         pytest.param(b"\\ISO 2022 IR 87", b"A\x1b%zB", "A%zB", id="an escape sequence that does not exist"),
@@ -150,27 +242,68 @@ def test_a_wrong_character_set_is_noted_and_never_an_error(
         assert found.patient["PatientName"] == expected
 
 
-@settings(deadline=None)
-@given(
-    character_set=st.sampled_from(
-        [
-            b"",
-            b"ISO_IR 100",
-            b"ISO_IR 13",
-            b"ISO_IR 192",
-            b"GB18030",
-            b"\\ISO 2022 IR 87",
-            b"\\ISO 2022 IR 149",
-            b"X\\Y",
-        ]
-    ),
-    name=st.binary(max_size=60),
-)
-def test_any_bytes_become_text_without_control_characters(character_set: bytes, name: bytes) -> None:
-    found = name_of(character_set, name)
-    for text in [found] if isinstance(found, str) else found or []:
-        assert not any(ord(character) < 0x20 and character not in "\t\r\n" for character in text)
+TERMS = [b"ISO_IR 100", b"ISO_IR 13", b"ISO_IR 192", b"GB18030", b"GBK", b"ISO 2022 IR 87", b"ISO 2022 IR 149"]
+TERMS += [b"ISO 2022 IR 58", b"ISO 2022 IR 159", b"ISO 2022 IR 203", b"ISO_IR 166", b"", b"zlib", b"punycode", b"X"]
+PIECES = [b"\x1b", b"\x1b$B", b"\x1b$)C", b"\x1b$(D", b"\x1b-b", b"\x1b%G", b"\0", b"\\", b"^", b"\r\n", b"\xff"]
+PIECES += ["\ud800".encode("utf-8", "surrogatepass"), b"\xef\xbf\xbe", b"\x84\x31\xa4\x39", b"1", b"A"]
+any_character_set = st.lists(st.sampled_from(TERMS) | st.binary(max_size=12), max_size=4).map(b"\\".join)
+any_bytes = st.lists(st.sampled_from(PIECES) | st.binary(max_size=12), max_size=8).map(b"".join)
+
+
+def any_raw(attributes: Sequence[Attribute], depth: int = 2) -> st.SearchStrategy[Raw]:
+    """Any values of some attributes: bytes where a sequence should be, and items where text should be, too."""
+
+    def value(attribute: Attribute) -> st.SearchStrategy[Any]:
+        if not depth:
+            return any_bytes
+        return any_bytes | st.lists(any_raw(attribute.items or CODE, depth - 1), max_size=2)
+
+    chosen = st.lists(st.sampled_from(attributes), max_size=6, unique_by=lambda attribute: attribute.tag)
+    own = st.fixed_dictionaries({}, optional={CHARACTER_SET: any_character_set})
+    made = chosen.flatmap(lambda some: st.fixed_dictionaries({a.tag: value(a) for a in some}))
+    return st.builds(lambda first, rest: {**first, **rest}, own, made)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts_of(inner)
+    else:
+        for inner in value:
+            yield from texts_of(inner)
+
+
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold (section 2.2)."""
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(raw=any_raw(EVERYTHING), syntax=st.sampled_from([EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]))
+def test_any_bytes_of_any_attribute_become_text_that_fhir_can_hold(raw: Raw, syntax: str) -> None:
+    uids: Raw = {tag: uid for tag, (_, uid) in UIDS.items()}
+    found = extract(Received(raw | uids, syntax, FILE))
+    for text in texts_of([found.patient, found.study, found.series, found.instance]):
+        assert not FORBIDDEN.search(text)
         assert text == text.strip()
+    assert len(set(found.notes)) == len(found.notes)
+
+
+@settings(deadline=None)
+@given(raw=any_raw(UIDS_TAKEN))
+def test_any_bytes_of_a_uid_identify_or_are_refused(raw: Raw) -> None:
+    with suppress(MissingUID):
+        extract(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
+
+
+@settings(deadline=None)
+@given(character_set=any_character_set, name=any_bytes)
+def test_any_name_in_any_character_set_becomes_text(character_set: bytes, name: bytes) -> None:
+    by, _ = encodings(character_set.decode("latin-1").split("\\"))
+    text, _ = decode(name, by)
+    assert "\ufffd" not in text or "\ufffd".encode() in name
+    text.encode()
 
 
 def test_an_item_may_have_a_character_set_of_its_own() -> None:
@@ -192,6 +325,8 @@ def test_an_item_may_have_a_character_set_of_its_own() -> None:
     [
         pytest.param(STATION, b"SH", b"  CT1 ", "CT1", id="spaces"),
         pytest.param(STATION, b"SH", b"CT1\0\0\0", "CT1", id="NULs"),
+        pytest.param(STATION, b"SH", b"CT1 \0 \0", "CT1", id="NULs and spaces"),
+        pytest.param(VERSIONS, b"LO", b"1.2\0\\b7\0", ["1.2", "b7"], id="NULs behind each value"),
         pytest.param(STATION, b"SH", b" \0 ", None, id="nothing but padding"),
         pytest.param(STATION, b"SH", b"", None, id="nothing"),
         pytest.param(STATION, b"SH", b"C\x07T\x7f1", "CT1", id="control characters"),
@@ -204,8 +339,33 @@ def test_an_item_may_have_a_character_set_of_its_own() -> None:
     ],
 )
 def test_values_are_split_and_stripped(tag: int, vr: bytes, value: bytes, expected: object) -> None:
-    found = list(record({tag: (vr, value)}).series.values())
-    assert found == ([] if expected is None else [expected])
+    found = record({tag: (vr, value)})
+    assert list(found.series.values()) == ([] if expected is None else [expected])
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "expected"),
+    [
+        pytest.param(0x00100020, b"LO", b"P1\0garbage", "P1", id="LO"),
+        pytest.param(0x00100020, b"LO", b"\0garbage", None, id="nothing before it"),
+        pytest.param(0x00100020, b"LO", b"P1\0\0J\xfcrgen", "P1", id="bytes of no character set behind it"),
+        pytest.param(0x00080050, b"SH", b"A1\0\0\0x ", "A1", id="SH"),
+        pytest.param(PATIENT_NAME, b"PN", b"Doe^Jane\0Roe^John=x", "Doe^Jane", id="PN"),
+        pytest.param(0x00080060, b"CS", b"CT\0MR", "CT", id="CS"),
+        pytest.param(0x00080020, b"DA", b"20200102\0\0\0001", "20200102", id="DA"),
+        pytest.param(0x0020000D, b"UI", b"1.2.1\0xyz", None, id="UI"),
+        pytest.param(COMMENTS, b"LT", b"one\\two\0three\\four", "one\\two", id="LT"),
+        pytest.param(VERSIONS, b"LO", b"1\0x\\2\0y\\3", ["1", "2", "3"], id="each of several values"),
+        pytest.param(0x00080018, b"UI", b"1.2.3\0\0 9", None, id="SOP Instance UID"),
+    ],
+)
+def test_a_value_ends_at_a_nul(tag: int, vr: bytes, value: bytes, expected: object) -> None:
+    found = record({tag: (vr, value)})
+    assert (found.study_uid, found.sop_uid) == ("1.2.1", "1.2.3")
+    held = [*found.patient.values(), *found.study.values(), *found.series.values()]
+    assert held == ([] if expected is None else [expected])
+    assert found.notes[-1].text == "holds a NUL; what follows it is left out"
 
 
 def test_a_backslash_in_long_text_is_a_backslash() -> None:

@@ -1,0 +1,201 @@
+"""Text by Specific Character Set (0008,0005): PS3.3 section C.12.1.1.2 and PS3.5 section 6.1.2.
+
+Only the Defined Terms and a closed list of aliases name a character set. Python knows more codecs, but some of them are
+no character sets, and one takes a time that grows with the square of the length. No bytes make anything here raise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+Encodings = tuple[str, ...]
+"""Python codecs: that of text before any escape sequence, then those of the other values."""
+
+_ASCII = "ascii"
+DEFAULT: Encodings = (_ASCII,)
+"""ISO_IR 6, where nothing is named."""
+
+_REGISTERED: Mapping[str, str] = {
+    "6": _ASCII,
+    "13": "shift_jis",
+    "58": "gb2312",
+    "87": "iso2022_jp",
+    "100": "latin_1",
+    "101": "iso8859_2",
+    "109": "iso8859_3",
+    "110": "iso8859_4",
+    "126": "iso8859_7",
+    "127": "iso8859_6",
+    "138": "iso8859_8",
+    "144": "iso8859_5",
+    "148": "iso8859_9",
+    "149": "euc_kr",
+    "159": "iso2022_jp_2",
+    "166": "tis_620",
+    "192": "utf_8",
+    "203": "iso8859_15",
+}
+"""ISO registration number of tables C.12-2 to C.12-5 -> codec. Shift JIS holds JIS X 0201 in its single bytes."""
+_TERM = re.compile(r"ISO(?:2022)?IR([0-9]+)")
+_OTHERS: Mapping[str, str] = {
+    "GB18030": "gb18030",
+    "GBK": "gbk",
+    # what is found in files instead of a Defined Term
+    "ISO2022GBK": "gbk",
+    "ISO202258": "gb2312",
+    "GB2312": "gb2312",
+    "UTF8": "utf_8",
+    "ASCII": _ASCII,
+    "USASCII": _ASCII,
+    "LATIN1": "latin_1",
+    "ISO88591": "latin_1",
+    "ISO88592": "iso8859_2",
+    "ISO88593": "iso8859_3",
+    "ISO88594": "iso8859_4",
+    "ISO88595": "iso8859_5",
+    "ISO88596": "iso8859_6",
+    "ISO88597": "iso8859_7",
+    "ISO88598": "iso8859_8",
+    "ISO88599": "iso8859_9",
+    "ISO885915": "iso8859_15",
+    "WINDOWS1250": "cp1250",
+    "WINDOWS1251": "cp1251",
+    "WINDOWS1252": "cp1252",
+    "WINDOWS1253": "cp1253",
+    "WINDOWS1254": "cp1254",
+    "TIS620": "tis_620",
+    "SHIFTJIS": "shift_jis",
+    "EUCKR": "euc_kr",
+    "BIG5": "big5",
+}
+"""Further names, without their separators -> codec."""
+_SEPARATORS = str.maketrans("", "", " _-")
+_STAND_ALONE = frozenset({"utf_8", "gbk", "gb18030"})
+"""Multi-byte character sets without code extensions (table C.12-5)."""
+
+_ESCAPES: Mapping[bytes, str] = {
+    b"\x1b(B": _ASCII,
+    b"\x1b(J": "shift_jis",
+    b"\x1b)I": "shift_jis",
+    b"\x1b-A": "latin_1",
+    b"\x1b-B": "iso8859_2",
+    b"\x1b-C": "iso8859_3",
+    b"\x1b-D": "iso8859_4",
+    b"\x1b-F": "iso8859_7",
+    b"\x1b-G": "iso8859_6",
+    b"\x1b-H": "iso8859_8",
+    b"\x1b-L": "iso8859_5",
+    b"\x1b-M": "iso8859_9",
+    b"\x1b-T": "tis_620",
+    b"\x1b-b": "iso8859_15",
+    b"\x1b$B": "iso2022_jp",
+    b"\x1b$(D": "iso2022_jp_2",
+    b"\x1b$)A": "gb2312",
+    b"\x1b$)C": "euc_kr",
+}
+"""Escape sequence of tables C.12-3 and C.12-4 -> codec."""
+_KNOWING_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
+"""Codecs that read the escape sequences themselves."""
+_PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+_RESETS = re.compile(rb"[\r\n\t\f]")
+"""What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
+
+_LONG_BYTES = 64 * 1024
+"""More than any VR but UC and UT can hold. Escape sequences and stray bytes of longer values are not looked at: each
+costs a call."""
+_C1 = re.compile("[\x80-\x9f]")
+"""Control characters that DICOM does not use (PS3.5 section 6.1.3): what has them is not in the character set."""
+_STRAY = {0xDC00 + byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
+"""What the error handler ``surrogateescape`` makes of a byte -> its character in Windows-1252, else Latin-1."""
+
+
+def encodings(names: Sequence[str]) -> tuple[Encodings, str]:
+    """The codecs for the values of Specific Character Set, and what is wrong with these, or ``""``.
+
+    The case and the separators of a term do not matter ("ISO-IR 100", "iso_ir_100").
+    """
+    found = [_encoding(name) for name in names]
+    known = [encoding for encoding in found if encoding]
+    problem = "" if len(known) == len(found) else "names an unknown character set"
+    # what the first value stands for is what text begins in, also when nobody knows it
+    first = found[0] or _ASCII
+    alone = next((encoding for encoding in known if encoding in _STAND_ALONE), "")
+    if not alone:
+        return tuple(dict.fromkeys([first, *known])), problem
+    if len(set(known)) > 1:
+        problem = "names a character set that has to stand alone beside others; it stands"
+    return (alone,), problem
+
+
+def _encoding(name: str) -> str:
+    """The codec of one term; ``""`` where it is none."""
+    plain = name.translate(_SEPARATORS).upper()
+    if not plain:
+        return _ASCII
+    term = _TERM.fullmatch(plain)
+    return (_REGISTERED if term else _OTHERS).get(term[1] if term else plain, "")
+
+
+def decode(value: bytes, by: Encodings) -> tuple[str, bool]:
+    """Text in the named character sets, or in what it looks like; and whether it was in those named."""
+    if len(value) > _LONG_BYTES and b"\x1b" in value:
+        return value.decode("latin_1"), False
+    try:
+        text = _as_named(value, by[0])
+    except UnicodeError:
+        return _guessed(value, by), False
+    return (text, True) if not _C1.search(text) else (_guessed(value, by), False)
+
+
+def _as_named(value: bytes, first: str) -> str:
+    if b"\x1b" not in value:
+        return value.decode(first)
+    return "".join(_part(part, first) for part in _PARTS.findall(value))
+
+
+def _part(part: bytes, first: str) -> str:
+    """Text up to the next escape sequence, by the one that it begins with."""
+    if not part.startswith(b"\x1b"):
+        return part.decode(first)
+    code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
+    encoding = _ESCAPES.get(code)
+    if encoding is None:
+        raise UnicodeError("unknown escape sequence")
+    if encoding in _KNOWING_ESCAPES:
+        return part.decode(encoding)
+    reset = _RESETS.search(part)
+    end = reset.start() if reset else len(part)
+    return part[len(code) : end].decode(encoding) + part[end:].decode(first)
+
+
+def _guessed(value: bytes, by: Encodings) -> str:
+    """Each part by its escape sequence where that works, else by what it looks like."""
+    if b"\x1b" not in value:
+        return _looks_like(value, by)
+    return "".join(_guessed_part(part, by) for part in _PARTS.findall(value))
+
+
+def _guessed_part(part: bytes, by: Encodings) -> str:
+    try:
+        return _part(part, by[0])
+    except UnicodeError:
+        return _looks_like(part, by)
+
+
+def _looks_like(value: bytes, by: Encodings) -> str:
+    """UTF-8 is hardly ever found by chance, so it comes first; then what else is named; then what was expected."""
+    for encoding in ("utf_8", *by[1:]):
+        try:
+            text = value.decode(encoding)
+        except UnicodeError:
+            continue
+        if not _C1.search(text):
+            return text
+    first = "cp1252" if by[0] in (_ASCII, "latin_1") else by[0]
+    if len(value) <= _LONG_BYTES:
+        try:
+            return value.decode(first, "surrogateescape").translate(_STRAY)
+        except UnicodeError:
+            pass  # codecs of ISO 2022 report more than the stray bytes, which the handler refuses
+    return value.decode("latin_1")
