@@ -35,7 +35,7 @@ from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, NotDicom, Permanent, StoreInUse, attempt
+from dicom2fhir.errors import BridgeError, NoStore, NotDicom, Permanent, StoreInUse, attempt
 from dicom2fhir.model import FileMark, InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
 from dicom2fhir.store.base import Change, Rejection
@@ -132,8 +132,12 @@ def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | 
     from dicom2fhir.store.sqlite import SqliteStore
 
     if read_only:
-        return SqliteStore.open_readonly(path) if path.exists() else None
-    if not path.exists():
+        with suppress(NoStore):
+            return SqliteStore.open_readonly(path)
+        return None
+    try:
+        return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, **options)
+    except NoStore:
         with suppress(StoreInUse):  # a daemon makes it just now
             SqliteStore(path, **options).close()
     return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, **options)

@@ -104,6 +104,7 @@ class Daemon:
         log.info(
             "daemon.started",
             version=__version__,
+            store=str(self.store.path),
             listening=":".join(map(str, self.receiver.address)) if self.receiver else "",
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
             folders=len(self.folders),

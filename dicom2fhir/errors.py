@@ -97,6 +97,14 @@ class StoreUnavailable(Transient):
     """The store cannot commit."""
 
 
+class NoStore(StoreUnavailable):
+    """There is no store yet."""
+
+
+class StoreInUse(StoreUnavailable):
+    """Another process owns the store."""
+
+
 class OutOfSpace(StoreUnavailable):
     """Too little free space on the store's disk."""
 
@@ -135,10 +143,6 @@ class Ambiguous(Permanent):
 
 class ConfigError(Permanent):
     """The configuration is not usable."""
-
-
-class StoreInUse(ConfigError):
-    """Another process owns the store."""
 
 
 def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

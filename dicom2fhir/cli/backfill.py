@@ -13,7 +13,15 @@ from rich.progress import TextColumn
 
 from dicom2fhir import report, translation
 from dicom2fhir.cli.bars import progress
-from dicom2fhir.cli.options import EXIT_FAILED, config_option, json_option, load_settings, put_json, state_dir_option
+from dicom2fhir.cli.options import (
+    EXIT_FAILED,
+    config_option,
+    json_option,
+    load_settings,
+    put_json,
+    state_dir_option,
+    store_of,
+)
 
 
 @click.command()
@@ -46,10 +54,11 @@ def backfill(
         since_s = archives.moment(since, time.time()) if since else None
     except ValueError:
         raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
+    path = store_of(settings)
     console = Console(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
         store = archives.open_store(
-            translation.store_path(settings),
+            path,
             read_only=dry_run,
             quiet_period_s=settings.store.quiet_period_s,
             max_wait_s=settings.store.max_wait_s,
@@ -73,7 +82,7 @@ def backfill(
         ).run(paths)
         owned = store is not None and store.is_owned
     if as_json:
-        put_json(summary.as_json())
+        put_json({"store": str(path)} | summary.as_json())
     else:
         for line in summary.lines(dry_run, owned):
             console.print(report.as_it_stands(line), soft_wrap=True)

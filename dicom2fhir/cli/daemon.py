@@ -81,7 +81,7 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
     doubts = config.warnings(settings)
     plans = [assembly.plan(settings, name, online) for name in settings.destinations]
     if as_json:
-        put_json({"warnings": doubts, "destinations": plans})
+        put_json({"store": str(translation.store_path(settings)), "warnings": doubts, "destinations": plans})
     else:
         click.echo(f"The configuration is sound. The store is {translation.store_path(settings)}.")
         for doubt in doubts:

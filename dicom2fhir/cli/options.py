@@ -10,9 +10,7 @@ import click
 import orjson
 
 from dicom2fhir import config, translation
-from dicom2fhir.config import Settings
-
-SYSTEM_CONFIG = Path("/etc/dicom2fhir/config.toml")
+from dicom2fhir.config import Settings, places
 
 EXIT_FAILED = 1
 
@@ -25,7 +23,7 @@ def config_option(command: Command) -> Command:
         "--config",
         "config_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"Configuration file.  [default: {SYSTEM_CONFIG} if it is there]",
+        help=f"Configuration file.  [default: {places.SYSTEM_CONFIG} if it is there]",
     )(command)
 
 
@@ -56,9 +54,16 @@ def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None 
     ConfigError
         As :func:`dicom2fhir.config.load`.
     """
-    if config_file is None and SYSTEM_CONFIG.exists():
-        config_file = SYSTEM_CONFIG
+    if config_file is None and places.SYSTEM_CONFIG.exists():
+        config_file = places.SYSTEM_CONFIG
     return config.load(config_file, overrides)
+
+
+def store_of(settings: Settings) -> Path:
+    """The store's file, which is named on standard error: there may be several, and only the service's is delivered."""
+    path = translation.store_path(settings)
+    click.echo(f"store: {path}", err=True)
+    return path
 
 
 def patient_mode(settings: Settings) -> translation.PatientMode:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from dicom2fhir import report, translation
+from dicom2fhir import report
 from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
@@ -16,6 +16,7 @@ from dicom2fhir.cli.options import (
     load_settings,
     put_json,
     state_dir_option,
+    store_of,
 )
 from dicom2fhir.store.base import State
 
@@ -49,9 +50,9 @@ def status(
     finally:
         store.close()
     if as_json and study:
-        put_json(report.study_json(studies[0]))
+        put_json({"store": str(store.path)} | report.study_json(studies[0]))
     elif as_json:
-        put_json(report.status_json(stats, destinations, studies, rejections))
+        put_json({"store": str(store.path)} | report.status_json(stats, destinations, studies, rejections))
     elif study:
         Console().print(report.study_tables(studies))
     else:
@@ -97,4 +98,4 @@ def retry(
 
 def _store(config_file: Path | None, state_dir: Path | None) -> Path:
     overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
-    return translation.store_path(load_settings(config_file, overrides))
+    return store_of(load_settings(config_file, overrides))

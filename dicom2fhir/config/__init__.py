@@ -16,12 +16,12 @@ from pydantic_core import ErrorDetails
 
 from dicom2fhir.config import kinds
 from dicom2fhir.config.example import render
+from dicom2fhir.config.places import state_directory
 from dicom2fhir.config.sections import (
     FhirDestination,
     FileDestination,
     Folder,
     Store,
-    state_directory,
 )
 from dicom2fhir.config.settings import Settings
 from dicom2fhir.config.sources import (
@@ -81,7 +81,7 @@ def load(
     merged.put_all(read_overrides(overrides or {}))
 
     wrong = [_unknown((name,), merged) for name in merged.values if name not in Settings.model_fields]
-    settings, invalid = _checked(merged, state_directory(environ))
+    settings, invalid = _checked(merged, state_directory(environ, path))
     wrong += invalid or _contradictions(settings)
     if wrong:
         count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"

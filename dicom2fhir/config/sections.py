@@ -13,20 +13,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import kinds
+from dicom2fhir.config.places import state_directory
 from dicom2fhir.errors import ConfigError
 
 FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
 Format = Literal["json", "xml"]
 Place = Literal["contained", "referenced"]
-
-
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """Where the store lies unless told otherwise: systemd's StateDirectory=, else the XDG state home."""
-    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
-        return Path(os.path.abspath(given))
-    home = environ.get("XDG_STATE_HOME", "")
-    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.local/state")) / "dicom2fhir"
 
 
 class Section(BaseModel):
@@ -188,7 +181,8 @@ class Store(Section):
 
     directory: kinds.LocalPath = Field(
         default_factory=lambda: state_directory(os.environ),
-        description="Folder of the store, on a local disk. Without it: $STATE_DIRECTORY (systemd), else"
+        description="Folder of the store, on a local disk. Without it: $STATE_DIRECTORY (systemd); else the"
+        " service's, /var/lib/dicom2fhir, for every command that reads /etc/dicom2fhir/config.toml; else"
         " ~/.local/state/dicom2fhir.",
         examples=["/var/lib/dicom2fhir"],
     )

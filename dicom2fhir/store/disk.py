@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from dicom2fhir.errors import ConfigError, OutOfSpace, StoreInUse, StoreUnavailable
+from dicom2fhir.errors import ConfigError, NoStore, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ def lock_file(path: Path) -> int:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        give_to_owner(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
@@ -47,6 +49,64 @@ def lock_file(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """Let a file that root has made belong to the owner of its directory, who is the service's user.
+
+    SQLite does the same for the write-ahead log and its index. A file with other names is left alone: it may be
+    somebody else's, linked into this directory.
+    """
+    file, owner = os.fstat(descriptor), os.stat(directory)
+    if os.geteuid() == 0 == file.st_uid != owner.st_uid and file.st_nlink == 1:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def require_permission(path: Path, mode: int) -> None:
+    """Hold that this process may use the store's file.
+
+    Parameters
+    ----------
+    mode
+        ``os.R_OK``, and ``os.W_OK`` where something is to be written.
+
+    Raises
+    ------
+    NoStore
+        There is no such file.
+    StoreUnavailable
+        It is somebody else's; with what to do.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoStore(
+            f"There is no store at {path}: the daemon makes it when it starts; --state-dir names another folder"
+        ) from None
+    except PermissionError:
+        raise not_permitted(path) from None
+    if not os.access(path, mode, effective_ids=True):
+        raise not_permitted(path)
+
+
+def not_permitted(path: Path) -> StoreUnavailable:
+    """The error for a store that belongs to another user."""
+    us = _user_name(os.geteuid())
+    try:
+        owner = f", {_user_name(os.stat(path).st_uid)}"
+    except OSError:
+        owner = ""
+    return StoreUnavailable(
+        f"The user {us} may not use the store {path}: run the command as root (sudo) or as the store's owner{owner};"
+        " --state-dir names another folder"
+    )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def is_locked(path: Path) -> bool:

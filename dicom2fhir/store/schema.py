@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
-from dicom2fhir.store.disk import sync_directory
+from dicom2fhir.store.disk import give_to_owner, require_permission, sync_directory
 
 log = structlog.get_logger(__name__)
 
@@ -165,6 +165,7 @@ def prepare(path: Path, known: int, busy_timeout_s: float) -> Path | None:
     aside: Path | None = None
     try:
         if path.exists():
+            require_permission(path, os.R_OK | os.W_OK)
             inspect(path, known, busy_timeout_s)
         elif os.path.lexists(f"{path}-wal"):
             # SQLite would throw it away, and with it commits that the lost main file did not have yet.
@@ -175,7 +176,11 @@ def prepare(path: Path, known: int, busy_timeout_s: float) -> Path | None:
         log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
     if not path.exists():
         # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            give_to_owner(made, path.parent)
+        finally:
+            os.close(made)
         sync_directory(path.parent)
         log.info("store.created", path=str(path))
     return aside

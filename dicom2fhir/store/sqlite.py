@@ -20,7 +20,7 @@ from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store import incoming, outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
-from dicom2fhir.store.disk import Space, is_locked, lock_file, require_local
+from dicom2fhir.store.disk import Space, is_locked, lock_file, not_permitted, require_local, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import Packer, read_records, read_status, rejection_of
@@ -97,8 +97,8 @@ class SqliteStore:
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             if access is Access.OWN:
                 undo.callback(os.close, self._own(busy_timeout_s))
-            elif not os.path.exists(self.path):  # unlike Path.exists, False where we may not look
-                raise StoreUnavailable(f"There is no store at {self.path}")
+            else:
+                require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
             if access is not Access.READ:
                 self._writer = Writer(
                     self._open_to_write(access, busy_timeout_s),
@@ -129,6 +129,8 @@ class SqliteStore:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_local(self.path.parent)
             lock = lock_file(self._lock_path)
+        except PermissionError:
+            raise not_permitted(self.path) from None
         except OSError as error:
             raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -12,14 +11,12 @@ import sys
 import termios
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dicom2fhir import __version__, cli
-from dicom2fhir.cli import options
+from dicom2fhir import __version__
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
 from dicom2fhir.dicom.reader import scan
@@ -30,53 +27,13 @@ from dicom2fhir.store.base import Rejection
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance, make_uid
 from testdata.make_dicom import ct_instances
+from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 NOBODY = "http://127.0.0.1:1/fhir"
 """Nobody can listen on port 1 but root, and root does not."""
-
-
-@dataclass(frozen=True)
-class Result:
-    status: int
-    stdout: bytes
-    stderr: str
-
-    @property
-    def lines(self) -> list[Any]:
-        """Standard output as JSON, one value a line."""
-        return [json.loads(line) for line in self.stdout.splitlines()]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> Callable[..., Result]:
-    """``run("convert", PATH, stdin=b"...")`` runs the program in this process; quicker than a new one each time."""
-    for name in [name for name in os.environ if name.startswith("DICOM2FHIR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(options, "SYSTEM_CONFIG", tmp_path / "none.toml")
-
-    def program(*arguments: str | Path, stdin: bytes = b"") -> Result:
-        capfdbinary.readouterr()  # what the test's own parts said
-        monkeypatch.setattr(sys, "argv", ["dicom2fhir", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfdbinary.readouterr()
-        return Result(int(ended.value.code or 0), out, err.decode())
-
-    return program
 
 
 def write(path: Path, modality: str = "CT", study: str = "cli", number: int = 1, **attributes: Any) -> Path:
@@ -296,7 +253,10 @@ def test_status_as_json(run: Run, state_dir: Path) -> None:
     assert result.json["rejections"][0]["reason"] == "Not good."
 
     (refused,) = run("status", "--json", "--state", "refused", "--state-dir", state_dir).json["studies"]
-    assert run("status", "--json", refused["study_uid"], "--state-dir", state_dir).json == refused
+    assert run("status", "--json", refused["study_uid"], "--state-dir", state_dir).json == {
+        "store": str(state_dir / "store.db"),
+        **refused,
+    }
 
 
 def test_status_for_people_fits_80_columns_and_hurts_no_terminal(run: Run, state_dir: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
-from dicom2fhir.errors import BridgeError, ConfigError, StoreUnavailable
+from dicom2fhir.errors import BridgeError, ConfigError, StoreInUse, StoreUnavailable
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance
@@ -172,7 +172,7 @@ def test_a_secret_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_
 
 def test_a_second_daemon_on_the_same_store_is_refused(daemon: Daemon, settings: Settings) -> None:
     daemon.start()
-    with pytest.raises(ConfigError, match=r"store\.db"):
+    with pytest.raises(StoreInUse, match=r"store\.db"):
         build(settings)
     assert daemon.trouble() == ""
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
-from dicom2fhir.errors import CannotUnderstand, ConfigError, OutOfSpace, StoreUnavailable
+from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Note, Origin
 from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Store
@@ -823,7 +823,7 @@ def test_close_is_idempotent_and_ends_everything(bench: Bench) -> None:
 
 
 def test_only_one_owner(bench: Bench) -> None:
-    with pytest.raises(ConfigError, match="Another dicom2fhir"):
+    with pytest.raises(StoreInUse, match="Another dicom2fhir"):
         SqliteStore(bench.path)
     bench.store.add(record(), FOLDER)
     assert bench.restart().stats().instances == 1

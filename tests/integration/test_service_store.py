@@ -1,0 +1,122 @@
+"""Which store a command uses, and that root leaves it usable for the service's user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dicom2fhir.config import load, places
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.synthetic import instance
+from tests.command_line import Run
+from tests.users import NOBODY, as_user, needs_root
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
+
+@pytest.fixture
+def system(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the service's configuration; the folder of the service's store, which is not made yet."""
+    config = tmp_path / "etc" / "config.toml"
+    config.parent.mkdir()
+    out = tmp_path / "out"
+    config.write_text(f'[store]\nmin_free_bytes = 0\n[destinations.files]\ntype = "file"\ndirectory = "{out}"\n')
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", config)
+    monkeypatch.setattr(places, "SERVICE_STATE", tmp_path / "var")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    instance("CT", "one").save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    return tmp_path / "var"
+
+
+@pytest.mark.parametrize("named", [False, True, "link"])
+def test_every_command_uses_the_services_store(run: Run, system: Path, tmp_path: Path, named: bool | str) -> None:
+    config = places.SYSTEM_CONFIG
+    if named == "link":
+        config = tmp_path / "mine.toml"
+        config.symlink_to(places.SYSTEM_CONFIG)
+    flags = ["--config", config] if named else []
+    store = f"store: {system / 'store.db'}\n"
+    taken = run("backfill", tmp_path / "1.dcm", *flags)
+    assert (taken.status, taken.stderr.startswith(store)) == (0, True)
+    for command in ["status"], ["retry", "--all"]:
+        done = run(*command, *flags)
+        assert (done.status, done.stderr) == (0, store)
+    for words in ("status",), ("backfill", tmp_path / "1.dcm"), ("check-config",):
+        assert run(*words, "--json", *flags).json["store"] == str(system / "store.db")
+    assert not (tmp_path / "home").exists()
+
+
+def test_another_configuration_has_another_store(run: Run, system: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(places.SYSTEM_CONFIG.read_text())
+    done = run("backfill", tmp_path / "1.dcm", "--config", mine, "--json")
+    assert done.json["store"] == str(tmp_path / "home" / "dicom2fhir" / "store.db")
+    assert not system.exists()
+
+
+def test_what_the_configuration_and_systemd_say_wins(system: Path, tmp_path: Path) -> None:
+    there = {"STATE_DIRECTORY": str(tmp_path / "given")}
+    assert load(places.SYSTEM_CONFIG, environ=there).store.directory == tmp_path / "given"
+    own = {"store": {"directory": str(tmp_path / "own")}}
+    assert load(places.SYSTEM_CONFIG, own, environ={}).store.directory == tmp_path / "own"
+    assert load(places.SYSTEM_CONFIG, environ={}).store.directory == system
+
+
+@needs_root
+def test_what_root_writes_belongs_to_the_services_user(run: Run, system: Path, tmp_path: Path) -> None:
+    system.mkdir()
+    os.chown(system, NOBODY, NOBODY)
+    for folder in system.parents:
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    assert run("backfill", tmp_path / "1.dcm").status == 0
+    store = SqliteStore.attach(system / "store.db", min_free_bytes=0)
+    try:
+        store.set_destinations(["files"])
+        owners = {file.name: file.stat().st_uid for file in system.iterdir()}
+    finally:
+        store.close()
+    assert owners == dict.fromkeys(["store.db", "store.db-wal", "store.db-shm", "store.db.lock"], NOBODY)
+
+    def deliver() -> int:
+        mine = SqliteStore(system / "store.db", quiet_period_s=0, min_free_bytes=0)
+        return mine.requeue(all_states=True)
+
+    assert as_user(NOBODY, deliver) == "1"
+
+
+@needs_root
+def test_a_file_that_is_linked_into_the_folder_stays_its_owners(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.link(theirs, folder / "store.db.lock")
+    os.chown(folder, NOBODY, NOBODY)
+    SqliteStore(folder / "store.db", min_free_bytes=0).close()
+    assert theirs.stat().st_uid == 0
+
+
+@needs_root
+@pytest.mark.parametrize("shut", ["folder", "file"])
+def test_somebody_else_is_told_what_to_do(tmp_path: Path, shut: str) -> None:
+    folder = tmp_path / "state"
+    SqliteStore(folder / "store.db", min_free_bytes=0).close()
+    folder.chmod(0o700 if shut == "folder" else 0o777)
+    for above in tmp_path, *tmp_path.parents[:-2]:
+        above.chmod(0o755)
+
+    def said_to(opening: object) -> str:
+        with pytest.raises(StoreUnavailable) as caught:
+            opening(folder / "store.db")  # type: ignore[operator]
+        return str(caught.value)
+
+    for opening in SqliteStore, SqliteStore.attach, SqliteStore.open_readonly:
+        said = as_user(NOBODY, lambda opening=opening: said_to(opening))  # type: ignore[misc]
+        assert said.startswith("The user nobody may not use the store"), said
+        assert "as root (sudo) or as the store's owner" in said
+        assert (", root" in said) == (shut == "file")

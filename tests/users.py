@@ -1,0 +1,35 @@
+"""Doing something as another user, which only root can."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+NOBODY = 65534
+"""A user and a group that own nothing (Debian's ``nobody`` and ``nogroup``)."""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def as_user(uid: int, action: Callable[[], object]) -> str:
+    """Run ``action`` in a process of that user; what it returned, or its traceback."""
+    end, start = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            said = str(action())
+        except BaseException:
+            said = traceback.format_exc()
+        os.write(start, said.encode())
+        os._exit(0)
+    os.close(start)
+    with os.fdopen(end) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
