@@ -14,7 +14,7 @@ import click
 from dicom2fhir import config, translation
 from dicom2fhir.cli import cli
 from dicom2fhir.cli.profiles import profiles
-from dicom2fhir.dicom.attributes import Attribute, taken
+from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.profile import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.rules import RULES, Level, Rule
@@ -54,7 +54,10 @@ def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _tag(keyword: str) -> str:
-    tag = _TAGS[keyword]
+    return _number(_TAGS[keyword])
+
+
+def _number(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
@@ -87,7 +90,10 @@ def mapping_index() -> str:
         "\nand one for each profile, with what it changes:\n\n",
         *(f"* [{name}]({name}.md): {translation.profile(name).title}\n" for name in translation.profile_names()),
         "\n## What is read of a data set\n\nNothing else leaves the receiver.\n\n",
-        _table(("Attribute", "Tag", "VR", "Of each item"), map(_attribute_row, taken())),
+        _table(("Attribute", "Tag", "VR", "Of each item", "Where it is missing"), map(_attribute_row, taken())),
+        "\nAttributes of series and instances that the data set does not have itself come from these sequences, in "
+        f"this order: {_listed(HOLDERS)}. Of the frames the first counts. In the sequences these are looked into: "
+        f"{_listed(FUNCTIONAL_GROUPS)}.\n",
     ]
     return "".join(parts)
 
@@ -151,9 +157,17 @@ def _shape(dialect: Dialect, rule: Rule) -> str:
     return f"{shape} *".strip() if element.many else shape
 
 
-def _attribute_row(attribute: Attribute) -> tuple[str, str, str, str]:
+def _attribute_row(attribute: Attribute) -> tuple[str, str, str, str, str]:
     items = ", ".join(item.keyword for item in attribute.items)
-    return attribute.keyword, _tag(attribute.keyword), attribute.vr, items
+    instead = ", ".join(
+        f"{_listed({other.keyword: other.tag})}{f' x {other.factor}' if other.factor else ''}"
+        for other in attribute.instead
+    )
+    return attribute.keyword, _tag(attribute.keyword), attribute.vr, items, instead
+
+
+def _listed(tags: Mapping[str, int]) -> str:
+    return ", ".join(f"{keyword} {_number(tag)}" for keyword, tag in tags.items())
 
 
 def commands() -> str:

@@ -401,6 +401,111 @@ _single(
     PerFrameFunctionalGroupsSequence=[_LEFT_LUNG] * 3,
 )
 
+
+def _without(*keywords: str) -> Values:
+    """Attributes that the classic objects have and an enhanced one has under another keyword or in a group."""
+    return dict.fromkeys(keywords)
+
+
+def _group(keyword: str, **values: Any) -> Values:
+    """A functional group macro, which has one item (PS3.3 C.7.6.16.2)."""
+    return {keyword: [values]}
+
+
+_HALF_MILLIMETRE = _group("PixelMeasuresSequence", SliceThickness="1.5", PixelSpacing=["0.5", "0.5"])
+_PLANE_MOVED = _without("SliceThickness", "PixelSpacing", "ImageOrientationPatient")
+_single(
+    "MR",
+    "enhanced-mr",
+    "Enhanced MR, technique in shared functional groups and, what differs, in those of each frame",
+    SOPClassUID=uid.EnhancedMRImageStorage,
+    NumberOfFrames=2,
+    PulseSequenceName="tfl3d",
+    SharedFunctionalGroupsSequence=[
+        {
+            **_HALF_MILLIMETRE,
+            **_group("MRTimingAndRelatedParametersSequence", RepetitionTime="2300", FlipAngle="9", EchoTrainLength=1),
+            **_group("MRModifierSequence", InversionRecovery="YES", InversionTimes=[900.5]),
+            **_group("MRImagingModifierSequence", TransmitterFrequency=123.2587),
+            **_group("MRReceiveCoilSequence", ReceiveCoilName="HeadNeck 20", ReceiveCoilType="MULTICOIL"),
+            **_group(
+                "FrameAnatomySequence", FrameLaterality="U", AnatomicRegionSequence=[code("12738006", "SCT", "Brain")]
+            ),
+        }
+    ],
+    PerFrameFunctionalGroupsSequence=[
+        {
+            **_group("MREchoSequence", EffectiveEchoTime=echo_time),
+            **_group("FrameContentSequence", FrameAcquisitionDateTime=f"2024031109201{frame}+0100"),
+        }
+        for frame, echo_time in enumerate((4.6, 9.2))
+    ],
+    **_PLANE_MOVED,
+    **_without("BodyPartExamined", "SequenceName", "RepetitionTime", "EchoTime", "InversionTime", "ImagingFrequency"),
+    **_without("ReceiveCoilName", "FlipAngle", "ScanningSequence", "SequenceVariant"),
+)
+_single(
+    "CT",
+    "enhanced-ct-technique",
+    "Enhanced CT, technique in shared functional groups and, what differs, in those of each frame",
+    SOPClassUID=uid.EnhancedCTImageStorage,
+    NumberOfFrames=2,
+    SharedFunctionalGroupsSequence=[
+        {
+            **_HALF_MILLIMETRE,
+            **_group("CTAcquisitionDetailsSequence", DataCollectionDiameter="500", RotationDirection="CW"),
+            **_group("CTTableDynamicsSequence", TableSpeed=40.0, SpiralPitchFactor=0.8),
+            **_group("CTReconstructionSequence", ConvolutionKernel="Br40d", ReconstructionFieldOfView=[340.0, 340.0]),
+            **_group("CTXRayDetailsSequence", KVP="110", FilterType="WEDGE", FocalSpots=[0.8]),
+        }
+    ],
+    PerFrameFunctionalGroupsSequence=[
+        _group(
+            "CTExposureSequence",
+            ExposureTimeInms=500.0,
+            XRayTubeCurrentInmA=current,
+            ExposureInmAs=current / 2,
+            CTDIvol=7.25,
+        )
+        for current in (211.0, 195.5)
+    ],
+    **_PLANE_MOVED,
+    **_without("KVP", "XRayTubeCurrent", "ExposureTime", "Exposure", "ReconstructionDiameter", "FilterType"),
+    **_without("ConvolutionKernel", "SpiralPitchFactor", "CTDIvol"),
+)
+_single(
+    "PT",
+    "enhanced-pet",
+    "Enhanced PET: the tracer's start with its date, reconstruction in shared functional groups",
+    SOPClassUID=uid.EnhancedPETImageStorage,
+    NumberOfFrames=2,
+    AcquisitionDateTime="20240311092011+0100",
+    AttenuationCorrected="YES",
+    AttenuationCorrectionSource="CT",
+    RadiopharmaceuticalInformationSequence=[
+        {
+            "RadiopharmaceuticalAgentNumber": 1,
+            "RadiopharmaceuticalStartDateTime": "20240311081500+0100",
+            "RadionuclideTotalDose": "320000000",
+            "RadionuclideHalfLife": "6586.2",
+            "RadionuclideCodeSequence": [code("77004003", "SCT", "^18^Fluorine")],
+            "RadiopharmaceuticalCodeSequence": [code("35321007", "SCT", "Fluorodeoxyglucose F^18^")],
+            "AdministrationRouteCodeSequence": [code("47625008", "SCT", "Intravenous route")],
+        }
+    ],
+    SharedFunctionalGroupsSequence=[
+        {
+            **_HALF_MILLIMETRE,
+            **_group("PETFrameAcquisitionSequence", DataCollectionDiameter="700", TableHeight=150.0),
+            **_group("PETReconstructionSequence", ReconstructionAlgorithm="RAMLA", ReconstructionType="3D"),
+        }
+    ],
+    PerFrameFunctionalGroupsSequence=[{}, {}],
+    **_PLANE_MOVED,
+    **_without("AcquisitionDate", "AcquisitionTime", "AttenuationCorrectionMethod", "ReconstructionMethod"),
+    **_without("SeriesType", "Units", "DecayCorrection", "CorrectedImage"),
+)
+
 # Transfer syntaxes
 
 # 16 x 16 grey pixels: quantisation by one, and Huffman tables that know "no change" and "end of block" only.

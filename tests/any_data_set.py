@@ -16,7 +16,7 @@ from typing import Any
 from pydicom import config, dcmwrite, uid
 from pydicom.dataset import FileMetaDataset
 
-from dicom2fhir.dicom.attributes import LEVELS, Attribute
+from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, Attribute
 from dicom2fhir.synthetic import dataset
 
 SYNTAXES = (
@@ -73,6 +73,18 @@ def _data_set(attributes: Sequence[Attribute], alphabet: str, random: Random) ->
 
 
 EVERYTHING = [attribute for attributes in LEVELS.values() for attribute in attributes]
+OF_FRAMES = [
+    attribute for level in ("series", "instance") for own in LEVELS[level] for attribute in (own, *own.instead)
+]
+
+
+def _held(alphabet: str, random: Random) -> dict[str, Any]:
+    """Functional groups and their kin, with some of what they may hold."""
+    return {
+        holder: [{random.choice([*FUNCTIONAL_GROUPS]): [_data_set(OF_FRAMES, alphabet, random)]}]
+        for holder in HOLDERS
+        if random.random() < 0.2
+    }
 
 
 def any_file(charset: str, seed: int, syntax: uid.UID = uid.ExplicitVRLittleEndian, undefined: bool = False) -> bytes:
@@ -83,7 +95,8 @@ def any_file(charset: str, seed: int, syntax: uid.UID = uid.ExplicitVRLittleEndi
     undefined
         Whether sequences are of undefined length.
     """
-    made = _data_set(EVERYTHING, SCRIPTS[charset], Random(seed))
+    random = Random(seed)
+    made = _data_set(EVERYTHING, SCRIPTS[charset], random) | _held(SCRIPTS[charset], random)
     whole = {
         "SpecificCharacterSet": charset.split("\\"),
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",

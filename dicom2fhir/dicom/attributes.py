@@ -30,6 +30,10 @@ class Attribute:
         never meets the time of another instance, nor an identifier a foreign issuer.
     items
         For a sequence: what is taken of each item.
+    instead
+        Attributes of other IODs that say the same. The first that has a value stands for this one where it has none.
+    factor
+        What the value of an attribute of ``instead`` is multiplied by, so that its unit is that of this attribute.
     """
 
     keyword: str
@@ -38,10 +42,16 @@ class Attribute:
     pick: Pick = "common"
     follows: str = ""
     items: tuple[Attribute, ...] = field(default=())
+    instead: tuple[Attribute, ...] = field(default=())
+    factor: str = ""
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:
     return Attribute(keyword, tag, vr, items=items)
+
+
+_MICRO = "0.001"
+"""From microseconds to milliseconds, from microamperes to milliamperes."""
 
 
 CODE = (
@@ -85,17 +95,6 @@ _OTHER_PATIENT_ID = (
     _a("IssuerOfPatientID", 0x00100021, "LO"),
     _a("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", *_PATIENT_ISSUER),
 )
-
-_FUNCTIONAL_GROUPS = (
-    _a(
-        "FrameAnatomySequence",
-        0x00209071,
-        "SQ",
-        _a("AnatomicRegionSequence", 0x00082218, "SQ", *CODE),
-        _a("FrameLaterality", 0x00209072, "CS"),
-    ),
-)
-"""Functional group macros (PS3.3 C.7.6.16.2), shared by all frames or of one."""
 
 _TRACER = (
     _a("Radiopharmaceutical", 0x00180031, "LO"),
@@ -210,9 +209,6 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER
         ),
         Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
-        Attribute("SharedFunctionalGroupsSequence", 0x52009229, "SQ", items=_FUNCTIONAL_GROUPS),
-        # of the first frame only: reading ends there, see dicom.header
-        Attribute("PerFrameFunctionalGroupsSequence", 0x52009230, "SQ", items=_FUNCTIONAL_GROUPS),
         # how the images were made, where that is the same throughout a series; profiles ask for it
         Attribute("ContrastBolusAgent", 0x00180010, "LO"),
         Attribute("ContrastBolusAgentSequence", 0x00180012, "SQ", items=CODE),
@@ -222,9 +218,9 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("SliceThickness", 0x00180050, "DS"),
         Attribute("KVP", 0x00180060, "DS"),
         Attribute("RepetitionTime", 0x00180080, "DS"),
-        Attribute("EchoTime", 0x00180081, "DS"),
-        Attribute("InversionTime", 0x00180082, "DS"),
-        Attribute("ImagingFrequency", 0x00180084, "DS"),
+        Attribute("EchoTime", 0x00180081, "DS", instead=(_a("EffectiveEchoTime", 0x00189082, "FD"),)),
+        Attribute("InversionTime", 0x00180082, "DS", instead=(_a("InversionTimes", 0x00189079, "FD"),)),
+        Attribute("ImagingFrequency", 0x00180084, "DS", instead=(_a("TransmitterFrequency", 0x00189098, "FD"),)),
         Attribute("MagneticFieldStrength", 0x00180087, "DS"),
         Attribute("DataCollectionDiameter", 0x00180090, "DS"),
         Attribute("ReconstructionDiameter", 0x00181100, "DS"),
@@ -235,6 +231,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("TransducerFrequency", 0x00186030, "UL"),
         Attribute("PulseRepetitionFrequency", 0x00186032, "UL"),
         Attribute("SpiralPitchFactor", 0x00189311, "FD"),
+        Attribute("ReconstructionFieldOfView", 0x00189317, "FD"),
         Attribute("Rows", 0x00280010, "US"),
         Attribute("Columns", 0x00280011, "US"),
         Attribute("PixelSpacing", 0x00280030, "DS"),
@@ -242,8 +239,13 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("RadiopharmaceuticalInformationSequence", 0x00540016, "SQ", items=_TRACER),
         Attribute("SeriesType", 0x00541000, "CS"),
         Attribute("Units", 0x00541001, "CS"),
-        Attribute("AttenuationCorrectionMethod", 0x00541101, "LO"),
-        Attribute("ReconstructionMethod", 0x00541103, "LO"),
+        Attribute(
+            "AttenuationCorrectionMethod",
+            0x00541101,
+            "LO",
+            instead=(_a("AttenuationCorrectionSource", 0x00189738, "CS"),),
+        ),
+        Attribute("ReconstructionMethod", 0x00541103, "LO", instead=(_a("ReconstructionAlgorithm", 0x00189315, "CS"),)),
         Attribute("ScatterCorrectionMethod", 0x00541105, "LO"),
     ),
     "instance": (
@@ -251,21 +253,45 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("SOPClassUID", 0x00080016, "UI"),
         Attribute("AcquisitionDate", 0x00080022, "DA"),
         Attribute("ContentDate", 0x00080023, "DA"),
-        Attribute("AcquisitionDateTime", 0x0008002A, "DT"),
+        Attribute("AcquisitionDateTime", 0x0008002A, "DT", instead=(_a("FrameAcquisitionDateTime", 0x00189074, "DT"),)),
         Attribute("AcquisitionTime", 0x00080032, "TM"),
         Attribute("ContentTime", 0x00080033, "TM"),
         Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
-        Attribute("ImageLaterality", 0x00200062, "CS"),
+        Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("NumberOfFrames", 0x00280008, "IS"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),
         # what changes from image to image: in the series' level each would make a mapping of its own
-        Attribute("SequenceName", 0x00180024, "SH"),
-        Attribute("ExposureTime", 0x00181150, "IS"),
-        Attribute("XRayTubeCurrent", 0x00181151, "IS"),
-        Attribute("Exposure", 0x00181152, "IS"),
+        Attribute("SequenceName", 0x00180024, "SH", instead=(_a("PulseSequenceName", 0x00189005, "SH"),)),
+        Attribute(
+            "ExposureTime",
+            0x00181150,
+            "IS",
+            instead=(
+                _a("ExposureTimeInms", 0x00189328, "FD"),
+                Attribute("ExposureTimeInuS", 0x00188150, "DS", factor=_MICRO),
+            ),
+        ),
+        Attribute(
+            "XRayTubeCurrent",
+            0x00181151,
+            "IS",
+            instead=(
+                _a("XRayTubeCurrentInmA", 0x00189330, "FD"),
+                Attribute("XRayTubeCurrentInuA", 0x00188151, "DS", factor=_MICRO),
+            ),
+        ),
+        Attribute(
+            "Exposure",
+            0x00181152,
+            "IS",
+            instead=(
+                _a("ExposureInmAs", 0x00189332, "FD"),
+                Attribute("ExposureInuAs", 0x00181153, "IS", factor=_MICRO),
+            ),
+        ),
         Attribute("ViewPosition", 0x00185101, "CS"),
         Attribute("CTDIvol", 0x00189345, "FD"),
         Attribute("PatientOrientation", 0x00200020, "CS"),
@@ -284,6 +310,47 @@ UIDS = (
 SPECIFIC_CHARACTER_SET = _a("SpecificCharacterSet", 0x00080005, "CS")
 
 
+FUNCTIONAL_GROUPS: Mapping[str, int] = {
+    "PixelMeasuresSequence": 0x00289110,
+    "FrameContentSequence": 0x00209111,
+    "FrameAnatomySequence": 0x00209071,
+    "PatientOrientationInFrameSequence": 0x00209450,
+    "MRImagingModifierSequence": 0x00189006,
+    "MRReceiveCoilSequence": 0x00189042,
+    "MRTimingAndRelatedParametersSequence": 0x00189112,
+    "MREchoSequence": 0x00189114,
+    "MRModifierSequence": 0x00189115,
+    "MRAveragesSequence": 0x00189119,
+    "MRFOVGeometrySequence": 0x00189125,
+    "CTAcquisitionTypeSequence": 0x00189301,
+    "CTAcquisitionDetailsSequence": 0x00189304,
+    "CTTableDynamicsSequence": 0x00189308,
+    "CTGeometrySequence": 0x00189312,
+    "CTReconstructionSequence": 0x00189314,
+    "CTExposureSequence": 0x00189321,
+    "CTXRayDetailsSequence": 0x00189325,
+    "CTPositionSequence": 0x00189326,
+    "FrameAcquisitionSequence": 0x00189417,
+    "XRayAcquisitionDoseSequence": 0x00189542,
+    "XRayFilterSequence": 0x00189556,
+    "PETFrameAcquisitionSequence": 0x00189732,
+    "PETReconstructionSequence": 0x00189749,
+    "UnassignedSharedConvertedAttributesSequence": 0x00209170,
+    "UnassignedPerFrameConvertedAttributesSequence": 0x00209171,
+}
+"""The functional group macros that hold attributes of the levels (PS3.3 C.7.6.16.2, and those of each IOD)."""
+
+HOLDERS: Mapping[str, int] = {
+    "SharedFunctionalGroupsSequence": 0x52009229,
+    "PerFrameFunctionalGroupsSequence": 0x52009230,  # of the first frame: reading ends there, see dicom.header
+    "MultienergyCTAcquisitionSequence": 0x00189362,
+    "XRay3DAcquisitionSequence": 0x00189507,
+    "SequenceOfUltrasoundRegions": 0x00186011,
+}
+"""The sequences that hold what other IODs have in the data set itself, the preferred one first: the shared functional
+groups hold for every frame (PS3.3 C.7.6.16), see C.8.15.3.11, C.8.21.3 and C.8.5.5 for the others."""
+
+
 def taken() -> Iterator[Attribute]:
     """Every top-level attribute that is read, the UIDs and the character set too."""
     yield SPECIFIC_CHARACTER_SET
@@ -294,8 +361,18 @@ def taken() -> Iterator[Attribute]:
 
 def wanted(attributes: Iterable[Attribute]) -> Wanted:
     """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
-    return {a.tag: (wanted((*a.items, SPECIFIC_CHARACTER_SET)) if a.items else None) for a in attributes}
+    found: dict[int, Wanted | None] = {}
+    for attribute in attributes:
+        found[attribute.tag] = wanted((*attribute.items, SPECIFIC_CHARACTER_SET)) if attribute.items else None
+        found.update((other.tag, None) for other in attribute.instead)
+    return found
 
 
-WANTED = wanted(taken())
+def _all_wanted() -> Wanted:
+    held = wanted((*LEVELS["series"], *LEVELS["instance"]))
+    of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
+    return {**wanted(taken()), **dict.fromkeys(HOLDERS.values(), of_a_holder)}
+
+
+WANTED = _all_wanted()
 """All that a record is made of."""

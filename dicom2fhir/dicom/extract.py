@@ -6,11 +6,13 @@ import marshal
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
+from dicom2fhir.dicom.groups import flattened
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
@@ -36,9 +38,13 @@ _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
 
 _REPEATED: Mapping[Level, tuple[int, ...]] = {
-    level: (SPECIFIC_CHARACTER_SET.tag, *(a.tag for a in LEVELS[level])) for level in ("patient", "study", "series")
+    level: (SPECIFIC_CHARACTER_SET.tag, *(a.tag for own in LEVELS[level] for a in (own, *own.instead)))
+    for level in ("patient", "study", "series")
 }
 """What the instances of a series have in common: the tags of all that it is decoded from."""
+_REPLACEABLE: Mapping[Level, tuple[Attribute, ...]] = {
+    level: tuple(a for a in attributes if a.instead) for level, attributes in LEVELS.items()
+}
 _Decoded = tuple[Attrs, tuple[Note, ...]]
 _KNOWN_BYTES = 256 * 1024
 """Undecoded values; those of one series take about 1 kB."""
@@ -73,6 +79,14 @@ class _Decoder:
         """Note that a value was not taken as it stood."""
         self.notes.append(Note("warning", attribute.keyword, text))
 
+    def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Any]:
+        """The attributes of a level, each by itself or by what says the same in its place."""
+        result = self.attrs(raw, LEVELS[level], encodings)
+        for attribute in _REPLACEABLE[level]:
+            if attribute.keyword not in result and (value := self.instead(raw, attribute, encodings)):
+                result[attribute.keyword] = value
+        return result
+
     def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Encodings) -> dict[str, Any]:
         """Keyword -> decoded value, without the empty ones."""
         result: dict[str, Any] = {}
@@ -95,6 +109,13 @@ class _Decoder:
             if decoded:
                 result[attribute.keyword] = decoded
         return result
+
+    def instead(self, raw: Raw, attribute: Attribute, encodings: Encodings) -> Any:
+        """What another attribute says of the same, in the unit of this one; None where none does."""
+        for other in attribute.instead:
+            if other.tag in raw and (value := self.attrs(raw, (other,), encodings).get(other.keyword)):
+                return _scaled(value, other.factor)
+        return None
 
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
@@ -147,6 +168,18 @@ class _Decoder:
         return parts[0] if len(parts) == 1 else parts
 
 
+def _scaled(value: str | list[str], factor: str) -> str | list[str]:
+    """Numbers in another unit; what is no number is empty."""
+    if not factor:
+        return value
+    if isinstance(value, list):
+        return [str(_scaled(one, factor)) for one in value]
+    try:
+        return str((Decimal(value) * Decimal(factor)).normalize())
+    except ArithmeticError:
+        return ""
+
+
 class Known:
     """What the patient, study and series of earlier instances were decoded to, so that records share it.
 
@@ -173,7 +206,7 @@ class Known:
         found = self._all.get(key)
         if found is None:
             before = len(decoder.notes)
-            found = decoder.attrs(raw, LEVELS[level], encodings), tuple(decoder.notes[before:])
+            found = decoder.level(level, raw, encodings), tuple(decoder.notes[before:])
             self._keep(key, found)
         else:
             decoder.notes += found[1]
@@ -205,7 +238,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     Mismatch
         The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
-    raw = received.taken
+    raw = flattened(received.taken)
     known = known or Known()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
@@ -213,7 +246,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     patient = known.attrs("patient", raw, decoder, encodings)
     study = known.attrs("study", raw, decoder, encodings)
     series = known.attrs("series", raw, decoder, encodings)
-    instance = decoder.attrs(raw, LEVELS["instance"], encodings)
+    instance = decoder.level("instance", raw, encodings)
     uids = decoder.attrs(raw, UIDS, encodings)
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)
     _settle(instance, "SOPClassUID", received.sop_class, received)

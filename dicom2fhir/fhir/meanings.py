@@ -6,7 +6,6 @@ none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -225,7 +224,7 @@ def number(scope: Scope, keyword: str) -> int | None:
 
 def body_site(scope: Scope) -> Concept | None:
     """Where the body was imaged: the coded region before the Defined Term."""
-    for region in (*scope.all("AnatomicRegionSequence"), *_frame_anatomy(scope, "AnatomicRegionSequence")):
+    for region in scope.all("AnatomicRegionSequence"):
         found = concept(region, scope.context.schemes)
         if found:
             return found
@@ -237,14 +236,6 @@ def body_site(scope: Scope) -> Concept | None:
         return Concept((Coding(known[0], SNOMED_CT, known[1]),))
     scope.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")
     return Concept(text=part)
-
-
-def _frame_anatomy(scope: Scope, keyword: str) -> Iterator[Any]:
-    """What an enhanced multi-frame object says of all frames, else of the first (PS3.3 C.7.6.16.2.8)."""
-    groups = (*scope.all("SharedFunctionalGroupsSequence"), *scope.all("PerFrameFunctionalGroupsSequence"))
-    for group in groups:
-        for anatomy in several(group.get("FrameAnatomySequence")):
-            yield from several(anatomy.get(keyword))
 
 
 _UNPAIRED = "U"
@@ -259,7 +250,6 @@ def laterality(scope: Scope) -> Concept | None:
         of_images = {one(instance.attrs.get("ImageLaterality")) for instance in scope.node.instances}
         if len(of_images) == 1:
             value = of_images.pop()
-    value = value or one(list(_frame_anatomy(scope, "FrameLaterality")))
     if not value:
         return None
     code = scope.context.dialect.lateralities.get(value.upper())

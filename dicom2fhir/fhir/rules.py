@@ -191,18 +191,13 @@ SERIES_RULES = (
     Rule("series.url", (), meanings.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
     Rule(
         "series.bodySite",
-        (
-            "AnatomicRegionSequence",
-            "BodyPartExamined",
-            "SharedFunctionalGroupsSequence",
-            "PerFrameFunctionalGroupsSequence",
-        ),
+        ("AnatomicRegionSequence", "BodyPartExamined"),
         meanings.body_site,
         "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its words",
     ),
     Rule(
         "series.laterality",
-        ("Laterality", "ImageLaterality", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+        ("Laterality", "ImageLaterality"),
         meanings.laterality,
         "SNOMED CT; Image Laterality when all images agree",
     ),

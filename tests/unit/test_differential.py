@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import config, dcmread, uid
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
-from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
-from dicom2fhir.dicom.header import PER_FRAME_FUNCTIONAL_GROUPS
+from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, UIDS, Attribute
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
@@ -41,8 +42,7 @@ def plain(value: Any, attribute: Attribute) -> Any:
     if value is None:
         return None
     if attribute.vr == "SQ":
-        wanted = value[:1] if attribute.tag == PER_FRAME_FUNCTIONAL_GROUPS else value
-        items = [attrs for item in wanted if (attrs := attributes_of(item, attribute.items))]
+        items = [attrs for item in value if (attrs := attributes_of(item, attribute.items))]
         return items or None
     if isinstance(value, MultiValue | list):
         values = [text(one) for one in value]
@@ -63,6 +63,44 @@ def attributes_of(read: Dataset, attributes: Sequence[Attribute]) -> dict[str, A
     return {keyword: value for keyword, value in found.items() if value is not None}
 
 
+def held(read: Dataset, names: Sequence[str]) -> Iterator[Dataset]:
+    """The items of some sequences, of the frames the first, each followed by those of the groups in it."""
+    for name in names:
+        items = read.get(name)
+        for item in items[: 1 if name.startswith("PerFrame") else None] if isinstance(items, Sequence) else ():
+            yield item
+            yield from held(item, [group for group in map(keyword_for_tag, item.keys()) if group in FUNCTIONAL_GROUPS])
+
+
+def of_a_level(read: Dataset, attributes: Sequence[Attribute]) -> dict[str, Any]:
+    """The attributes of a level, wherever they stand and whatever else says the same."""
+    places = [read, *held(read, [*HOLDERS])]
+    found = {}
+    for attribute in attributes:
+        for other in (attribute, *attribute.instead):
+            given = next((place.get(other.keyword) for place in places if is_there(place, other)), None)
+            if attribute.keyword not in found and (value := in_unit(plain(given, other), other.factor)):
+                found[attribute.keyword] = value
+    return found
+
+
+def is_there(place: Dataset, attribute: Attribute) -> bool:
+    """Whether there is more than padding; what it means is not asked yet."""
+    value = place.get(attribute.keyword)
+    return value is not None and bool(value.strip(" ") if isinstance(value, str) else value or value == 0)
+
+
+def in_unit(value: Any, factor: str) -> Any:
+    if not factor or not value:
+        return value
+    if isinstance(value, list):
+        return [in_unit(one, factor) for one in value]
+    try:
+        return str((Decimal(value) * Decimal(factor)).normalize())
+    except InvalidOperation:
+        return ""
+
+
 def by_pydicom(data: bytes) -> dict[str, Any]:
     """Every attribute that the bridge takes, as pydicom reads it."""
     with warnings.catch_warnings():
@@ -71,7 +109,7 @@ def by_pydicom(data: bytes) -> dict[str, Any]:
             read = dcmread(BytesIO(data), stop_before_pixels=True, force=True)
             found = attributes_of(read, UIDS)
             for attributes in LEVELS.values():
-                found |= attributes_of(read, attributes)
+                found |= of_a_level(read, attributes)
     return found
 
 

@@ -106,7 +106,7 @@ def test_tags_and_vrs_are_those_of_the_standard(attribute: Attribute) -> None:
     assert tag_for_keyword(attribute.keyword) == attribute.tag
     assert dictionary_VR(attribute.tag) == attribute.vr
     assert (attribute.vr == "SQ") is bool(attribute.items)
-    for item in attribute.items:
+    for item in (*attribute.items, *attribute.instead):
         test_tags_and_vrs_are_those_of_the_standard(item)
 
 
@@ -276,14 +276,11 @@ def test_the_code_of_a_side(side: str, version: str, expected: str | None) -> No
     assert notes_on(result) == ({"Laterality"} if side == "X" else set())
 
 
-FRAMES_UNPAIRED = {"SharedFunctionalGroupsSequence": [{"FrameAnatomySequence": [{"FrameLaterality": "U"}]}]}
-
-
 @pytest.mark.parametrize("version", DIALECTS)
 @pytest.mark.parametrize(
     ("series", "image"),
-    [({"Laterality": "U"}, {}), ({}, {"ImageLaterality": "U"}), (FRAMES_UNPAIRED, {})],
-    ids=["Laterality", "ImageLaterality", "FrameLaterality"],
+    [({"Laterality": "U"}, {}), ({}, {"ImageLaterality": "U"})],
+    ids=["Laterality", "ImageLaterality"],
 )
 def test_an_unpaired_body_part_has_no_side(series: Attrs, image: Attrs, version: str) -> None:
     result = mapped(study(None, None, series, image), version)
