@@ -319,28 +319,13 @@ def performers(scope: Scope) -> list[Resource]:
 # Instance -----------------------------------------------------------------------------------------------------------
 
 
-_RECORD_TYPES = (
-    ("1.2.840.10008.5.1.4.1.1.88.59", "KEY OBJECT DOC"),
-    ("1.2.840.10008.5.1.4.1.1.88.", "SR DOCUMENT"),
-    ("1.2.840.10008.5.1.4.1.1.11.", "PRESENTATION"),
-    ("1.2.840.10008.5.1.4.1.1.104.", "ENCAP DOC"),
-    ("1.2.840.10008.5.1.4.1.1.9.", "WAVEFORM"),
-    ("1.2.840.10008.5.1.4.1.1.66.1", "REGISTRATION"),
-    ("1.2.840.10008.5.1.4.1.1.66.2", "FIDUCIAL"),
-    ("1.2.840.10008.5.1.4.1.1.66.4", "IMAGE"),
-    ("1.2.840.10008.5.1.4.1.1.66", "RAW DATA"),
-    ("1.2.840.10008.5.1.4.1.1.481.2", "RT DOSE"),
-    ("1.2.840.10008.5.1.4.1.1.481.3", "RT STRUCTURE SET"),
-    ("1.2.840.10008.5.1.4.1.1.481.5", "RT PLAN"),
-    ("1.2.840.10008.5.1.4.1.1.", "IMAGE"),
-)
-"""SOP Class UID, or how it begins -> Directory Record Type (0004,1430) of its instances (PS3.3 table F.4-1)."""
-
-
 def record_type(scope: Scope) -> str | None:
-    """What a DICOMDIR would call the instance; nothing for a private SOP class."""
-    sop_class = scope.text("SOPClassUID")
-    return next((type_ for prefix, type_ in _RECORD_TYPES if sop_class.startswith(prefix)), None)
+    """What a DICOMDIR calls the instance (PS3.3 F.3.2.2).
+
+    Nothing for a SOP class that no directory record is defined for, such as a private one: PRIVATE is the type of a
+    private record, and says nothing of the instance.
+    """
+    return tables.record_types().get(scope.text("SOPClassUID"))
 
 
 def content(scope: Scope) -> list[Resource]:

@@ -38,3 +38,9 @@ def identifier_types() -> frozenset[str]:
 def body_parts() -> Mapping[str, list[str]]:
     """Defined Term of Body Part Examined -> code and display of SNOMED CT (PS3.16 Annex L)."""
     return _read("body_parts")
+
+
+@cache
+def record_types() -> Mapping[str, str]:
+    """UID of a storage SOP class -> Directory Record Type (0004,1430) of its instances (PS3.3 F.3.2.2)."""
+    return _read("record_types")
