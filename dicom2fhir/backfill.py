@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -39,6 +39,7 @@ from dicom2fhir.errors import BridgeError, NoStore, NotDicom, Permanent, StoreIn
 from dicom2fhir.model import FileMark, InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
 from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.texts import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +105,11 @@ class Summary:
             yield f"{path}: {reason}"
         if self.failed > len(self.failures):
             yield f"... and {self.failed - len(self.failures):,} more"
-        counts = [f"{self.taken:,} instances of {self.studies:,} studies" + ("" if dry_run else f" ({self.new:,} new)")]
-        more = {"done before": self.done_before, "not SOP instances": self.skipped, "failed": self.failed}
+        taken = f"{counted(self.taken, 'instance')} of {counted(self.studies, 'study')}"
+        counts = [taken if dry_run else f"{taken} ({self.new:,} new)"]
+        more = {"done before": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
         counts += [f"{number:,} {what}" for what, number in more.items() if number]
-        yield f"{self.files:,} files in {self.seconds:,.1f} s: {', '.join(counts)}"
+        yield f"{counted(self.files, 'file')} in {self.seconds:,.1f} s: {', '.join(counts)}"
         if dry_run:
             yield "Nothing was written."
         elif self.new or self.changed:
@@ -212,6 +214,16 @@ def count_files(paths: Sequence[str]) -> int:
     return sum(1 for _ in walk(paths, on_error=lambda _path, _error: None))
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start the workers, which the first task does: Ctrl-C reaches them too, and would end them half made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _end_with_parent() -> None:
     """Prepare a worker: Ctrl-C is its parent's affair, and it must not outlive a parent that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -278,9 +290,11 @@ class Backfill:
         with ProcessPoolExecutor(self._workers, get_context("spawn"), _end_with_parent) as pool:
             try:
                 if self._on_progress:
-                    self._total = pool.submit(count_files, roots)
+                    with _interrupts_held_back():
+                        self._total = pool.submit(count_files, roots)
                 for files in self._chunks(roots):
-                    pending[pool.submit(read_chunk, files, self._budgets)] = files
+                    with _interrupts_held_back():
+                        pending[pool.submit(read_chunk, files, self._budgets)] = files
                     if len(pending) >= (1 + _CHUNKS_AHEAD) * self._workers:
                         self._settle(pending, holds)
                 while pending:

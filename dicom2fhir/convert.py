@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +25,13 @@ from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
 from dicom2fhir.fhir import bundle
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
 from dicom2fhir.receive.files import open_file, walk
+from dicom2fhir.texts import counted
 
 STDIN = "-"
 _ZIP_MAGIC = b"PK\x03\x04"
+_ENCRYPTED = 0x1
+"""General purpose bit 0 of a member (APPNOTE.TXT section 4.4.4)."""
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 
@@ -118,9 +122,22 @@ def _file_or_members(
     except (OSError, BridgeError) as error:
         on_error(name, f"the archive cannot be read: {error}")
         return
-    for member in archive.infolist():
-        if not member.is_dir():
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    obstacles = [_obstacle(member) for member in members]
+    for obstacle, number in Counter(filter(None, obstacles)).items():
+        on_error(name, f"{counted(number, 'file')} of the archive cannot be read: {obstacle}")
+    for member, obstacle in zip(members, obstacles, strict=True):
+        if not obstacle:
             yield Source(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
+
+
+def _obstacle(member: zipfile.ZipInfo) -> str:
+    """What keeps a whole archive's members from being read, so that it is said once; ``""`` for nothing."""
+    if member.flag_bits & _ENCRYPTED:
+        return "encrypted; unpack the archive with its password first"
+    if member.compress_type not in _METHODS:
+        return f"compression method {member.compress_type} is not supported; unpack the archive first"
+    return ""
 
 
 def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
@@ -181,7 +198,7 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
     try:
         file = source.open()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # a member of an unknown compression method, or behind a password
+        # what the archive's directory does not tell, or a version of ZIP that Python does not read
         raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
     with file:
         try:

@@ -26,6 +26,7 @@ from dicom2fhir.daemon import Daemon
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.report import STATE_STYLES
 from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.texts import counted
 
 QUIET_PERIOD_S = 1.0
 _LIMIT_S = 60.0
@@ -197,7 +198,9 @@ class Demo:
             if entry["resource"]["resourceType"] == "ImagingStudy":
                 self._console.print("\nOne of the resulting resources:\n")
                 self._console.print(JSON(orjson.dumps(entry["resource"]).decode(), indent=2), soft_wrap=True)
-        self._say(f"\n{len(files)} transaction Bundles (FHIR R4) lie in [bold]{escape(str(self._output))}[/]")
+        self._say(
+            f"\n{counted(len(files), 'transaction Bundle')} (FHIR R4) written to [bold]{escape(str(self._output))}[/]"
+        )
         self._console.print("Convert files of your own: [bold]dicom2fhir convert FOLDER[/]")
 
 

@@ -16,7 +16,7 @@ from dicom2fhir.fhir.mapping import Trace
 from dicom2fhir.fhir.profile import Profile, asked_of, parts_of, sources_of
 from dicom2fhir.model import Mapped
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
-from dicom2fhir.texts import printable
+from dicom2fhir.texts import counted, printable
 
 _NOTE_STYLES = {"warning": "yellow", "info": ""}
 STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
@@ -42,10 +42,6 @@ def _table(*columns: str, title: str | None = None) -> Table:
 def as_it_stands(value: str, style: str = "") -> Text:
     """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
     return Text(printable(value, keep="\n"), style)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 or noun == 'series' else 's'}"
 
 
 def status_json(
@@ -133,8 +129,8 @@ def _destinations_table(destinations: Iterable[DestinationStatus]) -> Table:
         said = as_it_stands(one.recipe or "not known")
         if number := sum(one.others.values()):
             made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
-            was = "delivery was" if number == 1 else "deliveries were"
-            said.append("\n").append(as_it_stands(f"{number} {was} made with another mapping: {made}", "yellow"))
+            were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"
+            said.append("\n").append(as_it_stands(f"{were} made with another mapping: {made}", "yellow"))
             said.append(as_it_stands(f"\ndicom2fhir retry --all --remap --destination {one.name}", "yellow"))
         table.add_row(as_it_stands(one.name), said)
     return table
@@ -145,7 +141,7 @@ def study_tables(studies: Sequence[StudyStatus]) -> RenderableType:
     named = [delivery.destination for study in studies for delivery in study.deliveries]
     parts: list[RenderableType] = []
     for study in studies:
-        counts = [_count(study.series, "series"), _count(study.instances, "instance"), f"revision {study.revision}"]
+        counts = [counted(study.series, "series"), counted(study.instances, "instance"), f"revision {study.revision}"]
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, min_width=max(map(len, named), default=0))
         table.add_column(no_wrap=True, min_width=max(map(len, State)))

@@ -1,4 +1,4 @@
-"""Text of strangers on its way to a person."""
+"""Text for a person: numbers of things, and what strangers sent."""
 
 from __future__ import annotations
 
@@ -8,3 +8,18 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 study``, ``2,000 studies``, ``2 series``, ``2 addresses``."""
+    return f"{number:,} {noun if number == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("series"):
+        return noun
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"

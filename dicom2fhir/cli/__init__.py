@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 import click
 
 from dicom2fhir import __version__
+from dicom2fhir.cli import streams
 from dicom2fhir.cli.options import EXIT_FAILED
 from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
 
@@ -21,6 +23,9 @@ EXIT_UNAVAILABLE = 69
 EXIT_IO = 74
 EXIT_CONFIG = 78
 """As in sysexits.h: EX_UNAVAILABLE, EX_IOERR, EX_CONFIG."""
+EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
+"""As shells show the end by SIGINT and SIGPIPE."""
 
 _COMMANDS = {
     "backfill": "backfill.backfill",
@@ -55,7 +60,28 @@ class _Commands(Mapping[str, click.Command]):
         return len(_COMMANDS)
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(EXIT_NO_READER) from None
+
+
+class _Group(click.Group):
+    """A group that ends as other programs do when nobody reads its output; click would exit with status 1."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _reader_may_leave():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
 @click.group(
+    cls=_Group,
     commands=cast("MutableMapping[str, click.Command]", _Commands()),  # it is only read
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -75,18 +101,46 @@ def cli(context: click.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line; the one place where an error becomes an exit status."""
+    """Run the command line and exit."""
+    streams.prepare()
+    try:
+        status = _run()
+    except BrokenPipeError:  # of standard error
+        status = EXIT_NO_READER
+    unwritten = streams.flush()
+    if unwritten and not status:
+        status = _told(unwritten)
+    sys.exit(status)
+
+
+def _run() -> int:
+    """The one place where an error becomes an exit status."""
     try:
         status = cli.main(prog_name="dicom2fhir", standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
+        return error.exit_code
+    except click.Abort as error:
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        click.echo(f"dicom2fhir: {str(error) or ('interrupted' if interrupted else 'aborted')}", err=True)
+        return EXIT_INTERRUPTED
     except (BridgeError, OSError) as error:
-        click.echo(f"dicom2fhir: {error}", err=True)
-        sys.exit(_exit_status(error))
+        return _told(error)
+
+
+def _told(error: BridgeError | OSError) -> int:
+    """Tell the error; its exit status."""
+    if isinstance(error, BrokenPipeError):
+        return EXIT_NO_READER
+    click.echo(f"dicom2fhir: {_words(error)}", err=True)
+    return _exit_status(error)
+
+
+def _words(error: BridgeError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _exit_status(error: BridgeError | OSError) -> int:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import TextColumn
 
 from dicom2fhir import report, translation
@@ -22,6 +21,7 @@ from dicom2fhir.cli.options import (
     state_dir_option,
     store_of,
 )
+from dicom2fhir.cli.page import Page
 
 
 @click.command()
@@ -55,7 +55,7 @@ def backfill(
     except ValueError:
         raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
     path = store_of(settings)
-    console = Console(stderr=True)
+    console = Page(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
         store = archives.open_store(
             path,
@@ -72,14 +72,19 @@ def backfill(
             speed = bar.tasks[0].speed
             bar.update(task, completed=summary.files, total=total, rate=f"{speed:,.0f} files/s" if speed else "")
 
-        summary = archives.Backfill(
+        run = archives.Backfill(
             store,
             workers=workers or len(os.sched_getaffinity(0)),
             dry_run=dry_run,
             since=since_s,
             budgets=translation.budgets(settings),
             on_progress=show if console.is_terminal else None,
-        ).run(paths)
+        )
+        try:
+            summary = run.run(paths)
+        except KeyboardInterrupt:
+            left = "nothing was written" if dry_run else "run the same command again to continue"
+            raise click.Abort(f"interrupted; {left}") from None
         owned = store is not None and store.is_owned
     if as_json:
         put_json({"store": str(path)} | summary.as_json())

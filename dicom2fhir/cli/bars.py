@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from dicom2fhir.cli.page import Page
 from dicom2fhir.cli.screen import Lines
 from dicom2fhir.report import as_it_stands
 
@@ -30,7 +31,7 @@ class Bars(Lines):
     """A bar for each step, below the lines."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Page(stderr=True)
         self._progress = progress(self._console)
 
     def __enter__(self) -> Self:

@@ -10,19 +10,31 @@ import click
 
 from dicom2fhir import convert as conversion
 from dicom2fhir import translation
-from dicom2fhir.cli.options import EXIT_FAILED, config_option, counted, load_settings, patient_mode, profile_option
+from dicom2fhir.cli.options import (
+    EXIT_FAILED,
+    config_option,
+    load_settings,
+    patient_mode,
+    profile_option,
+    version_option,
+)
 from dicom2fhir.cli.screen import screen
 from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
 from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.formats import Format, dump
 from dicom2fhir.model import Note
+from dicom2fhir.texts import counted
+
+_SEVERAL: dict[Format, str] = {
+    "json": "Standard output is NDJSON: one Bundle a line.",
+    "xml": "Standard output is one XML document a line.",
+}
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @config_option
-@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@version_option
 @profile_option
 @click.option(
     "--patient", type=click.Choice(["link", "ensure", "upsert"]), help="How the Patient is written.  [default: ensure]"
@@ -51,14 +63,17 @@ def convert(
     format_: Format | None,
     output_dir: Path | None,
 ) -> None:
-    """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input."""
+    """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input.
+
+    Bundles of several studies on standard output are NDJSON, one Bundle a line (XML: one document a line).
+    """
     fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
     settings = load_settings(config_file, {"fhir": fhir})
     profile = translation.load_profile(settings.fhir.profile)
     dialect = translation.dialect(settings.fhir.version, profile)
     mapping = translation.mapper(settings, patient_mode(settings), profile, _log_finding)
     out = sys.stdout.buffer
-    problems = 0
+    problems = written = 0
 
     with ExitStack() as stack:
         shown = stack.enter_context(screen())
@@ -95,20 +110,23 @@ def convert(
             except (NotExpressible, BridgeFault) as error:
                 tell(study_uid, str(error))
                 continue
+            written += 1
             if output_dir:
                 suffix = settings.fhir.format if shape == "bundle" else f"nd{settings.fhir.format}"
                 conversion.write_file(output_dir, f"{name}.{suffix}", content)
             else:
                 out.write(content)
         out.flush()
+    if written > 1 and shape == "bundle" and not indent:
+        shown.say(_SEVERAL[settings.fhir.format])
     if output_dir or problems or reading.skipped:
         told = [f"{counted(reading.read, 'instance')} of {counted(len(reading.studies), 'study')}"]
         if reading.skipped:
             told.append(f"{counted(reading.skipped, 'other file')} skipped")
         if problems:
             told.append(counted(problems, "problem"))
-        written = f"; written to {output_dir}" if output_dir else ""
-        shown.say(", ".join(told) + written)
+        where = f"; written to {output_dir}" if output_dir else ""
+        shown.say(", ".join(told) + where)
     if problems or not reading.read:
         if not reading.read:
             shown.say("nothing was converted: no SOP instance found")

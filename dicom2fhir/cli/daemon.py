@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from dicom2fhir import config, report, translation
 from dicom2fhir.cli.options import config_option, json_option, load_settings, put_json, state_dir_option
+from dicom2fhir.cli.page import Page
 from dicom2fhir.errors import ServerUnavailable
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.ops import logs
@@ -87,7 +87,7 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
         for doubt in doubts:
             click.echo(f"warning: {doubt}")
         if plans:
-            Console().print(report.plans_table(plans))
+            Page().print(report.plans_table(plans))
     if any(plan["error"] for plan in plans):
         raise ServerUnavailable("Not every FHIR server can be used; see above.")
 
@@ -116,4 +116,4 @@ def demo(keep_running: bool, output_dir: Path | None) -> None:
     """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
     from dicom2fhir.demo import Demo
 
-    Demo(Console(), output_dir).run(keep_running)
+    Demo(Page(), output_dir).run(keep_running)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from dicom2fhir import convert, report, translation
-from dicom2fhir.cli.options import config_option, json_option, load_settings, patient_mode, profile_option, put_json
+from dicom2fhir.cli.options import (
+    config_option,
+    json_option,
+    load_settings,
+    patient_mode,
+    profile_option,
+    put_json,
+    version_option,
+)
+from dicom2fhir.cli.page import Page
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import attempt
-from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Trace, trace_study
 from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.model import Mapped
@@ -20,7 +27,7 @@ from dicom2fhir.model import Mapped
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @config_option
-@click.option("--fhir", "version", type=click.Choice(list(DIALECTS)), help="FHIR version.  [default: R4]")
+@version_option
 @profile_option
 @json_option
 def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
@@ -30,7 +37,7 @@ def explain(file: str, config_file: Path | None, version: str | None, profile_na
     if as_json:
         put_json(report.explain_json(mapped, traces))
     else:
-        Console().print(report.explain_tables(mapped, traces))
+        Page().print(report.explain_tables(mapped, traces))
 
 
 def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:

@@ -11,6 +11,7 @@ import orjson
 
 from dicom2fhir import config, translation
 from dicom2fhir.config import Settings, places
+from dicom2fhir.versions import NUMBERS, canonical
 
 EXIT_FAILED = 1
 
@@ -36,6 +37,18 @@ def profile_option(command: Command) -> Command:
     """``--profile``."""
     return click.option(
         "--profile", "profile_name", metavar="NAME|PATH", help="A profile, or none; `dicom2fhir profiles list`."
+    )(command)
+
+
+class _Version(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(canonical(value), param, ctx)
+
+
+def version_option(command: Command) -> Command:
+    """``--fhir``."""
+    return click.option(
+        "--fhir", "version", type=_Version(list(NUMBERS)), help="FHIR version, by name or number.  [default: R4]"
     )(command)
 
 
@@ -74,9 +87,3 @@ def patient_mode(settings: Settings) -> translation.PatientMode:
 def put_json(facts: Any) -> None:
     """Write facts to standard output, for machines."""
     click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 study``, ``2 studies``."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number} {noun if number == 1 else plural}"

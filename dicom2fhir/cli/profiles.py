@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from dicom2fhir import report, translation
 from dicom2fhir.cli.options import json_option, put_json
+from dicom2fhir.cli.page import Page
 
 
 @click.group()
@@ -24,7 +24,7 @@ def list_profiles(as_json: bool) -> None:
     if as_json:
         put_json([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
     else:
-        Console().print(report.profiles_table(found))
+        Page().print(report.profiles_table(found))
 
 
 @profiles.command("show")
@@ -36,7 +36,7 @@ def show_profile(name: str, as_json: bool) -> None:
     if as_json:
         put_json(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     else:
-        Console().print(report.profile_tables(found))
+        Page().print(report.profile_tables(found))
 
 
 @profiles.command("check")

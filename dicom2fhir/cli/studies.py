@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from dicom2fhir import report
 from dicom2fhir.cli.options import (
-    EXIT_FAILED,
     config_option,
-    counted,
     json_option,
     load_settings,
     put_json,
     state_dir_option,
     store_of,
 )
+from dicom2fhir.cli.page import Page
 from dicom2fhir.store.base import State
+from dicom2fhir.texts import counted
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.sqlite import SqliteStore
 
 
 @click.command()
@@ -54,9 +58,9 @@ def status(
     elif as_json:
         put_json({"store": str(store.path)} | report.status_json(stats, destinations, studies, rejections))
     elif study:
-        Console().print(report.study_tables(studies))
+        Page().print(report.study_tables(studies))
     else:
-        Console().print(report.status_tables(stats, destinations, studies, rejections))
+        Page().print(report.status_tables(stats, destinations, studies, rejections))
 
 
 @click.command()
@@ -86,14 +90,24 @@ def retry(
 
     store = SqliteStore.attach(_store(config_file, state_dir))
     try:
+        _require_known(store, studies, destination)
         every_state = remap or bool(studies)
         count = sum(store.requeue(study, destination, all_states=every_state) for study in studies or (None,))
     finally:
         store.close()
-    due = f"{counted(count, 'delivery')} {'is' if count == 1 else 'are'} due now"
-    click.echo(due if count else f"{due}: nothing matched")
-    if not count and studies:
-        raise click.exceptions.Exit(EXIT_FAILED)
+    click.echo(f"{counted(count, 'delivery')} {'is' if count == 1 else 'are'} due now")
+
+
+def _require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
+    """Hold that what is asked for is in the store, before anything is changed."""
+    known = sorted(one.name for one in store.destinations())
+    if destination is not None and destination not in known:
+        raise click.ClickException(
+            f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
+        )
+    unknown = [study for study in studies if store.study_status(study) is None]
+    if unknown:
+        raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
 def _store(config_file: Path | None, state_dir: Path | None) -> Path:

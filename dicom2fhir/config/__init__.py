@@ -35,6 +35,7 @@ from dicom2fhir.config.sources import (
     read_toml,
 )
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.texts import counted
 
 __all__ = ["FhirDestination", "FileDestination", "Folder", "Settings", "example", "load", "require_roads", "warnings"]
 
@@ -84,9 +85,11 @@ def load(
     settings, invalid = _checked(merged, state_directory(environ, path))
     wrong += invalid or _contradictions(settings)
     if wrong:
-        count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"
         # "from None" above and here: pydantic's own error holds the values, secrets among them.
-        raise ConfigError(f"The configuration is not usable ({count}):\n" + "\n".join(f"  {line}" for line in wrong))
+        raise ConfigError(
+            f"The configuration is not usable ({counted(len(wrong), 'error')}):\n"
+            + "\n".join(f"  {line}" for line in wrong)
+        )
     return settings
 
 

@@ -10,10 +10,12 @@ import zoneinfo
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from dicom2fhir.versions import canonical
 
 
 def is_loopback(host: str) -> bool:
@@ -57,9 +59,15 @@ def _ae_title(value: str) -> str:
     return title
 
 
+def _version(value: Any) -> Any:
+    return canonical(value) if isinstance(value, str) else value
+
+
 def _network(value: Any) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
+    if not isinstance(value, str):  # Python takes a number for an address
+        raise ValueError('must be an address or a network such as "10.1.0.0/16"')
     try:
         return ipaddress.ip_network(value)
     except ValueError:
@@ -132,6 +140,9 @@ def _dicomweb_url(value: str) -> str:
     return url
 
 
+Chosen = TypeVar("Chosen")
+Version = Annotated[Chosen, BeforeValidator(_version)]
+"""A choice among names of FHIR versions and other words."""
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_items)]
 AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_items)]

@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dicom2fhir.config import kinds
 from dicom2fhir.config.places import state_directory
@@ -28,6 +39,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number belongs; pydantic takes them for 1 and 0."""
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("must not be true or false")
+        return value
 
 
 class Receiver(Section):
@@ -211,10 +230,10 @@ class Store(Section):
 class Fhir(Section):
     """``[fhir]``."""
 
-    version: Literal["auto", FhirVersion] = Field(
+    version: kinds.Version[Literal["auto", FhirVersion]] = Field(
         "auto",
-        description="FHIR version; auto asks the server's /metadata, and means R4 for files. A server of another"
-        " version is sent nothing, and its studies wait (R4 and R4B count as one).",
+        description="FHIR version (name or number); auto asks the server's /metadata, and means R4 for files. A server"
+        " of another version is sent nothing, and its studies wait (R4 and R4B count as one).",
     )
     profile: str = Field(
         "none",
@@ -327,7 +346,9 @@ class Pacs(Section):
 class Destination(Section):
     """What both types of destination have."""
 
-    version: Literal["inherit", "auto", FhirVersion] = Field("inherit", description="As fhir.version, for this one.")
+    version: kinds.Version[Literal["inherit", "auto", FhirVersion]] = Field(
+        "inherit", description="As fhir.version, for this one."
+    )
     patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
     profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this one.")
     format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this one.")

@@ -18,6 +18,7 @@ from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorise
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
 from dicom2fhir.model import Resource
+from dicom2fhir.texts import counted
 
 MEDIA_TYPE = "application/fhir+json"
 _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
@@ -116,7 +117,8 @@ class FhirClient:
         result = self._expect(answer, ("Bundle",), conditional)
         responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
         if len(responses) != len(bundle["entry"]):
-            raise ServerUnavailable(f"{len(responses)} answers to {len(bundle['entry'])} entries of a transaction")
+            asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
+            raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}")
         for response in responses:
             status = str(response.get("status", ""))[:3]
             if not (status.isdecimal() and status.startswith("2")):

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from dicom2fhir.model import Resource
+from dicom2fhir.versions import canonical
 
 Missing = Literal["omit", "sentinel", "refuse"]
 """When a required value is not there: leave out what it belongs to (and the claim to the profile, where that is the
@@ -316,7 +317,7 @@ class Profile(_Table):
     name: str
     title: str
     doc: str
-    versions: Annotated[dict[str, str], _of(*VERSIONS)] = Field(min_length=1)
+    versions: Annotated[dict[Annotated[str, BeforeValidator(canonical)], str], _of(*VERSIONS)] = Field(min_length=1)
     missing: Missing = "omit"
     sentinels: Annotated[dict[str, Any], _of(*get_args(FhirType))] = {}
     identifiers: Identifiers = Identifiers()

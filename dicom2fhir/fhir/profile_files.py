@@ -26,6 +26,7 @@ from dicom2fhir.fhir.profile import (
     Refer,
     Rule,
 )
+from dicom2fhir.texts import counted
 
 
 def names() -> list[str]:
@@ -70,8 +71,10 @@ def load(name: str, known: Collection[str]) -> Profile:
     except ValidationError as error:
         wrong = [_explain(details["loc"], details["type"], details["msg"]) for details in error.errors()]
     if wrong:
-        count = f"{len(wrong)} errors" if len(wrong) > 1 else "1 error"
-        raise ConfigError(f"The profile {name} is not usable ({count}):\n" + "\n".join(f"  {line}" for line in wrong))
+        raise ConfigError(
+            f"The profile {name} is not usable ({counted(len(wrong), 'error')}):\n"
+            + "\n".join(f"  {line}" for line in wrong)
+        )
     return made
 
 

@@ -139,6 +139,11 @@ def _allow(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or not _is_from(record, _LIBRARIES)
 
 
+def _holds_any_text(stream: TextIO) -> bool:
+    """Whether its encoding has every character; what others escape would not be JSON any more."""
+    return (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf-")
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
@@ -173,7 +178,7 @@ def configure(
         trace,
     ]
     renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(ensure_ascii=not _holds_any_text(stream))
         if format == "json" or (format == "auto" and not terminal)
         else structlog.dev.ConsoleRenderer(colors=terminal)
     )

@@ -144,7 +144,7 @@ def test_people_are_told_what_failed_and_what_to_do_next(archive: Archive) -> No
     said = done.stderr.decode().splitlines()
     assert said[0] == f"store: {archive.state / 'store.db'}"
     assert said[1].startswith(f"{files[1]}: ")
-    assert "2 instances of 1 studies (2 new), 1 failed" in said[2]
+    assert "2 instances of 1 study (2 new), 1 failed" in said[2]
     assert "start the daemon" in said[3]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -75,7 +76,10 @@ def test_convert_gives_one_bundle_a_line_for_each_study(run: Run, good: Path) ->
     assert [bundle["type"] for bundle in result.lines] == ["transaction", "transaction"]
     assert sorted(study["numberOfInstances"] for study in resources(result.lines, "ImagingStudy")) == [1, 2]
     assert len(resources(result.lines, "Patient")) == 2
-    assert result.stderr == "3 instances of 2 studies, 1 other file skipped\n"
+    assert result.stderr.splitlines() == [
+        "Standard output is NDJSON: one Bundle a line.",
+        "3 instances of 2 studies, 1 other file skipped",
+    ]
 
 
 def test_convert_says_nothing_when_there_is_nothing_to_say(run: Run, good: Path) -> None:
@@ -87,7 +91,7 @@ def test_convert_names_what_it_cannot_read_and_goes_on(run: Run, folder: Path) -
     result = run("convert", folder / "gone.dcm", folder / "notes.txt", folder)
     assert result.status == 1
     assert sorted(study["numberOfInstances"] for study in resources(result.lines, "ImagingStudy")) == [1, 2]
-    told = dict(line.split(": ", 1) for line in result.stderr.splitlines()[:-1])
+    told = dict(line.split(": ", 1) for line in result.stderr.splitlines()[:-2])
     assert told.keys() == {str(folder / name) for name in ("gone.dcm", "notes.txt", "cut.dcm")}
     assert told[str(folder / "gone.dcm")] == "No such file or directory"
     assert told[str(folder / "notes.txt")] == "Not a DICOM data set."
@@ -121,6 +125,25 @@ def test_convert_says_that_a_zip_archive_is_not_whole(run: Run, good: Path, tmp_
     result = run("convert", archive)
     assert result.status == 1
     assert "damaged or not complete" in result.stderr
+
+
+def test_convert_says_once_that_a_zip_archive_is_encrypted(run: Run, good: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for number in range(5):
+            made.write(good / "b" / "x", f"x{number}")
+    data = bytearray(archive.read_bytes())
+    encrypted, unknown = [m.start() for m in re.finditer(rb"PK\x01\x02", data)][:2], data.rindex(b"PK\x01\x02")
+    for at in encrypted:
+        data[at + 8] |= 1  # general purpose bit 0
+    data[unknown + 10] = 93  # compression method: Zstandard
+    archive.write_bytes(data)
+    result = run("convert", archive)
+    assert (result.status, len(result.lines)) == (1, 1)
+    told = result.stderr.splitlines()
+    assert told[0].startswith(f"{archive}: 2 files of the archive cannot be read: encrypted")
+    assert told[1].startswith(f"{archive}: 1 file of the archive cannot be read: compression method 93")
+    assert told[2:] == ["2 instances of 1 study, 2 problems"]
 
 
 def test_convert_names_the_bad_member_of_a_zip_archive(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -214,7 +237,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == 1
+        assert process.wait(60) == 141
 
 
 # status, retry
@@ -288,7 +311,17 @@ def test_retry_makes_refused_studies_due(run: Run, state_dir: Path) -> None:
 
 def test_retry_of_what_is_not_there_fails(run: Run, state_dir: Path) -> None:
     result = run("retry", "1.2.3", "--state-dir", state_dir)
-    assert (result.status, result.stdout) == (1, b"0 deliveries are due now: nothing matched\n")
+    assert (result.status, result.stdout) == (1, b"")
+    assert "Error: there is no study 1.2.3 in " in result.stderr
+    before = run("status", "--json", "--state-dir", state_dir).json
+    studies = [study["study_uid"] for study in before["studies"]]
+    for asked in ([*studies, "1.2.3"], [*studies, "--destination", "mian"], ["--all", "--destination", "mian"]):
+        assert run("retry", *asked, "--state-dir", state_dir).status == 1
+    assert (
+        "there is no destination mian in "
+        in run("retry", "--all", "--destination", "mian", "--state-dir", state_dir).stderr
+    )
+    assert run("status", "--json", "--state-dir", state_dir).json == before
     assert run("retry", "--state-dir", state_dir).status == 2
     assert run("retry", "--all", "1.2.3", "--state-dir", state_dir).status == 2
 
@@ -311,7 +344,6 @@ def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew
 
     assert run("retry", "--remap", "--state-dir", state_dir).status == 2
     assert run("retry", "1.2.3", "--remap", "--state-dir", state_dir).status == 2
-    assert run("retry", "--all", "--remap", "--destination", "x", "--state-dir", state_dir).stdout.startswith(b"0 ")
     assert run(*remap.split()[1:], "--state-dir", state_dir).stdout == b"2 deliveries are due now\n"
     after = run("status", "--json", "--state-dir", state_dir).json
     assert (after["stats"]["waiting"], after["destinations"][0]["other_mappings"]) == (2, {})
@@ -538,3 +570,23 @@ def test_convert_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
         "structlog",
     ):
         assert package not in loaded
+
+
+# FHIR versions by any of their names
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [("r4", "R4"), ("4.0", "R4"), ("r4b", "R4B"), ("3.0.2", "STU3"), ("dstu2", "DSTU2"), ("6.0.0-ballot3", "R6")],
+)
+def test_a_version_is_known_by_name_and_number(run: Run, good: Path, said: str, name: str) -> None:
+    file = good / "b" / "x"
+    assert run("convert", "--fhir", said, file).stdout == run("convert", "--fhir", name, file).stdout
+    assert (
+        run("explain", "--json", "--fhir", said, file).stdout == run("explain", "--json", "--fhir", name, file).stdout
+    )
+
+
+@pytest.mark.parametrize("said", ["4", "R7", "4.0.x", "6.0.0", "6.0.0-ballot9", "5.0.0-ballot", "4.0.1.1"])
+def test_a_version_that_nobody_knows_is_wrong_usage(run: Run, good: Path, said: str) -> None:
+    assert run("convert", "--fhir", said, good / "b" / "x").status == 2

@@ -12,9 +12,35 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from dicom2fhir.config import FhirDestination, FileDestination, Settings, example, load, require_roads, warnings
+from dicom2fhir.config import FhirDestination, FileDestination, Folder, Settings, example, load, require_roads, warnings
+from dicom2fhir.config.sections import Fhir, Log, Pacs, Receiver, Store
 from dicom2fhir.errors import ConfigError
+
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("receiver",): Receiver,
+    ("store",): Store,
+    ("fhir",): Fhir,
+    ("pacs",): Pacs,
+    ("log",): Log,
+    ("folders", "a"): Folder,
+    ("destinations", "a"): FhirDestination,
+}
+PLAIN = [
+    (table, name)
+    for table, model in SECTIONS.items()
+    for name, field in model.model_fields.items()
+    if field.annotation is not bool and name != "type"
+]
+"""Options that are not true or false."""
+
+
+def nested(key: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """``{"receiver": {"port": 1}}``."""
+    first, *rest = key
+    return {first: nested(tuple(rest), value) if rest else value}
+
 
 FHIR = {"type": "fhir", "url": "https://fhir.example/fhir"}
 
@@ -181,6 +207,17 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ('[receiver]\nnetworks = ["10.1.2.3/8"]', 'receiver.networks.0 = "10.1.2.3/8": has bits set after the prefix;'),
         ('[receiver]\nnetworks = ["ten"]', "must be an address or a network such as"),
         ('[receiver]\nnetworks = "[1"', "must be a JSON list or values separated by commas"),
+        ("[receiver]\nnetworks = [true]", "must be an address or a network such as"),
+        ("[receiver]\nnetworks = [1]", "must be an address or a network such as"),
+        ("[receiver]\nport = true", "receiver.port = true: must not be true or false (FILE, line 2)"),
+        ("[receiver]\nacse_timeout_s = true", "receiver.acse_timeout_s = true: must not be true or false"),
+        ("[fhir]\nmax_instances = true", "fhir.max_instances = true: must not be true or false"),
+        ("[store]\nmin_free_bytes = false", "store.min_free_bytes = false: must not be true or false"),
+        (
+            "[destinations.a]\nurl = 'http://x'\nworkers = true",
+            "destinations.a.workers = true: must not be true or false",
+        ),
+        ("[folders.a]\npath = '/x'\nstable_s = true", "folders.a.stable_s = true: must not be true or false"),
         ("[receiver]\nacse_timeout_s = nan", "receiver.acse_timeout_s"),
         ('[receiver]\ntls_key = "/x"', "receiver: tls_certificate must be set, because tls_key or tls_client_ca is"),
         ("[receiver]\nmax_held_bytes = 65536", "receiver: max_held_bytes must not be less than max_header_bytes"),
@@ -483,3 +520,19 @@ def test_example_uncommented_is_valid_and_complete(tmp_path: Path) -> None:
 def test_certificates_of_senders_are_an_access_rule(tmp_path: Path) -> None:
     path = write(tmp_path, '[receiver]\nhost = "0.0.0.0"\ntls_certificate = "/a"\ntls_client_ca = "/b"\n')
     assert load(path, environ={}).receiver.tls_client_ca == Path("/b")
+
+
+def test_no_number_may_be_given_as_true_or_false() -> None:
+    """All options that the sections declare, not those that somebody thought of."""
+    assert len(PLAIN) > 40
+    for table, name in PLAIN:
+        assert f"{'.'.join(table)}.{name}" in refusal(overrides=nested((*table, name), True))
+
+
+@pytest.mark.parametrize("said", ["r4b", "4.3.0", "4.3", "R4B"])
+def test_a_version_may_be_given_by_name_or_number(said: str) -> None:
+    """In the file, the environment and by flags."""
+    environ = {"DICOM2FHIR_FHIR__VERSION": said, "DICOM2FHIR_DESTINATIONS__A__VERSION": said}
+    settings = load(overrides={"destinations": {"a": {"url": "http://x"}}}, environ=environ)
+    assert (settings.fhir.version, settings.destinations["a"].version) == ("R4B", "R4B")
+    assert load(overrides={"fhir": {"version": said}}, environ={}).fhir.version == "R4B"

@@ -121,6 +121,10 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
 
 
 def test_a_version_that_has_other_elements_is_none_of_a_profile(tmp_path: Path) -> None:
+    assert list(profile(tmp_path, "", 'title = "T"\ndoc = "D"\n[versions]\n"4.3.0" = ""\nr5 = ""\n').versions) == [
+        "R4B",
+        "R5",
+    ]
     assert "STU3: must be of R4" in refusal(tmp_path, "", 'title = "T"\ndoc = "D"\n[versions]\nSTU3 = ""\n')
 
 
