@@ -120,7 +120,7 @@ def client(destination: FhirDestination) -> FhirClient:
 def _auth(destination: FhirDestination) -> AuthBase | None:
     match destination.auth:
         case "basic":
-            return Basic(destination.username, destination.secret())
+            return Basic(destination.username, destination.secret)
         case "bearer":
             return Bearer(destination.secret)
         case _:

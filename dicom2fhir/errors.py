@@ -93,6 +93,10 @@ class NotExpressible(Permanent):
     """The study cannot be written in this FHIR version."""
 
 
+class NotReady(Transient):
+    """Something that is needed to start is not there yet."""
+
+
 class StoreUnavailable(Transient):
     """The store cannot commit."""
 

@@ -17,7 +17,7 @@ import click
 from dicom2fhir import __version__
 from dicom2fhir.cli import streams
 from dicom2fhir.cli.options import EXIT_FAILED
-from dicom2fhir.errors import BridgeError, ConfigError, ServerUnavailable, StoreDamaged, StoreUnavailable
+from dicom2fhir.errors import BridgeError, ConfigError, NotReady, ServerUnavailable, StoreDamaged, StoreUnavailable
 
 EXIT_UNAVAILABLE = 69
 EXIT_IO = 74
@@ -149,7 +149,7 @@ def _exit_status(error: BridgeError | OSError) -> int:
             return EXIT_CONFIG
         case ServerUnavailable():
             return EXIT_UNAVAILABLE
-        case StoreUnavailable() | StoreDamaged() | OSError():
+        case StoreUnavailable() | StoreDamaged() | NotReady() | OSError():
             return EXIT_IO
         case _:
             return EXIT_FAILED

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 
 from requests import PreparedRequest
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import AuthBase
 
 from dicom2fhir.errors import ConfigError, NotAuthorised
 
 
-class Basic(HTTPBasicAuth):
-    """HTTP basic authentication (RFC 7617) in UTF-8."""
+class Basic(AuthBase):
+    """HTTP basic authentication (RFC 7617) in UTF-8.
 
-    def __init__(self, user: str, password: str) -> None:
-        super().__init__(user.encode(), password.encode())  # as text, requests would send Latin-1
+    Parameters
+    ----------
+    password
+        Asked for each request, as the token of :class:`Bearer`.
+
+    Raises
+    ------
+    NotAuthorised
+        When a request is made and the password cannot be read.
+    """
+
+    def __init__(self, user: str, password: Callable[[], str]) -> None:
+        self.user = user
+        self.password = password
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Add the header."""
+        pair = f"{self.user}:{_read(self.password, 'password')}".encode()  # requests would send Latin-1
+        request.headers["Authorization"] = f"Basic {b64encode(pair).decode()}"
+        return request
 
 
 class Bearer(AuthBase):
@@ -37,11 +56,15 @@ class Bearer(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header."""
-        try:
-            token = self.token().strip()
-        except (ConfigError, OSError, ValueError) as error:
-            raise NotAuthorised(f"the bearer token cannot be read ({type(error).__name__})") from None
+        token = _read(self.token, "bearer token").strip()
         if not token.isascii() or not token.isprintable() or not token or " " in token:
             raise NotAuthorised("the bearer token is none")
         request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+
+def _read(secret: Callable[[], str], name: str) -> str:
+    try:
+        return secret()
+    except (ConfigError, OSError, ValueError) as error:
+        raise NotAuthorised(f"the {name} cannot be read ({type(error).__name__})") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections import Counter
@@ -90,6 +91,11 @@ class FolderWatcher:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._notices: Notices | None = None
+        self._listen_at = clock()
+        self._deaf = ""
+        self._found: tuple[int, int] | None = None
+        self.absent = ""
+        """Why the folder is not there, such as a share that is not mounted yet; empty while it is."""
         self._thread = threading.Thread(target=self._run, name="watched folder", daemon=True)
         self.heartbeat = clock()
         """When the thread last showed a sign of life, on the clock that was given."""
@@ -109,17 +115,13 @@ class FolderWatcher:
         Raises
         ------
         ConfigError
-            There is no such folder, nowhere to move files to, or ``native`` does not work here.
+            There is nowhere to move files to.
         """
         watch = self._watch
-        if not watch.path.is_dir():
-            raise ConfigError(f"{watch.path} is not a folder: create it, or name another one to watch.")
         if watch.afterwards == "move" and watch.move_to is None:
             raise ConfigError(f"Files of {watch.path} are to be moved, but it is not said where to.")
-        if watch.mode == "native" or (watch.mode == "auto" and not is_on_network(self._root)):
-            self._start_notices()
+        self._find()
         self._thread.start()
-        log.info("folder.watched", mode="native" if self.is_native else "poll", afterwards=watch.afterwards)
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Finish the file that is being taken and stop."""
@@ -127,23 +129,58 @@ class FolderWatcher:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        if self._notices is not None:
-            self._notices.stop()
+        self._stop_listening()
 
-    def _start_notices(self) -> None:
+    def _find(self) -> bool:
+        """Whether the folder is there; it is waited for, and one that is mounted over it later is another one."""
+        try:
+            status = os.stat(self._root)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            found, absent = (status.st_dev, status.st_ino), "" if is_folder else "it is not a folder"
+        except OSError as error:
+            found, absent = None, error.strerror or type(error).__name__
+        if (found, absent) != (self._found, self.absent):
+            self._found, self.absent = found, absent
+            self._stop_listening()
+            self._scan, self._next_scan_at = None, self._clock()
+            if absent:
+                log.warning("folder.absent", path=str(self._watch.path), reason=absent)
+            else:
+                self._listen()
+                mode = "native" if self.is_native else "poll"
+                log.info("folder.watched", mode=mode, afterwards=self._watch.afterwards)
+        if absent:
+            self._paused_until = self._clock() + min(self._watch.poll_s, self._watch.rescan_s)
+        return not absent
+
+    def _listen(self) -> None:
+        """Ask for the system's notices; while it has none to spare the folder is polled, and it is asked again."""
+        watch = self._watch
+        self._listen_at = self._clock() + watch.rescan_s
+        if watch.mode == "poll" or (watch.mode == "auto" and is_on_network(self._root)):
+            return
         notices = Notices(self._root, self._wake)
         try:
             notices.start()
         except OSError as error:
             notices.stop()
-            if self._watch.mode == "native":
-                raise ConfigError(
-                    f"{self._watch.path} cannot be watched ({error.strerror}): raise fs.inotify.max_user_watches and"
-                    ' max_user_instances, or choose watch = "poll".'
-                ) from error
-            log.warning("folder.polled", reason=error.strerror, every_s=self._watch.poll_s)
+            reason = error.strerror or type(error).__name__
+            if reason != self._deaf:
+                report = log.error if watch.mode == "native" else log.warning
+                report(
+                    "folder.polled",
+                    reason=reason,
+                    every_s=watch.poll_s,
+                    hint="raise fs.inotify.max_user_watches and max_user_instances, see sysctl(8)",
+                )
+            self._deaf = reason
         else:
-            self._notices = notices
+            self._notices, self._deaf = notices, ""
+
+    def _stop_listening(self) -> None:
+        if self._notices is not None:
+            self._notices.stop()
+            self._notices = None
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -178,6 +215,10 @@ class FolderWatcher:
         log.warning("folder.paused", seconds=self._pause_s, error=type(error).__name__)
 
     def _turn(self) -> None:
+        if not self._find():
+            return
+        if self._notices is None and self._clock() >= self._listen_at:
+            self._listen()
         self._follow_notices()
         self._look_through()
         for waiting in list(self._waiting.values()):
@@ -206,8 +247,7 @@ class FolderWatcher:
             self._next_scan_at = self._clock()
         if not self._notices.is_alive():
             log.warning("folder.polled", reason="the system's notices ended", every_s=self._watch.poll_s)
-            self._notices.stop()
-            self._notices = None
+            self._stop_listening()
 
     def _is_left_out(self, path: str) -> bool:
         """Whether looking through the folder would not come to ``path``."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from dicom2fhir.errors import BridgeError, ConfigError
+from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
 from dicom2fhir.receive.listen import Listen, is_within, plain
@@ -86,7 +86,9 @@ class StorageSCP:
         Raises
         ------
         ConfigError
-            The address cannot be listened on, the AE title is not one or the files for TLS are not usable.
+            The address may not be listened on, the AE title is not one or the files for TLS are not usable.
+        NotReady
+            The port is in use, this machine does not have the address yet, or a file for TLS is not there.
         """
         listen = self._listen
         if not _is_ae_title(listen.ae_title):
@@ -98,7 +100,8 @@ class StorageSCP:
         try:
             self._listener = _bound(listen)
         except OSError as error:
-            raise ConfigError(_why_not(listen, error)) from error
+            forbidden = error.errno in (errno.EACCES, errno.EPERM)
+            raise (ConfigError if forbidden else NotReady)(_why_not(listen, error)) from error
         host, port = self._listener.getsockname()[:2]
         self._address = (str(host), int(port))
         self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="storage SCP", daemon=True)

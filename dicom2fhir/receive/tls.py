@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom2fhir.errors import ConfigError
+from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 section 4.2). TLS 1.3 has no others."""
@@ -37,7 +37,9 @@ def server_context(files: Tls) -> ssl.SSLContext:
     Raises
     ------
     ConfigError
-        A file cannot be read or is not what it must be.
+        A file is not what it must be.
+    NotReady
+        A file cannot be read now.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -47,7 +49,7 @@ def server_context(files: Tls) -> ssl.SSLContext:
         # a key with a passphrase is refused: OpenSSL would ask for it on a terminal
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")
     except (OSError, ValueError) as error:
-        raise ConfigError(
+        raise _unusable(error)(
             f"tls_certificate = {str(files.certificate)!r}, tls_key = {str(files.key or '')!r}: {_reason(error)}; both"
             " must be readable PEM files that belong together, the key without a passphrase"
         ) from None
@@ -55,11 +57,16 @@ def server_context(files: Tls) -> ssl.SSLContext:
         try:
             context.load_verify_locations(files.client_ca)
         except (OSError, ValueError) as error:
-            raise ConfigError(
+            raise _unusable(error)(
                 f"tls_client_ca = {str(files.client_ca)!r}: {_reason(error)}; must be a PEM file"
             ) from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _unusable(error: Exception) -> type[BridgeError]:
+    """What a file is that does not do: one that is not there, or not readable, may be so later (a mount, a renewal)."""
+    return NotReady if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else ConfigError
 
 
 def _reason(error: Exception) -> str:

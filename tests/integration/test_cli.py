@@ -505,7 +505,7 @@ def test_serve_where_somebody_listens_already(tmp_path: Path) -> None:
         done = run_command(
             *("serve", "--port", str(port), "--state-dir", tmp_path / "state", "--output-dir", tmp_path / "out")
         )
-    assert (done.returncode, done.stdout) == (78, b"")
+    assert (done.returncode, done.stdout) == (74, b"")
     assert str(port) in done.stderr.decode().splitlines()[-1]
 
 

@@ -220,7 +220,7 @@ def test_no_answer_is_larger_than_its_budget(serve: Callable[..., FaultyServer],
 def test_redirections_are_not_followed(serve: Callable[..., FaultyServer], status: int) -> None:
     target = serve(answer(200, STATEMENT))
     server = serve(answer(status, Location=f"{target.url}/metadata"))
-    client = FhirClient(server.url, auth=Basic("user", "secret"), timeout_s=10)
+    client = FhirClient(server.url, auth=Basic("user", lambda: "secret"), timeout_s=10)
     assert isinstance(failure(client), ServerUnavailable)
     with pytest.raises(ServerUnavailable, match="redirection"):
         client.capabilities()

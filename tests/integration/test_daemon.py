@@ -16,7 +16,7 @@ import pytest
 
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
-from dicom2fhir.errors import BridgeError, ConfigError, StoreInUse, StoreUnavailable
+from dicom2fhir.errors import ConfigError, NotReady, StoreInUse, StoreUnavailable
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance
@@ -139,23 +139,15 @@ def test_a_port_that_is_taken_leaves_nothing_behind(settings: Settings) -> None:
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         settings["receiver"]["port"] = listener.getsockname()[1]
-        with pytest.raises(ConfigError, match=str(settings["receiver"]["port"])):
+        with pytest.raises(NotReady, match=str(settings["receiver"]["port"])):
             build(settings).start()
     assert_nothing_is_left(settings, before)
 
 
-def test_a_folder_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
-    before = set(threading.enumerate())
+def test_what_comes_later_keeps_nothing_else_waiting(settings: Settings, tmp_path: Path) -> None:
+    """A folder that is not mounted yet and a secret that is not written yet."""
     (tmp_path / "inbox").rmdir()
-    with pytest.raises(ConfigError, match="inbox"):
-        build(settings).start()
-    assert_nothing_is_left(settings, before)
-
-
-def test_a_secret_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
-    before = set(threading.enumerate())
     secret = tmp_path / "password"
-    secret.write_text("geheim")
     settings["destinations"]["main"] = {
         "type": "fhir",
         "url": "http://127.0.0.1:1/fhir",
@@ -163,11 +155,14 @@ def test_a_secret_that_is_missing_leaves_nothing_behind(settings: Settings, tmp_
         "username": "me",
         "password_file": str(secret),
     }
-    loaded = config.load(overrides=settings, environ={})
-    secret.unlink()
-    with pytest.raises(BridgeError, match="password"):
-        Daemon(loaded)
-    assert_nothing_is_left(settings, before)
+    with closing_daemon(build(settings)) as daemon:
+        daemon.start()
+        (tmp_path / "inbox").mkdir()
+        instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered == 1, 30, "the folder is found and its file delivered")
+        main = next(one for one in daemon.deliverers if one.name == "main")
+        wait_until(lambda: "the password cannot be read" in main.down, 30, "the destination says what it waits for")
+        assert daemon.trouble() == ""
 
 
 def test_a_second_daemon_on_the_same_store_is_refused(daemon: Daemon, settings: Settings) -> None:

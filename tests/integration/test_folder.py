@@ -626,8 +626,23 @@ def test_auto_polls_where_notices_cannot_be_had(
     assert not watcher.is_native
     (inbox / "a").write_bytes(dicom(1))
     until(lambda: bridge.marks)
-    with pytest.raises(errors.ConfigError, match="max_user_watches"):
-        start("native")
+    native = start("native", SLOW_S)
+    assert not native.is_native
+    assert native.is_alive()
+
+
+def test_notices_are_asked_for_again(start: Running, bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's watches belong to all programs: others may need them all while we start."""
+
+    def refuse(self: notices.Notices) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(notices.Notices, "start", refuse)
+        watcher = start("native", 0.3)
+        passes(watcher)
+        assert not watcher.is_native
+    until(lambda: watcher.is_native)
 
 
 def test_auto_polls_on_network_file_systems(start: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -650,9 +665,41 @@ def test_network_file_systems_are_told_from_mountinfo(tmp_path: Path) -> None:
 def test_what_cannot_be_watched(start: Running, inbox: Path) -> None:
     with pytest.raises(errors.ConfigError, match="to be moved"):
         start(afterwards="move")
+
+
+@MODES
+@pytest.mark.parametrize("instead", [None, "file"])
+def test_a_folder_that_is_not_there_yet_is_waited_for(
+    start: Running, bridge: Bridge, inbox: Path, mode: Mode, instead: str | None
+) -> None:
     inbox.rmdir()
-    with pytest.raises(errors.ConfigError, match="is not a folder"):
-        start()
+    if instead:
+        inbox.write_text("")
+    watcher = start(mode, rescan_s=0.2)
+    passes(watcher)
+    assert watcher.is_alive()
+    assert watcher.absent == ("it is not a folder" if instead else "No such file or directory")
+    inbox.unlink(missing_ok=True)
+    inbox.mkdir()
+    (inbox / "a").write_bytes(dicom(1))
+    until(lambda: bridge.marks)
+    assert watcher.absent == ""
+    assert watcher.is_native is (mode == "native")
+
+
+def test_a_folder_that_comes_in_the_place_of_another_is_listened_to(
+    start: Running, bridge: Bridge, inbox: Path, tmp_path: Path
+) -> None:
+    """As a share does that is mounted over an empty folder."""
+    start("native", SLOW_S)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    (mounted / "a").write_bytes(dicom(1))
+    os.rename(inbox, tmp_path / "below")
+    os.rename(mounted, inbox)
+    until(lambda: bridge.names() == ["a"])
+    (inbox / "b").write_bytes(dicom(2))
+    until(lambda: bridge.names() == ["a", "b"])
 
 
 @MODES

@@ -705,22 +705,24 @@ def test_stop_with_connections_that_never_associate(start: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "expected"),
+    ("listen", "kind", "expected"),
     [
-        (Listen("192.0.2.1", 0), "192.0.2.1:0: this machine has no such address"),
-        (Listen("no-such-host.invalid", 0), "cannot be resolved"),
-        (Listen(port=70000), "from 0 to 65535"),
-        (Listen(port=0, ae_title="LONGER THAN SIXTEEN"), "AE title"),
+        (Listen("192.0.2.1", 0), errors.NotReady, "192.0.2.1:0: this machine has no such address"),
+        (Listen("no-such-host.invalid", 0), errors.NotReady, "cannot be resolved"),
+        (Listen(port=70000), errors.ConfigError, "from 0 to 65535"),
+        (Listen(port=0, ae_title="LONGER THAN SIXTEEN"), errors.ConfigError, "AE title"),
     ],
 )
-def test_what_cannot_be_listened_on(start: Running, listen: Listen, expected: str) -> None:
-    with pytest.raises(errors.ConfigError, match=expected):
+def test_what_cannot_be_listened_on(
+    start: Running, listen: Listen, kind: type[errors.BridgeError], expected: str
+) -> None:
+    with pytest.raises(kind, match=expected):
         start(listen)
 
 
 def test_port_in_use(start: Running) -> None:
     port = start().address[1]
-    with pytest.raises(errors.ConfigError, match=f"127.0.0.1:{port}: another program uses the port"):
+    with pytest.raises(errors.NotReady, match=f"127.0.0.1:{port}: another program uses the port"):
         start(Listen(port=port))
 
 

@@ -274,8 +274,9 @@ def test_files_for_tls_that_do_not_do(bridge: Start, pki: Pki, tmp_path: Path) -
         check=True,
         capture_output=True,
     )
+    with pytest.raises(errors.NotReady, match=r"absent\.crt"):
+        bridge(Listen(port=0, tls=Tls(tmp_path / "absent.crt")))
     for tls, expected in [
-        (Tls(tmp_path / "absent.crt"), "absent.crt"),
         (Tls(pki.receiver_crt, pki.sender_key), "belong together"),
         (Tls(pki.receiver_crt), "belong together"),
         (Tls(pki.receiver_crt, tmp_path / "locked.key"), "without a passphrase"),
