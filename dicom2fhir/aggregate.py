@@ -105,6 +105,7 @@ def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
         every = [a.keyword for a in LEVELS[level] if a.pick == "every" and a.keyword in only]
         return only | {keyword: _every(keyword, counted) for keyword in every}
     result: dict[str, Any] = {}
+    others: dict[str, list[Attrs]] = defaultdict(list)
     followers: dict[str, list[Attribute]] = defaultdict(list)
     for attribute in LEVELS[level]:
         if attribute.follows:
@@ -118,8 +119,12 @@ def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
                 result[attribute.keyword] = every
             continue
         group = [attribute.keyword, *(f.keyword for f in followers[attribute.keyword])]
-        result |= _common(group, attribute.pick == "earliest", counted, notes)
-    return result
+        found = _common(group, attribute.pick == "earliest", counted, notes)
+        if found:
+            result |= found[0]
+        if attribute.others_to:
+            others[attribute.others_to] += found[1:]
+    return result | {keyword: [*result.get(keyword, ()), *items] for keyword, items in others.items() if items}
 
 
 def _every(keyword: str, counted: _Counted) -> list[Any]:
@@ -132,8 +137,9 @@ _A_DAY = re.compile(r"(?!0000)\d{4}\.?(?!00)\d\d\.?(?!00)\d\d")
 """What can be a DA: 00000000 and the like are no earliest date."""
 
 
-def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
-    """The values of an attribute and of those that follow it, all from the same instances."""
+def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[Note]) -> list[dict[str, Any]]:
+    """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
+    then the others in a fixed order."""
     votes: dict[str, int] = defaultdict(int)
     candidates: dict[str, dict[str, Any]] = {}
     for mapping, count in counted:
@@ -143,7 +149,7 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
             votes[text] += count
             candidates[text] = values
     if not candidates:
-        return {}
+        return []
     notes.update(
         Note(
             "info",
@@ -157,8 +163,10 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
         eligible = [text for text in eligible if _A_DAY.match(str(candidates[text].get(group[0])))] or eligible
-        return candidates[min(eligible, key=lambda text: [_canonical(candidates[text].get(k, {})) for k in group])]
-    return candidates[min(eligible, key=lambda text: (-votes[text], text))]
+        stands = min(eligible, key=lambda text: [_canonical(candidates[text].get(k, {})) for k in group])
+    else:
+        stands = min(eligible, key=lambda text: (-votes[text], text))
+    return [candidates[stands], *(candidates[text] for text in sorted(eligible) if text != stands)]
 
 
 def _conflict(patients: _Counted) -> str:

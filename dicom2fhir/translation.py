@@ -71,6 +71,7 @@ def policy(settings: Settings, patient: PatientMode) -> Policy:
         dicomweb_url=settings.pacs.dicomweb_url,
         endpoint_name=settings.pacs.endpoint_name,
         availability=_availability(settings),
+        accession_identifier=fhir.accession_identifier,
         max_instances=fhir.max_instances,
     )
 

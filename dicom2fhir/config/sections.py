@@ -268,6 +268,11 @@ class Fhir(Section):
     organization: Place = Field("contained", description="The same for institutions.")
     location: Place = Field("contained", description="The same for departments and rooms.")
     device: Place = Field("contained", description="The same for modalities.")
+    accession_identifier: bool = Field(
+        False,
+        description="R5 and R6: whether accession numbers stand in ImagingStudy.identifier too. These versions have"
+        " them in basedOn as logical references, which servers do not search.",
+    )
     max_instances: Annotated[
         Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda value: None if value == "none" else value)
     ] = Field(

@@ -28,6 +28,9 @@ class Attribute:
     follows
         Keyword of the attribute that this one belongs to: their values come from the same instances, so that a date
         never meets the time of another instance, nor an identifier a foreign issuer.
+    others_to
+        Keyword of a sequence: the values that do not stand for the study, each with what follows it, are kept as items
+        there. Without it they are lost.
     items
         For a sequence: what is taken of each item.
     instead
@@ -41,6 +44,7 @@ class Attribute:
     vr: str
     pick: Pick = "common"
     follows: str = ""
+    others_to: str = ""
     items: tuple[Attribute, ...] = field(default=())
     instead: tuple[Attribute, ...] = field(default=())
     factor: str = ""
@@ -123,7 +127,8 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
     "study": (
         Attribute("StudyDate", 0x00080020, "DA", pick="earliest"),
         Attribute("StudyTime", 0x00080030, "TM", follows="StudyDate"),
-        Attribute("AccessionNumber", 0x00080050, "SH"),
+        # an order that was published stays one of the study's orders, whatever later instances name
+        Attribute("AccessionNumber", 0x00080050, "SH", others_to="RequestAttributesSequence"),
         Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", follows="AccessionNumber", items=_ISSUER),
         Attribute("ReferringPhysicianName", 0x00080090, "PN"),
         Attribute(

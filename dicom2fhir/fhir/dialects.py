@@ -124,7 +124,7 @@ _R5 = replace(
         },
     ),
     lateralities=_CID_244,
-    identifiers=("uid", "study id"),
+    identifiers=("uid", "accession if asked for", "study id"),
     acquisition_only=False,
 )
 
@@ -173,7 +173,7 @@ _3_2_0 = replace(
             "Device.version": None,
         },
     ),
-    identifiers=("study id",),
+    identifiers=("further accession", "study id"),
     oid=_OID_OF_STU3,
     systems={
         V2_0203: "http://hl7.org/fhir/v2/0203",

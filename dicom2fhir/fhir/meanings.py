@@ -6,12 +6,14 @@ none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says whic
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from dicom2fhir.fhir import related, tables
 from dicom2fhir.fhir.scope import Scope
-from dicom2fhir.fhir.shapes import codeable_concept
+from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept
 from dicom2fhir.fhir.values import (
     DCM,
     DICOM_UID,
@@ -35,18 +37,20 @@ from dicom2fhir.model import Attrs, Instance, Resource, Series, Study
 
 
 def identifiers(scope: Scope) -> list[Resource]:
-    """The study by its UID, by its accession numbers where the dialect wants that, and by its Study ID."""
-    held = scope.context.dialect.identifiers
-    found: list[Resource] = []
-    if "uid" in held:
-        found.append(identifier(oid(scope.node.uid), DICOM_UID, use="official"))
-    if "accession" in held:
-        found += _accessions(scope)
-    study_id = scope.text("StudyID")
-    if study_id and "study id" in held:
-        own = identifier(study_id, scope.context.policy.systems.study_id, use="secondary")
-        found.append({"use": own.pop("use"), "type": {"text": "Study ID"}, **own})
-    return found
+    """What the dialect has here of the study's UID, its accession numbers and its Study ID."""
+    return [found for kind in scope.context.dialect.identifiers for found in _IDENTIFIERS[kind](scope)]
+
+
+def _study_uid(scope: Scope) -> list[Resource]:
+    return [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
+
+
+def _study_id(scope: Scope) -> list[Resource]:
+    value = scope.text("StudyID")
+    if not value:
+        return []
+    own = identifier(value, scope.context.policy.systems.study_id, use="secondary")
+    return [{"use": own.pop("use"), "type": {"text": "Study ID"}, **own}]
 
 
 def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
@@ -59,14 +63,29 @@ def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
 
 
 def _accessions(scope: Scope) -> list[Resource]:
-    """The study's accession number, then those of its requests, each once."""
-    found: list[Resource] = []
-    for attrs in (scope.attrs, *scope.all("RequestAttributesSequence")):
-        own = _accession(scope, attrs)
-        # a request seldom repeats the issuer: the same number without one is the same order
-        if own and not any(own["value"] == o["value"] and own.get("system") in (None, o.get("system")) for o in found):
-            found.append(own)
-    return found
+    """The study's accession number, then those of its requests and of instances that name another, each once.
+
+    A request seldom repeats the issuer: a number without one is the order that has this number with one.
+    """
+    items = (scope.attrs, *scope.all("RequestAttributesSequence"))
+    found = [own for attrs in items if (own := _accession(scope, attrs))]
+    issued = {own["value"]: own for own in reversed(found) if "system" in own}
+    each: dict[tuple[str, str], Resource] = {}
+    for own in found:
+        known = own if "system" in own else issued.get(own["value"], own)
+        each.setdefault((known.get("system", ""), known["value"]), known)
+    return list(each.values())
+
+
+_IDENTIFIERS: Mapping[IdentifierKind, Callable[[Scope], list[Resource]]] = MappingProxyType(
+    {
+        "uid": _study_uid,
+        "accession": _accessions,
+        "further accession": lambda scope: _accessions(scope)[1:],
+        "accession if asked for": lambda scope: _accessions(scope) if scope.context.policy.accession_identifier else [],
+        "study id": _study_id,
+    }
+)
 
 
 def accession(scope: Scope) -> Resource | None:

@@ -72,12 +72,27 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisitio
         A new object that may share parts with its sources.
     """
     theirs = without_version(theirs)
-    merged: Resource = _object(without_version(base) if base else {}, without_version(ours), theirs)
+    ours = _as_published(without_version(ours), theirs)
+    merged: Resource = _object(_as_published(without_version(base), theirs) if base else {}, ours, theirs)
     if "contained" in merged:
         _drop_unreferenced(merged, {item.get("id") for item in ours.get("contained", ())})
     if ours.get("resourceType") == "ImagingStudy":
         merged = restore_invariants(merged, ours, acquisition_only)
     return merged
+
+
+def _as_published(ours: Resource, theirs: Resource) -> Resource:
+    """Our study with the accession number in its place that stands there on the server, if it is one of the study's.
+
+    ``accession`` holds one and is searched, ``identifier`` holds the others: when a later instance makes another one
+    the first, the study must still be found by the one that was published.
+    """
+    mine, others = ours.get("accession"), ours.get("identifier", [])
+    published = identities("accession", theirs.get("accession"))
+    at = next((n for n, other in enumerate(others) if identities("identifier", other) == published), None)
+    if mine is None or at is None:
+        return ours
+    return {**ours, "accession": others[at], "identifier": [*others[:at], mine, *others[at + 1 :]]}
 
 
 def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:

@@ -50,10 +50,17 @@ STUDY_RULES = (
     ),
     Rule(
         "identifier",
-        ("StudyInstanceUID", "AccessionNumber", "IssuerOfAccessionNumberSequence", "StudyID"),
+        (
+            "StudyInstanceUID",
+            "AccessionNumber",
+            "IssuerOfAccessionNumberSequence",
+            "RequestAttributesSequence",
+            "StudyID",
+        ),
         meanings.identifiers,
-        "what the version wants here: the UID as urn:oid: under urn:dicom:uid; the accession number as ACSN with "
-        "its issuer's system; Study ID as secondary",
+        "what the version has here: the UID as urn:oid: under urn:dicom:uid; accession numbers as ACSN with their "
+        "issuers' systems (up to 3.2.0 those after the first, from R5 on where `fhir.accession_identifier` asks for "
+        "them); Study ID as secondary",
     ),
     Rule(
         "status",

@@ -29,6 +29,8 @@ class Policy:
         Base of the archive's DICOMweb service, for an Endpoint; empty: none.
     availability
         Instance Availability of instances that state none; None: left out.
+    accession_identifier
+        Whether the study's ``identifier`` holds its accession numbers from R5 on too, where ``basedOn`` has them.
     max_instances
         Studies with more instances than this are written without instance lists; None: never.
     """
@@ -40,6 +42,7 @@ class Policy:
     dicomweb_url: str = ""
     endpoint_name: str = "DICOMweb"
     availability: str | None = None
+    accession_identifier: bool = False
     max_instances: int | None = None
 
 

@@ -32,6 +32,9 @@ Shape = Literal[
 ]
 
 
+IdentifierKind = Literal["uid", "accession", "further accession", "accession if asked for", "study id"]
+
+
 @dataclass(frozen=True, slots=True)
 class Element:
     """One element of a FHIR version.
@@ -67,7 +70,8 @@ class Dialect:
     lateralities
         (0020,0060) Laterality and its kin -> code.
     identifiers
-        What the study's ``identifier`` holds, in this order: ``uid``, ``accession``, ``study id``.
+        What the study's ``identifier`` holds, in this order. ``accession`` are all accession numbers, ``further
+        accession`` those that the element ``accession`` has no room for.
     oid
         What the datatype ``oid`` takes.
     acquisition_only
@@ -92,7 +96,7 @@ class Dialect:
     fhir_version: str
     elements: Mapping[str, Element]
     lateralities: Mapping[str, Coding]
-    identifiers: tuple[str, ...]
+    identifiers: tuple[IdentifierKind, ...]
     oid: re.Pattern[str]
     acquisition_only: bool
     systems: Mapping[str, str] = field(default_factory=dict)

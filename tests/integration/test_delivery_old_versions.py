@@ -257,6 +257,46 @@ def test_a_patient_who_comes_later_is_referred_to_then(hapi: Callable[[str], str
     assert not str(case.subject().get("reference", "")).startswith("Patient/"), "two match: neither is chosen"
 
 
+class Ordered(Case):
+    """A study whose slices name the accession numbers ``orders``, one each."""
+
+    orders: tuple[str, ...] = ()
+
+    def study(self) -> Study:
+        (study,) = studies_of(
+            encode(instance("CT", self.name, 1, n, AccessionNumber=order, RequestAttributesSequence=None))
+            for n, order in enumerate(self.orders, start=1)
+        )
+        return study
+
+    def finds(self, parameter: str, number: str) -> bool:
+        """Whether the server finds the study by this search."""
+        return [found["id"] for found in self.client.search("ImagingStudy", f"{parameter}={number}")] == [
+            self.on_server()["id"]
+        ]
+
+
+@EACH
+def test_a_study_stays_findable_by_each_accession_number(hapi: Callable[[str], str], version: str) -> None:
+    """A later slice changes which number most of them name; nothing that was published may be lost by that."""
+    case = Ordered(hapi(version), accession_identifier=True)
+    first, second = (f"{prefix}{uuid.uuid4().hex[:12]}" for prefix in "BA")
+    case.orders = (first,)
+    base = case.deliver().base
+    case.orders = (first, second, second)
+    base = case.deliver(base).base
+    if "accession" in case.dialect.elements:
+        assert case.finds("accession", first)
+        assert case.on_server()["identifier"][0]["value"] == second
+    if version != "dstu2":  # its ImagingStudy has no search parameter identifier
+        held = (first, second) if "accession" not in case.dialect.elements else (second,)
+        assert all(case.finds("identifier", number) for number in held)
+    stood = case.version()
+    assert not case.deliver(base, again=True).written
+    assert not case.deliver(again=True).written, "nor when nothing is remembered"
+    assert case.version() == stood
+
+
 @EACH
 def test_what_was_sent_in_another_version_is_not_merged_with(hapi: Callable[[str], str], version: str) -> None:
     """The server was replaced by one of another version; what stood in the old one says nothing about the new one."""

@@ -145,9 +145,17 @@ def test_a_name_never_meets_the_identification_of_another() -> None:
 def test_an_accession_number_never_meets_the_issuer_of_another() -> None:
     issuer = {"IssuerOfAccessionNumberSequence": [{"LocalNamespaceEntityID": "RIS"}]}
     assert study_of({"AccessionNumber": "1", **issuer}, *[{"AccessionNumber": "2"}] * 2).attrs == {
-        "AccessionNumber": "2"
+        "AccessionNumber": "2",
+        "RequestAttributesSequence": [{"AccessionNumber": "1", **issuer}],
     }
     assert study_of(issuer, issuer, {"AccessionNumber": "2"}).attrs == {"AccessionNumber": "2"}
+
+
+def test_an_accession_number_that_does_not_stand_for_the_study_stays_one_of_its_orders() -> None:
+    order = {"AccessionNumber": "3"}
+    images = [{"AccessionNumber": number} for number in "212321"] + [{"RequestAttributesSequence": [order]}]
+    expected = {"AccessionNumber": "2", "RequestAttributesSequence": [order, {"AccessionNumber": "1"}, order]}
+    assert study_of(*images).attrs == study_of(*reversed(images)).attrs == expected
 
 
 def test_every_order_counts_once() -> None:

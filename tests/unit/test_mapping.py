@@ -415,6 +415,36 @@ def test_an_animal_by_words() -> None:
 # Orders, reasons, codes -----------------------------------------------------------------------------------------------
 
 
+def numbers_in(resource: Resource) -> list[str]:
+    """Every accession number that an ImagingStudy holds, where servers search: ``accession`` and ``identifier``."""
+    held = [resource["accession"]] if "accession" in resource else []
+    held += [
+        i for i in resource.get("identifier", []) if i.get("type", {}).get("coding", [{}])[0].get("code") == "ACSN"
+    ]
+    return [i["value"] for i in held]
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_every_accession_number_is_written(version: str) -> None:
+    request = [{"AccessionNumber": number} for number in ("A2", "A1", "A3")]
+    made = study(attrs={"AccessionNumber": "A1", "RequestAttributesSequence": request, "StudyID": "7"})
+    plain = imaging_study(made, version)
+    asked = imaging_study(made, version, accession_identifier=True)
+    logical = [reference["identifier"]["value"] for reference in plain.get("basedOn", [])]
+    assert logical == ([] if version in ("DSTU2", "1.4.0") else ["A1", "A2", "A3"])
+    assert numbers_in(plain) == ([] if version in CONCEPTUAL else ["A1", "A2", "A3"])
+    assert numbers_in(asked) == ["A1", "A2", "A3"]
+    assert asked["identifier"][-1]["value"] == "7"
+
+
+def test_a_number_without_issuer_is_that_of_the_issuer_whichever_comes_first() -> None:
+    issued = {"AccessionNumber": "A1", "IssuerOfAccessionNumberSequence": [{"LocalNamespaceEntityID": "RIS"}]}
+    for first, second in (({"AccessionNumber": "A1"}, issued), (issued, {"AccessionNumber": "A1"})):
+        made = study(attrs={**first, "RequestAttributesSequence": [second]})
+        (order,) = imaging_study(made)["basedOn"]
+        assert order["identifier"]["assigner"] == {"display": "RIS"}
+
+
 def test_accession_numbers_of_several_orders() -> None:
     ris, other = ([{"LocalNamespaceEntityID": name}] for name in ("RIS", "OTHER"))
     attrs = {

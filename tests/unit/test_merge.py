@@ -265,6 +265,19 @@ def test_another_accession_number_is_not_mixed_with_ours() -> None:
     assert same["accession"] == theirs["accession"]
 
 
+def test_the_accession_number_that_was_published_stays_where_it_is_searched() -> None:
+    first, second, third = ({"system": "urn:ris", "value": value} for value in ("A1", "A2", "A0"))
+    study_id = {"type": {"text": "Study ID"}, "value": "7"}
+    base = study(accession=first, identifier=[study_id])
+    ours = study(accession=second, identifier=[first, study_id])
+    merged = merge(base, ours, base)
+    assert (merged["accession"], merged["identifier"]) == (first, [second, study_id])
+    for known in (ours, None):
+        assert merge(known, ours, merged) == merged, "nothing is left to be written"
+    later = merge(ours, study(accession=third, identifier=[first, second, study_id]), merged)
+    assert (later["accession"], later["identifier"]) == (first, [third, second, study_id])
+
+
 def test_a_patient_inside_goes_when_one_is_on_the_server() -> None:
     inside = {"resourceType": "Patient", "id": "patient", "identifier": [{"value": "1"}]}
     base = study(patient={"reference": "#patient"}, contained=[inside])
