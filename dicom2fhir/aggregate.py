@@ -26,14 +26,15 @@ def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -
     Parameters
     ----------
     records
-        The instances of this study, each SOP Instance UID once. Records that share equal mappings as one object are
-        assembled faster.
+        The instances of this study, each once: series and SOP Instance UID together tell them apart. Records that share
+        equal mappings as one object are assembled faster.
     """
     everything = list(records)
     by_series: dict[str, list[InstanceRecord]] = defaultdict(list)
     for record in everything:
         by_series[record.series_uid].append(record)
     notes: set[Note] = {note for record in everything if record.notes for note in record.notes}
+    notes |= _doubles(everything)
     patients = _distinct(record.patient for record in everything)
     return Study(
         uid=study_uid,
@@ -44,6 +45,13 @@ def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -
         notes=tuple(sorted(notes, key=lambda note: (note.where, note.text))),
         conflict=_conflict(patients),
     )
+
+
+def _doubles(records: Sequence[InstanceRecord]) -> set[Note]:
+    """What is to be said where series share a SOP Instance UID, which by PS3.3 C.12.1 names one instance only."""
+    if len({record.sop_uid for record in records}) == len(records):
+        return set()
+    return {Note("warning", "SOPInstanceUID", "stands in several series of this study; the instance is kept in each")}
 
 
 def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Series:

@@ -21,7 +21,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -349,13 +349,12 @@ class Backfill:
         return self._total.result() if self._total and self._total.done() else None
 
     def _settle(self, pending: dict[Future[Chunk], list[Found]], holds: _Holds) -> None:
-        """Wait for what is read first, and write it."""
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            files = pending.pop(future)
-            self._keep(files, future.result(), holds.origin(len(files)))
-            if self._on_progress:
-                self._on_progress(self._summary, self._files_in_all())
+        """Write what was handed out first: of several files of one instance the last of the archive stands."""
+        future = next(iter(pending))
+        files = pending.pop(future)
+        self._keep(files, future.result(), holds.origin(len(files)))
+        if self._on_progress:
+            self._on_progress(self._summary, self._files_in_all())
 
     def _keep(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
         """Write what came of some files; a record that the store cannot take is its file's fault alone."""

@@ -52,8 +52,8 @@ class Source:
 class Reading:
     """What came of reading sources."""
 
-    studies: dict[str, dict[str, InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
-    """Study Instance UID -> SOP Instance UID -> record."""
+    studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
+    """Study Instance UID -> Series and SOP Instance UID -> record; of several files of one instance the last stands."""
     read: int = 0
     skipped: int = 0
     """Files that are not SOP instances and that nobody asked for by name."""
@@ -164,7 +164,7 @@ def read(
     for source in found:
         try:
             record = attempt(_read_one, source, budgets, memory, known)
-            reading.studies[record.study_uid][record.sop_uid] = record
+            reading.studies[record.study_uid][record.series_uid, record.sop_uid] = record
             reading.read += 1
         except NotDicom as error:
             if source.asked_for:

@@ -20,7 +20,7 @@ class Change(StrEnum):
 
     NEW = "new"
     CHANGED = "changed"
-    """The same SOP Instance UID with other attributes: the last one wins."""
+    """The same instance (series and SOP Instance UID) with other attributes: the last stands, as a correction."""
     UNCHANGED = "unchanged"
 
 

@@ -17,6 +17,8 @@ KEPT_REJECTIONS = 10_000
 _KNOWN_STUDIES = 256
 _KNOWN_ROWS = 1_000
 """Of each kind of one study."""
+_KEY = 3
+"""By so many of its first columns an instance is known: study, SOP Instance UID, series."""
 
 
 class DueRule(TypedDict):
@@ -49,9 +51,15 @@ class KnownRows:
     """What the writer need not ask the file again; such rows are never deleted while a daemon runs.
 
     It is wrong once what it was learnt from is rolled back: :meth:`forget`.
+
+    Attributes
+    ----------
+    reader
+        The number of the reader of all that comes in.
     """
 
     def __init__(self) -> None:
+        self.reader = 0
         self._studies: dict[str, _Study] = {}
 
     def forget(self) -> None:
@@ -89,7 +97,7 @@ class KnownRows:
         study = self._studies.get(uid)
         if study is None:
             found = sql.one("study_id", study_uid=uid)
-            study = _Study(found[0] if found else sql.insert("new_study", study_uid=uid, now=now))
+            study = _Study(found[0] if found else sql.insert("new_study", study_uid=uid, now=now, reader=self.reader))
             if not found:
                 sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:
@@ -121,6 +129,12 @@ class KnownRows:
         return number
 
 
+def reader_number(sql: Statements, fingerprint: str) -> int:
+    """The number of a reader; a new one is added."""
+    row = sql.one("reader_id", fingerprint=fingerprint)
+    return row[0] if row else sql.insert("new_reader", fingerprint=fingerprint)
+
+
 def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
     """Say anew when studies are due everywhere; after each change of what that depends on."""
     sql.run("settle", studies=_numbers(study_ids), **rule)
@@ -134,7 +148,7 @@ def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: flo
     """
     rows = [row for arrival in arrivals if (row := known.row(arrival))]
     if len(rows) == len(arrivals):
-        _arrive(sql, rows, now, rule)
+        _arrive(sql, known, rows, now, rule)
     else:
         add_many(sql, known, arrivals, now, rule)
 
@@ -147,7 +161,8 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         changes = _changes(sql, rows)
         changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
         sql.wake |= sql.one("moved_on", studies=_numbers(changed)) is not None
-        _arrive(sql, rows, now, rule)
+        _arrive(sql, known, rows, now, rule)
+        sql.run("read_anew", studies=_numbers({row[0] for row in rows}), reader=known.reader)
         held = set()
         for (study, _), (_, association) in zip(learnt, arrivals, strict=True):
             if association and association not in study.held_by:
@@ -160,19 +175,19 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
 
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
     """What the arrival of each of these instances will be, one after the other."""
-    keys = orjson.dumps([row[:2] for row in rows]).decode()
-    present = {row[:2]: row for row in sql.all("present", keys=keys)}
+    keys = orjson.dumps([row[:_KEY] for row in rows]).decode()
+    present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
     changes = []
     for row in rows:
-        old = present.get(row[:2])
+        old = present.get(row[:_KEY])
         changes.append(Change.UNCHANGED if old == row else Change.CHANGED if old else Change.NEW)
-        present[row[:2]] = row
+        present[row[:_KEY]] = row
     return changes
 
 
-def _arrive(sql: Statements, rows: Iterable[Row], now: float, rule: DueRule) -> None:
-    instances = [(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows]
-    sql.run("arrive", instances=orjson.dumps(instances).decode(), now=now, max_wait_s=rule["max_wait_s"])
+def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float, rule: DueRule) -> None:
+    instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
+    sql.run("arrive", instances=instances.decode(), now=now, max_wait_s=rule["max_wait_s"], reader=known.reader)
 
 
 def _numbers(numbers: Iterable[int]) -> str:
@@ -186,6 +201,7 @@ def end_association(sql: Statements, known: KnownRows, association: str, rule: D
     held = [study_id for (study_id,) in sql.all("held_by", association=association)]
     if held:
         sql.run("release", association=association)
+        sql.run("read_anew", studies=_numbers(held), reader=known.reader)
         settle(sql, held, rule)
         sql.wake = True
 

@@ -4,7 +4,7 @@
 SELECT id FROM study WHERE uid = :study_uid;
 
 -- name: new_study
-INSERT INTO study (uid, first_at, last_at) VALUES (:study_uid, :now, :now);
+INSERT INTO study (uid, first_at, last_at, reader) VALUES (:study_uid, :now, :now, :reader);
 
 -- name: attrs_id
 SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
@@ -19,10 +19,11 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
 -- name: present
--- Of the (study, instance) in :keys those that are kept.
+-- Of the (study, instance, series) in :keys those that are kept.
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
 FROM json_each(:keys) AS wanted CROSS JOIN instance
-WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
+WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]')
+    AND series_id = json_extract(wanted.value, '$[2]');
 
 -- name: moved_on
 -- Whether there is a delivery that an arrival makes due anew.
@@ -31,11 +32,23 @@ WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('delive
 
 -- name: arrive
 -- One statement for all instances, because another thread may take the interpreter with each.
-INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes, at, latest_at)
+INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, at, latest_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-    json_extract(value, '$[4]'), json_extract(value, '$[5]'), CAST(json_extract(value, '$[6]') AS BLOB),
+    json_extract(value, '$[4]'), json_extract(value, '$[5]'), :reader, CAST(json_extract(value, '$[6]') AS BLOB),
     CAST(json_extract(value, '$[7]') AS BLOB), :now, :now + :max_wait_s
 FROM json_each(:instances);
+
+-- name: read_anew
+-- Of the studies those that have nothing left of another reader.
+UPDATE study SET reader = :reader
+WHERE id IN (SELECT value FROM json_each(:studies)) AND reader <> :reader
+    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = study.id AND instance.reader <> :reader);
+
+-- name: reader_id
+SELECT id FROM reader WHERE fingerprint = :fingerprint;
+
+-- name: new_reader
+INSERT INTO reader (fingerprint) VALUES (:fingerprint);
 
 -- name: new_deliveries
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)

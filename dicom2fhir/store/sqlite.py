@@ -58,6 +58,8 @@ class SqliteStore:
         How long another process may keep the file.
     on_failure
         Called once, in any thread, with the reason why nothing can be written any more (:attr:`failure`).
+    reader
+        What instances and files are read by in this process, as :data:`dicom2fhir.dicom.attributes.FINGERPRINT`.
 
     Attributes
     ----------
@@ -82,6 +84,7 @@ class SqliteStore:
         min_free_bytes: int = 256 << 20,
         busy_timeout_s: float = 5.0,
         on_failure: Callable[[str], None] = lambda _reason: None,
+        reader: str = "",
         access: Access = Access.OWN,
     ) -> None:
         self.path = Path(path).absolute()
@@ -111,6 +114,8 @@ class SqliteStore:
             undo.callback(self._readers.close)
             with self._readers.snapshot() as connection:
                 require_version(connection, self.path, len(steps()), exact=True)
+            if self._writer:
+                self._known.reader = self._reader_number(reader)
             self._undo = undo.pop_all()
 
     @classmethod
@@ -156,6 +161,11 @@ class SqliteStore:
                 raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
             raise
         return connection
+
+    def _reader_number(self, fingerprint: str) -> int:
+        with self._read() as sql:
+            row = sql.one("reader_id", fingerprint=fingerprint)
+        return row[0] if row else self._write(lambda sql: incoming.reader_number(sql, fingerprint))
 
     @property
     def _lock_path(self) -> Path:

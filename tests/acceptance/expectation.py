@@ -40,12 +40,12 @@ class Expectation:
     Attributes
     ----------
     records
-        Study UID -> SOP Instance UID -> every different record of that instance. pydicom brings along several files
-        with the same UIDs.
+        Study UID -> Series and SOP Instance UID -> every different record of that instance. pydicom
+        brings along several files with the same UIDs.
     """
 
     readable: list[Path] = field(default_factory=list)
-    records: dict[str, dict[str, list[InstanceRecord]]] = field(
+    records: dict[str, dict[tuple[str, str], list[InstanceRecord]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
 
@@ -56,7 +56,7 @@ class Expectation:
             record = record_of(file)
             if record is not None:
                 found.readable.append(file)
-                same = found.records[record.study_uid][record.sop_uid]
+                same = found.records[record.study_uid][record.series_uid, record.sop_uid]
                 if record not in same:
                     same.append(record)
         return found
@@ -64,13 +64,13 @@ class Expectation:
     @property
     def instances(self) -> dict[str, set[str]]:
         """Study UID -> SOP Instance UIDs."""
-        return {study: set(records) for study, records in self.records.items()}
+        return {study: {sop_uid for _, sop_uid in records} for study, records in self.records.items()}
 
     def series(self, study: str) -> dict[str, set[str]]:
         """Series UID -> SOP Instance UIDs of one study."""
         found: dict[str, set[str]] = defaultdict(set)
-        for sop_uid, records in self.records[study].items():
-            found[records[-1].series_uid].add(sop_uid)
+        for series_uid, sop_uid in self.records[study]:
+            found[series_uid].add(sop_uid)
         return dict(found)
 
     def in_conflict(self) -> set[str]:

@@ -54,12 +54,12 @@ def attrs_of(level: Any) -> st.SearchStrategy[dict[str, Any]]:
 RECORDS = st.lists(
     st.builds(
         record,
-        st.integers(1, 12).map(lambda n: f"1.2.3.{n}"),
+        st.integers(1, 4).map(lambda n: f"1.2.3.{n}"),
         st.sampled_from(["1.2.2.1", "1.2.2.10", "1.2.2.9"]),
         st.fixed_dictionaries({level: attrs_of(level) for level in LEVELS}),
     ),
     max_size=6,
-    unique_by=lambda found: found.sop_uid,
+    unique_by=lambda found: (found.series_uid, found.sop_uid),
 )
 
 

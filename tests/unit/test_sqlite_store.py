@@ -152,17 +152,18 @@ def test_the_same_instance_in_another_study_is_another_instance(bench: Bench) ->
     assert bench.store.stats().instances == 2
 
 
-def test_an_instance_moves_to_another_series(bench: Bench) -> None:
+def test_the_same_instance_in_another_series_is_another_instance(bench: Bench) -> None:
     bench.store.add(record(1, series="1.1.1"), FOLDER)
     bench.store.add(record(2, series="1.1.2"), FOLDER)
-    assert bench.store.stats().series == 2
-    assert added(bench.store, record(1, series="1.1.2"), FOLDER) is Change.CHANGED
+    assert added(bench.store, record(1, series="1.1.2"), FOLDER) is Change.NEW
+    assert added(bench.store, record(1, series="1.1.1"), FOLDER) is Change.UNCHANGED
     study = bench.store.study("1.1")
     assert study is not None
-    assert [(series.uid, len(series.instances)) for series in study.series] == [("1.1.2", 2)]
+    assert [(series.uid, len(series.instances)) for series in study.series] == [("1.1.1", 1), ("1.1.2", 2)]
+    assert [note.where for note in study.notes] == ["SOPInstanceUID"]
     status = bench.store.study_status("1.1")
-    assert status is not None and (status.series, status.instances) == (1, 2)
-    assert bench.store.stats().series == 1
+    assert status is not None and (status.series, status.instances) == (2, 3)
+    assert (bench.store.stats().series, bench.store.stats().instances) == (2, 3)
 
 
 def test_notes_are_kept(bench: Bench) -> None:
@@ -209,7 +210,8 @@ def test_the_order_of_arrival_does_not_matter(tmp_path_factory: pytest.TempPathF
         )
         for number in range(12)
     ]
-    expected = {uid: assemble(uid, 6, [one for one in records if one.study_uid == uid]) for uid in ("1.0", "1.1")}
+    records += [replace(records[0], series_uid="1.0.9"), replace(records[1], series_uid="1.0.0")]
+    expected = {uid: assemble(uid, 7, [one for one in records if one.study_uid == uid]) for uid in ("1.0", "1.1")}
     shuffled = [*records, *draw.sample(records, 4)]
     draw.shuffle(shuffled)
     store = SqliteStore(tmp_path_factory.mktemp("order") / "store.db", min_free_bytes=0)

@@ -101,6 +101,53 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_store_of_an_earlier_version_keeps_its_instances_and_its_queue(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "store.db"
+    connection = sqlite3.connect(path)
+    for step in schema.steps()[:version]:
+        connection.executescript(step)
+    connection.executescript(f"""PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version={version};
+        INSERT INTO destination (name) VALUES ('main');
+        INSERT INTO study (uid, revision, first_at, last_at) VALUES ('1.1', 2, 1, 1), ('1.2', 1, 1, 2);
+        INSERT INTO attrs (study_id, hash, body) VALUES (1, x'00', '{{}}'), (2, x'00', '{{}}');
+        INSERT INTO series (study_id, uid) VALUES (1, '1.1.1'), (1, '1.1.2'), (2, '1.2.1');
+        INSERT INTO instance VALUES (1, '1.9.1', 1, 1, 1, 1, '{{"Rows":"1"}}', NULL),
+            (1, '1.9.2', 2, 1, 1, 1, '{{"Rows":"2"}}', '[["info","x","y"]]'), (2, '1.9.1', 3, 2, 2, 2, '{{}}', NULL);
+        INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at, due_at)
+        VALUES (1, 1, 'sending', 1, 1, 1), (2, 1, 'waiting', 2, 1, 1);
+        INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason)
+        VALUES (1, 'file', '', '', '', '/x', '', 'no');
+        INSERT INTO file VALUES (x'2f78', 1, 2, 'rejected', 'no');
+    """)
+    connection.close()
+    store = open_store(path)
+    try:
+        stats = store.stats()
+        assert (stats.studies, stats.series, stats.instances, stats.waiting, stats.rejected) == (2, 3, 3, 2, 1)
+        study = store.study("1.1")
+        assert study is not None
+        assert [(s.uid, [(i.uid, i.attrs) for i in s.instances]) for s in study.series] == [
+            ("1.1.1", [("1.9.1", {"Rows": "1"})]),
+            ("1.1.2", [("1.9.2", {"Rows": "2"})]),
+        ]
+        (rejection,) = store.rejections()
+        assert (rejection.kind, rejection.origin.kind, rejection.reason) == ("", "file", "no")
+        mark = store.file_mark("/x")
+        assert mark is not None and mark.outcome == "rejected"
+        for _ in range(2):
+            assert store.claim("main", "me", 60) is not None
+        instance = InstanceRecord("1.1", "1.1.2", "1.9.1", {}, {}, {}, {})
+        assert [str(store.add_many([instance], ORIGIN)[0]) for _ in range(2)] == ["new", "unchanged"]
+        assert (store.stats().instances, store.stats().series) == (4, 3)
+    finally:
+        store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()
+
+
 def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled(tmp_path / "store.db")
     bad = (*schema.steps(), "CREATE TABLE half (n); CREATE TABLE half (n)")
