@@ -125,11 +125,12 @@ def fhir_date(da: str) -> str | None:
         return None
 
 
-_OFFSET = re.compile(r"([+-])(\d\d)(\d\d)", re.ASCII)
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 
 
 def offset(text: str) -> timezone | None:
-    """(0008,0201) Timezone Offset From UTC, or the suffix of a DT: ``+HHMM`` between -1200 and +1400."""
+    """(0008,0201) Timezone Offset From UTC, or the suffix of a DT: ``+HHMM`` between -1200 and +1400; ``+HH:MM`` occurs and is
+    taken."""
     match = _OFFSET.fullmatch(text)
     if not match or int(match[3]) > 59:
         return None
@@ -137,7 +138,10 @@ def offset(text: str) -> timezone | None:
     return timezone(timedelta(minutes=minutes)) if -12 * 60 <= minutes <= 14 * 60 else None
 
 
-_TM = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
+_TM = re.compile(r"(\d\d)(?:[: ]?(\d\d)(?:[: ]?(\d\d)(?:[.,](?:(\d*)|-\d+)|(\d+))?)?)?", re.ASCII)
+"""A TM, an ACR-NEMA time with colons, and what is found besides: spaces, a comma, no dot, a negative fraction."""
+_FRACTION_DIGITS = 6
+"""Of a TM; further ones are cut."""
 
 
 def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
@@ -156,27 +160,31 @@ def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
     if hour > 23 or minute > 59:
         return day
     moment = datetime.fromisoformat(day).replace(hour=hour, minute=minute, second=second, tzinfo=zone)
-    fraction = (match[4] or "").rstrip("0")
+    fraction = (match[4] or match[5] or "")[:_FRACTION_DIGITS].rstrip("0")
     at = moment.utcoffset() or timedelta()
     sign, minutes = ("-", -at) if at < timedelta() else ("+", at)
     hours, rest = divmod(int(minutes.total_seconds()) // 60, 60)
     return f"{day}T{hour:02}:{minute:02}:{second:02}{'.' + fraction if fraction else ''}{sign}{hours:02}:{rest:02}"
 
 
-_DT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d[\d.]*)?([+-]\d{4})?", re.ASCII)
+_DT = re.compile(r"(\d{4})(\d\d)?(\d\d)?([^+-]*)([+-]\d\d:?\d\d)?", re.ASCII)
 
 
 def date_time_of_dt(dt: str, zone: tzinfo | None) -> str | None:
-    """DT -> ``dateTime``; its own offset wins over ``zone``, and it may stop at the year or the month."""
+    """DT -> ``dateTime``; its own offset wins over ``zone``, and it may stop at the year or the month.
+
+    What follows the day and is no time is left out: the date stands.
+    """
     match = _DT.fullmatch(dt)
     if not match:
         return None
-    year, month, day, tm, own = match.groups()
+    year, month, day, rest, own = match.groups()
+    tm = rest.strip()
     if day is None:
-        if year == "0000" or (month and not 1 <= int(month) <= 12):
+        if year == "0000" or (month and not 1 <= int(month) <= 12) or tm:
             return None
         return f"{year}-{month}" if month else year
-    return date_time(year + month + day, tm or "", (offset(own) if own else None) or zone)
+    return date_time(year + month + day, tm, (offset(own) if own else None) or zone)
 
 
 def zone_of(timezone_offset: str, configured: ZoneInfo | None) -> tzinfo | None:
