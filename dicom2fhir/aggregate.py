@@ -183,6 +183,8 @@ def _conflict(patients: _Counted) -> str:
     issuers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for patient, count in patients:
         patient_id = patient.get("PatientID")
+        if isinstance(patient_id, list):  # as the store of 0.1.0 holds several values, of which the first is written
+            patient_id = next(filter(None, patient_id), "")
         if patient_id:
             key = _canonical(patient_id)
             count_by_id[key] += count

@@ -31,6 +31,8 @@ class Attribute:
     others_to
         Keyword of a sequence: the values that do not stand for the study, each with what follows it, are kept as items
         there. Without it they are lost.
+    many
+        Whether there may be more than one value (the Value Multiplicity of PS3.6).
     items
         For a sequence: what is taken of each item.
     instead
@@ -45,6 +47,7 @@ class Attribute:
     pick: Pick = "common"
     follows: str = ""
     others_to: str = ""
+    many: bool = False
     items: tuple[Attribute, ...] = field(default=())
     instead: tuple[Attribute, ...] = field(default=())
     factor: str = ""
@@ -97,6 +100,7 @@ _SPECIMEN = (
 _OTHER_PATIENT_ID = (
     _a("PatientID", 0x00100020, "LO"),
     _a("IssuerOfPatientID", 0x00100021, "LO"),
+    _a("TypeOfPatientID", 0x00100022, "CS"),
     _a("IssuerOfPatientIDQualifiersSequence", 0x00100024, "SQ", *_PATIENT_ISSUER),
 )
 
@@ -159,7 +163,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             items=CODE,
         ),
         Attribute("ProcedureCodeSequence", 0x00081032, "SQ", items=CODE),
-        Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN"),
+        Attribute("NameOfPhysiciansReadingStudy", 0x00081060, "PN", many=True),
         Attribute(
             "PhysiciansReadingStudyIdentificationSequence",
             0x00081062,
@@ -189,7 +193,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("InstitutionCodeSequence", 0x00080082, "SQ", follows="InstitutionName", items=CODE),
         Attribute("StationName", 0x00081010, "SH"),
         Attribute("SeriesDescription", 0x0008103E, "LO"),
-        Attribute("PerformingPhysicianName", 0x00081050, "PN"),
+        Attribute("PerformingPhysicianName", 0x00081050, "PN", many=True),
         Attribute(
             "PerformingPhysicianIdentificationSequence",
             0x00081052,
@@ -197,14 +201,14 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             follows="PerformingPhysicianName",
             items=_PERSON,
         ),
-        Attribute("OperatorsName", 0x00081070, "PN"),
+        Attribute("OperatorsName", 0x00081070, "PN", many=True),
         Attribute("OperatorIdentificationSequence", 0x00081072, "SQ", follows="OperatorsName", items=_PERSON),
         Attribute("ManufacturerModelName", 0x00081090, "LO", follows="Manufacturer"),
         Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=CODE),
         Attribute("BodyPartExamined", 0x00180015, "CS"),
         Attribute("DeviceSerialNumber", 0x00181000, "LO", follows="Manufacturer"),
         Attribute("DeviceUID", 0x00181002, "UI", follows="Manufacturer"),
-        Attribute("SoftwareVersions", 0x00181020, "LO", follows="Manufacturer"),
+        Attribute("SoftwareVersions", 0x00181020, "LO", follows="Manufacturer", many=True),
         Attribute("SeriesNumber", 0x00200011, "IS"),
         Attribute("Laterality", 0x00200060, "CS"),
         Attribute("PerformedProcedureStepStartDate", 0x00400244, "DA", pick="earliest"),
@@ -224,25 +228,32 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("KVP", 0x00180060, "DS"),
         Attribute("RepetitionTime", 0x00180080, "DS"),
         Attribute("EchoTime", 0x00180081, "DS", instead=(_a("EffectiveEchoTime", 0x00189082, "FD"),)),
-        Attribute("InversionTime", 0x00180082, "DS", instead=(_a("InversionTimes", 0x00189079, "FD"),)),
-        Attribute("ImagingFrequency", 0x00180084, "DS", instead=(_a("TransmitterFrequency", 0x00189098, "FD"),)),
+        Attribute(
+            "InversionTime", 0x00180082, "DS", instead=(Attribute("InversionTimes", 0x00189079, "FD", many=True),)
+        ),
+        Attribute(
+            "ImagingFrequency",
+            0x00180084,
+            "DS",
+            instead=(Attribute("TransmitterFrequency", 0x00189098, "FD", many=True),),
+        ),
         Attribute("MagneticFieldStrength", 0x00180087, "DS"),
         Attribute("DataCollectionDiameter", 0x00180090, "DS"),
         Attribute("ReconstructionDiameter", 0x00181100, "DS"),
         Attribute("FilterType", 0x00181160, "SH"),
-        Attribute("ConvolutionKernel", 0x00181210, "SH"),
+        Attribute("ConvolutionKernel", 0x00181210, "SH", many=True),
         Attribute("ReceiveCoilName", 0x00181250, "SH"),
         Attribute("FlipAngle", 0x00181314, "DS"),
         Attribute("TransducerFrequency", 0x00186030, "UL"),
         Attribute("PulseRepetitionFrequency", 0x00186032, "UL"),
         Attribute("SpiralPitchFactor", 0x00189311, "FD"),
-        Attribute("ReconstructionFieldOfView", 0x00189317, "FD"),
+        Attribute("ReconstructionFieldOfView", 0x00189317, "FD", many=True),
         Attribute("Rows", 0x00280010, "US"),
         Attribute("Columns", 0x00280011, "US"),
-        Attribute("PixelSpacing", 0x00280030, "DS"),
+        Attribute("PixelSpacing", 0x00280030, "DS", many=True),
         Attribute("BurnedInAnnotation", 0x00280301, "CS"),
         Attribute("RadiopharmaceuticalInformationSequence", 0x00540016, "SQ", items=_TRACER),
-        Attribute("SeriesType", 0x00541000, "CS"),
+        Attribute("SeriesType", 0x00541000, "CS", many=True),
         Attribute("Units", 0x00541001, "CS"),
         Attribute(
             "AttenuationCorrectionMethod",
@@ -254,7 +265,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ScatterCorrectionMethod", 0x00541105, "LO"),
     ),
     "instance": (
-        Attribute("ImageType", 0x00080008, "CS"),
+        Attribute("ImageType", 0x00080008, "CS", many=True),
         Attribute("SOPClassUID", 0x00080016, "UI"),
         Attribute("AcquisitionDate", 0x00080022, "DA"),
         Attribute("ContentDate", 0x00080023, "DA"),
@@ -299,7 +310,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         ),
         Attribute("ViewPosition", 0x00185101, "CS"),
         Attribute("CTDIvol", 0x00189345, "FD"),
-        Attribute("PatientOrientation", 0x00200020, "CS"),
+        Attribute("PatientOrientation", 0x00200020, "CS", many=True),
         Attribute("UltrasoundColorDataPresent", 0x00280014, "US"),
         Attribute("ViewCodeSequence", 0x00540220, "SQ", items=CODE),
     ),
@@ -312,7 +323,7 @@ UIDS = (
 )
 """What identifies an instance; fields of the record, not attributes of a level."""
 
-SPECIFIC_CHARACTER_SET = _a("SpecificCharacterSet", 0x00080005, "CS")
+SPECIFIC_CHARACTER_SET = Attribute("SpecificCharacterSet", 0x00080005, "CS", many=True)
 
 
 FUNCTIONAL_GROUPS: Mapping[str, int] = {

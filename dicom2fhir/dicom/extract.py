@@ -145,7 +145,18 @@ class _Decoder:
         parts = [self.cleaned(part, attribute) for part in text.split("\\")[:_DECODED_AT_MOST]]
         while parts and not parts[-1]:
             parts.pop()
-        return parts[0] if len(parts) == 1 else parts
+        return self.several(parts, attribute)
+
+    def several(self, parts: list[str], attribute: Attribute) -> str | list[str]:
+        """Values as many as PS3.6 allows: of those beyond, the first stands and equal ones are one."""
+        if attribute.many:
+            return parts[0] if len(parts) == 1 else parts
+        distinct = list(dict.fromkeys(filter(None, parts)))
+        if len(distinct) > 1:
+            if attribute.vr == "UI":
+                return distinct  # which object is meant must not be guessed
+            self.warn(attribute, "has several values; the first stands")
+        return distinct[0] if distinct else ""
 
     def cleaned(self, value: str, attribute: Attribute) -> str:
         """A value without padding and control characters; it ends at a NUL, behind which memory was written out."""
@@ -165,7 +176,7 @@ class _Decoder:
             return ""
         count = min(len(value) // size, _DECODED_AT_MOST)
         parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
-        return parts[0] if len(parts) == 1 else parts
+        return self.several(parts, attribute)
 
 
 def _scaled(value: str | list[str], factor: str) -> str | list[str]:

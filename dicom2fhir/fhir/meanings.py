@@ -221,12 +221,9 @@ def modality_of(attrs: Attrs) -> Concept:
 
 def series_modality(scope: Scope) -> Concept:
     """The modality, with a note where it had to be chosen or is no code."""
-    values = scope.attrs.get("Modality")
     found = modality_of(scope.attrs)
-    if not values:
+    if not scope.text("Modality"):
         scope.note("Modality", "is missing; OT stands for it")
-    elif isinstance(values, list):
-        scope.note("Modality", "has several values; the first stands")
     if not found.codings:
         scope.note("Modality", "is no term of PS3.16 CID 33; its words stand without a code")
     return found

@@ -7,7 +7,7 @@ or two people of one name would become one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -97,9 +97,11 @@ def subject(scope: Scope) -> Resource:
 
 def _patient(context: Context, patient: Attrs) -> Resource:
     resource: Resource = {"resourceType": "Patient"}
-    identifiers = [_patient_identifier(context, attrs) for attrs in _patient_ids(patient)]
+    identifiers: dict[tuple[str | None, str], Resource] = {}
+    for own in _patient_identifiers(context, patient):
+        identifiers.setdefault((own.get("system"), own["value"]), own)
     if identifiers:
-        resource["identifier"] = list({(i.get("system"), i["value"]): i for i in identifiers}.values())
+        resource["identifier"] = list(identifiers.values())
     if names := human_names(one(patient.get("PatientName"))):
         resource["name"] = names
     if sex := one(patient.get("PatientSex")):
@@ -124,16 +126,26 @@ def _patient(context: Context, patient: Attrs) -> Resource:
 _ANIMAL = "http://hl7.org/fhir/StructureDefinition/patient-animal"
 
 
-def _patient_ids(patient: Attrs) -> Sequence[Attrs]:
-    others = several(patient.get("OtherPatientIDsSequence"))
-    return [attrs for attrs in (patient, *others) if one(attrs.get("PatientID"))]
+_CARRIERS = frozenset({"RFID", "BARCODE"})
+"""Of (0010,0022) Type of Patient ID: what the identifier was read from. HL7 has no code for it; TEXT says nothing."""
 
 
-def _patient_identifier(context: Context, attrs: Attrs) -> Resource:
+def _patient_identifiers(context: Context, patient: Attrs) -> Iterator[Resource]:
+    """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose kind nobody knows."""
+    if one(patient.get("PatientID")):
+        yield _patient_identifier(context, patient, "MR")
+    for other in several(patient.get("OtherPatientIDsSequence")):
+        if one(other.get("PatientID")):
+            carrier = one(other.get("TypeOfPatientID")).upper()
+            yield _patient_identifier(context, other, carrier if carrier in _CARRIERS else "")
+
+
+def _patient_identifier(context: Context, attrs: Attrs, otherwise: str) -> Resource:
+    """An identifier of the type that its issuer's qualifiers give, else of another one."""
     qualifiers = next(iter(several(attrs.get("IssuerOfPatientIDQualifiersSequence"))), None)
     local = one(attrs.get("IssuerOfPatientID"))
     system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
-    type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or "MR"
+    type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or otherwise
     return identifier(one(attrs["PatientID"]), system, type_code, issuer)
 
 
@@ -149,7 +161,7 @@ def _phantom(context: Context, patient: Attrs) -> Resource:
     """What (0010,0200) Quality Control Subject marks is a device and no patient."""
     resource: Resource = {"resourceType": "Device"}
     if one(patient.get("PatientID")):
-        resource["identifier"] = [_patient_identifier(context, patient) | {"type": {"text": "Phantom"}}]
+        resource["identifier"] = [_patient_identifier(context, patient, "MR") | {"type": {"text": "Phantom"}}]
     name = " ".join(one(patient.get("PatientName")).replace("^", " ").split())
     if name:
         _put_device_name(context, resource, name)

@@ -129,8 +129,7 @@ _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 
 
 def offset(text: str) -> timezone | None:
-    """(0008,0201) Timezone Offset From UTC, or the suffix of a DT: ``+HHMM`` between -1200 and +1400; ``+HH:MM`` occurs and is
-    taken."""
+    """(0008,0201) Timezone Offset From UTC, or the suffix of a DT: between -1200 and +1400, also written ``+HH:MM``."""
     match = _OFFSET.fullmatch(text)
     if not match or int(match[3]) > 59:
         return None

@@ -193,6 +193,8 @@ QUALIFIERS = [{"UniversalEntityID": "1.2", "UniversalEntityIDType": "ISO"}]
     [
         pytest.param({"PatientID": "1"}, {"PatientID": "1"}, "", id="one patient"),
         pytest.param({"PatientID": "1"}, {"PatientName": "A"}, "", id="one that names nobody"),
+        pytest.param({"PatientID": "1"}, {"PatientID": ["1", "1"]}, "", id="the same twice"),
+        pytest.param({"PatientID": "2"}, {"PatientID": ["1", "2"]}, "different PatientIDs", id="another one first"),
         pytest.param(
             {"PatientID": "1"}, {"PatientID": "2"}, "different PatientIDs (2 + 1 instances)", id="two patients"
         ),

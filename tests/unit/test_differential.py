@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import config, dcmread, uid
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VM, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
@@ -46,6 +46,8 @@ def plain(value: Any, attribute: Attribute) -> Any:
         return items or None
     if isinstance(value, MultiValue | list):
         values = [text(one) for one in value]
+        if dictionary_VM(attribute.tag) == "1" and attribute.vr != "UI":
+            return next(filter(None, values), None)
         while values and not values[-1]:
             values.pop()
         return (values if len(values) > 1 else values[0]) if values else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import process_time
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VM
 
-from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute
+from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute, taken
 from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
 from dicom2fhir.dicom.character_sets import decode, encodings
 from dicom2fhir.dicom.extract import extract
@@ -202,7 +203,8 @@ def test_a_long_value_costs_little(character_set: bytes, unit: bytes) -> None:
 def test_a_backslash_within_a_character_separates_nothing(character_set: bytes) -> None:
     names = ["誠^A", "許^B"]
     assert b"\x5c" in "誠".encode("gbk")[1:] + "許".encode("gbk")[1:], "the test is about this byte"
-    assert name_of(character_set, "\\".join(names).encode("gbk")) == names
+    found = record({CHARACTER_SET: (b"CS", character_set), OPERATORS: (b"PN", "\\".join(names).encode("gbk"))})
+    assert found.series["OperatorsName"] == names
 
 
 def test_a_backslash_within_shift_jis_separates_nothing() -> None:
@@ -370,6 +372,35 @@ def test_a_value_ends_at_a_nul(tag: int, vr: bytes, value: bytes, expected: obje
 
 def test_a_backslash_in_long_text_is_a_backslash() -> None:
     assert record({COMMENTS: (b"LT", b"one\\two\r\nthree\x0c ")}).study["StudyComments"] == "one\\two\r\nthree"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "expected", "noted"),
+    [
+        pytest.param(0x00100020, b"PID1\\PID2", "PID1", True, id="two Patient IDs"),
+        pytest.param(0x00100020, b"PID1\\PID1 ", "PID1", False, id="one Patient ID twice"),
+        pytest.param(0x00100020, b"PID1\\", "PID1", False, id="an empty one behind"),
+        pytest.param(0x00080050, b"AC1\\AC2\\AC1", "AC1", True, id="two accession numbers"),
+        pytest.param(0x00080050, b"\\AC2", "AC2", False, id="an empty one first"),
+        pytest.param(0x00080050, b"AC1\\AC1", "AC1", False, id="one accession number twice"),
+        pytest.param(0x00081030, b"A\\B", "A", True, id="two descriptions"),
+        pytest.param(0x00081050, b"A\\A", ["A", "A"], False, id="two physicians of one name"),
+    ],
+)
+def test_only_what_may_have_several_values_has_several(tag: int, value: bytes, expected: object, noted: bool) -> None:
+    found = record({tag: (b"LO", value)})
+    assert [*found.patient.values(), *found.study.values(), *found.series.values()] == [expected]
+    assert [note.text for note in found.notes] == ["has several values; the first stands"] * noted
+
+
+def test_what_may_have_several_values_is_what_the_dictionary_says() -> None:
+    def told(attributes: Iterable[Attribute]) -> Iterator[tuple[str, bool]]:
+        for attribute in attributes:
+            yield attribute.keyword, attribute.many or attribute.vr == "SQ" or dictionary_VM(attribute.tag) == "1"
+            assert not (attribute.many and dictionary_VM(attribute.tag) == "1"), attribute.keyword
+            yield from told((*attribute.items, *attribute.instead))
+
+    assert [keyword for keyword, fits in told(taken()) if not fits] == []
 
 
 def test_values_beyond_the_thousandth_are_left_out() -> None:

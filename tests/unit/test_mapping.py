@@ -381,11 +381,22 @@ def test_other_patient_ids_follow_each_once() -> None:
     }
     systems = Systems(patient_id={"A": "urn:a", "B": "urn:b"})
     found = mapped(study(patient), systems=systems).entries[1].resource["identifier"]
-    assert [(i["type"]["coding"][0]["code"], i["system"], i["value"]) for i in found] == [
-        ("MR", "urn:a", "1"),
-        ("MR", "urn:b", "1"),
-        ("PI", "urn:oid:1.2", "2"),
+    code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203"}
+    assert [(i.get("type"), i["system"], i["value"]) for i in found] == [
+        ({"coding": [code | {"code": "MR"}]}, "urn:a", "1"),
+        (None, "urn:b", "1"),
+        ({"coding": [code | {"code": "PI"}]}, "urn:oid:1.2", "2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("carrier", "expected"),
+    [("TEXT", None), ("", None), ("OTHER", None), ("RFID", {"text": "RFID"}), ("BARCODE", {"text": "BARCODE"})],
+)
+def test_another_patient_id_has_a_type_only_where_it_is_known(carrier: str, expected: dict[str, str] | None) -> None:
+    patient = {"PatientID": "1", "OtherPatientIDsSequence": [{"PatientID": "2", "TypeOfPatientID": carrier}]}
+    _, other = mapped(study(patient)).entries[1].resource["identifier"]
+    assert other.get("type") == expected
 
 
 @pytest.mark.parametrize(("sex", "expected", "noted"), [("M", "male", False), ("U", None, False), ("X", None, True)])
