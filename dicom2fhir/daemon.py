@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from types import FrameType
 
 import structlog
 
 from dicom2fhir import __version__, assembly, translation
 from dicom2fhir.config import Settings, require_roads, warnings
+from dicom2fhir.deliver import Deliverer
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.ingest import Ingest
+from dicom2fhir.ops.state import DaemonState, DestinationState, DiskState, StateFile
 from dicom2fhir.ops.systemd import notify, watchdog_s
 from dicom2fhir.receive.folder import FolderWatcher
 from dicom2fhir.receive.scp import StorageSCP
@@ -44,6 +48,7 @@ class Daemon:
         require_roads(settings)
         self.settings = settings
         self._stop = threading.Event()
+        self._started_at = time.time()
         self.store = SqliteStore(
             translation.store_path(settings),
             quiet_period_s=settings.store.quiet_period_s,
@@ -51,6 +56,7 @@ class Daemon:
             min_free_bytes=settings.store.min_free_bytes,
             on_failure=lambda _reason: self._stop.set(),
         )
+        self._state_file = StateFile(self.store.path.parent, time.time)
         with ExitStack() as undo:  # nobody else could open a store that stays open
             undo.callback(self.store.close)
             ingest = Ingest(self.store)
@@ -111,7 +117,29 @@ class Daemon:
             destinations=list(self.settings.destinations),
             storage="Storage Level 0: headers only, this is no archive",
         )
+        self._state_file.write(self.state())
         notify("READY=1")
+
+    def state(self) -> DaemonState:
+        """How everything is, for those who look from other processes."""
+        listening = self.receiver is not None and self.receiver.is_alive()
+        return DaemonState(
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at,
+            listening=":".join(map(str, self.receiver.address)) if self.receiver and listening else "",
+            associations=self.receiver.associations if self.receiver else 0,
+            refused=self.receiver.refused if self.receiver else {},
+            disk=self._disk(),
+            destinations=tuple(map(_state_of, self.deliverers)),
+        )
+
+    def _disk(self) -> DiskState | None:
+        try:
+            room = self.store.room
+        except OSError:  # the store says so itself, as soon as something comes in
+            return None
+        return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low)
 
     def trouble(self) -> str:
         """What does not work any more, or ``""``."""
@@ -142,6 +170,7 @@ class Daemon:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
                 while not self._stop.wait(look_s) and not self.trouble():
                     notify("WATCHDOG=1")
+                    self._state_file.write(self.state())
                 trouble = self.trouble()
             finally:
                 self.stop()
@@ -160,7 +189,20 @@ class Daemon:
             watcher.stop(_left_s(deadline))
         for deliverer in self.deliverers:
             deliverer.stop(_left_s(deadline))
+        self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
+
+
+def _state_of(deliverer: Deliverer) -> DestinationState:
+    standing, counts = deliverer.standing(), deliverer.counts()
+    return DestinationState(
+        name=deliverer.name,
+        state=standing.state,
+        since=standing.since,
+        reason=standing.reason,
+        until=standing.until if standing.state in ("down", "paused") else None,
+        **asdict(counts),
+    )
 
 
 def _left_s(deadline: float) -> float:

@@ -12,14 +12,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
 from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
 from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
-from dicom2fhir.retry import Circuit, Permit, RetryPolicy
+from dicom2fhir.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.store.base import Claim, Store
 
 _LOOK_AGAIN_S = 2.0
@@ -111,6 +111,12 @@ class Deliverer:
     def name(self) -> str:
         """The destination's."""
         return self._destination.name
+
+    def standing(self) -> Standing:
+        """How the destination stands; times are seconds since the epoch, and ``reason`` as :attr:`down`."""
+        standing = self._circuit.standing
+        ahead = self._wall_clock() - self._clock()
+        return replace(standing, since=standing.since + ahead, until=standing.until + ahead)
 
     @property
     def down(self) -> str:
@@ -211,28 +217,27 @@ class Deliverer:
         try:
             return self._destination.deliver(study, claim.base, claim.again)
         except MemoryError:
-            return Retry("there was not enough memory")
+            return Retry("there was not enough memory", answered=False)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
             log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written, recipe):
-                # A study that was not sent says nothing about the destination.
-                self._up(permit) if written else self._circuit.leave(permit)
+            case Delivered(base, written, recipe, answered):
+                self._used(permit, answered)
                 self._store.delivered(claim, study.revision, base, recipe)
                 self._count("written" if written else "unchanged")
                 log.info(
                     "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written
                 )
-            case Refused(issues):
-                self._up(permit)
+            case Refused(issues, answered):
+                self._used(permit, answered)
                 self._refuse(claim, study.revision, "\n".join(issues))
             case Retry(reason, after_s, True):
                 self._down(claim, study, reason, after_s, permit)
-            case Retry(reason, after_s, _):
-                self._up(permit)
+            case Retry(reason, after_s, _, answered):
+                self._used(permit, answered)
                 pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
                 self._store.retry(claim, pause_s, reason)
                 self._count("failed")
@@ -246,8 +251,11 @@ class Deliverer:
         self._count("refused")
         log.warning("delivery.refused", destination=self.name, study=claim.study_uid, revision=revision)
 
-    def _up(self, permit: Permit) -> None:
-        if self._circuit.answered(permit):
+    def _used(self, permit: Permit, answered: bool) -> None:
+        """Give a permit back; a destination is up only when it answered itself."""
+        if not answered:
+            self._circuit.leave(permit)
+        elif self._circuit.answered(permit):
             log.info("destination.up", destination=self.name)
             self.wake()
 

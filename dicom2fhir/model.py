@@ -211,6 +211,8 @@ class Delivered:
     """False when the destination held it already and nothing was sent."""
     recipe: str = ""
     """Of :class:`Mapped`."""
+    answered: bool = True
+    """False when the destination was not asked anything, so that this says nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,8 @@ class Retry:
     after_s: float = 0.0
     whole_destination: bool = False
     """True when the destination is at fault and not this study."""
+    answered: bool = True
+    """False when the bridge itself is at fault, so that this says nothing about the destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +232,8 @@ class Refused:
     """Never as it is; a person has to look. ``issues`` are the destination's own words."""
 
     issues: tuple[str, ...] = field(default=())
+    answered: bool = True
+    """False when the bridge itself refuses, so that this says nothing about the destination."""
 
 
 Outcome = Delivered | Retry | Refused

@@ -1,10 +1,9 @@
-"""What the reading commands show: one function gives the facts as JSON, one as tables for people."""
+"""What the reading commands show: tables for people, and some of it as JSON for machines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,20 +14,13 @@ from rich.text import Text
 from dicom2fhir.fhir.mapping import Trace
 from dicom2fhir.fhir.profile import Profile, asked_of, parts_of, sources_of
 from dicom2fhir.model import Mapped
-from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.ops.state import DestinationState
+from dicom2fhir.status import Daemon, Overview, moment, why
+from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.texts import counted, printable
 
 _NOTE_STYLES = {"warning": "yellow", "info": ""}
 STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
-
-
-def _moment(at: float | None) -> str:
-    """Seconds since the epoch as local time, to the second."""
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def _iso(at: float | None) -> str | None:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -44,66 +36,43 @@ def as_it_stands(value: str, style: str = "") -> Text:
     return Text(printable(value, keep="\n"), style)
 
 
-def status_json(
-    stats: Stats,
-    destinations: Iterable[DestinationStatus],
-    studies: Iterable[StudyStatus],
-    rejections: Iterable[Rejection],
-) -> dict[str, Any]:
-    """``status --json``."""
-    facts = asdict(stats)
-    facts["oldest_undelivered_at"] = _iso(stats.oldest_undelivered_at)
-    return {
-        "stats": facts,
-        "destinations": [
-            {"name": one.name, "mapping": one.recipe, "other_mappings": dict(one.others)} for one in destinations
-        ],
-        "studies": [study_json(study) for study in studies],
-        "rejections": [
-            {
-                "at": _iso(rejection.at),
-                "origin": rejection.origin.kind,
-                "calling_ae": rejection.origin.calling_ae,
-                "peer": rejection.origin.peer,
-                "path": rejection.origin.path,
-                "kind": rejection.kind,
-                "reason": rejection.reason,
-            }
-            for rejection in rejections
-        ],
-    }
-
-
-def study_json(study: StudyStatus) -> dict[str, Any]:
-    """One study of ``status --json``."""
-    facts = asdict(study)
-    facts["first_at"], facts["last_at"] = _iso(study.first_at), _iso(study.last_at)
-    for shown, delivery in zip(facts["deliveries"], study.deliveries, strict=True):
-        shown["due_at"], shown["delivered_at"] = _iso(delivery.due_at), _iso(delivery.delivered_at)
-    return facts
-
-
-def status_tables(
-    stats: Stats,
-    destinations: Sequence[DestinationStatus],
-    studies: Sequence[StudyStatus],
-    rejections: Sequence[Rejection],
-) -> RenderableType:
+def status_tables(seen: Overview) -> RenderableType:
     """``status``."""
-    parts: list[RenderableType] = [_stats_table(stats)]
-    if destinations:
-        parts += [Text(), _destinations_table(destinations)]
-    if studies:
-        parts += [Text(), study_tables(studies)]
-    if rejections:
+    parts: list[RenderableType] = [as_it_stands(line, "bold red") for line in seen.attention]
+    parts += [Text()] if parts else []
+    parts += [_daemon_table(seen.daemon), Text(), _stats_table(seen.stats)]
+    if seen.destinations:
+        parts += [Text(), _destinations_table(seen.destinations, seen.daemon)]
+    if seen.studies:
+        parts += [Text(), study_tables(seen.studies, seen.daemon, seen.at)]
+    if seen.rejections:
         table = _table("When", "Refused when they came in")
-        for rejection in rejections:
+        for rejection in seen.rejections:
             origin = rejection.origin
             where = as_it_stands(origin.path or f"{origin.calling_ae}@{origin.peer}")
-            why = f"{rejection.kind}: {rejection.reason}" if rejection.kind else rejection.reason
-            table.add_row(_moment(rejection.at), Text("\n").join([where, as_it_stands(why, "yellow")]))
+            said = f"{rejection.kind}: {rejection.reason}" if rejection.kind else rejection.reason
+            table.add_row(moment(rejection.at), Text("\n").join([where, as_it_stands(said, "yellow")]))
         parts += [Text(), table]
     return Group(*parts)
+
+
+def _daemon_table(daemon: Daemon) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    said = daemon.said
+    if not daemon.running or said is None:
+        table.add_row("Daemon", "running" if daemon.running else "not running")
+        return table
+    table.add_row("Daemon", f"running since {moment(said.started_at)} (process {said.pid}, version {said.version})")
+    if said.listening:
+        table.add_row("Listening", f"{said.listening}, {counted(said.associations, 'association')} open")
+    if disk := said.disk:
+        intake = "nothing is taken in" if disk.intake_stopped else "instances are taken in"
+        table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} wanted: {intake}")
+    for kind, number in sorted((said.refused or {}).items()):
+        table.add_row("Turned away", as_it_stands(f"{number} x {kind}"))
+    return table
 
 
 def _stats_table(stats: Stats) -> Table:
@@ -117,16 +86,18 @@ def _stats_table(stats: Stats) -> Table:
     for state in State:
         table.add_row(Text(f"  {state.value}", style=STATE_STYLES[state]), str(getattr(stats, state.value)))
     table.add_row("Refused instances", str(stats.rejected))
+    for kind, number in stats.rejected_by_kind.items():
+        table.add_row(f"  {kind or 'kind not known'}", str(number))
     table.add_row("Skipped files", str(stats.skipped))
     if stats.oldest_undelivered_at:
-        table.add_row("Oldest undelivered", _moment(stats.oldest_undelivered_at))
+        table.add_row("Oldest undelivered", moment(stats.oldest_undelivered_at))
     return table
 
 
-def _destinations_table(destinations: Iterable[DestinationStatus]) -> Table:
-    table = _table("Destination", "Mapping")
+def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemon) -> Table:
+    table = _table("Destination", "How it stands, and its mapping")
     for one in destinations:
-        said = as_it_stands(one.recipe or "not known")
+        said = _standing(daemon.destination(one.name)).append(as_it_stands(f"\n{one.recipe or 'mapping not known'}"))
         if number := sum(one.others.values()):
             made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
             were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"
@@ -136,7 +107,19 @@ def _destinations_table(destinations: Iterable[DestinationStatus]) -> Table:
     return table
 
 
-def study_tables(studies: Sequence[StudyStatus]) -> RenderableType:
+def _standing(found: DestinationState | None) -> Text:
+    """How a destination stands, and why and until when."""
+    if found is None:
+        return Text("unknown", "dim")
+    if found.state == "untried":
+        return Text("not used since the daemon started")
+    if found.until is None:
+        return Text(f"up since {moment(found.since)}", "green")
+    until = f"next try at {moment(found.until)}"
+    return as_it_stands(f"{found.state} since {moment(found.since)}, {until}: {found.reason}", "bold red")
+
+
+def study_tables(studies: Sequence[StudyStatus], daemon: Daemon, now: float) -> RenderableType:
     """Each study with a row for each destination; a UID has its line to itself, so that it can be copied."""
     named = [delivery.destination for study in studies for delivery in study.deliveries]
     parts: list[RenderableType] = []
@@ -147,7 +130,11 @@ def study_tables(studies: Sequence[StudyStatus]) -> RenderableType:
         table.add_column(no_wrap=True, min_width=max(map(len, State)))
         table.add_column(overflow="fold")
         for delivery in study.deliveries:
-            table.add_row(as_it_stands(delivery.destination), _state(delivery), as_it_stands(_last_word(delivery)))
+            table.add_row(
+                as_it_stands(delivery.destination),
+                _state(delivery),
+                as_it_stands(_last_word(delivery, study, daemon, now)),
+            )
         if not study.deliveries:
             table.add_row("no destination")
         parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
@@ -158,17 +145,10 @@ def _state(delivery: DeliveryStatus) -> Text:
     return Text(delivery.state.value, style=STATE_STYLES[delivery.state])
 
 
-def _last_word(delivery: DeliveryStatus) -> str:
-    words = []
+def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
     if delivery.state is State.DELIVERED:
-        words.append(f"revision {delivery.delivered_revision} at {_moment(delivery.delivered_at)}")
-    elif delivery.state is State.WAITING:
-        words.append(f"due {_moment(delivery.due_at)}")
-    if delivery.attempts:
-        words.append("tried once" if delivery.attempts == 1 else f"tried {delivery.attempts} times")
-    if delivery.reason and delivery.state is not State.DELIVERED:
-        words.append(delivery.reason)
-    return "; ".join(words)
+        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}"
+    return why(delivery, study, daemon, now)
 
 
 def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,18 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How a destination stands; times are on the circuit's clock."""
+
+    state: Literal["untried", "up", "down", "paused"]
+    """``untried`` until it has answered or failed; ``paused`` while it asked to be left alone."""
+    since: float
+    until: float
+    """The next try is not earlier; means something while it is down or paused."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """The right to use a destination once."""
 
@@ -59,26 +72,30 @@ class Circuit:
         self._random = random
         self._lock = threading.Lock()
         self._failures = 0
-        self._closed_until = 0.0
         self._probing = False
-        self._reason = ""
+        self._standing = Standing("untried", clock(), 0.0, "")
 
     @property
     def reason(self) -> str:
         """Why the destination is down; empty while it is up."""
-        return self._reason
+        return self._standing.reason
+
+    @property
+    def standing(self) -> Standing:
+        """How the destination stands."""
+        return self._standing
 
     def wait_s(self) -> float:
         """Seconds until the next probe; 0 while the destination is up."""
         with self._lock:
-            return max(self._closed_until - self._clock(), 0.0) if self._failures else 0.0
+            return max(self._standing.until - self._clock(), 0.0) if self._failures else 0.0
 
     def enter(self) -> Permit | None:
         """Ask to use the destination; a Permit must be given back by one of the other methods."""
         with self._lock:
             if not self._failures:
                 return Permit(is_probe=False)
-            if self._probing or self._clock() < self._closed_until:
+            if self._probing or self._clock() < self._standing.until:
                 return None
             self._probing = True
             return Permit(is_probe=True)
@@ -92,9 +109,10 @@ class Circuit:
         """The destination works; True when it was down before."""
         with self._lock:
             was_down = self._failures > 0
+            if self._standing.state != "up":
+                self._standing = Standing("up", self._clock(), 0.0, "")
             self._failures = 0
             self._probing = self._probing and not permit.is_probe
-            self._reason = ""
             return was_down
 
     def failed(self, permit: Permit, reason: str, at_least_s: float) -> bool:
@@ -103,7 +121,9 @@ class Circuit:
             was_up = self._failures == 0
             if was_up or permit.is_probe:  # what was under way when it went down says nothing new
                 self._failures += 1
-                self._closed_until = self._clock() + self._policy.pause_s(self._failures, at_least_s, self._random())
-                self._reason = reason
+                now = self._clock()
+                until = now + self._policy.pause_s(self._failures, at_least_s, self._random())
+                since = now if was_up else self._standing.since
+                self._standing = Standing("paused" if at_least_s else "down", since, until, reason)
             self._probing = self._probing and not permit.is_probe
             return was_up

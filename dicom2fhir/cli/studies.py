@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from dicom2fhir import report
+from dicom2fhir import status as bridge
 from dicom2fhir.cli.options import (
+    EXIT_FAILED,
     config_option,
     json_option,
     load_settings,
@@ -33,34 +36,47 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="How many studies and rejections to show."
 )
+@click.option("--check", is_flag=True, help="Exit with 1 when something needs a person.")
 @json_option
 def status(
-    study: str | None, config_file: Path | None, state_dir: Path | None, state: str | None, limit: int, as_json: bool
+    study: str | None,
+    config_file: Path | None,
+    state_dir: Path | None,
+    state: str | None,
+    limit: int,
+    check: bool,
+    as_json: bool,
 ) -> None:
-    """Show what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    """Show how the daemon is, what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    if check and study:
+        raise click.UsageError("--check is about the whole bridge, not about a study")
     from dicom2fhir.store.sqlite import SqliteStore
 
     store = SqliteStore.open_readonly(_store(config_file, state_dir))
     try:
         if study:
-            found = store.study_status(study)
-            if found is None:
-                raise click.ClickException(f"there is no study {study} in {store.path}")
-            studies = [found]
-        else:
-            studies = list(store.studies(State(state) if state else None, limit))
-        rejections = [] if study or state else list(store.rejections(limit))
-        stats, destinations = store.stats(), store.destinations()
+            _show_study(store, study, as_json)
+            return
+        seen = bridge.overview(store, State(state) if state else None, limit)
     finally:
         store.close()
-    if as_json and study:
-        put_json({"store": str(store.path)} | report.study_json(studies[0]))
-    elif as_json:
-        put_json({"store": str(store.path)} | report.status_json(stats, destinations, studies, rejections))
-    elif study:
-        Page().print(report.study_tables(studies))
+    if as_json:
+        put_json(bridge.as_json(seen))
     else:
-        Page().print(report.status_tables(stats, destinations, studies, rejections))
+        Page().print(report.status_tables(seen))
+    if check and seen.attention:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _show_study(store: SqliteStore, study_uid: str, as_json: bool) -> None:
+    found, now = store.study_status(study_uid), time.time()
+    if found is None:
+        raise click.ClickException(f"there is no study {study_uid} in {store.path}")
+    daemon = bridge.daemon_of(store, now)
+    if as_json:
+        put_json({"store": str(store.path)} | bridge.study_json(found, daemon, now))
+    else:
+        Page().print(report.study_tables([found], daemon, now))
 
 
 @click.command()

@@ -55,20 +55,20 @@ class FileDestination(Generic[Dialect]):
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
         if study.conflict:
-            return Refused((study.conflict,))
+            return Refused((study.conflict,), answered=False)
         try:
             mapped = self._map_study(study, self._dialect)
         except NotExpressible as error:
-            return Refused((str(error),))
+            return Refused((str(error),), answered=False)
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:
-            return Delivered(base, written=False, recipe=mapped.recipe)
+            return Delivered(base, written=False, recipe=mapped.recipe, answered=False)
         try:
             content = dump(standalone(mapped), self._dialect.name, self._format)
             self._write(f"{remote_id}.{study.revision}.{self._format}", f".{remote_id}.tmp", content)
         except NotExpressible as error:
-            return Refused((str(error),))
+            return Refused((str(error),), answered=False)
         except OSError as error:
             return Retry(f"the directory cannot be written: {error.strerror}", whole_destination=True)
         return Delivered(now.to_bytes(), recipe=mapped.recipe)

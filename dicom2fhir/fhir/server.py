@@ -35,6 +35,8 @@ _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
+_UNFIT_PAUSE_S = 60.0
+"""For a server of a version that is not to be written: a person has to change it or the configuration."""
 _ASK_AGAIN_S = 600.0
 """A server that was upgraded while nothing was sent to it has not been seen to be away."""
 
@@ -143,13 +145,13 @@ class FhirDestination(Generic[Dialect]):
             Look at the server even when nothing changed since then: somebody may have changed or deleted it there.
         """
         if study.conflict:
-            return Refused((study.conflict,))
+            return Refused((study.conflict,), answered=False)
         try:
             server = self._ask_server()
             mapped = self._map_study(study, server.dialect)
             last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
-                return Delivered(base, written=False, recipe=mapped.recipe)
+                return Delivered(base, written=False, recipe=mapped.recipe, answered=False)
             return self._try_until_settled(mapped, last, server)
         except ServerUnavailable as error:  # NotAuthorised too
             self._server = None
@@ -159,8 +161,10 @@ class FhirDestination(Generic[Dialect]):
             return Retry(f"others write the same resources at the same time ({error})")
         except ServerRefused as error:
             return Refused(error.issues)
-        except (Ambiguous, NotExpressible) as error:
+        except Ambiguous as error:
             return Refused((str(error),))
+        except NotExpressible as error:
+            return Refused((str(error),), answered=False)
 
     def _ask_server(self) -> _Server[Dialect]:
         now = time.monotonic()
@@ -170,9 +174,11 @@ class FhirDestination(Generic[Dialect]):
         try:
             dialect = self._dialect_for(found.fhir_version)
         except ConfigError as error:
-            raise ServerUnavailable(f"The server speaks FHIR {found.fhir_version[:20]}: {error}") from None
+            said = f"The server speaks FHIR {found.fhir_version[:20]}: {error}"
+            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
         except (LookupError, ValueError):
-            raise ServerUnavailable(f"FHIR version {found.fhir_version[:20]!r} is not supported") from None
+            said = f"FHIR version {found.fhir_version[:20]!r} is not supported"
+            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
         self._client.speak(
             dialect.media_type,
             media_type(dialect.media_type, self._format),

@@ -24,6 +24,7 @@ from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import VERIFICATION, Acceptance, Context
+from dicom2fhir.receive.refusals import Refusals
 from dicom2fhir.receive.space import HeaderSpace, Share
 from dicom2fhir.receive.wire import NEVER, Ended, Wire
 
@@ -76,7 +77,7 @@ class Association:
         Asked once the request is found good; False: there are too many associations.
     stopping
         Set when no new instance may be begun.
-    space
+    space, refusals
         Shared by all associations.
     """
 
@@ -90,6 +91,7 @@ class Association:
         admit: Callable[[Association], bool],
         stopping: threading.Event,
         space: HeaderSpace,
+        refusals: Refusals,
     ) -> None:
         self.wire = wire
         self.peer = peer
@@ -100,6 +102,7 @@ class Association:
         self._admit = admit
         self._stopping = stopping
         self._space = space
+        self._refusals = refusals
         self._share = Share(space)
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
         self._contexts: dict[int, Context] = {}
@@ -150,6 +153,7 @@ class Association:
             self._say_why(error)
         except _Abort as abort:
             log.warning("association.aborted", peer=self.peer, reason=str(abort))
+            self._refusals.count("association: protocol error")
             self._abort(2, abort.reason)
         finally:
             if self.is_leaving:
@@ -201,6 +205,7 @@ class Association:
                 source=answer.source,
                 reason=answer.reason,
             )
+            self._refusals.count(f"association: {answer.meaning}")
             self._leave(answer.encode())
             return False
         self._contexts, self._max_send_bytes = answer.contexts, answer.max_send_bytes
@@ -354,6 +359,8 @@ class Association:
             answer = dimse.SUCCESS
         elif command.field == dimse.C_STORE_RQ:
             answer = self._store(command, self._contexts[context_id], reader)
+        if answer is not dimse.SUCCESS:
+            self._refusals.count(f"message: {answer.status:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
         if command.field != dimse.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
             self._send_command(context_id, dimse.encode_response(command, answer))

@@ -49,22 +49,23 @@ _STANDARD_ROOT = "1.2.840.10008."
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An A-ASSOCIATE-RJ: the numbers of PS3.8 table 9-21."""
+    """An A-ASSOCIATE-RJ: the numbers of PS3.8 table 9-21, and the meaning of the reason there."""
 
     result: int
     source: int
     reason: int
+    meaning: str
 
     def encode(self) -> bytes:
         """The whole PDU."""
         return struct.pack(">BBLBBBB", 3, 0, 4, 0, self.result, self.source, self.reason)
 
 
-NO_SUCH_APPLICATION_CONTEXT = Rejection(1, 1, 2)
-CALLING_AE_NOT_RECOGNIZED = Rejection(1, 1, 3)
-CALLED_AE_NOT_RECOGNIZED = Rejection(1, 1, 7)
-PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2)
-LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
+NO_SUCH_APPLICATION_CONTEXT = Rejection(1, 1, 2, "application context name not supported")
+CALLING_AE_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling AE title not recognized")
+CALLED_AE_NOT_RECOGNIZED = Rejection(1, 1, 7, "called AE title not recognized")
+PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol version not supported")
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "local limit exceeded")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -15,6 +15,7 @@ from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
 from dicom2fhir.receive.listen import Listen, is_within, plain
+from dicom2fhir.receive.refusals import Refusals
 from dicom2fhir.receive.space import HeaderSpace
 from dicom2fhir.receive.tls import server_context
 from dicom2fhir.receive.wire import Wire
@@ -60,6 +61,7 @@ class StorageSCP:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._space = HeaderSpace(listen.max_held_bytes)
+        self._refusals = Refusals()
         self._open: dict[Association, threading.Thread] = {}
         self._address = ("", 0)
 
@@ -75,6 +77,11 @@ class StorageSCP:
         """How many associations are open, those still in negotiation too."""
         with self._lock:
             return sum(not association.is_leaving for association in self._open)
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """What was turned away since the start: connections, associations and instances, by kind."""
+        return self._refusals.counts()
 
     def is_alive(self) -> bool:
         """Whether connections are being accepted."""
@@ -139,6 +146,7 @@ class StorageSCP:
         listen = self._listen
         if listen.networks and not is_within(address, listen.networks):
             log.warning("connection.refused", peer=address, reason="not within the allowed networks")
+            self._refusals.count("connection: not within the allowed networks")
             connection.close()
             return
         peer = plain(address)
@@ -154,6 +162,7 @@ class StorageSCP:
                 admit=self._admit,
                 stopping=self._stopping,
                 space=self._space,
+                refusals=self._refusals,
             )
             thread = threading.Thread(target=self._live, args=(association,), name=f"association {peer}", daemon=True)
             with self._lock:

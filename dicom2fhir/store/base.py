@@ -78,6 +78,8 @@ class StudyStatus:
     instances: int
     first_at: float
     last_at: float
+    association_open: bool
+    """Whether somebody who sends it has not finished."""
     deliveries: tuple[DeliveryStatus, ...]
 
 
@@ -127,6 +129,8 @@ class Stats:
     refused: int
     rejected: int
     """Instances that were refused when they came in."""
+    rejected_by_kind: Mapping[str, int]
+    """The same by :attr:`Rejection.kind`."""
     skipped: int
     """Files in watched folders that are not SOP instances."""
     oldest_undelivered_at: float | None

@@ -7,6 +7,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -143,6 +144,16 @@ def free_bytes(directory: Path) -> int:
     return state.f_bavail * state.f_frsize
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Free space against the watermark."""
+
+    free_bytes: int
+    min_free_bytes: int
+    is_low: bool
+    """Nothing is taken in: there was less than the watermark, and is not clearly more again."""
+
+
 class Space:
     """The free-space watermark, with hysteresis; looks at the disk at most once in ``interval_s``."""
 
@@ -172,12 +183,21 @@ class Space:
         if self._low:
             raise OutOfSpace(f"Less than {self._min_free_bytes} bytes are free in {self._directory}")
 
+    @property
+    def room(self) -> Room:
+        """How much room there is now; OSError where the disk does not answer."""
+        free = self._free(self._directory)
+        return Room(free, self._min_free_bytes, self._is_low(free))
+
+    def _is_low(self, free: int) -> bool:
+        return free < self._min_free_bytes * (_RESUME_PERCENT if self._low else 100) // 100
+
     def _look(self) -> None:
         try:
             free = self._free(self._directory)
         except OSError as error:
             raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
-        low = free < self._min_free_bytes * (_RESUME_PERCENT if self._low else 100) // 100
+        low = self._is_low(free)
         if low != self._low:
             report = log.error if low else log.info
             report("store_space_low" if low else "store_space_recovered", free_bytes=free)

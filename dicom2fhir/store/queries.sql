@@ -77,6 +77,9 @@ DELETE FROM inflight WHERE association = :association;
 -- name: held_studies
 SELECT DISTINCT study_id FROM inflight;
 
+-- name: is_held
+SELECT EXISTS (SELECT 1 FROM inflight WHERE study_id = :study_id);
+
 -- name: release_all
 DELETE FROM inflight;
 
@@ -228,6 +231,9 @@ ORDER BY last_at DESC, id DESC;
 
 -- name: totals
 SELECT name, n FROM total;
+
+-- name: rejected
+SELECT kind, n FROM rejected ORDER BY kind;
 
 -- name: tallies
 SELECT state, sum(n) FROM tally JOIN destination ON destination.id = destination_id WHERE in_force GROUP BY state;

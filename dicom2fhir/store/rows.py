@@ -128,6 +128,7 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
         instances=instances,
         first_at=first_at,
         last_at=last_at,
+        association_open=sql.one("is_held", study_id=study_id) == (1,),
         deliveries=tuple(
             DeliveryStatus(
                 destination=destination,

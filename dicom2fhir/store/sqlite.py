@@ -20,7 +20,7 @@ from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store import incoming, outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
-from dicom2fhir.store.disk import Space, is_locked, lock_file, not_permitted, require_local, require_permission
+from dicom2fhir.store.disk import Room, Space, is_locked, lock_file, not_permitted, require_local, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import Packer, read_records, read_status, rejection_of
@@ -175,6 +175,11 @@ class SqliteStore:
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
         return is_locked(self._lock_path)
+
+    @property
+    def room(self) -> Room:
+        """How much room the disk has for what comes in; OSError where it does not answer."""
+        return self._space.room
 
     @property
     def failure(self) -> str | None:
@@ -359,6 +364,7 @@ class SqliteStore:
         with self._read() as sql:
             totals: dict[str, int] = dict(sql.all("totals"))
             tallies: dict[str, int] = dict(sql.all("tallies"))
+            kinds: dict[str, int] = dict(sql.all("rejected"))
             (oldest,) = sql.one("oldest_undelivered") or (None,)
         return Stats(
             studies=totals["studies"],
@@ -369,6 +375,7 @@ class SqliteStore:
             delivered=tallies.get(State.DELIVERED, 0),
             refused=tallies.get(State.REFUSED, 0),
             rejected=totals["rejected"],
+            rejected_by_kind=kinds,
             skipped=totals["skipped"],
             oldest_undelivered_at=oldest,
         )

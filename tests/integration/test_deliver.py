@@ -216,6 +216,45 @@ def test_one_probe_at_a_time_while_the_destination_is_down(store: SqliteStore) -
     assert events == ["destination.down", "destination.up"]
 
 
+def test_only_an_answer_of_the_destination_s_own_ends_its_being_down(store: SqliteStore) -> None:
+    ours: dict[str, Outcome] = {
+        "1.1": Refused(("two patients",), answered=False),
+        "1.2": Delivered(b"", written=False, answered=False),
+        "1.3": Retry("no memory", answered=False),
+    }
+    seen: Counter[str] = Counter()
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        seen[study.uid] += 1
+        if study.uid == "1.0":
+            return Retry("away", 0.0, whole_destination=True)
+        return ours.get(study.uid) or Delivered(b"")
+
+    with structlog.testing.capture_logs() as logs, running(store, Scripted(answer), workers=1) as deliverer:
+        assert deliverer.standing().state == "untried"
+        add(store, "1.1")
+        eventually(lambda: seen["1.1"] == 1)
+        add(store, "1.0")
+        eventually(lambda: deliverer.down == "away")
+        down = deliverer.standing()
+        assert (down.state, down.reason) == ("down", "away")
+        assert abs(down.since - time.time()) < PATIENCE_S
+        add(store, "1.1", instance=2)
+        add(store, "1.2", "1.3")
+        eventually(lambda: seen["1.1"] == 2 and seen["1.2"] == 1 and seen["1.3"] > 2)
+        assert deliverer.down == "away"
+        add(store, "1.4")
+        eventually(lambda: row(store, "1.4").state is State.DELIVERED)
+        eventually(lambda: "destination.up" in [entry["event"] for entry in logs])
+
+
+def test_a_destination_that_asks_for_patience_is_paused(store: SqliteStore) -> None:
+    add(store, "1.1")
+    with running(store, Scripted(lambda *_: Retry("HTTP 429", 3600.0, whole_destination=True))) as deliverer:
+        eventually(lambda: deliverer.standing().state == "paused")
+        assert deliverer.standing().until > time.time() + 3000
+
+
 def test_a_study_that_brings_the_destination_down_does_not_hold_up_the_others(store: SqliteStore) -> None:
     def answer(study: Study, base: bytes) -> Outcome:
         return Retry("too large for the proxy", 0.0, True) if study.uid == "1.0" else Delivered(b"")

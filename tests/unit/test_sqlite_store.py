@@ -859,6 +859,7 @@ STAY_SMALL = {
     "destination": "as many as are configured",
     "tally": "four rows for each destination",
     "total": "five rows",
+    "rejected": "one row for each kind of refusal",
     "made": "one row for each destination and what its deliveries are or were made with",
     "inflight": "open associations times their studies",
     "latest": "the LIMIT rows that were found",
