@@ -109,8 +109,10 @@ _TRACER = (
     _a("RadiopharmaceuticalStartTime", 0x00181072, "TM"),
     _a("RadionuclideTotalDose", 0x00181074, "DS"),
     _a("RadionuclideHalfLife", 0x00181075, "DS"),
+    _a("RadiopharmaceuticalRoute", 0x00181070, "LO"),
     _a("RadiopharmaceuticalStartDateTime", 0x00181078, "DT"),
     _a("RadionuclideCodeSequence", 0x00540300, "SQ", *CODE),
+    _a("AdministrationRouteCodeSequence", 0x00540302, "SQ", *CODE),
     _a("RadiopharmaceuticalCodeSequence", 0x00540304, "SQ", *CODE),
 )
 """Of Radiopharmaceutical Information Sequence (PS3.3 C.8.9.2)."""
@@ -275,6 +277,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
+        Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("NumberOfFrames", 0x00280008, "IS"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
         Attribute("DocumentTitle", 0x00420010, "ST"),
@@ -353,6 +356,7 @@ FUNCTIONAL_GROUPS: Mapping[str, int] = {
     "PETReconstructionSequence": 0x00189749,
     "UnassignedSharedConvertedAttributesSequence": 0x00209170,
     "UnassignedPerFrameConvertedAttributesSequence": 0x00209171,
+    "ContrastAdministrationProfileSequence": 0x00189340,
 }
 """The functional group macros that hold attributes of the levels (PS3.3 C.7.6.16.2, and those of each IOD)."""
 
@@ -362,9 +366,10 @@ HOLDERS: Mapping[str, int] = {
     "MultienergyCTAcquisitionSequence": 0x00189362,
     "XRay3DAcquisitionSequence": 0x00189507,
     "SequenceOfUltrasoundRegions": 0x00186011,
+    "ContrastBolusAgentSequence": 0x00180012,
 }
 """The sequences that hold what other IODs have in the data set itself, the preferred one first: the shared functional
-groups hold for every frame (PS3.3 C.7.6.16), see C.8.15.3.11, C.8.21.3 and C.8.5.5 for the others."""
+groups hold for every frame (PS3.3 C.7.6.16), see C.8.15.3.11, C.8.21.3, C.8.5.5 and C.7.6.4b for the others."""
 
 
 def taken() -> Iterator[Attribute]:
@@ -375,7 +380,7 @@ def taken() -> Iterator[Attribute]:
         yield from attributes
 
 
-def wanted(attributes: Iterable[Attribute]) -> Wanted:
+def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | None]:
     """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
     found: dict[int, Wanted | None] = {}
     for attribute in attributes:
@@ -387,7 +392,8 @@ def wanted(attributes: Iterable[Attribute]) -> Wanted:
 def _all_wanted() -> Wanted:
     held = wanted((*LEVELS["series"], *LEVELS["instance"]))
     of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
-    return {**wanted(taken()), **dict.fromkeys(HOLDERS.values(), of_a_holder)}
+    own = wanted(taken())
+    return own | {holder: {**of_a_holder, **(own.get(holder) or {})} for holder in HOLDERS.values()}
 
 
 WANTED = _all_wanted()

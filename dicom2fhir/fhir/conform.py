@@ -13,8 +13,23 @@ from dataclasses import replace
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.codes import known
+from dicom2fhir.fhir.contained import references, referred_to
 from dicom2fhir.fhir.dialects import Dialect
-from dicom2fhir.fhir.profile import Code, First, Group, Made, Missing, Part, Person, Profile, Refer, Rule, Value
+from dicom2fhir.fhir.profile import (
+    Code,
+    FhirType,
+    First,
+    Group,
+    Made,
+    Missing,
+    Part,
+    Person,
+    Profile,
+    Refer,
+    Rule,
+    Value,
+)
 from dicom2fhir.fhir.scope import Context, Policy
 from dicom2fhir.fhir.sources import Place
 from dicom2fhir.fhir.values import DICOM_UID
@@ -140,7 +155,7 @@ class _Run:
             if rule.default is not None and not target.get(name):
                 _put(target, name, self.fill(rule.default, place, where))
             if rule.codes and name in target:
-                _put(target, name, self.translated(rule, target[name], where))
+                _put(target, name, self.translated(rule.codes, rule.type, target[name], where))
         except _Absent as absent:
             target.pop(name, None)
             (self.unmet if rule.required else {}).setdefault(str(absent))
@@ -187,27 +202,21 @@ class _Run:
             self.context.note("warning", where, f"profile {self.profile.name} has one {rule.first_by} once; the first")
             target[name] = kept
 
-    def translated(self, rule: Rule, value: Any, where: str) -> Any:
+    def translated(self, name: str, type_: FhirType, value: Any, where: str) -> Any:
         """The codes as the profile writes them, each once."""
         if isinstance(value, list):
-            found = [code for inner in value if (code := self.translated(rule, inner, where)) is not None]
+            found = [code for inner in value if (code := self.translated(name, type_, inner, where)) is not None]
             return [code for position, code in enumerate(found) if code not in found[:position]]
-        table = self.profile.codes[rule.codes]
-        system, code = value.get("system", ""), value.get("code", "")
-        for include in table.include:
-            # the profile's own system is never also one of the mapping's: what stands there already is right
-            if system == (include.from_system or include.system) and code:
-                ours = include.rename.get(code, code)
-                if not include.codes or ours in include.codes:
-                    kept = {"display": value["display"]} if "display" in value and ours == code else {}
-                    return {"system": include.system, "code": ours, **kept}
+        table = self.profile.codes[name]
+        if found_code := known(table, value):
+            return found_code
         self.context.note("warning", where, f"has a code that profile {self.profile.name} does not have")
         match table.otherwise:
             case Code():
                 return table.otherwise.as_json()
             case "omit":
                 return None
-        return self.instead(where, rule.type, table.otherwise)
+        return self.instead(where, type_, table.otherwise)
 
     # Extensions ------------------------------------------------------------------------------------------------------
 
@@ -245,12 +254,17 @@ class _Run:
         if part.resource:
             referred = self.refer(Refer(resource=part.resource, required=required), place, where)
             return [{"url": part.url, "valueReference": referred}] if referred else []
-        values = place.value(part)
+        values = self.taken(part, place, where)
         if not values and required:
             stand_in = self.instead(where, part.type)
             values = [] if stand_in is None else [stand_in]
         key = f"value{part.type[0].upper()}{part.type[1:]}"
         return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
+
+    def taken(self, wanted: Value, place: Place, where: str) -> list[Any]:
+        """What a profile asks for, its codes as the profile writes them."""
+        found = place.value(wanted)
+        return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
 
     # Templates -------------------------------------------------------------------------------------------------------
 
@@ -258,11 +272,11 @@ class _Run:
         """A template with its places filled; None where nothing is left of it."""
         match template:
             case Value():
-                found = place.value(template)
+                found = self.taken(template, place, where)
                 required = template.required or place.modality in template.required_for
                 return found[0] if found else self.instead(where, template.type) if required else None
             case First():
-                found = place.first(template)
+                found = next((values for one in template.first if (values := self.taken(one, place, where))), [])
                 return found[0] if found else self.instead(where, template.type) if template.required else None
             case Refer():
                 return self.refer(template, place, where)
@@ -360,10 +374,10 @@ class _Run:
         if canonical and not self.unmet:
             head["meta"] = {"profile": [canonical]}
         study = {**head, **self.root}
-        if contained := _referred_to(study, self.context.contained):
+        if contained := referred_to(study, self.context.contained):
             study = {**head, "contained": contained, **self.root}
-        references = set(_references(study))
-        kept = [entry for entry in others if entry.placeholder in references]
+        referred = set(references(study))
+        kept = [entry for entry in others if entry.placeholder in referred]
         return Mapped((replace(first, resource=study), *kept), tuple(self.context.notes))
 
 
@@ -410,26 +424,3 @@ def _has_places(template: Any) -> bool:
         case list():
             return any(map(_has_places, template))
     return False
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("reference"), str):
-            yield value["reference"]
-        for inner in value.values():
-            yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
-
-
-def _referred_to(study: Resource, contained: dict[str, Resource]) -> list[Resource]:
-    """The contained resources that something still refers to (dom-3), those that they refer to among them."""
-    found: set[str] = set()
-    waiting = set(_references(study))
-    while waiting:
-        reference = waiting.pop()
-        if reference.startswith("#") and reference[1:] in contained and reference not in found:
-            found.add(reference)
-            waiting |= set(_references(contained[reference[1:]]))
-    return [resource for name, resource in contained.items() if f"#{name}" in found]

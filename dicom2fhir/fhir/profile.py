@@ -29,8 +29,8 @@ Missing = Literal["omit", "sentinel", "refuse"]
 resource), write the profile's placeholder, or write nothing of the study."""
 
 FhirType = Literal[
-    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Quantity", "Reference",
-    "string", "url",
+    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Period", "Quantity",
+    "Reference", "string", "url",
 ]  # fmt: skip
 VERSIONS = ("R4", "R4B", "R5")
 """Those whose elements a profile may speak of."""
@@ -76,10 +76,12 @@ def _sources(value: Any) -> Any:
 
 
 Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
+Source = Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])]
 
 
 def _dates_are_typed(table: Any) -> Any:
-    if table.type != "dateTime" and any("+" in source for source in table.from_):
+    is_time = table.type == "dateTime" or getattr(table, "since", ())
+    if not is_time and any("+" in source for source in table.from_):
         raise ValueError('a date with its time needs type = "dateTime"')
     return table
 
@@ -102,7 +104,15 @@ class Value(_Table):
     present
         ``true`` where any of the attributes has a value.
     since
-        The seconds from this time to the one of ``from``.
+        The seconds from this moment to the one of ``from``; where it is looked for, the preferred one first.
+    until
+        Of a Period: the time of day when it ends, within a day after its start.
+    not_after, lasting
+        For a time of day that has no date (a TM): moments that it cannot come after, the preferred ones first, and the
+        seconds that they last. It lies on the day of the last of them, or on the day before where that is too late.
+        Without any it lies on the day of the series.
+    codes
+        Of a Coding: name of the table in ``codes`` that it must be of.
     modalities
         Only for series of these.
     required, required_for
@@ -116,7 +126,11 @@ class Value(_Table):
     index: int | None = Field(None, ge=0)
     listed: bool = False
     present: bool = False
-    since: Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])] = ""
+    since: Sources = ()
+    until: Source = ""
+    not_after: Sources = ()
+    lasting: Source = ""
+    codes: str = ""
     modalities: tuple[str, ...] = ()
     required: bool = False
     required_for: tuple[str, ...] = ()
@@ -247,12 +261,18 @@ class Include(_Table):
         The system that the mapping writes them in; empty: the same.
     rename
         The mapping's code -> the profile's.
+    words
+        Text in capital letters -> the code that it stands for.
+    displays
+        Code -> its display, where the profile prescribes one.
     """
 
     system: str
     codes: tuple[str, ...] = ()
     from_system: str = ""
     rename: dict[str, str] = {}
+    words: dict[str, str] = {}
+    displays: dict[str, str] = {}
 
 
 class Codes(_Table):
@@ -340,27 +360,32 @@ class Profile(_Table):
 
     def sources(self) -> Iterator[tuple[str, str]]:
         """Every place that names attributes, and the attributes named there (``KVP``, ``Sequence/Keyword``)."""
-        for where, source in self._all_sources():
-            if not source.startswith("@"):
-                yield from ((where, keyword) for keyword in source.split("+"))
+        for where, template in self._templates():
+            for source in template.from_ if isinstance(template, Rule) else sources_in(template):
+                if not source.startswith("@"):
+                    yield from ((where, keyword) for keyword in source.split("+"))
 
-    def _all_sources(self) -> Iterator[tuple[str, str]]:
+    def code_tables(self) -> Iterator[tuple[str, str]]:
+        """Every place that names a table of codes, and its name."""
+        for where, template in self._templates():
+            if isinstance(template, Rule):
+                yield from ((where, codes) for codes in (template.codes,) if codes)
+            else:
+                yield from ((where, value.codes) for value in values_in(template) if value.codes)
+
+    def _templates(self) -> Iterator[tuple[str, Any]]:
         for rule in self.rules:
-            yield from ((f"element {rule.path}", source) for source in rule.from_)
-            for template in (rule.value, rule.default):
-                yield from ((f"element {rule.path}", source) for source in sources_in(template))
+            yield from ((f"element {rule.path}", template) for template in (rule, rule.value, rule.default))
         for extension in self.extensions:
-            yield from ((f"extension {extension.url}", source) for source in sources_in(extension))
+            yield f"extension {extension.url}", extension
         for name, made in self.resource.items():
-            yield from ((f"resource.{name}", source) for source in sources_in(made.value))
+            yield f"resource.{name}", made.value
 
 
-def sources_in(template: Any) -> Iterator[str]:
-    """Every source that a template or an extension names, as it is written there."""
+def values_in(template: Any) -> Iterator[Value]:
+    """Every value that a template or an extension takes from attributes."""
     if isinstance(template, Value):
-        yield from template.from_
-        if template.since:
-            yield template.since
+        yield template
     inner: Any = ()
     match template:
         case Part():
@@ -372,7 +397,14 @@ def sources_in(template: Any) -> Iterator[str]:
         case list():
             inner = template
     for one in inner:
-        yield from sources_in(one)
+        yield from values_in(one)
+
+
+def sources_in(template: Any) -> Iterator[str]:
+    """Every source that a template or an extension names, as it is written there."""
+    for value in values_in(template):
+        yield from (*value.from_, *value.since, *value.not_after)
+        yield from (source for source in (value.until, value.lasting) if source)
 
 
 def sources_of(rule: Rule) -> tuple[str, ...]:

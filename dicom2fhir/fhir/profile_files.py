@@ -86,9 +86,9 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
             yield f"{where}: {keyword} is no attribute that the bridge takes" + (
                 f'; did you mean "{near[0]}"?' if near else ""
             )
-    for rule in profile.rules:
-        if rule.codes and rule.codes not in profile.codes:
-            yield f"element {rule.path}: there is no table codes.{rule.codes}"
+    for where, codes in profile.code_tables():
+        if codes not in profile.codes:
+            yield f"{where}: there is no table codes.{codes}"
     for referred in dict.fromkeys(_referred(profile)):
         if referred not in profile.resource:
             yield f"there is no table resource.{referred}, which is referred to"

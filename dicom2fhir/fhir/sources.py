@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from datetime import datetime, tzinfo
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.meanings import modality_of
+from dicom2fhir.fhir.moments import day_from, day_until, moment, moment_of_dt
+from dicom2fhir.fhir.plausible import is_plausible
 from dicom2fhir.fhir.profile import First, Group, Made, Part, Refer, Value
 from dicom2fhir.fhir.scope import Context, Scope
-from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, one, several
+from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, decimal, one, several
 from dicom2fhir.model import Attrs, Instance, Resource, Series
 
 _UCUM = "http://unitsofmeasure.org"
+_LONGEST_S = 24 * 60 * 60
+"""An acquisition that lasts longer tells nothing of the day of an injection."""
 _YES = {"YES": True, "NO": False, "1": True, "0": False}
 
 
@@ -61,7 +65,14 @@ class Place:
             found = self._common(name)
         if inner:
             found = next((values for item in found if (values := several(item.get(inner)))), [])
-        return found
+        return self._plausible(inner or name, found)
+
+    def _plausible(self, keyword: str, found: list[Any]) -> list[Any]:
+        """The values, if they can be what the attribute says."""
+        if all(is_plausible(keyword, value) for value in found if isinstance(value, str)):
+            return found
+        self.context.note("warning", keyword, "is a number that cannot be; left out")
+        return []
 
     def _above(self) -> Iterator[Attrs]:
         if self.instance:
@@ -112,17 +123,15 @@ class Place:
                 found = self._element(source[1:])
             elif wanted.since:
                 found = self._seconds(source, wanted)
+            elif wanted.type == "Period":
+                found = self._period(source, wanted)
             elif wanted.type in ("dateTime", "date"):
-                found = self._earliest(source)
+                found = self._time_of_day(source, wanted) if _is_time_of_day(source) else self._earliest(source)
             else:
                 found = self._converted(source, wanted)
             if found:
                 return found if wanted.index is None else found[:1]
         return []
-
-    def first(self, wanted: First) -> list[Any]:
-        """What the first of several has."""
-        return next((found for one_wanted in wanted.first if (found := self.value(one_wanted))), [])
 
     def knows(self, template: Any) -> bool:
         """Whether the data set says anything of what a template or an extension asks for."""
@@ -171,12 +180,68 @@ class Place:
         found = min(filter(None, moments), default=None)
         return [found] if found else []
 
-    def _seconds(self, source: str, wanted: Value) -> list[Any]:
-        begin = _clock(one(self.given(wanted.since)))
-        ends = [end for scope in self.scopes() if (end := _clock(_in(scope.attrs, source))) is not None]
-        if begin is None or not ends or min(ends) < begin:
+    def _time_of_day(self, source: str, wanted: Value) -> list[str]:
+        """A TM on the day that :attr:`~dicom2fhir.fhir.profile.Value.not_after` tells."""
+        time = one(self.given(source))
+        found = date_time(self._day_of(time, wanted), time, self.zone) if time else None
+        return [found] if found else []
+
+    def _day_of(self, time: str, wanted: Value) -> str:
+        last = self._moment(wanted.not_after, max)
+        if last is None:
+            return one(self.given("SeriesDate")) or one(self.given("StudyDate"))
+        lasting = decimal(one(self.given(wanted.lasting))) if wanted.lasting else None
+        return day_until(time, last, float(lasting) if lasting and 0 < lasting < _LONGEST_S else 0)
+
+    def _begin(self, source: str, wanted: Value) -> datetime | None:
+        """The moment of a DT, or of a TM with its day."""
+        if not _is_time_of_day(source):
+            return self._moment((source,), min)
+        time = one(self.given(source))
+        return moment(self._day_of(time, wanted), time, self.zone)
+
+    def _period(self, source: str, wanted: Value) -> list[Resource]:
+        """From a time of day to another one that comes within a day after it."""
+        start = self._time_of_day(source, wanted)
+        if not start:
             return []
-        return [_quantity(_number(min(ends) - begin), wanted.unit)]
+        begin = self._begin(source, wanted)
+        until = one(self.given(wanted.until)) if begin and wanted.until else ""
+        end = date_time(day_from(until, begin), until, self.zone) if begin and until else None
+        return [{"start": start[0], "end": end} if end else {"start": start[0]}]
+
+    def _seconds(self, source: str, wanted: Value) -> list[Any]:
+        end = self._moment((source,), min)
+        begins = (begin for since in wanted.since if (begin := self._begin(since, wanted)))
+        begin = next(begins, None)
+        if begin is None or end is None or end < begin:
+            return []
+        return [_quantity(_number(Decimal(str((end - begin).total_seconds()))), wanted.unit)]
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """Of the node's dates."""
+        return next(self.scopes()).zone
+
+    def _moment(self, sources: Iterable[str], pick: Callable[[Iterable[datetime]], datetime]) -> datetime | None:
+        """The earliest or the latest moment of the node and of what it holds, of the first source that has any."""
+        return next((pick(found) for source in sources if (found := set(self._moments(source)))), None)
+
+    def _moments(self, source: str) -> Iterator[datetime]:
+        date_keyword, _, time_keyword = source.partition("+")
+        for scope in self.scopes():
+            own = _in(scope.attrs, date_keyword)
+            if not own:
+                continue
+            if time_keyword:
+                time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword))
+                found = moment(own, time, scope.zone)
+            elif _is_time_of_day(source):
+                found = moment(one(self.given("SeriesDate")) or one(self.given("StudyDate")), own, scope.zone)
+            else:
+                found = moment_of_dt(own, scope.zone)
+            if found:
+                yield found
 
     def _converted(self, source: str, wanted: Value) -> list[Any]:
         given = self.given(source)
@@ -202,7 +267,9 @@ class Place:
             found = concept(value, self.context.schemes) if isinstance(value, dict) else Concept(text=str(value))
             if not found or wanted.type == "CodeableConcept":
                 return codeable_concept(found) if found and (found.codings or found.text) else None
-            return codeable_concept(found)["coding"][0] if found.codings else None
+            if found.codings:
+                return codeable_concept(found)["coding"][0]
+            return {"display": found.text} if wanted.codes else None
         if isinstance(value, dict):
             return None
         if wanted.type == "boolean":
@@ -223,15 +290,6 @@ def _in(attrs: Attrs, keyword: str) -> str:
     return one([one(item.get(inner)) for item in values]) if inner else one(values)
 
 
-def decimal(text: str) -> Decimal | None:
-    """DS, IS or a written FD -> a finite number that JSON can hold."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and abs(number.adjusted()) < 300 else None
-
-
 def _number(number: Decimal) -> int | float:
     return int(number) if number == number.to_integral_value() and abs(number) < 2**53 else float(number)
 
@@ -240,12 +298,6 @@ def _quantity(value: int | float, unit: str) -> Resource:
     return {"value": value, "unit": unit, "system": _UCUM, "code": unit} if unit else {"value": value}
 
 
-def _clock(tm: str) -> Decimal | None:
-    """TM -> seconds since midnight."""
-    digits = tm.replace(":", "")
-    if len(digits) < 6 or not digits[:6].isdigit():
-        return None
-    seconds = decimal(digits[4:])
-    if seconds is None or not math.isfinite(seconds):
-        return None
-    return Decimal(int(digits[:2]) * 3600 + int(digits[2:4]) * 60) + seconds
+def _is_time_of_day(source: str) -> bool:
+    """Whether a source is a TM alone: DICOM's names of DT end in DateTime."""
+    return "+" not in source and not source.endswith("DateTime")

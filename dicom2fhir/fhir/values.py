@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -189,6 +190,15 @@ def date_time_of_dt(dt: str, zone: tzinfo | None) -> str | None:
 def zone_of(timezone_offset: str, configured: ZoneInfo | None) -> tzinfo | None:
     """The zone that holds for a data set: its own offset, else the configured zone (at each date its own offset)."""
     return offset(timezone_offset) or configured
+
+
+def decimal(text: str) -> Decimal | None:
+    """DS, IS or a written FD -> a finite number that JSON can hold."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) < 300 else None
 
 
 def unsigned_int(text: str) -> int | None:

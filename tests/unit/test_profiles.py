@@ -392,13 +392,35 @@ def test_an_instance_takes_what_its_series_has_and_a_series_what_most_images_hav
     assert extension(tmp_path, 'from = "KVP"', made, "study") == [{"valueString": "120"}]
 
 
-@pytest.mark.parametrize(("start", "expected"), [("091000", [600]), ("092000.5", []), ("", []), ("09", [])])
-def test_seconds_since_another_time(tmp_path: Path, start: str, expected: list[int]) -> None:
-    tracer = [{"RadiopharmaceuticalStartTime": start}]
-    made = study({"RadiopharmaceuticalInformationSequence": tracer}, {"AcquisitionTime": "092000"})
-    since = "RadiopharmaceuticalInformationSequence/RadiopharmaceuticalStartTime"
-    body = f'from = "AcquisitionTime"\ntype = "Quantity"\nsince = "{since}"'
-    assert [found["valueQuantity"]["value"] for found in extension(tmp_path, body, made)] == expected
+TRACER = "RadiopharmaceuticalInformationSequence/Radiopharmaceutical"
+SINCE = f"""
+from = ["AcquisitionDateTime", "AcquisitionDate+AcquisitionTime", "AcquisitionTime"]
+type = "Quantity"
+since = ["{TRACER}StartDateTime", "{TRACER}StartTime"]
+not_after = ["AcquisitionDateTime", "AcquisitionDate+AcquisitionTime", "AcquisitionTime"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("tracer", "image", "expected"),
+    [
+        ({"StartTime": "091000"}, {"AcquisitionTime": "092000"}, [600]),
+        ({"StartTime": "0910"}, {"AcquisitionTime": "092000"}, [600]),
+        ({"StartTime": "092000.5"}, {"AcquisitionTime": "092000"}, [86399.5]),
+        ({"StartTime": "235000"}, {"AcquisitionDate": "20240312", "AcquisitionTime": "001500"}, [1500]),
+        ({"StartDateTime": "20240311235000"}, {"AcquisitionDateTime": "20240312001500"}, [1500]),
+        ({"StartDateTime": "20240311235000+0100"}, {"AcquisitionDateTime": "20240311231500+0000"}, [1500]),
+        ({"StartDateTime": "20240311235000", "StartTime": "110000"}, {"AcquisitionDateTime": "20240312001500"}, [1500]),
+        ({"StartDateTime": "20240312001600"}, {"AcquisitionDateTime": "20240312001500"}, []),
+        ({"StartTime": ""}, {"AcquisitionTime": "092000"}, []),
+        ({"StartTime": "09"}, {"AcquisitionTime": "092000"}, []),
+        ({"StartTime": "230000"}, {"AcquisitionDate": "00010101", "AcquisitionTime": "001500"}, []),
+    ],
+)
+def test_seconds_since_another_moment(tmp_path: Path, tracer: Attrs, image: Attrs, expected: list[float]) -> None:
+    item = {f"Radiopharmaceutical{name}": value for name, value in tracer.items()}
+    made = study({"SeriesDate": "20240311", "RadiopharmaceuticalInformationSequence": [item]}, image)
+    assert [found["valueQuantity"]["value"] for found in extension(tmp_path, SINCE, made)] == expected
 
 
 # What is missing ------------------------------------------------------------------------------------------------------

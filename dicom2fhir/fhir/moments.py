@@ -1,0 +1,54 @@
+"""Moments as points in time, and the day of a time of day that DICOM gives without a date.
+
+Where nobody tells the zone, moments are local times without one; those of one data set are then compared with each
+other all the same.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from dicom2fhir.fhir.values import date_time, date_time_of_dt
+
+
+def moment(da: str, tm: str, zone: tzinfo | None) -> datetime | None:
+    """DA and TM; None unless both the day and the time are known."""
+    return _parsed(date_time(da, tm, zone or UTC), zone)
+
+
+def moment_of_dt(dt: str, zone: tzinfo | None) -> datetime | None:
+    """DT; None unless it goes on to a time."""
+    return _parsed(date_time_of_dt(dt, zone or UTC), zone)
+
+
+def _parsed(text: str | None, zone: tzinfo | None) -> datetime | None:
+    if text is None or "T" not in text:
+        return None
+    found = datetime.fromisoformat(text)
+    try:
+        return found.astimezone(zone) if zone else found.replace(tzinfo=None)
+    except OverflowError:
+        return None
+
+
+def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
+    """The day (DA) of a time of day that comes within 24 hours before the end of what begins at a moment."""
+    try:
+        last += timedelta(seconds=lasting_s)
+    except OverflowError:
+        return ""
+    same = moment(_day(last), tm, last.tzinfo)
+    return _day(last, -1) if same and same > last else _day(last)
+
+
+def day_from(tm: str, first: datetime) -> str:
+    """The day (DA) of a time of day that comes within 24 hours after a moment."""
+    same = moment(_day(first), tm, first.tzinfo)
+    return _day(first, 1) if same and same < first else _day(first)
+
+
+def _day(of: datetime, days: int = 0) -> str:
+    try:
+        return (of.date() + timedelta(days)).isoformat().replace("-", "")
+    except OverflowError:
+        return ""  # the calendar ends there
