@@ -39,7 +39,7 @@ from dicom2fhir.errors import BridgeError, NoStore, NotDicom, Permanent, StoreIn
 from dicom2fhir.model import FileMark, InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
 from dicom2fhir.store.base import Change, Rejection
-from dicom2fhir.texts import counted
+from dicom2fhir.texts import counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +102,7 @@ class Summary:
     def lines(self, dry_run: bool, daemon_runs: bool) -> Iterator[str]:
         """The summary for people."""
         for path, reason in self.failures:
-            yield f"{path}: {reason}"
+            yield printable(f"{path}: {reason}")
         if self.failed > len(self.failures):
             yield f"... and {self.failed - len(self.failures):,} more"
         taken = f"{counted(self.taken, 'instance')} of {counted(self.studies, 'study')}"

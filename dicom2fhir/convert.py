@@ -54,10 +54,14 @@ class Reading:
 
     studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
     """Study Instance UID -> Series and SOP Instance UID -> record; of several files of one instance the last stands."""
-    read: int = 0
     skipped: int = 0
     """Files that are not SOP instances and that nobody asked for by name."""
     failed: int = 0
+
+    @property
+    def instances(self) -> int:
+        """How many there are; one that several files hold counts once."""
+        return sum(map(len, self.studies.values()))
 
     def study(self, uid: str) -> Study:
         """One of :attr:`studies`, assembled."""
@@ -165,7 +169,6 @@ def read(
         try:
             record = attempt(_read_one, source, budgets, memory, known)
             reading.studies[record.study_uid][record.series_uid, record.sop_uid] = record
-            reading.read += 1
         except NotDicom as error:
             if source.asked_for:
                 reading.failed += 1

@@ -49,7 +49,7 @@ def status_tables(seen: Overview) -> RenderableType:
         table = _table("When", "Refused when they came in")
         for rejection in seen.rejections:
             origin = rejection.origin
-            where = as_it_stands(origin.path or f"{origin.calling_ae}@{origin.peer}")
+            where = Text(printable(origin.path or f"{origin.calling_ae}@{origin.peer}"))
             said = f"{rejection.kind}: {rejection.reason}" if rejection.kind else rejection.reason
             table.add_row(moment(rejection.at), Text("\n").join([where, as_it_stands(said, "yellow")]))
         parts += [Text(), table]

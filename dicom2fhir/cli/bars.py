@@ -7,10 +7,11 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dicom2fhir.cli.page import Page
 from dicom2fhir.cli.screen import Lines
-from dicom2fhir.report import as_it_stands
+from dicom2fhir.texts import printable
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
@@ -45,7 +46,7 @@ class Bars(Lines):
 
     def say(self, line: str) -> None:
         """Write a line above the bars."""
-        self._console.print(as_it_stands(line), soft_wrap=True)
+        self._console.print(Text(printable(line)), soft_wrap=True)
 
     def begin(self, step: str, total: int) -> None:
         """Put a bar below those before it."""

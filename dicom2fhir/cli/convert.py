@@ -120,15 +120,15 @@ def convert(
     if written > 1 and shape == "bundle" and not indent:
         shown.say(_SEVERAL[settings.fhir.format])
     if output_dir or problems or reading.skipped:
-        told = [f"{counted(reading.read, 'instance')} of {counted(len(reading.studies), 'study')}"]
+        told = [f"{counted(reading.instances, 'instance')} of {counted(len(reading.studies), 'study')}"]
         if reading.skipped:
             told.append(f"{counted(reading.skipped, 'other file')} skipped")
         if problems:
             told.append(counted(problems, "problem"))
         where = f"; written to {output_dir}" if output_dir else ""
         shown.say(", ".join(told) + where)
-    if problems or not reading.read:
-        if not reading.read:
+    if problems or not reading.studies:
+        if not reading.studies:
             shown.say("nothing was converted: no SOP instance found")
         context.exit(EXIT_FAILED)
 

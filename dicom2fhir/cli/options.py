@@ -11,6 +11,7 @@ import orjson
 
 from dicom2fhir import config, translation
 from dicom2fhir.config import Settings, places
+from dicom2fhir.texts import printable
 from dicom2fhir.versions import NUMBERS, canonical
 
 EXIT_FAILED = 1
@@ -75,7 +76,7 @@ def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None 
 def store_of(settings: Settings) -> Path:
     """The store's file, which is named on standard error: there may be several, and only the service's is delivered."""
     path = translation.store_path(settings)
-    click.echo(f"store: {path}", err=True)
+    click.echo(printable(f"store: {path}"), err=True)
     return path
 
 

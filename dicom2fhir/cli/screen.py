@@ -15,8 +15,8 @@ class Lines:
     """Where nobody watches, progress is not shown."""
 
     def say(self, line: str) -> None:
-        """Write a line."""
-        click.echo(printable(line, keep="\n"), err=True)
+        """Write one line, whatever is in it: names of files may hold line breaks."""
+        click.echo(printable(line), err=True)
 
     def begin(self, step: str, total: int) -> None:
         """A step of so many parts begins."""

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -99,6 +100,47 @@ def test_convert_names_what_it_cannot_read_and_goes_on(run: Run, folder: Path) -
     assert result.stderr.endswith("3 instances of 2 studies, 1 other file skipped, 3 problems\n")
 
 
+def test_convert_counts_an_instance_once_however_many_files_hold_it(run: Run, good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "copy")
+    result = run("convert", good, tmp_path / "copy", "-o", tmp_path / "out")
+    assert result.stderr.startswith("3 instances of 2 studies, 2 other files skipped; written to ")
+
+
+ODD_NAMES = [
+    b"new\nline",
+    b"carriage\rreturn",
+    b"escape\x1b[31m",
+    b"next\xc2\x85line",
+    b"separator\xe2\x80\xa8",
+    b"caf\xe9",
+]
+
+
+@pytest.fixture
+def oddly_named(folder: Path, tmp_path: Path) -> Path:
+    """Damaged files whose names hold what would break a line."""
+    made = tmp_path / "new\nfolder"
+    made.mkdir()
+    for name in ODD_NAMES:
+        Path(os.fsdecode(os.path.join(os.fsencode(made), name))).write_bytes((folder / "cut.dcm").read_bytes())
+    return made
+
+
+def assert_one_line_each(text: str) -> None:
+    lines = [line for line in text.splitlines() if "(0020,000E)" in line]
+    assert len(lines) == len(ODD_NAMES)
+    assert all("new\\nfolder" in line and line.isprintable() for line in lines)
+
+
+def test_a_file_name_stays_on_one_line(run: Run, oddly_named: Path, tmp_path: Path) -> None:
+    assert_one_line_each(run("convert", oddly_named).stderr)
+    state = ("--state-dir", tmp_path / "state")
+    assert_one_line_each(run("backfill", *state, oddly_named).stderr)
+    status = run("status", *state).stdout.decode()
+    assert "new\\nfolder/new\\nline" in status.replace("\n", "")
+    assert all(line.isprintable() for line in status.split("\n"))
+
+
 def test_convert_of_nothing_fails(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run("convert", tmp_path / "empty")
@@ -143,7 +185,7 @@ def test_convert_says_once_that_a_zip_archive_is_encrypted(run: Run, good: Path,
     told = result.stderr.splitlines()
     assert told[0].startswith(f"{archive}: 2 files of the archive cannot be read: encrypted")
     assert told[1].startswith(f"{archive}: 1 file of the archive cannot be read: compression method 93")
-    assert told[2:] == ["2 instances of 1 study, 2 problems"]
+    assert told[2:] == ["1 instance of 1 study, 2 problems"]
 
 
 def test_convert_names_the_bad_member_of_a_zip_archive(run: Run, folder: Path, tmp_path: Path) -> None:
