@@ -133,7 +133,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     ``error`` says why the destination cannot be used, or is empty.
     """
     destination = settings.destinations[name]
-    profile = _profile(settings, name)
+    profile = profile_of(settings, name)
     version: str = settings.fhir_version(name)
     if isinstance(destination, FileDestination):
         version = dialect(settings.version_set(name), profile).name
@@ -161,7 +161,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     return facts
 
 
-def _profile(settings: Settings, name: str) -> Profile | None:
+def profile_of(settings: Settings, name: str) -> Profile | None:
     """The profile of a destination, fit for the version that is set.
 
     Raises
@@ -185,7 +185,7 @@ def recipe(settings: Settings, name: str, last: str) -> str:
     last
         What they were made with; it tells the FHIR version of a server that chooses it. Empty when nothing is known.
     """
-    profile = _profile(settings, name)
+    profile = profile_of(settings, name)
     if isinstance(settings.destinations[name], FileDestination):
         version = dialect(settings.version_set(name), profile).name
     elif (version := settings.fhir_version(name)) == "auto" and last:
@@ -202,7 +202,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         Its profile cannot be used.
     """
     destination = settings.destinations[name]
-    profile = _profile(settings, name)
+    profile = profile_of(settings, name)
     mapping = mapper(settings, settings.patient_mode(name), profile)
     if isinstance(destination, FileDestination):
         version = dialect(settings.version_set(name), profile)

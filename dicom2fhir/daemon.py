@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from types import FrameType
@@ -14,14 +14,18 @@ from types import FrameType
 import structlog
 
 from dicom2fhir import __version__, assembly, translation
-from dicom2fhir.config import Settings, require_roads, warnings
+from dicom2fhir.config import Settings, warnings
 from dicom2fhir.deliver import Deliverer
-from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.errors import BridgeError, StoreUnavailable
 from dicom2fhir.ingest import Ingest
+from dicom2fhir.ops import logs
 from dicom2fhir.ops.state import DaemonState, DestinationState, DiskState, StateFile
-from dicom2fhir.ops.systemd import notify, watchdog_s
+from dicom2fhir.ops.systemd import notify, reloading, watchdog_s
 from dicom2fhir.receive.folder import FolderWatcher
+from dicom2fhir.receive.intake import Watch
 from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.reload import Blueprint, blueprint, difference, needs_restart
 from dicom2fhir.store.sqlite import SqliteStore
 
 _LOOK_EVERY_S = 1.0
@@ -36,6 +40,11 @@ log = structlog.get_logger(__name__)
 class Daemon:
     """Everything that ``serve`` runs, in one process.
 
+    Parameters
+    ----------
+    load
+        Reads the settings again, for SIGHUP; without it they stay what they are.
+
     Raises
     ------
     ConfigError
@@ -44,11 +53,14 @@ class Daemon:
         The store cannot be opened as it must be.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        require_roads(settings)
-        self.settings = settings
+    def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
+        self._load = load or (lambda: settings)
+        self._started_with = settings
+        self._blueprint = blueprint(settings)
         self._stop = threading.Event()
         self._started_at = time.time()
+        self._reload_asked = threading.Event()
+        self._leaving: list[Deliverer] = []
         self.store = SqliteStore(
             translation.store_path(settings),
             quiet_period_s=settings.store.quiet_period_s,
@@ -59,23 +71,14 @@ class Daemon:
         self._state_file = StateFile(self.store.path.parent, time.time)
         with ExitStack() as undo:  # nobody else could open a store that stays open
             undo.callback(self.store.close)
-            ingest = Ingest(self.store)
-            self.deliverers = [assembly.deliverer(settings, name, self.store) for name in settings.destinations]
-            self.folders = {
-                name: FolderWatcher(
-                    assembly.watch(folder),
-                    on_received=ingest.receive,
-                    on_rejected=ingest.reject,
-                    ledger=self.store,
-                    budgets=translation.budgets(settings),
-                )
-                for name, folder in settings.folders.items()
-            }
+            self._ingest = Ingest(self.store)
+            self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
+            self.folders = self._make_watchers(self._blueprint, settings.folders)
             self.receiver = (
                 StorageSCP(
-                    assembly.listen(settings),
-                    on_received=ingest.receive,
-                    on_rejected=ingest.reject,
+                    self._blueprint.listen,
+                    on_received=self._ingest.receive,
+                    on_rejected=self._ingest.reject,
                     on_association_ended=self.store.association_ended,
                 )
                 if settings.receiver.enabled
@@ -83,22 +86,38 @@ class Daemon:
             )
             undo.pop_all()
 
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._blueprint.settings
+
+    def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
+        return {name: assembly.deliverer(plan.settings, name, self.store) for name in names}
+
+    def _make_watchers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, FolderWatcher]:
+        return {name: self._make_watcher(*plan.folders[name]) for name in names}
+
+    def _make_watcher(self, watch: Watch, budgets: Budgets) -> FolderWatcher:
+        return FolderWatcher(
+            watch,
+            on_received=self._ingest.receive,
+            on_rejected=self._ingest.reject,
+            ledger=self.store,
+            budgets=budgets,
+        )
+
     def start(self) -> None:
         """Begin to work: first the way out, last the ways in.
 
         Raises
         ------
-        ConfigError
-            The receiver cannot listen where it must.
+        ConfigError, NotReady
+            The receiver cannot listen where it must, or not yet.
         """
-        for doubt in warnings(self.settings):
-            log.warning("config.warning", text=doubt)
+        _warn(self.settings)
         try:
-            self.store.set_destinations(self.settings.destinations)
-            for known in self.store.destinations():
-                recipe = assembly.recipe(self.settings, known.name, known.recipe)
-                self.store.set_recipe(known.name, recipe)
-            for deliverer in self.deliverers:
+            self._name_destinations(self.settings)
+            for deliverer in self.deliverers.values():
                 deliverer.start()
             for watcher in self.folders.values():
                 watcher.start()
@@ -131,7 +150,7 @@ class Daemon:
             associations=self.receiver.associations if self.receiver else 0,
             refused=self.receiver.refused if self.receiver else {},
             disk=self._disk(),
-            destinations=tuple(map(_state_of, self.deliverers)),
+            destinations=tuple(map(_state_of, self.deliverers.values())),
         )
 
     def _disk(self) -> DiskState | None:
@@ -140,6 +159,68 @@ class Daemon:
         except OSError:  # the store says so itself, as soon as something comes in
             return None
         return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low)
+
+    def _name_destinations(self, settings: Settings) -> None:
+        """Tell the store where studies go, and what they are made with for each destination."""
+        self.store.set_destinations(settings.destinations)
+        for known in self.store.destinations():
+            self.store.set_recipe(known.name, assembly.recipe(settings, known.name, known.recipe))
+
+    def reload(self) -> None:
+        """Read the configuration again and take over what can change while associations are open; raises nothing.
+
+        What is not usable leaves everything as it is.
+        """
+        reloading()
+        try:
+            self._take_over(blueprint(self._load()))
+        except (BridgeError, OSError) as error:
+            log.error("config.refused", reason=str(error), in_force="the settings from before")
+        except Exception:  # whatever it is, reception and deliveries must go on
+            log.exception("config.refused", in_force="the settings from before")
+        finally:
+            notify("READY=1")
+
+    def _take_over(self, new: Blueprint) -> None:
+        """Replace what is made of something else now: what may fail comes first, while nothing has changed."""
+        routes = difference(self._blueprint.routes, new.routes)
+        folders = difference(self._blueprint.folders, new.folders)
+        deliverers = self._make_deliverers(new, routes.to_start)
+        watchers = self._make_watchers(new, folders.to_start)
+        if self.receiver:
+            self.receiver.take_over(new.listen)
+        self._name_destinations(new.settings)
+        self._replace_deliverers(routes.to_stop, deliverers)
+        self._replace_watchers(folders.to_stop, watchers)
+        if new.settings.log != self.settings.log:
+            logs.configure(new.settings.log.level, new.settings.log.format)
+        is_other_receiver = new.listen != self._blueprint.listen
+        self._blueprint = new
+        _warn(new.settings)
+        log.info("config.reloaded", destinations=asdict(routes), folders=asdict(folders), receiver=is_other_receiver)
+        if options := needs_restart(self._started_with, new.settings):
+            log.warning("config.needs_restart", options=options)
+
+    def _replace_deliverers(self, to_stop: Iterable[str], deliverers: dict[str, Deliverer]) -> None:
+        """Let the old ones finish what they send, while the new begin: the lease keeps them off the same study."""
+        for name in to_stop:
+            self._leaving.append(self.deliverers.pop(name))
+        self._part_with_leaving()
+        for deliverer in deliverers.values():
+            deliverer.start()
+        self.deliverers |= deliverers
+
+    def _part_with_leaving(self) -> None:
+        self._leaving = [deliverer for deliverer in self._leaving if not deliverer.stop(0.0)]
+
+    def _replace_watchers(self, to_stop: Iterable[str], watchers: dict[str, FolderWatcher]) -> None:
+        """One after the other: two watchers of one folder would take, and move, the same files."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        for name in to_stop:
+            self.folders.pop(name).stop(_left_s(deadline))
+        for watcher in watchers.values():
+            watcher.start()
+        self.folders |= watchers
 
     def trouble(self) -> str:
         """What does not work any more, or ``""``."""
@@ -151,26 +232,31 @@ class Daemon:
         for name, watcher in self.folders.items():
             if not watcher.is_alive() or now - watcher.heartbeat > _FOLDER_SILENCE_S:
                 return f"the watcher of folder {name} has stopped"
-        for deliverer in self.deliverers:
+        for deliverer in self.deliverers.values():
             if any(now - beat > deliverer.lease_s for beat in deliverer.heartbeats().values()):
                 return f"a worker of destination {deliverer.name} has stopped"
         return ""
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; to be called in the main thread.
+        """Work until SIGTERM or SIGINT, reload at SIGHUP; to be called in the main thread.
 
         Raises
         ------
         StoreUnavailable
             The store failed, or a part of the daemon stopped working: systemd starts us again.
         """
-        with _on_signals(self._stop.set):
+        flags = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_asked}
+        with _on_signals(flags):
             self.start()
             try:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
                 while not self._stop.wait(look_s) and not self.trouble():
                     notify("WATCHDOG=1")
                     self._state_file.write(self.state())
+                    if self._reload_asked.is_set():
+                        self._reload_asked.clear()
+                        self.reload()
+                    self._part_with_leaving()
                 trouble = self.trouble()
             finally:
                 self.stop()
@@ -187,7 +273,7 @@ class Daemon:
             self.receiver.stop(_left_s(deadline))
         for watcher in self.folders.values():
             watcher.stop(_left_s(deadline))
-        for deliverer in self.deliverers:
+        for deliverer in (*self._leaving, *self.deliverers.values()):
             deliverer.stop(_left_s(deadline))
         self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
@@ -209,16 +295,23 @@ def _left_s(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.1)
 
 
+def _warn(settings: Settings) -> None:
+    for doubt in warnings(settings):
+        log.warning("config.warning", text=doubt)
+
+
 @contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT only set a flag; what they did before comes back afterwards."""
+def _on_signals(flags: Mapping[signal.Signals, threading.Event]) -> Iterator[None]:
+    """Signals only set a flag; what they did before comes back afterwards."""
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
+    def handle(number: int, _frame: FrameType | None) -> None:
+        flags[signal.Signals(number)].set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in flags}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, flags)
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -149,6 +149,7 @@ class Deliverer:
 
     def stop(self, timeout_s: float) -> bool:
         """Claim nothing more and wait for what is under way; False when it has not ended in time."""
+        self._store.unsubscribe(self.wake)
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

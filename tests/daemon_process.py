@@ -97,14 +97,9 @@ class DaemonProcess:
                 cwd=ROOT,
                 env=environment(),
             )
-        ready = wait_until(lambda: self._ready(begin), READY_WITHIN_S, "the daemon is ready")
+        ready = self.says(("daemon.started",), begin)
         host, _, port = ready["listening"].rpartition(":")
         self.address = (host, int(port or 0))
-
-    def _ready(self, begin: int) -> dict[str, Any] | None:
-        assert self._process is not None
-        assert self._process.poll() is None, f"the daemon ended with {self._process.returncode}:\n{self.end_of_log()}"
-        return next((line for line in self.log_lines(begin) if line.get("event") == "daemon.started"), None)
 
     def log_lines(self, begin: int = 0) -> Iterator[dict[str, Any]]:
         """What it has logged, from an offset on, without a line that is not whole yet; what is not JSON is an error."""
@@ -131,6 +126,31 @@ class DaemonProcess:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(STOPS_WITHIN_S)
+
+    def hang_up(self) -> None:
+        """SIGHUP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def reload(
+        self, settings: str, head: str = SETTINGS, events: tuple[str, ...] = ("config.reloaded", "config.refused")
+    ) -> dict[str, Any]:
+        """Write another configuration and have it read; what the log says of it."""
+        self.config_path.write_text(head + settings)
+        begin = self.log_path.stat().st_size
+        self.hang_up()
+        return self.says(events, begin)
+
+    def says(self, events: tuple[str, ...], begin: int = 0) -> dict[str, Any]:
+        """Wait for one of these events in the log."""
+
+        def found() -> dict[str, Any] | None:
+            assert self._process is not None
+            assert self._process.poll() is None, f"it ended with {self._process.returncode}:\n{self.end_of_log()}"
+            return next((line for line in self.log_lines(begin) if line.get("event") in events), None)
+
+        line: dict[str, Any] = wait_until(found, READY_WITHIN_S, f"{' or '.join(events)} is logged")
+        return line
 
     def clean_up(self) -> None:
         """Leave no process behind."""

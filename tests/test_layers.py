@@ -63,6 +63,7 @@ RULES = {
     # These put the rooms together; nobody imports them, and nobody else sees the configuration.
     "translation":    ("model errors dicom fhir config",                   "structlog"),
     "assembly":       (EVERYTHING,                                   EVERYTHING),
+    "reload":         ("dicom fhir receive config assembly translation", ""),
     "daemon":         (EVERYTHING,                                   EVERYTHING),
     "__main__":       ("cli",                                        ""),
     "cli":            (EVERYTHING,                                   EVERYTHING),

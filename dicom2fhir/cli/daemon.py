@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +43,16 @@ def serve(
     quiet_period: float | None,
     max_wait: float | None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C."""
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reads the configuration again."""
     destinations: dict[str, Any] = {}
     if fhir_url:
         destinations["server"] = {"type": "fhir", "url": fhir_url}
     if output_dir:
         destinations["files"] = {"type": "file", "directory": str(output_dir.absolute())}
-    settings = load_settings(
+    # a SIGHUP waits until the daemon takes it: before that it would end the process
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    load = partial(
+        load_settings,
         config_file,
         {
             "receiver": {"host": host, "port": port, "ae_title": ae_title},
@@ -61,11 +66,12 @@ def serve(
             },
         },
     )
+    settings = load()
     logs.configure(settings.log.level, settings.log.format)
     # here and below: loading what speaks DICOM takes longer than to show a help text
     from dicom2fhir.daemon import Daemon
 
-    Daemon(settings).run()
+    Daemon(settings, load).run()
 
 
 @click.command("check-config")

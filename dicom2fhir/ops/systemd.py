@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 
 def notify(*states: str) -> bool:
@@ -25,6 +26,11 @@ def notify(*states: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def reloading() -> None:
+    """Say that the configuration is read again, until the next ``READY=1`` (sd_notify(3))."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def watchdog_s() -> float | None:

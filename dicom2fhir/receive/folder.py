@@ -129,7 +129,8 @@ class FolderWatcher:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        self._stop_listening()
+        if self._notices is not None:
+            self._notices.stop()
 
     def _find(self) -> bool:
         """Whether the folder is there; it is waited for, and one that is mounted over it later is another one."""

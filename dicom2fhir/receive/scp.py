@@ -98,8 +98,7 @@ class StorageSCP:
             The port is in use, this machine does not have the address yet, or a file for TLS is not there.
         """
         listen = self._listen
-        if not _is_ae_title(listen.ae_title):
-            raise ConfigError(f"{listen.ae_title!r} is not an AE title: 1 to 16 ASCII characters (PS3.5 6.2).")
+        _require_ae_title(listen)
         if not 0 <= listen.port <= _LAST_PORT:
             raise ConfigError(f"Cannot listen on {listen.host}:{listen.port}: a port is a number from 0 to 65535.")
         if listen.tls is not None:
@@ -114,6 +113,21 @@ class StorageSCP:
         self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="storage SCP", daemon=True)
         self._thread.start()
         log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
+
+    def take_over(self, listen: Listen) -> None:
+        """Let other rules stand for connections that come from now on; the files for TLS are read again.
+
+        Associations that are open go on under the rules that they began with. Where is listened on does not change.
+
+        Raises
+        ------
+        ConfigError, NotReady
+            As :meth:`start`; then nothing has changed.
+        """
+        _require_ae_title(listen)
+        tls = server_context(listen.tls) if listen.tls is not None else None
+        self._space.resize(listen.max_held_bytes - self._listen.max_held_bytes)
+        self._listen, self._tls = listen, tls
 
     # The listener's thread
 
@@ -242,8 +256,10 @@ class StorageSCP:
             threads[0].join(min(_LOOK_EVERY_S, deadline - now))
 
 
-def _is_ae_title(title: str) -> bool:
-    return 1 <= len(title.strip()) <= _MAX_AE_TITLE_CHARACTERS and title.isascii() and title.isprintable()
+def _require_ae_title(listen: Listen) -> None:
+    title = listen.ae_title
+    if not (1 <= len(title.strip()) <= _MAX_AE_TITLE_CHARACTERS and title.isascii() and title.isprintable()):
+        raise ConfigError(f"{title!r} is not an AE title: 1 to 16 ASCII characters (PS3.5 6.2).")
 
 
 def _bound(listen: Listen) -> socket.socket:

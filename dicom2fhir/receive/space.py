@@ -29,6 +29,11 @@ class HeaderSpace:
             self._left -= count
             return True
 
+    def resize(self, by: int) -> None:
+        """Hold so many bytes more from now on, or less: what is taken beyond that is not given again."""
+        with self._lock:
+            self._left += by
+
     def give_back(self, count: int) -> None:
         """Return what was taken."""
         with self._lock:

@@ -191,6 +191,9 @@ class Store(Ledger, Protocol):
     def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
         """The study that has been due longest and that nobody holds, or None."""
 
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """Call it no more; one that was not subscribed is none to be called."""
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after a commit that may have brought the next due time nearer.
 

@@ -92,7 +92,7 @@ class SqliteStore:
         self._rule = DueRule(quiet_period_s=quiet_period_s, max_wait_s=max_wait_s)
         self._clock = clock
         self._space = Space(self.path.parent, min_free_bytes)
-        self._subscribers: list[Callable[[], None]] = []
+        self._subscribers: tuple[Callable[[], None], ...] = ()
         self._wake = False
         self._packer = Packer()
         self._known = incoming.KnownRows()
@@ -188,7 +188,11 @@ class SqliteStore:
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
-        self._subscribers.append(callback)
+        self._subscribers = (*self._subscribers, callback)
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.unsubscribe`."""
+        self._subscribers = tuple(one for one in self._subscribers if one != callback)
 
     def close(self) -> None:
         """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""

@@ -160,7 +160,7 @@ def test_what_comes_later_keeps_nothing_else_waiting(settings: Settings, tmp_pat
         (tmp_path / "inbox").mkdir()
         instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
         wait_until(lambda: daemon.store.stats().delivered == 1, 30, "the folder is found and its file delivered")
-        main = next(one for one in daemon.deliverers if one.name == "main")
+        main = daemon.deliverers["main"]
         wait_until(lambda: "the password cannot be read" in main.down, 30, "the destination says what it waits for")
         assert daemon.trouble() == ""
 
@@ -209,7 +209,7 @@ def test_a_part_that_has_stopped_is_trouble(daemon: Daemon, part: str, monkeypat
             daemon.folders["inbox"].stop(5)
             assert "folder inbox" in daemon.trouble()
         case "worker":
-            (deliverer,) = daemon.deliverers
+            (deliverer,) = daemon.deliverers.values()
             monkeypatch.setattr(deliverer, "heartbeats", lambda: {"deliver-files-1": float("-inf")})
             assert "destination files" in daemon.trouble()
 
@@ -227,6 +227,9 @@ def test_what_systemd_is_told(daemon: Daemon, tmp_path: Path, monkeypatch: pytes
         def listen() -> None:
             while len(states) < 3:
                 states.append(systemd.recv(1000))
+            signal.raise_signal(signal.SIGHUP)
+            while states[-1] != b"READY=1":
+                states.append(systemd.recv(1000))
             signal.raise_signal(signal.SIGTERM)
             while states[-1] != b"STOPPING=1":
                 states.append(systemd.recv(1000))
@@ -236,5 +239,7 @@ def test_what_systemd_is_told(daemon: Daemon, tmp_path: Path, monkeypatch: pytes
         daemon.run()
         listener.join()
     assert states[:3] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-    assert states[-1] == b"STOPPING=1"
+    told = [state for state in states[3:] if state != b"WATCHDOG=1"]
+    assert told[0].startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+    assert told[1:] == [b"READY=1", b"STOPPING=1"]
     assert signal.getsignal(signal.SIGTERM) is before

@@ -23,6 +23,7 @@ from dicom2fhir.model import Delivered, Entry, InstanceRecord, Mapped, Origin, O
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
 from dicom2fhir.store.sqlite import SqliteStore
+from tests.daemon_process import wait_until
 from tests.servers.outage_proxy import OutageProxy
 
 NAME = "there"
@@ -353,3 +354,49 @@ def test_all_arrive_once_at_a_server_that_was_away(
         (study,) = [entry["resource"] for entry in found["entry"]]
         expected = ("2", 2) if number < 10 else ("1", 1)
         assert (study["meta"]["versionId"], study["numberOfInstances"]) == expected
+
+
+def test_a_successor_leaves_alone_what_is_under_way(store: SqliteStore) -> None:
+    """A destination that is made of something else now is replaced while it sends."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(study: Study, _base: bytes) -> Outcome:
+        if study.uid == "1.1":
+            entered.set()
+            assert go_on.wait(PATIENCE_S)
+        return Delivered(b"old")
+
+    old, new = Scripted(slow), Scripted(lambda _study, _base: Delivered(b"new"))
+    add(store, "1.1")
+    with running(store, old, workers=1) as leaving:
+        assert entered.wait(PATIENCE_S)
+        assert not leaving.stop(0.0)
+        add(store, "1.2")
+        with running(store, new):
+            wait_until(lambda: store.stats().delivered == 1, PATIENCE_S, "it is done")
+            assert new.seen == [("1.2", 1)]
+            go_on.set()
+            wait_until(lambda: store.stats().delivered == 2, PATIENCE_S, "it is done")
+        assert leaving.stop(0.0)
+    assert (old.seen, new.seen) == ([("1.1", 1)], [("1.2", 1)])
+
+
+def test_a_destination_that_is_no_more_finishes_what_it_sends(store: SqliteStore) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(_study: Study, _base: bytes) -> Outcome:
+        entered.set()
+        assert go_on.wait(PATIENCE_S)
+        return Delivered(b"sent")
+
+    add(store, "1.1", "1.2")
+    destination = Scripted(slow)
+    with running(store, destination, workers=1) as leaving:
+        assert entered.wait(PATIENCE_S)
+        store.set_destinations([])
+        assert not leaving.stop(0.0)
+        go_on.set()
+        wait_until(lambda: leaving.stop(0.0), PATIENCE_S, "it is done")
+    assert len(destination.seen) == 1
+    store.set_destinations([NAME])
+    assert store.stats().delivered == 1
