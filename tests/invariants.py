@@ -15,7 +15,8 @@ from typing import Any
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
-from dicom2fhir.model import Mapped, Resource
+from dicom2fhir.fhir import bundle
+from dicom2fhir.model import Mapped, Resource, Write
 
 ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
@@ -35,8 +36,14 @@ DCM = ("http://dicom.nema.org/resources/ontology/DCM", "http://nema.org/dicom/di
 
 def violations(mapped: Mapped, version: str) -> list[str]:
     """Everything that is wrong with a study's resources."""
-    study = mapped.entries[0].resource
-    resources = [entry.resource for entry in mapped.entries]
+    # what no server has by then stands inside the study, and refers to what else is inside it
+    inside = {e.placeholder: bundle.unlinked(e) for e in mapped.entries if e.write is Write.LINK and e.inside}
+    resources = [
+        bundle.refer(entry.resource, inside, mapped.entries)
+        for entry in mapped.entries
+        if entry.placeholder not in inside
+    ]
+    study = resources[0]
     return [
         *imaging_study_violations(study),
         *modality_violations(study, all_of_them=version in ("R5", "R6")),

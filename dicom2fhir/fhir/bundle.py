@@ -76,7 +76,7 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
     if resource["resourceType"] == "ImagingStudy":
         inside = [e for e in linked if e.inside and targets.get(e.placeholder) == unlinked(e)]
         if inside:
-            contained = [{**entry.resource, "id": entry.inside} for entry in inside]
+            contained = [_refer({**entry.resource, "id": entry.inside}, targets) for entry in inside]
             replaced["contained"] = [*contained, *replaced.get("contained", ())]
     return replaced
 

@@ -210,6 +210,7 @@ _1_4_0 = replace(
         {
             "encounter": None,
             "basedOn": None,
+            "order": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
             "interpreter": Element("interpreter", "Reference"),
             "endpoint": None,
             "url": Element("url"),

@@ -98,6 +98,11 @@ def orders(scope: Scope) -> list[Resource]:
     return [{"type": "ServiceRequest", "identifier": own} for own in _accessions(scope)]
 
 
+def diagnostic_orders(scope: Scope) -> list[Resource]:
+    """The order behind each accession number, where references to it cannot be logical."""
+    return [related.diagnostic_order(scope, own) for own in _accessions(scope)]
+
+
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
 

@@ -168,6 +168,20 @@ def _phantom(context: Context, patient: Attrs) -> Resource:
     return context.contain(resource)
 
 
+def diagnostic_order(scope: Scope, accession: Resource) -> Resource:
+    """The DiagnosticOrder by its accession number: the server's, else one in the study that says just this."""
+    context = scope.context
+    own_id = _own_id("DiagnosticOrder", accession)
+    resource: Resource = {
+        "resourceType": "DiagnosticOrder",
+        "id": own_id,
+        "subject": context.dialect.reference(subject(scope)),
+        "identifier": [accession],
+    }
+    inside = f"order-{own_id.replace('-', '')[:12]}"
+    return context.add(Entry(resource, Write.LINK, search_by(accession), inside))
+
+
 # People --------------------------------------------------------------------------------------------------------------
 
 

@@ -122,6 +122,12 @@ STUDY_RULES = (
         "logical reference to a ServiceRequest by each accession number",
     ),
     Rule(
+        "order",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        meanings.diagnostic_orders,
+        "the DiagnosticOrder that the server has by each accession number, else a contained one",
+    ),
+    Rule(
         "referrer",
         ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
         meanings.referrer,

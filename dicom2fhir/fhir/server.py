@@ -21,7 +21,15 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from dicom2fhir.errors import Ambiguous, ConfigError, EditConflict, NotExpressible, ServerRefused, ServerUnavailable
+from dicom2fhir.errors import (
+    Ambiguous,
+    ConfigError,
+    EditConflict,
+    NotAuthorised,
+    NotExpressible,
+    ServerRefused,
+    ServerUnavailable,
+)
 from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.capabilities import Capabilities
@@ -252,10 +260,11 @@ class FhirDestination(Generic[Dialect]):
             return
         try:
             found = lookup.find(entry)
-        except Ambiguous:
-            if not entry.resource.get("identifier"):
+        except (Ambiguous, ServerRefused, NotAuthorised) as error:
+            if not _may_stay_unlinked(entry, error):
                 raise
-            log.warning("resource.ambiguous", destination=self.name, type=entry.resource["resourceType"])
+            event = "resource.ambiguous" if isinstance(error, Ambiguous) else "lookup.refused"
+            log.warning(event, destination=self.name, type=entry.resource["resourceType"])
             plan.targets[entry.placeholder] = bundle.unlinked(entry)
             return
         if found is not None:
@@ -322,6 +331,14 @@ class FhirDestination(Generic[Dialect]):
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[_identity(entry)] = (target, canonical(entry.resource))
+
+
+def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
+    """Whether the study can be written although a resource was not found because of this."""
+    if isinstance(error, Ambiguous):
+        return bool(entry.resource.get("identifier"))
+    # not every server offers each type and search to everybody; what can stand inside the study must not hold it back
+    return entry.write is Write.LINK and bool(entry.inside)
 
 
 def _identity(entry: Entry) -> str:

@@ -18,11 +18,15 @@ from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorise
 from dicom2fhir.fhir.auth import Basic, Bearer
 from dicom2fhir.fhir.bundle import conditional_update, transaction, update
 from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.model import Resource
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.model import Delivered, Resource, Study
 
 PATIENT: Resource = {"resourceType": "Patient", "id": "p"}
 BUNDLE = transaction([update(PATIENT, "urn:uuid:p")])
 MIB = 1024 * 1024
+DSTU2 = DIALECTS["DSTU2"]
 Play = Callable[[socket.socket], None]
 
 
@@ -426,3 +430,28 @@ def test_a_capability_statement(serve: Callable[..., FaultyServer]) -> None:
     assert found.transaction
     offered = found.of("ImagingStudy")
     assert (offered.update_create, offered.conditional_update) == (True, True)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_order_that_cannot_be_looked_up_stands_inside_the_study(
+    serve: Callable[..., FaultyServer], status: int
+) -> None:
+    nothing = answer(200, {"resourceType": "Bundle", "type": "searchset"})
+    created = {"status": "201 Created", "location": "ImagingStudy/s/_history/1"}
+    server = serve(
+        answer(200, {"resourceType": "Conformance", "fhirVersion": "1.0.2"}),
+        nothing,  # the study by its UID
+        answer(404),  # and by our id
+        nothing,  # the patient
+        answer(status, outcome("no such thing")),  # the order
+        answer(200, {"resourceType": "Bundle", "type": "transaction-response", "entry": [{"response": created}]}),
+    )
+    study = Study("1.2.1", 1, {"PatientID": "P1"}, {"AccessionNumber": "A1"}, ())
+    destination = FhirDestination(
+        "main", FhirClient(server.url), lambda made, dialect: map_study(made, dialect, Policy()), lambda _: DSTU2
+    )
+    assert isinstance(destination.deliver(study, b""), Delivered)
+    (entry,) = orjson.loads(server.requests[-1].partition(b"\r\n\r\n")[2])["entry"]
+    contained = {inside["id"]: inside["resourceType"] for inside in entry["resource"]["contained"]}
+    (order,) = entry["resource"]["order"]
+    assert contained[order["reference"].removeprefix("#")] == "DiagnosticOrder"

@@ -297,6 +297,33 @@ def test_a_study_stays_findable_by_each_accession_number(hapi: Callable[[str], s
     assert case.version() == stood
 
 
+def test_the_order_on_the_server_is_referred_to_else_one_inside_the_study(hapi: Callable[[str], str]) -> None:
+    """By accession number; DSTU2 alone has ``order``, and search through it finds the study by every number."""
+    case = Ordered(hapi("dstu2"), patient=Write.ENSURE)
+    known, unknown = (f"A{uuid.uuid4().hex[:12]}" for _ in range(2))
+    patient = case.post({"resourceType": "Patient", "active": True})
+    subject = {"reference": f"Patient/{patient['id']}"}
+    case.orders = (known, unknown)
+    wanted = [entry.resource["identifier"] for entry in case.mapped().entries if entry.inside.startswith("order-")]
+    order = case.post({"resourceType": "DiagnosticOrder", "subject": subject, "identifier": wanted[0]})
+    base = case.deliver().base
+    first, second = (reference["reference"] for reference in case.on_server()["order"])
+    assert first == f"DiagnosticOrder/{order['id']}"
+    (inside,) = [found for found in case.on_server()["contained"] if found["resourceType"] == "DiagnosticOrder"]
+    assert (second.rpartition("#")[2], inside["identifier"][0]["value"]) == (inside["id"].lstrip("#"), unknown)
+    assert inside["subject"]["reference"] == case.subject()["reference"]
+    assert case.finds("order", order["id"])
+    assert case.finds("order:DiagnosticOrder.identifier", known)
+
+    later = case.post({"resourceType": "DiagnosticOrder", "subject": subject, "identifier": wanted[1]})
+    case.deliver(base, again=True)
+    assert [reference["reference"] for reference in case.on_server()["order"]] == [
+        f"DiagnosticOrder/{found['id']}" for found in (order, later)
+    ]
+    assert not [found for found in case.on_server().get("contained", []) if found["resourceType"] == "DiagnosticOrder"]
+    assert case.finds("order:DiagnosticOrder.identifier", unknown)
+
+
 @EACH
 def test_what_was_sent_in_another_version_is_not_merged_with(hapi: Callable[[str], str], version: str) -> None:
     """The server was replaced by one of another version; what stood in the old one says nothing about the new one."""

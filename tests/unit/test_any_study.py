@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dicom2fhir import translation
 from dicom2fhir.aggregate import assemble
+from dicom2fhir.convert import as_resources
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.fhir import validate
 from dicom2fhir.fhir.conform import conform
@@ -102,8 +103,8 @@ def written(study: Study) -> Iterator[tuple[str, Mapped]]:
 @given(charset=st.sampled_from(sorted(SCRIPTS)), seed=st.integers(0, 2**32))
 def test_it_passes_the_checks_or_is_refused(charset: str, seed: int) -> None:
     for version, mapped in written(any_study(charset, seed)):
-        for entry in mapped.entries:
-            assert element_checker.check(entry.resource, version) == []
+        for resource in as_resources(mapped):
+            assert element_checker.check(resource, version) == []
 
 
 @settings(deadline=None, max_examples=20)
