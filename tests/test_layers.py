@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
-HEADERS = "dicom.attributes dicom.header dicom.part10 dicom.reader dicom.runs"
+HEADERS = "dicom.attributes dicom.encoding dicom.header dicom.part10 dicom.reader dicom.runs dicom.walk"
 """What reads data sets; what decodes their values is not for receivers."""
 
 RULES = {
@@ -30,9 +30,11 @@ RULES = {
     "dicom":          ("model errors dicom",                         ""),
     "dicom.character_sets": ("",                                     ""),
     "dicom.header":   ("model errors",                               ""),
-    "dicom.runs":     ("model errors dicom.header",                  ""),
-    "dicom.reader":   ("model errors dicom.header dicom.runs",       ""),
-    "dicom.part10":   ("model errors dicom.header dicom.reader dicom.runs", ""),
+    "dicom.encoding": ("dicom.header",                               ""),
+    "dicom.walk":     ("model errors dicom.header dicom.encoding",   ""),
+    "dicom.runs":     ("model errors dicom.header dicom.walk",       ""),
+    "dicom.reader":   ("model errors dicom.header dicom.encoding dicom.walk dicom.runs", ""),
+    "dicom.part10":   ("model errors dicom.header dicom.encoding dicom.reader dicom.runs", ""),
     "receive":        (f"model errors {HEADERS} mounts receive",           "pydicom pynetdicom structlog"),
     "receive.dimse":  ("errors",                                     ""),
     "receive.folder": ("model errors dicom.header receive store.base", "structlog"),  # the ledger of files, as a type

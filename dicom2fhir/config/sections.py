@@ -139,7 +139,7 @@ class Receiver(Section):
     max_sequence_depth: int = Field(32, ge=4, le=100, description="Sequences within sequences.")
     max_value_bytes: int = Field(1_048_576, ge=1_024, description="A longer value is left out.")
     max_inflated_bytes: int = Field(
-        67_108_864, ge=65_536, description="Longest deflated data set once it is inflated, with its pixels."
+        67_108_864, ge=65_536, description="Longest deflated data set up to Pixel Data, once it is inflated."
     )
 
     @model_validator(mode="after")

@@ -119,6 +119,9 @@ class _Decoder:
 
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
+        if attribute.vr != "SQ":
+            self.warn(attribute, "holds a sequence where a value must be; left out")
+            return []
         if len(raws) > _DECODED_AT_MOST:
             self.warn(attribute, f"items after the first {_DECODED_AT_MOST} left out")
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in raws[:_DECODED_AT_MOST])
@@ -127,7 +130,7 @@ class _Decoder:
     def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
         """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
         if attribute.vr == "SQ":
-            self.warn(attribute, "is not a sequence; left out")
+            self.warn(attribute, "cannot be read as a sequence; left out")
             return ""
         if attribute.vr in _NUMBERS:
             return self.numbers(value, attribute)

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from dicom2fhir.dicom.encoding import LITTLE, own_encoding
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -15,11 +16,10 @@ from dicom2fhir.dicom.header import (
     VRS,
     Budgets,
     Wanted,
-    is_explicit,
 )
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import CannotUnderstand, NotAnInstance, NotDicom
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Origin, Raw, Received
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -27,9 +27,12 @@ _FIRST_READ_BYTES = 16 * 1024
 _LONGEST_READ_BYTES = 1024 * 1024
 _META_GROUP = b"\x02\x00"
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = _META_ELEMENTS = (0x0002, 0x0003, 0x0010)
-_META_HEADER = struct.Struct("<2xH2sH").unpack_from
-"""Element, VR and short length."""
 _LONG = struct.Struct("<L").unpack_from
+_META_HEADER_BYTES = 12
+"""Of an element with a 32-bit length; what follows the last short one is at least as long."""
+_LONGEST_META_BYTES = 1024
+_MOST_META_ELEMENTS = 1000
+_CUT_META = "The file ends within its file meta information."
 _PREAMBLE_BYTES = 128
 
 
@@ -71,13 +74,15 @@ def read_file(
         It begins like DICOM and goes wrong, or ends too early.
     """
     data = file.read(_FIRST_READ_BYTES)
-    start = _PREAMBLE_BYTES + 4 if data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" else 0
-    meta, pos = _read_meta(data, start)
-    transfer_syntax = meta.get(_TRANSFER_SYNTAX, "") or _guess(data, pos, bool(start))
-    if meta.get(_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or data[pos : pos + 2] in (b"\x04\x00", b"\x00\x04"):
+    has_preamble = data.startswith(b"DICM", _PREAMBLE_BYTES)
+    start = _PREAMBLE_BYTES + 4 if has_preamble else 0
+    has_meta = data.startswith(_META_GROUP, start)
+    meta, rest = _read_meta(file, data, start, budgets)
+    transfer_syntax = meta.get(_TRANSFER_SYNTAX, "") or _guess(rest, has_preamble, has_meta)
+    if meta.get(_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or bytes(rest[:2]) in (b"\x04\x00", b"\x00\x04"):
         raise NotAnInstance
     reader = HeaderReader(transfer_syntax, wanted, budgets, memory)
-    reader.write(memoryview(data)[pos:])
+    reader.write(rest)
     size = _FIRST_READ_BYTES
     while not reader.is_complete and (data := file.read(size)):
         reader.write(data)
@@ -85,49 +90,68 @@ def read_file(
     return FileHeader(reader.end(), transfer_syntax, meta.get(_SOP_CLASS, ""), meta.get(_SOP_INSTANCE, ""))
 
 
-def _read_meta(data: bytes, start: int) -> tuple[dict[int, str], int]:
-    """File meta information, Explicit VR Little Endian (PS3.10 section 7.1), and where the data set begins.
+def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple[dict[int, str], memoryview]:
+    """Read the file meta information, Explicit VR Little Endian (PS3.10 section 7.1).
 
-    Of elements of group 0002 only :data:`_META_ELEMENTS` are taken, by their numbers.
+    It may be of any length: Private Information (0002,0102) is. Elements of group 0002 that begin the data set itself
+    are taken for part of it, whatever their encoding.
+
+    Returns
+    -------
+    dict
+        Of elements of group 0002 the first of each of :data:`_META_ELEMENTS`, by their numbers.
+    memoryview
+        What was read of the data set.
     """
-    found: dict[int, slice] = {}
-    pos = start
-    explicit = is_explicit(data, start, True)
-    while data[pos : pos + 2] == _META_GROUP:
-        if len(data) < pos + 12:
-            raise CannotUnderstand("The file ends within its file meta information.")
-        element, vr, length = _META_HEADER(data, pos)
-        if not explicit:
-            (length,) = _LONG(data, pos + 4)
-        elif vr in LONG_VRS:
-            (length,) = _LONG(data, pos + 8)
-            pos += 4
+    found: dict[int, str] = {}
+    passed = 0  # bytes before ``data``
+    for _ in range(_MOST_META_ELEMENTS):
+        if len(data) - pos < _META_HEADER_BYTES:
+            passed += pos
+            data, pos = data[pos:] + file.read(_FIRST_READ_BYTES), 0
+        if not data.startswith(_META_GROUP, pos):
+            return found, memoryview(data)[pos:]
+        if len(data) - pos < _META_HEADER_BYTES:
+            break
+        element = data[pos + 2] | data[pos + 3] << 8
+        vr, length = own_encoding(data, pos, LITTLE)
         pos += 8
-        found[element] = slice(pos, pos + length)
+        if vr in LONG_VRS:
+            (length,) = _LONG(data, pos)
+            pos += 4
+        if passed + pos + length > budgets.header_bytes:
+            raise BudgetExceeded(f"The file meta information is longer than {budgets.header_bytes} bytes.")
+        is_taken = element in _META_ELEMENTS and element not in found and length <= _LONGEST_META_BYTES
+        while pos + length > len(data):
+            kept = data[pos:] if is_taken else b""
+            passed += pos if is_taken else len(data)
+            length -= 0 if is_taken else len(data) - pos
+            piece = file.read(_FIRST_READ_BYTES)
+            if not piece:
+                raise CannotUnderstand(_CUT_META)
+            data, pos = kept + piece, 0
+        if is_taken:
+            found[element] = data[pos : pos + length].decode("ascii", "replace").strip("\0 ")
         pos += length
-    if pos > len(data):
-        raise CannotUnderstand("The file ends within its file meta information, or that is longer than 16 KiB.")
-    return {
-        element: data[found[element]].decode("ascii", "replace").strip("\0 ")
-        for element in _META_ELEMENTS
-        if element in found
-    }, pos
+    else:
+        raise BudgetExceeded(f"The file meta information has more than {_MOST_META_ELEMENTS} elements.")
+    raise CannotUnderstand(_CUT_META)
 
 
-def _guess(data: bytes, pos: int, has_preamble: bool) -> str:
+def _guess(data: memoryview, has_preamble: bool, has_meta: bool) -> str:
     """The encoding of a data set that nobody declares, by its first element."""
-    if len(data) < pos + 8:
-        raise CannotUnderstand("The file has no data set.") if has_preamble else NotDicom
-    little, big = struct.unpack_from("<H", data, pos)[0], struct.unpack_from(">H", data, pos)[0]
-    explicit = data[pos + 4 : pos + 6] in VRS
+    if len(data) < 8:
+        raise CannotUnderstand("The file has no data set.") if has_preamble or has_meta else NotDicom
+    little, big = struct.unpack_from("<H", data)[0], struct.unpack_from(">H", data)[0]
+    explicit = bytes(data[4:6]) in VRS
     # a data set begins with group 0008 (SOP Common); a DICOMDIR with group 0004; 0002 was passed already
     if little in (0x0004, 0x0008):
         if explicit:
             return EXPLICIT_VR_LITTLE_ENDIAN
-        if struct.unpack_from("<L", data, pos + 4)[0] < _FIRST_READ_BYTES:
+        if struct.unpack_from("<L", data, 4)[0] < _FIRST_READ_BYTES:
             return IMPLICIT_VR_LITTLE_ENDIAN
     if big in (0x0004, 0x0008) and explicit:
         return EXPLICIT_VR_BIG_ENDIAN
-    if has_preamble or pos:
+    if has_preamble or has_meta:
         return EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
     raise NotDicom

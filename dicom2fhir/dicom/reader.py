@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 
+from dicom2fhir.dicom.encoding import BIG, LITTLE, is_explicit
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Budgets,
-    Short,
-    Walk,
     Wanted,
-    cut,
-    is_explicit,
 )
 from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
 
@@ -25,13 +24,17 @@ _FIRST_LOOK_BYTES = 15 * 1024
 _SPARE_BYTES = 512
 """That a header may be longer than the one before, for the first look to see all of it."""
 _LOOK_GROWTH = 2
-"""How much more there must be for another look: all of them together cost at most twice the last one."""
+"""How much more there must be for another look: all of them together copy at most twice what the last one does."""
+_KEPT_BYTES = 128 * 1024
+"""Of a header that is walked over; of longer ones only what is still needed is kept."""
+_DEFLATED_AT_ONCE, _INFLATED_AT_ONCE = 4 * 1024, 64 * 1024
+"""Bytes: a deflated data set may become a thousand times what came."""
 
 
 class HeaderReader:
     """Takes what is wanted out of one data set, which may come in pieces.
 
-    What was walked over is not walked again when more comes; a sequence of undefined length is, if it is not all there.
+    What was walked over is not walked again when more comes.
 
     Parameters
     ----------
@@ -47,8 +50,8 @@ class HeaderReader:
         "_budgets",
         "_data",
         "_error",
-        "_explicit",
-        "_is_deflated",
+        "_inflate",
+        "_is_begun",
         "_look_at_bytes",
         "_memory",
         "_pos",
@@ -70,22 +73,53 @@ class HeaderReader:
         self._wanted = wanted
         self._budgets = budgets
         self._memory = memory
-        self._is_deflated = transfer_syntax in DEFLATED
-        self._look_at_bytes = budgets.header_bytes + 1
-        if not self._is_deflated:
-            first = memory.length + _SPARE_BYTES if memory and memory.length else _FIRST_LOOK_BYTES
-            self._look_at_bytes = min(first, self._look_at_bytes)
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in DEFLATED else None
+        first = memory.length + _SPARE_BYTES if memory and memory.length else _FIRST_LOOK_BYTES
+        self._look_at_bytes = min(first, self._longest + 1)
         self._data = bytearray()
-        self._walk = Walk(b"", transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets)
-        self._explicit: bool | None = None
+        self._walk = Walk(transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets, wanted)
+        self._is_begun = False
         self._pos = 0
         self._taken: Raw = {}
         self._error: CannotUnderstand | None = None
         self.is_complete = False
         """Whether what is still to come is of no use."""
 
+    @property
+    def _longest(self) -> int:
+        """Bytes that the header may have."""
+        budgets = self._budgets
+        return budgets.header_bytes if self._inflate is None else min(budgets.header_bytes, budgets.inflated_bytes)
+
     def write(self, piece: bytes | memoryview) -> None:
         """Take the next bytes of the data set."""
+        if self._inflate is None:
+            self._take(piece)
+            return
+        for at in range(0, len(piece), _DEFLATED_AT_ONCE):
+            if self.is_complete or self._inflate.eof:
+                break
+            self._inflate_some(self._inflate, piece[at : at + _DEFLATED_AT_ONCE])
+
+    def _inflate_some(self, inflate: zlib._Decompress, piece: bytes | memoryview) -> None:
+        before = inflate.copy()
+        try:
+            while piece and not self.is_complete and not inflate.eof:
+                self._take(inflate.decompress(piece, _INFLATED_AT_ONCE))
+                piece, before = inflate.unconsumed_tail, inflate.copy()
+        except zlib.error as error:
+            self._inflate_up_to_damage(before, piece)
+            if not self.is_complete:
+                self._end(CannotUnderstand(f"The deflated data set cannot be inflated: {error}."))
+
+    def _inflate_up_to_damage(self, inflate: zlib._Decompress, piece: bytes | memoryview) -> None:
+        """Take what can be inflated, so that it does not matter how the data set was cut into pieces."""
+        with contextlib.suppress(zlib.error):
+            for at in range(len(piece)):
+                self._take(inflate.decompress(piece[at : at + 1]))
+        self._walk_on(bytes(self._data))
+
+    def _take(self, piece: bytes | memoryview) -> None:
         while piece and not self.is_complete:
             room = self._look_at_bytes - len(self._data)
             self._data += piece[:room]
@@ -94,41 +128,59 @@ class HeaderReader:
                 self._look()
 
     def _look(self) -> None:
-        most = self._budgets.header_bytes
-        if not self._is_deflated:
-            self._walk_on(bytes(self._data))
-            self._walk.data = b""  # a copy is needed for as long as it is walked over only
-        if len(self._data) > most and not self.is_complete:
-            what = "deflated data set" if self._is_deflated else "header"
-            self._end(BudgetExceeded(f"The {what} is longer than {most} bytes."))
-        self._look_at_bytes = min(_LOOK_GROWTH * self._look_at_bytes, most + 1)
+        """Walk over what has come since the last look."""
+        walk = self._walk
+        self._walk_on(bytes(self._data))
+        if self.is_complete:
+            return
+        most = self._longest
+        if walk.offset + len(self._data) > most:
+            what = "deflated data set inflates to more than" if self._inflate else "header is longer than"
+            self._end(BudgetExceeded(f"The {what} {most} bytes."))
+        done = min(self._pos, len(self._data))
+        if walk.offset + done > _KEPT_BYTES:
+            walk.forget(done)
+            self._pos -= done
+            del self._data[:done]
+        walk.data = b""  # a copy is needed for as long as it is walked over only
+        self._look_at_bytes = min(max(_LOOK_GROWTH * len(self._data), _FIRST_LOOK_BYTES), most + 1 - walk.offset)
 
     def _walk_on(self, data: bytes) -> None:
-        """Walk over what has come since."""
         walk, memory = self._walk, self._memory
         walk.data = data
-        if self._explicit is None:
-            self._explicit = is_explicit(data, 0, self.transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN)
-            if memory is not None:
-                memory.begin((self._explicit, walk.big, self._wanted, self._budgets))
         try:
+            if not self._is_begun and not self._begin(data):
+                return
             if memory is not None:
                 self._pos = memory.jump(walk, self._pos, self._taken)
-            self._pos = walk.elements(self._pos, len(data), len(data), self._explicit, self._wanted, self._taken)
-        except Short as short:
-            self._pos, walk.elements_left = short.args
+            self._pos = walk.elements(self._pos, len(data))
         except CannotUnderstand as error:
             self._end(error)
         else:
-            if self._pos < len(data):
+            if walk.ended_at is not None:
                 self._end()
+
+    def _begin(self, data: bytes) -> bool:
+        """Whether it is known how elements are encoded."""
+        walk = self._walk
+        big = self.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
+        declared = self.transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
+        explicit = is_explicit(data, declared, walk.is_final, self._budgets.value_bytes, BIG if big else LITTLE)
+        if explicit is None:
+            return False
+        walk.begin(explicit, self._taken)
+        if self._memory is not None:
+            self._memory.begin((explicit, big, self._wanted, self._budgets))
+        self._is_begun = True
+        return True
 
     def _end(self, error: CannotUnderstand | None = None) -> None:
         """Take nothing more."""
         self.is_complete = True
         self._error = error
         if error is None and self._memory is not None:
-            self._memory.finish(self._walk, self._pos)
+            ended_at = self._walk.ended_at
+            self._memory.finish(self._walk, self._pos if ended_at is None else ended_at)
         self._data.clear()
         self._walk.data = b""
 
@@ -143,13 +195,12 @@ class HeaderReader:
             A limit is passed.
         """
         if not self.is_complete:
-            data = bytes(self._data)
-            if self._is_deflated:
-                data = _inflate(data, self._budgets)
-            self._walk_on(data)
+            is_cut = self._inflate is not None and not self._inflate.eof
+            self._walk.is_final = not is_cut
+            self._walk_on(bytes(self._data))
             if not self.is_complete:
-                missing = self._pos < len(data)
-                self._end(CannotUnderstand(cut(data, self._pos, len(data), self._walk.big)) if missing else None)
+                cut = CannotUnderstand("The deflated data set ends too early.")
+                self._end(cut if is_cut else self._walk.rest(self._pos))
         if self._error is not None:
             raise self._error
         return self._taken
@@ -166,17 +217,3 @@ def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = D
     reader = HeaderReader(transfer_syntax, wanted, budgets)
     reader.write(data)
     return reader.end()
-
-
-def _inflate(data: bytes, budgets: Budgets) -> bytes:
-    """Inflate a data set (RFC 1951, no zlib header: PS3.5 A.5) up to the budget."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        inflated = inflater.decompress(data, budgets.inflated_bytes)
-    except zlib.error as error:
-        raise CannotUnderstand(f"The deflated data set cannot be inflated: {error}.") from None
-    if inflater.unconsumed_tail:
-        raise BudgetExceeded(f"The data set inflates to more than {budgets.inflated_bytes} bytes.")
-    if not inflater.eof:
-        raise CannotUnderstand("The deflated data set ends too early.")
-    return inflated

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, Walk, Wanted
+from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets, Wanted
+from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.model import Raw
 
 _REMEMBERED_BYTES = 128 * 1024
@@ -37,6 +38,8 @@ class _Run:
     ----------
     gap
         How many other elements stood before it.
+    data
+        Empty for an element that depends on what follows it.
     count
         Elements, those in sequences too.
     """
@@ -72,29 +75,27 @@ class Memory:
             self._encoding = encoding
 
     def jump(self, walk: Walk, pos: int, taken: Raw) -> int:
-        """Walk on from the element at ``pos`` while there are runs to come; where that ended.
+        """Walk on from ``pos`` while there are runs to come; where that ended.
 
         Raises
         ------
-        Short, CannotUnderstand, BudgetExceeded
+        CannotUnderstand, BudgetExceeded
             As :meth:`Walk.elements`.
         """
-        explicit, _, wanted, _ = self._encoding
         data = walk.data
         runs = self._runs
         end = len(data)
         while self._at < len(runs) and pos < end:
             run = runs[self._at]
-            if data.startswith(run.data, pos) and run.count <= walk.elements_left:
+            if data.startswith(run.data, pos) and run.count <= walk.elements_left and not walk.is_in_sequence:
                 taken.update(run.taken)
                 walk.elements_left -= run.count
                 pos += len(run.data)
                 self._at += 1
                 self._gap = 0
             elif self._gap < run.gap + _SPARE:
-                start = pos
-                pos = walk.elements(pos, pos + 1, end, explicit, wanted, taken)
-                if pos == start:
+                pos = walk.elements(pos, pos + 1)
+                if walk.is_waiting or walk.ended_at is not None:
                     break
                 self._gap += 1
             else:
@@ -109,31 +110,34 @@ class Memory:
             self._pause -= 1
         elif (
             self._tries == _TRIES
-            or length > _REMEMBERED_BYTES
+            or walk.offset + length > _REMEMBERED_BYTES
             or walk.budgets.elements - walk.elements_left > _REMEMBERED_ELEMENTS
         ):
             self._forget()
         else:
             self._tries += 1
-            self._learn(self._elements(walk.data, length))
+            self._learn(self._elements(walk, length))
             self.length = length
 
-    def _elements(self, data: bytes, length: int) -> list[_Run]:
-        """Walk over a header once more, element by element."""
+    def _elements(self, before: Walk, length: int) -> list[_Run]:
+        """Walk over a header once more, element by element, and leave out what may mean something else elsewhere."""
         explicit, big, wanted, budgets = self._encoding
-        walk = Walk(data, big, budgets)
+        walk = Walk(big, budgets, wanted)
+        walk.data, walk.is_final = before.data, before.is_final
         found = []
         pos = 0
         while pos < length:
-            start, before = pos, walk.elements_left
+            start, left, guesses = pos, walk.elements_left, walk.guesses
             taken: Raw = {}
-            pos = walk.elements(pos, pos + 1, length, explicit, wanted, taken)
-            found.append(_Run(data[start:pos], taken, before - walk.elements_left, 0))
+            walk.begin(explicit, taken)
+            pos = walk.elements(pos, pos + 1)
+            exact = walk.guesses == guesses
+            found.append(_Run(before.data[start:pos] if exact else b"", taken, left - walk.elements_left, 0))
         return found
 
     def _learn(self, elements: list[_Run]) -> None:
         """Make runs of the elements that were known; where those are few, know these instead."""
-        known = frozenset(element.data for element in elements)
+        known = frozenset(element.data for element in elements if element.data)
         same = known & self._known
         if len(same) >= _WORTH * len(elements):
             self._known = same

@@ -406,8 +406,7 @@ class Association:
                 raise self._fault
             if reader is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            with contextlib.nullcontext() if reader.is_complete else self._space.last_looks:
-                taken = attempt(reader.end)
+            taken = attempt(reader.end)
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, error)
             raise

@@ -9,8 +9,6 @@ import threading
 
 STEP_BYTES = 1024 * 1024
 """What an association holds without asking; it asks for as much again each time, so usual headers never do."""
-_LAST_LOOKS = 2
-"""At the same time, of data sets without Pixel Data: a deflated one may become a thousand times what came."""
 
 
 class HeaderSpace:
@@ -19,7 +17,6 @@ class HeaderSpace:
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._lock = threading.Lock()
-        self.last_looks = threading.BoundedSemaphore(_LAST_LOOKS)
 
     def take(self, count: int) -> bool:
         """Whether there is so much left, which is then the caller's."""

@@ -27,6 +27,7 @@ from pynetdicom.transport import AssociationSocket
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.header import DEFLATED as READ_DEFLATED
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.model import Origin, Received
@@ -49,6 +50,8 @@ SYNTAXES = {
     "implicit LE": IMPLICIT_LE,
     "explicit LE": EXPLICIT_LE,
     "deflated": DEFLATED,
+    "JPIP deflated": "1.2.840.10008.1.2.4.95",
+    "JPIP HTJ2K deflated": "1.2.840.10008.1.2.4.205",
     "explicit BE": EXPLICIT_BE,
     "JPEG baseline": "1.2.840.10008.1.2.4.50",
     "JPEG lossless": "1.2.840.10008.1.2.4.70",
@@ -184,7 +187,7 @@ def encode(ds: Dataset, syntax: str, pixels: bytes = b"\x01\x02" * 32) -> tuple[
         element += struct.pack("<L" if little else ">L", len(pixels))
     if syntax in (IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE):
         return header, header + element + pixels
-    if syntax == DEFLATED:
+    if syntax in READ_DEFLATED:
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         whole = deflater.compress(header + element + pixels) + deflater.flush()
         return whole, whole

@@ -395,9 +395,9 @@ def deflated(data: bytes) -> bytes:
         (Budgets(depth=8), EXPLICIT_LE, nested(9), "nested deeper than 8"),
         (Budgets(header_bytes=100_000), EXPLICIT_LE, explicit(9, 0x10, b"OB", bytes(100_000)), "longer than 100000"),
         (Budgets(inflated_bytes=100_000), DEFLATED, deflated(bytes(10_000_000)), "inflates to more than 100000"),
-        (Budgets(header_bytes=100_000), DEFLATED, os.urandom(100_001), "longer than 100000"),
+        (Budgets(), DEFLATED, os.urandom(100_001), "cannot be inflated"),
     ],
-    ids=["elements", "depth", "header bytes", "inflated bytes", "deflated bytes"],
+    ids=["elements", "depth", "header bytes", "inflated bytes", "not deflated"],
 )
 def test_a_budget_that_is_passed(
     start: Start, kept: Kept, budgets: Budgets, syntax: str, data: bytes, reason: str
@@ -444,23 +444,6 @@ def test_all_associations_together_hold_so_much(start: Start, kept: Kept) -> Non
         assert third.status() == 0
     assert len(kept.received) == 3
     assert kept.rejected == []
-
-
-def test_few_data_sets_are_inflated_at_the_same_time(start: Start, kept: Kept) -> None:
-    scp = start()
-    image = data_set("1.2.7") + explicit(0x7FE0, 0x10, b"OW", bytes(100_000))
-    request = associate_rq(contexts=context(1, CT, DEFLATED))
-    with contextlib.ExitStack() as others, associate(scp) as peer:
-        for _ in range(2):
-            others.enter_context(scp._space.last_looks)
-        deflating = others.enter_context(associate(scp, request))
-        deflating.send(p_data(pdv(1, 3, command()), pdv(1, 2, deflated(data_set()))))
-        peer.send(p_data(pdv(1, 3, command("1.2.7")), pdv(1, 2, image)))
-        assert peer.status() == 0
-        assert [received.sop_instance for received in kept.received] == ["1.2.7"]
-        scp._space.last_looks.release()
-        assert deflating.status() == 0
-        scp._space.last_looks.acquire()
 
 
 # Time and number

@@ -408,10 +408,17 @@ def test_values_beyond_the_thousandth_are_left_out() -> None:
     assert len(found.series["SoftwareVersions"]) == 1000
 
 
+def test_a_sequence_where_a_value_must_be_is_left_out() -> None:
+    sequence = struct.pack("<HH2sHL", 0x0008, 0x1030, b"SQ", 0, 8) + b"\xfe\xff\x00\xe0\0\0\0\0"
+    found = extracted(data_set({}) + sequence)
+    assert "StudyDescription" not in found.study
+    assert found.notes == (Note("warning", "StudyDescription", "holds a sequence where a value must be; left out"),)
+
+
 def test_what_should_be_a_sequence_and_is_text_is_left_out() -> None:
     found = record({0x00081032: (b"LO", b"CT chest")})
     assert "ProcedureCodeSequence" not in found.study
-    assert found.notes == (Note("warning", "ProcedureCodeSequence", "is not a sequence; left out"),)
+    assert found.notes == (Note("warning", "ProcedureCodeSequence", "cannot be read as a sequence; left out"),)
 
 
 def test_no_note_holds_a_value() -> None:

@@ -20,11 +20,11 @@ from dicom2fhir.dicom.header import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Budgets,
-    Walk,
     Wanted,
 )
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
 from testdata.make_dicom import ct_instances
@@ -182,8 +182,8 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     lengths = []
     elements = Walk.elements
 
-    def counted(self: Walk, pos: int, *arguments: Any, **more: Any) -> int:
-        stop = elements(self, pos, *arguments, **more)
+    def counted(self: Walk, pos: int, until: int) -> int:
+        stop = elements(self, pos, until)
         lengths.append(stop - pos)
         return stop
 

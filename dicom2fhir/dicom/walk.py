@@ -1,0 +1,427 @@
+"""The walk over a data set: element by element, by their lengths, through sequences too (PS3.5 section 7).
+
+It can stop anywhere and go on when more bytes are there, so that nothing is walked over twice. Damage costs the
+innermost sequence or item whose end is known; only where it hides the next element is the data set refused.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from dicom2fhir.dicom.encoding import BIG, FIRST_DATA_GROUP, LITTLE, Unpack, measure, own_encoding
+from dicom2fhir.dicom.header import (
+    BULK_DATA,
+    ITEM,
+    ITEM_DELIMITER,
+    ITEM_GROUP,
+    LONG_VRS,
+    PER_FRAME_FUNCTIONAL_GROUPS,
+    SEQUENCE_DELIMITER,
+    SHORT_VRS,
+    UNDEFINED,
+    VRS,
+    Budgets,
+    Wanted,
+)
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
+from dicom2fhir.model import Raw
+
+DAMAGED = b"damaged"
+"""Stands for a sequence that cannot be read; the decoder notes what should be a sequence and is none."""
+NO_VALUE: list[Raw] = [{}]
+"""Stands for a sequence where a value should be; the decoder notes that too."""
+ITEMS_TAKEN = 1001
+"""Of one sequence: one more than are decoded, so that the decoder notes that there are more."""
+
+_FIRST_BULK_GROUP = 0x0042
+_LAST = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
+_SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
+"""Those in which a sequence may come; none in implicit VR."""
+_UNKNOWN_VR_COST = 4
+"""Elements that one of unknown VR counts for besides itself, because it takes so much longer."""
+_ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
+_DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
+_ENDLESS = 1 << 62
+_NOTHING: Wanted = {}
+
+_LITTLE_ENDIAN_ITEM = b"\xfe\xff\x00\xe0"
+
+
+class _Short(Exception):
+    """More bytes are needed; ``args[0]`` is where to go on."""
+
+
+class _Damage(Exception):
+    """What begins at ``args[0]`` cannot be read, nor what follows it."""
+
+
+_Item = tuple[int, bool, bool, Raw]
+"""Of an item: where it ends at the latest, whether a delimiter ends it, whether elements have VRs, what was taken."""
+_Sequence = tuple[int, bool, "bool | None", Unpack, Wanted, list[Raw], Raw, int, int, int, "_Item | None"]
+"""The arguments of :meth:`Walk._items`."""
+
+
+class Walk:
+    """One pass over one data set.
+
+    Attributes
+    ----------
+    data
+        The bytes that are there. Positions count from the first of them.
+    offset
+        Where in the data set these begin.
+    elements_left
+        Of the budget.
+    guesses
+        Elements whose meaning depends on what follows them.
+    is_final
+        Whether the data set ends where ``data`` ends.
+    is_waiting
+        Whether more bytes are needed.
+    ended_at
+        Where the first element begins that is not looked at, once it is there.
+    """
+
+    __slots__ = (
+        "_explicit",
+        "_open",
+        "_taken",
+        "_unpack",
+        "_wanted",
+        "budgets",
+        "data",
+        "elements_left",
+        "ended_at",
+        "guesses",
+        "is_final",
+        "is_waiting",
+        "offset",
+    )
+
+    def __init__(self, big: bool, budgets: Budgets, wanted: Wanted) -> None:
+        self.data = b""
+        self.offset = self.guesses = 0
+        self.budgets = budgets
+        self.elements_left = budgets.elements
+        self.is_final = self.is_waiting = False
+        self.ended_at: int | None = None
+        self._unpack = BIG if big else LITTLE
+        self._wanted = wanted
+        self._open: list[_Sequence] = []
+        """Sequences that were left to wait for more bytes, the innermost first."""
+
+    def begin(self, explicit: bool, taken: Raw) -> None:
+        """Say whether elements have VRs and where to put what is wanted."""
+        self._explicit = explicit
+        self._taken = taken
+
+    @property
+    def is_in_sequence(self) -> bool:
+        """Whether the walk stands within a sequence."""
+        return bool(self._open)
+
+    def forget(self, count: int) -> None:
+        """Drop the first bytes, which were walked over."""
+        self.data = self.data[count:]
+        self.offset += count
+        self._open = [_shifted(sequence, count) for sequence in self._open]
+
+    def elements(self, pos: int, until: int) -> int:
+        """Walk from ``pos`` to ``until``, or behind the element that is begun before that.
+
+        Returns
+        -------
+        int
+            Where the walk stands: before ``until`` where it waits for more bytes or has ended, and behind the bytes
+            that are there where nobody wants what comes up to then.
+
+        Raises
+        ------
+        CannotUnderstand
+            Where the next element begins cannot be known.
+        BudgetExceeded
+            There are too many elements, or sequences within sequences.
+        """
+        self.is_waiting = False
+        try:
+            return self._elements(
+                pos, until, _ENDLESS, False, self._explicit, self._unpack, self._wanted, self._taken, 0
+            )
+        except _Short as short:
+            self.is_waiting = True
+            where: int = short.args[0]
+            return where
+        except _Damage as damage:
+            message = f"It cannot be known what follows {self._name(damage.args[0])}."
+            raise CannotUnderstand(message) from None
+
+    def _elements(
+        self,
+        pos: int,
+        until: int,
+        limit: int,
+        is_delimited: bool,
+        explicit: bool,
+        unpack: Unpack,
+        wanted: Wanted,
+        taken: Raw,
+        depth: int,
+    ) -> int:
+        """Walk over the elements of the data set, or of an item that ends at ``limit`` at the latest."""
+        if self._open:
+            pos = self._items(pos, *self._open.pop())
+            if self.ended_at is not None:
+                return pos
+        data = self.data
+        edge = min(limit, len(data))
+        with_vr, without_vr, long = unpack
+        longest = self.budgets.value_bytes
+        left = self.elements_left
+        while pos < until:
+            start = pos
+            if pos + 8 > edge:
+                raise self._stop(start, pos + 8, limit, left)
+            if explicit:
+                group, element, vr, length = with_vr(data, pos)
+            else:
+                group, element, length = without_vr(data, pos)
+                vr = b""
+            tag = group << 16 | element
+            left -= 1
+            if left < 0:
+                self._refuse_elements()
+            if not FIRST_DATA_GROUP <= group < _FIRST_BULK_GROUP:
+                if not depth and tag in _LAST and (tag != PER_FRAME_FUNCTIONAL_GROUPS or not wanted.get(tag)):
+                    self.elements_left = left + 1
+                    self.ended_at = start
+                    return start
+                if group == ITEM_GROUP and depth:
+                    self.elements_left = left
+                    if is_delimited and tag in _DELIMITERS:
+                        # where the item's own delimiter is missing, what comes shows that it has ended
+                        return pos + 8 if tag == ITEM_DELIMITER else pos
+                    if tag not in _DELIMITERS or tag == ITEM:
+                        raise _Damage(start)
+                if group == ITEM_GROUP or group < FIRST_DATA_GROUP:
+                    vr, length = own_encoding(data, pos, unpack)
+            pos += 8
+            if vr in SHORT_VRS:  # most are
+                pass
+            elif vr in LONG_VRS:
+                if pos + 4 > edge:
+                    raise self._stop(start, pos + 4, limit, left + 1)
+                (length,) = long(data, pos)
+                pos += 4
+            elif vr:
+                measured = measure(data, start, limit, self.is_final, longest, unpack)
+                if measured is None:
+                    raise self._stop(start, start + 8, limit, left + 1)
+                pos, length = measured
+                left -= _UNKNOWN_VR_COST
+                self.guesses += 1
+                vr = b""
+            inner = wanted.get(tag, _NOTHING)
+            stop = pos + length
+            if stop > edge:
+                if length == UNDEFINED:
+                    if group == ITEM_GROUP:
+                        raise _Damage(start)
+                    if pos + 8 > edge:
+                        raise self._stop(start, pos + 8, limit, left + 1)
+                    self.elements_left = left
+                    pos = self._open_end(start, pos, limit, vr, explicit, unpack, inner, taken, tag, depth)
+                    if self.ended_at is not None:
+                        return pos
+                    left = self.elements_left
+                    continue
+                if stop > limit:
+                    self.elements_left = left
+                    raise _Damage(start)
+                if inner is None and length <= longest:
+                    raise self._stop(start, stop, limit, left + 1)
+            if inner is None:
+                if vr == b"SQ" and length:
+                    taken[tag] = NO_VALUE
+                elif length <= longest:
+                    taken[tag] = data[pos:stop]
+            elif inner:
+                items: list[Raw] = []
+                taken[tag] = items
+                if length:
+                    if vr not in _SEQUENCE_VRS:
+                        taken[tag] = DAMAGED
+                    else:
+                        self.elements_left = left
+                        has_vrs, order = (
+                            self._of_unknown(pos, unpack) if explicit and vr == b"UN" else (explicit, unpack)
+                        )
+                        pos = self._items(pos, stop, False, has_vrs, order, inner, items, taken, tag, depth + 1, start)
+                        if self.ended_at is not None:
+                            return pos
+                        left = self.elements_left
+                        continue
+            pos = stop
+        self.elements_left = left
+        return pos
+
+    def _stop(self, start: int, needed: int, limit: int, left: int) -> Exception:
+        """Wait for the bytes up to ``needed``, unless what encloses them ends before that."""
+        self.elements_left = left
+        return _Damage(start) if needed > limit else _Short(start)
+
+    def _of_unknown(self, pos: int, unpack: Unpack) -> tuple[None, Unpack]:
+        """How items in UN are encoded: in Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or as they were."""
+        return None, LITTLE if self.data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack
+
+    def _open_end(
+        self,
+        start: int,
+        pos: int,
+        limit: int,
+        vr: bytes,
+        explicit: bool,
+        unpack: Unpack,
+        wanted: Wanted | None,
+        into: Raw,
+        tag: int,
+        depth: int,
+    ) -> int:
+        """Walk over a value of undefined length."""
+        has_vrs, order = (explicit, unpack) if vr != b"UN" else self._of_unknown(pos, unpack)
+        group, element, _ = order[1](self.data, pos)
+        is_sequence = group << 16 | element in (ITEM, SEQUENCE_DELIMITER)
+        items: list[Raw] = []
+        if wanted is None:
+            into[tag] = NO_VALUE
+        elif wanted:
+            into[tag] = items if is_sequence else DAMAGED
+        if not is_sequence:
+            return self._pass_over_text(start, pos, limit, order)
+        return self._items(pos, limit, True, has_vrs, order, wanted or _NOTHING, items, into, tag, depth + 1, start)
+
+    def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack) -> int:
+        """Find the delimiter of what has undefined length and no items: nothing can be nested in it."""
+        most = min(pos + self.budgets.value_bytes, limit)
+        delimiter = struct.pack("<HHL" if unpack is LITTLE else ">HHL", 0xFFFE, 0xE0DD, 0)
+        found = self.data.find(delimiter, pos, most)
+        if found >= 0:
+            return found + len(delimiter)
+        if self.is_final or len(self.data) >= most:
+            raise _Damage(start)
+        self.elements_left += 1
+        raise _Short(start)
+
+    def _items(
+        self,
+        pos: int,
+        limit: int,
+        is_delimited: bool,
+        explicit: bool | None,
+        unpack: Unpack,
+        wanted: Wanted,
+        items: list[Raw],
+        into: Raw,
+        tag: int,
+        depth: int,
+        start: int,
+        item: _Item | None = None,
+    ) -> int:
+        """Walk over the items of a sequence, from the one on that was left to wait."""
+        if depth > self.budgets.depth:
+            raise BudgetExceeded(f"Sequences are nested deeper than {self.budgets.depth}.")
+        data = self.data
+        edge = min(limit, len(data))
+        left = self.elements_left
+        header = unpack[1]
+        try:
+            while item or is_delimited or pos < limit:
+                if not item:
+                    if pos + 8 > edge:
+                        raise self._stop(pos, pos + 8, limit, left)
+                    group, element, length = header(data, pos)
+                    begin = pos + 8
+                    left -= 1
+                    if left < 0:
+                        self._refuse_elements()
+                    if group != ITEM_GROUP or element != _ITEM_ELEMENT:
+                        self.elements_left = left
+                        if group << 16 | element not in _DELIMITERS:
+                            raise _Damage(pos)
+                        pos = begin
+                        if is_delimited and element == _END_ELEMENT:
+                            return pos
+                        continue  # one too many
+                    is_open = length == UNDEFINED
+                    stop = limit if is_open else begin + length
+                    if stop > limit:
+                        self.elements_left = left
+                        raise _Damage(pos)
+                    if not wanted and not is_open:
+                        pos = stop
+                        continue
+                    has_vrs = explicit
+                    if has_vrs is None:
+                        if begin + 6 > edge and begin + 6 <= stop:
+                            raise self._stop(pos, begin + 6, limit, left + 1)
+                        has_vrs = data[begin + 4 : begin + 6] in VRS
+                    taken: Raw = {}
+                    item = stop, is_open, has_vrs, taken
+                    if wanted:
+                        items.append(taken)
+                        if len(items) == ITEMS_TAKEN:
+                            wanted = _NOTHING
+                    self.elements_left = left
+                    pos = begin
+                stop, is_open, has_vrs, taken = item
+                try:
+                    pos = self._elements(pos, stop, stop, is_open, has_vrs, unpack, wanted, taken, depth)
+                except _Damage:
+                    if is_open:
+                        raise
+                    if wanted:
+                        into[tag], wanted = DAMAGED, _NOTHING
+                    pos = stop
+                item = None
+                left = self.elements_left
+                if tag == PER_FRAME_FUNCTIONAL_GROUPS and depth == 1:
+                    self.ended_at = start
+                    return pos
+        except _Short:
+            self._open.append((limit, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start, item))
+            raise
+        except _Damage:
+            is_of_frames = tag == PER_FRAME_FUNCTIONAL_GROUPS and depth == 1
+            if is_delimited and not is_of_frames:
+                raise
+            if wanted:
+                into[tag] = DAMAGED
+            if is_of_frames:
+                self.ended_at = start
+            return limit
+        self.elements_left = left
+        return pos
+
+    def _refuse_elements(self) -> None:
+        raise BudgetExceeded(f"The data set has more than {self.budgets.elements} elements.")
+
+    def rest(self, pos: int) -> CannotUnderstand | None:
+        """What is wrong with what is left when the data set has ended."""
+        if pos <= len(self.data) and not self.is_in_sequence and not self.data[pos:].strip(b"\0"):
+            return None  # nothing, or less padding than an element has
+        return CannotUnderstand(f"The data set ends within {self._name(pos)}.")
+
+    def _name(self, pos: int) -> str:
+        """What stands at a position, for messages."""
+        where = f"at byte {self.offset + pos}"
+        if pos + 8 > len(self.data):
+            return f"an element {where}"
+        group, element, _ = self._unpack[1](self.data, pos)
+        return f"the element ({group:04X},{element:04X}) {where}"
+
+
+def _shifted(sequence: _Sequence, count: int) -> _Sequence:
+    """A sequence whose positions count from a later byte."""
+    limit, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start, item = sequence
+    if item:
+        item = (item[0] - count, *item[1:])
+    return limit - count, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start - count, item
