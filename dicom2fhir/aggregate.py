@@ -6,21 +6,23 @@ stands is settled by counting, never by order: see :data:`dicom2fhir.dicom.attri
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 from typing import Any
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
 from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study
+from dicom2fhir.patients import Counted, Settlement, apply, canonical, conflict_of
 
-_Counted = Sequence[tuple[Attrs, int]]
-"""Distinct mappings, and how many instances carry each."""
+_NOTHING_SETTLED: Settlement = {}
+_SETTLED = Note("warning", "PatientID", "differs between instances; a person has settled which one is right")
 
 
-def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -> Study:
+def assemble(
+    study_uid: str, revision: int, records: Iterable[InstanceRecord], settlement: Settlement = _NOTHING_SETTLED
+) -> Study:
     """Build the study from all its instances.
 
     Parameters
@@ -28,13 +30,19 @@ def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -
     records
         The instances of this study, each once: series and SOP Instance UID together tell them apart. Records that share
         equal mappings as one object are assembled faster.
+    settlement
+        What a person has settled about patients in conflict.
     """
-    everything = list(records)
+    everything, left_open = list(records), ""
+    if settlement:
+        everything, left_open = apply(everything, settlement)
     by_series: dict[str, list[InstanceRecord]] = defaultdict(list)
     for record in everything:
         by_series[record.series_uid].append(record)
     notes: set[Note] = {note for record in everything if record.notes for note in record.notes}
     notes |= _doubles(everything)
+    if settlement:
+        notes.add(_SETTLED)
     patients = _distinct(record.patient for record in everything)
     return Study(
         uid=study_uid,
@@ -43,7 +51,7 @@ def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -
         attrs=_agree("study", _distinct(record.study for record in everything), notes),
         series=tuple(sorted((_series(uid, by_series[uid], notes) for uid in by_series), key=_series_order)),
         notes=tuple(sorted(notes, key=lambda note: (note.where, note.text))),
-        conflict=_conflict(patients),
+        conflict=left_open or conflict_of(patients),
     )
 
 
@@ -85,7 +93,7 @@ def _number(value: Any) -> float:
     return number if isfinite(number) else inf
 
 
-def _distinct(mappings: Iterable[Attrs]) -> _Counted:
+def _distinct(mappings: Iterable[Attrs]) -> Counted:
     """Equal mappings counted together; mappings that are one object are compared once."""
     by_id: dict[int, list[Any]] = {}
     for mapping in mappings:
@@ -98,15 +106,11 @@ def _distinct(mappings: Iterable[Attrs]) -> _Counted:
         return [(mapping, count) for mapping, count in by_id.values()]
     by_text: dict[str, list[Any]] = {}
     for mapping, count in by_id.values():
-        by_text.setdefault(_canonical(mapping), [mapping, 0])[1] += count
+        by_text.setdefault(canonical(mapping), [mapping, 0])[1] += count
     return [(mapping, count) for _, (mapping, count) in sorted(by_text.items())]
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
+def _agree(level: Level, counted: Counted, notes: set[Note]) -> dict[str, Any]:
     """One value for each attribute of a level."""
     if len(counted) == 1:
         only = dict(counted[0][0])
@@ -135,9 +139,9 @@ def _agree(level: Level, counted: _Counted, notes: set[Note]) -> dict[str, Any]:
     return result | {keyword: [*result.get(keyword, ()), *items] for keyword, items in others.items() if items}
 
 
-def _every(keyword: str, counted: _Counted) -> list[Any]:
+def _every(keyword: str, counted: Counted) -> list[Any]:
     """Each distinct item of a sequence, in a fixed order."""
-    items = {_canonical(item): item for mapping, _ in counted for item in mapping.get(keyword, ())}
+    items = {canonical(item): item for mapping, _ in counted for item in mapping.get(keyword, ())}
     return [items[text] for text in sorted(items)]
 
 
@@ -145,7 +149,7 @@ _A_DAY = re.compile(r"(?!0000)\d{4}\.?(?!00)\d\d\.?(?!00)\d\d")
 """What can be a DA: 00000000 and the like are no earliest date."""
 
 
-def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[Note]) -> list[dict[str, Any]]:
+def _common(group: Sequence[str], earliest: bool, counted: Counted, notes: set[Note]) -> list[dict[str, Any]]:
     """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
     then the others in a fixed order."""
     votes: dict[str, int] = defaultdict(int)
@@ -153,7 +157,7 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
     for mapping, count in counted:
         values = {keyword: mapping[keyword] for keyword in group if keyword in mapping}
         if values:
-            text = _canonical([values.get(keyword, "") for keyword in group])
+            text = canonical([values.get(keyword, "") for keyword in group])
             votes[text] += count
             candidates[text] = values
     if not candidates:
@@ -165,44 +169,13 @@ def _common(group: Sequence[str], earliest: bool, counted: _Counted, notes: set[
             "differs between instances; " + ("the earliest" if earliest else "the most frequent one") + " stands",
         )
         for keyword in group
-        if len({_canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
+        if len({canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
     )
     # the group's first attribute matters most: instances that lack it have no say while others have it
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
         eligible = [text for text in eligible if _A_DAY.match(str(candidates[text].get(group[0])))] or eligible
-        stands = min(eligible, key=lambda text: [_canonical(candidates[text].get(k, {})) for k in group])
+        stands = min(eligible, key=lambda text: [canonical(candidates[text].get(k, {})) for k in group])
     else:
         stands = min(eligible, key=lambda text: (-votes[text], text))
     return [candidates[stands], *(candidates[text] for text in sorted(eligible) if text != stands)]
-
-
-def _conflict(patients: _Counted) -> str:
-    """Whether the instances name different patients; an instance that names none agrees with all."""
-    count_by_id: dict[str, int] = defaultdict(int)
-    issuers: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for patient, count in patients:
-        patient_id = patient.get("PatientID")
-        if isinstance(patient_id, list):  # as the store of 0.1.0 holds several values, of which the first is written
-            patient_id = next(filter(None, patient_id), "")
-        if patient_id:
-            key = _canonical(patient_id)
-            count_by_id[key] += count
-            # a report often repeats one name of the issuer only: they disagree where two say different things
-            for kind, name in _issuer_names(patient):
-                issuers[key, kind].add(_canonical(name))
-    if len(count_by_id) > 1:
-        counts = " + ".join(str(n) for n in sorted(count_by_id.values(), reverse=True))
-        return f"The instances name {len(count_by_id)} different PatientIDs ({counts} instances)."
-    if any(len(names) > 1 for names in issuers.values()):
-        return "The instances name one PatientID of different issuers."
-    return ""
-
-
-def _issuer_names(patient: Attrs) -> Iterator[tuple[str, Any]]:
-    """What a patient's issuer is called, by the kinds of names that it has."""
-    qualifiers: Attrs = next(iter(patient.get("IssuerOfPatientIDQualifiersSequence", ())), {})
-    if local := patient.get("IssuerOfPatientID") or qualifiers.get("LocalNamespaceEntityID"):
-        yield "local", local
-    if universal := qualifiers.get("UniversalEntityID"):
-        yield "universal", universal

@@ -97,6 +97,10 @@ class NotReady(Transient):
     """Something that is needed to start is not there yet."""
 
 
+class StudyBusy(Transient):
+    """The study is being sent now."""
+
+
 class StoreUnavailable(Transient):
     """The store cannot commit."""
 

@@ -14,7 +14,9 @@ from dataclasses import replace
 from dicom2fhir import aggregate
 from dicom2fhir.dicom import extract as decoding
 from dicom2fhir.model import InstanceRecord, Received, Study
+from dicom2fhir.patients import Settlement
 
+NOTHING: Settlement = {}
 EXTRACT = decoding.extract
 ASSEMBLE = aggregate.assemble
 
@@ -36,11 +38,13 @@ def extract(received: Received, known: decoding.Known | None = None) -> Instance
     return replace(record, instance={"SOPClassUID": {1, 2}}) if description == "not to be kept" else record
 
 
-def assemble(study_uid: str, revision: int, records: Iterable[InstanceRecord]) -> Study:
+def assemble(
+    study_uid: str, revision: int, records: Iterable[InstanceRecord], settlement: Settlement = NOTHING
+) -> Study:
     """As the real one, but for the mistakes."""
     first, *others = records
     stumble(first.study.get("StudyDescription", "").removeprefix("assemble "), first)
-    return ASSEMBLE(study_uid, revision, [first, *others])
+    return ASSEMBLE(study_uid, revision, [first, *others], settlement)
 
 
 # before any other module imports them, and in worker processes too, which import this module under another name

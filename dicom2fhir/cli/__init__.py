@@ -34,9 +34,11 @@ _COMMANDS = {
     "demo": "daemon.demo",
     "echo": "daemon.echo",
     "explain": "explain.explain",
+    "forget": "upkeep.forget",
     "profiles": "profiles.profiles",
     "retry": "studies.retry",
     "serve": "daemon.serve",
+    "settle": "upkeep.settle",
     "status": "studies.status",
 }
 """Name -> module and function here."""

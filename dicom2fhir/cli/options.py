@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
@@ -13,6 +13,9 @@ from dicom2fhir import config, translation
 from dicom2fhir.config import Settings, places
 from dicom2fhir.texts import printable
 from dicom2fhir.versions import NUMBERS, canonical
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.sqlite import SqliteStore
 
 EXIT_FAILED = 1
 
@@ -78,6 +81,19 @@ def store_of(settings: Settings) -> Path:
     path = translation.store_path(settings)
     click.echo(printable(f"store: {path}"), err=True)
     return path
+
+
+def store_file(config_file: Path | None, state_dir: Path | None) -> Path:
+    """The store of the commands that want nothing else of the settings."""
+    overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
+    return store_of(load_settings(config_file, overrides))
+
+
+def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
+    """Hold that studies are in the store, before anything is changed."""
+    unknown = [study for study in studies if store.study_status(study) is None]
+    if unknown:
+        raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
 def patient_mode(settings: Settings) -> translation.PatientMode:

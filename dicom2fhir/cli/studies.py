@@ -15,10 +15,10 @@ from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
     json_option,
-    load_settings,
     put_json,
+    require_studies,
     state_dir_option,
-    store_of,
+    store_file,
 )
 from dicom2fhir.cli.page import Page
 from dicom2fhir.store.base import State
@@ -52,7 +52,7 @@ def status(
         raise click.UsageError("--check is about the whole bridge, not about a study")
     from dicom2fhir.store.sqlite import SqliteStore
 
-    store = SqliteStore.open_readonly(_store(config_file, state_dir))
+    store = SqliteStore.open_readonly(store_file(config_file, state_dir))
     try:
         if study:
             _show_study(store, study, as_json)
@@ -104,7 +104,7 @@ def retry(
         raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
     from dicom2fhir.store.sqlite import SqliteStore
 
-    store = SqliteStore.attach(_store(config_file, state_dir))
+    store = SqliteStore.attach(store_file(config_file, state_dir))
     try:
         _require_known(store, studies, destination)
         every_state = remap or bool(studies)
@@ -121,11 +121,4 @@ def _require_known(store: SqliteStore, studies: Iterable[str], destination: str 
         raise click.ClickException(
             f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
         )
-    unknown = [study for study in studies if store.study_status(study) is None]
-    if unknown:
-        raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
-
-
-def _store(config_file: Path | None, state_dir: Path | None) -> Path:
-    overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
-    return store_of(load_settings(config_file, overrides))
+    require_studies(store, studies)

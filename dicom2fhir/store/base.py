@@ -13,6 +13,7 @@ from typing import Protocol
 
 from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.patients import Named, Verdict
 
 
 class Change(StrEnum):
@@ -218,6 +219,27 @@ class Store(Ledger, Protocol):
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """Stop sending ``revision``; a newer one is sent again."""
+
+    def patients(self, study_uid: str) -> Sequence[Named]:
+        """The patients whom a study's instances name; their order stays when others come. Empty: no such study."""
+
+    def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
+        """Settle by their keys which patients are right; the study is due now, as a new revision.
+
+        It is for good: later instances of the same patients change nothing, and those of another one are a conflict
+        again. An empty mapping takes back what was settled.
+        """
+
+    def forget(self, study_uid: str) -> bool:
+        """Delete all that is kept of a study, and nothing at any destination; False when there is no such study.
+
+        Marks of files stay: the ledger does not know what was in them.
+
+        Raises
+        ------
+        StudyBusy
+            It is being sent now; nothing was deleted.
+        """
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """Make refused and waiting deliveries (with ``all_states`` also delivered ones) due now; the number of them.

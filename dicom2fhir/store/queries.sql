@@ -4,7 +4,10 @@
 SELECT id FROM study WHERE uid = :study_uid;
 
 -- name: new_study
-INSERT INTO study (uid, first_at, last_at, reader) VALUES (:study_uid, :now, :now, :reader);
+-- Its number is greater than any before, that of a study which was forgotten too.
+INSERT INTO study (id, uid, first_at, last_at, reader)
+SELECT max(n, coalesce((SELECT max(id) FROM study), 0)) + 1, :study_uid, :now, :now, :reader
+FROM total WHERE name = 'last_forgotten';
 
 -- name: attrs_id
 SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
@@ -209,6 +212,43 @@ SELECT id, body FROM attrs WHERE study_id = :study_id;
 
 -- name: study_instances
 SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance WHERE study_id = :study_id;
+
+-- name: study_patients
+SELECT attrs.body, count(*) FROM instance JOIN attrs ON attrs.id = patient_attrs
+WHERE instance.study_id = :study_id GROUP BY attrs.id ORDER BY attrs.id;
+
+-- name: settlement
+SELECT patient, verdict FROM settlement WHERE study_id = :study_id;
+
+-- name: new_verdict
+INSERT INTO settlement (study_id, patient, verdict) VALUES (:study_id, :patient, :verdict);
+
+-- name: raise_revision
+UPDATE study SET revision = revision + 1, last_at = :now WHERE id = :study_id;
+
+-- name: forget_instances
+DELETE FROM instance WHERE study_id = :study_id;
+
+-- name: forget_series
+DELETE FROM series WHERE study_id = :study_id;
+
+-- name: forget_attrs
+DELETE FROM attrs WHERE study_id = :study_id;
+
+-- name: forget_bases
+DELETE FROM base WHERE study_id = :study_id;
+
+-- name: forget_deliveries
+DELETE FROM delivery WHERE study_id = :study_id;
+
+-- name: forget_associations
+DELETE FROM inflight WHERE study_id = :study_id;
+
+-- name: forget_settlement
+DELETE FROM settlement WHERE study_id = :study_id;
+
+-- name: forget_study
+DELETE FROM study WHERE id = :study_id;
 
 -- name: study_status
 SELECT id, uid, revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
-from dicom2fhir.store import incoming, outgoing
+from dicom2fhir.patients import Named, Verdict
+from dicom2fhir.store import incoming, outgoing, upkeep
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.disk import Room, Space, is_locked, lock_file, not_permitted, require_local, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
@@ -309,7 +310,23 @@ class SqliteStore:
                 return None
             study_id, revision = row
             records = read_records(sql, study_id, study_uid)
-        return assemble(study_uid, revision, records)
+            settlement = upkeep.settlement_of(sql, study_id)
+        return assemble(study_uid, revision, records, settlement)
+
+    def patients(self, study_uid: str) -> Sequence[Named]:
+        """See :meth:`dicom2fhir.store.base.Store.patients`."""
+        with self._read() as sql:
+            row = sql.one("study_id", study_uid=study_uid)
+            return upkeep.patients_of(sql, row[0]) if row else []
+
+    def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.settle`."""
+        self._write(lambda sql: upkeep.settle_patients(sql, study_uid, verdicts, self._clock()))
+
+    def forget(self, study_uid: str) -> bool:
+        """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that runs no more do not hold."""
+        leases_hold = self.is_owned
+        return self._write(lambda sql: upkeep.forget(sql, study_uid, self._clock(), leases_hold))
 
     def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
-from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreInUse, StoreUnavailable
+from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
 from dicom2fhir.model import InstanceRecord, Note, Origin
 from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Store
@@ -175,7 +176,9 @@ def test_notes_are_kept(bench: Bench) -> None:
 
 def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[InstanceRecord] = []
-    monkeypatch.setattr("dicom2fhir.store.sqlite.assemble", lambda _uid, _revision, records: seen.extend(records))
+    monkeypatch.setattr(
+        "dicom2fhir.store.sqlite.assemble", lambda _uid, _revision, records, _settlement: seen.extend(records)
+    )
     for number in range(3):
         bench.store.add(record(number), FOLDER)
     bench.store.study("1.1")
@@ -657,7 +660,7 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
     bench.store.set_destinations([DEST, "second"])
     for _ in range(300):
         name = draw.choice([DEST, "second"])
-        match draw.randrange(7):
+        match draw.randrange(8):
             case 0 | 1 | 2:
                 study = f"1.{draw.randrange(5)}"
                 series = f"{study}.{draw.randrange(3)}"
@@ -667,6 +670,12 @@ def test_counters_agree_with_the_rows(bench: Bench) -> None:
             case 4:
                 bench.store.association_ended("a")
             case 5:
+                if draw.random() < 0.2:
+                    other = SqliteStore.attach(bench.path, clock=bench.clock)
+                    with suppress(StudyBusy):
+                        other.forget(f"1.{draw.randrange(5)}")
+                    other.close()
+            case 6:
                 if draw.random() < 0.2:
                     bench.store.requeue(f"1.{draw.randrange(5)}", name, all_states=True)
             case _:

@@ -81,3 +81,27 @@ CREATE TRIGGER arrived INSTEAD OF INSERT ON arrival BEGIN
     UPDATE instance SET reader = NEW.reader
     WHERE study_id = NEW.study_id AND uid = NEW.uid AND series_id = NEW.series_id AND reader <> NEW.reader;
 END;
+
+-- What a person has settled about the patients whom the instances of a study name (dicom2fhir.patients).
+CREATE TABLE settlement (
+    study_id INTEGER NOT NULL REFERENCES study (id),
+    patient  TEXT    NOT NULL,               -- a hash
+    verdict  TEXT    NOT NULL CHECK (verdict IN ('right', 'wrong', 'dropped')),
+    PRIMARY KEY (study_id, patient)
+) WITHOUT ROWID;
+
+-- A study that is forgotten is deleted with all that belongs to it. Its number is never given to another: a daemon that runs may
+-- still know the study by it, and has to fail on the foreign key (store/incoming.py: KnownRows).
+INSERT INTO total (name) VALUES ('last_forgotten');
+
+CREATE TRIGGER delivery_forgotten AFTER DELETE ON delivery BEGIN
+    UPDATE tally SET n = n - 1 WHERE destination_id = OLD.destination_id AND state = OLD.state;
+    UPDATE made SET n = n - 1
+    WHERE OLD.state = 'delivered' AND destination_id = OLD.destination_id AND recipe = OLD.recipe;
+END;
+CREATE TRIGGER study_forgotten AFTER DELETE ON study BEGIN
+    UPDATE total SET n = n - CASE name WHEN 'studies' THEN 1 WHEN 'series' THEN OLD.series ELSE OLD.instances END
+    WHERE name IN ('studies', 'series', 'instances');
+    UPDATE total SET n = max(n, OLD.id) WHERE name = 'last_forgotten';
+    UPDATE reader SET studies = studies - 1 WHERE id = OLD.reader;
+END;
