@@ -98,6 +98,14 @@ def mapping_index() -> str:
     return "".join(parts)
 
 
+_REMARKS: Mapping[str, str] = {
+    "3.2.0": "Of this ballot the ImagingStudy is known and nothing else: all other resources are those of STU3.\n\n",
+    "R6": "R6 is not published yet. What is written is its third ballot, 6.0.0-ballot3, and no later one: "
+    "`series.instance.numberOfFrames`, which came afterwards (FHIR-55483), is not written. The definitions of later "
+    "ballots are in no package registry that the project builds from.\n\n",
+}
+
+
 def mapping(dialect: Dialect) -> str:
     """``docs/mapping/<version>.md``: every element of ImagingStudy that is written, and where it comes from."""
     rows = (
@@ -109,6 +117,7 @@ def mapping(dialect: Dialect) -> str:
     return (
         f"# ImagingStudy in FHIR {dialect.name} ({dialect.fhir_version})\n\nGenerated from the rules by `make docs`. "
         "A rule's attributes stand in the order of preference; * marks what repeats.\n\n"
+        + _REMARKS.get(dialect.name, "")
         + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
     )
 

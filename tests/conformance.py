@@ -238,7 +238,8 @@ for.""",
 profile (`tests/data/definitions`); its authors' own say more. Resources that claim the profile are held to them.""",
         "* *fhir.resources*: its models of STU3, R4B (for R4 too) and R5.",
         """* *Element lists*: elements, cardinalities, datatypes and targets of references \
-(`tests/element_checker.py`). For 3.2.0 and R6 there is nothing else.""",
+(`tests/element_checker.py`). For 3.2.0 and R6 there is nothing else; R6 is checked against the elements of \
+6.0.0-ballot3.""",
         "* *Warnings*: the numbers of those below that come up.",
         "",
         "## Warnings that stay",

@@ -1,14 +1,15 @@
 """What must hold of every study in every FHIR version; each function gives what is wrong, and nothing when all is well.
 
-The rules ist-1 to ist-6 are those of ImagingStudy in FHIR R6 (``source/imagingstudy/invariant-tests``), which the
-bridge keeps in every version; ist-7 holds from R5 on, before that the study lists acquisition modalities only. dom-2
-and dom-3 are those of DomainResource.
+The rules ist-1 to ist-6, and that no series starts before its study (FHIR-53726), are those of ImagingStudy in FHIR R6
+(``source/imagingstudy/invariant-tests``), which the bridge keeps in every version; ist-7 holds from R5 on, before that
+the study lists acquisition modalities only. dom-2 and dom-3 are those of DomainResource.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def violations(mapped: Mapped, version: str) -> list[str]:
 
 
 def imaging_study_violations(study: Resource) -> Iterator[str]:
-    """ist-1 to ist-6."""
+    """ist-1 to ist-6, and no series before its study."""
     series = study.get("series", [])
     uids = [i for i in study.get("identifier", []) if i.get("system") == "urn:dicom:uid"]
     uids += [study["uid"]] if "uid" in study else []  # up to 3.2.0
@@ -70,6 +71,20 @@ def imaging_study_violations(study: Resource) -> Iterator[str]:
         yield "ist-5: a series' numberOfInstances is not the number of its instances"
     if series and not ("numberOfSeries" in study and all("numberOfInstances" in s for s in series)):
         yield "ist-6: a count is missing"
+    if any(_is_before(s["started"], study["started"]) for s in series if "started" in s and "started" in study):
+        yield "FHIR-53726: a series starts before its study"
+
+
+_PLACEHOLDER = "1000-01-01"
+"""Of OSIRIS for a date that nobody knows."""
+
+
+def _is_before(series: str, study: str) -> bool:
+    """Whether the dateTime of a series comes before that of its study, as far as both are known."""
+    if "T" in series and "T" in study:
+        return datetime.fromisoformat(series) < datetime.fromisoformat(study)
+    precise = min(len(series), len(study), len(_PLACEHOLDER))
+    return series != _PLACEHOLDER and series[:precise] < study[:precise]
 
 
 def modality_violations(study: Resource, all_of_them: bool) -> Iterator[str]:

@@ -278,7 +278,6 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("InstanceNumber", 0x00200013, "IS"),
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
-        Attribute("NumberOfFrames", 0x00280008, "IS"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),

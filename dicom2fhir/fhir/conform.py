@@ -16,6 +16,7 @@ from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.codes import known
 from dicom2fhir.fhir.contained import references, referred_to
 from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.fhir.moments import earliest
 from dicom2fhir.fhir.profile import (
     Code,
     FhirType,
@@ -59,6 +60,7 @@ def conform(
     for rule in profile.element:
         for place, name in run.places(rule.path):
             run.element(rule, place, name, f"ImagingStudy.{rule.path}")
+    run.starts()
     for extension in profile.extension:
         for place in run.level(extension.at):
             run.extend(extension, place)
@@ -177,6 +179,13 @@ class _Run:
                 _put(target, name, [stand_in] if repeats and stand_in is not None else stand_in)
             except _Absent as absent:
                 self.unmet.setdefault(str(absent))
+
+    def starts(self) -> None:
+        """Let the study start with its first series, where the profile has other ideas of both."""
+        placeholder = self.profile.sentinels.get("dateTime")
+        series = (series.get("started") for series in self.root.get("series", []))
+        if started := self.root.get("started"):
+            self.root["started"] = earliest((started, *(one for one in series if one != placeholder)))
 
     def of_types(self, rule: Rule, target: Resource, name: str, where: str) -> None:
         """Keep the references to resources that the profile has there."""

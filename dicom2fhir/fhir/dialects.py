@@ -87,6 +87,8 @@ _R4 = Dialect(
         "Patient.extension": Element("extension", many=True),
         "Practitioner.name": Element("name", many=True),
         "Device.name": Element("deviceName", many=True),
+        "Device.name.value": Element("name"),
+        "Device.name.type": Element("type", "code"),
         "Device.model": Element("modelNumber"),
         "Device.serialNumber": Element("serialNumber"),
         "Device.version": Element("version", many=True),
@@ -117,6 +119,7 @@ _R5 = replace(
             "series.bodySite": Element("bodySite", "CodeableReference"),
             "series.laterality": Element("laterality", "CodeableConcept"),
             "Device.name": Element("name", many=True),
+            "Device.name.value": Element("value"),
             "Endpoint.connectionType": Element("connectionType", "CodeableConcept", many=True),
             "Endpoint.payloadType": None,
             "Endpoint.payloadMimeType": None,
@@ -136,11 +139,13 @@ _R6 = replace(
         _R5.elements,
         {
             "instance.sopClass": Element("sopClass", "oid"),
-            "instance.numberOfFrames": Element("numberOfFrames"),
+            "Device.name.type": Element("type", "CodeableConcept"),
+            "Device.version": Element("deviceVersion", many=True),
         },
     ),
     unavailable="inactive",
 )
+"""Its third ballot and no later one: series.instance.numberOfFrames, for one, came afterwards (FHIR-55483)."""
 
 _3_2_0 = replace(
     _R4,
@@ -168,6 +173,8 @@ _3_2_0 = replace(
             "instance.uid": Element("uid", "oid"),
             "instance.sopClass": Element("sopClass", "oid"),
             "Device.name": None,
+            "Device.name.value": None,
+            "Device.name.type": None,
             "Device.model": Element("model"),
             "Device.serialNumber": None,
             "Device.version": None,

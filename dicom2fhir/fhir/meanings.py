@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dicom2fhir.fhir import related, tables
+from dicom2fhir.fhir.moments import is_before
 from dicom2fhir.fhir.scope import Scope
 from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept
 from dicom2fhir.fhir.values import (
@@ -277,6 +278,18 @@ def laterality(scope: Scope) -> Concept | None:
     if code is None and value.upper() != _UNPAIRED:
         scope.note("Laterality", "is none of L, R, B; left out")
     return Concept((code,)) if code else None
+
+
+def series_started(scope: Scope) -> str | None:
+    """When a series began; of a series that says it began before its study, nothing: R6 forbids that (FHIR-53726), and
+    the study's date is what an archive finds it by."""
+    study = scope.context.study
+    started = series_moment(scope, scope.node) if isinstance(scope.node, Series) else None
+    of_study = study_started(Scope(scope.context, study, study.attrs))
+    if started and of_study and is_before(started, of_study):
+        scope.note("SeriesDate", "is before the study's start; left out")
+        return None
+    return started
 
 
 def series_moment(scope: Scope, series: Series) -> str | None:

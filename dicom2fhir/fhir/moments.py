@@ -6,6 +6,7 @@ other all the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from dicom2fhir.fhir.values import date_time, date_time_of_dt
@@ -29,6 +30,23 @@ def _parsed(text: str | None, zone: tzinfo | None) -> datetime | None:
         return found.astimezone(zone) if zone else found.replace(tzinfo=None)
     except OverflowError:
         return None
+
+
+def is_before(first: str, second: str) -> bool:
+    """Whether one ``dateTime`` comes before another, as precisely as both of them are."""
+    if "T" in first and "T" in second:
+        return datetime.fromisoformat(first) < datetime.fromisoformat(second)
+    precise = min(len(first), len(second), len("2024-03-11"))
+    return first[:precise] < second[:precise]
+
+
+def earliest(found: Iterable[str | None]) -> str | None:
+    """The first of some values of ``dateTime``."""
+    first = None
+    for text in sorted(filter(None, found)):
+        if first is None or is_before(text, first):
+            first = text
+    return first
 
 
 def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:

@@ -256,10 +256,13 @@ def equipment(scope: Scope) -> Resource | None:
 
 
 def _put_device_name(context: Context, resource: Resource, name: str) -> None:
-    """A Device's name; up to R4B the text's element is called as R5 calls the whole."""
-    element = context.dialect.elements.get("Device.name")
-    key = "value" if element and element.name == "name" else "name"
-    context.dialect.put(resource, "Device.name", {key: name, "type": "user-friendly-name"})
+    named: Resource = {}
+    context.dialect.put(named, "Device.name.value", name)
+    context.dialect.put(named, "Device.name.type", _USER_FRIENDLY)
+    context.dialect.put(resource, "Device.name", named)
+
+
+_USER_FRIENDLY = Concept((Coding("user-friendly-name", "http://hl7.org/fhir/device-nametype"),))
 
 
 def institution(scope: Scope) -> Resource | None:

@@ -234,8 +234,8 @@ SERIES_RULES = (
             "PerformedProcedureStepStartDate",
             "PerformedProcedureStepStartTime",
         ),
-        lambda scope: meanings.series_moment(scope, scope.node) if isinstance(scope.node, Series) else None,
-        "Series Date, else the earliest acquisition, content, or procedure step",
+        meanings.series_started,
+        "Series Date, else the earliest acquisition, content, or procedure step; not before the study (R6, FHIR-53726)",
     ),
     Rule(
         "series.performer",
@@ -276,12 +276,6 @@ INSTANCE_RULES = (
         "the first of these that says anything",
     ),
     Rule("instance.content", (), meanings.content, "WADO-RS, when `pacs.dicomweb_url` is set"),
-    Rule(
-        "instance.numberOfFrames",
-        ("NumberOfFrames",),
-        lambda scope: meanings.number(scope, "NumberOfFrames"),
-        "as it stands",
-    ),
 )
 
 Level = Literal["study", "series", "instance"]

@@ -18,6 +18,7 @@ from dicom2fhir.model import Resource
 
 Shape = Literal[
     "as is",
+    "code",
     "Coding",
     "CodeableConcept",
     "CodeableReference",
@@ -226,6 +227,7 @@ def _oid(dialect: Dialect, element: Element, uid: str) -> str:
 _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyType(
     {
         "as is": lambda dialect, element, meaning: meaning if dialect.is_plain else dialect.adapt(meaning),
+        "code": lambda dialect, element, meaning: meaning.codings[0].code,
         "Coding": lambda dialect, element, meaning: dialect.adapt(_coding(meaning)),
         "CodeableConcept": lambda dialect, element, meaning: dialect.adapt(codeable_concept(meaning)),
         "CodeableReference": lambda dialect, element, meaning: {"concept": dialect.adapt(codeable_concept(meaning))},

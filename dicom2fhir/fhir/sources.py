@@ -11,7 +11,7 @@ from typing import Any
 
 from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.meanings import modality_of
-from dicom2fhir.fhir.moments import day_from, day_until, moment, moment_of_dt
+from dicom2fhir.fhir.moments import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.plausible import is_plausible
 from dicom2fhir.fhir.profile import First, Group, Made, Part, Refer, Value
 from dicom2fhir.fhir.scope import Context, Scope
@@ -166,19 +166,19 @@ class Place:
 
     def _earliest(self, source: str) -> list[str]:
         """A date with its time, or a DT: the earliest of the node and of what it holds."""
-        date_keyword, _, time_keyword = source.partition("+")
-        moments = set()
-        for scope in self.scopes():
-            own = _in(scope.attrs, date_keyword)
-            if not own:
-                continue
-            if time_keyword:
-                time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword))
-                moments.add(date_time(own, time, scope.zone) if time else None)
-            else:
-                moments.add(date_time_of_dt(own, scope.zone))
-        found = min(filter(None, moments), default=None)
+        found = earliest(
+            date_time_of_dt(own, zone) if time is None else date_time(own, time, zone) if time else None
+            for own, time, zone in self._dated(source)
+        )
         return [found] if found else []
+
+    def _dated(self, source: str) -> Iterator[tuple[str, str | None, tzinfo | None]]:
+        """What the node and what it holds say: a date and its time, or one attribute and None, and the zone of both."""
+        date_keyword, plus, time_keyword = source.partition("+")
+        for scope in self.scopes():
+            if own := _in(scope.attrs, date_keyword):
+                time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword)) if plus else None
+                yield own, time, scope.zone
 
     def _time_of_day(self, source: str, wanted: Value) -> list[str]:
         """A TM on the day that :attr:`~dicom2fhir.fhir.profile.Value.not_after` tells."""
@@ -228,18 +228,13 @@ class Place:
         return next((pick(found) for source in sources if (found := set(self._moments(source)))), None)
 
     def _moments(self, source: str) -> Iterator[datetime]:
-        date_keyword, _, time_keyword = source.partition("+")
-        for scope in self.scopes():
-            own = _in(scope.attrs, date_keyword)
-            if not own:
-                continue
-            if time_keyword:
-                time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword))
-                found = moment(own, time, scope.zone)
+        for own, time, zone in self._dated(source):
+            if time is not None:
+                found = moment(own, time, zone)
             elif _is_time_of_day(source):
-                found = moment(one(self.given("SeriesDate")) or one(self.given("StudyDate")), own, scope.zone)
+                found = moment(one(self.given("SeriesDate")) or one(self.given("StudyDate")), own, zone)
             else:
-                found = moment_of_dt(own, scope.zone)
+                found = moment_of_dt(own, zone)
             if found:
                 yield found
 

@@ -2,8 +2,9 @@
 
 They say what HL7's StructureDefinitions say of the resources that the bridge writes, and of the datatypes in them:
 element -> cardinality and types, and what a reference may point at. The definitions of DSTU2 to R5 are read from the
-packages that the validator of the tests brings along. FHIR 3.2.0 and R6 are in none of them: their ImagingStudy stands
-below, everything else is that of STU3 and R5.
+packages that the validator of the tests brings along. FHIR 3.2.0 and R6 (6.0.0-ballot3) are in none of them: their
+ImagingStudy and the Device of R6 stand below, everything else is that of STU3 and R5. What the bridge writes of
+Patient, Practitioner, Organization and Endpoint is the same in 6.0.0-ballot3; its Location was not seen.
 """
 
 from __future__ import annotations
@@ -115,10 +116,61 @@ series.instance.uid 1..1 id
 series.instance.sopClass 1..1 oid
 series.instance.number 0..1 unsignedInt
 series.instance.title 0..1 string
-series.instance.numberOfFrames 0..1 unsignedInt
 """  # noqa: E501
 """ImagingStudy by HL7/fhir@011fb9ff ``source/imagingstudy/structuredefinition-ImagingStudy.xml``; the element list is
-that of 6.0.0-ballot3. Whether ``numberOfFrames`` is an unsignedInt or a positiveInt was not seen."""
+that of 6.0.0-ballot3."""
+
+_R6_DEVICE = """
+identifier 0..* Identifier
+definition 0..1 Reference DeviceDefinition
+udiCarrier 0..* BackboneElement
+udiCarrier.deviceIdentifier 1..1 string
+udiCarrier.deviceIdentifierSystem 0..1 uri
+udiCarrier.issuer 1..1 uri
+udiCarrier.jurisdiction 0..1 uri
+udiCarrier.carrierAIDC 0..1 base64Binary
+udiCarrier.carrierHRF 0..1 string
+udiCarrier.entryType 0..1 code
+status 0..1 code
+availabilityStatus 0..1 CodeableConcept
+biologicalSourceEvent 0..1 Identifier
+manufacturer 0..1 string
+manufactureDate 0..1 dateTime
+expirationDate 0..1 dateTime
+lotNumber 0..1 string
+serialNumber 0..1 string
+name 0..* BackboneElement
+name.value 1..1 string
+name.type 1..1 CodeableConcept
+name.display 0..1 boolean
+modelNumber 0..1 string
+partNumber 0..1 string
+category 0..* CodeableConcept
+type 0..* CodeableConcept
+deviceVersion 0..* BackboneElement
+deviceVersion.type 0..1 CodeableConcept
+deviceVersion.component 0..1 Identifier
+deviceVersion.installDate 0..1 dateTime
+deviceVersion.value 1..1 string
+conformsTo 0..* BackboneElement
+conformsTo.category 0..1 CodeableConcept
+conformsTo.specification 1..1 CodeableConcept
+conformsTo.version 0..1 string
+property 0..* BackboneElement
+property.type 1..1 CodeableConcept
+property.value[x] 1..1 Quantity|CodeableConcept|string|boolean|integer|Range|Attachment
+additive 0..* BackboneElement
+additive.type 1..1 CodeableReference
+additive.quantity 0..1 Quantity
+additive.performer 0..1 Reference
+additive.performed 0..1 dateTime
+contact 0..* ContactPoint
+location 0..1 Reference Location
+note 0..* Annotation
+safety 0..* CodeableConcept
+parent 0..1 Reference Device
+"""
+"""Device of 6.0.0-ballot3, as public code has it that was generated from the package of that ballot."""
 
 
 class Definition(NamedTuple):
@@ -209,18 +261,17 @@ def _definition(path: str, low: str, high: str, types: list[str], targets: list[
     return Definition(path, f"{low}..{high}", tuple(dict.fromkeys(types)), tuple(dict.fromkeys(names)))
 
 
-def _of_text(text: str) -> Iterator[Definition]:
+def _of_text(name: str, text: str) -> Iterator[Definition]:
     for line in text.strip().splitlines():
-        path, cardinality, type_, *targets = line.split(" ")
-        yield Definition(f"ImagingStudy.{path}", cardinality, (type_,), tuple(targets[0].split("|")) if targets else ())
+        path, cardinality, types, *targets = line.split(" ")
+        of = tuple(targets[0].split("|")) if targets else ()
+        yield Definition(f"{name}.{path}", cardinality, tuple(types.split("|")), of)
 
 
-def _study(text: str, base: list[Definition]) -> list[Definition]:
-    """The ImagingStudy of a ballot: what every resource has, then its own elements."""
-    inherited = re.compile(
-        r"ImagingStudy(\.(id|meta|implicitRules|language|text|contained|extension|modifierExtension))?"
-    )
-    return [d for d in base if inherited.fullmatch(d.path)] + list(_of_text(text))
+def _resource(name: str, text: str, base: dict[str, list[Definition]]) -> list[Definition]:
+    """A resource of a ballot: what every resource has, then its own elements."""
+    inherited = re.compile(rf"{name}(\.(id|meta|implicitRules|language|text|contained|extension|modifierExtension))?")
+    return [d for d in base[name] if inherited.fullmatch(d.path)] + list(_of_text(name, text))
 
 
 def _needed(definitions: dict[str, list[Definition]]) -> list[Definition]:
@@ -245,10 +296,12 @@ def all_definitions() -> dict[str, dict[str, list[Definition]]]:
     """Version -> type -> its elements, the types of the ballots with those that they took over."""
     jars = _jars()
     definitions = {version: _definitions(version, jars) for version in _PACKAGES}
-    definitions["3.2.0"] = {
-        **definitions["STU3"], "ImagingStudy": _study(_3_2_0, definitions["STU3"]["ImagingStudy"])
-    }  # fmt: skip
-    definitions["R6"] = {**definitions["R5"], "ImagingStudy": _study(_R6, definitions["R5"]["ImagingStudy"])}
+    for version, older, resources in (
+        ("3.2.0", "STU3", {"ImagingStudy": _3_2_0}),
+        ("R6", "R5", {"ImagingStudy": _R6, "Device": _R6_DEVICE}),
+    ):
+        base = definitions[older]
+        definitions[version] = base | {name: _resource(name, text, base) for name, text in resources.items()}
     return {version: definitions[version] for version in _VERSIONS}
 
 

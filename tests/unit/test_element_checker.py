@@ -137,6 +137,16 @@ def test_each_fault_is_found(fault: str, version: str) -> None:
     assert any(expected in finding for finding in check(broken, version)), check(broken, version)
 
 
+def test_r6_is_the_third_ballot() -> None:
+    later = study("R6")
+    later["series"][0]["instance"][0]["numberOfFrames"] = 2
+    assert check(later, "R6") == ["ImagingStudy.series.instance.numberOfFrames: unknown element"]
+    device: dict[str, Any] = {"resourceType": "Device", "id": "d", "deviceVersion": [{"value": "1"}]}
+    assert check(device, "R6") == []
+    assert check({**device, "version": [{"value": "1"}]}, "R6") == ["Device.version: unknown element"]
+    assert "Device.deviceVersion: unknown element" in check(device, "R5")
+
+
 def test_a_minute_of_sixty_one_seconds_is_one_since_r4() -> None:
     for version in VERSIONS:
         leap = {**study(version), "started": "2016-12-31T23:59:60Z"}

@@ -146,7 +146,10 @@ def test_elements_have_the_names_types_and_cardinalities_of_hl7(version: str) ->
             continue  # of 3.2.0 nobody has more than the ImagingStudy
         if element.shape == "code extension":
             continue  # every element may have one
-        cardinality, types = ELEMENTS[version][".".join([*path.split(".")[:-1], element.name])].split(" ")
+        parent_path, _, _ = path.rpartition(".")
+        if parent_path in DIALECTS[version].elements:  # of an element with elements of its own
+            parent_path = f"{parent_path.split('.')[0]}.{DIALECTS[version].elements[parent_path].name}"
+        cardinality, types = ELEMENTS[version][f"{parent_path}.{element.name}"].split(" ")
         assert element.many is cardinality.endswith("*"), concept
         expected = SHAPES.get(element.shape, element.shape)
         assert element.shape == "as is" or expected in types.split("|"), concept
@@ -248,6 +251,27 @@ def test_a_series_without_zone_has_that_of_the_study() -> None:
 )
 def test_when_a_series_started(series: Attrs, images: list[Attrs], expected: str | None) -> None:
     assert first_series(study(None, None, series, *images), time_zone=BERLIN).get("started") == expected
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+@pytest.mark.parametrize(
+    ("series", "is_kept"),
+    [
+        ({"SeriesDate": "20240311", "SeriesTime": "0859"}, False),
+        ({"SeriesDate": "20240311", "SeriesTime": "0900"}, True),
+        ({"SeriesDate": "20240311"}, True),
+        ({"SeriesDate": "20240310"}, False),
+        # 08:30 UTC is half past nine in Berlin, and 09:30 UTC+2 half past eight
+        ({"SeriesDate": "20240311", "SeriesTime": "0830", "TimezoneOffsetFromUTC": "+0000"}, True),
+        ({"SeriesDate": "20240311", "SeriesTime": "0930", "TimezoneOffsetFromUTC": "+0200"}, False),
+    ],
+)
+def test_no_series_starts_before_its_study(series: Attrs, is_kept: bool, version: str) -> None:
+    result = mapped(study(None, {"StudyDate": "20240311", "StudyTime": "0900"}, series), version, time_zone=BERLIN)
+    resource = result.entries[0].resource
+    assert resource["started"] == "2024-03-11T09:00:00+01:00"
+    assert ("started" in resource["series"][0]) is is_kept
+    assert ("SeriesDate" in notes_on(result)) is not is_kept
 
 
 def test_a_time_that_cannot_be_told_is_noted() -> None:
@@ -583,8 +607,11 @@ def test_a_device(version: str) -> None:
     assert [i["value"] for i in device["identifier"]] == ["urn:oid:1.2.9", "7"]
     assert (device["manufacturer"], device["modelNumber"], device["serialNumber"]) == ("Synthetic", "One", "7")
     names = device["name"] if version in CONCEPTUAL else device["deviceName"]
-    assert names == [{"value" if version in CONCEPTUAL else "name": "CT01", "type": "user-friendly-name"}]
-    assert device["version"] == [{"value": "1"}, {"value": "2"}]
+    kind: Any = "user-friendly-name"
+    if version == "R6":
+        kind = {"coding": [{"system": "http://hl7.org/fhir/device-nametype", "code": kind}]}
+    assert names == [{"value" if version in CONCEPTUAL else "name": "CT01", "type": kind}]
+    assert device["deviceVersion" if version == "R6" else "version"] == [{"value": "1"}, {"value": "2"}]
 
 
 @pytest.mark.parametrize("version", [name for name in DIALECTS if "endpoint" in DIALECTS[name].elements])

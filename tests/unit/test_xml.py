@@ -20,6 +20,7 @@ from dicom2fhir.fhir.xml import dump_xml
 from dicom2fhir.model import Resource
 from testdata.make_cases import CASES, expected_file, mapped, variants, version_of
 from tests.fhir_xml import FHIR, values_of_json, values_of_xml
+from tests.invariants import ELEMENTS
 
 TABLE: dict[str, dict[str, dict[str, str]]] = json.loads(
     Path(xml.__file__).with_name("data").joinpath("element_order.json").read_text()
@@ -221,6 +222,18 @@ def check_order(element: ElementTree.Element, type_: str, version: str) -> None:
         elif len(kind) == 1 and kind[0][0].isupper():
             check_order(child, kind[0], version)
     assert positions == sorted(positions), (type_, [child.tag for child in element])
+
+
+@pytest.mark.parametrize("version", [version for version in ELEMENTS if version[0] != "_"])
+def test_the_order_of_the_elements_is_that_of_the_definitions(version: str) -> None:
+    types = {path.rpartition(".")[0] for path in ELEMENTS[version]} & TABLE[version].keys()
+    assert {"ImagingStudy", "ImagingStudy.series", "ImagingStudy.series.instance", "Patient"} <= types
+    left_out = {"id", "extension", "modifierExtension"}  # in every type, so the lists may have them or not
+    for type_ in types:
+        defined = [path.rpartition(".")[2] for path in ELEMENTS[version] if path.rpartition(".")[0] == type_]
+        assert [name for name in TABLE[version][type_] if name not in left_out] == [
+            name for name in defined if name not in left_out
+        ], type_
 
 
 primitives = st.one_of(
