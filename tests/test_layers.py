@@ -56,7 +56,7 @@ RULES = {
     "ops":            ("model errors ops texts store.base",          "structlog"),
     "ops.state":      ("",                                           "orjson structlog"),
     "fhir.profile":   ("model errors versions",                               "pydantic"),
-    "fhir.profile_files": ("errors texts fhir.profile",              "pydantic"),
+    "fhir.profile_files": ("errors texts fhir.profile fhir.profile_elements", "pydantic"),
     "config":         ("errors texts versions config",                        "pydantic pydantic_core"),
     "convert":        ("model errors texts dicom aggregate fhir receive.files", "orjson"),
     "backfill":       ("model errors texts dicom receive.files store", ""),

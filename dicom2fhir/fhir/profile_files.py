@@ -26,6 +26,7 @@ from dicom2fhir.fhir.profile import (
     Refer,
     Rule,
 )
+from dicom2fhir.fhir.profile_elements import faults
 from dicom2fhir.texts import counted
 
 
@@ -50,7 +51,8 @@ def load(name: str, known: Collection[str]) -> Profile:
     ConfigError
         There is none, or what it says cannot be used; with every key that is wrong.
     """
-    if name.endswith(".toml") or "/" in name:
+    is_own = name.endswith(".toml") or "/" in name
+    if is_own:
         path = Path(name)
         name = path.stem
         try:
@@ -66,6 +68,8 @@ def load(name: str, known: Collection[str]) -> Profile:
     try:
         made = Profile.model_validate({"name": name, **tomllib.loads(text)})
         wrong = list(_contradictions(made, known))
+        if is_own:  # those that come along are checked by a test: it takes longer than to convert a file
+            wrong += faults(made)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"The profile {name} is not TOML: {error}.") from None
     except ValidationError as error:

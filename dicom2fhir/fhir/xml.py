@@ -12,15 +12,12 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
-from importlib import resources
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any
 from xml.parsers import expat
 
-import orjson
-
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.elements import types_of
 from dicom2fhir.model import Resource
 
 _FHIR = "http://hl7.org/fhir"
@@ -33,20 +30,6 @@ _ESCAPED = str.maketrans(
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What is no ``Char`` of XML 1.0 (section 2.2); references to it are forbidden as well."""
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)(\w+;)")
-
-
-class _Element(NamedTuple):
-    position: int
-    type: str
-    is_attribute: bool
-
-    @property
-    def is_primitive(self) -> bool:
-        return self.type[0].islower()
-
-
-_Types = Mapping[str, Mapping[str, _Element]]
-"""Resource, datatype or path of an element -> element, ``value[x]`` under each of its names -> what it is."""
 
 
 def dump_xml(resource: Resource, version: str, indent: bool = False) -> bytes:
@@ -78,7 +61,7 @@ class _Document:
 
     def __init__(self, version: str, indent: bool) -> None:
         self.parts: list[str] = []
-        self._types = _types(version)
+        self._types = types_of(version)
         self._version = version
         self._indent = indent
 
@@ -170,22 +153,6 @@ class _Document:
 
 def _listed(values: Any) -> list[Any]:
     return values if isinstance(values, list) else [values]
-
-
-@cache
-def _types(version: str) -> _Types:
-    table = orjson.loads(resources.files("dicom2fhir.fhir").joinpath("data/element_order.json").read_bytes())
-    return {name: _elements(elements) for name, elements in table[version].items()}
-
-
-def _elements(listed: Mapping[str, str]) -> dict[str, _Element]:
-    """The elements of a type, in the order in which they are listed; ``value[x]`` is ``valueString`` and so on."""
-    elements: dict[str, _Element] = {}
-    for position, (name, types) in enumerate(listed.items()):
-        for type_ in types.removeprefix("@").split("|"):
-            full = name.replace("[x]", type_[0].upper() + type_[1:])
-            elements[full] = _Element(position, type_, types.startswith("@"))
-    return elements
 
 
 def _narrative(div: Any) -> str:

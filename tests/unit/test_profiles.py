@@ -22,6 +22,7 @@ from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.profile import Missing, Profile
+from dicom2fhir.fhir.profile_elements import faults
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Retry, Series, Study, Write
@@ -118,6 +119,65 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[[element]]\npath = "discription"\nrequired = true\n',
+            'ImagingStudy has no element "discription" in FHIR R4 and R5; did you mean "description"?',
+        ),
+        (
+            '[[element]]\npath = "series.bodysite"\n',
+            'ImagingStudy.series has no element "bodysite" in FHIR R4 and R5; did you mean "bodySite"?',
+        ),
+        ('[[element]]\npath = "series.instance.titel"\n', 'ImagingStudy.series.instance has no element "titel"'),
+        ('[[element]]\npath = "reasonCode"\n', 'has no element "reasonCode" in FHIR R5'),
+        ('[[element]]\npath = "series.performer"\nfirst_by = "funktion"\n', 'did you mean "function"?'),
+        (
+            '[[element]]\npath = "subject"\ntypes = ["Pateint"]\n',
+            '"Pateint" is no resource of FHIR R4 and R5; did you mean "Patient"?',
+        ),
+        (
+            '[[element]]\npath = "subject"\nvalue = { dispaly = "x" }\n',
+            'element subject: Reference has no element "dispaly"',
+        ),
+        (
+            '[[element]]\npath = "started"\ntype = "dateTime"\nfrom = "@series.startet"\n',
+            'ImagingStudy.series has no element "startet"',
+        ),
+        (
+            '[[patient.element]]\npath = "birthdate"\nrequired = true\n',
+            'patient.element birthdate: Patient has no element "birthdate"',
+        ),
+        (
+            '[resource.x]\ntype = "Obsevation"\nvalue = { status = "final" }\n',
+            'resource.x.type: "Obsevation" is no resource',
+        ),
+        (
+            '[resource.x]\ntype = "Observation"\nvalue = { statsu = "final" }\n',
+            'resource.x: Observation has no element "statsu"',
+        ),
+        (
+            '[resource.x]\ntype = "Observation"\n[resource.x.value]\nvalueQuantty = { from = "KVP" }\n',
+            'did you mean "valueQuantity"?',
+        ),
+        (
+            '[resource.x]\ntype = "Observation"\n[resource.x.value.code]\ncoding = [{ sytem = "urn:x" }]\n',
+            'resource.x code coding: Coding has no element "sytem"',
+        ),
+        ("[sentinels]\nQuantity = { valeu = 1 }\n", 'sentinels.Quantity: Quantity has no element "valeu"'),
+    ],
+)
+def test_an_element_that_no_version_of_the_profile_has_is_named(tmp_path: Path, text: str, said: str) -> None:
+    both = 'title = "T"\ndoc = "D"\n[versions]\nR4 = ""\nR5 = ""\n'
+    assert said in refusal(tmp_path, text, both)
+
+
+@pytest.mark.parametrize("name", translation.profile_names())
+def test_the_profiles_that_come_along_name_elements_of_their_versions(name: str) -> None:
+    assert faults(translation.profile(name)) == []
 
 
 def test_a_version_that_has_other_elements_is_none_of_a_profile(tmp_path: Path) -> None:

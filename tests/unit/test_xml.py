@@ -16,6 +16,7 @@ from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir import bundle, formats, xml
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.elements import types_of
 from dicom2fhir.fhir.xml import dump_xml
 from dicom2fhir.model import Resource
 from testdata.make_cases import CASES, expected_file, mapped, variants, version_of
@@ -310,8 +311,8 @@ def test_the_order_is_that_of_fhir_resources(version: str) -> None:
         except ModuleNotFoundError:
             continue
         theirs = [name for name in getattr(module, type_).elements_sequence() if name != "resource_type"]
-        order = list(xml._types(version)[type_])
-        ours = {name: element.position for name, element in xml._types(version)[type_].items()}
+        order = list(types_of(version)[type_])
+        ours = {name: element.position for name, element in types_of(version)[type_].items()}
         positions = [ours[name] for name in theirs]
         assert positions == sorted(positions), (type_, theirs, order)
         compared += 1
