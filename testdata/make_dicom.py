@@ -415,6 +415,16 @@ def _group(keyword: str, **values: Any) -> Values:
 _HALF_MILLIMETRE = _group("PixelMeasuresSequence", SliceThickness="1.5", PixelSpacing=["0.5", "0.5"])
 _PLANE_MOVED = _without("SliceThickness", "PixelSpacing", "ImageOrientationPatient")
 _single(
+    "DX",
+    "snomed-rt",
+    "Digital X-ray of the left hand, in the codes that DICOM used before SNOMED CT",
+    AnatomicRegionSequence=[
+        {**code("T-D8700", "SRT", "Hand"), "AnatomicRegionModifierSequence": [code("G-A101", "SNM3", "Left")]}
+    ],
+    ProcedureCodeSequence=[code("P5-009FA", "99SDM", "Plain radiography"), code("P5-XXXXX", "SRT", "In no table")],
+    **_without("BodyPartExamined", "ImageLaterality"),
+)
+_single(
     "MR",
     "enhanced-mr",
     "Enhanced MR, technique in shared functional groups and, what differs, in those of each frame",

@@ -71,6 +71,8 @@ CODE = (
 )
 """Code Sequence Macro, PS3.3 table 8.8-1."""
 
+_REGION_MODIFIER = (_a("AnatomicRegionModifierSequence", 0x00082220, "SQ", *CODE),)
+
 _ISSUER = (
     _a("LocalNamespaceEntityID", 0x00400031, "UT"),
     _a("UniversalEntityID", 0x00400032, "UT"),
@@ -276,6 +278,8 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ContentTime", 0x00080033, "TM"),
         Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
+        # the region itself is the series'; its side may change from image to image (PS3.3 tables 10-5 to 10-7)
+        Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=_REGION_MODIFIER),
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
@@ -381,11 +385,11 @@ def taken() -> Iterator[Attribute]:
 
 def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | None]:
     """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
-    found: dict[int, Wanted | None] = {}
+    items: dict[int, list[Attribute]] = {}
     for attribute in attributes:
-        found[attribute.tag] = wanted((*attribute.items, SPECIFIC_CHARACTER_SET)) if attribute.items else None
-        found.update((other.tag, None) for other in attribute.instead)
-    return found
+        items.setdefault(attribute.tag, []).extend(attribute.items)
+        items.update((other.tag, []) for other in attribute.instead)
+    return {tag: wanted((*inner, SPECIFIC_CHARACTER_SET)) if inner else None for tag, inner in items.items()}
 
 
 def _all_wanted() -> Wanted:

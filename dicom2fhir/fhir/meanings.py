@@ -22,6 +22,7 @@ from dicom2fhir.fhir.values import (
     V3_PARTICIPATION,
     Coding,
     Concept,
+    coding,
     concept,
     date_time,
     date_time_of_dt,
@@ -265,11 +266,26 @@ _UNPAIRED = "U"
 means one side of a pair."""
 
 
+_SIDES = {"24028007": "R", "7771000": "L", "51440002": "B"}
+"""SNOMED CT's code of an anatomic modifier (PS3.16 CID 2) -> Laterality."""
+
+
+def _side(scope: Scope, image: Attrs) -> str:
+    """Which side an image shows: its Laterality, else what the modifiers of its regions say, if that is one side."""
+    modifiers = (
+        coding(modifier, scope.context.schemes)
+        for region in several(image.get("AnatomicRegionSequence"))
+        for modifier in several(region.get("AnatomicRegionModifierSequence"))
+    )
+    sides = {_SIDES[code.code] for code in modifiers if code and code.system == SNOMED_CT and code.code in _SIDES}
+    return one(image.get("ImageLaterality")) or (sides.pop() if len(sides) == 1 else "")
+
+
 def laterality(scope: Scope) -> Concept | None:
     """Which side, when the series or all its images say the same."""
     value = scope.text("Laterality")
     if not value and isinstance(scope.node, Series):
-        of_images = {one(instance.attrs.get("ImageLaterality")) for instance in scope.node.instances}
+        of_images = {_side(scope, instance.attrs) for instance in scope.node.instances}
         if len(of_images) == 1:
             value = of_images.pop()
     if not value:

@@ -210,9 +210,9 @@ SERIES_RULES = (
     ),
     Rule(
         "series.laterality",
-        ("Laterality", "ImageLaterality"),
+        ("Laterality", "ImageLaterality", "AnatomicRegionSequence"),
         meanings.laterality,
-        "SNOMED CT; Image Laterality when all images agree",
+        "SNOMED CT; Image Laterality, else the regions' modifiers, when all images agree",
     ),
     Rule(
         "series.specimen",

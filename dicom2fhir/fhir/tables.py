@@ -41,6 +41,12 @@ def body_parts() -> Mapping[str, list[str]]:
 
 
 @cache
+def snomed_ct() -> Mapping[str, str]:
+    """Code value of SNOMED RT style -> concept id of SNOMED CT (PS3.16 Annex O)."""
+    return _read("snomed")
+
+
+@cache
 def record_types() -> Mapping[str, str]:
     """UID of a storage SOP class -> Directory Record Type (0004,1430) of its instances (PS3.3 F.3.2.2)."""
     return _read("record_types")

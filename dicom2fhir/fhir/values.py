@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from dicom2fhir.fhir.tables import identifier_types
+from dicom2fhir.fhir.tables import identifier_types, snomed_ct
 from dicom2fhir.model import Attrs, Resource
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SNOMED_CT = "http://snomed.info/sct"
+_SNOMED_RT = "http://snomed.info/srt"
 DICOM_UID = "urn:dicom:uid"
 URI = "urn:ietf:rfc:3986"
 
@@ -41,9 +42,9 @@ CODING_SCHEMES: Mapping[str, str] = {
     "NCIt": "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
     "RADLEX": "http://radlex.org",
     "SCT": SNOMED_CT,
-    "SRT": "http://snomed.info/srt",
-    "SNM3": "http://snomed.info/srt",
-    "99SDM": "http://snomed.info/srt",
+    "SRT": _SNOMED_RT,
+    "SNM3": _SNOMED_RT,
+    "99SDM": _SNOMED_RT,
     "UCUM": "http://unitsofmeasure.org",
     "UMLS": "http://terminology.hl7.org/CodeSystem/umls",
 }
@@ -264,9 +265,23 @@ def coding(item: Attrs, schemes: Schemes) -> Coding | None:
     designator = one(item.get("CodingSchemeDesignator"))
     code = " ".join(one(value).split())
     system = schemes(designator) or (URI if value is urn and _URI.match(code) else "")
-    if designator == "SCT" and not re.fullmatch("[0-9]+", code):
-        system = CODING_SCHEMES["SRT"]  # SNOMED RT identifiers under the new designator are a frequent slip
-    return Coding(code, system, meaning, one(item.get("CodingSchemeVersion")))
+    version = one(item.get("CodingSchemeVersion"))
+    if system in (SNOMED_CT, _SNOMED_RT):
+        return _snomed(Coding(code, system, meaning, version))
+    return Coding(code, system, meaning, version)
+
+
+def _snomed(given: Coding) -> Coding:
+    """A code of SNOMED CT, also for one of SNOMED RT style, which DICOM has replaced (PS3.16 Annex O).
+
+    The codes tell themselves apart, whatever the designator: those of SNOMED CT are digits alone.
+    """
+    if given.code.isascii() and given.code.isdigit():
+        return replace(given, system=SNOMED_CT)
+    concept_id = snomed_ct().get(given.code.upper())
+    if concept_id:
+        return Coding(concept_id, SNOMED_CT, given.display)  # the version was that of the other coding scheme
+    return replace(given, system=_SNOMED_RT)
 
 
 def concept(item: Attrs, schemes: Schemes) -> Concept | None:

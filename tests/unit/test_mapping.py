@@ -312,12 +312,28 @@ def test_an_unpaired_body_part_has_no_side(series: Attrs, image: Attrs, version:
     assert notes_on(result) == set()
 
 
+def modified(code_value: str, scheme: str, *others: str) -> Attrs:
+    """An image of a region with modifiers."""
+    modifiers = [code(value, scheme, "words") for value in (code_value, *others)]
+    return {"AnatomicRegionSequence": [{"AnatomicRegionModifierSequence": modifiers}]}
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
         ([{"ImageLaterality": "L"}, {"ImageLaterality": "L"}], "419161000"),
         ([{"ImageLaterality": "L"}, {"ImageLaterality": "R"}], None),
         ([{"ImageLaterality": "L"}, {}], None),
+        ([modified("7771000", "SCT"), modified("G-A101", "SRT")], "419161000"),
+        ([modified("24028007", "SCT"), {"ImageLaterality": "R"}], "419465000"),
+        ([modified("G-A102", "SRT")], "51440002"),
+        ([modified("7771000", "SCT"), modified("24028007", "SCT")], None),
+        ([modified("7771000", "SCT"), {}], None),
+        ([modified("7771000", "SCT") | {"ImageLaterality": "R"}], "419465000"),
+        ([modified("7771000", "SCT", "24028007")], None),
+        ([modified("7771000", "SCT", "255549009")], "419161000"),  # left, anterior
+        ([modified("7771000", "99SYN")], None),
+        ([modified("66459002", "SCT")], None),  # unilateral, and who knows on which side
     ],
 )
 def test_a_side_that_all_images_share(images: list[Attrs], expected: str | None) -> None:

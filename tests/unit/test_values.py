@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.sr._snomed_dict import mapping
 
 from dicom2fhir.fhir.values import (
     CODING_SCHEMES,
@@ -307,8 +308,21 @@ def item(value: str, designator: str = "", meaning: str = "", **others: str) -> 
     ("given_item", "expected"),
     [
         (item("39607008", "SCT", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
-        (item("T-28000", "SRT", "Lung"), Coding("T-28000", "http://snomed.info/srt", "Lung")),
-        (item("T-28000", "SCT", "Lung"), Coding("T-28000", "http://snomed.info/srt", "Lung")),
+        (item("T-28000", "SRT", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
+        (item("T-28000", "SNM3", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
+        (item("t-28000 ", "99SDM", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
+        (item("T-28000", "SCT", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
+        (item("39607008", "SRT", "Lung"), Coding("39607008", "http://snomed.info/sct", "Lung")),
+        (
+            item("T-28000", "SRT", "Lung", CodingSchemeVersion="SMI 1998"),
+            Coding("39607008", "http://snomed.info/sct", "Lung"),
+        ),
+        (
+            item("T-0XXXX", "SRT", "Thing", CodingSchemeVersion="1.1"),
+            Coding("T-0XXXX", "http://snomed.info/srt", "Thing", "1.1"),
+        ),
+        (item("T-0XXXX", "SCT", "Thing"), Coding("T-0XXXX", "http://snomed.info/srt", "Thing")),
+        (item("T-28000", "99LUNG", "Lung"), Coding("T-28000", "", "Lung")),
         (item("113014", "DCM"), Coding("113014", "http://dicom.nema.org/resources/ontology/DCM")),
         (item("24627-2", "LN", "CT"), Coding("24627-2", "http://loinc.org", "CT")),
         (item("X  1 ", "99SYN"), Coding("X 1")),
@@ -321,6 +335,16 @@ def item(value: str, designator: str = "", meaning: str = "", **others: str) -> 
 )
 def test_coding(given_item: dict[str, str], expected: Coding | None) -> None:
     assert coding(given_item, schemes) == expected
+
+
+def test_every_code_of_annex_o_becomes_snomed_ct() -> None:
+    assert len(mapping["SRT"]) > 7000
+    for code, concept_id in mapping["SRT"].items():
+        assert coding(item(code, "SRT"), schemes) == Coding(concept_id, "http://snomed.info/sct")
+
+
+def test_a_scheme_of_the_operators_choice_keeps_its_codes() -> None:
+    assert coding(item("T-28000", "SRT"), {"SRT": "urn:own"}.__getitem__) == Coding("T-28000", "urn:own")
 
 
 def test_words_stand_for_a_code_that_is_missing() -> None:
