@@ -25,6 +25,7 @@ from dicom2fhir.receive.intake import Watch
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.tls import Tls
 from dicom2fhir.retry import RetryPolicy
+from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Store
 from dicom2fhir.translation import budgets, check_version, dialect, load_profile, mapper
 from dicom2fhir.translation import recipe as recipe_of
@@ -144,6 +145,8 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
         "version": version,
         "profile": profile.name if profile else "",
         "patient": settings.patient_mode(name),
+        "only": destination.only.given(),
+        "except": destination.except_.given(),
         "server": "",
         "ids": "",
         "error": "",
@@ -193,6 +196,12 @@ def recipe(settings: Settings, name: str, last: str) -> str:
     return recipe_of(settings, settings.patient_mode(name), profile)(version)
 
 
+def selection(settings: Settings, name: str) -> Selection:
+    """What a destination takes."""
+    destination = settings.destinations[name]
+    return Selection(only=destination.only.given(), never=destination.except_.given())
+
+
 def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     """The workers of one destination.
 
@@ -207,7 +216,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     if isinstance(destination, FileDestination):
         version = dialect(settings.version_set(name), profile)
         files = Files(name, destination.directory, mapping, version, settings.format(name))
-        return Deliverer(store, files, workers=1)
+        return Deliverer(store, files, workers=1, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     chosen = dialect_for(settings.fhir_version(name), profile)
     server = Server(name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name))
@@ -217,4 +226,5 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         workers=destination.workers,
         lease_s=2 * (budget_s + destination.timeout_s),
         policy=RetryPolicy(cap_s=destination.retry_max_s),
+        selection=selection(settings, name),
     )

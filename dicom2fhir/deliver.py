@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
 from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
 from dicom2fhir.retry import Circuit, Permit, RetryPolicy, Standing
+from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Claim, Store
 
 _LOOK_AGAIN_S = 2.0
@@ -50,6 +51,15 @@ class DeliveryCounts:
     failed: int
     """To be tried again."""
     refused: int
+    excluded: int
+    """The destination is not meant for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Excluded:
+    """The destination is not meant for the study."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,8 @@ class Deliverer:
         How long a claim holds. Must be longer than the destination takes for one study at most.
     policy
         Pauses of a study that failed, and of the destination while it is down.
+    selection
+        What the destination takes; the rest it is never given.
     wall_clock
         Seconds since the epoch, as the store's due times.
     clock
@@ -84,6 +96,7 @@ class Deliverer:
         workers: int = 2,
         lease_s: float = 600.0,
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
+        selection: Selection = Selection(),  # noqa: B008
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -92,6 +105,7 @@ class Deliverer:
         self._destination = destination
         self.lease_s = lease_s
         self._policy = policy
+        self._selection = selection
         self._wall_clock = wall_clock
         self._clock = clock
         self._jitter = jitter
@@ -127,7 +141,7 @@ class Deliverer:
         """What became of the tries since the start."""
         with self._changed:
             counts = self._counts
-            return DeliveryCounts(counts["written"], counts["unchanged"], counts["failed"], counts["refused"])
+            return DeliveryCounts(**{one.name: counts[one.name] for one in fields(DeliveryCounts)})
 
     def heartbeats(self) -> Mapping[str, float]:
         """Last sign of life of each worker, on ``clock``: one older than ``lease_s`` is stuck or dead."""
@@ -136,6 +150,7 @@ class Deliverer:
 
     def start(self) -> None:
         """Begin to deliver; once only."""
+        self._store.set_selection(self.name, str(self._selection))
         self._store.subscribe(self.wake)
         for thread in self._threads:
             self._beat(thread.name)
@@ -213,9 +228,12 @@ class Deliverer:
             self._refuse(claim, claim.revision, reason)
         return study
 
-    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
-        """The destination's answer, or what went wrong in ourselves."""
+    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Excluded | _Failed:
+        """The destination's answer, or why it was not asked, or what went wrong in ourselves."""
         try:
+            # what is stated is read after the study, so that nothing is sent that it does not speak of
+            if self._selection.chooses and (reason := self._selection.refuses(self._store.stated(study.uid))):
+                return _Excluded(reason)
             return self._destination.deliver(study, claim.base, claim.again)
         except MemoryError:
             return Retry("there was not enough memory", answered=False)
@@ -223,7 +241,7 @@ class Deliverer:
             log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
 
-    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
+    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Excluded | _Failed, permit: Permit) -> None:
         match outcome:
             case Delivered(base, written, recipe, answered):
                 self._used(permit, answered)
@@ -243,6 +261,11 @@ class Deliverer:
                 self._store.retry(claim, pause_s, reason)
                 self._count("failed")
                 log.warning("delivery.postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
+            case _Excluded(reason):
+                self._circuit.leave(permit)
+                self._store.exclude(claim, reason, str(self._selection))
+                self._count("excluded")
+                log.info("delivery.excluded", destination=self.name, study=study.uid, reason=reason)
             case _Failed(error):
                 self._circuit.leave(permit)
                 self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")

@@ -20,7 +20,13 @@ from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stat
 from dicom2fhir.texts import counted, printable
 
 _NOTE_STYLES = {"warning": "yellow", "info": ""}
-STATE_STYLES = {State.DELIVERED: "green", State.REFUSED: "bold red", State.SENDING: "cyan", State.WAITING: "yellow"}
+STATE_STYLES = {
+    State.DELIVERED: "green",
+    State.REFUSED: "bold red",
+    State.SENDING: "cyan",
+    State.WAITING: "yellow",
+    State.EXCLUDED: "dim",
+}
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -82,7 +88,7 @@ def _stats_table(stats: Stats) -> Table:
     table.add_row("Studies", str(stats.studies))
     table.add_row("Series", str(stats.series))
     table.add_row("Instances", str(stats.instances))
-    table.add_row("Deliveries", str(stats.waiting + stats.sending + stats.delivered + stats.refused))
+    table.add_row("Deliveries", str(stats.waiting + stats.sending + stats.delivered + stats.refused + stats.excluded))
     for state in State:
         table.add_row(Text(f"  {state.value}", style=STATE_STYLES[state]), str(getattr(stats, state.value)))
     table.add_row("Refused instances", str(stats.rejected))
@@ -159,6 +165,9 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
         said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}{profile}, patient: {plan['patient']}")
         if plan["ids"]:
             said.append(f", ids: {plan['ids']}")
+        for word in ("only", "except"):
+            for key, patterns in plan[word].items():
+                said.append("\n").append(as_it_stands(f"{word} {key}: {', '.join(patterns)}"))
         for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
             if words:
                 said.append("\n").append(as_it_stands(words, style))

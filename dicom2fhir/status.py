@@ -163,8 +163,17 @@ def why(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float
             return delivery.reason
         case State.SENDING:
             return "" if daemon.running else "the daemon stopped while it was sent"
+        case State.EXCLUDED:
+            return f"{delivery.reason}{_still_there(delivery)}"
         case _:
             return ""
+
+
+def _still_there(delivery: DeliveryStatus) -> str:
+    if not delivery.delivered_revision:
+        return ""
+    sent = f"revision {delivery.delivered_revision} was sent at {moment(delivery.delivered_at)}"
+    return f"; {sent}, before it was left out, and stays there"
 
 
 def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:

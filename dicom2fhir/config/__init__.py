@@ -15,11 +15,10 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicom2fhir.config import kinds
+from dicom2fhir.config.destinations import FhirDestination, FileDestination, Selection, option_names
 from dicom2fhir.config.example import render
 from dicom2fhir.config.places import state_directory
 from dicom2fhir.config.sections import (
-    FhirDestination,
-    FileDestination,
     Folder,
     Store,
 )
@@ -161,6 +160,11 @@ def _doubts(settings: Settings) -> Iterator[str]:
             if (first := issuers.setdefault(system, issuer)) != issuer:
                 yield f"systems.{table}: {first!r} and {issuer!r} have one system: equal ids of both mean the same"
     for name, destination in settings.destinations.items():
+        if destination.only.calling_ae_title and settings.folders:
+            yield (
+                f"destinations.{name}.only.calling_ae_title: what comes in folders has no AE title, so that this"
+                " destination does not take it"
+            )
         if not isinstance(destination, FhirDestination):
             continue
         url = urlsplit(destination.url)
@@ -192,9 +196,11 @@ def _options(table: Key, merged: Merged) -> list[str]:
             return list(Settings.model_fields)
         case ("folders", _):
             return list(Folder.model_fields)
+        case ("destinations", _, "only" | "except"):
+            return option_names(Selection)
         case ("destinations", name):
             kind = merged.values["destinations"][name].get("type")
-            return list((FileDestination if kind == "file" else FhirDestination).model_fields)
+            return option_names(FileDestination if kind == "file" else FhirDestination)
         case (section,) if model := _PLAIN.get(section):
             return list(model.model_fields)
     return []

@@ -91,8 +91,10 @@ def _option(name: str, field: FieldInfo, section: str) -> Iterator[str]:
 
 
 def _section(section: str, model: type[BaseModel]) -> Iterator[str]:
-    tables = {name: field for name, field in model.model_fields.items() if get_origin(field.annotation) is dict}
-    options = [(name, field) for name, field in model.model_fields.items() if name not in tables]
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    tables = {name: field for name, field in fields.items() if get_origin(field.annotation) is dict}
+    within = {name: kind for name, field in fields.items() if (kind := _table(field.annotation))}
+    options = [(name, field) for name, field in fields.items() if name not in tables and name not in within]
     # "type" says which options there are: first.
     for name, field in sorted(options, key=lambda option: option[0] != "type"):
         yield from _option(name, field, section)
@@ -101,6 +103,16 @@ def _section(section: str, model: type[BaseModel]) -> Iterator[str]:
         yield from _says(f"{field.description}")
         yield f"# [{section}.{name}]"
         yield from (f"# {json.dumps(key)} = {_toml(value)}" for key, value in (field.examples or [{}])[0].items())
+    for name, kind in within.items():
+        yield ""
+        yield from _says(f"{fields[name].description}")
+        yield f"# [{section}.{name}]"
+        yield from _section(f"{section}.{name}", kind)
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The model of a table with options of its own."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def render(settings: type[BaseModel], named: Mapping[str, Mapping[str, type[BaseModel]]]) -> str:

@@ -145,6 +145,9 @@ Version = Annotated[Chosen, BeforeValidator(_version)]
 """A choice among names of FHIR versions and other words."""
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_items)]
+Patterns = Annotated[
+    tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...], BeforeValidator(_items)
+]
 AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_items)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_items)]

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dicom2fhir.config.destinations import AnyDestination
 from dicom2fhir.config.kinds import Name
 from dicom2fhir.config.sections import (
-    AnyDestination,
     Fhir,
     FhirVersion,
     Folder,

@@ -36,7 +36,7 @@ class DestinationState:
         Why it is down or paused; may quote the server.
     until
         The next try is not earlier; None while it is not down or paused.
-    written, unchanged, failed, refused
+    written, unchanged, failed, refused, excluded
         What became of the tries since the start.
     """
 
@@ -49,6 +49,7 @@ class DestinationState:
     unchanged: int = 0
     failed: int = 0
     refused: int = 0
+    excluded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class State(StrEnum):
     DELIVERED = "delivered"
     REFUSED = "refused"
     """A person has to look; a new instance or ``retry`` sends it again."""
+    EXCLUDED = "excluded"
+    """The destination is not meant for it (:mod:`dicom2fhir.selection`); decided anew when one of them changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Rejection:
 class Stats:
     """Counts over the whole store.
 
-    ``waiting`` to ``refused`` count deliveries, one for each study and destination in force. ``oldest_undelivered_at``
+    ``waiting`` to ``excluded`` count deliveries, one for each study and destination in force. ``oldest_undelivered_at``
     is the oldest change that waits or is being sent (a refused study waits for a person, and must not hide the others).
     """
 
@@ -128,6 +130,7 @@ class Stats:
     sending: int
     delivered: int
     refused: int
+    excluded: int
     rejected: int
     """Instances that were refused when they came in."""
     rejected_by_kind: Mapping[str, int]
@@ -208,6 +211,10 @@ class Store(Ledger, Protocol):
     def study(self, study_uid: str) -> Study | None:
         """The study as it is now, read in one snapshot."""
 
+    def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
+        """What destinations choose by -> every value that an instance of the study states, or who sent it
+        (:data:`dicom2fhir.selection.KEYS`)."""
+
     def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
         """``revision``, made with ``recipe``, is at the destination; if the study is newer by now it stays waiting.
 
@@ -241,8 +248,17 @@ class Store(Ledger, Protocol):
             It is being sent now; nothing was deleted.
         """
 
+    def exclude(self, claim: Claim, reason: str, selection: str) -> None:
+        """The destination is not meant for the study; decided anew when the study, its senders or the selection change.
+
+        ``selection`` is the one that this rests on. What was delivered of the study before is still at the destination.
+        """
+
+    def set_selection(self, destination: str, selection: str) -> None:
+        """Say what a destination in force takes from now on; with another text than before, decide exclusions anew."""
+
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
-        """Make refused and waiting deliveries (with ``all_states`` also delivered ones) due now; the number of them.
+        """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones; how many.
 
         Where no study is named it may take several commits.
         """

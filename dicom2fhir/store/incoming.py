@@ -29,10 +29,11 @@ class DueRule(TypedDict):
 
 
 class Arrival(NamedTuple):
-    """An instance and the association that it came over; empty text: none."""
+    """An instance, and the association and AE title that it came from; empty text: none."""
 
     packed: Packed
     association: str
+    calling_ae: str
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +74,7 @@ class KnownRows:
 
     def row(self, arrival: Arrival) -> Row | None:
         """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
-        packed, association = arrival
+        packed, association, _ = arrival
         study = self._studies.get(packed.study_uid)
         if study is None or association not in study.held_by:
             return None
@@ -164,11 +165,12 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         _arrive(sql, known, rows, now, rule)
         sql.run("read_anew", studies=_numbers({row[0] for row in rows}), reader=known.reader)
         held = set()
-        for (study, _), (_, association) in zip(learnt, arrivals, strict=True):
+        for (study, _), (_, association, calling_ae) in zip(learnt, arrivals, strict=True):
             if association and association not in study.held_by:
                 study.held_by.add(association)
                 if sql.run("hold", association=association, study_id=study.id):
                     held.add(study.id)
+                    sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now)
         settle(sql, changed | held, rule)
     return changes
 

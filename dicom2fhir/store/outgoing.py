@@ -60,15 +60,17 @@ class _Held(NamedTuple):
     key: dict[str, int]
     revision: int
     """Of the study, now."""
+    is_newer: bool
+    """Whether an instance, or another sender, came since the claim."""
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
     """What a claim is about, if it still holds."""
     row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
     if row is not None:
-        study_id, destination_id, revision, state, owner = row
+        study_id, destination_id, revision, newer_at, state, owner = row
         if state == State.SENDING and owner == claim.owner:
-            return _Held({"study_id": study_id, "destination_id": destination_id}, revision)
+            return _Held({"study_id": study_id, "destination_id": destination_id}, revision, newer_at is not None)
     log.warning("lease.lost", study=claim.study_uid, destination=claim.destination, owner=claim.owner)
     return None
 
@@ -91,6 +93,26 @@ def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float
         _give_back(
             sql, "give_back_refused", held, State.REFUSED, rule, revision=revision, now=now, reason=short(reason)
         )
+
+
+def exclude(sql: Statements, claim: Claim, reason: str, selection: str, rule: DueRule) -> None:
+    """Record that the destination is not meant for the study.
+
+    It waits again when something came since the claim, or the destination takes something else by now.
+    """
+    held = _held(sql, claim)
+    if held is not None:
+        is_outdated = held.is_newer or sql.one("selection", destination=claim.destination) != (selection,)
+        state = State.WAITING if is_outdated else State.EXCLUDED
+        sql.run("give_back_excluded", **held.key, state=state, reason=short(reason))
+        settle(sql, [held.key["study_id"]], rule)
+        sql.wake |= is_outdated
+
+
+def set_selection(sql: Statements, destination: str, selection: str, now: float) -> None:
+    """Say what a destination takes; with another text than before, make what is excluded due."""
+    if sql.run("set_selection", destination=destination, selection=selection):
+        sql.wake |= sql.run("decide_anew", destination=destination, now=now) > 0
 
 
 def _give_back(

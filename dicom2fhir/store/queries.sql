@@ -31,7 +31,7 @@ WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wante
 -- name: moved_on
 -- Whether there is a delivery that an arrival makes due anew.
 SELECT 1 FROM delivery
-WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('delivered', 'refused') LIMIT 1;
+WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('delivered', 'refused', 'excluded') LIMIT 1;
 
 -- name: arrive
 -- One statement for all instances, because another thread may take the interpreter with each.
@@ -70,6 +70,12 @@ WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waitin
 
 -- name: hold
 INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;
+
+-- name: new_origin
+INSERT INTO origin (study_id, calling_ae, at) VALUES (:study_id, :calling_ae, :now) ON CONFLICT DO NOTHING;
+
+-- name: study_origins
+SELECT calling_ae FROM origin WHERE study_id = :study_id;
 
 -- name: held_by
 SELECT study_id FROM inflight WHERE association = :association;
@@ -157,7 +163,7 @@ SELECT (SELECT min(due_at) FROM delivery WHERE destination_id = destination.id A
 FROM destination WHERE name = :destination AND in_force;
 
 -- name: held_claim
-SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.state, delivery.owner
+SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.newer_at, delivery.state, delivery.owner
 FROM study
 JOIN delivery ON delivery.study_id = study.id
 JOIN destination ON destination.id = delivery.destination_id
@@ -184,6 +190,21 @@ UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason,
     newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
+-- name: give_back_excluded
+UPDATE delivery SET state = :state, attempts = 0, reason = :reason,
+    changed_at = coalesce(newer_at, changed_at), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: selection
+SELECT selection FROM destination WHERE name = :destination;
+
+-- name: set_selection
+UPDATE destination SET selection = :selection WHERE name = :destination AND selection <> :selection;
+
+-- name: decide_anew
+UPDATE delivery SET state = 'waiting', changed_at = :now, due_at = :now, reason = ''
+WHERE state = 'excluded' AND destination_id = (SELECT id FROM destination WHERE name = :destination);
+
 -- name: last_study
 SELECT max(id) FROM study;
 
@@ -191,14 +212,14 @@ SELECT max(id) FROM study;
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
 WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
-    AND state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
+    AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
 WHERE study_id BETWEEN :first AND :last
-    AND state IN ('waiting', 'refused', iif(:all_states, 'delivered', 'refused'))
+    AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: study_row
@@ -244,11 +265,19 @@ DELETE FROM delivery WHERE study_id = :study_id;
 -- name: forget_associations
 DELETE FROM inflight WHERE study_id = :study_id;
 
+-- name: forget_origins
+DELETE FROM origin WHERE study_id = :study_id;
+
 -- name: forget_settlement
 DELETE FROM settlement WHERE study_id = :study_id;
 
 -- name: forget_study
 DELETE FROM study WHERE id = :study_id;
+
+-- name: study_stated
+SELECT body FROM attrs WHERE id IN (
+    SELECT study_attrs FROM instance WHERE study_id = :study_id
+    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
 
 -- name: study_status
 SELECT id, uid, revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;

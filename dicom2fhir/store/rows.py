@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import orjson
 
 from dicom2fhir.errors import CannotUnderstand, StoreDamaged
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
+from dicom2fhir.selection import stated_by
 from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
 from dicom2fhir.store.statements import Row, Statements
 
@@ -116,6 +117,12 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
         ]
     except (KeyError, orjson.JSONDecodeError) as error:
         raise StoreDamaged(f"Rows of study {study_uid} are damaged") from error
+
+
+def read_stated(sql: Statements, study_id: int) -> Mapping[str, Sequence[str]]:
+    """What a study states for those who choose by it; mappings that no instance refers to do not count."""
+    bodies = (orjson.loads(body) for (body,) in sql.all("study_stated", study_id=study_id))
+    return stated_by(bodies, (calling_ae for (calling_ae,) in sql.all("study_origins", study_id=study_id)))
 
 
 def read_status(sql: Statements, row: Row) -> StudyStatus:

@@ -24,7 +24,7 @@ from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Re
 from dicom2fhir.store.disk import Room, Space, is_locked, lock_file, not_permitted, require_local, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.rows import Packer, read_records, read_status, rejection_of
+from dicom2fhir.store.rows import Packer, read_records, read_stated, read_status, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
@@ -210,7 +210,7 @@ class SqliteStore:
             The record is not JSON as it stands.
         """
         self._space.check()
-        arrival = Arrival(self._packer.pack(record), origin.association)
+        arrival = Arrival(self._packer.pack(record), origin.association, origin.calling_ae)
         self._require_writer().run_together(self._add, arrival)
 
     def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[None]:
@@ -228,7 +228,7 @@ class SqliteStore:
     ) -> Sequence[Change]:
         """See :meth:`dicom2fhir.store.base.Store.add_many`; raises what :meth:`add` does."""
         self._space.check()
-        batch = [Arrival(self._packer.pack(record), origin.association) for record in records]
+        batch = [Arrival(self._packer.pack(record), origin.association, origin.calling_ae) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
             changes = incoming.add_many(sql, self._known, batch, self._clock(), self._rule)
@@ -328,6 +328,12 @@ class SqliteStore:
         leases_hold = self.is_owned
         return self._write(lambda sql: upkeep.forget(sql, study_uid, self._clock(), leases_hold))
 
+    def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
+        """See :meth:`dicom2fhir.store.base.Store.stated`."""
+        with self._read() as sql:
+            row = sql.one("study_id", study_uid=study_uid)
+            return read_stated(sql, row[0]) if row else {}
+
     def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
         self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, self._clock(), self._rule))
@@ -339,6 +345,14 @@ class SqliteStore:
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
         self._write(lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock(), self._rule))
+
+    def exclude(self, claim: Claim, reason: str, selection: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.exclude`; nothing happens when the lease has gone to another."""
+        self._write(lambda sql: outgoing.exclude(sql, claim, reason, selection, self._rule))
+
+    def set_selection(self, destination: str, selection: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
+        self._write(lambda sql: outgoing.set_selection(sql, destination, selection, self._clock()))
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
@@ -395,6 +409,7 @@ class SqliteStore:
             sending=tallies.get(State.SENDING, 0),
             delivered=tallies.get(State.DELIVERED, 0),
             refused=tallies.get(State.REFUSED, 0),
+            excluded=tallies.get(State.EXCLUDED, 0),
             rejected=totals["rejected"],
             rejected_by_kind=kinds,
             skipped=totals["skipped"],

@@ -12,7 +12,7 @@ from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import State
 from dicom2fhir.store.statements import Statements
 
-_BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associations", "settlement", "study")
+_BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement", "study")
 """What goes with a study, itself last: the others refer to it."""
 
 

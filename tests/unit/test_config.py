@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from dicom2fhir.config import FhirDestination, FileDestination, Folder, Settings, example, load, require_roads, warnings
+from dicom2fhir.config.destinations import option_names
 from dicom2fhir.config.sections import Fhir, Log, Pacs, Receiver, Store
 from dicom2fhir.errors import ConfigError
 
@@ -510,7 +511,7 @@ def test_example_uncommented_is_valid_and_complete(tmp_path: Path) -> None:
         models = value.items() if isinstance(value, dict) else [(None, value)]
         for name, model in models:
             table = tables[section] if name is None else tables[section][name]
-            assert set(table) == set(type(model).model_fields), section
+            assert set(table) == set(option_names(type(model))), section
             assert all(option.description for option in type(model).model_fields.values())
         assert field.description
     assert settings.receiver == Settings().receiver
@@ -536,3 +537,42 @@ def test_a_version_may_be_given_by_name_or_number(said: str) -> None:
     settings = load(overrides={"destinations": {"a": {"url": "http://x"}}}, environ=environ)
     assert (settings.fhir.version, settings.destinations["a"].version) == ("R4B", "R4B")
     assert load(overrides={"fhir": {"version": said}}, environ={}).fhir.version == "R4B"
+
+
+def test_a_destination_says_what_it_takes(tmp_path: Path) -> None:
+    text = """
+[destinations.a]
+url = "https://fhir.example/fhir"
+only = { modality = ["CT", "MR"], institution = "HOSPITAL A" }
+[destinations.a.except]
+calling_ae_title = ["RESEARCH*"]
+[destinations.b]
+url = "https://fhir.example/fhir"
+"""
+    made = load(write(tmp_path, text), environ={"DICOM2FHIR_DESTINATIONS__B__EXCEPT__DEPARTMENT": "Test, Research"})
+    a, b = made.destinations["a"], made.destinations["b"]
+    assert a.only.given() == {"modality": ("CT", "MR"), "institution": ("HOSPITAL A",)}
+    assert (a.except_.given(), b.only.given()) == ({"calling_ae_title": ("RESEARCH*",)}, {})
+    assert b.except_.given() == {"department": ("Test", "Research")}
+
+
+def test_folders_and_a_destination_that_wants_an_ae_title_are_a_doubt(tmp_path: Path) -> None:
+    url = "https://fhir.example/fhir"
+    overrides = nested(("destinations", "a"), {"url": url, "only": {"calling_ae_title": ["CT1"]}})
+    assert not [doubt for doubt in warnings(load(overrides=overrides, environ={})) if "AE title" in doubt]
+    overrides |= nested(("folders", "in", "path"), str(tmp_path))
+    assert [doubt for doubt in warnings(load(overrides=overrides, environ={})) if "has no AE title" in doubt]
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("only = { modaliti = ['CT'] }", 'destinations.a.only.modaliti: unknown option; did you mean "modality"?'),
+        ("exept = { modality = ['CT'] }", 'destinations.a.exept: unknown option; did you mean "except"?'),
+        ("except_ = { modality = ['CT'] }", 'destinations.a.except_: unknown option; did you mean "except"?'),
+        ("only = ['CT']", "destinations.a.only: must be a table"),
+        ("except = { modality = [''] }", "destinations.a.except.modality.0"),
+    ],
+)
+def test_what_is_wrong_with_what_a_destination_takes(tmp_path: Path, said: str, named: str) -> None:
+    assert named in refusal(write(tmp_path, f'[destinations.a]\nurl = "https://fhir.example/fhir"\n{said}\n'))

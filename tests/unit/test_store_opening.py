@@ -94,9 +94,16 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
         (found,) = store.destinations()
         assert found.others == {}
         assert store.stats().waiting == 3
+        claim = store.claim("main", "me", 60)
+        assert claim is not None
+        store.exclude(claim, "not meant for it", "")
+        assert (store.stats().waiting, store.stats().excluded) == (2, 1)
     finally:
         store.close()
     connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        connection.execute("UPDATE delivery SET state = 'lost'")
     assert connection.execute("SELECT body FROM base WHERE study_id = 1").fetchall() == [("sent",)]
     connection.close()
 

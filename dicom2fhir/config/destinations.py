@@ -1,0 +1,137 @@
+"""The sections of the configuration that say where studies go, and which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
+
+from dicom2fhir.config import kinds
+from dicom2fhir.config.sections import FhirVersion, Format, PatientMode, Section
+from dicom2fhir.errors import ConfigError
+
+
+def option_names(model: type[BaseModel]) -> list[str]:
+    """The names of a table's options as they are written: ``except`` cannot be a name in Python."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+class Selection(Section):
+    """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; neither case nor spaces at the ends count."""
+
+    modality: kinds.Patterns = Field((), description="Modality (0008,0060) of a series; * ? [] as in a shell.")
+    institution: kinds.Patterns = Field(
+        (), description="Institution Name (0008,0080), or code or meaning of Institution Code Sequence (0008,0082)."
+    )
+    department: kinds.Patterns = Field(
+        (), description="Institutional Department Name (0008,1040), or the same of its Type Code Sequence (0008,1041)."
+    )
+    calling_ae_title: kinds.Patterns = Field(
+        (), description="AE title of a sender; what comes in files has none, so that only never matches it."
+    )
+
+    def given(self) -> dict[str, tuple[str, ...]]:
+        """The keys that are set."""
+        return {key: patterns for key in type(self).model_fields if (patterns := getattr(self, key))}
+
+
+class Destination(Section):
+    """What both types of destination have."""
+
+    version: kinds.Version[Literal["inherit", "auto", FhirVersion]] = Field(
+        "inherit", description="As fhir.version, for this one."
+    )
+    patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
+    profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this one.")
+    format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this one.")
+    only: Selection = Field(
+        default_factory=Selection.model_construct,
+        description="Take only studies in which each key that is set here matches at least one value. Others are left"
+        " out, and `status` says so. What was sent before it was left out is not removed.",
+    )
+    except_: Selection = Field(
+        default_factory=Selection.model_construct,
+        alias="except",
+        description="Leave out studies in which any key that is set here matches any value; this wins over only.",
+    )
+
+
+class FhirDestination(Destination):
+    """``[destinations.NAME]`` with ``type = "fhir"``."""
+
+    type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
+    url: kinds.BaseUrl = Field(description="Base address of the server.", examples=["https://fhir.example/fhir"])
+    auth: Literal["none", "basic", "bearer"] = Field("none", description="How to sign in.")
+    username: str = Field("", description='User for auth = "basic".')
+    password: SecretStr = Field(
+        SecretStr(""), description='Password for auth = "basic"; better as a credential or in password_file.'
+    )
+    password_file: kinds.OptionalPath = Field(None, description="File that holds the password.")
+    token: SecretStr = Field(
+        SecretStr(""), description='Token for auth = "bearer"; better as a credential or in token_file.'
+    )
+    token_file: kinds.OptionalPath = Field(None, description="File that holds the token.")
+    timeout_s: kinds.Seconds = Field(30, description="Time for the server to answer.")
+    workers: int = Field(2, ge=1, le=64, description="Studies sent at the same time.")
+    ca_file: kinds.OptionalPath = Field(
+        None, description="Certificates (PEM) to trust instead of the usual ones, for an authority of your own."
+    )
+    retry_max_s: kinds.Seconds = Field(60, description="Longest wait between tries while the server cannot be reached.")
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        wrong = []
+        for kind, word, text, file in (
+            ("basic", "password", self.password, self.password_file),
+            ("bearer", "token", self.token, self.token_file),
+        ):
+            if text and file:
+                wrong.append(f"only one of {word} and {word}_file may be set")
+            if (text or file) and self.auth != kind:
+                wrong.append(f'{word} is set but auth is "{self.auth}": set auth = "{kind}" or remove it')
+            if self.auth == kind and not (text or file):
+                wrong.append(f'{word} or {word}_file must be set, because auth = "{kind}"')
+        if self.auth == "basic" and (not self.username or ":" in self.username):
+            wrong.append('username must be set, without colon (RFC 7617), because auth = "basic"')
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def secret(self) -> str:
+        """The password or token, read anew from its file if it lies in one, so that a renewed one is found.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read or is empty.
+        """
+        word = "password" if self.auth == "basic" else "token"
+        path: Path | None = getattr(self, f"{word}_file")
+        if self.auth == "none" or path is None:
+            value: SecretStr = getattr(self, word)
+            return value.get_secret_value()
+        try:
+            if text := path.read_text(encoding="utf-8").strip():
+                return text
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"{word}_file = {str(path)!r} cannot be read") from None
+        raise ConfigError(f"{word}_file = {str(path)!r} is empty")
+
+
+class FileDestination(Destination):
+    """``[destinations.NAME]`` with ``type = "file"``."""
+
+    type: Literal["file"] = Field("file", description="Files: one Bundle for each study and revision.")
+    directory: kinds.LocalPath = Field(description="Folder that they are written to.", examples=["/srv/fhir/out"])
+
+
+def _destination_type(value: Any) -> str | None:
+    kind = value.get("type", "fhir") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
+AnyDestination = Annotated[
+    Annotated[FhirDestination, Tag("fhir")] | Annotated[FileDestination, Tag("file")], Discriminator(_destination_type)
+]

@@ -1,0 +1,90 @@
+"""Which studies a destination is meant for, by what their instances state and by who sent them.
+
+What counts is what any instance states, not what the study settles on: one research series in a study is enough to keep
+it from a destination that takes no research.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from dicom2fhir.model import Attrs
+
+Patterns = Mapping[str, tuple[str, ...]]
+"""A key of :data:`KEYS` -> patterns as in a shell."""
+
+_ATTRIBUTES = {
+    "modality": ("Modality",),
+    "institution": ("InstitutionName", "InstitutionCodeSequence"),
+    "department": ("InstitutionalDepartmentName", "InstitutionalDepartmentTypeCodeSequence"),
+}
+_CODES = ("CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning")
+_CALLING_AE_TITLE = "calling_ae_title"
+KEYS = (*_ATTRIBUTES, _CALLING_AE_TITLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a destination takes; empty: everything.
+
+    Parameters
+    ----------
+    only
+        Each key must match at least one value of the study.
+    never
+        No key may match any value of the study. This wins over ``only``.
+    """
+
+    only: Patterns = field(default_factory=dict)
+    never: Patterns = field(default_factory=dict)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything that is not taken."""
+        return bool(self.only or self.never)
+
+    def __str__(self) -> str:
+        """Equal for what takes the same; empty for what takes everything."""
+        return json.dumps({"except": self.never, "only": self.only}, sort_keys=True) if self.chooses else ""
+
+    def refuses(self, stated: Mapping[str, Iterable[str]]) -> str:
+        """Why a study that states these values is left out; empty where it is taken. Holds none of the values."""
+        for key, patterns in self.never.items():
+            if pattern := _match(patterns, stated.get(key, ())):
+                return f'except.{key} matches "{pattern}"'
+        for key, patterns in self.only.items():
+            if not _match(patterns, stated.get(key, ())):
+                return f"only.{key} matches nothing in the study"
+        return ""
+
+
+def _match(patterns: Iterable[str], values: Iterable[str]) -> str:
+    """The first pattern that a value matches; neither case nor spaces at the ends count (PS3.5 section 6.2)."""
+    plain = [value.strip().casefold() for value in values]
+    return next((pattern for pattern in patterns if any(fnmatchcase(v, pattern.strip().casefold()) for v in plain)), "")
+
+
+def stated_by(mappings: Iterable[Attrs], calling_ae_titles: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The values of :data:`KEYS`, each once, in the attributes of a study and its series, and who sent it."""
+    texts: dict[str, set[str]] = {key: set() for key in _ATTRIBUTES}
+    for attrs in mappings:
+        for key, names in _ATTRIBUTES.items():
+            texts[key].update(text for name in names for text in _texts(attrs.get(name)))
+    found = {key: tuple(sorted(values)) for key, values in texts.items()}
+    return {**found, _CALLING_AE_TITLE: tuple(sorted(calling_ae_titles))}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of an attribute: its values, or the codes and meanings of a code sequence."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for name in _CODES:
+            yield from _texts(value.get(name))
