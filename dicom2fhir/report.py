@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.fhir.mapping import Trace
-from dicom2fhir.fhir.profile import Profile, asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile import Profile
+from dicom2fhir.fhir.profile_words import asked_of, parts_of, sources_of
 from dicom2fhir.model import Mapped
 from dicom2fhir.ops.state import DestinationState
 from dicom2fhir.status import Daemon, Overview, moment, why

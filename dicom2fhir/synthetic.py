@@ -109,7 +109,10 @@ _MR = {
     "FlipAngle": "8",
 }
 _DX = {**_X_RAY, "PatientOrientation": ["L", "F"], "ViewPosition": "PA"}
-_US = {"TransducerFrequency": 3500, "PulseRepetitionFrequency": 4000, "UltrasoundColorDataPresent": 0}
+_US: Values = {
+    "SequenceOfUltrasoundRegions": [{"TransducerFrequency": 3500, "PulseRepetitionFrequency": 4000}],
+    "UltrasoundColorDataPresent": 0,
+}
 
 
 def _tracer(name: str, codes: tuple[Values, Values], dose: str, half_life_s: str) -> Values:

@@ -16,7 +16,7 @@ from dicom2fhir.cli import cli
 from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.profile import asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile_words import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.rules import RULES, Level, Rule
 
 ROOT = Path(__file__).parents[1]

@@ -299,9 +299,8 @@ def laterality(scope: Scope) -> Concept | None:
 def series_started(scope: Scope) -> str | None:
     """When a series began; of a series that says it began before its study, nothing: R6 forbids that (FHIR-53726), and
     the study's date is what an archive finds it by."""
-    study = scope.context.study
     started = series_moment(scope, scope.node) if isinstance(scope.node, Series) else None
-    of_study = study_started(Scope(scope.context, study, study.attrs))
+    of_study = Scope(scope.context, scope.context.study, scope.context.study.attrs).moment("StudyDate", "StudyTime")
     if started and of_study and is_before(started, of_study):
         scope.note("SeriesDate", "is before the study's start; left out")
         return None

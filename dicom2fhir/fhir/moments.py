@@ -60,9 +60,11 @@ def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
 
 
 def day_from(tm: str, first: datetime) -> str:
-    """The day (DA) of a time of day that comes within 24 hours after a moment."""
+    """The day (DA) of a time of day that comes within 12 hours after a moment; empty when it came shortly before."""
     same = moment(_day(first), tm, first.tzinfo)
-    return _day(first, 1) if same and same < first else _day(first)
+    if not same or same >= first:
+        return _day(first)
+    return _day(first, 1) if first - same > timedelta(hours=12) else ""
 
 
 def _day(of: datetime, days: int = 0) -> str:

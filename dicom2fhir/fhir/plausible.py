@@ -39,12 +39,14 @@ NOT_NEGATIVE = frozenset(
 """Times, currents and doses, which may be none."""
 
 
+_JUDGED = BOUNDS.keys() | POSITIVE | NOT_NEGATIVE
+
+
 def is_plausible(keyword: str, value: str) -> bool:
     """Whether a value can be what the attribute says; text that is no number is not judged here."""
-    number = decimal(value)
-    if number is None:
+    if keyword not in _JUDGED or (number := decimal(value)) is None:
         return True
     if keyword in BOUNDS:
         least, most = BOUNDS[keyword]
         return least <= number <= most
-    return (number > 0 or keyword not in POSITIVE) and (number >= 0 or keyword not in NOT_NEGATIVE)
+    return number > 0 or (number == 0 and keyword in NOT_NEGATIVE)

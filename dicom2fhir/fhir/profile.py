@@ -106,7 +106,7 @@ class Value(_Table):
     since
         The seconds from this moment to the one of ``from``; where it is looked for, the preferred one first.
     until
-        Of a Period: the time of day when it ends, within a day after its start.
+        Of a Period: the time of day when it ends, within half a day after its start.
     not_after, lasting
         For a time of day that has no date (a TM): moments that it cannot come after, the preferred ones first, and the
         seconds that they last. It lies on the day of the last of them, or on the day before where that is too late.
@@ -405,30 +405,3 @@ def sources_in(template: Any) -> Iterator[str]:
     for value in values_in(template):
         yield from (*value.from_, *value.since, *value.not_after)
         yield from (source for source in (value.until, value.lasting) if source)
-
-
-def sources_of(rule: Rule) -> tuple[str, ...]:
-    """Every source of an element, each once."""
-    return tuple(dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default))))
-
-
-def asked_of(rule: Rule) -> list[str]:
-    """What is asked of an element, in words."""
-    said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
-    said += ["made by the profile"] if rule.value is not None else []
-    said += ["made by the profile when the mapping has none"] if rule.default is not None else []
-    said += [f"codes of {rule.codes}"] if rule.codes else []
-    said += ["a text when there is but a code"] if rule.words else []
-    said += [f"one for each {rule.first_by}"] if rule.first_by else []
-    said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
-    return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
-
-
-def parts_of(part: Part, path: str = "", modalities: tuple[str, ...] = ()) -> Iterator[tuple[str, Part]]:
-    """The extensions that hold values, by the names that lead to them, each with the modalities that it is for."""
-    path = f"{path}.{part.url}" if path else part.url.rpartition("/")[2]
-    modalities = part.modalities or modalities
-    if not part.part:
-        yield path, part.model_copy(update={"modalities": modalities})
-    for inner in part.part:
-        yield from parts_of(inner, path, modalities)

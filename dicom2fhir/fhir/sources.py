@@ -183,31 +183,36 @@ class Place:
     def _time_of_day(self, source: str, wanted: Value) -> list[str]:
         """A TM on the day that :attr:`~dicom2fhir.fhir.profile.Value.not_after` tells."""
         time = one(self.given(source))
-        found = date_time(self._day_of(time, wanted), time, self.zone) if time else None
+        found = date_time(self._day_of(source, time, wanted), time, self.zone) if time else None
         return [found] if found else []
 
-    def _day_of(self, time: str, wanted: Value) -> str:
+    def _day_of(self, source: str, time: str, wanted: Value) -> str:
         last = self._moment(wanted.not_after, max)
         if last is None:
             return one(self.given("SeriesDate")) or one(self.given("StudyDate"))
         lasting = decimal(one(self.given(wanted.lasting))) if wanted.lasting else None
-        return day_until(time, last, float(lasting) if lasting and 0 < lasting < _LONGEST_S else 0)
+        day = day_until(time, last, float(lasting) if lasting and 0 < lasting < _LONGEST_S else 0)
+        if day < last.date().isoformat().replace("-", ""):
+            self.context.note("info", _leaf(source), "is later than the acquisition: it lies on the day before")
+        return day
 
     def _begin(self, source: str, wanted: Value) -> datetime | None:
         """The moment of a DT, or of a TM with its day."""
         if not _is_time_of_day(source):
             return self._moment((source,), min)
         time = one(self.given(source))
-        return moment(self._day_of(time, wanted), time, self.zone)
+        return moment(self._day_of(source, time, wanted), time, self.zone)
 
     def _period(self, source: str, wanted: Value) -> list[Resource]:
-        """From a time of day to another one that comes within a day after it."""
+        """From a time of day to another one that comes within half a day after it."""
         start = self._time_of_day(source, wanted)
         if not start:
             return []
         begin = self._begin(source, wanted)
         until = one(self.given(wanted.until)) if begin and wanted.until else ""
         end = date_time(day_from(until, begin), until, self.zone) if begin and until else None
+        if until and not end:
+            self.context.note("warning", _leaf(wanted.until), "is no time after the start; left out")
         return [{"start": start[0], "end": end} if end else {"start": start[0]}]
 
     def _seconds(self, source: str, wanted: Value) -> list[Any]:
@@ -291,6 +296,11 @@ def _number(number: Decimal) -> int | float:
 
 def _quantity(value: int | float, unit: str) -> Resource:
     return {"value": value, "unit": unit, "system": _UCUM, "code": unit} if unit else {"value": value}
+
+
+def _leaf(source: str) -> str:
+    """The keyword of the attribute itself."""
+    return source.rpartition("/")[2]
 
 
 def _is_time_of_day(source: str) -> bool:

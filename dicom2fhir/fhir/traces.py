@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom2fhir.fhir.mapping import Trace
-from dicom2fhir.fhir.profile import Profile, sources_in, sources_of
+from dicom2fhir.fhir.profile import Profile, sources_in
+from dicom2fhir.fhir.profile_words import sources_of
 from dicom2fhir.fhir.rules import Rule
 from dicom2fhir.model import Mapped, Resource, Study
 

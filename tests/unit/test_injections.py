@@ -58,27 +58,36 @@ def tracer(**attributes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("start", "images", "expected"),
+    ("start", "images", "expected", "is_noted"),
     [
-        ("081500", [acquired("20240311", "092000")], "2024-03-11T08:15:00+01:00"),
-        ("235000", [acquired("20240312", "001500")], "2024-03-11T23:50:00+01:00"),
-        ("235000", [acquired("20240301", "001500")], "2024-02-29T23:50:00+01:00"),
-        ("092000", [acquired("20240311", "092000")], "2024-03-11T09:20:00+01:00"),
-        ("092001", [acquired("20240311", "092000")], "2024-03-10T09:20:01+01:00"),
+        ("081500", [acquired("20240311", "092000")], "2024-03-11T08:15:00+01:00", False),
+        ("092000", [acquired("20240311", "092000")], "2024-03-11T09:20:00+01:00", False),
+        ("092001", [acquired("20240311", "092000")], "2024-03-10T09:20:01+01:00", True),
+        ("235000", [acquired("20240312", "001500")], "2024-03-11T23:50:00+01:00", True),
+        ("235000", [acquired("20240301", "001500")], "2024-02-29T23:50:00+01:00", True),
         # the series begins before midnight and the tracer comes after its first image
         (
             "235800",
             [acquired("20240311", "235500"), acquired("20240312", "000500", SeriesDate="20240311")],
             "2024-03-11T23:58:00+01:00",
+            True,
         ),
         # the acquisition has the time of another zone than the data set
-        ("235000", [acquired("20240312", "", AcquisitionDateTime="20240311231500+0000")], "2024-03-11T23:50:00+01:00"),
+        (
+            "235000",
+            [acquired("20240312", "", AcquisitionDateTime="20240311231500+0000")],
+            "2024-03-11T23:50:00+01:00",
+            True,
+        ),
     ],
 )
-def test_a_tracer_comes_before_the_acquisition(start: str, images: list[dict[str, Any]], expected: str) -> None:
-    given = [{**image, **tracer(RadiopharmaceuticalStartTime=start)} for image in images]
-    (injection,) = contained(mapped(OSIRIS, *given), "MedicationAdministration")
+def test_a_tracer_comes_before_the_acquisition(
+    start: str, images: list[dict[str, Any]], expected: str, is_noted: bool
+) -> None:
+    result = mapped(OSIRIS, *({**image, **tracer(RadiopharmaceuticalStartTime=start)} for image in images))
+    (injection,) = contained(result, "MedicationAdministration")
     assert injection["effectiveDateTime"] == expected
+    assert ("RadiopharmaceuticalStartTime" in {note.where for note in result.notes}) is is_noted
 
 
 def test_a_start_with_its_date_stands() -> None:
@@ -105,6 +114,8 @@ CONTRAST = {"ContrastBolusAgent": "Iohexol 350"}
         ("235900", "002000", ("20240312", "000100"), ("2024-03-11T23:59:00", "2024-03-12T00:20:00")),
         ("235000", "235900", ("20240312", "000100"), ("2024-03-11T23:50:00", "2024-03-11T23:59:00")),
         ("235000", None, ("20240312", "000100"), ("2024-03-11T23:50:00", None)),
+        # an end a minute before the start is a mistake, not an injection of a day
+        ("091945", "091845", ("20240311", "092010"), ("2024-03-11T09:19:45", None)),
     ],
 )
 @pytest.mark.parametrize("is_enhanced", [False, True], ids=["classic", "enhanced"])
