@@ -260,7 +260,13 @@ class Deliverer:
                 pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
                 self._store.retry(claim, pause_s, reason)
                 self._count("failed")
-                log.warning("delivery.postponed", destination=self.name, study=study.uid, pause_s=round(pause_s, 1))
+                log.warning(
+                    "delivery.postponed",
+                    destination=self.name,
+                    study=study.uid,
+                    reason=reason,
+                    pause_s=round(pause_s, 1),
+                )
             case _Excluded(reason):
                 self._circuit.leave(permit)
                 self._store.exclude(claim, reason, str(self._selection))

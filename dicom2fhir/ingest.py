@@ -46,7 +46,7 @@ class Ingest:
         try:
             attempt(self._keep, received)
         except Permanent as error:
-            self.reject(received.origin, error)
+            self.reject(received.origin, error, received.sop_instance)
             raise
 
     def _keep(self, received: Received) -> None:
@@ -54,11 +54,16 @@ class Ingest:
         self._store.add(record, received.origin)
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
-    def reject(self, origin: Origin, error: BridgeError) -> None:
+    def reject(self, origin: Origin, error: BridgeError, sop_instance: str = "") -> None:
         """Remember that something could not be taken, for ``status``."""
         reason = str(error)
         log.warning(
-            "instance.rejected", origin=origin.kind, calling_ae=origin.calling_ae, kind=error.kind, reason=reason
+            "instance.rejected",
+            origin=origin.kind,
+            calling_ae=origin.calling_ae,
+            sop_instance=sop_instance,
+            kind=error.kind,
+            reason=reason,
         )
         if isinstance(error, BridgeFault):
             log.error("instance.failed", frames=error.places)

@@ -379,11 +379,12 @@ class Association:
     def _store(self, request: dimse.Command, context: Context, reader: HeaderReader | None) -> dimse.Answer:
         if context.abstract_syntax == VERIFICATION:
             return dimse.SOP_CLASS_NOT_SUPPORTED
-        answer = dimse.SUCCESS
+        answer, kind = dimse.SUCCESS, ""
         try:
             self._hand_over(request, reader)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = dimse.answer_to(error)
+            kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
             if not isinstance(error, BridgeError):
                 log.error(
                     "instance.failed",
@@ -395,7 +396,13 @@ class Association:
             self._stored += 1
         else:
             self._failed += 1
-            log.warning("instance.refused", status=f"{answer.status:04X}", association=self._origin.association)
+            log.warning(
+                "instance.refused",
+                sop_instance=request.sop_instance,
+                status=f"{answer.status:04X}",
+                kind=kind,
+                association=self._origin.association,
+            )
         return answer
 
     def _hand_over(self, request: dimse.Command, reader: HeaderReader | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
@@ -69,6 +70,17 @@ def test_files_of_a_folder_go_through(daemon: Daemon, settings: Settings, tmp_pa
     instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
     wait_until(lambda: list((tmp_path / "out").glob("*.json")), 30, "a Bundle is there")
     assert daemon.trouble() == ""
+
+
+def test_a_rejected_file_is_logged_with_its_rule_and_uid(daemon: Daemon, tmp_path: Path) -> None:
+    made = instance("CT")
+    del made.SeriesInstanceUID
+    with capture_logs() as logs:
+        daemon.start()
+        made.save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: list(daemon.store.rejections()), 30, "the rejection is kept")
+    (rejected,) = [entry for entry in logs if entry["event"] == "instance.rejected"]
+    assert (rejected["kind"], rejected["sop_instance"]) == ("missing-uid", made.SOPInstanceUID)
 
 
 def test_destinations_of_three_versions_at_once(settings: Settings, hapi: Callable[[str], str], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_STORE
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationSocket
+from structlog.testing import capture_logs
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
@@ -406,8 +407,11 @@ def test_a_mistake_in_reading_is_answered_when_the_data_set_is_in(
 
 def test_garbage_is_answered_and_recorded(start: Running) -> None:
     association = associate(start())
-    assert send(association, b"\x08\x00\x05\x00CS\xff\xffgarbage!", "1.2.3")[0] == 0xC000
-    association.release()
+    with capture_logs() as logs:
+        assert send(association, b"\x08\x00\x05\x00CS\xff\xffgarbage!", "1.2.3")[0] == 0xC000
+        association.release()
+    (refused,) = [entry for entry in logs if entry["event"] == "instance.refused"]
+    assert (refused["sop_instance"], refused["status"], refused["kind"]) == ("1.2.3", "C000", "cannot-understand")
     assert start.bridge.received == []
     ((origin, reason),) = start.bridge.rejected
     assert origin.calling_ae == "SCU"
