@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,8 @@ from dicom2fhir.cli.page import Page
 from dicom2fhir.errors import ServerUnavailable
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.ops import logs
+
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -103,15 +104,43 @@ def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
 @click.option("--host", help="Whom to ask.  [default: the configured receiver]")
 @click.option("--port", type=int)
 @click.option("--called-ae", help="AE title to call.")
-@click.option("--calling-ae", default="ECHOSCU", show_default=True, help="AE title to call by.")
-def echo(config_file: Path | None, host: str | None, port: int | None, called_ae: str | None, calling_ae: str) -> None:
+@click.option(
+    "--calling-ae", help="AE title to call by.  [default: the first of receiver.calling_ae_titles, or ECHOSCU]"
+)
+@click.option("--tls/--no-tls", default=None, help="Whether to speak TLS.  [default: as the configured receiver]")
+@click.option(
+    "--ca-file", type=_PEM, help="Certificates to trust.  [default: the configured receiver's, or the system's]"
+)
+@click.option("--tls-certificate", type=_PEM, help="What to show to a receiver that wants a certificate.")
+@click.option("--tls-key", type=_PEM, help="Its private key.  [default: in the same file]")
+def echo(
+    config_file: Path | None,
+    host: str | None,
+    port: int | None,
+    called_ae: str | None,
+    calling_ae: str | None,
+    tls: bool | None,
+    ca_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+) -> None:
     """Ask a receiver whether it is there (C-ECHO)."""
     from dicom2fhir.receive import echo as verification
 
     receiver = load_settings(config_file).receiver
-    host, port, called_ae = host or receiver.host, port or receiver.port, called_ae or receiver.ae_title
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what went wrong is in the error that comes of it
-    took_s = verification.echo(host, port, called_ae, calling_ae)
+    own = receiver.tls_certificate
+    # the bridge's own certificate says nothing of the address that it is asked at
+    secured = verification.Secured(
+        ca_file or own,
+        any_name=ca_file is None and own is not None,
+        certificate=tls_certificate or (own if receiver.tls_client_ca else None),
+        key=tls_key if tls_certificate else receiver.tls_key,
+    )
+    host = host or verification.own_address(receiver.host, receiver.networks)
+    port, called_ae = port or receiver.port, called_ae or receiver.ae_title
+    calling_ae = calling_ae or next(iter(receiver.calling_ae_titles), "ECHOSCU")
+    speaks_tls = own is not None if tls is None else tls
+    took_s = verification.echo(host, port, called_ae, calling_ae, secured if speaks_tls else None)
     click.echo(f"{called_ae} at {host}:{port} answered in {took_s * 1000:.0f} ms")
 
 

@@ -62,7 +62,11 @@ class FhirDestination(Destination):
     """``[destinations.NAME]`` with ``type = "fhir"``."""
 
     type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
-    url: kinds.BaseUrl = Field(description="Base address of the server.", examples=["https://fhir.example/fhir"])
+    url: kinds.BaseUrl = Field(
+        description="Base address of the server. It is reached through the proxies that HTTPS_PROXY, HTTP_PROXY,"
+        " ALL_PROXY and NO_PROXY name; one on this machine without them.",
+        examples=["https://fhir.example/fhir"],
+    )
     auth: Literal["none", "basic", "bearer"] = Field("none", description="How to sign in.")
     username: str = Field("", description='User for auth = "basic".')
     password: SecretStr = Field(
@@ -76,7 +80,9 @@ class FhirDestination(Destination):
     timeout_s: kinds.Seconds = Field(30, description="Time for the server to answer.")
     workers: int = Field(2, ge=1, le=64, description="Studies sent at the same time.")
     ca_file: kinds.OptionalPath = Field(
-        None, description="Certificates (PEM) to trust instead of the usual ones, for an authority of your own."
+        None,
+        description="Certificates (PEM) to trust instead of the system's, for an authority of your own. Without it"
+        " REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR name others.",
     )
     retry_max_s: kinds.Seconds = Field(60, description="Longest wait between tries while the server cannot be reached.")
 

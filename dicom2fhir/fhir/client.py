@@ -17,14 +17,27 @@ from requests.auth import AuthBase
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
+from dicom2fhir.fhir.trust import shown
 from dicom2fhir.model import Resource
 from dicom2fhir.texts import counted
 
 MEDIA_TYPE = "application/fhir+json"
 _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
-_PATIENCE = frozenset({408, 425, 429})
-_NO_FHIR_HERE = frozenset({404, 405, 406, 407, 421, 426, 451, 511})
+_PATIENCE = frozenset({407, 408, 425, 429})
+_NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
+_WORDS = {
+    401: "it does not accept our credentials; check auth, and the username and password or token",
+    403: "it forbids this to us; ask whoever runs it for the right to read, search, create and update",
+    407: "the proxy wants credentials; put them into its address, http://user:password@host:port",
+    408: "it waited too long for the request; it is tried again",
+    429: "it asks to be sent less; it is tried again",
+    500: "it failed; its log says why",
+    502: "what stands in front of it does not reach it; check that it runs",
+    503: "it is out of service for now; check that it runs",
+    504: "what stands in front of it had no answer in time; check that it runs",
+}
+"""What a status means for whoever runs the bridge."""
 _MAX_DEPTH = 64
 _MAX_ISSUES = 20
 _MAX_ISSUE_CHARS = 500
@@ -123,7 +136,7 @@ class FhirClient:
             status = str(response.get("status", ""))[:3]
             if not (status.isdecimal() and status.startswith("2")):
                 issues = tuple(_issues(response.get("outcome")))
-                raise _failure(int(status) if status.isdecimal() else 500, issues, conditional)
+                raise self._failure(int(status) if status.isdecimal() else 500, issues, conditional)
         return responses
 
     def _resource(self, method: str, path: str, expected: tuple[str, ...]) -> Resource:
@@ -141,32 +154,44 @@ class FhirClient:
         if 200 <= answer.status < 300:
             resource = _parse(answer.body)
             if resource is None:
-                raise ServerUnavailable(f"HTTP {answer.status}, but not with a FHIR resource in JSON ({_kind(answer)})")
+                raise self._unavailable(
+                    f"HTTP {answer.status} without a FHIR resource in JSON ({_kind(answer)}); check that url is the"
+                    " base of a FHIR server, and that nothing in front of it asks for a login"
+                )
             if resource["resourceType"] in types:
                 return resource
             if resource["resourceType"] == "OperationOutcome":
                 raise ServerRefused(f"HTTP {answer.status} with an OperationOutcome", tuple(_issues(resource)))
-            raise ServerUnavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
+            raise self._unavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
         outcome = _operation_outcome(answer)
         if 300 <= answer.status < 400:
-            raise ServerUnavailable(f"HTTP {answer.status}: a redirection, which is not followed")
+            target = shown(answer.headers.get("Location", ""), self.base_url)
+            raise self._unavailable(
+                f"HTTP {answer.status}, a redirection to {target}, which is not followed; if the server is there, set"
+                " url to its base"
+            )
         if answer.status in _NO_FHIR_HERE and outcome is None:
-            raise ServerUnavailable(f"HTTP {answer.status}, not from a FHIR server ({_kind(answer)})")
+            raise self._unavailable(
+                f"HTTP {answer.status}, not from a FHIR server ({_kind(answer)}); check that url is its base"
+            )
         after_s = retry_after_s(answer.headers, self._max_retry_after_s)
-        raise _failure(answer.status, tuple(_issues(outcome)), conditional, after_s)
+        raise self._failure(answer.status, tuple(_issues(outcome)), conditional, after_s)
 
+    def _unavailable(self, what: str, after_s: float = 0.0) -> ServerUnavailable:
+        return ServerUnavailable(f"{self.base_url}: {what}", after_s)
 
-def _failure(status: int, issues: tuple[str, ...], conditional: bool, after_s: float = 0.0) -> BridgeError:
-    """The error for a status that is not success, of a response or of one entry in it."""
-    if status in _PATIENCE or status >= 500 or status < 200:
-        return ServerUnavailable(f"HTTP {status}", after_s)
-    if status in (401, 403):
-        return NotAuthorised(f"HTTP {status}: the FHIR server does not accept our credentials", after_s)
-    if status == 412 and conditional:
-        return Ambiguous("HTTP 412: several resources on the server match where there must be one")
-    if status in (409, 412):
-        return EditConflict(f"HTTP {status}")
-    return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+    def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, after_s: float = 0.0) -> BridgeError:
+        """The error for a status that is not success, of a response or of one entry in it."""
+        said = f"HTTP {status}: {_WORDS[status]}" if status in _WORDS else f"HTTP {status}"
+        if status in _PATIENCE or status >= 500 or status < 200:
+            return self._unavailable(said, after_s)
+        if status in (401, 403):
+            return NotAuthorised(f"{self.base_url}: {said}", after_s)
+        if status == 412 and conditional:
+            return Ambiguous("HTTP 412: several resources on the server match where there must be one")
+        if status in (409, 412):
+            return EditConflict(f"HTTP {status}")
+        return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
 
 
 def _is_conditional(bundle: Resource) -> bool:

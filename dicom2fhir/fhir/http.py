@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -22,6 +24,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.trust import peer_of, proxies_for, tls_context
+from dicom2fhir.network import failure
 
 _READ_BYTES = 64 * 1024
 
@@ -55,48 +59,71 @@ class _Line:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
-class _Adapter(HTTPAdapter):
-    """Transport that tells its line which socket it uses."""
+def _pools(line: _Line) -> dict[str, type[HTTPConnectionPool]]:
+    """Pools by scheme, of connections that tell their line which socket they use."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            line.opened(self.sock)
+
+    class Secure(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            opened = super()._new_conn()
+            line.opened(opened)  # a proxy's answer and the handshake follow
+            return opened
+
+        def connect(self) -> None:
+            super().connect()
+            line.opened(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+class _Adapter(HTTPAdapter):
+    """Transport over sockets that its line knows, with the certificates that it is given."""
+
+    def __init__(self, line: _Line, tls: ssl.SSLContext | None) -> None:
+        self._pools = _pools(line)
+        self._tls = tls
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        line = self._line
+        super().init_poolmanager(*args, **options, ssl_context=self._tls)
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                line.opened(self.sock)
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options, ssl_context=self._tls, proxy_ssl_context=self._tls)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                line.opened(self.sock)
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"  # by the context; requests would add certifi's authorities to it
 
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
 
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: a redirection is an answer like others; requests would read its body to prepare for the next."""
 
 
 class Http:
     """Requests over connections that are kept open, one per calling thread (a ``requests.Session`` is not thread-safe).
 
-    Proxies, credentials and certificates come from the arguments only, never from the environment or ``.netrc``;
-    redirections are not followed and cookies not kept.
+    Proxies and, without ``ca_file``, certificates are those of the environment (:mod:`dicom2fhir.fhir.trust`);
+    credentials come from the arguments only, never from ``.netrc``. Redirections are not followed and cookies not kept.
 
     Parameters
     ----------
     timeout_s
         Budget of one exchange, connecting included.
     ca_file
-        Certificates to trust instead of the usual ones (PEM).
+        Certificates to trust instead of the system's (PEM).
     max_response_bytes
         Largest body that is read.
     """
@@ -118,13 +145,15 @@ class Http:
         ServerUnavailable
             Anything that keeps the answer from arriving whole and in time.
         """
-        session, line = self._session()
+        proxies = proxies_for(url)
+        peer = peer_of(url, proxies)
+        session, line = self._session(url, peer)
         line.was_cut = False
         timer = threading.Timer(self._timeout_s, line.cut)
         timer.daemon = True
         timer.start()
         deadline = time.monotonic() + self._timeout_s
-        late = ServerUnavailable(f"no complete answer within {self._timeout_s:g} s")
+        late = ServerUnavailable(f"{peer}: no complete answer within {self._timeout_s:g} s (timeout_s)")
         try:
             response = session.request(
                 method,
@@ -132,6 +161,7 @@ class Http:
                 data=body,
                 headers={**headers, "Accept-Encoding": "identity"},
                 timeout=self._timeout_s,
+                proxies=dict(proxies),
                 allow_redirects=False,
                 stream=True,
             )
@@ -148,7 +178,7 @@ class Http:
             self._forget_session()
             if line.was_cut or isinstance(error, requests.Timeout):
                 raise late from None
-            raise ServerUnavailable(_reason(error)) from error
+            raise ServerUnavailable(_reason(error, peer)) from error
         except ServerUnavailable:
             self._forget_session()
             raise
@@ -168,19 +198,27 @@ class Http:
             raise ServerUnavailable("the answer ends before its Content-Length")
         return b"".join(parts)
 
-    def _session(self) -> tuple[requests.Session, _Line]:
+    def _session(self, url: str, peer: str) -> tuple[requests.Session, _Line]:
         found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
         if found is None:
             line = _Line()
-            session = requests.Session()
-            session.trust_env = False
+            tls = self._tls(peer) if url.startswith("https:") else None
+            session = _Session()
+            session.trust_env = False  # it would read .netrc
             session.auth = self._auth
-            session.verify = str(self._ca_file) if self._ca_file else True
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(line))
+                session.mount(scheme, _Adapter(line, tls))
             found = self._local.session = (session, line)
         return found
+
+    def _tls(self, peer: str) -> ssl.SSLContext:
+        try:
+            return tls_context(self._ca_file)
+        except OSError as error:
+            said = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it holds no certificates"
+            named = f"ca_file {self._ca_file}" if self._ca_file else "the file that REQUESTS_CA_BUNDLE names"
+            raise ServerUnavailable(f"{peer}: TLS: {named} cannot be used: {said}") from None
 
     def _forget_session(self) -> None:
         found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
@@ -201,13 +239,24 @@ def retry_after_s(headers: Mapping[str, str], cap_s: float) -> float:
     return min(max(when - time.time(), 0.0), cap_s)
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in few words: the text of these exceptions may hold addresses and memory locations."""
-    kinds = (
-        (requests.exceptions.SSLError, "TLS: the server's certificate or protocol is not accepted"),
-        (requests.exceptions.ProxyError, "the proxy cannot be reached"),
-        (requests.exceptions.ConnectionError, "no connection, or it was cut"),
-    )
-    return next(
-        (text for kind, text in kinds if isinstance(error, kind)), f"the exchange failed ({type(error).__name__})"
-    )
+def _reason(error: Exception, peer: str) -> str:
+    """What went wrong, and where: the text of these exceptions may hold addresses and memory locations."""
+    if isinstance(error, requests.exceptions.ProxyError) and (refusal := _refusal_of_proxy(error)):
+        return f"{peer}: {refusal}"
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return f"{peer}: a proxy of this kind is not supported; HTTP proxies are"
+    if words := failure(error, peer):
+        return words
+    if isinstance(error, requests.ConnectionError):
+        return f"{peer}: the connection was cut before the answer was complete"
+    return f"{peer}: the answer is not HTTP; check the port ({type(error).__name__})"
+
+
+def _refusal_of_proxy(error: requests.exceptions.ProxyError) -> str:
+    """The status with which a proxy refuses to connect (RFC 9110 section 9.3.6), which only a text tells."""
+    found = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+    if found is None:
+        return ""
+    if found[1] == "407":
+        return "HTTP 407: it wants credentials; put them into its address, http://user:password@host:port"
+    return f"HTTP {found[1]}: it does not connect to the FHIR server; ask whoever runs it, or set NO_PROXY"

@@ -13,6 +13,7 @@ C_CANCEL_RQ = 0x0FFF
 _RESPONSE = 0x8000
 """The bit by which the command field of a response differs from that of its request (PS3.7 table E.1-1)."""
 _NO_DATA_SET = 0x0101
+_VERIFICATION = "1.2.840.10008.1.1"
 
 _AFFECTED_SOP_CLASS = 0x0002
 _COMMAND_FIELD = 0x0100
@@ -99,6 +100,20 @@ def decode(command_set: bytes) -> Command:
     CannotUnderstand
         It is none, or lacks what every command set has.
     """
+    values = _elements(command_set)
+    field, data_set_type = _number(values, _COMMAND_FIELD), _number(values, _DATA_SET_TYPE)
+    if field is None:
+        raise CannotUnderstand("The command set has no command field.")
+    return Command(
+        field=field,
+        message_id=_number(values, _MESSAGE_ID),
+        has_data_set=data_set_type not in (None, _NO_DATA_SET),
+        sop_class=_uid(values, _AFFECTED_SOP_CLASS),
+        sop_instance=_uid(values, _AFFECTED_SOP_INSTANCE),
+    )
+
+
+def _elements(command_set: bytes) -> dict[int, bytes]:
     values: dict[int, bytes] = {}
     at, end = 0, len(command_set)
     while at < end:
@@ -110,16 +125,7 @@ def decode(command_set: bytes) -> Command:
             raise CannotUnderstand("The command set holds what is not an element of it.")
         values[element] = command_set[at : at + length]
         at += length
-    field, data_set_type = _number(values, _COMMAND_FIELD), _number(values, _DATA_SET_TYPE)
-    if field is None:
-        raise CannotUnderstand("The command set has no command field.")
-    return Command(
-        field=field,
-        message_id=_number(values, _MESSAGE_ID),
-        has_data_set=data_set_type not in (None, _NO_DATA_SET),
-        sop_class=_uid(values, _AFFECTED_SOP_CLASS),
-        sop_instance=_uid(values, _AFFECTED_SOP_INSTANCE),
-    )
+    return values
 
 
 def _number(values: dict[int, bytes], element: int) -> int | None:
@@ -136,9 +142,30 @@ def _uid(values: dict[int, bytes], element: int) -> str:
     return values.get(element, b"").decode("latin-1").strip("\0 ")
 
 
+def encode_echo() -> bytes:
+    """The command set of a C-ECHO-RQ (PS3.7 section 9.3.5.1)."""
+    return _command_set(
+        _text(_AFFECTED_SOP_CLASS, _VERIFICATION),
+        _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, C_ECHO_RQ),
+        _US_ELEMENT.pack(0, _MESSAGE_ID, 2, 1),
+        _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
+    )
+
+
+def status_of(response: bytes) -> int | None:
+    """The Status (0000,0900) of a response; None where there is none.
+
+    Raises
+    ------
+    CannotUnderstand
+        It is no command set.
+    """
+    return _number(_elements(response), _STATUS)
+
+
 def encode_response(request: Command, answer: Answer) -> bytes:
     """The command set that answers a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
-    parts = [
+    return _command_set(
         _text(_AFFECTED_SOP_CLASS, request.sop_class),
         _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
         _US_ELEMENT.pack(0, _MESSAGE_ID_RESPONDED_TO, 2, request.message_id or 0),
@@ -146,8 +173,11 @@ def encode_response(request: Command, answer: Answer) -> bytes:
         _US_ELEMENT.pack(0, _STATUS, 2, answer.status),
         _text(_ERROR_COMMENT, answer.comment, b" "),
         _text(_AFFECTED_SOP_INSTANCE, request.sop_instance),
-    ]
-    body = b"".join(parts)
+    )
+
+
+def _command_set(*elements: bytes) -> bytes:
+    body = b"".join(elements)
     return _ELEMENT.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 
 

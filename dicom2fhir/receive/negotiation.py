@@ -19,6 +19,7 @@ from dicom2fhir import __version__
 from dicom2fhir.errors import CannotUnderstand
 
 VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_CLASS_UID = "2.25.311115052387921616922721796290081500228"
 """The bridge's own, made of a random UUID (PS3.5 section B.2); the same for all versions."""
@@ -29,7 +30,7 @@ _NOT_STORAGE = frozenset({"1.2.840.10008.1.3.10", "1.2.840.10008.1.20.2"})
 _STORAGE_LEVEL_0 = bytes(6)
 """Service-class-application-information of storage (PS3.4 table B.3-2): level 0, no signatures, no coercion."""
 
-_ASSOCIATE_AC = 0x02
+_ASSOCIATE_RQ, _ASSOCIATE_AC = 0x01, 0x02
 _APPLICATION_CONTEXT, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _TRANSFER, _USER = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
 _MAX_LENGTH, _CLASS_UID, _WINDOW, _ROLE, _VERSION_NAME, _EXTENDED = 0x51, 0x52, 0x53, 0x54, 0x55, 0x56
 """Types of items (PS3.8 sections 9.3.2 and D.1, PS3.7 section D.3.3); others say nothing that matters here."""
@@ -233,6 +234,16 @@ def _title(value: bytes) -> str:
     if not title or not title.isascii() or not title.isprintable() or "\\" in title:
         raise CannotUnderstand("The association request has an AE title that is none.")
     return title
+
+
+def verification_request(called_ae: str, calling_ae: str, number: int) -> bytes:
+    """An A-ASSOCIATE-RQ that proposes Verification, as the presentation context of that number."""
+    syntaxes = _item(_ABSTRACT, VERIFICATION.encode()) + _item(_TRANSFER, IMPLICIT_VR_LITTLE_ENDIAN.encode())
+    user = _item(_MAX_LENGTH, bytes(4)) + _item(_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode())
+    body = struct.pack(">HH16s16s32x", 1, 0, called_ae.ljust(16).encode(), calling_ae.ljust(16).encode())
+    body += _item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode())
+    body += _item(_CONTEXT_RQ, bytes((number, 0, 0, 0)) + syntaxes) + _item(_USER, user)
+    return struct.pack(">BxL", _ASSOCIATE_RQ, len(body)) + body
 
 
 # The answer

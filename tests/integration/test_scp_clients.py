@@ -11,7 +11,6 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.scp import StorageSCP
 from dicom2fhir.receive.tls import Tls
 from testdata.make_dicom import ct_files
+from tests.pki import Pki
 
 WAIT_S = 60.0
 AE_TITLE = "DICOM2FHIR"
@@ -111,31 +111,6 @@ def test_thirty_two_associations_from_dcmtk(bridge: Start, tmp_path: Path) -> No
 
 
 # TLS
-
-
-@dataclass(frozen=True)
-class Pki:
-    """A certificate authority with a receiver's and a sender's certificate, and a stranger's that signs itself."""
-
-    folder: Path
-
-    def __getattr__(self, name: str) -> Path:
-        return self.folder / name.replace("_", ".")
-
-    def make(self) -> None:
-        self._openssl("req", "-x509", "-subj", "/CN=CA", "-keyout", "ca.key", "-out", "ca.crt", *_NEW_KEY)
-        self._openssl("req", "-x509", "-subj", "/CN=X", "-keyout", "stranger.key", "-out", "stranger.crt", *_NEW_KEY)
-        (self.folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        for name in ("receiver", "sender"):
-            self._openssl("req", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr", *_NEW_KEY)
-            sign = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
-            self._openssl(*sign, "-extfile", "names", "-out", f"{name}.crt")
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=WAIT_S)
-
-
-_NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
 
 
 @pytest.fixture(scope="module")

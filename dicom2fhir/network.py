@@ -1,0 +1,98 @@
+"""Why a peer cannot be reached over TCP or TLS, in words that say where and what to do next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+
+_UNTRUSTED = {
+    10: "its certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+    9: "its certificate is not valid yet; check the clocks of both machines",
+    62: "its certificate is made out to another name; address it by a name that the certificate holds",
+    64: "its certificate is made out to another address; address it by a name that the certificate holds",
+}
+"""Results of a verification (OpenSSL, X509_STORE_CTX_get_error)."""
+_NO_AUTHORITY = (
+    "its certificate is signed by an authority that this machine does not trust; name the authority's certificate as"
+    " ca_file, or add it to the system's store"
+)
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
+_OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
+"""Reasons of :class:`ssl.SSLError` when the other side does not speak TLS, or an old one."""
+_REFUSED_BY_ALERT = "ALERT"
+
+_SYSTEM = {
+    errno.ECONNREFUSED: "nobody listens there; check that it runs, and that this is its port",
+    errno.ENETUNREACH: "there is no route to it; check this machine's network",
+    errno.EHOSTUNREACH: "there is no route to it; check the network and its firewalls",
+    errno.EPERM: "this machine's own rules forbid the connection; check its firewall and the unit's IPAddressDeny",
+    errno.EACCES: "this machine's own rules forbid the connection; check its firewall and the unit's IPAddressDeny",
+    errno.ETIMEDOUT: "it does not answer; check the address and the firewalls on the way",
+    errno.EADDRNOTAVAIL: "this machine has no address to connect from; check the address and its network",
+}
+_CUT = "it cut the connection before it had answered; check its log, and what stands between"
+
+
+def failure(error: BaseException, where: str) -> str:
+    """What failed between this machine and a peer.
+
+    Parameters
+    ----------
+    error
+        What was raised; its causes are looked at, which libraries wrap. None of their texts is used: they may quote.
+    where
+        The peer, as ``host:port``.
+
+    Returns
+    -------
+    str
+        The peer, what went wrong, and what to do; empty when it is none of these.
+    """
+    for link in _links(error):
+        if words := _words(link):
+            return f"{where}: {words}"
+    return ""
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and what it was raised from or holds, as urllib3's do."""
+    left, seen = [error], set[int]()
+    while left:
+        link = left.pop()
+        if id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            within = (link.__cause__, link.__context__, *link.args)
+            left += [inner for inner in within if isinstance(inner, BaseException)]
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case socket.gaierror():
+            return "its name cannot be resolved (DNS); check the spelling, and this machine's name servers"
+        case ssl.SSLCertVerificationError(verify_code=int(code)):
+            return f"TLS: {_UNTRUSTED.get(code, _NO_AUTHORITY)}"
+        case ssl.SSLError():
+            return _words_of_tls(error.reason or "")
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            return _CUT
+        case TimeoutError():
+            return _SYSTEM[errno.ETIMEDOUT]
+        case OSError(errno=int(number)):
+            return _SYSTEM.get(number, os.strerror(number) if number in errno.errorcode else "")
+    return ""
+
+
+def _words_of_tls(reason: str) -> str:
+    if reason in _NO_TLS:
+        return "it does not speak TLS there; check the port, and https against http"
+    if reason in _OLD_TLS:
+        return "TLS: it speaks only versions that are out of date; 1.2 or later is needed"
+    if _REFUSED_BY_ALERT in reason:
+        return "TLS: it refuses the handshake; it may want a client certificate, or one of another authority"
+    if not reason or "EOF" in reason:
+        return "TLS: it cut the connection during the handshake; check its log"
+    return f"TLS: the handshake failed ({reason.lower().replace('_', ' ')})"
