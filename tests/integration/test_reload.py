@@ -16,7 +16,7 @@ from dicom2fhir.config import Settings
 from dicom2fhir.reload import AT_START, difference
 from dicom2fhir.synthetic import instance
 from tests.daemon_process import ROOT, SETTINGS, DaemonProcess, environment, wait_until
-from tests.integration.test_scp_clients import Pki
+from tests.pki import Pki
 from tests.scripted_peer import REJECTED, Peer, associate_rq, command, data_set, p_data, pdv, store
 
 WITHIN_S = 30.0
