@@ -263,8 +263,8 @@ class FhirDestination(Generic[Dialect]):
         except (Ambiguous, ServerRefused, NotAuthorised) as error:
             if not _may_stay_unlinked(entry, error):
                 raise
-            event = "resource.ambiguous" if isinstance(error, Ambiguous) else "lookup.refused"
-            log.warning(event, destination=self.name, type=entry.resource["resourceType"])
+            kind = entry.resource["resourceType"]
+            log.warning("resource.not_linked", destination=self.name, type=kind, kind=error.kind)
             plan.targets[entry.placeholder] = bundle.unlinked(entry)
             return
         if found is not None:
