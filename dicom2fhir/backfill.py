@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.runs import Memory
@@ -73,6 +74,8 @@ class Summary:
     files: int = 0
     done_before: int = 0
     """An earlier run or a watched folder took or skipped them as they are now."""
+    outdated: int = 0
+    """Of those done before: taken by another version of the program, one that may have read less."""
     taken: int = 0
     new: int = 0
     """Of those taken; the store knew the others, as they are (``unchanged``) or with other attributes."""
@@ -110,6 +113,9 @@ class Summary:
         more = {"done before": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
         counts += [f"{number:,} {what}" for what, number in more.items() if number]
         yield f"{counted(self.files, 'file')} in {self.seconds:,.1f} s: {', '.join(counts)}"
+        if self.outdated:
+            files = counted(self.outdated, "file")
+            yield f"{files} done before by another version of dicom2fhir: --again reads everything again."
         if dry_run:
             yield "Nothing was written."
         elif self.new or self.changed:
@@ -135,14 +141,14 @@ def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | 
 
     if read_only:
         with suppress(NoStore):
-            return SqliteStore.open_readonly(path)
+            return SqliteStore.open_readonly(path, reader=fingerprint())
         return None
     try:
-        return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, **options)
+        return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
     except NoStore:
         with suppress(StoreInUse):  # a daemon makes it just now
             SqliteStore(path, **options).close()
-    return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, **options)
+    return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
 
 
 @dataclass(slots=True)
@@ -246,6 +252,8 @@ class Backfill:
         Where to; None, for a dry run only, when there is none.
     dry_run
         Read and count, write nothing.
+    again
+        Read files that are done before, too.
     since
         Pass over files that were last modified before that, in seconds since the epoch; they are not counted.
     on_progress
@@ -259,6 +267,7 @@ class Backfill:
         *,
         workers: int,
         dry_run: bool = False,
+        again: bool = False,
         since: float | None = None,
         budgets: Budgets = DEFAULT_BUDGETS,
         on_progress: Callable[[Summary, int | None], None] | None = None,
@@ -266,6 +275,7 @@ class Backfill:
         self._store = store
         self._writes = None if dry_run else store
         self._workers = workers
+        self._again = again
         self._since = since
         self._budgets = budgets
         self._on_progress = on_progress
@@ -332,17 +342,18 @@ class Backfill:
         self._summary.fail(text, error.strerror or str(error))
 
     def _without_done(self, files: Sequence[Found]) -> list[Found]:
-        """Those that the ledger does not know as they are now."""
-        marks = self._store.file_marks([file.text for file in files]) if self._store else {}
+        """Those of which the ledger does not know what is to be known."""
+        marks = self._store.file_marks([file.text for file in files]) if self._store and not self._again else {}
         left = []
         for file in files:
             mark = marks.get(file.text)
-            if mark is None or (mark.size_bytes, mark.mtime_ns) != (file.size_bytes, file.mtime_ns):
+            if mark is None or not mark.holds_for(file.size_bytes, file.mtime_ns):
                 left.append(file)
             elif mark.outcome == "rejected":
                 self._summary.fail(file.text, mark.reason)
             else:
                 self._summary.done_before += 1
+                self._summary.outdated += mark.by_other_reader
         return left
 
     def _files_in_all(self) -> int | None:

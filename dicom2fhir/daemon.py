@@ -16,6 +16,7 @@ import structlog
 from dicom2fhir import __version__, assembly, translation
 from dicom2fhir.config import Settings, warnings
 from dicom2fhir.deliver import Deliverer
+from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import BridgeError, StoreUnavailable
 from dicom2fhir.ingest import Ingest
@@ -67,6 +68,7 @@ class Daemon:
             max_wait_s=settings.store.max_wait_s,
             min_free_bytes=settings.store.min_free_bytes,
             on_failure=lambda _reason: self._stop.set(),
+            reader=fingerprint(),
         )
         self._state_file = StateFile(self.store.path.parent, time.time)
         with ExitStack() as undo:  # nobody else could open a store that stays open

@@ -71,6 +71,16 @@ class FileMark:
     outcome: str
     """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
     reason: str = ""
+    by_other_reader: bool = False
+    """Whether another version of the program looked at the file, one that may have read less."""
+
+    def holds_for(self, size_bytes: int, mtime_ns: int) -> bool:
+        """Whether the file, as it looks now, need not be read.
+
+        One that was taken need not as long as it has not changed; one that was not, another version may understand.
+        """
+        is_same = (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns)
+        return is_same and (self.outcome == "taken" or not self.by_other_reader)
 
 
 NoteLevel = Literal["info", "warning"]

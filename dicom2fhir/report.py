@@ -96,6 +96,8 @@ def _stats_table(stats: Stats) -> Table:
     for kind, number in stats.rejected_by_kind.items():
         table.add_row(f"  {kind or 'kind not known'}", str(number))
     table.add_row("Skipped files", str(stats.skipped))
+    if stats.outdated:
+        table.add_row("Read by another version", str(stats.outdated))
     if stats.oldest_undelivered_at:
         table.add_row("Oldest undelivered", moment(stats.oldest_undelivered_at))
     return table

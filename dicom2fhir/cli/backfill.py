@@ -30,6 +30,9 @@ from dicom2fhir.cli.page import Page
 @state_dir_option
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes that read headers.  [default: one a core]")
 @click.option("--since", help="Only files modified since a date (2026-01-31) or for so long (12h, 7d, 2w).")
+@click.option(
+    "--again", is_flag=True, help="Read files that are done before, too, as after an upgrade or `dicom2fhir forget`."
+)
 @click.option("--dry-run", is_flag=True, help="Read and count, write nothing.")
 @json_option
 @click.pass_context
@@ -40,6 +43,7 @@ def backfill(
     state_dir: Path | None,
     workers: int | None,
     since: str | None,
+    again: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -76,6 +80,7 @@ def backfill(
             store,
             workers=workers or len(os.sched_getaffinity(0)),
             dry_run=dry_run,
+            again=again,
             since=since_s,
             budgets=translation.budgets(settings),
             on_progress=show if console.is_terminal else None,

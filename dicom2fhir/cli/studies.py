@@ -21,11 +21,15 @@ from dicom2fhir.cli.options import (
     store_file,
 )
 from dicom2fhir.cli.page import Page
+from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.store.base import State
 from dicom2fhir.texts import counted
 
 if TYPE_CHECKING:
     from dicom2fhir.store.sqlite import SqliteStore
+
+_EXAMPLES = 20
+"""Studies that ``retry --remap`` names."""
 
 
 @click.command()
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="How many studies and rejections to show."
 )
+@click.option("--outdated", is_flag=True, help="Only studies that another version read, of which files may tell more.")
 @click.option("--check", is_flag=True, help="Exit with 1 when something needs a person.")
 @json_option
 def status(
@@ -44,6 +49,7 @@ def status(
     state_dir: Path | None,
     state: str | None,
     limit: int,
+    outdated: bool,
     check: bool,
     as_json: bool,
 ) -> None:
@@ -52,10 +58,13 @@ def status(
         raise click.UsageError("--check is about the whole bridge, not about a study")
     from dicom2fhir.store.sqlite import SqliteStore
 
-    store = SqliteStore.open_readonly(store_file(config_file, state_dir))
+    store = SqliteStore.open_readonly(store_file(config_file, state_dir), reader=fingerprint())
     try:
         if study:
             _show_study(store, study, as_json)
+            return
+        if outdated:
+            _list_outdated(store, limit, as_json)
             return
         seen = bridge.overview(store, State(state) if state else None, limit)
     finally:
@@ -66,6 +75,17 @@ def status(
         Page().print(report.status_tables(seen))
     if check and seen.attention:
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
+    found, count = [study.study_uid for study in store.outdated_studies(limit)], store.stats().outdated
+    if as_json:
+        put_json({"store": str(store.path), "outdated": count, "studies": found})
+        return
+    for uid in found:
+        click.echo(uid)
+    if count > len(found):
+        click.echo(f"... and {count - len(found):,} more: see --limit", err=True)
 
 
 def _show_study(store: SqliteStore, study_uid: str, as_json: bool) -> None:
@@ -104,14 +124,24 @@ def retry(
         raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
     from dicom2fhir.store.sqlite import SqliteStore
 
-    store = SqliteStore.attach(store_file(config_file, state_dir))
+    store = SqliteStore.attach(store_file(config_file, state_dir), reader=fingerprint())
     try:
         _require_known(store, studies, destination)
         every_state = remap or bool(studies)
         count = sum(store.requeue(study, destination, all_states=every_state) for study in studies or (None,))
+        outdated, examples = store.stats().outdated, store.outdated_studies(_EXAMPLES)
     finally:
         store.close()
     click.echo(f"{counted(count, 'delivery')} {'is' if count == 1 else 'are'} due now")
+    if remap and outdated:
+        click.echo(
+            f"{counted(outdated, 'study')} {'was' if outdated == 1 else 'were'} read by another version of dicom2fhir. "
+            "Their files may tell more: dicom2fhir backfill --again PATHS reads them again."
+        )
+        for study in examples:
+            click.echo(f"  {study.study_uid}")
+        if outdated > len(examples):
+            click.echo(f"  ... and {outdated - len(examples):,} more: dicom2fhir status --outdated")
 
 
 def _require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:

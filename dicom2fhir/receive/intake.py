@@ -102,9 +102,9 @@ class Intake:
         self._memory = Memory()
 
     def is_done_with(self, file: Found) -> bool:
-        """Whether the ledger knows the file as it is now."""
+        """Whether the ledger knows what is to be known of the file as it is now."""
         mark = self._ledger.file_mark(file.text)
-        return mark is not None and (mark.size_bytes, mark.mtime_ns) == (file.size_bytes, file.mtime_ns)
+        return mark is not None and mark.holds_for(file.size_bytes, file.mtime_ns)
 
     def take(self, file: Found, again: bool = False) -> Fate:
         """Take one file; what became of it is durable when this returns.

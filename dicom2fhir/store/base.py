@@ -137,6 +137,8 @@ class Stats:
     """The same by :attr:`Rejection.kind`."""
     skipped: int
     """Files in watched folders that are not SOP instances."""
+    outdated: int
+    """Studies of which another version of the program read something, one that may have read less."""
     oldest_undelivered_at: float | None
 
 
@@ -268,6 +270,9 @@ class Store(Ledger, Protocol):
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         """The studies changed last, newest first."""
+
+    def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
+        """The studies that :attr:`Stats.outdated` counts."""
 
     def stats(self) -> Stats:
         """Counts over the whole store."""

@@ -222,6 +222,6 @@ def reject(sql: Statements, rejection: Rejection) -> None:
     sql.run("forget_rejections", last_id=number - KEPT_REJECTIONS)
 
 
-def mark_files(sql: Statements, marks: Iterable[FileMark]) -> None:
+def mark_files(sql: Statements, known: KnownRows, marks: Iterable[FileMark]) -> None:
     """Remember what became of files."""
-    sql.run_many("mark_file", map(mark_row, marks))
+    sql.run_many("mark_file", [mark_row(mark, known.reader) for mark in marks])

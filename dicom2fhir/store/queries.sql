@@ -41,6 +41,13 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
     CAST(json_extract(value, '$[7]') AS BLOB), :now, :now + :max_wait_s
 FROM json_each(:instances);
 
+-- name: outdated
+SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint <> :reader;
+
+-- name: outdated_studies
+SELECT id, uid, revision, series, instances, first_at, last_at FROM study
+WHERE reader IN (SELECT id FROM reader WHERE fingerprint <> :reader AND studies > 0) LIMIT :limit;
+
 -- name: read_anew
 -- Of the studies those that have nothing left of another reader.
 UPDATE study SET reader = :reader
@@ -109,12 +116,14 @@ DELETE FROM rejection WHERE id <= :last_id;
 SELECT at, kind, calling_ae, called_ae, peer, path, association, reason, error FROM rejection ORDER BY id DESC LIMIT :limit;
 
 -- name: file_mark
-SELECT size_bytes, mtime_ns, outcome, reason FROM file WHERE path = :path;
+SELECT size_bytes, mtime_ns, outcome, reason, reader IS NOT (SELECT id FROM reader WHERE fingerprint = :reader)
+FROM file WHERE path = :path;
 
 -- name: mark_file
-INSERT INTO file (path, size_bytes, mtime_ns, outcome, reason) VALUES (:path, :size_bytes, :mtime_ns, :outcome, :reason)
+INSERT INTO file (path, size_bytes, mtime_ns, outcome, reason, reader)
+VALUES (:path, :size_bytes, :mtime_ns, :outcome, :reason, :reader)
 ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns,
-    outcome = excluded.outcome, reason = excluded.reason;
+    outcome = excluded.outcome, reason = excluded.reason, reader = excluded.reader;
 
 -- name: destinations
 SELECT name, in_force FROM destination;

@@ -192,7 +192,7 @@ def rejection_of(row: Row) -> Rejection:
     )
 
 
-def mark_row(mark: FileMark) -> dict[str, Any]:
+def mark_row(mark: FileMark, reader: int) -> dict[str, Any]:
     """Parameters of ``mark_file``."""
     return {
         "path": os.fsencode(mark.path),
@@ -200,4 +200,5 @@ def mark_row(mark: FileMark) -> dict[str, Any]:
         "mtime_ns": mark.mtime_ns,
         "outcome": mark.outcome,
         "reason": short(mark.reason),
+        "reader": reader,
     }

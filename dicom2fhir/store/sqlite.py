@@ -60,7 +60,7 @@ class SqliteStore:
     on_failure
         Called once, in any thread, with the reason why nothing can be written any more (:attr:`failure`).
     reader
-        What instances and files are read by in this process, as :data:`dicom2fhir.dicom.attributes.FINGERPRINT`.
+        What instances and files are read by in this process: see :mod:`dicom2fhir.dicom.fingerprint`.
 
     Attributes
     ----------
@@ -96,6 +96,7 @@ class SqliteStore:
         self._subscribers: tuple[Callable[[], None], ...] = ()
         self._wake = False
         self._packer = Packer()
+        self._reader = reader
         self._known = incoming.KnownRows()
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
@@ -116,13 +117,13 @@ class SqliteStore:
             with self._readers.snapshot() as connection:
                 require_version(connection, self.path, len(steps()), exact=True)
             if self._writer:
-                self._known.reader = self._reader_number(reader)
+                self._known.reader = self._reader_number()
             self._undo = undo.pop_all()
 
     @classmethod
-    def open_readonly(cls, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> SqliteStore:
+    def open_readonly(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
         """Open a store to look at it, beside a daemon or without one; every change raises StoreUnavailable."""
-        return cls(path, busy_timeout_s=busy_timeout_s, access=Access.READ)
+        return cls(path, **options, access=Access.READ)
 
     @classmethod
     def attach(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
@@ -163,10 +164,10 @@ class SqliteStore:
             raise
         return connection
 
-    def _reader_number(self, fingerprint: str) -> int:
+    def _reader_number(self) -> int:
         with self._read() as sql:
-            row = sql.one("reader_id", fingerprint=fingerprint)
-        return row[0] if row else self._write(lambda sql: incoming.reader_number(sql, fingerprint))
+            row = sql.one("reader_id", fingerprint=self._reader)
+        return row[0] if row else self._write(lambda sql: incoming.reader_number(sql, self._reader))
 
     @property
     def _lock_path(self) -> Path:
@@ -232,7 +233,7 @@ class SqliteStore:
 
         def operation(sql: Statements) -> Sequence[Change]:
             changes = incoming.add_many(sql, self._known, batch, self._clock(), self._rule)
-            incoming.mark_files(sql, marks)
+            incoming.mark_files(sql, self._known, marks)
             for rejection in rejections:
                 incoming.reject(sql, rejection)
             return changes
@@ -255,18 +256,23 @@ class SqliteStore:
     def file_mark(self, path: str) -> FileMark | None:
         """See :meth:`dicom2fhir.store.base.Ledger.file_mark`."""
         with self._read() as sql:
-            row = sql.one("file_mark", path=os.fsencode(path))
-        return FileMark(path, *row) if row else None
+            return self._mark(sql, path)
 
     def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
         """See :meth:`dicom2fhir.store.base.Ledger.file_marks`."""
         with self._read() as sql:
-            rows = ((path, sql.one("file_mark", path=os.fsencode(path))) for path in paths)
-            return {path: FileMark(path, *row) for path, row in rows if row}
+            return {path: mark for path in paths if (mark := self._mark(sql, path))}
+
+    def _mark(self, sql: Statements, path: str) -> FileMark | None:
+        row = sql.one("file_mark", path=os.fsencode(path), reader=self._reader)
+        if row is None:
+            return None
+        size_bytes, mtime_ns, outcome, reason, by_other_reader = row
+        return FileMark(path, size_bytes, mtime_ns, outcome, reason, bool(by_other_reader))
 
     def mark_file(self, mark: FileMark) -> None:
         """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
-        self._write(lambda sql: incoming.mark_files(sql, [mark]))
+        self._write(lambda sql: incoming.mark_files(sql, self._known, [mark]))
 
     def set_destinations(self, names: Iterable[str]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""
@@ -383,6 +389,11 @@ class SqliteStore:
                 rows = sql.all("latest_studies_in_state", limit=limit, state=state)
             return [read_status(sql, row) for row in rows]
 
+    def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.outdated_studies`."""
+        with self._read() as sql:
+            return [read_status(sql, row) for row in sql.all("outdated_studies", reader=self._reader, limit=limit)]
+
     def destinations(self) -> Sequence[DestinationStatus]:
         """See :meth:`dicom2fhir.store.base.Store.destinations`."""
         with self._read() as sql:
@@ -400,6 +411,7 @@ class SqliteStore:
             totals: dict[str, int] = dict(sql.all("totals"))
             tallies: dict[str, int] = dict(sql.all("tallies"))
             kinds: dict[str, int] = dict(sql.all("rejected"))
+            outdated = sql.one("outdated", reader=self._reader)
             (oldest,) = sql.one("oldest_undelivered") or (None,)
         return Stats(
             studies=totals["studies"],
@@ -413,6 +425,7 @@ class SqliteStore:
             rejected=totals["rejected"],
             rejected_by_kind=kinds,
             skipped=totals["skipped"],
+            outdated=outdated[0] if outdated else 0,
             oldest_undelivered_at=oldest,
         )
 

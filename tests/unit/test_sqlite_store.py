@@ -871,6 +871,7 @@ STAY_SMALL = {
     "rejected": "one row for each kind of refusal",
     "made": "one row for each destination and what its deliveries are or were made with",
     "inflight": "open associations times their studies",
+    "reader": "one row for each version that read something",
     "latest": "the LIMIT rows that were found",
     "json_each": "what the caller names",
     "wanted": "what the caller names",

@@ -4,7 +4,7 @@
 -- The kind of the error; `kind` is that of the origin.
 ALTER TABLE rejection ADD COLUMN error TEXT NOT NULL DEFAULT '';
 
--- The readers (dicom2fhir.dicom.attributes.FINGERPRINT) that something in the store was read by; 0 is the one of version 3 and
+-- The readers (dicom2fhir.dicom.fingerprint) that something in the store was read by; 0 is the one of version 3 and
 -- before, which nobody knows.
 CREATE TABLE reader (
     id          INTEGER PRIMARY KEY,
@@ -15,6 +15,7 @@ INSERT INTO reader (id, fingerprint, studies) SELECT 0, '', n FROM total WHERE n
 
 -- The reader of all instances of the study; while some were read by another one, the reader that the study had before.
 ALTER TABLE study ADD COLUMN reader INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX study_by_reader ON study (reader);
 ALTER TABLE file ADD COLUMN reader INTEGER NOT NULL DEFAULT 0;
 
 CREATE TRIGGER study_read AFTER INSERT ON study BEGIN
