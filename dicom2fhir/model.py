@@ -83,7 +83,8 @@ class FileMark:
         return is_same and (self.outcome == "taken" or not self.by_other_reader)
 
 
-NoteLevel = Literal["info", "warning"]
+NoteLevel = Literal["info", "warning", "version"]
+"""``version``: the FHIR version has no place for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dicom2fhir.status import Daemon, Overview, moment, why
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.texts import counted, printable
 
-_NOTE_STYLES = {"warning": "yellow", "info": ""}
+_NOTE_STYLES = {"warning": "yellow", "info": "", "version": "yellow"}
 STATE_STYLES = {
     State.DELIVERED: "green",
     State.REFUSED: "bold red",
@@ -231,16 +231,11 @@ def _path(trace: Trace) -> str:
 def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
     """``explain``: every element, where it came from, and what was dropped and why."""
     table = _table("Element", "Value, and what it comes from")
-    missing = []
     for trace in traces:
-        if trace.element is None:
-            missing.append(f"{trace.rule.concept} ({', '.join(trace.given)})")
-        else:
+        if trace.element is not None:
             source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
             table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
-    if missing:
-        parts += [Text(), Text("Not in this FHIR version: " + "; ".join(missing), style="dim")]
     if mapped.notes:
         notes = _table("Dropped or replaced")
         for note in mapped.notes:

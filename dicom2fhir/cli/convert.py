@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def convert(
         if out.isatty() and output_dir is None:
             shown.stop()  # it would erase lines of what is now written to the same terminal
 
+        lacking: Counter[str] = Counter()
+
         def converted(study_uid: str) -> tuple[str, bytes]:
             study = reading.study(study_uid)
             if study.conflict:
@@ -101,6 +104,7 @@ def convert(
                 dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
                 for resource in resources
             )
+            lacking.update({note.text for note in mapped.notes if note.level == "version"})
             return mapped.entries[0].resource["id"], content
 
         for study_uid in sorted(reading.studies):
@@ -117,6 +121,8 @@ def convert(
             else:
                 out.write(content)
         out.flush()
+    for text, studies in sorted(lacking.items()):
+        shown.say(f"{text} ({counted(studies, 'study')})")
     if written > 1 and shape == "bundle" and not indent:
         shown.say(_SEVERAL[settings.fhir.format])
     if output_dir or problems or reading.skipped:

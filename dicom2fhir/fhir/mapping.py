@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dicom2fhir.fhir.dialects import Dialect
+from dicom2fhir.fhir.losses import note_losses
 from dicom2fhir.fhir.related import search_by
 from dicom2fhir.fhir.rules import INSTANCE_RULES, SERIES_RULES, STUDY_RULES, Rule
 from dicom2fhir.fhir.scope import Context, Policy, Scope
@@ -74,6 +75,7 @@ def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | N
         series_list.append(mapped)
     if series_list:
         dialect.put(body, "series", series_list)
+    note_losses(context)
     if context.contained:
         head["contained"] = list(context.contained.values())
     entries = (Entry(head | body, Write.OWN, _found_by(study.uid, dialect)), *context.entries.values())

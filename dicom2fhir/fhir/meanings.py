@@ -14,7 +14,7 @@ from typing import Any
 from dicom2fhir.fhir import related, tables
 from dicom2fhir.fhir.moments import is_before
 from dicom2fhir.fhir.scope import Scope
-from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept
+from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept, words_of
 from dicom2fhir.fhir.values import (
     DCM,
     DICOM_UID,
@@ -105,6 +105,14 @@ def diagnostic_orders(scope: Scope) -> list[Resource]:
     return [related.diagnostic_order(scope, own) for own in _accessions(scope)]
 
 
+def procedures(scope: Scope) -> list[Concept]:
+    """The codes of (0008,1032) Procedure Code Sequence."""
+    found = scope.concepts("ProcedureCodeSequence")
+    if scope.context.dialect.elements["procedure"].shape == "Reference by display" and any(c.codings for c in found):
+        scope.context.lacks("procedure", "codes of procedures: their words stand alone")
+    return found
+
+
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
 
@@ -187,7 +195,17 @@ def interpreters(scope: Scope) -> list[Resource]:
     people = related.practitioners(
         scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
     )
-    return list(people if scope.context.dialect.elements["interpreter"].many else islice(people, 1))
+    if _repeats(scope, "interpreter"):
+        return list(people)
+    if len(scope.all("NameOfPhysiciansReadingStudy")) > 1:
+        scope.context.lacks("interpreter", "room for more than one interpreter")
+    return list(islice(people, 1))
+
+
+def _repeats(scope: Scope, concept: str) -> bool:
+    """Whether the version can hold several, where it can hold any."""
+    element = scope.context.dialect.elements.get(concept)
+    return element is None or element.many
 
 
 def endpoints(scope: Scope) -> list[Resource]:
@@ -198,7 +216,7 @@ def endpoints(scope: Scope) -> list[Resource]:
 
 def reasons(scope: Scope) -> list[Concept]:
     """Reasons of each request and of the study itself: a code with the words that stand beside it, or the words
-    alone."""
+    alone. Where the version has room for one, that has the first code and all words."""
     found: dict[Concept, None] = {}
     requests = [scope.attrs, *(r for r in scope.all("RequestAttributesSequence") if isinstance(r, dict))]
     for attrs in requests:
@@ -209,7 +227,15 @@ def reasons(scope: Scope) -> list[Concept]:
             codes = [Concept(codes[0].codings, words), *codes[1:]] if codes else [Concept(text=words)]
         found |= dict.fromkeys(codes)
     found |= dict.fromkeys(scope.concepts("ReasonForPerformedProcedureCodeSequence"))
-    return list(found)
+    return list(found) if _repeats(scope, "reason") or len(found) < 2 else [_one_reason(scope, list(found))]
+
+
+def _one_reason(scope: Scope, several_reasons: list[Concept]) -> Concept:
+    coded = [reason for reason in several_reasons if reason.codings]
+    if len(coded) > 1:
+        scope.context.lacks("reason", "room for more than one reason: the codes after the first are left out")
+    words = (words_of(reason) if len(coded) > 1 else reason.text for reason in several_reasons)
+    return Concept(coded[0].codings if coded else (), "; ".join(dict.fromkeys(filter(None, words))))
 
 
 # Series -------------------------------------------------------------------------------------------------------------
@@ -350,11 +376,12 @@ def performers(scope: Scope) -> list[Resource]:
         ),
     ]
     # what the version's element cannot point at must not be made: nothing would refer to it (dom-3)
-    allowed = scope.context.dialect.elements["series.performer"].types
-    if not allowed or "Device" in allowed:
-        actors.append(("DEV", related.equipment(scope)))
-    if not allowed or "Organization" in allowed:
-        actors.append(("LOC", related.institution(scope)))
+    element = scope.context.dialect.elements.get("series.performer")
+    for function, type_, make in (("DEV", "Device", related.equipment), ("LOC", "Organization", related.institution)):
+        if element is None or not element.types or type_ in element.types:
+            actors.append((function, make(scope)))
+        elif make(scope.aside()):
+            scope.context.lacks("series.performer", f"performer of type {type_}")
     return [
         {
             "function": codeable_concept(Concept((Coding(function, V3_PARTICIPATION, _FUNCTIONS[function]),))),

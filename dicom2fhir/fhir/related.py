@@ -75,9 +75,10 @@ def subject(scope: Scope) -> Resource:
     """The Patient (PS3.3 C.7.1.1), or the Device that a quality control image shows."""
     patient = scope.context.study.patient
     context = scope.context
-    may_be_device = "Device" in context.dialect.elements["subject"].types
-    if may_be_device and one(patient.get("QualityControlSubject")).upper() == "YES":
-        return _phantom(context, patient)
+    if one(patient.get("QualityControlSubject")).upper() == "YES":
+        if "Device" in context.dialect.elements["subject"].types:
+            return _phantom(context, patient)
+        context.lacks("subject", "subject of type Device: the quality control subject is written as a Patient")
     resource = _patient(context, patient)
     identifiers = resource.get("identifier", [])
     if identifiers:

@@ -30,12 +30,15 @@ class Rule:
         Keywords read, the preferred one first; empty for what is counted or configured.
     how
         What happens to the value, for people.
+    elsewhere
+        Concepts that say the same in the versions that lack this one.
     """
 
     concept: str
     attributes: tuple[str, ...]
     meaning: Meaning
     how: str
+    elsewhere: tuple[str, ...] = ()
 
 
 _UID = "bare, or as urn:oid: where the version has an oid here"
@@ -47,6 +50,7 @@ STUDY_RULES = (
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
         meanings.accession,
         "as ACSN with its issuer's system",
+        elsewhere=("identifier", "basedOn"),
     ),
     Rule(
         "identifier",
@@ -120,12 +124,14 @@ STUDY_RULES = (
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
         meanings.orders,
         "logical reference to a ServiceRequest by each accession number",
+        elsewhere=("order",),
     ),
     Rule(
         "order",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
         meanings.diagnostic_orders,
         "the DiagnosticOrder that the server has by each accession number, else a contained one",
+        elsewhere=("basedOn",),
     ),
     Rule(
         "referrer",
@@ -148,9 +154,7 @@ STUDY_RULES = (
         lambda scope: sum(len(series.instances) for series in scope.context.study.series),
         "counted",
     ),
-    Rule(
-        "procedure", ("ProcedureCodeSequence",), lambda scope: scope.concepts("ProcedureCodeSequence"), "each code once"
-    ),
+    Rule("procedure", ("ProcedureCodeSequence",), meanings.procedures, "each code once; up to 1.4.0 its words alone"),
     Rule(
         "location",
         ("InstitutionalDepartmentName", "InstitutionalDepartmentTypeCodeSequence", "PerformedLocation"),
@@ -268,7 +272,13 @@ INSTANCE_RULES = (
         lambda scope: meanings.number(scope, "InstanceNumber"),
         "as series",
     ),
-    Rule("instance.type", ("SOPClassUID",), meanings.record_type, "the Directory Record Type of the SOP class"),
+    Rule(
+        "instance.type",
+        ("SOPClassUID",),
+        meanings.record_type,
+        "the Directory Record Type of the SOP class",
+        elsewhere=("instance.sopClass",),
+    ),
     Rule(
         "instance.title",
         ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),

@@ -71,6 +71,10 @@ class Context:
         """Tell that something was dropped or replaced."""
         self.notes[Note(level, where, text)] = None
 
+    def lacks(self, element: str, what: str) -> None:
+        """Tell that the FHIR version has no ``what``, which the study would need in ``element``."""
+        self.note("version", f"ImagingStudy.{element}", f"{self.dialect.name} has no {what}")
+
     def contain(self, resource: Resource) -> Resource:
         """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""
         # named by its content, so that the same person keeps the same id whatever else joins the study
@@ -117,6 +121,11 @@ class Scope:
             if isinstance(item, dict)
         )
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
+
+    def aside(self) -> Scope:
+        """The same node in a mapping of its own, of which nothing is kept."""
+        context = self.context
+        return replace(self, context=Context(context.study, context.dialect, context.policy))
 
     @property
     def zone(self) -> tzinfo | None:

@@ -88,6 +88,17 @@ def test_convert_says_nothing_when_there_is_nothing_to_say(run: Run, good: Path)
     assert (result.status, result.stderr) == (0, "")
 
 
+def test_convert_says_once_what_the_version_has_no_element_for(run: Run, good: Path) -> None:
+    result = run("convert", good, "--fhir", "STU3")
+    assert result.status == 0
+    said = [line for line in result.stderr.splitlines() if line.startswith("STU3 has no ")]
+    assert "STU3 has no element for location (2 studies)" in said
+    assert len(set(said)) == len(said)
+    explained = json.loads(run("explain", good / "b" / "x", "--fhir", "STU3", "--json").stdout)
+    texts = [note["text"] for note in explained["notes"] if note["level"] == "version"]
+    assert texts.count("STU3 has no element for location") == 1
+
+
 def test_convert_names_what_it_cannot_read_and_goes_on(run: Run, folder: Path) -> None:
     result = run("convert", folder / "gone.dcm", folder / "notes.txt", folder)
     assert result.status == 1

@@ -24,7 +24,7 @@ def test_the_output_is_the_expected_one(case: str, variant: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_r4b_is_r4_word_for_word(case: str) -> None:
-    assert mapped(case, "R4B") == mapped(case, "R4")
+    assert mapped(case, "R4B").entries == mapped(case, "R4").entries
 
 
 @pytest.mark.parametrize(("case", "variant"), [*ALL, *((case, "R4B") for case in CASES)])

@@ -518,6 +518,80 @@ def test_accession_numbers_of_several_orders() -> None:
         assert [i for i in found["identifier"] if i in ordered] == ([] if version in CONCEPTUAL else ordered)
 
 
+@pytest.mark.parametrize("version", ["STU3", "3.2.0"])
+@pytest.mark.parametrize(
+    ("words", "codes", "expected"),
+    [
+        ("Fell", [], {"text": "Fell"}),
+        ("", ["Cough"], {"coding": ["Cough"]}),
+        ("Fell", ["Cough"], {"coding": ["Cough"], "text": "Fell"}),
+        ("Fell", ["Cough", "Fever"], {"coding": ["Cough"], "text": "Fell; Cough; Fever"}),
+    ],
+)
+def test_the_one_reason_of_old_versions_keeps_code_and_words(
+    version: str, words: str, codes: list[str], expected: Resource
+) -> None:
+    items = [code("49727002", "SCT", meaning) if meaning == "Cough" else code("F", "99X", meaning) for meaning in codes]
+    requests = [{"ReasonForRequestedProcedureCodeSequence": [item]} for item in items]
+    attrs = {"ReasonForTheRequestedProcedure": words, "RequestAttributesSequence": requests}
+    result = mapped(study(attrs={keyword: value for keyword, value in attrs.items() if value}), version)
+    reason = result.entries[0].resource["reason"]
+    if "coding" in reason:
+        reason = {**reason, "coding": [coding["display"] for coding in reason["coding"]]}
+    assert reason == expected
+    assert ("ImagingStudy.reason" in notes_on(result)) == (len(codes) > 1)
+
+
+FULL = {
+    "AdmissionID": "V1",
+    "InstitutionalDepartmentName": "Radiology",
+    "StudyComments": "None",
+    "NameOfPhysiciansReadingStudy": "Reader^Robin",
+    "RequestAttributesSequence": [{"AccessionNumber": "A1", "ReasonForTheRequestedProcedure": "Fell"}],
+    "AccessionNumber": "A1",
+    "StudyID": "7",
+    "StudyDescription": "Thorax",
+}
+FULL_SERIES = {
+    "OperatorsName": "Operator^Ola",
+    "Manufacturer": "Maker",
+    "InstitutionName": "Hospital",
+    "SpecimenIdentifier": "S1",
+    "Laterality": "L",
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "lost"),
+    [
+        ("DSTU2", {"encounter", "location", "note", "reason", "series.performer", "series.specimen"}),
+        ("1.4.0", {"encounter", "location", "note", "reason", "series.performer", "series.specimen"}),
+        ("STU3", {"location", "note", "series.performer", "series.specimen"}),
+        ("3.2.0", {"location", "note", "series.performer"}),
+        ("R4", set()),
+        ("R4B", set()),
+        ("R5", {"interpreter"}),
+        ("R6", {"interpreter"}),
+    ],
+)
+def test_what_a_version_cannot_hold_is_noted_once_for_each_element(version: str, lost: set[str]) -> None:
+    made = study(None, FULL, FULL_SERIES, {"InstanceAvailability": "ONLINE"}, {})
+    again = Series("1.2.9", made.series[0].attrs, (Instance("1.2.9.1", CT),))
+    result = mapped(Study(made.uid, 1, made.patient, made.attrs, (*made.series, again)), version)
+    notes = [(note.where, note.text) for note in result.notes if note.level == "version"]
+    assert {where for where, _ in notes} == {f"ImagingStudy.{element}" for element in lost}
+    assert len(set(notes)) == len(notes)
+    assert ("ImagingStudy.location", f"{version} has no element for location") in notes or "location" not in lost
+    if version == "STU3":
+        texts = [text for where, text in notes if where == "ImagingStudy.series.performer"]
+        assert texts == ["STU3 has no performer of type Device", "STU3 has no performer of type Organization"]
+
+
+def test_a_study_without_what_a_version_lacks_has_no_such_note() -> None:
+    for version in DIALECTS:
+        assert not [note for note in mapped(study(), version).notes if note.level == "version"]
+
+
 def test_reasons_with_their_words() -> None:
     attrs = {
         "ReasonForTheRequestedProcedure": "Coughs since May",
