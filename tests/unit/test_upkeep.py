@@ -186,7 +186,7 @@ def test_nothing_is_left_of_a_study_that_is_forgotten(store: SqliteStore, beside
     settle(store, Verdict.RIGHT, Verdict.WRONG)
     assert deliver(store) == "1.1"
     store.add(record(3, study="1.2"), FILE)
-    assert {"study", "series", "instance", "attrs", "delivery", "base", "inflight", "settlement"} <= set(
+    assert {"study", "series", "instance", "attrs", "delivery", "base", "inflight", "origin", "settlement"} <= set(
         rows_that_name(store.path, 1)
     )
     assert beside.forget("1.1")
