@@ -151,6 +151,7 @@ class Daemon:
             listening=":".join(map(str, self.receiver.address)) if self.receiver and listening else "",
             associations=self.receiver.associations if self.receiver else 0,
             refused=self.receiver.refused if self.receiver else {},
+            folders={name: watcher.obstacle for name, watcher in self.folders.items()},
             disk=self._disk(),
             destinations=tuple(map(_state_of, self.deliverers.values())),
         )

@@ -74,6 +74,8 @@ def _daemon_table(daemon: Daemon) -> Table:
     table.add_row("Daemon", f"running since {moment(said.started_at)} (process {said.pid}, version {said.version})")
     if said.listening:
         table.add_row("Listening", f"{said.listening}, {counted(said.associations, 'association')} open")
+    for name, obstacle in sorted((said.folders or {}).items()):
+        table.add_row("Folder", f"{name}: {obstacle or 'watched'}")
     if disk := said.disk:
         intake = "nothing is taken in" if disk.intake_stopped else "instances are taken in"
         table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} wanted: {intake}")

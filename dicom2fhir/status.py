@@ -149,6 +149,9 @@ def _complaints(said: DaemonState) -> Iterator[str]:
             f"Nothing is taken in: {counted(said.disk.free_bytes, 'byte')} free on the store's disk, and"
             f" store.min_free_bytes is {said.disk.min_free_bytes:,}."
         )
+    for name, obstacle in (said.folders or {}).items():
+        if obstacle:
+            yield f"Nothing is taken from folder {name}: {obstacle}."
     for one in said.destinations:
         if one.state in ("down", "paused"):
             yield f"Destination {one.name} is {one.state} since {moment(one.since)}: {one.reason}"

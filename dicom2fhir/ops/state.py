@@ -73,6 +73,8 @@ class DaemonState:
         Host and port; empty where nothing listens.
     refused
         What the receiver turned away since the start, by kind.
+    folders
+        Watched folder -> why no files are taken from it; empty while they are.
     """
 
     pid: int
@@ -83,6 +85,7 @@ class DaemonState:
     listening: str = ""
     associations: int = 0
     refused: Mapping[str, int] | None = None
+    folders: Mapping[str, str] | None = None
     disk: DiskState | None = None
     destinations: tuple[DestinationState, ...] = ()
 

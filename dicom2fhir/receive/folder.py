@@ -87,6 +87,7 @@ class FolderWatcher:
         self._scan: Iterator[Found] | None = None
         self._next_scan_at = self._paused_until = clock()
         self._pause_s = 0.0
+        self._hindrance = ""
         self._counts: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -99,6 +100,11 @@ class FolderWatcher:
         self._thread = threading.Thread(target=self._run, name="watched folder", daemon=True)
         self.heartbeat = clock()
         """When the thread last showed a sign of life, on the clock that was given."""
+
+    @property
+    def obstacle(self) -> str:
+        """Why no files are taken, such as a share that is not mounted yet; empty while they are."""
+        return self.absent or self._hindrance
 
     @property
     def is_native(self) -> bool:
@@ -188,6 +194,7 @@ class FolderWatcher:
             try:
                 if self._clock() >= self._paused_until:
                     self._turn()
+                    self._hindrance = ""
             except (Transient, OSError) as error:
                 self._pause(error)
             except Exception as error:  # the thread must outlive whatever happens
@@ -210,6 +217,7 @@ class FolderWatcher:
 
     def _pause(self, error: Exception) -> None:
         """Leave the whole folder alone for a while: what is in the way of one file is in the way of all."""
+        self._hindrance = _words(error)
         self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._paused_until = self._next_scan_at = self._clock() + self._pause_s
         self._scan = None
@@ -342,6 +350,13 @@ class FolderWatcher:
         if self._counts:
             log.info("folder.counted", waiting=len(self._waiting), **self._counts)
             self._counts.clear()
+
+
+def _words(error: Exception) -> str:
+    """What went wrong: of an OSError not the path, and of what nobody foresaw not the text, which may hold values."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error).rstrip(".") if isinstance(error, BridgeError) else type(error).__name__
 
 
 def _log_failure(error: Exception) -> None:

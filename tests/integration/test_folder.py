@@ -369,12 +369,14 @@ def test_delete(start: Running, bridge: Bridge, inbox: Path, mode: Mode) -> None
 def test_a_file_is_not_deleted_before_it_is_stored(start: Running, bridge: Bridge, inbox: Path) -> None:
     bridge.fail = errors.StoreUnavailable()
     (inbox / "a").write_bytes(dicom(1))
-    start("poll", afterwards="delete")
+    watcher = start("poll", afterwards="delete")
     until(lambda: bridge.tries)
     assert (inbox / "a").exists()
+    until(lambda: watcher.obstacle == "The store cannot commit")
     bridge.fail = None
     until(lambda: not (inbox / "a").exists())
     assert bridge.names() == ["a"]
+    until(lambda: watcher.obstacle == "")
 
 
 @MODES

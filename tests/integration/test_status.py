@@ -143,3 +143,16 @@ def test_the_quiet_period_is_why_a_study_waits(start: Callable[..., DaemonProces
     assert b"quiet period until" in shown.stdout
     alone = run_command("status", study["study_uid"], "--json", "--state-dir", daemon.state_dir)
     assert json.loads(alone.stdout)["deliveries"][0]["why"].startswith("quiet period until")
+
+
+def test_a_folder_that_is_not_there_is_told(start: Callable[..., DaemonProcess], tmp_path: Path) -> None:
+    daemon = start()
+    daemon.terminate()
+    inbox = tmp_path / "inbox"
+    with daemon.config_path.open("a") as file:
+        file.write(f'[folders.inbox]\npath = "{inbox}"\npoll_s = 0.2\n')
+    daemon.start()
+    assert daemon.status()["attention"] == ["Nothing is taken from folder inbox: No such file or directory."]
+    inbox.mkdir()
+    wait_until(lambda: daemon.status()["daemon"]["folders"] == {"inbox": ""}, 30, "it is watched")
+    assert daemon.status()["attention"] == []

@@ -125,6 +125,10 @@ def test_a_document_of_a_dead_daemon_is_not_believed(store: SqliteStore, tmp_pat
         (replace(SAID, destinations=(PAUSED,)), "Destination main is paused since"),
         (replace(SAID, destinations=(DestinationState("main", "untried", NOW),)), ""),
         (replace(SAID, disk=DiskState(1, 1_000, intake_stopped=True)), "Nothing is taken in: 1 byte free"),
+        (
+            replace(SAID, folders={"a": "", "inbox": "No such file or directory"}),
+            "Nothing is taken from folder inbox: No",
+        ),
         (replace(SAID, stopped_at=NOW), "The daemon has not said how it is"),
     ],
 )
