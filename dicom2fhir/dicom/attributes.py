@@ -332,6 +332,9 @@ UIDS = (
 SPECIFIC_CHARACTER_SET = Attribute("SpecificCharacterSet", 0x00080005, "CS", many=True)
 
 
+HELD = (*LEVELS["series"], *LEVELS["instance"])
+"""What an IOD may have in functional groups or their kin."""
+
 FUNCTIONAL_GROUPS: Mapping[str, int] = {
     "PixelMeasuresSequence": 0x00289110,
     "FrameContentSequence": 0x00209111,
@@ -393,7 +396,7 @@ def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | None]:
 
 
 def _all_wanted() -> Wanted:
-    held = wanted((*LEVELS["series"], *LEVELS["instance"]))
+    held = wanted(HELD)
     of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
     own = wanted(taken())
     return own | {holder: {**of_a_holder, **(own.get(holder) or {})} for holder in HOLDERS.values()}

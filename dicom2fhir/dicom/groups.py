@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS
+from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HELD, HOLDERS, wanted
 from dicom2fhir.model import Raw
 
 _HOLDERS = tuple(HOLDERS.values())
 _GROUPS = frozenset(FUNCTIONAL_GROUPS.values())
+_HELD = frozenset(wanted(HELD))
 
 
 def flattened(raw: Raw) -> Raw:
@@ -31,7 +32,7 @@ def flattened(raw: Raw) -> Raw:
 def _values(items: bytes | list[Raw]) -> Iterator[tuple[int, bytes | list[Raw]]]:
     """What the items hold themselves, and then in their groups."""
     for item in () if isinstance(items, bytes) else items:
-        yield from ((tag, value) for tag, value in item.items() if tag not in _GROUPS and not _is_empty(value))
+        yield from ((tag, value) for tag, value in item.items() if tag in _HELD and not _is_empty(value))
         for tag, value in item.items():
             if tag in _GROUPS:
                 yield from _values(value)

@@ -108,8 +108,9 @@ def test_of_the_frames_the_first_counts() -> None:
         {"MultienergyCTAcquisitionSequence": group("CTXRayDetailsSequence", KVP="29")},
         {SHARED: group("UnassignedSharedConvertedAttributesSequence", KVP="29")},
         {FRAMES: group("UnassignedPerFrameConvertedAttributesSequence", KVP="29")},
+        {SHARED: [{"KVP": "29"}]},
     ],
-    ids=["tomosynthesis", "multi-energy CT", "converted, shared", "converted, of a frame"],
+    ids=["tomosynthesis", "multi-energy CT", "converted, shared", "converted, of a frame", "in no group"],
 )
 def test_other_sequences_that_hold_technique(place: Values) -> None:
     assert found("KVP", **place) == "29"
