@@ -128,7 +128,10 @@ class Receiver(Section):
         " with A700, which senders repeat. Not less than max_header_bytes.",
     )
     max_elements: int = Field(
-        400_000, ge=1_000, description="Elements in it, those in sequences too: at worst half a second of a processor."
+        300_000,
+        ge=1_000,
+        description="Elements in it, those in sequences too, without frames after the first; sequences and what is"
+        " decoded count several times. At worst they take a quarter of a second of a processor.",
     )
     max_sequence_depth: int = Field(32, ge=4, le=100, description="Sequences within sequences.")
     max_value_bytes: int = Field(1_048_576, ge=1_024, description="A longer value is left out.")

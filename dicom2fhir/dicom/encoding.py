@@ -15,6 +15,8 @@ BIG: Unpack = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L
 FIRST_DATA_GROUP = 0x0004
 """Groups 0000 and 0002 are of commands and file meta information (PS3.7 section 6.3.1, PS3.10 section 7.1): where they
 stand in a data set they may have kept their own encoding."""
+_LEADING_ELEMENTS = 100
+"""Of these groups that are passed over to find the first that shows how the data set is encoded."""
 _ENDLESS = 1 << 62
 _LEAST_OF_TEXT = 0x2020
 """Two characters read as a length: a value that is text is not taken for an element."""
@@ -45,18 +47,20 @@ def is_explicit(data: bytes, declared: bool, is_final: bool, longest: int, unpac
         None if more bytes are needed.
     """
     pos = 0
-    while pos + 8 <= len(data):
+    for _ in range(_LEADING_ELEMENTS):
+        if pos + 8 > len(data):
+            return declared if is_final else None
         group, _, vr, _ = unpack[0](data, pos)
         if group >= FIRST_DATA_GROUP:
             return _is_explicit(data, pos, vr, declared, is_final, longest, unpack)
         vr, length = own_encoding(data, pos, unpack)
         if vr in LONG_VRS:
             if pos + 12 > len(data):
-                break
+                return declared if is_final else None
             (length,) = unpack[2](data, pos + 8)
             pos += 4
         pos += 8 + length
-    return declared if is_final else None
+    return declared
 
 
 def _is_explicit(

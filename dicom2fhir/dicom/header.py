@@ -49,8 +49,9 @@ class Budgets:
 
     header_bytes: int = 64 * 1024 * 1024
     """Longest header that is kept in memory."""
-    elements: int = 400_000
-    """Elements walked over, those in sequences too: half a second of a processor at worst."""
+    elements: int = 300_000
+    """Elements walked over, those in sequences too; what takes longer counts several times. All that is read and
+    decoded of a header then takes at most 0.25 s of a processor (``bench/hostile.py``)."""
     depth: int = 32
     """Sequences within sequences."""
     value_bytes: int = 1024 * 1024

@@ -93,6 +93,7 @@ class HeaderReader:
 
     def write(self, piece: bytes | memoryview) -> None:
         """Take the next bytes of the data set."""
+        piece = memoryview(piece)
         if self._inflate is None:
             self._take(piece)
             return
@@ -105,7 +106,7 @@ class HeaderReader:
         before = inflate.copy()
         try:
             while piece and not self.is_complete and not inflate.eof:
-                self._take(inflate.decompress(piece, _INFLATED_AT_ONCE))
+                self._take(memoryview(inflate.decompress(piece, _INFLATED_AT_ONCE)))
                 piece, before = inflate.unconsumed_tail, inflate.copy()
         except zlib.error as error:
             self._inflate_up_to_damage(before, piece)
@@ -116,10 +117,10 @@ class HeaderReader:
         """Take what can be inflated, so that it does not matter how the data set was cut into pieces."""
         with contextlib.suppress(zlib.error):
             for at in range(len(piece)):
-                self._take(inflate.decompress(piece[at : at + 1]))
+                self._take(memoryview(inflate.decompress(piece[at : at + 1])))
         self._walk_on(bytes(self._data))
 
-    def _take(self, piece: bytes | memoryview) -> None:
+    def _take(self, piece: memoryview) -> None:
         while piece and not self.is_complete:
             room = self._look_at_bytes - len(self._data)
             self._data += piece[:room]

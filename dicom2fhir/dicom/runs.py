@@ -15,8 +15,9 @@ from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.model import Raw
 
 _REMEMBERED_BYTES = 128 * 1024
-_REMEMBERED_ELEMENTS = 2000
-"""Longer headers are not remembered; most of single images hold 2 to 100 kB and 60 to 400 elements."""
+_REMEMBERED_ELEMENTS = 4000
+"""Longer headers are not remembered; most of single images hold 2 to 100 kB and 60 to 400 elements, which count for 200
+to 1000."""
 _WORTH = 0.75
 """The share of elements that must be known for runs to be used; with less a plain walk costs little more."""
 _SPARE = 1

@@ -37,9 +37,12 @@ _FIRST_BULK_GROUP = 0x0042
 _LAST = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
 _SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
 """Those in which a sequence may come; none in implicit VR."""
-_UNKNOWN_VR_COST = 4
-"""Elements that one of unknown VR counts for besides itself, because it takes so much longer."""
+_UNKNOWN_VR_COST, _SEQUENCE_COST, _ITEM_COST, _VALUE_COST = 4, 2, 8, 4
+"""Elements that one of unknown VR, a sequence, an item and a value that are taken count for besides themselves, because
+they take so much longer to read or to decode."""
 _ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
+_BYTES_OF_AN_ELEMENT = 8
+"""So many bytes of values that are taken count for another element, because they will be decoded."""
 _DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
@@ -228,7 +231,7 @@ class Walk:
                         raise _Damage(start)
                     if pos + 8 > edge:
                         raise self._stop(start, pos + 8, limit, left + 1)
-                    self.elements_left = left
+                    self.elements_left = left - _SEQUENCE_COST
                     pos = self._open_end(start, pos, limit, vr, explicit, unpack, inner, taken, tag, depth)
                     if self.ended_at is not None:
                         return pos
@@ -244,6 +247,7 @@ class Walk:
                     taken[tag] = NO_VALUE
                 elif length <= longest:
                     taken[tag] = data[pos:stop]
+                    left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
                 items: list[Raw] = []
                 taken[tag] = items
@@ -251,7 +255,7 @@ class Walk:
                     if vr not in _SEQUENCE_VRS:
                         taken[tag] = DAMAGED
                     else:
-                        self.elements_left = left
+                        self.elements_left = left - _SEQUENCE_COST
                         has_vrs, order = (
                             self._of_unknown(pos, unpack) if explicit and vr == b"UN" else (explicit, unpack)
                         )
@@ -308,7 +312,7 @@ class Walk:
             return found + len(delimiter)
         if self.is_final or len(self.data) >= most:
             raise _Damage(start)
-        self.elements_left += 1
+        self.elements_left += 1 + _SEQUENCE_COST
         raise _Short(start)
 
     def _items(
@@ -368,6 +372,7 @@ class Walk:
                     item = stop, is_open, has_vrs, taken
                     if wanted:
                         items.append(taken)
+                        left -= _ITEM_COST
                         if len(items) == ITEMS_TAKEN:
                             wanted = _NOTHING
                     self.elements_left = left

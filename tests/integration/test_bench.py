@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "bench", ["startup", "mapping", "convert", "memory", "headers", "backfill", "store", "receive"]
+    "bench", ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive"]
 )
 def test_a_quick_run_gives_a_table_for_machines(bench: str) -> None:
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", "--json"]

@@ -298,7 +298,7 @@ def test_of_the_frames_the_first_is_read(syntax: str, change: Callable[[Dataset]
     is_deflated = syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     written = encode(change(frames(1000)), EXPLICIT_VR_LITTLE_ENDIAN if is_deflated else syntax)
     data = deflated(written) if is_deflated else written
-    budgets = Budgets(elements=20)
+    budgets = Budgets(elements=60)
     assert scan(data, syntax, FRAMES, budgets) == FIRST_FRAME
     reader = HeaderReader(syntax, FRAMES, budgets)
     for start in range(0, len(data), 7):
