@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from math import inf, isfinite
 from typing import Any
 
@@ -149,6 +150,38 @@ _A_DAY = re.compile(r"(?!0000)\d{4}\.?(?!00)\d\d\.?(?!00)\d\d")
 """What can be a DA: 00000000 and the like are no earliest date."""
 
 
+_OFFSET = re.compile(r"([+-])(\d\d):?([0-5]\d)")
+_NO_TIME = "~"
+"""After every time, so that of the instances of a day the first that has one stands."""
+
+
+def _moments(group: Sequence[str], candidates: Sequence[Attrs]) -> list[str]:
+    """Digits that sort as the dates of a group, with their times, do.
+
+    The dates are moved to UTC when each candidate has a Timezone Offset From UTC. Where one lacks it, nobody knows, and
+    all are compared as they stand.
+    """
+    local = [_local(candidate.get(group[0]), candidate.get(group[1])) for candidate in candidates]
+    offsets = [_OFFSET.fullmatch(str(candidate.get("TimezoneOffsetFromUTC"))) for candidate in candidates]
+    return [
+        _in_utc(text, offset) if all(offsets) and offset else text for text, offset in zip(local, offsets, strict=True)
+    ]
+
+
+def _local(da: Any, tm: Any) -> str:
+    day, time = (re.sub(r"\D", "", value) if isinstance(value, str) else "" for value in (da, tm))
+    return day[:8] + (time.ljust(6, "0") if time else _NO_TIME)
+
+
+def _in_utc(local: str, offset: re.Match[str]) -> str:
+    minutes = (int(offset[2]) * 60 + int(offset[3])) * (-1 if offset[1] == "-" else 1)
+    try:
+        moment = datetime.strptime(local[:14], "%Y%m%d%H%M%S") - timedelta(minutes=minutes)
+    except (ValueError, OverflowError):
+        return local  # no time, or none that a clock knows
+    return re.sub(r"\D", "", moment.isoformat()) + local[14:]
+
+
 def _common(group: Sequence[str], earliest: bool, counted: Counted, notes: set[Note]) -> list[dict[str, Any]]:
     """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
     then the others in a fixed order."""
@@ -175,7 +208,8 @@ def _common(group: Sequence[str], earliest: bool, counted: Counted, notes: set[N
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
         eligible = [text for text in eligible if _A_DAY.match(str(candidates[text].get(group[0])))] or eligible
-        stands = min(eligible, key=lambda text: [canonical(candidates[text].get(k, {})) for k in group])
+        moments = _moments(group, [candidates[text] for text in eligible])
+        stands = min(zip(moments, eligible, strict=True))[1]
     else:
         stands = min(eligible, key=lambda text: (-votes[text], text))
     return [candidates[stands], *(candidates[text] for text in sorted(eligible) if text != stands)]

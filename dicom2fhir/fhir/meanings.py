@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dicom2fhir.fhir import related, tables
-from dicom2fhir.fhir.moments import is_before
+from dicom2fhir.fhir.moments import earliest, is_before
 from dicom2fhir.fhir.scope import Scope
 from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept, words_of
 from dicom2fhir.fhir.values import (
@@ -181,7 +181,7 @@ def study_started(scope: Scope) -> str | None:
     started = scope.moment("StudyDate", "StudyTime")
     if started:
         return started
-    return min(filter(None, (series_moment(scope, series) for series in scope.context.study.series)), default=None)
+    return earliest(series_moment(scope, series) for series in scope.context.study.series)
 
 
 def referrer(scope: Scope) -> Resource | None:
@@ -340,10 +340,9 @@ def series_moment(scope: Scope, series: Series) -> str | None:
     if started:
         return started
     for kind in ("Acquisition", "Content"):
-        moments = (_instance_moment(instance, kind, inner.zone) for instance in series.instances)
-        earliest = min(filter(None, moments), default=None)
-        if earliest:
-            return earliest
+        first = earliest(_instance_moment(instance, kind, inner.zone) for instance in series.instances)
+        if first:
+            return first
     return inner.moment("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime")
 
 

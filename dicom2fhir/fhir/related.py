@@ -281,20 +281,30 @@ def institution(scope: Scope) -> Resource | None:
     return _refer(scope.context, resource, name)
 
 
-def department(scope: Scope) -> Resource | None:
-    """The Location: the department of (0008,1040), (0008,1041), or the room of (0040,0243) Performed Location."""
-    name, room = scope.text("InstitutionalDepartmentName"), scope.text("PerformedLocation")
+def location(scope: Scope) -> Resource | None:
+    """The Location: the room of (0040,0243) Performed Location, which is part of the department; else that alone."""
+    room = scope.text("PerformedLocation")
+    department = _department(scope)
+    if not room:
+        return department
+    resource: Resource = {"resourceType": "Location", "identifier": [{"value": room}], "name": room}
+    if department:
+        resource["partOf"] = department
+    return _refer(scope.context, resource, room)
+
+
+def _department(scope: Scope) -> Resource | None:
+    """The Location of (0008,1040) Institutional Department Name and (0008,1041), its type."""
+    name = scope.text("InstitutionalDepartmentName")
     types = scope.concepts("InstitutionalDepartmentTypeCodeSequence")
-    if not (name or room or types):
+    if not (name or types):
         return None
     resource: Resource = {"resourceType": "Location"}
-    if room:
-        resource["identifier"] = [{"value": room}]
-    if name or room:
-        resource["name"] = name or room
+    if name:
+        resource["name"] = name
     if types:
         resource["type"] = [codeable_concept(type_) for type_ in types]
-    return _refer(scope.context, resource, name or room)
+    return _refer(scope.context, resource, name)
 
 
 def endpoint(scope: Scope) -> Resource | None:

@@ -158,8 +158,8 @@ STUDY_RULES = (
     Rule(
         "location",
         ("InstitutionalDepartmentName", "InstitutionalDepartmentTypeCodeSequence", "PerformedLocation"),
-        related.department,
-        "Location",
+        related.location,
+        "Location: the room, part of the department",
     ),
     Rule(
         "reason",

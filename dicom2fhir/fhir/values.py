@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from unicodedata import east_asian_width
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.tables import identifier_types, snomed_ct
@@ -226,18 +227,19 @@ def human_names(pn: str) -> list[Resource]:
     """PN -> one HumanName for each component group that says anything; the representation is marked when there are
     several."""
     groups = pn.split("=")[:3]
-    names = [(name, kind) for group, kind in zip(groups, _GROUPS, strict=False) if (name := _human_name(group))]
+    names = [(name, kind) for group, kind in zip(groups, _GROUPS, strict=False) if (name := _human_name(group, kind))]
     if len(names) > 1 or any(kind != "ABC" for _, kind in names):
         for name, kind in names:
             name["extension"] = [{"url": _REPRESENTATION, "valueCode": kind}]
     return [name if "extension" not in name else {"extension": name.pop("extension"), **name} for name, _ in names]
 
 
-def _human_name(group: str) -> Resource | None:
+def _human_name(group: str, kind: str) -> Resource | None:
     """One component group: ``family^given^middle^prefix^suffix``."""
     components = [" ".join(component.split()) for component in group.split("^")]
     family, given, middle, prefix, suffix = (components + [""] * 5)[:5]
-    text = " ".join(part for part in (prefix, given, middle, family, suffix) if part)
+    in_order = (family, given, middle) if kind != "ABC" or _is_east_asian(family + given) else (given, middle, family)
+    text = " ".join(part for part in (prefix, *in_order, suffix) if part)
     if not text:
         return None
     name: Resource = {"text": text}
@@ -250,6 +252,11 @@ def _human_name(group: str) -> Resource | None:
     if suffix:
         name["suffix"] = [suffix]
     return name
+
+
+def _is_east_asian(name: str) -> bool:
+    """Whether a name has Han, Kana or Hangul, which also stand in the first group: its family name comes first."""
+    return any(east_asian_width(character) in "WFH" for character in name)
 
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:")

@@ -125,6 +125,25 @@ def test_the_earliest_date_stands_with_the_time_and_zone_of_its_instance() -> No
     assert study.attrs == {"StudyDate": "20240311", "StudyTime": "2300"}
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(("20240311", "2300", "-0500"), ("20240312", "0100", "-0500"), id="one zone"),
+        pytest.param(("20240312", "0100", "+1400"), ("20240311", "2300", "-0500"), id="two zones"),
+        pytest.param(("20240311", "091500.5", "+0100"), ("20240311", "0915", "+0000"), id="other precisions"),
+        pytest.param(("20240102", "1200", ""), ("2024.12.31", "1200", ""), id="an ACR-NEMA date"),
+        pytest.param(("20240311", "0915", ""), ("20240311", "09:16", ""), id="an ACR-NEMA time"),
+        pytest.param(("20240311", "0915", ""), ("20240311", "091500.000001", ""), id="half a minute's digits"),
+        pytest.param(("20240311", "2300", ""), ("20240312", "0100", "+1400"), id="a zone that nobody tells"),
+        pytest.param(("20240311", "2359", "-1200"), ("20240312", "1200", "+0000"), id="a day apart"),
+    ],
+)
+def test_the_earliest_is_a_moment_and_no_text(first: tuple[str, str, str], second: tuple[str, str, str]) -> None:
+    keywords = ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC")
+    one, other = ({k: v for k, v in zip(keywords, given, strict=True) if v} for given in (first, second))
+    assert study_of(one, other).attrs == study_of(other, one).attrs == one
+
+
 def test_a_date_with_a_time_is_better_than_the_same_date_without() -> None:
     study = study_of({"StudyDate": "20240311"}, {"StudyDate": "20240311", "StudyTime": "2300"})
     assert study.attrs == {"StudyDate": "20240311", "StudyTime": "2300"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -232,6 +233,18 @@ def test_a_series_without_zone_has_that_of_the_study() -> None:
         ),
         pytest.param(
             {},
+            [{"AcquisitionDateTime": "20240310230000-0500"}, {"AcquisitionDateTime": "20240311010000+1400"}],
+            "2024-03-11T01:00:00+14:00",
+            id="the earliest moment, which is a later date",
+        ),
+        pytest.param(
+            {},
+            [{"AcquisitionDateTime": "20240311080000"}, {"AcquisitionDateTime": "20240311080000.5"}],
+            "2024-03-11T08:00:00+01:00",
+            id="the earliest fraction of a second",
+        ),
+        pytest.param(
+            {},
             [{"AcquisitionDate": "20240311", "AcquisitionTime": "0801", "ContentDate": "20240310"}],
             "2024-03-11T08:01:00+01:00",
             id="acquisition before content",
@@ -251,6 +264,19 @@ def test_a_series_without_zone_has_that_of_the_study() -> None:
 )
 def test_when_a_series_started(series: Attrs, images: list[Attrs], expected: str | None) -> None:
     assert first_series(study(None, None, series, *images), time_zone=BERLIN).get("started") == expected
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_a_study_without_date_started_with_its_first_series(version: str) -> None:
+    made = study()
+    (only,) = made.series
+    given = (("20240310", "2300", "-0500"), ("20240311", "0100", "+1400"), ("20240311", "1200", "+0000"))
+    keywords = ("SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC")
+    series = tuple(
+        Series(f"1.2.{n}", dict(only.attrs) | dict(zip(keywords, values, strict=True)), only.instances)
+        for n, values in enumerate(given)
+    )
+    assert imaging_study(replace(made, series=series), version)["started"] == "2024-03-11T01:00:00+14:00"
 
 
 @pytest.mark.parametrize("version", DIALECTS)
@@ -711,6 +737,29 @@ def test_the_endpoint_of_the_archive(version: str) -> None:
     assert endpoint.write is Write.UPSERT
     assert endpoint.resource["address"] == "https://pacs.example/dicom-web"
     assert result.entries[0].resource["endpoint"][0]["reference"] == endpoint.placeholder
+
+
+@pytest.mark.parametrize("version", FROM_R4)
+@pytest.mark.parametrize(
+    ("department", "room", "expected"),
+    [
+        ("Radiology", "CT 2", [{"name": "CT 2"}, {"name": "Radiology"}]),
+        ("", "CT 2", [{"name": "CT 2"}]),
+        ("Radiology", "", [{"name": "Radiology"}]),
+    ],
+)
+def test_a_room_is_part_of_its_department(department: str, room: str, expected: list[Resource], version: str) -> None:
+    found = imaging_study(study(attrs={"InstitutionalDepartmentName": department, "PerformedLocation": room}), version)
+    contained = {f"#{resource['id']}": resource for resource in found["contained"]}
+    chain, next_one = [], found["location"]
+    while next_one:
+        resource = contained[next_one["reference"]]
+        assert next_one["display"] == resource["name"]
+        assert resource.get("identifier", []) == ([{"value": room}] if resource["name"] == room else [])
+        chain.append({"name": resource["name"]})
+        next_one = resource.get("partOf")
+    assert chain == expected
+    assert len(contained) == len(expected)
 
 
 def test_a_specimen_by_number_or_uid_each_once() -> None:

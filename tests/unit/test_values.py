@@ -285,7 +285,22 @@ def test_the_groups_of_a_name_are_marked() -> None:
     names = human_names("Yamada^Tarou=山田^太郎=やまだ^たろう")
     assert [name["extension"][0]["valueCode"] for name in names] == ["ABC", "IDE", "SYL"]
     assert [name["family"] for name in names] == ["Yamada", "山田", "やまだ"]
-    assert [name["text"] for name in names] == ["Tarou Yamada", "太郎 山田", "たろう やまだ"]
+    assert [name["text"] for name in names] == ["Tarou Yamada", "山田 太郎", "やまだ たろう"]
+
+
+@pytest.mark.parametrize(
+    ("pn", "text"),
+    [
+        ("=山田^太郎^^先生^", "先生 山田 太郎"),
+        ("==Yamada^Tarou", "Yamada Tarou"),
+        ("王^小东", "王 小东"),
+        ("ﾔﾏﾀﾞ^ﾀﾛｳ", "ﾔﾏﾀﾞ ﾀﾛｳ"),
+        ("홍^길동", "홍 길동"),
+        ("Люк^Жук", "Жук Люк"),
+    ],
+)
+def test_names_of_east_asia_are_written_family_first(pn: str, text: str) -> None:
+    assert [name["text"] for name in human_names(pn)] == [text]
 
 
 def test_a_group_alone_is_marked_when_it_is_not_alphabetic() -> None:
