@@ -14,7 +14,8 @@ from types import FrameType
 import structlog
 
 from dicom2fhir import __version__, assembly, translation
-from dicom2fhir.config import Settings, warnings
+from dicom2fhir.access import Use, faults, present_user
+from dicom2fhir.config import Settings, needs, warnings
 from dicom2fhir.deliver import Deliverer
 from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.header import Budgets
@@ -299,7 +300,9 @@ def _left_s(deadline: float) -> float:
 
 
 def _warn(settings: Settings) -> None:
-    for doubt in warnings(settings):
+    # folders that are watched speak for themselves, and one on a share that hangs would hold up the others
+    wanted = [need for need in needs(settings) if need.use not in (Use.WATCH, Use.EMPTY)]
+    for doubt in (*warnings(settings), *map(str, faults(wanted, present_user()))):
         log.warning("config.warning", text=doubt)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,15 @@ NOBODY = 65534
 """A user and a group that own nothing (Debian's ``nobody`` and ``nogroup``)."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that everybody may enter; pytest closes its own to other users."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 def as_user(uid: int, action: Callable[[], object]) -> str:

@@ -9,12 +9,22 @@ from typing import Any
 
 import click
 
-from dicom2fhir import config, report, translation
-from dicom2fhir.cli.options import config_option, json_option, load_settings, put_json, state_dir_option
+from dicom2fhir import access, config, report, translation
+from dicom2fhir.cli.options import (
+    config_in_force,
+    config_option,
+    json_option,
+    load_settings,
+    put_json,
+    state_dir_option,
+)
 from dicom2fhir.cli.page import Page
-from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.cli.service_user import service_user
+from dicom2fhir.config import places
+from dicom2fhir.errors import ConfigError, ServerUnavailable
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.ops import logs
+from dicom2fhir.ops.unit import read_unit, shut_out
 
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -78,23 +88,45 @@ def serve(
 @click.command("check-config")
 @config_option
 @click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer.")
+@click.option(
+    "--user",
+    "user_name",
+    help="Whose rights to read and write are looked at; only root may ask for another.  [default: for root the store's"
+    " owner, or the service's user]",
+)
 @json_option
-def check_config(config_file: Path | None, online: bool, as_json: bool) -> None:
-    """Check the configuration, and with --online the FHIR servers."""
+def check_config(config_file: Path | None, online: bool, user_name: str | None, as_json: bool) -> None:
+    """Check the configuration, what the service's user may read and write, and with --online the FHIR servers."""
     from dicom2fhir import assembly
 
+    config_file = config_in_force(config_file)
     settings = load_settings(config_file)
     config.require_roads(settings)
-    doubts = config.warnings(settings)
+    unit = read_unit() if places.is_system_config(config_file) else None
+    user = service_user(user_name, settings, config_file, unit)
+    needs = config.needs(settings, config_file)
+    try:
+        found = access.faults(needs, user)
+    except PermissionError as error:
+        raise click.UsageError(f"--user {user.name}: {error}") from None
+    found += shut_out(needs, unit) if unit else []
+    doubts = [*config.warnings(settings), *(str(fault) for fault in found if fault.is_missing)]
+    errors = [str(fault) for fault in found if not fault.is_missing]
     plans = [assembly.plan(settings, name, online) for name in settings.destinations]
+    store = str(translation.store_path(settings))
     if as_json:
-        put_json({"store": str(translation.store_path(settings)), "warnings": doubts, "destinations": plans})
+        put_json({"store": store, "user": user.name, "errors": errors, "warnings": doubts, "destinations": plans})
     else:
-        click.echo(f"The configuration is sound. The store is {translation.store_path(settings)}.")
+        sound = "is sound" if not errors else "can be read"
+        click.echo(f"The configuration {sound}. The store is {store}. What may be read and written: as {user.name}.")
+        for said in errors:
+            click.echo(f"error: {said}")
         for doubt in doubts:
             click.echo(f"warning: {doubt}")
         if plans:
             Page().print(report.plans_table(plans))
+    if errors:
+        raise ConfigError(f"The daemon could not do its work as the user {user.name}; see above.")
     if any(plan["error"] for plan in plans):
         raise ServerUnavailable("Not every FHIR server can be used; see above.")
 

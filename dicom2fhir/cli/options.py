@@ -71,9 +71,14 @@ def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None 
     ConfigError
         As :func:`dicom2fhir.config.load`.
     """
+    return config.load(config_in_force(config_file), overrides)
+
+
+def config_in_force(config_file: Path | None) -> Path | None:
+    """The file that is named, else the service's where there is one."""
     if config_file is None and places.SYSTEM_CONFIG.exists():
-        config_file = places.SYSTEM_CONFIG
-    return config.load(config_file, overrides)
+        return places.SYSTEM_CONFIG
+    return config_file
 
 
 def store_of(settings: Settings) -> Path:

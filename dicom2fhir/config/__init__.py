@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from dicom2fhir.config import kinds
 from dicom2fhir.config.destinations import FhirDestination, FileDestination, Selection, option_names
 from dicom2fhir.config.example import render
+from dicom2fhir.config.needs import needs
 from dicom2fhir.config.places import state_directory
 from dicom2fhir.config.sections import (
     Folder,
@@ -36,7 +37,17 @@ from dicom2fhir.config.sources import (
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.texts import counted
 
-__all__ = ["FhirDestination", "FileDestination", "Folder", "Settings", "example", "load", "require_roads", "warnings"]
+__all__ = [
+    "FhirDestination",
+    "FileDestination",
+    "Folder",
+    "Settings",
+    "example",
+    "load",
+    "needs",
+    "require_roads",
+    "warnings",
+]
 
 _PLAIN = {
     name: field.annotation
@@ -150,8 +161,6 @@ def _doubts(settings: Settings) -> Iterator[str]:
     if receiver.enabled and not guarded:
         yield "receiver.open = true: everybody who reaches the port may send; networks = [...] says who may"
     for name, folder in settings.folders.items():
-        if not folder.path.is_dir():
-            yield f"folders.{name}.path = {str(folder.path)!r}: there is no such folder now"
         if folder.move_to and folder.afterwards != "move":
             yield f'folders.{name}.move_to has no effect, because afterwards = "{folder.afterwards}"'
     for table in ("patient_id", "accession_number", "admission_id", "specimen"):
@@ -171,10 +180,6 @@ def _doubts(settings: Settings) -> Iterator[str]:
         if url.scheme == "http" and not kinds.is_loopback(url.hostname or ""):
             what = "patient data" if destination.auth == "none" else "credentials and patient data"
             yield f"destinations.{name}.url = {destination.url!r}: {what} travel unencrypted; use https"
-        for option in ("password_file", "token_file", "ca_file"):
-            file: Path | None = getattr(destination, option)
-            if file and not os.access(file, os.R_OK):
-                yield f"destinations.{name}.{option} = {str(file)!r}: there is no such file, or it may not be read"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:

@@ -18,18 +18,18 @@ pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture
-def system(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+def system(open_path: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with the service's configuration; the folder of the service's store, which is not made yet."""
     config = tmp_path / "etc" / "config.toml"
     config.parent.mkdir()
     out = tmp_path / "out"
     config.write_text(f'[store]\nmin_free_bytes = 0\n[destinations.files]\ntype = "file"\ndirectory = "{out}"\n')
     monkeypatch.setattr(places, "SYSTEM_CONFIG", config)
-    monkeypatch.setattr(places, "SERVICE_STATE", tmp_path / "var")
+    monkeypatch.setattr(places, "SERVICE_STATE", open_path / "var")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     instance("CT", "one").save_as(tmp_path / "1.dcm", enforce_file_format=True)
-    return tmp_path / "var"
+    return open_path / "var"
 
 
 @pytest.mark.parametrize("named", [False, True, "link"])
@@ -70,9 +70,6 @@ def test_what_the_configuration_and_systemd_say_wins(system: Path, tmp_path: Pat
 def test_what_root_writes_belongs_to_the_services_user(run: Run, system: Path, tmp_path: Path) -> None:
     system.mkdir()
     os.chown(system, NOBODY, NOBODY)
-    for folder in system.parents:
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o755)
     assert run("backfill", tmp_path / "1.dcm").status == 0
     store = SqliteStore.attach(system / "store.db", min_free_bytes=0)
     try:
@@ -103,12 +100,10 @@ def test_a_file_that_is_linked_into_the_folder_stays_its_owners(tmp_path: Path) 
 
 @needs_root
 @pytest.mark.parametrize("shut", ["folder", "file"])
-def test_somebody_else_is_told_what_to_do(tmp_path: Path, shut: str) -> None:
-    folder = tmp_path / "state"
+def test_somebody_else_is_told_what_to_do(open_path: Path, shut: str) -> None:
+    folder = open_path / "state"
     SqliteStore(folder / "store.db", min_free_bytes=0).close()
     folder.chmod(0o700 if shut == "folder" else 0o777)
-    for above in tmp_path, *tmp_path.parents[:-2]:
-        above.chmod(0o755)
 
     def said_to(opening: object) -> str:
         with pytest.raises(StoreUnavailable) as caught:

@@ -468,7 +468,7 @@ def test_warnings(tmp_path: Path) -> None:
     settings = load(
         overrides={
             "receiver": {"host": "0.0.0.0", "open": True},
-            "folders": {"a": {"path": tmp_path / "none", "move_to": tmp_path / "done"}},
+            "folders": {"a": {"path": tmp_path, "move_to": "/done"}},
             "systems": {"patient_id": {"A": "urn:oid:1.2", "B": "urn:oid:1.2"}},
             "destinations": {
                 "main": {"url": "http://fhir.example", "auth": "bearer", "token": "hush"},
@@ -480,15 +480,13 @@ def test_warnings(tmp_path: Path) -> None:
     found = warnings(settings)
     for part in (
         "receiver.open = true",
-        "there is no such folder now",
         "folders.a.move_to has no effect",
         "systems.patient_id: 'A' and 'B' have one system",
         "destinations.main.url = 'http://fhir.example': credentials and patient data travel unencrypted",
         "destinations.plain.url = 'http://fhir.example': patient data travel unencrypted",
-        "destinations.plain.ca_file",
     ):
         assert any(part in line for line in found), part
-    assert len(found) == 7
+    assert len(found) == 5
     local = {"url": "http://127.0.0.1:8080/fhir", "auth": "bearer", "token": "hush"}
     assert warnings(load(overrides={"destinations": {"main": local}}, environ={})) == []
 

@@ -1,0 +1,48 @@
+"""For whom ``check-config`` answers."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from dicom2fhir import access
+from dicom2fhir.config import Settings, places
+from dicom2fhir.ops.unit import Unit
+
+_NAME = "dicom2fhir"
+
+
+def service_user(given: str | None, settings: Settings, config_file: Path | None, unit: Unit | None) -> access.User:
+    """Who runs the daemon: the user that is named, else, if root asks, the owner of the store, else the unit's user.
+
+    Anybody else can only answer for themselves.
+    """
+    groups = _groups(unit)
+    if given is not None:
+        try:
+            return access.user_of(pwd.getpwnam(given), groups)
+        except KeyError:
+            raise click.BadParameter(f"there is no user {given!r}", param_hint="--user") from None
+    if os.geteuid() != 0:
+        return access.present_user()
+    with suppress(OSError):
+        owner = os.stat(settings.store.directory)
+        if owner.st_uid != 0:
+            return access.user_by_id(owner.st_uid, owner.st_gid, groups)
+    name = (unit and unit.last("User")) or _NAME
+    with suppress(KeyError):
+        return access.user_of(pwd.getpwnam(name), groups)
+    return access.dynamic_user(name, groups) if places.is_system_config(config_file) else access.present_user()
+
+
+def _groups(unit: Unit | None) -> list[int]:
+    found = []
+    for name in unit.words("SupplementaryGroups") if unit else ():
+        with suppress(KeyError):  # systemd does not start the service then, and says so
+            found.append(int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid)
+    return found
