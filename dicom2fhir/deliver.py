@@ -56,13 +56,6 @@ class DeliveryCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Excluded:
-    """The destination is not meant for the study."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Failed:
     """A fault of the bridge itself, by the name of its class."""
 
@@ -218,22 +211,30 @@ class Deliverer:
         return 0.0
 
     def _study(self, claim: Claim) -> Study | None:
-        """The study that was claimed; None, and refused, where it cannot be had."""
+        """The study that was claimed; None, and recorded, where it cannot be had or is not for the destination."""
         try:
             study = attempt(self._store.study, claim.study_uid)
-            reason = "the study is no longer in the store"
+            exclusion = attempt(self._exclusion, claim.study_uid) if study else ""
         except Permanent as error:
-            study, reason = None, str(error)
+            self._refuse(claim, claim.revision, str(error))
+            return None
         if study is None:
-            self._refuse(claim, claim.revision, reason)
+            self._refuse(claim, claim.revision, "the study is no longer in the store")
+        elif exclusion:
+            self._exclude(claim, exclusion)
+            return None
         return study
 
-    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Excluded | _Failed:
-        """The destination's answer, or why it was not asked, or what went wrong in ourselves."""
+    def _exclusion(self, study_uid: str) -> str:
+        """Why the destination does not take a study; empty where it does.
+
+        To be asked after the study was read, so that nothing is sent that was not looked at.
+        """
+        return self._selection.refuses(self._store.stated(study_uid)) if self._selection.chooses else ""
+
+    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
+        """The destination's answer, or what went wrong in ourselves."""
         try:
-            # what is stated is read after the study, so that nothing is sent that it does not speak of
-            if self._selection.chooses and (reason := self._selection.refuses(self._store.stated(study.uid))):
-                return _Excluded(reason)
             return self._destination.deliver(study, claim.base, claim.again)
         except MemoryError:
             return Retry("there was not enough memory", answered=False)
@@ -241,7 +242,7 @@ class Deliverer:
             log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
 
-    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Excluded | _Failed, permit: Permit) -> None:
+    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
             case Delivered(base, written, recipe, answered):
                 self._used(permit, answered)
@@ -267,11 +268,6 @@ class Deliverer:
                     reason=reason,
                     pause_s=round(pause_s, 1),
                 )
-            case _Excluded(reason):
-                self._circuit.leave(permit)
-                self._store.exclude(claim, reason, str(self._selection))
-                self._count("excluded")
-                log.info("delivery.excluded", destination=self.name, study=study.uid, reason=reason)
             case _Failed(error):
                 self._circuit.leave(permit)
                 self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")
@@ -280,6 +276,11 @@ class Deliverer:
         self._store.refuse(claim, revision, reason)
         self._count("refused")
         log.warning("delivery.refused", destination=self.name, study=claim.study_uid, revision=revision)
+
+    def _exclude(self, claim: Claim, reason: str) -> None:
+        self._store.exclude(claim, reason, str(self._selection))
+        self._count("excluded")
+        log.info("delivery.excluded", destination=self.name, study=claim.study_uid, reason=reason)
 
     def _used(self, permit: Permit, answered: bool) -> None:
         """Give a permit back; a destination is up only when it answered itself."""

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Entry, InstanceRecord, Mapped, Origin, Outcome, Refused, Retry, Study, Write
 from dicom2fhir.retry import RetryPolicy
+from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
 from dicom2fhir.store.sqlite import SqliteStore
 from tests.daemon_process import wait_until
@@ -247,6 +248,53 @@ def test_only_an_answer_of_the_destination_s_own_ends_its_being_down(store: Sqli
         add(store, "1.4")
         eventually(lambda: row(store, "1.4").state is State.DELIVERED)
         eventually(lambda: "destination.up" in [entry["event"] for entry in logs])
+
+
+def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_about_it(store: SqliteStore) -> None:
+    seen: list[str] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        seen.append(study.uid)
+        return Delivered(b"")
+
+    add(store, "1.1", "1.2")
+    store.add(InstanceRecord("1.3", "1.3.1", "1.3.1.1", {}, {}, {"Modality": "CT"}, {"SOPClassUID": "1.2"}), ORIGIN)
+    deliverer = Deliverer(store, Scripted(answer), policy=QUICK, selection=Selection(only={"modality": ("ct",)}))
+    deliverer.start()
+    try:
+        eventually(lambda: store.stats().excluded == 2 and store.stats().delivered == 1)
+        assert (seen, deliverer.counts().excluded) == (["1.3"], 2)
+        assert row(store, "1.1").reason == "only.modality matches nothing in the study"
+    finally:
+        assert deliverer.stop(PATIENCE_S)
+
+
+def test_a_store_that_fails_while_a_choice_is_made_refuses_nothing(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
+    failures: Iterator[Exception] = iter([StoreUnavailable(), ValueError("Doe^John")])
+    stated = store.stated
+
+    def failing(study_uid: str) -> Mapping[str, Sequence[str]]:
+        if failure := next(failures, None):
+            raise failure
+        return stated(study_uid)
+
+    monkeypatch.setattr(store, "stated", failing)
+    add(store, "1.1")
+    selection = Selection(never={"modality": ("CT",)})
+    deliverer = Deliverer(
+        store, Scripted(lambda *_: Delivered(b"")), workers=1, lease_s=0.1, policy=QUICK, selection=selection
+    )
+    deliverer.start()
+    try:
+        eventually(lambda: store.stats().refused == 1)  # by the fault of ours, not by the store's
+        assert "ValueError" in row(store, "1.1").reason and "Doe" not in row(store, "1.1").reason
+        store.requeue("1.1")
+        eventually(all_delivered(store, 1))
+    finally:
+        assert deliverer.stop(PATIENCE_S)
 
 
 def test_a_destination_that_asks_for_patience_is_paused(store: SqliteStore) -> None:
