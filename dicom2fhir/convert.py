@@ -82,10 +82,7 @@ def sources(
     """
     for path in paths:
         if path == STDIN:
-            spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (closed with open_until)
-            held = cast("BinaryIO", open_until.enter_context(spooled))
-            shutil.copyfileobj(stdin, held)
-            yield from _file_or_members("stdin", held, on_error, open_until)
+            yield from _file_or_members("stdin", stdin, on_error, open_until)
         elif Path(path).is_dir():
             tell = partial(_tell, on_error)
             yield from (
@@ -94,11 +91,27 @@ def sources(
             )
         else:
             try:
-                file = open_until.enter_context(Path(path).open("rb"))  # noqa: SIM115 (closed with open_until)
+                yield from _named(path, on_error, open_until)
             except OSError as error:
                 _tell(on_error, path, error)
-                continue
+
+
+def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStack) -> Iterator[Source]:
+    """What a file is whose name was given; only archives and pipes stay open, for there may be very many files."""
+    with ExitStack() as for_now:
+        file = for_now.enter_context(Path(path).open("rb"))
+        if file.seekable() and not _is_archive(file):
+            yield Source(path, lambda: Path(path).open("rb"), asked_for=True)
+        else:
+            open_until.push(for_now.pop_all())
             yield from _file_or_members(path, file, on_error, open_until)
+
+
+def _is_archive(file: BinaryIO) -> bool:
+    """Whether it is a zip archive, or begins like one."""
+    file.seek(0)
+    begins = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+    return begins or zipfile.is_zipfile(file)
 
 
 def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> None:
@@ -108,18 +121,21 @@ def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> No
 def _file_or_members(
     name: str, file: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
 ) -> Iterator[Source]:
-    """A file, or the members of the zip archive that it is.
+    """A file that stays open, or the members of the zip archive that it is.
 
     A member is read only as far as its header goes, so that one which inflates to very much costs nothing.
     """
-    file.seek(0)
-    if not zipfile.is_zipfile(file):
-        file.seek(0)
-        if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
-            on_error(name, "the zip archive is damaged or not complete")
-            return
+    if not file.seekable():
+        spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (closed with open_until)
+        held = cast("BinaryIO", open_until.enter_context(spooled))
+        shutil.copyfileobj(file, held)
+        file = held
+    if not _is_archive(file):
         file.seek(0)
         yield Source(name, lambda: file, asked_for=True)
+        return
+    if not zipfile.is_zipfile(file):
+        on_error(name, "the zip archive is damaged or not complete")
         return
     try:
         archive = open_until.enter_context(attempt(zipfile.ZipFile, file))

@@ -113,7 +113,7 @@ def _masked(value: str) -> str:
 def _verdicts(patients: Sequence[Named], keep: int | None, drop: Sequence[int]) -> dict[str, Verdict]:
     """What is settled about each patient by its number."""
     numbers = range(1, len(patients) + 1)
-    if len(patients) < 2:
+    if len(patients) < 2 and not any(patient.verdict for patient in patients):
         raise click.ClickException("the instances name one patient: there is nothing to settle")
     if unknown := sorted({keep, *drop} - {None, *numbers}, key=str):
         raise click.UsageError(f"there is no patient {unknown[0]}: the study has {counted(len(patients), 'patient')}")

@@ -21,6 +21,7 @@ import pytest
 from dicom2fhir import __version__
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen
@@ -300,7 +301,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
 def state_dir(tmp_path: Path) -> Path:
     """A store with a study that was delivered, one that was refused, and something that was rejected."""
     folder = tmp_path / "state"
-    store = SqliteStore(folder / "store.db", quiet_period_s=0, min_free_bytes=0)
+    store = SqliteStore(folder / "store.db", quiet_period_s=0, min_free_bytes=0, reader=fingerprint())
     try:
         store.set_destinations(["main"])
         for made in ct_instances(3, studies=2):

@@ -88,6 +88,7 @@ def test_a_conflict_is_settled_and_the_study_delivered(daemon: DaemonProcess, tm
     run("settle", STUDY, "--keep", "1", "--drop", "3")
     wait_until(lambda: state(daemon) == "delivered", SETTLES_WITHIN_S, "it is delivered")
     assert newest(tmp_path / "out")["entry"][0]["resource"]["numberOfInstances"] == 4
+    assert "There is no conflict." in run("settle", STUDY)
     run("settle", STUDY, "--undo")
     wait_until(lambda: state(daemon) == "refused", SETTLES_WITHIN_S, "nothing is settled any more")
     log = daemon.log_path.read_text()
