@@ -101,7 +101,7 @@ def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStac
     with ExitStack() as for_now:
         file = for_now.enter_context(Path(path).open("rb"))
         if file.seekable() and not _is_archive(file):
-            yield Source(path, lambda: Path(path).open("rb"), asked_for=True)
+            yield Source(path, lambda: Path(path).open("rb"), asked_for=True)  # noqa: SIM115 (closed by who reads)
         else:
             open_until.push(for_now.pop_all())
             yield from _file_or_members(path, file, on_error, open_until)
