@@ -13,12 +13,10 @@ it: it is sent once more, and nothing is lost.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,18 +25,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.chunks import Chunk, count_files, end_with_parent, origin_of, read_chunk
 from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.runs import Memory
-from dicom2fhir.errors import BridgeError, NoStore, NotDicom, Permanent, StoreInUse, attempt
+from dicom2fhir.errors import BridgeError, NoStore, Permanent, StoreInUse, attempt
 from dicom2fhir.model import FileMark, InstanceRecord, Origin
-from dicom2fhir.receive.files import Found, found, open_file, walk
+from dicom2fhir.receive.files import Found, walk
 from dicom2fhir.store.base import Change, Rejection
 from dicom2fhir.texts import counted, printable
 
@@ -59,9 +54,6 @@ _LISTED_FAILURES = 1000
 _BUSY_TIMEOUT_S = 60.0
 """How long the daemon may keep the store; it never does for more than a moment, but nothing presses here."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-Plain = tuple[Any, ...]
-"""The fields of an :class:`InstanceRecord`: pickled in a tenth of its time, and mappings that records share once."""
 
 
 @dataclass(slots=True)
@@ -151,75 +143,6 @@ def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | 
     return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
 
 
-@dataclass(slots=True)
-class Chunk:
-    """What a worker read: ``plain`` are the records of the files at the places ``taken``, in this order."""
-
-    plain: list[Plain] = field(default_factory=list)
-    taken: list[int] = field(default_factory=list)
-    skipped: list[tuple[int, str]] = field(default_factory=list)
-    """Place and reason."""
-    rejected: list[tuple[int, str, str]] = field(default_factory=list)
-    """What will not be understood next time either: place, kind and reason."""
-    unreadable: list[tuple[int, str]] = field(default_factory=list)
-    """What another time may be readable."""
-
-    def apart(self) -> Iterator[Chunk]:
-        """Each record by itself, with its file's place; then the rest."""
-        for place, plain in zip(self.taken, self.plain, strict=True):
-            yield Chunk(plain=[plain], taken=[place])
-        yield Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable)
-
-
-def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
-    """Read headers, in a worker process."""
-    chunk = Chunk()
-    memory, known = Memory(), Known()
-    for place, file in enumerate(files):
-        try:
-            record = attempt(_read, file, budgets, memory, known)
-        except NotDicom as error:
-            chunk.skipped.append((place, str(error)))
-        except BridgeError as error:
-            chunk.rejected.append((place, error.kind, str(error)))
-        except OSError as error:
-            chunk.unreadable.append((place, error.strerror or str(error)))
-        except MemoryError:
-            chunk.unreadable.append((place, "There is not enough memory to read it"))
-        else:
-            chunk.taken.append(place)
-            chunk.plain.append(
-                (
-                    record.study_uid,
-                    record.series_uid,
-                    record.sop_uid,
-                    record.patient,
-                    record.study,
-                    record.series,
-                    record.instance,
-                    record.notes,
-                )
-            )
-    return chunk
-
-
-def _read(file: Found, budgets: Budgets, memory: Memory, known: Known) -> InstanceRecord:
-    with open_file(file.path) as source:
-        header = read_file(source, WANTED, budgets, memory)
-        if found(file.path, os.fstat(source.fileno())) != file:
-            raise OSError(errno.EAGAIN, "The file changes while it is read")
-    return extract(header.received(_origin(file)), known)
-
-
-def _origin(file: Found) -> Origin:
-    return Origin("file", path=file.text)
-
-
-def count_files(paths: Sequence[str]) -> int:
-    """How many files there are, in a worker process, for the time left."""
-    return sum(1 for _ in walk(paths, on_error=lambda _path, _error: None))
-
-
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Start the workers, which the first task does: Ctrl-C reaches them too, and would end them half made."""
@@ -228,19 +151,6 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _end_with_parent() -> None:
-    """Prepare a worker: Ctrl-C is its parent's affair, and it must not outlive a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class Backfill:
@@ -297,7 +207,7 @@ class Backfill:
         roots = [os.path.realpath(path) for path in paths]
         holds = _Holds(self._writes, roots)
         pending: dict[Future[Chunk], list[Found]] = {}
-        with ProcessPoolExecutor(self._workers, get_context("spawn"), _end_with_parent) as pool:
+        with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
             try:
                 if self._on_progress:
                     with _interrupts_held_back():
@@ -394,7 +304,10 @@ class Backfill:
                 records,
                 origin,
                 [_mark(files[place], outcome, reason) for place, outcome, reason in outcomes],
-                [Rejection(time.time(), _origin(files[place]), reason, kind) for place, kind, reason in chunk.rejected],
+                [
+                    Rejection(time.time(), origin_of(files[place]), reason, kind)
+                    for place, kind, reason in chunk.rejected
+                ],
             )
             self._summary.new += changes.count(Change.NEW)
             self._summary.changed += changes.count(Change.CHANGED)

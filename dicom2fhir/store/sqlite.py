@@ -21,11 +21,12 @@ from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.patients import Named, Verdict
 from dicom2fhir.store import incoming, outgoing, upkeep
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
-from dicom2fhir.store.disk import Room, Space, is_locked, lock_file, not_permitted, require_local, require_permission
+from dicom2fhir.store.disk import Room, Space, is_locked, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
+from dicom2fhir.store.opening import lock_path, open_to_write, own
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import Packer, read_records, read_stated, read_status, rejection_of
-from dicom2fhir.store.schema import connect, is_damage, migrate, prepare, require_version, steps
+from dicom2fhir.store.schema import is_damage, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
 
@@ -101,12 +102,14 @@ class SqliteStore:
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             if access is Access.OWN:
-                undo.callback(os.close, self._own(busy_timeout_s))
+                lock, self.set_aside = own(self.path, len(steps()), busy_timeout_s)
+                undo.callback(os.close, lock)
             else:
                 require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
             if access is not Access.READ:
+                mine = (steps(), self._rule) if access is Access.OWN else None
                 self._writer = Writer(
-                    self._open_to_write(access, busy_timeout_s),
+                    open_to_write(self.path, busy_timeout_s, mine),
                     on_commit=self._notify,
                     on_roll_back=self._known.forget,
                     on_failure=on_failure,
@@ -130,53 +133,15 @@ class SqliteStore:
         """Open a store for short writes (:meth:`requeue`, :meth:`add_many`) beside a daemon or without one."""
         return cls(path, **options, access=Access.ATTACH)
 
-    def _own(self, busy_timeout_s: float) -> int:
-        """Become the one process that owns the file, and make sure that it is sound; the lock's descriptor."""
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            require_local(self.path.parent)
-            lock = lock_file(self._lock_path)
-        except PermissionError:
-            raise not_permitted(self.path) from None
-        except OSError as error:
-            raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
-        try:
-            self.set_aside = prepare(self.path, len(steps()), busy_timeout_s)
-        except BaseException as error:
-            os.close(lock)
-            if isinstance(error, OSError):
-                raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
-            raise
-        return lock
-
-    def _open_to_write(self, access: Access, busy_timeout_s: float) -> sqlite3.Connection:
-        connection = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
-        try:
-            if access is Access.OWN:
-                migrate(connection, steps())
-                connection.execute("BEGIN IMMEDIATE")
-                incoming.end_former_life(Statements(connection), self._rule)
-                connection.execute("COMMIT")
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, sqlite3.Error):
-                raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}") from error
-            raise
-        return connection
-
     def _reader_number(self) -> int:
         with self._read() as sql:
             row = sql.one("reader_id", fingerprint=self._reader)
         return row[0] if row else self._write(lambda sql: incoming.reader_number(sql, self._reader))
 
     @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.lock")
-
-    @property
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
-        return is_locked(self._lock_path)
+        return is_locked(lock_path(self.path))
 
     @property
     def room(self) -> Room:

@@ -21,6 +21,7 @@ import pytest
 
 from dicom2fhir import backfill, convert
 from dicom2fhir.backfill import Backfill, Summary
+from dicom2fhir.chunks import read_chunk
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.receive.files import found
@@ -307,10 +308,10 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(archive: Archive, store: 
     assert looked_at is not None
     with file.open("ab") as more:
         more.write(b"\0\0")
-    chunk = backfill.read_chunk([looked_at], DEFAULT_BUDGETS)
+    chunk = read_chunk([looked_at], DEFAULT_BUDGETS)
     assert chunk.taken == [] and chunk.unreadable == [(0, "The file changes while it is read")]
     file.unlink()
-    assert backfill.read_chunk([looked_at], DEFAULT_BUDGETS).unreadable[0][0] == 0
+    assert read_chunk([looked_at], DEFAULT_BUDGETS).unreadable[0][0] == 0
 
 
 def test_a_folder_that_cannot_be_read_is_a_failure(archive: Archive, store: SqliteStore, tmp_path: Path) -> None:
