@@ -281,6 +281,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
 
 def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Received) -> None:
     """Fill in what the data set leaves out by what the command or the file meta information says of it."""
+    claimed = claimed.partition("\0")[0].strip()
     found = attrs.get(keyword)
     if not found:
         if claimed:

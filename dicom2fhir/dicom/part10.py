@@ -131,7 +131,7 @@ def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple
                 raise CannotUnderstand(_CUT_META)
             data, pos = kept + piece, 0
         if is_taken:
-            found[element] = data[pos : pos + length].decode("ascii", "replace").strip("\0 ")
+            found[element] = data[pos : pos + length].decode("ascii", "replace").partition("\0")[0].strip(" ")
         pos += length
     else:
         raise BudgetExceeded(f"The file meta information has more than {_MOST_META_ELEMENTS} elements.")

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.shapes import Dialect
-from dicom2fhir.fhir.values import Concept, Systems, concept, date_time, deterministic_id, one, several, zone_of
+from dicom2fhir.fhir.values import Concept, Systems, concept, date_time, deterministic_id, offset, one, several, zone_of
 from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write
 
 
@@ -143,6 +143,8 @@ class Scope:
         elif tm and "T" not in value:
             why = "is not a time" if self.zone else "has no time zone: set fhir.time_zone"
             self.note(time_keyword, f"{why}; the date alone stands")
+        if self.text("TimezoneOffsetFromUTC") and not offset(self.text("TimezoneOffsetFromUTC")):
+            self.note("TimezoneOffsetFromUTC", "is not an offset; left out")
         return value
 
     def note(self, where: str, text: str) -> None:

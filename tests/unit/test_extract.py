@@ -454,6 +454,11 @@ def test_padding_of_uids_goes(value: bytes) -> None:
     assert found.notes == ()
 
 
+def test_uids_of_the_command_and_the_file_end_at_a_nul_too() -> None:
+    assert record({}, DIMSE, sop_instance="1.2.3\0garbage").sop_uid == "1.2.3"
+    assert record({0x00080018: (b"UI", b"")}, FILE, sop_instance="1.2.9\0garbage").sop_uid == "1.2.9"
+
+
 def test_the_command_or_the_file_fills_in_what_the_data_set_lacks() -> None:
     lacking: Elements = {0x00080016: (b"UI", b""), 0x00080018: (b"UI", b"")}
     found = record(lacking, sop_class="1.2.840.10008.5.1.4.1.1.4", sop_instance="1.2.9")

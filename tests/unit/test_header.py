@@ -236,6 +236,12 @@ def test_file_meta_information_of_any_length(size: int) -> None:
     assert read_file(BytesIO(data), WANTED) == read_file(BytesIO(encoded("cr")[0]), WANTED)
 
 
+def test_a_transfer_syntax_ends_at_a_nul() -> None:
+    data = element(0x00020010, b"UI", b"1.2.840.10008.1.2.1\0x.") + element(STUDY_ID, b"SH", b"7 ")
+    read = read_file(BytesIO(bytes(128) + b"DICM" + data), WANTED)
+    assert (read.transfer_syntax, read.taken) == ("1.2.840.10008.1.2.1", {STUDY_ID: b"7 "})
+
+
 def test_file_meta_information_must_end() -> None:
     for more in (element(0x00020102, b"OB", b"", 5_000_000), element(0x00020102, b"OB", b"")[:9], b"\2\0"):
         data = with_meta(more)[: 144 + struct.unpack_from("<L", encoded("cr")[0], 140)[0] + len(more)]

@@ -762,6 +762,14 @@ def test_a_room_is_part_of_its_department(department: str, room: str, expected: 
     assert len(contained) == len(expected)
 
 
+@pytest.mark.parametrize("offset", ["CET", "+9900", "+1"])
+def test_an_offset_that_cannot_be_read_is_noted(offset: str) -> None:
+    made = study(attrs={"StudyDate": "20240311", "StudyTime": "0900", "TimezoneOffsetFromUTC": offset})
+    result = mapped(made, time_zone=BERLIN)
+    assert result.entries[0].resource["started"] == "2024-03-11T09:00:00+01:00"
+    assert notes_on(result) == {"TimezoneOffsetFromUTC"}
+
+
 def test_a_specimen_by_number_or_uid_each_once() -> None:
     numbered = {
         "SpecimenIdentifier": "S1",
