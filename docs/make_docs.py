@@ -91,9 +91,9 @@ def mapping_index() -> str:
         *(f"* [{name}]({name}.md): {translation.profile(name).title}\n" for name in translation.profile_names()),
         "\n## What is read of a data set\n\nNothing else leaves the receiver.\n\n",
         _table(("Attribute", "Tag", "VR", "Of each item", "Where it is missing"), map(_attribute_row, taken())),
-        "\nAttributes of series and instances that the data set does not have itself come from these sequences, in "
-        f"this order: {_listed(HOLDERS)}. Of the frames the first counts. In the sequences these are looked into: "
-        f"{_listed(FUNCTIONAL_GROUPS)}.\n",
+        "\nAttributes of series and instances that are missing at the top level are taken from these sequences, in "
+        f"this order: {_listed(HOLDERS)}. Of the frames only the first is read. The following sequences within them "
+        f"are read too: {_listed(FUNCTIONAL_GROUPS)}.\n",
     ]
     return "".join(parts)
 

@@ -79,7 +79,7 @@ OF_FRAMES = [
 
 
 def _held(alphabet: str, random: Random) -> dict[str, Any]:
-    """Functional groups and their kin, with some of what they may hold."""
+    """Functional groups and similar sequences, with some of what they may hold."""
     return {
         holder: [{random.choice([*FUNCTIONAL_GROUPS]): [_data_set(OF_FRAMES, alphabet, random)]}]
         for holder in HOLDERS

@@ -333,7 +333,7 @@ SPECIFIC_CHARACTER_SET = Attribute("SpecificCharacterSet", 0x00080005, "CS", man
 
 
 HELD = (*LEVELS["series"], *LEVELS["instance"])
-"""What an IOD may have in functional groups or their kin."""
+"""What may stand in functional groups and similar sequences."""
 
 FUNCTIONAL_GROUPS: Mapping[str, int] = {
     "PixelMeasuresSequence": 0x00289110,
@@ -374,8 +374,8 @@ HOLDERS: Mapping[str, int] = {
     "SequenceOfUltrasoundRegions": 0x00186011,
     "ContrastBolusAgentSequence": 0x00180012,
 }
-"""The sequences that hold what other IODs have in the data set itself, the preferred one first: the shared functional
-groups hold for every frame (PS3.3 C.7.6.16), see C.8.15.3.11, C.8.21.3, C.8.5.5 and C.7.6.4b for the others."""
+"""Sequences that hold attributes which other IODs have at the top level, the preferred one first. Shared functional
+groups apply to all frames (PS3.3 C.7.6.16). The others are defined in C.8.2.2, C.8.21.3, C.8.5.5 and C.7.6.4b."""
 
 
 def taken() -> Iterator[Attribute]:

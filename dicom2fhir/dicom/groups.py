@@ -1,7 +1,7 @@
-"""Attributes that an IOD has within sequences, brought to where other IODs have them.
+"""Attributes of functional groups and similar sequences, moved to the top level of the data set.
 
-What a CT Image says of itself in the data set, an Enhanced CT Image says in functional groups (PS3.3 C.7.6.16).
-Decoding, and all that comes after it, know one place for each attribute.
+A CT Image has its technique at the top level, an Enhanced CT Image in functional groups (PS3.3 C.7.6.16). After this
+step each attribute has one place, whatever the IOD.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _HELD = frozenset(wanted(HELD))
 
 
 def flattened(raw: Raw) -> Raw:
-    """The values of a data set with those of its functional groups among them.
+    """The values of a data set, with those of its functional groups at the top level.
 
-    A value of the data set itself comes before one of a group, and one of all frames before one of the first frame.
+    The top level takes precedence over the shared groups, and these over the groups of the first frame.
     """
     held: Raw = {}
     for holder in _HOLDERS:
@@ -30,7 +30,7 @@ def flattened(raw: Raw) -> Raw:
 
 
 def _values(items: bytes | list[Raw]) -> Iterator[tuple[int, bytes | list[Raw]]]:
-    """What the items hold themselves, and then in their groups."""
+    """The values of the items, then those of the groups in them."""
     for item in () if isinstance(items, bytes) else items:
         yield from ((tag, value) for tag, value in item.items() if tag in _HELD and not _is_empty(value))
         for tag, value in item.items():

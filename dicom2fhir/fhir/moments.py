@@ -1,7 +1,6 @@
-"""Moments as points in time, and the day of a time of day that DICOM gives without a date.
+"""Points in time, and the day of a DICOM time (TM) that has no date.
 
-Where nobody tells the zone, moments are local times without one; those of one data set are then compared with each
-other all the same.
+Without a known time zone a moment is a local time. Moments of one data set can be compared either way.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ def moment(da: str, tm: str, zone: tzinfo | None) -> datetime | None:
 
 
 def moment_of_dt(dt: str, zone: tzinfo | None) -> datetime | None:
-    """DT; None unless it goes on to a time."""
+    """DT; None unless it includes a time."""
     return _parsed(date_time_of_dt(dt, zone or UTC), zone)
 
 
@@ -50,7 +49,18 @@ def earliest(found: Iterable[str | None]) -> str | None:
 
 
 def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
-    """The day (DA) of a time of day that comes within 24 hours before the end of what begins at a moment."""
+    """The day (DA) of a time of day at most 24 hours before ``last``, or before the end of what starts then.
+
+    Parameters
+    ----------
+    lasting_s
+        Duration of what starts at ``last``.
+
+    Returns
+    -------
+    str
+        Empty where the calendar ends.
+    """
     try:
         last += timedelta(seconds=lasting_s)
     except OverflowError:
@@ -60,7 +70,7 @@ def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
 
 
 def day_from(tm: str, first: datetime) -> str:
-    """The day (DA) of a time of day that comes within 12 hours after a moment; empty when it came shortly before."""
+    """The day (DA) of a time of day at most 12 hours after ``first``; empty when the nearest one lies before it."""
     same = moment(_day(first), tm, first.tzinfo)
     if not same or same >= first:
         return _day(first)
@@ -71,4 +81,4 @@ def _day(of: datetime, days: int = 0) -> str:
     try:
         return (of.date() + timedelta(days)).isoformat().replace("-", "")
     except OverflowError:
-        return ""  # the calendar ends there
+        return ""

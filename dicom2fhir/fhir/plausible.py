@@ -1,6 +1,6 @@
-"""Numbers that cannot be what their attribute says: a wrong unit, or a number typed to fill a field.
+"""Plausible ranges of numbers. Values outside them have a wrong unit, or were typed to fill a field.
 
-Nothing is corrected: whether 175 is a size in centimetres or a weight in the wrong field, the header does not tell.
+Implausible values are left out and not corrected: 175 may be a size in centimetres or a weight in the wrong field.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ BOUNDS: Mapping[str, tuple[Decimal, Decimal]] = {
     # on record (635 kg, 2.72 m), with some room
     "PatientWeight": (Decimal("0.2"), Decimal("700")),
     "PatientSize": (Decimal("0.2"), Decimal("3")),
-    # T; some headers give gauss, and no magnet that a body fits into has 30 T
+    # T; some headers give gauss. No whole-body magnet reaches 30 T
     "MagneticFieldStrength": (Decimal("0.001"), Decimal("30")),
 }
-"""Keyword -> what its numbers may be at least and at most, in the unit of the attribute."""
+"""Keyword -> smallest and largest plausible value, in the unit of the attribute."""
 
 POSITIVE = frozenset(
     {
@@ -27,8 +27,8 @@ POSITIVE = frozenset(
         *("RadionuclideTotalDose", "RadionuclideHalfLife"),
     }
 )
-"""Lengths, voltages, frequencies and activities: without them there is no image. PS3.3 section 10.7.1.3 says it of
-spacing."""
+"""Lengths, voltages, frequencies and activities, greater than zero in every image (for spacing see PS3.3 section
+10.7.1.3)."""
 
 NOT_NEGATIVE = frozenset(
     {
@@ -36,15 +36,15 @@ NOT_NEGATIVE = frozenset(
         "SpiralPitchFactor",
     }
 )
-"""Times, currents and doses, which may be none."""
+"""Times, currents and doses, which may be zero."""
 
 
-_JUDGED = BOUNDS.keys() | POSITIVE | NOT_NEGATIVE
+_LIMITED = BOUNDS.keys() | POSITIVE | NOT_NEGATIVE
 
 
 def is_plausible(keyword: str, value: str) -> bool:
-    """Whether a value can be what the attribute says; text that is no number is not judged here."""
-    if keyword not in _JUDGED or (number := decimal(value)) is None:
+    """Whether a value is in the range of its attribute; text that is not a number always is."""
+    if keyword not in _LIMITED or (number := decimal(value)) is None:
         return True
     if keyword in BOUNDS:
         least, most = BOUNDS[keyword]

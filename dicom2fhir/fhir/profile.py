@@ -108,9 +108,9 @@ class Value(_Table):
     until
         Of a Period: the time of day when it ends, within half a day after its start.
     not_after, lasting
-        For a time of day that has no date (a TM): moments that it cannot come after, the preferred ones first, and the
-        seconds that they last. It lies on the day of the last of them, or on the day before where that is too late.
-        Without any it lies on the day of the series.
+        For a time without a date (TM): sources of the latest moment that it can have, the preferred one first, and of
+        the duration in seconds to add to that moment. The time lies on that day, or on the day before if it is later.
+        Without such a moment it lies on the day of the series.
     codes
         Of a Coding: name of the table in ``codes`` that it must be of.
     modalities

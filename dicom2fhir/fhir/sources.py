@@ -20,7 +20,7 @@ from dicom2fhir.model import Attrs, Instance, Resource, Series
 
 _UCUM = "http://unitsofmeasure.org"
 _LONGEST_S = 24 * 60 * 60
-"""An acquisition that lasts longer tells nothing of the day of an injection."""
+"""With a longer acquisition the day of an injection is not known."""
 _YES = {"YES": True, "NO": False, "1": True, "0": False}
 
 
@@ -68,10 +68,10 @@ class Place:
         return self._plausible(inner or name, found)
 
     def _plausible(self, keyword: str, found: list[Any]) -> list[Any]:
-        """The values, if they can be what the attribute says."""
+        """The values, unless one of them is out of the attribute's plausible range."""
         if all(is_plausible(keyword, value) for value in found if isinstance(value, str)):
             return found
-        self.context.note("warning", keyword, "is a number that cannot be; left out")
+        self.context.note("warning", keyword, "is outside the plausible range; left out")
         return []
 
     def _above(self) -> Iterator[Attrs]:
@@ -173,7 +173,7 @@ class Place:
         return [found] if found else []
 
     def _dated(self, source: str) -> Iterator[tuple[str, str | None, tzinfo | None]]:
-        """What the node and what it holds say: a date and its time, or one attribute and None, and the zone of both."""
+        """Of the node and what it holds: date, time and zone; the time is None for a DT or TM."""
         date_keyword, plus, time_keyword = source.partition("+")
         for scope in self.scopes():
             if own := _in(scope.attrs, date_keyword):
@@ -181,7 +181,7 @@ class Place:
                 yield own, time, scope.zone
 
     def _time_of_day(self, source: str, wanted: Value) -> list[str]:
-        """A TM on the day that :attr:`~dicom2fhir.fhir.profile.Value.not_after` tells."""
+        """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.Value.not_after`."""
         time = one(self.given(source))
         found = date_time(self._day_of(source, time, wanted), time, self.zone) if time else None
         return [found] if found else []

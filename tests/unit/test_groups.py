@@ -1,4 +1,4 @@
-"""Attributes within functional groups and their kin are read like those of the data set itself."""
+"""Attributes in functional groups and similar sequences are read like those at the top level of the data set."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_the_route_is_what_the_header_says(given: Values, expected: Resource | N
     assert injection["dosage"]["dose"]["value"] == 320
 
 
-# What cannot be -------------------------------------------------------------------------------------------------------
+# Implausible numbers --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
