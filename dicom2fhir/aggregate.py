@@ -132,7 +132,7 @@ def _agree(level: Level, counted: Counted, notes: set[Note]) -> dict[str, Any]:
                 result[attribute.keyword] = every
             continue
         group = [attribute.keyword, *(f.keyword for f in followers[attribute.keyword])]
-        found = _common(group, attribute.pick == "earliest", counted, notes)
+        found = _common(attribute, group, counted, notes)
         if found:
             result |= found[0]
         if attribute.others_to:
@@ -182,7 +182,7 @@ def _in_utc(local: str, offset: re.Match[str]) -> str:
     return re.sub(r"\D", "", moment.isoformat()) + local[14:]
 
 
-def _common(group: Sequence[str], earliest: bool, counted: Counted, notes: set[Note]) -> list[dict[str, Any]]:
+def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes: set[Note]) -> list[dict[str, Any]]:
     """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
     then the others in a fixed order."""
     votes: dict[str, int] = defaultdict(int)
@@ -195,12 +195,11 @@ def _common(group: Sequence[str], earliest: bool, counted: Counted, notes: set[N
             candidates[text] = values
     if not candidates:
         return []
+    earliest = attribute.pick == "earliest"
+    chosen = "the earliest" if earliest else "the most frequent one"
+    fate = "comes first" if attribute.others_to else "stands"
     notes.update(
-        Note(
-            "info",
-            keyword,
-            "differs between instances; " + ("the earliest" if earliest else "the most frequent one") + " stands",
-        )
+        Note("info", keyword, f"differs between instances; {chosen} {fate}")
         for keyword in group
         if len({canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
     )

@@ -16,7 +16,7 @@ def note_losses(context: Context) -> None:
         for rule in rules:
             if elements.keys().isdisjoint((rule.concept, *rule.elsewhere)) and _is_said(rule, level, context):
                 path = f"series.{rule.concept}" if level == "instance" else rule.concept
-                context.lacks(path, f"element for {path}")
+                context.lacks(f"ImagingStudy.{path}", f"element for {path}")
 
 
 def _is_said(rule: Rule, level: Level, context: Context) -> bool:
@@ -24,7 +24,7 @@ def _is_said(rule: Rule, level: Level, context: Context) -> bool:
     return any(
         rule.meaning(Scope(context, node, attrs, series_uid).aside())
         for node, attrs, series_uid in _nodes(context.study, level)
-        if any(keyword in attrs for keyword in rule.attributes)
+        if not attrs.keys().isdisjoint(rule.attributes)
     )
 
 

@@ -109,7 +109,7 @@ def procedures(scope: Scope) -> list[Concept]:
     """The codes of (0008,1032) Procedure Code Sequence."""
     found = scope.concepts("ProcedureCodeSequence")
     if scope.context.dialect.elements["procedure"].shape == "Reference by display" and any(c.codings for c in found):
-        scope.context.lacks("procedure", "codes of procedures: their words stand alone")
+        scope.context.lacks("ImagingStudy.procedure", "codes of procedures: their words stand alone")
     return found
 
 
@@ -195,17 +195,11 @@ def interpreters(scope: Scope) -> list[Resource]:
     people = related.practitioners(
         scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
     )
-    if _repeats(scope, "interpreter"):
+    if scope.context.dialect.holds_several("interpreter"):
         return list(people)
     if len(scope.all("NameOfPhysiciansReadingStudy")) > 1:
-        scope.context.lacks("interpreter", "room for more than one interpreter")
+        scope.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
     return list(islice(people, 1))
-
-
-def _repeats(scope: Scope, concept: str) -> bool:
-    """Whether the version can hold several, where it can hold any."""
-    element = scope.context.dialect.elements.get(concept)
-    return element is None or element.many
 
 
 def endpoints(scope: Scope) -> list[Resource]:
@@ -227,13 +221,17 @@ def reasons(scope: Scope) -> list[Concept]:
             codes = [Concept(codes[0].codings, words), *codes[1:]] if codes else [Concept(text=words)]
         found |= dict.fromkeys(codes)
     found |= dict.fromkeys(scope.concepts("ReasonForPerformedProcedureCodeSequence"))
-    return list(found) if _repeats(scope, "reason") or len(found) < 2 else [_one_reason(scope, list(found))]
+    if len(found) < 2 or scope.context.dialect.holds_several("reason"):
+        return list(found)
+    return [_one_reason(scope, list(found))]
 
 
 def _one_reason(scope: Scope, several_reasons: list[Concept]) -> Concept:
     coded = [reason for reason in several_reasons if reason.codings]
     if len(coded) > 1:
-        scope.context.lacks("reason", "room for more than one reason: the codes after the first are left out")
+        scope.context.lacks(
+            "ImagingStudy.reason", "room for more than one reason: the codes after the first are left out"
+        )
     words = (words_of(reason) if len(coded) > 1 else reason.text for reason in several_reasons)
     return Concept(coded[0].codings if coded else (), "; ".join(dict.fromkeys(filter(None, words))))
 
@@ -380,7 +378,7 @@ def performers(scope: Scope) -> list[Resource]:
         if element is None or not element.types or type_ in element.types:
             actors.append((function, make(scope)))
         elif make(scope.aside()):
-            scope.context.lacks("series.performer", f"performer of type {type_}")
+            scope.context.lacks("ImagingStudy.series.performer", f"performer of type {type_}")
     return [
         {
             "function": codeable_concept(Concept((Coding(function, V3_PARTICIPATION, _FUNCTIONS[function]),))),

@@ -87,12 +87,19 @@ def _as_published(ours: Resource, theirs: Resource) -> Resource:
     ``accession`` holds one and is searched, ``identifier`` holds the others: when a later instance makes another one
     the first, the study must still be found by the one that was published.
     """
-    mine, others = ours.get("accession"), ours.get("identifier", [])
-    published = identities("accession", theirs.get("accession"))
-    at = next((n for n, other in enumerate(others) if identities("identifier", other) == published), None)
-    if mine is None or at is None:
+    mine, published, others = ours.get("accession"), theirs.get("accession"), ours.get("identifier", [])
+    if not mine or not published:
+        return ours
+    at = next((n for n, other in enumerate(others) if _is_number(other, published)), None)
+    if at is None:
         return ours
     return {**ours, "accession": others[at], "identifier": [*others[:at], mine, *others[at + 1 :]]}
+
+
+def _is_number(identifier: Resource, published: Resource) -> bool:
+    """Whether an accession number is the published one, whose issuer may not have been known then."""
+    same_system = published.get("system") in (None, identifier.get("system"))
+    return same_system and identifier.get("value") == published.get("value")
 
 
 def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:

@@ -78,7 +78,9 @@ def subject(scope: Scope) -> Resource:
     if one(patient.get("QualityControlSubject")).upper() == "YES":
         if "Device" in context.dialect.elements["subject"].types:
             return _phantom(context, patient)
-        context.lacks("subject", "subject of type Device: the quality control subject is written as a Patient")
+        context.lacks(
+            "ImagingStudy.subject", "subject of type Device: the quality control subject is written as a Patient"
+        )
     resource = _patient(context, patient)
     identifiers = resource.get("identifier", [])
     if identifiers:
@@ -220,6 +222,8 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
     if identifiers:
         resource["identifier"] = identifiers
     if names:
+        if len(names) > 1 and not context.dialect.holds_several("Practitioner.name"):
+            context.lacks("Practitioner.name", "room for more than one name of a practitioner")
         context.dialect.put(resource, "Practitioner.name", names)
     return _refer(context, resource, names[0]["text"] if names else "")
 

@@ -71,9 +71,9 @@ class Context:
         """Tell that something was dropped or replaced."""
         self.notes[Note(level, where, text)] = None
 
-    def lacks(self, element: str, what: str) -> None:
-        """Tell that the FHIR version has no ``what``, which the study would need in ``element``."""
-        self.note("version", f"ImagingStudy.{element}", f"{self.dialect.name} has no {what}")
+    def lacks(self, path: str, what: str) -> None:
+        """Tell that the FHIR version has no ``what``, which the study would need at this path."""
+        self.note("version", path, f"{self.dialect.name} has no {what}")
 
     def contain(self, resource: Resource) -> Resource:
         """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""

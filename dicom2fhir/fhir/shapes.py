@@ -147,6 +147,11 @@ class Dialect:
             adapted["family"] = [adapted["family"]]
         return adapted
 
+    def holds_several(self, concept: str) -> bool:
+        """Whether the element of a concept, where the version has one, is a list."""
+        element = self.elements.get(concept)
+        return element is None or element.many
+
     def repeats(self, path: str) -> bool:
         """Whether the element at a path of ImagingStudy (``series.modality``) is a list."""
         parent, _, name = path.rpartition(".")

@@ -613,6 +613,12 @@ def test_what_a_version_cannot_hold_is_noted_once_for_each_element(version: str,
         assert texts == ["STU3 has no performer of type Device", "STU3 has no performer of type Organization"]
 
 
+def test_a_second_name_of_a_practitioner_is_noted_where_there_is_room_for_one() -> None:
+    made = study(attrs={"ReferringPhysicianName": "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"})
+    noted = {version for version in DIALECTS if "Practitioner.name" in notes_on(mapped(made, version))}
+    assert noted == {"DSTU2"}
+
+
 def test_a_study_without_what_a_version_lacks_has_no_such_note() -> None:
     for version in DIALECTS:
         assert not [note for note in mapped(study(), version).notes if note.level == "version"]

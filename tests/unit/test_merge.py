@@ -274,6 +274,8 @@ def test_the_accession_number_that_was_published_stays_where_it_is_searched() ->
     assert (merged["accession"], merged["identifier"]) == (first, [second, study_id])
     for known in (ours, None):
         assert merge(known, ours, merged) == merged, "nothing is left to be written"
+    nameless = study(accession={"value": "A1"}, identifier=[study_id])
+    assert merge(nameless, ours, nameless)["accession"]["value"] == "A1", "its issuer was not known then"
     later = merge(ours, study(accession=third, identifier=[first, second, study_id]), merged)
     assert (later["accession"], later["identifier"]) == (first, [third, second, study_id])
 
