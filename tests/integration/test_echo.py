@@ -6,7 +6,6 @@ import ipaddress
 import re
 import socket
 import threading
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ import pytest
 
 from dicom2fhir import assembly, config
 from dicom2fhir.receive.scp import StorageSCP
-from tests.daemon_process import ROOT, run_command
+from tests.daemon_process import run_command
 from tests.pki import Pki
+from tests.readme import steps
 
 Serve = Callable[[str], tuple[Path, int]]
 
@@ -54,17 +54,10 @@ def asked(file: Path, port: int, *options: str | Path) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
-def readme_config() -> str:
-    """The configuration of the README's section "For good"."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"1\. `/etc/dicom2fhir/config\.toml`.*?\n\n((?:       .*\n|\n)+)", text)
-    assert block is not None
-    return re.sub(r"^       ", "", block[1], flags=re.MULTILINE)
-
-
 def test_the_configuration_of_the_readme(serve: Serve) -> None:
-    assert tomllib.loads(readme_config())["receiver"]["host"] == "0.0.0.0"
-    status, said = asked(*serve(readme_config()))
+    text = "\n".join(line for line in steps()[2] if not line.startswith("install "))
+    assert 'host = "0.0.0.0"' in text
+    status, said = asked(*serve(text))
     assert (status, re.sub(r"\d+", "N", said)) == (0, "DICOMNFHIR at N.N.N.N:N answered in N ms\n")
 
 
