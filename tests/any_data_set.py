@@ -7,16 +7,19 @@ They are made by a seed, which Hypothesis gives: nested strategies took a hundre
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from random import Random
 from typing import Any
 
-from pydicom import config, dcmwrite, uid
-from pydicom.dataset import FileMetaDataset
+from pydicom import config, dcmread, dcmwrite, uid
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, Attribute
+from dicom2fhir.dicom.header import LONG_VRS
 from dicom2fhir.synthetic import dataset
 
 SYNTAXES = (
@@ -118,3 +121,122 @@ def any_file(charset: str, seed: int, syntax: uid.UID = uid.ExplicitVRLittleEndi
         warnings.simplefilter("ignore")
         dcmwrite(buffer, written)
     return buffer.getvalue()
+
+
+# The same in odd encodings ------------------------------------------------------------------------------------------
+
+_UNDEFINED = 0xFFFFFFFF
+_END_OF_ITEM = struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+_END_OF_SEQUENCE = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+DAMAGED_SEQUENCES = (
+    b"CT HEAD ",
+    bytes(8),
+    b"\xfe\xff",
+    struct.pack("<HHL", 0xFFFE, 0xE000, 3000) + b"x" * 8,
+    struct.pack("<HHL", 0xFFFE, 0xE000, 12) + struct.pack("<HH2sH", 0x0008, 0x0100, b"SH", 90) + b"C1  ",
+    struct.pack("<HH2sH", 0x0008, 0x0100, b"SH", 2) + b"C1",
+)
+"""What stands where items must be."""
+
+
+def odd_file(charset: str, seed: int, damage: str = "") -> bytes:
+    """What :func:`any_file` gives, in Explicit VR Little Endian written as no standard asks for but pydicom reads.
+
+    Parameters
+    ----------
+    damage
+        Keyword of a sequence whose value is to be damaged, or put there.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = any_file(charset, seed, undefined=True)
+        made = dcmread(BytesIO(data))
+    random = Random(seed)
+    meta = data[: data.index(struct.pack("<HH2s", 0x0008, 0x0005, b"CS"))]
+    if damage:
+        tag = Dataset()
+        setattr(tag, damage, [])
+        made[damage] = tag[damage]
+        value = random.choice(DAMAGED_SEQUENCES)
+        damaged = {int(made[damage].tag): _explicit(int(made[damage].tag), b"SQ", value)}
+    else:
+        damaged = {}
+    written = _odd_elements(made, random, True, damaged)
+    repeated = _implicit(0x00020010, b"1.2.840.10008.1.2.1\0") if random.random() < 0.2 else b""
+    return meta + repeated + written + bytes(random.choice((0, 0, 3, 8, 512)))
+
+
+def _explicit(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
+    length = len(value) if length is None else length
+    tail = struct.pack("<HL", 0, length) if vr in LONG_VRS else struct.pack("<H", length)
+    return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr + tail + value
+
+
+def _implicit(tag: int, value: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value) if length is None else length) + value
+
+
+def _odd_elements(made: Dataset, random: Random, is_explicit: bool, damaged: dict[int, bytes] | None = None) -> bytes:
+    """The elements of a data set or item, and others among them; only at top level may single ones have no VR."""
+    written = b""
+    for tag in sorted(made.keys()):
+        if damaged is not None and tag > 0x00080018 and random.random() < 0.1:
+            written += _nobodys(tag, random)
+        if damaged and tag in damaged:
+            written += damaged[tag]
+            continue
+        element = made.get_item(tag)
+        if element.VR == "SQ":
+            written += _odd_sequence(int(tag), element.value, random, is_explicit)
+            continue
+        value = _as_written(element)
+        # pydicom takes lengths from 66 to 90 for VRs
+        may_be_implicit = damaged is not None and tag > 0x00080018 and len(value) < 0x42
+        if not is_explicit or (may_be_implicit and random.random() < 0.1):
+            written += _implicit(int(tag), value)
+        elif random.random() < 0.1 and tag != 0x00080005:
+            written += _explicit(int(tag), b"UN", value)
+        else:
+            written += _explicit(int(tag), str(element.VR).encode(), value)
+    return written
+
+
+def _as_written(element: Any) -> bytes:
+    """The bytes of a value; pydicom has decoded Specific Character Set already."""
+    if isinstance(element, RawDataElement):
+        return element.value or b""
+    names = [element.value] if isinstance(element.value, str) else element.value or ()
+    written = "\\".join(names).encode()
+    return written + b" " * (len(written) % 2)
+
+
+def _odd_sequence(tag: int, items: Sequence[Dataset], random: Random, is_explicit: bool) -> bytes:
+    """A sequence and its items, each of known or of undefined length; in UN they are in Implicit VR."""
+    vr = random.choice((b"SQ", b"SQ", b"UN"))
+    inside = is_explicit and vr == b"SQ"
+    value = b""
+    for item in items:
+        content = _odd_elements(item, random, inside)
+        is_open = random.random() < 0.5
+        value += _implicit(0xFFFEE000, content, _UNDEFINED if is_open else None) + (_END_OF_ITEM if is_open else b"")
+    is_open = random.random() < 0.5
+    value += _END_OF_SEQUENCE if is_open else b""
+    length = _UNDEFINED if is_open else None
+    return _explicit(tag, vr, value, length) if is_explicit else _implicit(tag, value, length)
+
+
+def _nobodys(tag: int, random: Random) -> bytes:
+    """An element that nobody wants and that may stand before another."""
+    group = tag >> 16
+    private = (group - 1) << 16 | 0x1010
+    nested = _implicit(0xFFFEE000, _explicit(private, b"LO", b"x "), _UNDEFINED) + _END_OF_ITEM + _END_OF_SEQUENCE
+    return random.choice(
+        (
+            _explicit(group << 16, b"UL", struct.pack("<L", 99)),
+            _explicit(private, b"SQ", nested, _UNDEFINED),
+            _explicit(private, b"SQ", b"no items"),
+            _explicit(private, b"XX", b"1234"),
+            _explicit(private, b"UN", random.randbytes(20)),
+            _implicit(private, b"12"),
+        )
+    )

@@ -69,7 +69,7 @@ def _is_explicit(
     """The same by the first element that belongs to the data set."""
     if vr in VRS or not declared:
         return vr in VRS
-    if b"AA" <= vr <= b"ZZ":
+    if _is_two_capitals(vr):
         return True
     # a blank VR does not make the others implicit
     measured = measure(data, pos, _ENDLESS, is_final, longest, unpack)
@@ -123,7 +123,7 @@ def measure(
                 return pos, length
         elif not is_final:
             return None
-    return readings[0] if b"AA" <= vr <= b"ZZ" else readings[1]
+    return readings[0] if _is_two_capitals(vr) else readings[1]
 
 
 def _follows(head: tuple[int, int, bytes, int], tag: int, vr: bytes, is_sequence: bool) -> bool:
@@ -136,3 +136,8 @@ def _follows(head: tuple[int, int, bytes, int], tag: int, vr: bytes, is_sequence
         return following != ITEM
     is_short = (next_vr in SHORT_VRS or next_vr == vr) and short < _LEAST_OF_TEXT
     return following > tag and (is_short or (next_vr in LONG_VRS and not short))
+
+
+def _is_two_capitals(vr: bytes) -> bool:
+    """Whether it may be a VR that this version does not know; comparing texts would let b"B\\0" pass, a length."""
+    return vr.isalpha() and vr.isupper()

@@ -12,7 +12,7 @@ from typing import Any
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
-from dicom2fhir.dicom.groups import flattened
+from dicom2fhir.dicom.groups import flattened, unreadable
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
@@ -23,6 +23,7 @@ _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
 """The binary VRs among those taken, as :mod:`struct` names them."""
+_NO_SEQUENCE = "cannot be read as a sequence; left out"
 _NOT_TEXT = frozenset({"SQ", *_NUMBERS})
 _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set."""
@@ -130,7 +131,7 @@ class _Decoder:
     def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
         """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
         if attribute.vr == "SQ":
-            self.warn(attribute, "cannot be read as a sequence; left out")
+            self.warn(attribute, _NO_SEQUENCE)
             return ""
         if attribute.vr in _NUMBERS:
             return self.numbers(value, attribute)
@@ -256,6 +257,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     known = known or Known()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
+    notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(received.taken))
     encodings = decoder.encodings(raw, DEFAULT)
     patient = known.attrs("patient", raw, decoder, encodings)
     study = known.attrs("study", raw, decoder, encodings)

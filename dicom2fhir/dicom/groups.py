@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HELD, HOLDERS, wanted
+from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HELD, HOLDERS, LEVELS, wanted
 from dicom2fhir.model import Raw
 
 _HOLDERS = tuple(HOLDERS.values())
+_HOLDERS_ONLY = tuple(
+    (keyword, tag)
+    for keyword, tag in HOLDERS.items()
+    if not any(tag == attribute.tag for attributes in LEVELS.values() for attribute in attributes)
+)
 _GROUPS = frozenset(FUNCTIONAL_GROUPS.values())
 _HELD = frozenset(wanted(HELD))
 
@@ -27,6 +32,19 @@ def flattened(raw: Raw) -> Raw:
             for tag, value in _values(raw[holder]):
                 held.setdefault(tag, value)
     return {**held, **{tag: value for tag, value in raw.items() if not _is_empty(value)}} if held else raw
+
+
+def unreadable(raw: Raw) -> Iterator[str]:
+    """Keywords of the sequences among these that are damaged; those that are attributes too are noted where decoded."""
+    for keyword, tag in _HOLDERS_ONLY:
+        items = raw.get(tag)
+        if not items:
+            continue
+        if isinstance(items, bytes):
+            yield keyword
+        else:
+            groups = FUNCTIONAL_GROUPS.items()
+            yield from (name for item in items for name, group in groups if isinstance(item.get(group), bytes))
 
 
 def _values(items: bytes | list[Raw]) -> Iterator[tuple[int, bytes | list[Raw]]]:

@@ -23,7 +23,7 @@ from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, UIDS
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
-from tests.any_data_set import SCRIPTS, SYNTAXES, any_file
+from tests.any_data_set import EVERYTHING, SCRIPTS, SYNTAXES, any_file, odd_file
 
 REFUSED = {
     "rtplan_truncated.dcm": "ends within an element; pydicom gives what came before it",
@@ -179,3 +179,31 @@ def test_the_generated_files(generated: Path) -> None:
 def test_data_sets_of_any_content(charset: str, seed: int, syntax: uid.UID, undefined: bool) -> None:
     # made by a seed: nested strategies took a hundred times as long as what they test
     assert differences("", any_file(charset, seed, syntax, undefined)) == {}
+
+
+@pytest.mark.parametrize("charset", SCRIPTS)
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32))
+def test_data_sets_in_odd_encodings(charset: str, seed: int) -> None:
+    data = odd_file(charset, seed)
+    assert differences("", data) == {}
+    assert by_the_bridge(data) == by_the_bridge(any_file(charset, seed))
+
+
+@pytest.mark.parametrize("keyword", sorted({a.keyword for a in EVERYTHING if a.vr == "SQ"} | {*HOLDERS}))
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 2**32))
+def test_damage_costs_the_sequence_that_it_is_in(keyword: str, seed: int) -> None:
+    """Nothing else, and it is noted."""
+    read = dcmread(BytesIO(any_file("ISO_IR 100", seed)))
+    if keyword in read:
+        del read[keyword]
+    without = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read.save_as(without)
+    data = odd_file("ISO_IR 100", seed, damage=keyword)
+    expected = by_the_bridge(without.getvalue())
+    expected.pop(keyword, None)  # what functional groups say of it does not take its place
+    assert by_the_bridge(data) == expected
+    assert keyword in {note.where for note in record_of(data).notes}
