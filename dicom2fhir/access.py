@@ -215,3 +215,14 @@ def _unreadable_files(path: str, use: Use, folder: os.stat_result) -> tuple[str,
 def _rights(status: os.stat_result) -> str:
     owner = user_by_id(status.st_uid, status.st_gid).name
     return f"owner {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """Let a file that root has made belong to the owner of its directory, who is the service's user.
+
+    SQLite does the same for the write-ahead log and its index. A file with other names is left alone: it may be
+    somebody else's, linked into this directory.
+    """
+    file, owner = os.fstat(descriptor), os.stat(directory)
+    if os.geteuid() == 0 == file.st_uid != owner.st_uid and file.st_nlink == 1:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)

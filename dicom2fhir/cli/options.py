@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,7 +72,16 @@ def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None 
     ConfigError
         As :func:`dicom2fhir.config.load`.
     """
-    return config.load(config_in_force(config_file), overrides)
+    config_file = config_in_force(config_file)
+    if not places.is_system_config(config_file):
+        return config.load(config_file, overrides)
+    from dicom2fhir.ops.unit import read_unit
+
+    # what the service is given beside its file counts for every command, or each would see another configuration
+    unit = read_unit()
+    environ, credentials = (unit.environ, unit.credentials) if unit else ({}, {})
+    readable = {name: path for name, path in credentials.items() if os.access(path, os.R_OK)}
+    return config.load(config_file, overrides, {**environ, **os.environ}, readable)
 
 
 def config_in_force(config_file: Path | None) -> Path | None:

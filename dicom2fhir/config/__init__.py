@@ -29,6 +29,7 @@ from dicom2fhir.config.sources import (
     Given,
     Key,
     Merged,
+    credentials_in,
     read_credentials,
     read_environment,
     read_overrides,
@@ -64,7 +65,10 @@ _SECRET = {name for name, field in FhirDestination.model_fields.items() if field
 
 
 def load(
-    path: Path | None = None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    credentials: Mapping[str, Path] | None = None,
 ) -> Settings:
     """Read all sources and check what they say.
 
@@ -76,6 +80,8 @@ def load(
         Nested tables of what flags say; ``None`` stands for a flag that was not given.
     environ
         Instead of ``os.environ``. ``CREDENTIALS_DIRECTORY`` and ``STATE_DIRECTORY`` are read from it too.
+    credentials
+        Name -> file, where there is no ``CREDENTIALS_DIRECTORY``.
 
     Raises
     ------
@@ -87,7 +93,8 @@ def load(
     if path is not None:
         merged.put_all(read_toml(path))
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
-        merged.put_all(read_credentials(Path(directory), Settings.model_fields.keys(), merged))
+        credentials = credentials_in(Path(directory))
+    merged.put_all(read_credentials(credentials or {}, Settings.model_fields.keys(), merged))
     merged.put_all(read_environment(environ, merged))
     merged.put_all(read_overrides(overrides or {}))
 

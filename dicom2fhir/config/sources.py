@@ -141,23 +141,36 @@ def _settle(parts: list[str], known: Merged) -> Key:
     return tuple(parts)
 
 
-def read_credentials(directory: Path, sections: Collection[str], known: Merged) -> Iterator[Given]:
-    """The values of a systemd credentials directory (systemd.exec(5)): one file a value, ``section__option``.
-
-    The directory is shared with whatever else the unit is given: only names that start with one of ``sections`` are
-    ours.
+def credentials_in(directory: Path) -> dict[str, Path]:
+    """The files of a systemd credentials directory (systemd.exec(5)) by their names.
 
     Raises
     ------
     ConfigError
-        The directory or a credential cannot be read or is not text.
+        It cannot be read.
     """
     try:
-        for path in sorted(directory.iterdir()):
-            parts = path.name.split("__")
-            if len(parts) > 1 and parts[0].lower() in sections and path.is_file():
+        return {path.name: path for path in sorted(directory.iterdir()) if path.is_file()}
+    except OSError as error:
+        raise ConfigError(f"The credentials in {directory} cannot be read: {error.strerror}") from None
+
+
+def read_credentials(files: Mapping[str, Path], sections: Collection[str], known: Merged) -> Iterator[Given]:
+    """The values of systemd's credentials: one file a value, ``section__option``.
+
+    A unit may have others too: only names that start with one of ``sections`` are ours.
+
+    Raises
+    ------
+    ConfigError
+        A credential cannot be read or is not text.
+    """
+    try:
+        for name, path in files.items():
+            parts = name.split("__")
+            if len(parts) > 1 and parts[0].lower() in sections:
                 value = path.read_text(encoding="utf-8").rstrip("\r\n")
-                yield Given(_settle(parts, known), value, f"credential {path.name}", hidden=True)
+                yield Given(_settle(parts, known), value, f"credential {name}", hidden=True)
     except OSError as error:
         raise ConfigError(f"The credential {error.filename} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -15,6 +15,8 @@ from typing import Any
 import orjson
 import structlog
 
+from dicom2fhir.access import give_to_owner
+
 NAME = "daemon.json"
 FRESH_S = 30.0
 """A running daemon whose document is older hangs, or cannot write."""
@@ -116,6 +118,7 @@ class StateFile:
             # nothing is synced: after a crash of the machine the daemon has gone too
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "wb") as file:
+                give_to_owner(descriptor, self._path.parent)
                 file.write(orjson.dumps(self._last))
             os.replace(temporary, self._path)
             self._fails = False

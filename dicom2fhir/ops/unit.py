@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,23 @@ class Unit:
         return [word for value in self.assigned.get(name, ()) for word in value.split()]
 
     @property
+    def environ(self) -> dict[str, str]:
+        """What of the service's environment configures the bridge."""
+        state = [f"/var/lib/{word.split(':')[0]}" for word in self.words("StateDirectory")]
+        found = {"STATE_DIRECTORY": state[0]} if state else {}
+        for value in self.assigned.get("Environment", ()):
+            with suppress(ValueError):  # a quotation mark that is not closed: systemd passes it over too
+                pairs = (word.partition("=") for word in shlex.split(value))
+                found |= {name: text for name, _, text in pairs if name.upper().startswith("DICOM2FHIR_")}
+        return found
+
+    @property
+    def credentials(self) -> dict[str, Path]:
+        """Name -> file of the credentials that are neither encrypted nor kept by systemd."""
+        pairs = (value.partition(":") for value in self.assigned.get("LoadCredential", ()))
+        return {name: Path(path) for name, _, path in pairs if path.startswith("/")}
+
+    @property
     def writable(self) -> list[str]:
         """Folders that the service may write to although the system is read-only for it."""
         own = [f"{root}/{name.split(':')[0]}" for option, root in _OWN.items() for name in self.words(option)]
@@ -55,8 +74,15 @@ class Unit:
         return [*own, *(path.split(":")[-1] for path in named)]
 
 
-def read_unit(folders: Sequence[Path] = FOLDERS) -> Unit | None:
-    """The unit with its drop-ins; None where there is none that can be read."""
+def read_unit(folders: Sequence[Path] | None = None) -> Unit | None:
+    """The unit with its drop-ins; None where there is none that can be read.
+
+    Parameters
+    ----------
+    folders
+        Instead of :data:`FOLDERS`.
+    """
+    folders = FOLDERS if folders is None else folders
     file = next((folder / NAME for folder in folders if (folder / NAME).is_file()), None)
     if file is None:
         return None

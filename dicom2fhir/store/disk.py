@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from dicom2fhir.access import give_to_owner
 from dicom2fhir.errors import ConfigError, NoStore, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
@@ -50,17 +51,6 @@ def lock_file(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def give_to_owner(descriptor: int, directory: Path) -> None:
-    """Let a file that root has made belong to the owner of its directory, who is the service's user.
-
-    SQLite does the same for the write-ahead log and its index. A file with other names is left alone: it may be
-    somebody else's, linked into this directory.
-    """
-    file, owner = os.fstat(descriptor), os.stat(directory)
-    if os.geteuid() == 0 == file.st_uid != owner.st_uid and file.st_nlink == 1:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def require_permission(path: Path, mode: int) -> None:

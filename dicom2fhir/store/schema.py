@@ -16,8 +16,9 @@ from pathlib import Path
 
 import structlog
 
+from dicom2fhir.access import give_to_owner
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
-from dicom2fhir.store.disk import give_to_owner, require_permission, sync_directory
+from dicom2fhir.store.disk import require_permission, sync_directory
 
 log = structlog.get_logger(__name__)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from dicom2fhir.config import load, places
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.ops.state import DaemonState, StateFile
+from dicom2fhir.ops.unit import NAME, read_unit
 from dicom2fhir.store.sqlite import SqliteStore
 from dicom2fhir.synthetic import instance
 from tests.command_line import Run
 from tests.users import NOBODY, as_user, needs_root
+
+_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock")
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -66,6 +71,30 @@ def test_what_the_configuration_and_systemd_say_wins(system: Path, tmp_path: Pat
     assert load(places.SYSTEM_CONFIG, environ={}).store.directory == system
 
 
+def test_what_the_unit_gives_the_service_counts_for_every_command(
+    run: Run, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets as credentials, as the unit recommends, and variables of a drop-in."""
+    text = places.SYSTEM_CONFIG.read_text()
+    places.SYSTEM_CONFIG.write_text(text + '[destinations.main]\nurl = "https://127.0.0.1:1/fhir"\nauth = "bearer"\n')
+    assert run("backfill", tmp_path / "1.dcm").status == 78
+    (tmp_path / "token").write_text("geheim")
+    units = tmp_path / "units"
+    units.mkdir()
+    (units / NAME).write_text(
+        f"[Service]\nLoadCredential=destinations__main__token:{tmp_path}/token\nLoadCredential=other:/none\n"
+        f'StateDirectory=bridge\nEnvironment="DICOM2FHIR_STORE__DIRECTORY={tmp_path}/of the unit" PATH=/bin\n'
+    )
+    monkeypatch.setattr("dicom2fhir.ops.unit.FOLDERS", (units,))
+    done = run("backfill", tmp_path / "1.dcm", "--json")
+    assert (done.status, done.json["store"]) == (0, f"{tmp_path}/of the unit/store.db")
+    assert run("status", "--json").json["store"] == f"{tmp_path}/of the unit/store.db"
+    (units / NAME).write_text("[Service]\nStateDirectory=bridge\n")
+    unit = read_unit()
+    assert unit is not None
+    assert unit.environ == {"STATE_DIRECTORY": "/var/lib/bridge"}
+
+
 @needs_root
 def test_what_root_writes_belongs_to_the_services_user(run: Run, system: Path, tmp_path: Path) -> None:
     system.mkdir()
@@ -74,10 +103,11 @@ def test_what_root_writes_belongs_to_the_services_user(run: Run, system: Path, t
     store = SqliteStore.attach(system / "store.db", min_free_bytes=0)
     try:
         store.set_destinations(["files"])
+        StateFile(system, time.time).write(DaemonState(pid=1, version="", started_at=0.0))
         owners = {file.name: file.stat().st_uid for file in system.iterdir()}
     finally:
         store.close()
-    assert owners == dict.fromkeys(["store.db", "store.db-wal", "store.db-shm", "store.db.lock"], NOBODY)
+    assert owners == dict.fromkeys([*_FILES, "daemon.json"], NOBODY)
 
     def deliver() -> int:
         mine = SqliteStore(system / "store.db", quiet_period_s=0, min_free_bytes=0)
