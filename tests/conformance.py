@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir import profile_files, validate
+from dicom2fhir.fhir import bundle, profile_files, validate
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.model import Study, Write
+from dicom2fhir.model import Entry, Resource, Study, Write
 from testdata.make_cases import CASES_DIRECTORY, studies_of
 from testdata.make_dicom import CASES, encoded
 from tests import element_checker
@@ -112,11 +112,19 @@ def golden() -> tuple[Case, ...]:
     cases = []
     for path in sorted(CASES_DIRECTORY.glob("*/expected.*.json")):
         written = json.loads(path.read_text("utf-8"))
-        resources = tuple(written) if isinstance(written, list) else ()
+        resources = _with_orders_inside(written) if isinstance(written, list) else ()
         name = path.name.removeprefix("expected.").removesuffix(".json")
         for output in _outputs(name):
             cases.append(Case(output, f"{path.parent.name}/{path.name}", resources))
     return tuple(cases)
+
+
+def _with_orders_inside(resources: Iterable[Resource]) -> tuple[Resource, ...]:
+    """The resources as they are written: a DiagnosticOrder stands inside the study or is somebody else's."""
+    each = list(resources)
+    orders = [Entry(one, Write.LINK, inside=one["id"]) for one in each if one["resourceType"] == "DiagnosticOrder"]
+    inside = {order.placeholder: bundle.unlinked(order) for order in orders}
+    return tuple(bundle.refer(one, inside, orders) for one in each if one["resourceType"] != "DiagnosticOrder")
 
 
 def _outputs(name: str) -> list[Output]:
@@ -163,7 +171,7 @@ def generated() -> Iterator[Case]:
                     entries = map_study(study, dialect, policy).entries
                 except NotExpressible:
                     continue
-                yield Case(Output(version), name, tuple(entry.resource for entry in entries))
+                yield Case(Output(version), name, _with_orders_inside([entry.resource for entry in entries]))
 
 
 def check(cases: Iterable[Case], validator: ValidatorProcess) -> Result:
