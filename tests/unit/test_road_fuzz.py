@@ -1,4 +1,4 @@
-"""The whole road with hostile bytes: read, extract, aggregate, map in every version and profile, write JSON and XML.
+"""The whole road with hostile bytes: read, extract, store, aggregate, map to every version and profile, JSON and XML.
 
 Nothing may come of any bytes but resources, or a :class:`~dicom2fhir.errors.BridgeError` that is not a fault of the
 bridge. ``FUZZ_EXAMPLES=20000`` makes it search longer, and elsewhere each time; see CONTRIBUTING.md.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from io import BytesIO, StringIO
+from itertools import count
 from random import Random
 from time import process_time
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -34,6 +36,7 @@ from dicom2fhir.fhir.mapping import Policy, trace_study
 from dicom2fhir.fhir.traces import trace_profile
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study
 from dicom2fhir.report import explain_json, explain_tables
+from dicom2fhir.store.sqlite import SqliteStore
 from testdata.make_dicom import CASES, encoded
 from tests.any_data_set import SCRIPTS, any_file
 from tests.unit.test_any_study import PROFILES, written
@@ -241,12 +244,6 @@ def explain(study: Study, dialect: Dialect) -> None:
     Console(file=StringIO(), width=80).print(explain_tables(mapped, traces))
 
 
-def records_of(random: Random, files: Iterable[bytes]) -> list[InstanceRecord]:
-    """The records of files, as one study whatever they say."""
-    found = [record for data in files if (record := record_of(data)) is not None]
-    return [replace(record, study_uid=found[0].study_uid) for record in found] if random.random() < 0.9 else found[:1]
-
-
 def examples(usual: int) -> settings:
     """So many examples, always the same; as many as are asked for, and others each time."""
     return settings(
@@ -254,7 +251,7 @@ def examples(usual: int) -> settings:
         max_examples=EXAMPLES or usual,
         derandomize=not EXAMPLES,
         database=None,
-        suppress_health_check=[HealthCheck.too_slow],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 
 
@@ -267,13 +264,31 @@ def test_any_bytes_are_read_or_refused(seed: int) -> None:
     assert process_time() - began < 1.0
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+    kept = SqliteStore(tmp_path_factory.mktemp("fuzz") / "store.db", min_free_bytes=0)
+    yield kept
+    kept.close()
+
+
+STUDIES = count(1)
+"""Of the store's studies; each example has one of its own."""
+
+
 @examples(50)
 @given(seed=st.integers(0, 2**64))
-def test_any_bytes_become_resources_or_are_refused(seed: int) -> None:
+def test_any_bytes_become_resources_or_are_refused(store: SqliteStore, seed: int) -> None:
     random = Random(seed)
-    records = records_of(random, [any_bytes(random) for _ in range(random.randint(1, 4))])
-    if records:
-        study = assemble(records[0].study_uid, 1, records)
+    uid = f"1.2.840.1.{next(STUDIES)}"
+    files = [any_bytes(random) for _ in range(random.randint(1, 4))]
+    records = [replace(record, study_uid=uid) for data in files if (record := record_of(data)) is not None]
+    for record in records:
+        store.add(record, Origin("file"))
+    study = store.study(uid)
+    assert (study is None) == (not records)
+    if study is not None:
+        last = {(record.series_uid, record.sop_uid): record for record in records}
+        assert study.series == assemble(uid, 1, last.values()).series
         for version, mapped in written(study):
             write(mapped, version)
         explain(study, random.choice(list(DIALECTS.values())))
