@@ -80,6 +80,12 @@ class _Decoder:
         """Note that a value was not taken as it stood."""
         self.notes.append(Note("warning", attribute.keyword, text))
 
+    def bounded(self, number: int, what: str, attribute: Attribute) -> int:
+        """How many of so many values or items are decoded."""
+        if number > _DECODED_AT_MOST:
+            self.warn(attribute, f"{what} after the first {_DECODED_AT_MOST} left out")
+        return min(number, _DECODED_AT_MOST)
+
     def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Any]:
         """The attributes of a level, each by itself or by what says the same in its place."""
         result = self.attrs(raw, LEVELS[level], encodings)
@@ -123,9 +129,8 @@ class _Decoder:
         if attribute.vr != "SQ":
             self.warn(attribute, "holds a sequence where a value must be; left out")
             return []
-        if len(raws) > _DECODED_AT_MOST:
-            self.warn(attribute, f"items after the first {_DECODED_AT_MOST} left out")
-        found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in raws[:_DECODED_AT_MOST])
+        decoded = raws[: self.bounded(len(raws), "items", attribute)]
+        found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)
         return [item for item in found if item]
 
     def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
@@ -146,7 +151,8 @@ class _Decoder:
             text = value.decode("latin-1")
         if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
             return self.cleaned(text, attribute)
-        parts = [self.cleaned(part, attribute) for part in text.split("\\")[:_DECODED_AT_MOST]]
+        written = text.split("\\", _DECODED_AT_MOST)
+        parts = [self.cleaned(part, attribute) for part in written[: self.bounded(len(written), "values", attribute)]]
         while parts and not parts[-1]:
             parts.pop()
         return self.several(parts, attribute)
@@ -178,7 +184,7 @@ class _Decoder:
         if len(value) % size:
             self.warn(attribute, "has a length that its VR cannot have; left out")
             return ""
-        count = min(len(value) // size, _DECODED_AT_MOST)
+        count = self.bounded(len(value) // size, "values", attribute)
         parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
         return self.several(parts, attribute)
 

@@ -406,6 +406,7 @@ def test_what_may_have_several_values_is_what_the_dictionary_says() -> None:
 def test_values_beyond_the_thousandth_are_left_out() -> None:
     found = record({VERSIONS: (b"LO", b"\\".join([b"1"] * 5000))})
     assert len(found.series["SoftwareVersions"]) == 1000
+    assert found.notes == (Note("warning", "SoftwareVersions", "values after the first 1000 left out"),)
 
 
 def test_a_sequence_where_a_value_must_be_is_left_out() -> None:
