@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypedDict
 
@@ -41,6 +41,8 @@ class _Study:
     """The numbers of rows that the instances of a study share."""
 
     id: int
+    is_current: bool
+    """Whether all of it was read by the reader of this process."""
     series: dict[str, int] = field(default_factory=dict)
     attrs: dict[bytes, int] = field(default_factory=dict)
     """By their hash."""
@@ -76,7 +78,7 @@ class KnownRows:
         """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
         packed, association, _ = arrival
         study = self._studies.get(packed.study_uid)
-        if study is None or association not in study.held_by:
+        if study is None or not study.is_current or association not in study.held_by:
             return None
         numbers = (
             study.series.get(packed.series_uid),
@@ -97,9 +99,11 @@ class KnownRows:
         """The rows of a study; a new one is added with its deliveries."""
         study = self._studies.get(uid)
         if study is None:
-            found = sql.one("study_id", study_uid=uid)
-            study = _Study(found[0] if found else sql.insert("new_study", study_uid=uid, now=now, reader=self.reader))
-            if not found:
+            found = sql.one("known_study", study_uid=uid, reader=self.reader)
+            if found:
+                study = _Study(found[0], bool(found[1]))
+            else:
+                study = _Study(sql.insert("new_study", study_uid=uid, now=now, reader=self.reader), True)
                 sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:
                 del self._studies[next(iter(self._studies))]
@@ -163,7 +167,9 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
         sql.wake |= sql.one("moved_on", studies=_numbers(changed)) is not None
         _arrive(sql, known, rows, now, rule)
-        sql.run("read_anew", studies=_numbers({row[0] for row in rows}), reader=known.reader)
+        outdated = {study.id: study for study, _ in learnt if not study.is_current}
+        if outdated:
+            _read_anew(sql, known, outdated, rows)
         held = set()
         for (study, _), (_, association, calling_ae) in zip(learnt, arrivals, strict=True):
             if association and association not in study.held_by:
@@ -177,7 +183,7 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
 
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
     """What the arrival of each of these instances will be, one after the other."""
-    keys = orjson.dumps([row[:_KEY] for row in rows]).decode()
+    keys = _keys(rows)
     present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
     changes = []
     for row in rows:
@@ -185,6 +191,18 @@ def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
         changes.append(Change.UNCHANGED if old == row else Change.CHANGED if old else Change.NEW)
         present[row[:_KEY]] = row
     return changes
+
+
+def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study], rows: Sequence[Row]) -> None:
+    """Note who read these instances of studies of which another reader read something."""
+    sql.run("read_by", keys=_keys([row for row in rows if row[0] in outdated]), reader=known.reader)
+    for study in outdated.values():
+        study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
+
+
+def _keys(rows: Iterable[Row]) -> str:
+    """What instances are known by, as the statements take it: a JSON array."""
+    return orjson.dumps([row[:_KEY] for row in rows]).decode()
 
 
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float, rule: DueRule) -> None:
@@ -203,7 +221,6 @@ def end_association(sql: Statements, known: KnownRows, association: str, rule: D
     held = [study_id for (study_id,) in sql.all("held_by", association=association)]
     if held:
         sql.run("release", association=association)
-        sql.run("read_anew", studies=_numbers(held), reader=known.reader)
         settle(sql, held, rule)
         sql.wake = True
 

@@ -48,10 +48,17 @@ SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint <> :reader;
 SELECT id, uid, revision, series, instances, first_at, last_at FROM study
 WHERE reader IN (SELECT id FROM reader WHERE fingerprint <> :reader AND studies > 0) LIMIT :limit;
 
+-- name: known_study
+SELECT id, reader = :reader FROM study WHERE uid = :study_uid;
+
+-- name: read_by
+-- The (study, instance, series) in :keys were read by another reader than they are kept with.
+UPDATE instance SET reader = :reader WHERE reader <> :reader AND (study_id, uid, series_id) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:keys));
+
 -- name: read_anew
--- Of the studies those that have nothing left of another reader.
-UPDATE study SET reader = :reader
-WHERE id IN (SELECT value FROM json_each(:studies)) AND reader <> :reader
+-- Once a study has nothing left of another reader.
+UPDATE study SET reader = :reader WHERE id = :study_id
     AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = study.id AND instance.reader <> :reader);
 
 -- name: reader_id

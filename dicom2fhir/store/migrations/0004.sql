@@ -54,7 +54,7 @@ CREATE TRIGGER instance_added AFTER INSERT ON instance BEGIN
     UPDATE series SET instances = instances + 1 WHERE id = NEW.series_id;
 END;
 
--- As in version 3. What comes as it is kept changes nothing but the reader, which raises no revision.
+-- As in version 3. The reader of what comes as it is kept is changed by the statement read_by, and raises no revision.
 CREATE VIEW arrival AS
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, 0.0 AS at, 0.0 AS latest_at
 FROM instance;
@@ -63,7 +63,7 @@ CREATE TRIGGER arrived INSTEAD OF INSERT ON arrival BEGIN
     INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes)
     VALUES (NEW.study_id, NEW.uid, NEW.series_id, NEW.patient_attrs, NEW.study_attrs, NEW.series_attrs, NEW.reader, NEW.body,
         NEW.notes)
-    ON CONFLICT (study_id, uid, series_id) DO UPDATE SET patient_attrs = excluded.patient_attrs,
+    ON CONFLICT (study_id, uid, series_id) DO UPDATE SET reader = excluded.reader, patient_attrs = excluded.patient_attrs,
         study_attrs = excluded.study_attrs, series_attrs = excluded.series_attrs, body = excluded.body, notes = excluded.notes
     WHERE instance.patient_attrs <> excluded.patient_attrs OR instance.study_attrs <> excluded.study_attrs
         OR instance.series_attrs <> excluded.series_attrs OR instance.body <> excluded.body
@@ -79,8 +79,6 @@ CREATE TRIGGER arrived INSTEAD OF INSERT ON arrival BEGIN
         state = iif(state = 'sending', state, 'waiting')
     WHERE changes() > 0 AND study_id = NEW.study_id
         AND (+state IN ('delivered', 'refused') OR (+state = 'sending' AND newer_at IS NULL));
-    UPDATE instance SET reader = NEW.reader
-    WHERE study_id = NEW.study_id AND uid = NEW.uid AND series_id = NEW.series_id AND reader <> NEW.reader;
 END;
 
 -- What a person has settled about the patients whom the instances of a study name (dicom2fhir.patients).

@@ -42,7 +42,7 @@ CREATE TRIGGER arrived INSTEAD OF INSERT ON arrival BEGIN
     INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes)
     VALUES (NEW.study_id, NEW.uid, NEW.series_id, NEW.patient_attrs, NEW.study_attrs, NEW.series_attrs, NEW.reader, NEW.body,
         NEW.notes)
-    ON CONFLICT (study_id, uid, series_id) DO UPDATE SET patient_attrs = excluded.patient_attrs,
+    ON CONFLICT (study_id, uid, series_id) DO UPDATE SET reader = excluded.reader, patient_attrs = excluded.patient_attrs,
         study_attrs = excluded.study_attrs, series_attrs = excluded.series_attrs, body = excluded.body, notes = excluded.notes
     WHERE instance.patient_attrs <> excluded.patient_attrs OR instance.study_attrs <> excluded.study_attrs
         OR instance.series_attrs <> excluded.series_attrs OR instance.body <> excluded.body
@@ -58,6 +58,4 @@ CREATE TRIGGER arrived INSTEAD OF INSERT ON arrival BEGIN
         state = iif(state = 'sending', state, 'waiting')
     WHERE changes() > 0 AND study_id = NEW.study_id
         AND (+state IN ('delivered', 'refused', 'excluded') OR (+state = 'sending' AND newer_at IS NULL));
-    UPDATE instance SET reader = NEW.reader
-    WHERE study_id = NEW.study_id AND uid = NEW.uid AND series_id = NEW.series_id AND reader <> NEW.reader;
 END;
