@@ -183,7 +183,7 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
 
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
     """What the arrival of each of these instances will be, one after the other."""
-    keys = _keys(rows)
+    keys = orjson.dumps([row[:2] for row in rows]).decode()
     present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
     changes = []
     for row in rows:
@@ -195,14 +195,10 @@ def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
 
 def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study], rows: Sequence[Row]) -> None:
     """Note who read these instances of studies of which another reader read something."""
-    sql.run("read_by", keys=_keys([row for row in rows if row[0] in outdated]), reader=known.reader)
+    keys = orjson.dumps([row[:_KEY] for row in rows if row[0] in outdated]).decode()
+    sql.run("read_by", keys=keys, reader=known.reader)
     for study in outdated.values():
         study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
-
-
-def _keys(rows: Iterable[Row]) -> str:
-    """What instances are known by, as the statements take it: a JSON array."""
-    return orjson.dumps([row[:_KEY] for row in rows]).decode()
 
 
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float, rule: DueRule) -> None:

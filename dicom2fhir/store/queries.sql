@@ -22,11 +22,10 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
 -- name: present
--- Of the (study, instance, series) in :keys those that are kept.
+-- Of the (study, instance) in :keys those that are kept, in whatever series.
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
 FROM json_each(:keys) AS wanted CROSS JOIN instance
-WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]')
-    AND series_id = json_extract(wanted.value, '$[2]');
+WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
 -- name: moved_on
 -- Whether there is a delivery that an arrival makes due anew.
