@@ -386,20 +386,26 @@ def taken() -> Iterator[Attribute]:
         yield from attributes
 
 
-def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | None]:
+def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | bytes | None]:
     """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
     items: dict[int, list[Attribute]] = {}
+    vrs: dict[int, bytes] = {}
     for attribute in attributes:
         items.setdefault(attribute.tag, []).extend(attribute.items)
         items.update((other.tag, []) for other in attribute.instead)
-    return {tag: wanted((*inner, SPECIFIC_CHARACTER_SET)) if inner else None for tag, inner in items.items()}
+        vrs.update((other.tag, other.vr.encode()) for other in (attribute, *attribute.instead))
+    return {tag: wanted((*inner, SPECIFIC_CHARACTER_SET)) if inner else vrs[tag] for tag, inner in items.items()}
 
 
 def _all_wanted() -> Wanted:
     held = wanted(HELD)
     of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
     own = wanted(taken())
-    return own | {holder: {**of_a_holder, **(own.get(holder) or {})} for holder in HOLDERS.values()}
+    return own | {holder: {**of_a_holder, **_items_of(own.get(holder))} for holder in HOLDERS.values()}
+
+
+def _items_of(inner: Wanted | bytes | None) -> Wanted:
+    return inner if isinstance(inner, Mapping) else {}
 
 
 WANTED = _all_wanted()

@@ -106,7 +106,10 @@ def measure(
     with_vr, without_vr, long = unpack
     end = min(limit, len(data))
     group, element, vr, short = with_vr(data, start)
-    readings = [(start + 8, short), (start + 8, without_vr(data, start)[2])]
+    implicit = without_vr(data, start)[2]
+    if not short and 0 < implicit < _LEAST_OF_TEXT:
+        return start + 8, implicit  # what stands in place of a VR is no text
+    readings = [(start + 8, short), (start + 8, implicit)]
     if not short and start + 12 <= limit:
         if start + 12 <= end:
             readings.append((start + 12, long(data, start + 8)[0]))

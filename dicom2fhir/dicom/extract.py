@@ -127,7 +127,7 @@ class _Decoder:
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
         if attribute.vr != "SQ":
-            self.warn(attribute, "holds a sequence where a value must be; left out")
+            self.warn(attribute, "is not a value that its VR can have; left out")
             return []
         decoded = raws[: self.bounded(len(raws), "items", attribute)]
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)

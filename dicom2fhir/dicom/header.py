@@ -18,8 +18,8 @@ DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.9
 """Deflated Explicit VR Little Endian, JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate: the data set itself is
 deflated (PS3.5 A.5, A.7). Deflated Image Frame Compression deflates frames only."""
 
-Wanted = Mapping[int, "Wanted | None"]
-"""Tag -> what is wanted of each item of that sequence, or None for a value taken as it stands."""
+Wanted = Mapping[int, "Wanted | bytes | None"]
+"""Tag -> what is wanted of each item of that sequence, or the VR of a value, or None for one taken as it stands."""
 
 BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""

@@ -23,13 +23,14 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
+from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
 
 DAMAGED = b"damaged"
 """Stands for a sequence that cannot be read; the decoder notes what should be a sequence and is none."""
 NO_VALUE: list[Raw] = [{}]
-"""Stands for a sequence where a value should be; the decoder notes that too."""
+"""Stands for a value that its VR cannot have, as a sequence; the decoder notes that too."""
 ITEMS_TAKEN = 1001
 """Of one sequence: one more than are decoded, so that the decoder notes that there are more."""
 
@@ -225,6 +226,9 @@ class Walk:
                 vr = b""
             inner = wanted.get(tag, _NOTHING)
             stop = pos + length
+            if inner is _NOTHING and stop <= edge:
+                pos = stop
+                continue
             if stop > edge:
                 if length == UNDEFINED:
                     if group == ITEM_GROUP:
@@ -240,13 +244,17 @@ class Walk:
                 if stop > limit:
                     self.elements_left = left
                     raise _Damage(start)
-                if inner is None and length <= longest:
+                if (inner is None or type(inner) is bytes) and length <= longest:
                     raise self._stop(start, stop, limit, left + 1)
-            if inner is None:
+            if inner is None or isinstance(inner, bytes):
                 if vr == b"SQ" and length:
                     taken[tag] = NO_VALUE
                 elif length <= longest:
-                    taken[tag] = data[pos:stop]
+                    if vr == inner or not inner or not vr:  # most are
+                        taken[tag] = data[pos:stop]
+                    else:
+                        value = recoded(data[pos:stop], vr, inner, unpack is BIG)
+                        taken[tag] = NO_VALUE if value is None else value
                     left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
                 items: list[Raw] = []
@@ -285,7 +293,7 @@ class Walk:
         vr: bytes,
         explicit: bool,
         unpack: Unpack,
-        wanted: Wanted | None,
+        wanted: Wanted | bytes | None,
         into: Raw,
         tag: int,
         depth: int,
@@ -295,13 +303,14 @@ class Walk:
         group, element, _ = order[1](self.data, pos)
         is_sequence = group << 16 | element in (ITEM, SEQUENCE_DELIMITER)
         items: list[Raw] = []
-        if wanted is None:
+        if wanted is None or isinstance(wanted, bytes):
             into[tag] = NO_VALUE
+            wanted = _NOTHING
         elif wanted:
             into[tag] = items if is_sequence else DAMAGED
         if not is_sequence:
             return self._pass_over_text(start, pos, limit, order)
-        return self._items(pos, limit, True, has_vrs, order, wanted or _NOTHING, items, into, tag, depth + 1, start)
+        return self._items(pos, limit, True, has_vrs, order, wanted, items, into, tag, depth + 1, start)
 
     def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack) -> int:
         """Find the delimiter of what has undefined length and no items: nothing can be nested in it."""

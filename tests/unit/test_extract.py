@@ -409,11 +409,45 @@ def test_values_beyond_the_thousandth_are_left_out() -> None:
     assert found.notes == (Note("warning", "SoftwareVersions", "values after the first 1000 left out"),)
 
 
+ROWS, WEIGHT = 0x00280010, 0x00101030
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "expected"),
+    [
+        (ROWS, b"US", b"\0\2", "512"),
+        (ROWS, b"SS", b"\0\2", "512"),
+        (ROWS, b"UL", b"\0\2\0\0", "512"),
+        (ROWS, b"IS", b"512 ", "512"),
+        (ROWS, b"DS", b"512.0 ", "512"),
+        (ROWS, b"FL", struct.pack("<f", 512), "512"),
+        (ROWS, b"UN", b"\0\2", "512"),
+        (ROWS, b"SS", b"\xff\xff", None),
+        (ROWS, b"LO", b"many", None),
+        (ROWS, b"DS", b"inf ", None),
+        (ROWS, b"UL", b"\0\2", None),
+        (WEIGHT, b"DS", b"70.5", "70.5"),
+        (WEIGHT, b"FD", struct.pack("<d", 70.5), "70.5"),
+        (WEIGHT, b"US", b"\x46\0", "70"),
+        (WEIGHT, b"LO", b"70.5", "70.5"),
+        (WEIGHT, b"FD", b"70.5", None),
+    ],
+)
+def test_a_value_of_another_vr_is_read_by_its_own(tag: int, vr: bytes, value: bytes, expected: str | None) -> None:
+    data = data_set({tag: (vr, value)})
+    if vr == b"UN":
+        data = data_set({}) + struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, len(value)) + value
+    found = extracted(data)
+    keyword, level = ("Rows", found.series) if tag == ROWS else ("PatientWeight", found.study)
+    assert level.get(keyword) == expected
+    assert [note.where for note in found.notes] == ([] if expected else [keyword])
+
+
 def test_a_sequence_where_a_value_must_be_is_left_out() -> None:
     sequence = struct.pack("<HH2sHL", 0x0008, 0x1030, b"SQ", 0, 8) + b"\xfe\xff\x00\xe0\0\0\0\0"
     found = extracted(data_set({}) + sequence)
     assert "StudyDescription" not in found.study
-    assert found.notes == (Note("warning", "StudyDescription", "holds a sequence where a value must be; left out"),)
+    assert found.notes == (Note("warning", "StudyDescription", "is not a value that its VR can have; left out"),)
 
 
 def test_what_should_be_a_sequence_and_is_text_is_left_out() -> None:

@@ -44,8 +44,9 @@ BUDGETS = (
     Budgets(value_bytes=20),
     Budgets(depth=1),
 )
-TAGS = sorted(tag for tag, inner in WANTED.items() if inner is None)
-SEQUENCES = sorted(tag for tag, inner in WANTED.items() if inner is not None)
+OF_ITEMS = {tag: inner for tag, inner in WANTED.items() if isinstance(inner, dict)}
+TAGS = sorted(tag for tag, vr in WANTED.items() if tag not in OF_ITEMS and vr not in (b"US", b"UL", b"FD"))
+SEQUENCES = sorted(OF_ITEMS)
 STUDY_ID = 0x00200010
 UNDEFINED = 0xFFFFFFFF
 
@@ -103,10 +104,9 @@ def any_element(random: Random) -> tuple[int, Any]:
     if kind < 0.8:
         return 0x00090000 + 2 * random.randrange(30), any_value(random)
     tag = random.choice(SEQUENCES)
-    wanted = WANTED[tag]
-    assert wanted is not None
+    wanted = OF_ITEMS[tag]
     items: list[Any] = [
-        {inner: any_value(random) for inner in random.sample(sorted(wanted), 2) if wanted[inner] is None}
+        {inner: any_value(random) for inner in random.sample(sorted(wanted), 2) if not isinstance(wanted[inner], dict)}
         for _ in range(random.randint(0, 2))
     ]
     return tag, [None, *items] if random.random() < 0.5 else items

@@ -1,0 +1,60 @@
+"""Values whose VR is not that of their attribute, brought into the form that it would give them (PS3.5 table 6.2-1)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+_NUMBERS: Mapping[bytes, str] = {
+    b"US": "H",
+    b"SS": "h",
+    b"UL": "I",
+    b"SL": "i",
+    b"UV": "Q",
+    b"SV": "q",
+    b"FL": "f",
+    b"FD": "d",
+}
+"""The VRs of binary numbers, as :mod:`struct` names them."""
+_AS_THEY_STAND = frozenset({b"", b"UN", b"OB", b"OW"})
+"""VRs of values whose own VR was lost."""
+
+
+def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | None:
+    """Give a number as text, a text as number, and a number of one size as one of another.
+
+    Returns
+    -------
+    bytes | None
+        None if the VR that is expected cannot hold the value.
+    """
+    own, other = _NUMBERS.get(vr), _NUMBERS.get(expected)
+    if own == other or vr in _AS_THEY_STAND or not value:
+        return value
+    order = ">" if big else "<"
+    try:
+        numbers: Sequence[float]
+        if own:
+            numbers = struct.unpack(f"{order}{len(value) // struct.calcsize(own)}{own}", value)
+        else:
+            numbers = [_number(text) for text in value.strip(b"\0 ").split(b"\\")]
+        if not other:
+            return "\\".join(map(str, numbers)).encode()
+        return struct.pack(f"{order}{len(numbers)}{other}", *(n if other in "fd" else _whole(n) for n in numbers))
+    except (struct.error, ValueError, OverflowError):
+        return None
+
+
+def _number(text: bytes) -> float:
+    """An integer as it stands, so that none is rounded."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _whole(number: float) -> int:
+    """A number that an integer VR can hold."""
+    if number != int(number):
+        raise ValueError
+    return int(number)
