@@ -63,6 +63,7 @@ class Daemon:
         self._started_at = time.time()
         self._reload_asked = threading.Event()
         self._leaving: list[Deliverer] = []
+        self._config_refused = ""
         self.store = SqliteStore(
             translation.store_path(settings),
             quiet_period_s=settings.store.quiet_period_s,
@@ -153,6 +154,8 @@ class Daemon:
             associations=self.receiver.associations if self.receiver else 0,
             refused=self.receiver.refused if self.receiver else {},
             folders={name: watcher.obstacle for name, watcher in self.folders.items()},
+            config_refused=self._config_refused,
+            needs_restart=tuple(needs_restart(self._started_with, self.settings)),
             disk=self._disk(),
             destinations=tuple(map(_state_of, self.deliverers.values())),
         )
@@ -179,9 +182,13 @@ class Daemon:
         try:
             self._take_over(blueprint(self._load()))
         except (BridgeError, OSError) as error:
+            self._config_refused = str(error)
             log.error("config.refused", reason=str(error), in_force="the settings from before")
-        except Exception:  # whatever it is, reception and deliveries must go on
+        except Exception as error:  # whatever it is, reception and deliveries must go on
+            self._config_refused = f"{type(error).__name__}; the log says where"
             log.exception("config.refused", in_force="the settings from before")
+        else:
+            self._config_refused = ""
         finally:
             notify("READY=1")
 

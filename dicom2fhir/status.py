@@ -149,6 +149,10 @@ def _complaints(said: DaemonState) -> Iterator[str]:
             f"Nothing is taken in: {counted(said.disk.free_bytes, 'byte')} free on the store's disk, and"
             f" store.min_free_bytes is {said.disk.min_free_bytes:,}."
         )
+    if said.config_refused:
+        yield f"The configuration was not reloaded, the settings from before are in force: {said.config_refused}"
+    if said.needs_restart:
+        yield f"The daemon must be restarted for {', '.join(said.needs_restart)}."
     for name, obstacle in (said.folders or {}).items():
         if obstacle:
             yield f"Nothing is taken from folder {name}: {obstacle}."

@@ -77,6 +77,10 @@ class DaemonState:
         What the receiver turned away since the start, by kind.
     folders
         Watched folder -> why no files are taken from it; empty while they are.
+    config_refused
+        Why the configuration was not taken over when it was read last; empty when it is in force.
+    needs_restart
+        Options that have changed and wait for a restart.
     """
 
     pid: int
@@ -88,6 +92,8 @@ class DaemonState:
     associations: int = 0
     refused: Mapping[str, int] | None = None
     folders: Mapping[str, str] | None = None
+    config_refused: str = ""
+    needs_restart: tuple[str, ...] = ()
     disk: DiskState | None = None
     destinations: tuple[DestinationState, ...] = ()
 
@@ -137,6 +143,7 @@ def read(directory: Path) -> DaemonState | None:
                 **said,
                 "disk": said["disk"] and DiskState(**said["disk"]),
                 "destinations": tuple(DestinationState(**one) for one in said["destinations"]),
+                "needs_restart": tuple(said["needs_restart"]),
             }
         )
     except (OSError, ValueError, TypeError, KeyError):  # none yet, cut off, or of another version

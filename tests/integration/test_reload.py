@@ -53,6 +53,10 @@ def until_there(folder: Path, pattern: str = "*.json") -> list[Path]:
     return found
 
 
+def until_status_says(daemon: DaemonProcess, text: str) -> None:
+    wait_until(lambda: any(text in line for line in daemon.status()["attention"]), WITHIN_S, f"status says {text!r}")
+
+
 def test_an_open_association_finishes_under_the_rules_that_it_began_with(
     make: Callable[[str], DaemonProcess], tmp_path: Path
 ) -> None:
@@ -137,6 +141,7 @@ def test_what_is_not_usable_changes_nothing(
     refused = daemon.reload(wrong)
     assert refused["event"] == "config.refused"
     assert named in refused["reason"]
+    until_status_says(daemon, named)
     send(daemon, "1.2.3.1")
     until_there(tmp_path / "out")
     done = daemon.reload(files(tmp_path / "out"))
@@ -150,6 +155,7 @@ def test_what_needs_a_restart_is_named_until_it_is_done(make: Callable[[str], Da
     for _ in range(2):
         said = daemon.reload(files(tmp_path / "out"), changed, ("config.needs_restart",))
         assert said["options"] == ["receiver.port", "store.min_free_bytes"]
+    until_status_says(daemon, "must be restarted for receiver.port, store.min_free_bytes")
     send(daemon, "1.2.3.1")
     assert daemon.terminate() == 0
 
