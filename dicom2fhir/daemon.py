@@ -15,7 +15,8 @@ import structlog
 
 from dicom2fhir import __version__, assembly, translation
 from dicom2fhir.access import Use, faults, present_user
-from dicom2fhir.config import Settings, needs, warnings
+from dicom2fhir.config import Settings, warnings
+from dicom2fhir.config.needs import needs
 from dicom2fhir.deliver import Deliverer
 from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.header import Budgets

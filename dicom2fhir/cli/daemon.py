@@ -21,6 +21,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.page import Page
 from dicom2fhir.cli.service_user import service_user
 from dicom2fhir.config import places
+from dicom2fhir.config.needs import needs
 from dicom2fhir.errors import ConfigError, ServerUnavailable
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.ops import logs
@@ -104,12 +105,12 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     config.require_roads(settings)
     unit = read_unit() if places.is_system_config(config_file) else None
     user = service_user(user_name, settings, config_file, unit)
-    needs = config.needs(settings, config_file)
+    wanted = needs(settings, config_file)
     try:
-        found = access.faults(needs, user)
+        found = access.faults(wanted, user)
     except PermissionError as error:
         raise click.UsageError(f"--user {user.name}: {error}") from None
-    found += shut_out(needs, unit) if unit else []
+    found += shut_out(wanted, unit) if unit else []
     doubts = [*config.warnings(settings), *(str(fault) for fault in found if fault.is_missing)]
     errors = [str(fault) for fault in found if not fault.is_missing]
     plans = [assembly.plan(settings, name, online) for name in settings.destinations]

@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from dicom2fhir.config import kinds
 from dicom2fhir.config.destinations import FhirDestination, FileDestination, Selection, option_names
 from dicom2fhir.config.example import render
-from dicom2fhir.config.needs import needs
 from dicom2fhir.config.places import state_directory
 from dicom2fhir.config.sections import (
     Folder,
@@ -45,7 +44,6 @@ __all__ = [
     "Settings",
     "example",
     "load",
-    "needs",
     "require_roads",
     "warnings",
 ]

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from dicom2fhir import access
 from dicom2fhir.access import Need, Use, faults, present_user
-from dicom2fhir.config import load, needs, places
+from dicom2fhir.config import load, places
+from dicom2fhir.config.needs import needs
 from dicom2fhir.ops.unit import FOLDERS, NAME, Unit, read_unit, shut_out
 from dicom2fhir.store.sqlite import SqliteStore
 from tests.command_line import Run
