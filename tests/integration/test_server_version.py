@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,6 @@ def test_a_server_that_was_upgraded_meanwhile_is_noticed(monkeypatch: pytest.Mon
 def test_check_config_against_a_real_server_of_another_version(hapi_r4: str, tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(f'[destinations.main]\nurl = "{hapi_r4}"\nversion = "R5"\n')
-    result = run_command("check-config", "--config", file, "--online")
+    result = run_command("check-config", "--config", file, "--online", "--user", getpass.getuser())
     assert result.returncode == 69
     assert 'set version = "R4" or "auto"' in " ".join(result.stdout.decode().split())
