@@ -103,7 +103,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.parametrize("limit_bytes", [300_000, 700_000])
+@pytest.mark.parametrize("limit_bytes", [450_000, 900_000])
 def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes: int) -> None:
     path = tmp_path / "store.db"
     with start(path, 0, limit_bytes) as child:
