@@ -117,10 +117,12 @@ def measure(
             return None
     for pos, length in sorted(readings, key=sum):
         stop = pos if length == UNDEFINED else pos + length
-        if stop == limit or (is_final and stop == len(data)):
+        if stop == limit:
             return pos, length
         if stop - pos > longest or stop + 8 > limit:
             continue
+        if is_final and stop == len(data):
+            return pos, length
         if stop + 8 <= end:
             if _follows(with_vr(data, stop), group << 16 | element, vr, length == UNDEFINED):
                 return pos, length

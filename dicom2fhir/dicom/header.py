@@ -1,9 +1,4 @@
-"""Bounded reader of data set headers: bytes in, raw element values out (PS3.5 section 7).
-
-A data set comes from a stranger, in pieces of any size. The reader walks it once, skips by length what is not wanted,
-decodes nothing, and gives up with :class:`~dicom2fhir.errors.CannotUnderstand` where the bytes lie about themselves or
-a budget is spent. Only what stands before Pixel Data is looked at.
-"""
+"""What all readers of data sets share: transfer syntaxes, VRs, tags where reading ends, budgets (PS3.5 section 7)."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class Walk:
         longest = self.budgets.value_bytes
         left = self.elements_left
         while pos < until:
-            start = pos
+            start, before = pos, left
             if pos + 8 > edge:
                 raise self._stop(start, pos + 8, limit, left)
             if explicit:
@@ -196,7 +196,7 @@ class Walk:
                 self._refuse_elements()
             if not FIRST_DATA_GROUP <= group < _FIRST_BULK_GROUP:
                 if not depth and tag in _LAST and (tag != PER_FRAME_FUNCTIONAL_GROUPS or not wanted.get(tag)):
-                    self.elements_left = left + 1
+                    self.elements_left = before
                     self.ended_at = start
                     return start
                 if group == ITEM_GROUP and depth:
@@ -213,13 +213,13 @@ class Walk:
                 pass
             elif vr in LONG_VRS:
                 if pos + 4 > edge:
-                    raise self._stop(start, pos + 4, limit, left + 1)
+                    raise self._stop(start, pos + 4, limit, before)
                 (length,) = long(data, pos)
                 pos += 4
             elif vr:
                 measured = measure(data, start, limit, self.is_final, longest, unpack)
                 if measured is None:
-                    raise self._stop(start, start + 8, limit, left + 1)
+                    raise self._stop(start, start + 8, limit, before)
                 pos, length = measured
                 left -= _UNKNOWN_VR_COST
                 self.guesses += 1
@@ -234,9 +234,9 @@ class Walk:
                     if group == ITEM_GROUP:
                         raise _Damage(start)
                     if pos + 8 > edge:
-                        raise self._stop(start, pos + 8, limit, left + 1)
+                        raise self._stop(start, pos + 8, limit, before)
                     self.elements_left = left - _SEQUENCE_COST
-                    pos = self._open_end(start, pos, limit, vr, explicit, unpack, inner, taken, tag, depth)
+                    pos = self._open_end(start, pos, limit, vr, explicit, unpack, inner, taken, tag, depth, before)
                     if self.ended_at is not None:
                         return pos
                     left = self.elements_left
@@ -245,7 +245,7 @@ class Walk:
                     self.elements_left = left
                     raise _Damage(start)
                 if (inner is None or type(inner) is bytes) and length <= longest:
-                    raise self._stop(start, stop, limit, left + 1)
+                    raise self._stop(start, stop, limit, before)
             if inner is None or isinstance(inner, bytes):
                 if vr == b"SQ" and length:
                     taken[tag] = NO_VALUE
@@ -297,6 +297,7 @@ class Walk:
         into: Raw,
         tag: int,
         depth: int,
+        before: int,
     ) -> int:
         """Walk over a value of undefined length."""
         has_vrs, order = (explicit, unpack) if vr != b"UN" else self._of_unknown(pos, unpack)
@@ -309,10 +310,10 @@ class Walk:
         elif wanted:
             into[tag] = items if is_sequence else DAMAGED
         if not is_sequence:
-            return self._pass_over_text(start, pos, limit, order)
+            return self._pass_over_text(start, pos, limit, order, before)
         return self._items(pos, limit, True, has_vrs, order, wanted, items, into, tag, depth + 1, start)
 
-    def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack) -> int:
+    def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack, before: int) -> int:
         """Find the delimiter of what has undefined length and no items: nothing can be nested in it."""
         most = min(pos + self.budgets.value_bytes, limit)
         delimiter = struct.pack("<HHL" if unpack is LITTLE else ">HHL", 0xFFFE, 0xE0DD, 0)
@@ -321,7 +322,7 @@ class Walk:
             return found + len(delimiter)
         if self.is_final or len(self.data) >= most:
             raise _Damage(start)
-        self.elements_left += 1 + _SEQUENCE_COST
+        self.elements_left = before
         raise _Short(start)
 
     def _items(

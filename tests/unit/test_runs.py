@@ -28,6 +28,7 @@ from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
 from testdata.make_dicom import ct_instances
+from tests.any_data_set import odd_file
 from tests.held import held_bytes
 
 SYNTAXES = (
@@ -40,6 +41,7 @@ BUDGETS = (
     DEFAULT_BUDGETS,
     DEFAULT_BUDGETS,
     Budgets(elements=25),
+    Budgets(elements=300),
     Budgets(header_bytes=500),
     Budgets(value_bytes=20),
     Budgets(depth=1),
@@ -166,6 +168,24 @@ def test_with_memory_and_in_pieces_as_without_and_whole(seed: int, first_look: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dicom2fhir.dicom.reader._FIRST_LOOK_BYTES", first_look)
         for data, syntax in related(random, 20):
+            whole = outcome(HeaderReader(syntax, WANTED, budgets), [data])
+            assert outcome(HeaderReader(syntax, WANTED, budgets, memory), cut(data, random)) == whole
+
+
+@settings(deadline=None, max_examples=150)
+@given(seed=st.integers(0, 2**32), first_look=st.sampled_from([1, 60, 400]), budgets=st.sampled_from(BUDGETS))
+def test_the_same_for_odd_encodings_and_damage(seed: int, first_look: int, budgets: Budgets) -> None:
+    random = Random(seed)
+    file = odd_file("ISO_IR 100", seed, random.choice(["", "ProcedureCodeSequence"]))
+    good = file[file.index(struct.pack("<HH", 0x0008, 0x0005)) :]
+    memory = Memory()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dicom2fhir.dicom.reader._FIRST_LOOK_BYTES", first_look)
+        for _ in range(8):
+            at = random.randrange(len(good))
+            data = good[:at] + random.randbytes(random.randint(0, 3)) + good[at + random.randint(0, 3) :]
+            data = random.choice([good, data])
+            syntax = random.choice([EXPLICIT_VR_LITTLE_ENDIAN] * 3 + [IMPLICIT_VR_LITTLE_ENDIAN])
             whole = outcome(HeaderReader(syntax, WANTED, budgets), [data])
             assert outcome(HeaderReader(syntax, WANTED, budgets, memory), cut(data, random)) == whole
 
