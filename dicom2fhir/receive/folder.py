@@ -39,6 +39,8 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0
 _LONGEST_IDLE_S = 1.0
 _GATHER_S = 0.05
+_FIRST_LOOK_S = 2.0
+"""The start waits so long for a first look at the folder; a share that hangs must not hold up everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class FolderWatcher:
         self._counts: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._looked = threading.Event()
         self._notices: Notices | None = None
         self._listen_at = clock()
         self._deaf = ""
@@ -126,8 +129,8 @@ class FolderWatcher:
         watch = self._watch
         if watch.afterwards == "move" and watch.move_to is None:
             raise ConfigError(f"Files of {watch.path} are to be moved, but it is not said where to.")
-        self._find()
         self._thread.start()
+        self._looked.wait(_FIRST_LOOK_S)
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Finish the file that is being taken and stop."""
@@ -224,7 +227,9 @@ class FolderWatcher:
         log.warning("folder.paused", seconds=self._pause_s, error=type(error).__name__)
 
     def _turn(self) -> None:
-        if not self._find():
+        is_there = self._find()
+        self._looked.set()
+        if not is_there:
             return
         if self._notices is None and self._clock() >= self._listen_at:
             self._listen()

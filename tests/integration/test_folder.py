@@ -689,6 +689,26 @@ def test_a_folder_that_is_not_there_yet_is_waited_for(
     assert watcher.is_native is (mode == "native")
 
 
+def test_a_folder_that_hangs_does_not_hold_up_the_start(
+    start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network share does whose server is away."""
+    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_LOOK_S", 0.05)
+    answers, find = threading.Event(), FolderWatcher._find
+
+    def hang(watcher: FolderWatcher) -> bool:
+        assert answers.wait(20)
+        return find(watcher)
+
+    monkeypatch.setattr(FolderWatcher, "_find", hang)
+    (inbox / "a").write_bytes(dicom(1))
+    watcher = start("poll")
+    assert watcher.is_alive()
+    assert not bridge.marks
+    answers.set()
+    until(lambda: bridge.marks)
+
+
 def test_a_folder_that_comes_in_the_place_of_another_is_listened_to(
     start: Running, bridge: Bridge, inbox: Path, tmp_path: Path
 ) -> None:
