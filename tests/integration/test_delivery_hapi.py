@@ -590,5 +590,5 @@ def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str]
 def test_a_conflict_in_the_study_is_not_sent(hapi_r4: str) -> None:
     case = Case(hapi_r4)
     conflicted = Study(case.uid, 1, {}, {}, (), conflict="two patients")
-    assert case.destination.deliver(conflicted, b"") == Refused(("two patients",))
+    assert case.destination.deliver(conflicted, b"") == Refused(("two patients",), answered=False)
     assert case.maps == 0
