@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dicom2fhir.texts import counted
+
 _PRIVATE = Path("/var/lib/private")
 """Closed to all but root, and opened by systemd to the service whose folder it is (systemd.exec(5), DynamicUser=)."""
 _LOOKED_AT = 200
@@ -204,7 +206,7 @@ def _unreadable_files(path: str, use: Use, folder: os.stat_result) -> tuple[str,
     files = [entry for entry in islice(os.scandir(path), _LOOKED_AT) if not entry.is_symlink()]
     shut = sum(not os.access(file.path, os.R_OK | (os.X_OK if file.is_dir() else 0)) for file in files)
     if shut:
-        return f"{shut} of the first {len(files)} files and folders in it may not be read", False
+        return f"{counted(shut, 'entry')} of the first {len(files)} in it may not be read", False
     if use is Use.EMPTY and folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, folder.st_uid):
         others = sum(file.stat(follow_symlinks=False).st_uid != os.geteuid() for file in files)
         if others:

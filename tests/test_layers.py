@@ -56,7 +56,7 @@ RULES = {
     "fhir.validate":  ("model errors fhir",                          "fhir pydantic"),
     "selection":      ("model",                                      ""),
     "deliver":        ("model errors store.base fhir retry selection",         "structlog"),
-    "access":         ("",                                           ""),
+    "access":         ("texts",                                      ""),
     "mounts":         ("",                                           ""),
     "retry":          ("",                                           ""),
     "ops":            ("model errors ops texts store.base",          "structlog"),

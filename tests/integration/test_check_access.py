@@ -119,7 +119,7 @@ def test_nothing_is_wrong_where_nothing_is_wrong(run: Run, site: Path) -> None:
         (shut("rejected", 0o755), "folders.taken.rejected_to", "may not be written to"),
         (shut("state", 0o755), "store.directory", "may not be written to"),
         (shut("out", 0o755), "destinations.files.directory", "may not be written to"),
-        (add_file("inbox"), "folders.inbox.path", "1 of the first 1 files and folders in it may not be read"),
+        (add_file("inbox"), "folders.inbox.path", "1 entry of the first 1 in it may not be read"),
         (make_store, "store.directory", "may not be read (owner root, mode 0600)"),
         (close_the_way, "destinations.server.token_file", "secrets, which may not be entered (owner root, mode 0700)"),
         (absent_below_what_is_roots, "destinations.files.directory", "is not there and may not be made in"),
