@@ -95,7 +95,7 @@ def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
     )
     first = destination.deliver(study(1), b"")
     assert isinstance(first, Delivered) and first.written
-    assert destination.deliver(study(2), first.base) == Delivered(first.base, written=False)
+    assert destination.deliver(study(2), first.base) == Delivered(first.base, written=False, answered=False)
     assert isinstance(destination.deliver(study(3), first.base), Delivered)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["s.1.json", "s.3.json"]
     assert orjson.loads((tmp_path / "out/s.3.json").read_bytes()) == standalone(mapped(Write.UPSERT))
@@ -110,5 +110,5 @@ def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path:
 
 def test_a_conflict_is_refused(tmp_path: Path) -> None:
     destination = FileDestination("files", tmp_path, lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
-    assert destination.deliver(study(1, "two patients"), b"") == Refused(("two patients",))
+    assert destination.deliver(study(1, "two patients"), b"") == Refused(("two patients",), answered=False)
     assert not list(tmp_path.iterdir())
