@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,12 @@ def run(
         capfdbinary.readouterr()  # what the test's own parts said
         monkeypatch.setattr(sys, "argv", ["dicom2fhir", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:  # `serve` blocks SIGHUP for as long as its process lives, which here goes on
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         out, err = capfdbinary.readouterr()
         return Result(int(ended.value.code or 0), out, err.decode())
 

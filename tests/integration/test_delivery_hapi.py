@@ -560,7 +560,7 @@ def test_an_unknown_version_is_the_destination_s_fault(hapi_r4: str) -> None:
     case = Case(hapi_r4)
     destination = FhirDestination("server", FhirClient(hapi_r4), case.map_study, {"3.0.2": Dialect("STU3")}.__getitem__)
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
-    assert outcome == Retry("FHIR version '4.0.1' is not supported", whole_destination=True)
+    assert outcome == Retry("FHIR version '4.0.1' is not supported", after_s=60.0, whole_destination=True)
 
 
 def test_a_server_that_goes_away_and_comes_back(hapi_r4: str, outage_proxy: Callable[[str], OutageProxy]) -> None:
