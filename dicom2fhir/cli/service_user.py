@@ -20,7 +20,7 @@ _NAME = "dicom2fhir"
 def service_user(given: str | None, settings: Settings, config_file: Path | None, unit: Unit | None) -> access.User:
     """Who runs the daemon: the user that is named, else, if root asks, the owner of the store, else the unit's user.
 
-    Anybody else can only answer for themselves.
+    Anybody but root can only answer for themselves, and only the service's own configuration is the unit's matter.
     """
     groups = _groups(unit)
     if given is not None:
@@ -34,10 +34,12 @@ def service_user(given: str | None, settings: Settings, config_file: Path | None
         owner = os.stat(settings.store.directory)
         if owner.st_uid != 0:
             return access.user_by_id(owner.st_uid, owner.st_gid, groups)
+    if not places.is_system_config(config_file):
+        return access.present_user()
     name = (unit and unit.last("User")) or _NAME
     with suppress(KeyError):
         return access.user_of(pwd.getpwnam(name), groups)
-    return access.dynamic_user(name, groups) if places.is_system_config(config_file) else access.present_user()
+    return access.dynamic_user(name, groups)
 
 
 def _groups(unit: Unit | None) -> list[int]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from dicom2fhir import access
 from dicom2fhir.access import Need, Use, faults, present_user
+from dicom2fhir.cli import service_user
 from dicom2fhir.config import load, places
 from dicom2fhir.config.needs import needs
 from dicom2fhir.ops.unit import FOLDERS, NAME, Unit, read_unit, shut_out
@@ -147,6 +148,18 @@ def test_root_answers_for_the_owner_of_the_store(run: Run, site: Path) -> None:
     done = run("check-config", "--config", site / "config.toml", "--json")
     assert (done.status, done.json["user"]) == (78, "nobody")
     assert "token_file" in done.json["errors"][0]
+
+
+@needs_root
+@pytest.mark.parametrize(("is_service_s", "user"), [(True, "nobody"), (False, present_user().name)])
+def test_only_the_service_s_configuration_is_its_user_s_matter(
+    run: Run, site: Path, monkeypatch: pytest.MonkeyPatch, is_service_s: bool, user: str
+) -> None:
+    os.chown(site / "state", 0, 0)
+    monkeypatch.setattr(service_user, "_NAME", "nobody")
+    if is_service_s:
+        monkeypatch.setattr(places, "SYSTEM_CONFIG", site / "config.toml")
+    assert run("check-config", "--config", site / "config.toml", "--json").json["user"] == user
 
 
 @needs_root
