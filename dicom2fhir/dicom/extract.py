@@ -12,7 +12,7 @@ from typing import Any
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
-from dicom2fhir.dicom.groups import flattened, unreadable
+from dicom2fhir.dicom.groups import flattened, has_holders, unreadable
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
@@ -45,6 +45,9 @@ _REPEATED: Mapping[Level, tuple[int, ...]] = {
 """What the instances of a series have in common: the tags of all that it is decoded from."""
 _REPLACEABLE: Mapping[Level, tuple[Attribute, ...]] = {
     level: tuple(a for a in attributes if a.instead) for level, attributes in LEVELS.items()
+}
+_REPLACING: Mapping[Level, frozenset[int]] = {
+    level: frozenset(other.tag for a in attributes for other in a.instead) for level, attributes in _REPLACEABLE.items()
 }
 _Decoded = tuple[Attrs, tuple[Note, ...]]
 _KNOWN_BYTES = 256 * 1024
@@ -89,6 +92,8 @@ class _Decoder:
     def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Any]:
         """The attributes of a level, each by itself or by what says the same in its place."""
         result = self.attrs(raw, LEVELS[level], encodings)
+        if raw.keys().isdisjoint(_REPLACING[level]):
+            return result
         for attribute in _REPLACEABLE[level]:
             if attribute.keyword not in result and (value := self.instead(raw, attribute, encodings)):
                 result[attribute.keyword] = value
@@ -259,11 +264,13 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     Mismatch
         The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
-    raw = flattened(received.taken)
+    raw = received.taken
     known = known or Known()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
-    notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(received.taken))
+    if has_holders(raw):
+        notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(raw))
+        raw = flattened(raw)
     encodings = decoder.encodings(raw, DEFAULT)
     patient = known.attrs("patient", raw, decoder, encodings)
     study = known.attrs("study", raw, decoder, encodings)
@@ -289,8 +296,10 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
 
 def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Received) -> None:
     """Fill in what the data set leaves out by what the command or the file meta information says of it."""
-    claimed = claimed.partition("\0")[0].strip()
     found = attrs.get(keyword)
+    if found == claimed:
+        return
+    claimed = claimed.partition("\0")[0].strip()
     if not found:
         if claimed:
             attrs[keyword] = claimed

@@ -12,6 +12,7 @@ from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HELD, HOLDERS, LEVELS
 from dicom2fhir.model import Raw
 
 _HOLDERS = tuple(HOLDERS.values())
+_IS_HOLDER = frozenset(_HOLDERS)
 _HOLDERS_ONLY = tuple(
     (keyword, tag)
     for keyword, tag in HOLDERS.items()
@@ -19,6 +20,11 @@ _HOLDERS_ONLY = tuple(
 )
 _GROUPS = frozenset(FUNCTIONAL_GROUPS.values())
 _HELD = frozenset(wanted(HELD))
+
+
+def has_holders(raw: Raw) -> bool:
+    """Whether there is anything to be moved; most data sets of single frames have nothing."""
+    return not raw.keys().isdisjoint(_IS_HOLDER)
 
 
 def flattened(raw: Raw) -> Raw:
