@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
+from dicom2fhir import __version__
 from dicom2fhir.config import Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.header import Budgets
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dicom2fhir.fhir.profile import Profile
 
 PatientMode = Literal["link", "ensure", "upsert"]
+
+RELEASE = __version__.rpartition(".")[0]
+"""The release with another output than those before: a patch release writes what its minor release writes."""
 
 
 def store_path(settings: Settings) -> Path:
@@ -185,6 +189,7 @@ def log_finding(study_uid: str, finding: Note) -> None:
 def recipe(settings: Settings, patient: PatientMode, profile: Profile | None = None) -> Callable[[str], str]:
     """What gives the recipe (:class:`dicom2fhir.model.Mapped`) of a FHIR version, such as ``R4 osiris@1f0c9a2b``."""
     content = [
+        RELEASE,
         asdict(policy(settings, patient)),
         profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
         settings.fhir.profile_missing,

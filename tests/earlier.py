@@ -1,10 +1,16 @@
-"""``python -m tests.earlier``: the bridge as a version whose reader had another revision."""
+"""``python -m tests.earlier``: the bridge as an earlier release, with another reader and without body sites."""
 
 from __future__ import annotations
 
-from dicom2fhir.dicom import fingerprint
+import dicom2fhir
+
+dicom2fhir.__version__ = "0.0.1"  # before another module asks for it
+
+from dicom2fhir.dicom import fingerprint  # noqa: E402
+from dicom2fhir.fhir import meanings  # noqa: E402
 
 fingerprint.READER_REVISION -= 1
+meanings.body_site = lambda scope: None  # before the rules refer to it
 
 if __name__ == "__main__":
     from dicom2fhir.cli import main

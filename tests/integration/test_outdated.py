@@ -1,6 +1,7 @@
 """Files that an earlier version read: what an upgrade says of them, and reading them again.
 
-The earlier version is this one with another READER_REVISION (``tests.earlier``), in processes of its own.
+The earlier version is this one with another READER_REVISION and another rule (``tests.earlier``), in processes of its
+own.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ type = "file"
 directory = "{tmp_path / "out"}"
 """
     earlier = DaemonProcess(tmp_path / "earlier", (), settings, module=EARLIER)
-    later = DaemonProcess(tmp_path / "later", ("--state-dir", earlier.state_dir), settings)
+    later = DaemonProcess(tmp_path / "later", (), settings)
+    later.state_dir, later.store_path = earlier.state_dir, earlier.store_path
     yield earlier, later
     earlier.clean_up()
     later.clean_up()
@@ -113,6 +115,31 @@ def test_a_watched_folder_tries_again_what_an_earlier_version_refused(
     wait_until(lambda: earlier.status()["stats"]["rejected"] == 1, SETTLES_WITHIN_S, "one is refused")
     assert earlier.terminate() == 0
     later.start()
-    later.state_dir = earlier.state_dir
     wait_until(lambda: later.status()["stats"]["rejected"] == 2, SETTLES_WITHIN_S, "it is tried again")
     assert later.status()["stats"]["outdated"] == 2
+
+
+def test_what_an_earlier_version_wrote_is_told_and_written_anew(
+    folder_daemon: tuple[DaemonProcess, DaemonProcess], tmp_path: Path
+) -> None:
+    earlier, later = folder_daemon
+    earlier.start()
+    instance("CT", "e", BodyPartExamined="CHEST").save_as(tmp_path / "inbox" / "e.dcm", enforce_file_format=True)
+    earlier.holds(1)
+    earlier.settled()
+    assert earlier.terminate() == 0
+    assert body_sites(tmp_path) == [None]
+    later.start()
+    (destination,) = later.status()["destinations"]
+    assert list(destination["other_mappings"].values()) == [1]
+    assert body_sites(tmp_path) == [None]
+    run_command("retry", "--all", "--remap", "--state-dir", later.state_dir)
+    later.settled()
+    assert body_sites(tmp_path) == ["Chest"]
+    assert later.status()["destinations"][0]["other_mappings"] == {}
+
+
+def body_sites(folder: Path) -> list[str | None]:
+    """Of the one series in each file of a destination."""
+    studies = [json.loads(file.read_text())["entry"][0]["resource"] for file in (folder / "out").glob("*.json")]
+    return [study["series"][0].get("bodySite", {}).get("display") for study in studies]

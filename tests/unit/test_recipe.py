@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir import assembly, config, translation
+from dicom2fhir import __version__, assembly, config, translation
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import ConfigError
 
@@ -70,6 +70,13 @@ def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
 
 def test_what_does_not_shape_it_leaves_it() -> None:
     assert recipe(settings(validation="never")) == recipe(settings())
+
+
+def test_each_release_that_may_write_something_else_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert __version__.startswith(f"{translation.RELEASE}.") and translation.RELEASE.count(".") == 1
+    before = recipe(settings())
+    monkeypatch.setattr(translation, "RELEASE", "0.0")
+    assert recipe(settings()) != before
 
 
 def test_it_is_the_same_in_every_process() -> None:
