@@ -70,6 +70,7 @@ class Daemon:
             quiet_period_s=settings.store.quiet_period_s,
             max_wait_s=settings.store.max_wait_s,
             min_free_bytes=settings.store.min_free_bytes,
+            steady=time.monotonic,
             on_failure=lambda _reason: self._stop.set(),
             reader=fingerprint(),
         )

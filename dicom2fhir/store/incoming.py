@@ -221,12 +221,28 @@ def end_association(sql: Statements, known: KnownRows, association: str, rule: D
         sql.wake = True
 
 
-def end_former_life(sql: Statements, rule: DueRule) -> None:
-    """Let go of what a process held that is no more: its leases and its associations."""
+def end_former_life(sql: Statements, now: float, rule: DueRule) -> None:
+    """Let go of what a process held that is no more: its leases and its associations.
+
+    The clock may have been set since.
+    """
     held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
     sql.run("release_all")
     sql.run("void_leases")
     settle(sql, held, rule)
+    follow_clock(sql, now, rule)
+
+
+def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
+    """Say anew when studies are due after the clock was set; doing it twice changes nothing more.
+
+    No wait is longer from now on than it is from its beginning, and who sends something keeps the right to.
+    """
+    sql.run("begin_studies_by_now", now=now)
+    sql.run("renew_leases", now=now)
+    sql.run("begin_waits_by_now", now=now)
+    settle(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))}, rule)
+    sql.wake = True
 
 
 def reject(sql: Statements, rejection: Rejection) -> None:

@@ -53,23 +53,23 @@ def own(path: Path, known: int, busy_timeout_s: float) -> tuple[int, Path | None
 
 
 def open_to_write(
-    path: Path, busy_timeout_s: float, mine: tuple[Sequence[str], DueRule] | None = None
+    path: Path, busy_timeout_s: float, mine: tuple[Sequence[str], float, DueRule] | None = None
 ) -> sqlite3.Connection:
     """Open the connection of a process that writes.
 
     Parameters
     ----------
     mine
-        For the owner, the schema's steps and the due rule: it migrates the file, and ends leases and associations of
-        its former life.
+        For the owner, the schema's steps, the time and the due rule: it migrates the file, and ends leases and
+        associations of its former life.
     """
     connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)
     try:
         if mine:
-            steps, rule = mine
+            steps, now, rule = mine
             migrate(connection, steps)
             connection.execute("BEGIN IMMEDIATE")
-            incoming.end_former_life(Statements(connection), rule)
+            incoming.end_former_life(Statements(connection), now, rule)
             connection.execute("COMMIT")
     except BaseException as error:
         connection.close()

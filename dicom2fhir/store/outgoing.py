@@ -15,8 +15,7 @@ from dicom2fhir.store.statements import Row, Statements
 log = structlog.get_logger(__name__)
 
 _HORIZON_S = 86_400.0
-"""No study is due later than the longest wait and this from now, and no pause after a failed try is longer. What seems
-to be due later was written while the clock was wrong, and is due now."""
+"""No study is due later than the longest wait and this from now, and no pause after a failed try is longer."""
 
 AT_ONCE = 2_000
 """Studies that one commit makes due again: others want to write meanwhile."""
@@ -38,21 +37,18 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRul
     sql.wake = True
 
 
-def claimable(sql: Statements, destination: str, now: float, rule: DueRule) -> Row | None:
+def claimable(sql: Statements, destination: str, now: float) -> Row | None:
     """The delivery that has been due longest."""
-    late = now + horizon_s(rule)
-    return sql.one("claimable", destination=destination, after=-1e300, until=now) or sql.one(
-        "claimable", destination=destination, after=late, until=1e300
-    )
+    return sql.one("claimable", destination=destination, now=now)
 
 
-def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, rule: DueRule) -> Claim | None:
+def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float) -> Claim | None:
     """Lease the delivery that has been due longest."""
-    row = claimable(sql, destination, now, rule)
+    row = claimable(sql, destination, now)
     if row is None:
         return None
     study_id, destination_id, study_uid, revision, delivered_revision, attempts, base = row
-    sql.run("take", study_id=study_id, destination_id=destination_id, owner=owner, lease_until=now + lease_s)
+    sql.run("take", study_id=study_id, destination_id=destination_id, owner=owner, now=now, lease_s=lease_s)
     return Claim(study_uid, destination, owner, revision, attempts, base or b"", again=delivered_revision == revision)
 
 
@@ -130,7 +126,7 @@ def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: boo
     held = _held(sql, claim)
     if held is not None:
         not_before = now + min(max(after_s, 0.0), horizon_s(rule))
-        sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), not_before=not_before)
+        sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
         settle(sql, [held.key["study_id"]], rule)
         sql.wake = True
 

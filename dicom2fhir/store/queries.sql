@@ -81,6 +81,22 @@ UPDATE delivery SET
              ELSE (SELECT last_at FROM study WHERE id = delivery.study_id) + :quiet_period_s END))
 WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending');
 
+-- name: begin_studies_by_now
+-- A change that lies in the future was recorded while the clock was wrong.
+UPDATE study SET first_at = min(first_at, :now), last_at = :now WHERE last_at > :now;
+
+-- name: begin_waits_by_now
+-- A wait that begins in the future begins now, and is as long as it was.
+UPDATE delivery SET changed_at = min(changed_at, :now), newer_at = min(newer_at, :now),
+    not_before = not_before - max(tried_at - :now, 0), tried_at = min(tried_at, :now)
+WHERE state IN ('waiting', 'sending') AND (changed_at > :now OR newer_at > :now OR tried_at > :now);
+
+-- name: renew_leases
+UPDATE delivery SET lease_until = :now + lease_until - tried_at, tried_at = :now WHERE state = 'sending';
+
+-- name: not_due
+SELECT DISTINCT study_id FROM delivery WHERE state IN ('waiting', 'sending') AND due_at > :now;
+
 -- name: hold
 INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;
 
@@ -165,11 +181,12 @@ JOIN delivery ON delivery.destination_id = destination.id
 JOIN study ON study.id = delivery.study_id
 LEFT JOIN base ON base.study_id = delivery.study_id AND base.destination_id = delivery.destination_id
 WHERE destination.name = :destination AND destination.in_force
-    AND delivery.state IN ('waiting', 'sending') AND delivery.due_at BETWEEN :after AND :until
+    AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 ORDER BY delivery.due_at LIMIT 1;
 
 -- name: take
-UPDATE delivery SET state = 'sending', owner = :owner, lease_until = :lease_until, due_at = :lease_until, newer_at = NULL
+UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,
+    due_at = :now + :lease_s, not_before = 0, newer_at = NULL
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
 -- name: next_due
@@ -196,7 +213,7 @@ ON CONFLICT DO UPDATE SET body = excluded.body;
 
 -- name: give_back_failed
 UPDATE delivery SET state = 'waiting', attempts = attempts + :count, reason = :reason, not_before = :not_before,
-    newer_at = NULL, owner = '', lease_until = 0
+    tried_at = :now, newer_at = NULL, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
 -- name: give_back_refused

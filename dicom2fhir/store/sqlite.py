@@ -15,12 +15,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.patients import Named, Verdict
 from dicom2fhir.store import incoming, outgoing, upkeep
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.clock import Clock
 from dicom2fhir.store.disk import Room, Space, is_locked, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.opening import lock_path, open_to_write, own
@@ -29,6 +32,8 @@ from dicom2fhir.store.rows import Packer, read_records, read_stated, read_status
 from dicom2fhir.store.schema import is_damage, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -52,8 +57,8 @@ class SqliteStore:
         The file; ``path``-wal, ``path``-shm and ``path``.lock lie beside it. Made when absent, for its user only.
     quiet_period_s, max_wait_s
         A study is due when nothing changed for the one, at the latest the other after its first undelivered change.
-    clock
-        Seconds since the epoch.
+    clock, steady
+        Seconds since the epoch; seconds that only go forward: see :class:`dicom2fhir.store.clock.Clock`.
     min_free_bytes
         Below this :meth:`add` raises :class:`dicom2fhir.errors.OutOfSpace`.
     busy_timeout_s
@@ -83,6 +88,7 @@ class SqliteStore:
         quiet_period_s: float = 30.0,
         max_wait_s: float = 900.0,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
         min_free_bytes: int = 256 << 20,
         busy_timeout_s: float = 5.0,
         on_failure: Callable[[str], None] = lambda _reason: None,
@@ -92,7 +98,7 @@ class SqliteStore:
         self.path = Path(path).absolute()
         self.set_aside: Path | None = None
         self._rule = DueRule(quiet_period_s=quiet_period_s, max_wait_s=max_wait_s)
-        self._clock = clock
+        self._clock = Clock(clock, steady)
         self._space = Space(self.path.parent, min_free_bytes)
         self._subscribers: tuple[Callable[[], None], ...] = ()
         self._wake = False
@@ -107,7 +113,7 @@ class SqliteStore:
             else:
                 require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
             if access is not Access.READ:
-                mine = (steps(), self._rule) if access is Access.OWN else None
+                mine = (steps(), self._clock.now(), self._rule) if access is Access.OWN else None
                 self._writer = Writer(
                     open_to_write(self.path, busy_timeout_s, mine),
                     on_commit=self._notify,
@@ -181,7 +187,7 @@ class SqliteStore:
 
     def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
-        incoming.add(sql, self._known, arrivals, self._clock(), self._rule)
+        incoming.add(sql, self._known, arrivals, self._clock.now(), self._rule)
         self._wake |= sql.wake
         return [None] * len(arrivals)
 
@@ -197,7 +203,7 @@ class SqliteStore:
         batch = [Arrival(self._packer.pack(record), origin.association, origin.calling_ae) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
-            changes = incoming.add_many(sql, self._known, batch, self._clock(), self._rule)
+            changes = incoming.add_many(sql, self._known, batch, self._clock.now(), self._rule)
             incoming.mark_files(sql, self._known, marks)
             for rejection in rejections:
                 incoming.reject(sql, rejection)
@@ -242,7 +248,7 @@ class SqliteStore:
     def set_destinations(self, names: Iterable[str]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""
         wanted = frozenset(names)
-        self._write(lambda sql: outgoing.set_destinations(sql, wanted, self._clock(), self._rule))
+        self._write(lambda sql: outgoing.set_destinations(sql, wanted, self._clock.now(), self._rule))
 
     def set_recipe(self, destination: str, recipe: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_recipe`."""
@@ -250,22 +256,40 @@ class SqliteStore:
 
     def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
         """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
+        self._catch_up()
         with self._read() as sql:  # asking costs the writer nothing while nothing is due
-            if outgoing.claimable(sql, destination, self._clock(), self._rule) is None:
+            if outgoing.claimable(sql, destination, self._clock.now()) is None:
                 return None
-        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock(), self._rule))
+        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock.now()))
+
+    def _catch_up(self) -> None:
+        """Do what due times rest on and what could not be done before."""
+        step_s = self._clock.step_s()
+        if step_s:
+            log.warning("store.clock_set", step_s=round(step_s, 1))
+            self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        if self._writer:
+            now = self._clock.now()
+            self._write(lambda sql: incoming.follow_clock(sql, now, self._rule))
+            self._clock.forget_steps(now)
 
     def next_due_at(self, destination: str) -> float | None:
         """See :meth:`dicom2fhir.store.base.Store.next_due_at`.
 
         A study that an association holds is due at its cap, one that is being sent when its lease ends.
         """
+        self._catch_up()
+        first, last = self._dues(destination)
+        if last is not None and last > self._clock.now() + outgoing.horizon_s(self._rule):
+            self._follow_clock()  # another process wrote while the clock was wrong
+            first, _ = self._dues(destination)
+        return first
+
+    def _dues(self, destination: str) -> tuple[float | None, float | None]:
         with self._read() as sql:
-            first, last = sql.one("next_due", destination=destination) or (None, None)
-        if first is None:
-            return None
-        now = self._clock()
-        return min(now, float(first)) if last > now + outgoing.horizon_s(self._rule) else float(first)
+            return sql.one("next_due", destination=destination) or (None, None)
 
     def study(self, study_uid: str) -> Study | None:
         """See :meth:`dicom2fhir.store.base.Store.study`.
@@ -292,12 +316,12 @@ class SqliteStore:
 
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.settle`."""
-        self._write(lambda sql: upkeep.settle_patients(sql, study_uid, verdicts, self._clock()))
+        self._write(lambda sql: upkeep.settle_patients(sql, study_uid, verdicts, self._clock.now()))
 
     def forget(self, study_uid: str) -> bool:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that runs no more do not hold."""
         leases_hold = self.is_owned
-        return self._write(lambda sql: upkeep.forget(sql, study_uid, self._clock(), leases_hold))
+        return self._write(lambda sql: upkeep.forget(sql, study_uid, self._clock.now(), leases_hold))
 
     def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
         """See :meth:`dicom2fhir.store.base.Store.stated`."""
@@ -307,15 +331,15 @@ class SqliteStore:
 
     def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, self._clock(), self._rule))
+        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, self._clock.now(), self._rule))
 
     def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.retry(sql, claim, after_s, reason, count, self._clock(), self._rule))
+        self._write(lambda sql: outgoing.retry(sql, claim, after_s, reason, count, self._clock.now(), self._rule))
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock(), self._rule))
+        self._write(lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.exclude`; nothing happens when the lease has gone to another."""
@@ -323,11 +347,11 @@ class SqliteStore:
 
     def set_selection(self, destination: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
-        self._write(lambda sql: outgoing.set_selection(sql, destination, selection, self._clock()))
+        self._write(lambda sql: outgoing.set_selection(sql, destination, selection, self._clock.now()))
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
-        now = self._clock()
+        now = self._clock.now()
         if study_uid is not None:
             return self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, now))
         with self._read() as sql:

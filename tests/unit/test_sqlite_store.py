@@ -348,21 +348,6 @@ def test_associations_of_a_former_life_hold_nothing(bench: Bench) -> None:
     assert bench.restart().next_due_at(DEST) == start + QUIET_S
 
 
-@pytest.mark.parametrize("years", [-10, 10])
-def test_a_clock_that_jumps_leaves_nothing_stuck(bench: Bench, years: int) -> None:
-    jump = years * 365 * 86_400.0
-    bench.store.add(record(), FOLDER)
-    bench.later(jump)
-    due_at = bench.store.next_due_at(DEST)
-    assert due_at is not None and due_at <= bench.clock.now + MAX_WAIT_S
-    claim = bench.claim()
-    bench.later(-jump)
-    bench.store.retry(claim, 10, "down")
-    bench.later(MAX_WAIT_S)
-    bench.deliver()
-    assert bench.state() is State.DELIVERED
-
-
 # Leases and outcomes
 
 
