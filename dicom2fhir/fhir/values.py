@@ -140,8 +140,9 @@ def offset(text: str) -> timezone | None:
     return timezone(timedelta(minutes=minutes)) if -12 * 60 <= minutes <= 14 * 60 else None
 
 
-_TM = re.compile(r"(\d\d)(?:[: ]?(\d\d)(?:[: ]?(\d\d)(?:[.,](?:(\d*)|-\d+)|(\d+))?)?)?", re.ASCII)
-"""A TM, an ACR-NEMA time with colons, and what is found besides: spaces, a comma, no dot, a negative fraction."""
+_TM = re.compile(r"(\d\d)(?:[: ]?(\d\d)(?:[: ]?(\d\d)(?:[.,](?:(\d*)|-\d+)|(\d+))?|[.,])?)?", re.ASCII)
+"""A TM, an ACR-NEMA time with colons, and what is found besides: spaces, a comma, a dot that nothing follows, no dot, a
+negative fraction."""
 _FRACTION_DIGITS = 6
 """Of a TM; further ones are cut."""
 
@@ -158,9 +159,10 @@ def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
     match = _TM.fullmatch(tm)
     if zone is None or not match or match[2] is None:
         return day
-    hour, minute, second = int(match[1]), int(match[2]), min(int(match[3] or 0), 59)
-    if hour > 23 or minute > 59:
+    hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
+    if hour > 23 or minute > 59 or second > 60:
         return day
+    second = min(second, 59)
     moment = datetime.fromisoformat(day).replace(hour=hour, minute=minute, second=second, tzinfo=zone)
     fraction = (match[4] or match[5] or "")[:_FRACTION_DIGITS].rstrip("0")
     at = moment.utcoffset() or timedelta()
