@@ -25,12 +25,16 @@ _LEAST_OF_TEXT = 0x2020
 def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
     """VR, empty if it has none, and length of an element or item that may not be encoded as the data set is.
 
-    Of a VR with a 32-bit length, the length comes behind it.
+    Of a VR with a 32-bit length, the length comes behind it. A VR that this version does not know is UN where it has
+    such a length (PS3.5 section 7.1.2), and given as it stands where it has a 16-bit one.
     """
     group, _, vr, length = unpack[0](data, pos)
-    if group == ITEM_GROUP or vr not in VRS:
-        return b"", unpack[1](data, pos)[2]
-    return vr, length
+    if group != ITEM_GROUP:
+        if vr in VRS:
+            return vr, length
+        if _is_two_capitals(vr):
+            return (vr, length) if length else (b"UN", length)
+    return b"", unpack[1](data, pos)[2]
 
 
 def is_explicit(data: bytes, declared: bool, is_final: bool, longest: int, unpack: Unpack) -> bool | None:

@@ -236,6 +236,13 @@ def test_file_meta_information_of_any_length(size: int) -> None:
     assert read_file(BytesIO(data), WANTED) == read_file(BytesIO(encoded("cr")[0]), WANTED)
 
 
+@pytest.mark.parametrize("head", [struct.pack("<HL", 0, 70_000), struct.pack("<H", 60_000)], ids=["32 bits", "16 bits"])
+def test_file_meta_information_of_an_unknown_vr(head: bytes) -> None:
+    size = 70_000 if len(head) > 2 else 60_000
+    data = with_meta(struct.pack("<HH2s", 0x0002, 0x0102, b"ZZ") + head + b"A" * size)
+    assert read_file(BytesIO(data), WANTED) == read_file(BytesIO(encoded("cr")[0]), WANTED)
+
+
 def test_a_transfer_syntax_ends_at_a_nul() -> None:
     data = element(0x00020010, b"UI", b"1.2.840.10008.1.2.1\0x.") + element(STUDY_ID, b"SH", b"7 ")
     read = read_file(BytesIO(bytes(128) + b"DICM" + data), WANTED)
