@@ -4,10 +4,19 @@ from __future__ import annotations
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text as it stands, with what a terminal would obey or hide escaped, but for the characters of ``keep``."""
+    """Text as it stands, with what a terminal would obey or hide escaped, but for the characters of ``keep``.
+
+    Bytes of a file's name that are no UTF-8 are written as bytes, however Python holds them.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte, by the error handler "surrogateescape"
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def counted(number: int, noun: str) -> str:

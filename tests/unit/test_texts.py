@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.texts import counted
+from dicom2fhir.texts import counted, printable
 from dicom2fhir.versions import NUMBERS, canonical
 
 PACKAGE = Path(__file__).parents[2] / "dicom2fhir"
@@ -28,6 +28,17 @@ PACKAGE = Path(__file__).parents[2] / "dicom2fhir"
 )
 def test_things_are_counted_in_words(number: int, noun: str, words: str) -> None:
     assert counted(number, noun) == words
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9\n\x1b[31m.dcm", b"\xe2\x80\xa8\xff"])
+def test_a_name_that_is_no_utf_8_is_printed_alike_however_it_is_held(name: bytes) -> None:
+    held = name.decode("utf-8", "surrogateescape")
+    assert printable(held) == printable(name.decode("utf-8", "backslashreplace"))
+    assert printable(held).isprintable()
+
+
+def test_what_is_no_character_is_printed_too() -> None:
+    assert printable("a\ud800b") == "a\\ud800b"
 
 
 PLURALS = re.compile(r" (other |new )?(studies|instances|files|deliveries|errors|entries|problems)\b(?!/)")
