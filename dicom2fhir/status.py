@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from dicom2fhir.ops import state
 from dicom2fhir.ops.state import DaemonState, DestinationState
-from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.base import Damage, DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.texts import counted
 
 _RECENT_S = 86_400.0
@@ -32,6 +32,10 @@ class Readable(Protocol):
     @property
     def is_owned(self) -> bool:
         """Whether a daemon has it."""
+
+    @property
+    def damages(self) -> Sequence[Damage]:
+        """What happened to its file and nobody has acknowledged."""
 
     def stats(self) -> Stats:
         """Counts over the whole store."""
@@ -85,6 +89,7 @@ class Overview:
     destinations: Sequence[DestinationStatus]
     studies: Sequence[StudyStatus]
     rejections: Sequence[Rejection]
+    damages: Sequence[Damage]
     attention: Sequence[str]
     """What a person has to see to, a sentence each."""
 
@@ -108,7 +113,7 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
     """
     now = time.time() if now is None else now
     daemon, stats = daemon_of(store, now), store.stats()
-    latest = store.rejections(max(limit, 1))
+    latest, damages = store.rejections(max(limit, 1)), store.damages
     return Overview(
         at=now,
         store=store.path,
@@ -117,8 +122,14 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
         destinations=store.destinations(),
         studies=store.studies(only, limit),
         rejections=[] if only else latest[:limit],
-        attention=list(_attention(daemon, stats, latest, now)),
+        damages=damages,
+        attention=[*map(_damage_told, damages), *_attention(daemon, stats, latest, now)],
     )
+
+
+def _damage_told(damage: Damage) -> str:
+    aside = f" The damaged files are kept as {damage.aside}." if damage.aside else ""
+    return f"{moment(damage.at)}: {damage.reason}.{aside} docs/store-damaged.md says what to do."
 
 
 def _attention(daemon: Daemon, stats: Stats, latest: Sequence[Rejection], now: float) -> Iterator[str]:
@@ -219,6 +230,7 @@ def as_json(seen: Overview) -> dict[str, Any]:
         "at": _iso(seen.at),
         "store": str(seen.store),
         "attention": list(seen.attention),
+        "damages": [asdict(damage) | {"at": _iso(damage.at)} for damage in seen.damages],
         "daemon": _daemon_json(seen.daemon),
         "stats": stats,
         "destinations": [_destination_json(one, seen.daemon) for one in seen.destinations],

@@ -42,6 +42,7 @@ _EXAMPLES = 20
 )
 @click.option("--outdated", is_flag=True, help="Only studies that another version read, of which files may tell more.")
 @click.option("--check", is_flag=True, help="Exit with 1 when something needs a person.")
+@click.option("--acknowledge", is_flag=True, help="Show no damage of the store any more that is shown now.")
 @json_option
 def status(
     study: str | None,
@@ -51,11 +52,13 @@ def status(
     limit: int,
     outdated: bool,
     check: bool,
+    acknowledge: bool,
     as_json: bool,
 ) -> None:
     """Show how the daemon is, what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
-    if check and study:
-        raise click.UsageError("--check is about the whole bridge, not about a study")
+    if (check or acknowledge) and (study or outdated):
+        raise click.UsageError("--check and --acknowledge are about the whole bridge, not about studies")
+    from dicom2fhir.store import damage
     from dicom2fhir.store.sqlite import SqliteStore
 
     store = SqliteStore.open_readonly(store_file(config_file, state_dir), reader=fingerprint())
@@ -73,6 +76,9 @@ def status(
         put_json(bridge.as_json(seen))
     else:
         Page().print(report.status_tables(seen))
+    if acknowledge:
+        damage.acknowledge(seen.store)
+        click.echo(f"acknowledged: {counted(len(seen.damages), 'damage')} of the store", err=True)
     if check and seen.attention:
         raise click.exceptions.Exit(EXIT_FAILED)
 

@@ -142,6 +142,16 @@ class Stats:
     oldest_undelivered_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that happened to the store's file, of which a person has to know."""
+
+    at: float
+    reason: str
+    aside: str
+    """Where the damaged file went; empty where nothing was set aside."""
+
+
 class Ledger(Protocol):
     """Which files of watched folders are done with."""
 

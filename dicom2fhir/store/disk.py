@@ -128,6 +128,19 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Have a small file hold ``content``, or what it held before; durable when it returns."""
+    temporary = path.with_name(f"{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        give_to_owner(descriptor, path.parent)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(temporary, path)
+    sync_directory(path.parent)
+
+
 def free_bytes(directory: Path) -> int:
     """Bytes that this process may still write to the file system of ``directory``."""
     state = os.statvfs(directory)

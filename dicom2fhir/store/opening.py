@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store import incoming
-from dicom2fhir.store.disk import lock_file, not_permitted, require_local
-from dicom2fhir.store.incoming import DueRule
-from dicom2fhir.store.schema import connect, migrate, prepare
+import structlog
+
+from dicom2fhir.access import give_to_owner
+from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store import damage
+from dicom2fhir.store.disk import lock_file, not_permitted, require_local, sync_directory
+from dicom2fhir.store.schema import connect, is_corrupt, migrate, require_settings
 from dicom2fhir.store.statements import Statements
+
+log = structlog.get_logger(__name__)
 
 
 def lock_path(path: Path) -> Path:
@@ -20,18 +25,24 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def own(path: Path, known: int, busy_timeout_s: float) -> tuple[int, Path | None]:
+def own(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> tuple[int, sqlite3.Connection, Path | None]:
     """Become the one process that owns the file, and make sure that it is sound.
 
     Parameters
     ----------
-    known
-        The newest schema version that this program knows.
+    steps
+        The schema's; the file is brought to the newest version.
+    end_former_life
+        Ends the leases and associations that the last owner left.
 
     Returns
     -------
     int
         The lock's descriptor; the file belongs to others again once it is closed.
+    sqlite3.Connection
+        To write.
     Path | None
         Where a damaged file went that was found there.
     """
@@ -44,7 +55,7 @@ def own(path: Path, known: int, busy_timeout_s: float) -> tuple[int, Path | None
     except OSError as error:
         raise _cannot_open(path, error) from error
     try:
-        return lock, prepare(path, known, busy_timeout_s)
+        return lock, *_open_sound(path, steps, end_former_life, busy_timeout_s)
     except BaseException as error:
         os.close(lock)
         if isinstance(error, OSError):
@@ -52,25 +63,52 @@ def own(path: Path, known: int, busy_timeout_s: float) -> tuple[int, Path | None
         raise
 
 
-def open_to_write(
-    path: Path, busy_timeout_s: float, mine: tuple[Sequence[str], float, DueRule] | None = None
-) -> sqlite3.Connection:
-    """Open the connection of a process that writes.
+def _open_sound(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> tuple[sqlite3.Connection, Path | None]:
+    """Open what is there, or a fresh store where there is none or a damaged one; where that went."""
+    aside = None
+    try:
+        if any(os.path.lexists(f"{path}{end}") for end in damage.FILES):
+            damage.inspect(path, steps, busy_timeout_s)
+            return _begin_life(path, steps, end_former_life, busy_timeout_s), None
+    except (StoreDamaged, StoreUnavailable) as error:
+        if not isinstance(error, StoreDamaged) and not is_corrupt(error.__cause__):
+            raise
+        aside = damage.set_aside(path, str(error))
+    _create(path, steps)
+    return _begin_life(path, steps, end_former_life, busy_timeout_s), aside
 
-    Parameters
-    ----------
-    mine
-        For the owner, the schema's steps, the time and the due rule: it migrates the file, and ends leases and
-        associations of its former life.
-    """
+
+def _create(path: Path, steps: Sequence[str]) -> None:
+    """Put a store without content at ``path``, whole or not at all: so one without tables is always damaged."""
+    new = path.with_name(f"{path.name}.new")
+    for end in ("", "-journal"):
+        Path(f"{new}{end}").unlink(missing_ok=True)  # of a crash
+    # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
+    made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        give_to_owner(made, path.parent)
+    finally:
+        os.close(made)
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        require_settings(connection, {"synchronous": 2})
+        migrate(connection, steps)
+    os.rename(new, path)
+    sync_directory(path.parent)
+    log.info("store.created", path=str(path))
+
+
+def _begin_life(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> sqlite3.Connection:
+    """Open a sound store as its owner: it is migrated, and leases and associations of its former life end."""
     connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)
     try:
-        if mine:
-            steps, now, rule = mine
-            migrate(connection, steps)
-            connection.execute("BEGIN IMMEDIATE")
-            incoming.end_former_life(Statements(connection), now, rule)
-            connection.execute("COMMIT")
+        migrate(connection, steps)
+        connection.execute("BEGIN IMMEDIATE")
+        end_former_life(Statements(connection))
+        connection.execute("COMMIT")
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):

@@ -1,24 +1,18 @@
-"""Opening the store's file: its SQL, its version, its settings, and what to do with a damaged one."""
+"""The store's file: its SQL, its version, its settings."""
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from itertools import count
 from pathlib import Path
 
 import structlog
 
-from dicom2fhir.access import give_to_owner
-from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
-from dicom2fhir.store.disk import require_permission, sync_directory
+from dicom2fhir.errors import ConfigError, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +21,6 @@ APPLICATION_ID = 0x44324652
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNREADABLE = _DAMAGED | {sqlite3.SQLITE_IOERR}
-_ASIDE = ("", "-wal", "-shm")
 
 
 def _package() -> Traversable:
@@ -53,6 +46,11 @@ def steps() -> tuple[str, ...]:
 def primary_code(error: sqlite3.Error) -> int:
     """SQLite's primary result code (https://sqlite.org/rescode.html); 0 when the error is not SQLite's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_corrupt(error: BaseException | None) -> bool:
+    """True when SQLite says that the file itself is damaged."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGED
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -124,67 +122,6 @@ def require_version(connection: sqlite3.Connection, path: Path, known: int, *, e
         )
     if exact and version < known:
         raise ConfigError(f"The store {path} has schema version {version}, not yet {known}; start the daemon once")
-
-
-def inspect(path: Path, known: int, busy_timeout_s: float) -> None:
-    """Look at an existing file without changing it.
-
-    Raises
-    ------
-    StoreDamaged
-        It is not a sound SQLite file.
-    ConfigError
-        It is another program's, or of a newer version.
-    """
-    try:
-        # A connection that only reads leaves the WAL as it is when it closes; another would write damage onwards.
-        with closing(connect(path, read_only=True, busy_timeout_s=busy_timeout_s)) as connection:
-            require_version(connection, path, known)
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
-        if primary_code(error) in _DAMAGED:
-            raise StoreDamaged(f"The store {path} is damaged: {error}") from error
-        raise StoreUnavailable(f"The store {path} cannot be read: {error}") from error
-    if verdict != "ok":
-        raise StoreDamaged(f"The store {path} is damaged: {verdict}")
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a store's files out of the way, never over others; the new name of the main file."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    names = (path.with_name(f"{path.name}.damaged-{stamp}{f'-{n}' if n else ''}") for n in count())
-    aside = next(name for name in names if not any(Path(f"{name}{end}").exists() for end in _ASIDE))
-    for end in _ASIDE:
-        if os.path.lexists(f"{path}{end}"):
-            os.rename(f"{path}{end}", f"{aside}{end}")
-    sync_directory(path.parent)
-    return aside
-
-
-def prepare(path: Path, known: int, busy_timeout_s: float) -> Path | None:
-    """Make sure that a sound file lies at ``path``, an empty one if need be; where a damaged one went, or None."""
-    aside: Path | None = None
-    try:
-        if path.exists():
-            require_permission(path, os.R_OK | os.W_OK)
-            inspect(path, known, busy_timeout_s)
-        elif os.path.lexists(f"{path}-wal"):
-            # SQLite would throw it away, and with it commits that the lost main file did not have yet.
-            raise StoreDamaged(f"The store {path} is missing, but its write-ahead log is there")
-    except StoreDamaged as damage:
-        log.critical("store.damaged", path=str(path), reason=str(damage))
-        aside = set_aside(path)
-        log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
-    if not path.exists():
-        # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
-        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            give_to_owner(made, path.parent)
-        finally:
-            os.close(made)
-        sync_directory(path.parent)
-        log.info("store.created", path=str(path))
-    return aside
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:

@@ -21,15 +21,25 @@ from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.patients import Named, Verdict
-from dicom2fhir.store import incoming, outgoing, upkeep
-from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store import damage, incoming, outgoing, upkeep
+from dicom2fhir.store.base import (
+    Change,
+    Claim,
+    Damage,
+    DestinationStatus,
+    FileMark,
+    Rejection,
+    State,
+    Stats,
+    StudyStatus,
+)
 from dicom2fhir.store.clock import Clock
 from dicom2fhir.store.disk import Room, Space, is_locked, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
-from dicom2fhir.store.opening import lock_path, open_to_write, own
+from dicom2fhir.store.opening import lock_path, own
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import Packer, read_records, read_stated, read_status, rejection_of
-from dicom2fhir.store.schema import is_damage, require_version, steps
+from dicom2fhir.store.schema import connect, is_damage, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
 
@@ -107,15 +117,17 @@ class SqliteStore:
         self._known = incoming.KnownRows()
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
+            writing = None
             if access is Access.OWN:
-                lock, self.set_aside = own(self.path, len(steps()), busy_timeout_s)
+                lock, writing, self.set_aside = own(self.path, steps(), self._end_former_life, busy_timeout_s)
                 undo.callback(os.close, lock)
             else:
                 require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
-            if access is not Access.READ:
-                mine = (steps(), self._clock.now(), self._rule) if access is Access.OWN else None
+            if access is Access.ATTACH:
+                writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
+            if writing:
                 self._writer = Writer(
-                    open_to_write(self.path, busy_timeout_s, mine),
+                    writing,
                     on_commit=self._notify,
                     on_roll_back=self._known.forget,
                     on_failure=on_failure,
@@ -139,6 +151,9 @@ class SqliteStore:
         """Open a store for short writes (:meth:`requeue`, :meth:`add_many`) beside a daemon or without one."""
         return cls(path, **options, access=Access.ATTACH)
 
+    def _end_former_life(self, sql: Statements) -> None:
+        incoming.end_former_life(sql, self._clock.now(), self._rule)
+
     def _reader_number(self) -> int:
         with self._read() as sql:
             row = sql.one("reader_id", fingerprint=self._reader)
@@ -158,6 +173,11 @@ class SqliteStore:
     def failure(self) -> str | None:
         """Why nothing can be written any more; None while all is well."""
         return self._writer.failure if self._writer else None
+
+    @property
+    def damages(self) -> Sequence[Damage]:
+        """What happened to the file and nobody has acknowledged; the oldest first."""
+        return damage.damages(self.path)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.subscribe`."""

@@ -13,7 +13,7 @@ import pytest
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.mounts import file_system_type
-from dicom2fhir.store import disk, schema
+from dicom2fhir.store import damage, disk, schema
 from dicom2fhir.store.base import DestinationStatus, FileMark
 from dicom2fhir.store.disk import Space, require_local
 from dicom2fhir.store.readers import Readers
@@ -241,12 +241,20 @@ def no_header(data: bytes) -> bytes:
     return b"not a database, not at all" + data[26:]
 
 
-@pytest.mark.parametrize("damage", [cut, hole, no_header])
+def nothing(_data: bytes) -> bytes:
+    return b""
+
+
+def one_byte(data: bytes) -> bytes:
+    return data[:1]
+
+
+@pytest.mark.parametrize("damaged_by", [cut, hole, no_header, nothing, one_byte])
 def test_a_damaged_store_is_set_aside_and_a_fresh_one_begins(
-    tmp_path: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, damaged_by: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = filled(tmp_path / "store.db")
-    damaged = damage(path.read_bytes())
+    damaged = damaged_by(path.read_bytes())
     path.write_bytes(damaged)
     Path(f"{path}-wal").write_bytes(b"its log")
     store = open_store(path)
@@ -259,7 +267,82 @@ def test_a_damaged_store_is_set_aside_and_a_fresh_one_begins(
     assert "store.damaged" in capsys.readouterr().out
     again = open_store(path)
     assert again.set_aside is None
+    (told,) = again.damages
+    assert told.aside == str(store.set_aside)
     again.close()
+    damage.acknowledge(path)
+    assert damage.damages(path) == []
+
+
+def drop(what: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda connection: connection.execute(f"DROP {what}")
+
+
+def mark(pragma: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda connection: connection.execute(f"PRAGMA {pragma}")
+
+
+def lose_an_index_entry(connection: sqlite3.Connection) -> None:
+    """What a search by its UID then misses, and a count of all rows does not."""
+    connection.executescript("""
+        PRAGMA writable_schema = ON;
+        CREATE TABLE other (uid TEXT UNIQUE);
+        UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_other_1')
+        WHERE name = 'sqlite_autoindex_study_1';
+        DELETE FROM sqlite_master WHERE tbl_name = 'other';
+    """)
+
+
+@pytest.mark.parametrize(
+    "changed_by",
+    [
+        drop("TABLE total"),
+        drop("TABLE inflight"),
+        drop("VIEW arrival"),
+        drop("TRIGGER instance_added"),
+        drop("INDEX delivery_by_due"),
+        mark("user_version = 0"),
+        mark("user_version = 3"),
+        mark("application_id = 7"),
+        lose_an_index_entry,
+    ],
+)
+def test_a_store_without_all_its_parts_is_set_aside(
+    tmp_path: Path, changed_by: Callable[[sqlite3.Connection], object]
+) -> None:
+    path = filled(tmp_path / "store.db")
+    connection = sqlite3.connect(path)
+    changed_by(connection)
+    connection.commit()
+    connection.close()
+    for goes_aside in True, False:
+        store = open_store(path)
+        assert (store.set_aside is not None) is goes_aside
+        assert len(store.damages) == 1
+        store.close()
+
+
+@pytest.mark.parametrize("at", range(100))
+def test_no_bit_of_the_header_can_keep_the_store_from_starting(tmp_path: Path, at: int, once: bytes) -> None:
+    path = tmp_path / "store.db"
+    flipped = bytearray(once)
+    flipped[at] ^= 1 << at % 8
+    path.write_bytes(flipped)
+    if 60 <= at < 64:  # user_version: perhaps a newer version wrote it, and nothing is touched (exit status 78)
+        with pytest.raises(ConfigError):
+            open_store(path)
+        assert path.read_bytes() == bytes(flipped)
+        return
+    store = open_store(path)
+    assert store.stats().instances == (0 if store.set_aside else 300)
+    assert len(store.damages) == (1 if store.set_aside else 0)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A filled store, made once."""
+    return filled(tmp_path_factory.mktemp("once") / "store.db").read_bytes()
 
 
 def test_damage_that_a_reader_meets_stops_the_store(tmp_path: Path) -> None:
