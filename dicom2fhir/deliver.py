@@ -175,7 +175,7 @@ class Deliverer:
             try:
                 idle_s = self._deliver_next()
             except StoreUnavailable as error:
-                log.error("store.unavailable", destination=self.name, reason=str(error))
+                self._complain(error)
                 idle_s, wakes = _STORE_PAUSE_S, None
             except Exception as error:  # a worker that dies would stop the destination in silence
                 log.error("worker.failed", destination=self.name, **_place(error))
@@ -246,7 +246,7 @@ class Deliverer:
         match outcome:
             case Delivered(base, written, recipe, answered):
                 self._used(permit, answered)
-                self._store.delivered(claim, study.revision, base, recipe)
+                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe))
                 self._count("written" if written else "unchanged")
                 log.info(
                     "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written
@@ -259,7 +259,7 @@ class Deliverer:
             case Retry(reason, after_s, _, answered):
                 self._used(permit, answered)
                 pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
-                self._store.retry(claim, pause_s, reason)
+                self._keep(lambda: self._store.retry(claim, pause_s, reason))
                 self._count("failed")
                 log.warning(
                     "delivery.postponed",
@@ -272,13 +272,28 @@ class Deliverer:
                 self._circuit.leave(permit)
                 self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")
 
+    def _keep(self, record: Callable[[], None]) -> None:
+        """Record an outcome, again while the store cannot: otherwise the study would wait for the end of its lease."""
+        while True:
+            try:
+                return record()
+            except StoreUnavailable as error:
+                if self._stopping:
+                    raise
+                self._complain(error)
+            self._wait(_STORE_PAUSE_S, None)
+            self._beat(threading.current_thread().name)
+
+    def _complain(self, error: StoreUnavailable) -> None:
+        log.error("store.unavailable", destination=self.name, reason=str(error))
+
     def _refuse(self, claim: Claim, revision: int, reason: str) -> None:
-        self._store.refuse(claim, revision, reason)
+        self._keep(lambda: self._store.refuse(claim, revision, reason))
         self._count("refused")
         log.warning("delivery.refused", destination=self.name, study=claim.study_uid, revision=revision)
 
     def _exclude(self, claim: Claim, reason: str) -> None:
-        self._store.exclude(claim, reason, str(self._selection))
+        self._keep(lambda: self._store.exclude(claim, reason, str(self._selection)))
         self._count("excluded")
         log.info("delivery.excluded", destination=self.name, study=claim.study_uid, reason=reason)
 
@@ -301,7 +316,7 @@ class Deliverer:
         if found_it:
             pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, after_s, self._jitter()))
             log.warning("destination.down", destination=self.name, reason=reason, pause_s=round(pause_s, 1))
-        self._store.retry(claim, pause_s, reason, count=found_it)
+        self._keep(lambda: self._store.retry(claim, pause_s, reason, count=found_it))
         self._count("failed")
 
     def _count(self, kind: str) -> None:

@@ -243,7 +243,7 @@ class Association:
     def _tell_ended(self) -> None:
         try:
             self._callbacks.on_association_ended(self._origin.association)
-        except Exception as error:  # nobody is left to answer to; the longest wait ends the study's quiet time instead
+        except Exception as error:  # nobody is left to answer to; the store tries again
             log.warning(
                 "association.end_not_recorded", error=type(error).__name__, association=self._origin.association
             )

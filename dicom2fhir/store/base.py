@@ -187,7 +187,10 @@ class Store(Ledger, Protocol):
         """
 
     def association_ended(self, association: str) -> None:
-        """No more instances will come over this association."""
+        """No more instances will come over this association.
+
+        Where that cannot be written now, it is before the next :meth:`claim` that succeeds.
+        """
 
     def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
         """What is known of those among ``paths`` that anything is known of, in one snapshot."""

@@ -115,6 +115,8 @@ class SqliteStore:
         self._packer = Packer()
         self._reader = reader
         self._known = incoming.KnownRows()
+        self._ended: set[str] = set()
+        """Associations that hold studies although they have ended, because that could not be written."""
         self._writer: Writer | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             writing = None
@@ -233,7 +235,22 @@ class SqliteStore:
 
     def association_ended(self, association: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
-        self._write(lambda sql: incoming.end_association(sql, self._known, association, self._rule))
+        try:
+            self._end([association])
+        except StoreUnavailable:
+            with self._read() as sql:  # readers do not wait for whoever keeps the file
+                holds = sql.all("held_by", association=association)
+            if holds:
+                self._ended.add(association)
+            raise
+
+    def _end(self, associations: Iterable[str]) -> None:
+        def operation(sql: Statements) -> None:
+            for association in associations:
+                incoming.end_association(sql, self._known, association, self._rule)
+
+        self._write(operation)
+        self._ended.difference_update(associations)
 
     def reject(self, rejection: Rejection) -> None:
         """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
@@ -288,6 +305,8 @@ class SqliteStore:
         if step_s:
             log.warning("store.clock_set", step_s=round(step_s, 1))
             self._follow_clock()
+        if self._ended:
+            self._end(tuple(self._ended))
 
     def _follow_clock(self) -> None:
         if self._writer:
