@@ -74,6 +74,7 @@ def watch(folder: FolderSettings) -> Watch:
         path=folder.path,
         mode=folder.watch,
         stable_s=folder.stable_s,
+        incomplete_s=folder.incomplete_s,
         rescan_s=folder.rescan_s,
         poll_s=folder.poll_s,
         ignore=tuple(folder.ignore),

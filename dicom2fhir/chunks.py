@@ -12,6 +12,7 @@ from multiprocessing import parent_process
 from typing import Any
 
 from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.dicom.part10 import read_file
@@ -79,9 +80,10 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
 def _read(file: Found, budgets: Budgets, memory: Memory, known: Known) -> InstanceRecord:
     with open_file(file.path) as source:
         header = read_file(source, WANTED, budgets, memory)
+        notes = noted(source, header.rest, file.size_bytes)
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changes while it is read")
-    return extract(header.received(origin_of(file)), known)
+    return extract(header.received(origin_of(file), notes), known)
 
 
 def origin_of(file: Found) -> Origin:

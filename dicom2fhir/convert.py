@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 import zipfile
@@ -17,6 +18,7 @@ from typing import BinaryIO, cast
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.part10 import read_file
@@ -209,7 +211,10 @@ def _read_one(
 ) -> InstanceRecord:
     with _opened(source) as file:
         header = read_file(file, WANTED, budgets, memory)
-    return extract(header.received(Origin("file", path=source.name)), known)
+        # the members of archives and what came by a pipe have no end that is known without reading all of it
+        is_file = isinstance(file, io.BufferedReader)
+        notes = noted(file, header.rest, os.fstat(file.fileno()).st_size) if is_file else ()
+    return extract(header.received(Origin("file", path=source.name), notes), known)
 
 
 @contextmanager

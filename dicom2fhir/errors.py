@@ -56,6 +56,10 @@ class BudgetExceeded(CannotUnderstand):
     """The data set is larger or deeper than the configured limits."""
 
 
+class EndsTooEarly(CannotUnderstand):
+    """The file ends within its pixel data, or within what follows its header."""
+
+
 class MissingUID(CannotUnderstand):
     """A Study, Series or SOP Instance UID is missing or unusable."""
 

@@ -52,6 +52,8 @@ class Received:
     sop_class, sop_instance
         What the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003) claims;
         empty when it says nothing.
+    notes
+        What the receiver noticed.
     """
 
     taken: Raw
@@ -59,6 +61,7 @@ class Received:
     origin: Origin
     sop_class: str = ""
     sop_instance: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

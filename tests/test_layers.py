@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
-HEADERS = "dicom.attributes dicom.encoding dicom.header dicom.part10 dicom.reader dicom.runs dicom.walk dicom.wrong_vr"
+HEADERS = (
+    "dicom.attributes dicom.completeness dicom.encoding dicom.header dicom.part10 dicom.reader dicom.runs dicom.walk"
+    " dicom.wrong_vr"
+)
 """What reads data sets; what decodes their values is not for receivers."""
 
 RULES = {
@@ -32,11 +35,12 @@ RULES = {
     "dicom.character_sets": ("",                                     ""),
     "dicom.header":   ("model errors",                               ""),
     "dicom.encoding": ("dicom.header",                               ""),
+    "dicom.completeness": ("model dicom.header dicom.encoding",            ""),
     "dicom.walk":     ("model errors dicom.header dicom.encoding dicom.wrong_vr", ""),
     "dicom.wrong_vr": ("",                                           ""),
     "dicom.runs":     ("model errors dicom.header dicom.walk",       ""),
-    "dicom.reader":   ("model errors dicom.header dicom.encoding dicom.walk dicom.runs", ""),
-    "dicom.part10":   ("model errors dicom.header dicom.encoding dicom.reader dicom.runs", ""),
+    "dicom.reader":   ("model errors dicom.header dicom.completeness dicom.encoding dicom.walk dicom.runs", ""),
+    "dicom.part10":   ("model errors dicom.header dicom.completeness dicom.encoding dicom.reader dicom.runs", ""),
     "receive":        (f"model errors {HEADERS} mounts receive",           "pydicom pynetdicom structlog"),
     "receive.dimse":  ("errors",                                     ""),
     "receive.folder": ("model errors dicom.header receive store.base", "structlog"),  # the ledger of files, as a type

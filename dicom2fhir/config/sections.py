@@ -166,6 +166,12 @@ class Folder(Section):
     stable_s: kinds.Seconds = Field(
         2, description="A file is taken when its size and time have not changed for so long."
     )
+    incomplete_s: kinds.Seconds = Field(
+        600,
+        description="A file that ends too early is left alone until it has not changed for so long; it is refused"
+        " then. Where that cannot be told (a data set without pixel data, or deflated), the file is taken at once and"
+        " moved or deleted only then.",
+    )
     rescan_s: kinds.Seconds = Field(60, description="How often the whole folder is looked through.")
     poll_s: kinds.Seconds = Field(5, description="The same without the system's notices.")
     ignore: kinds.Texts = Field(

@@ -268,6 +268,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
     known = known or Known()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
+    notes += received.notes
     if has_holders(raw):
         notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(raw))
         raw = flattened(raw)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from dicom2fhir.dicom.completeness import Rest
 from dicom2fhir.dicom.encoding import LITTLE, own_encoding
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
@@ -20,7 +21,7 @@ from dicom2fhir.dicom.header import (
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
-from dicom2fhir.model import Origin, Raw, Received
+from dicom2fhir.model import Note, Origin, Raw, Received
 
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _FIRST_READ_BYTES = 16 * 1024
@@ -44,10 +45,12 @@ class FileHeader:
     transfer_syntax: str
     sop_class: str
     sop_instance: str
+    rest: Rest | None = field(default=None, compare=False)
+    """What follows the header; its position counts from where the file was read from, and says nothing about it."""
 
-    def received(self, origin: Origin) -> Received:
+    def received(self, origin: Origin, notes: tuple[Note, ...] = ()) -> Received:
         """The file as what came in."""
-        return Received(self.taken, self.transfer_syntax, origin, self.sop_class, self.sop_instance)
+        return Received(self.taken, self.transfer_syntax, origin, self.sop_class, self.sop_instance, notes)
 
 
 def read_file(
@@ -77,7 +80,7 @@ def read_file(
     has_preamble = data.startswith(b"DICM", _PREAMBLE_BYTES)
     start = _PREAMBLE_BYTES + 4 if has_preamble else 0
     has_meta = data.startswith(_META_GROUP, start)
-    meta, rest = _read_meta(file, data, start, budgets)
+    meta, rest, begin = _read_meta(file, data, start, budgets)
     transfer_syntax = meta.get(_TRANSFER_SYNTAX, "") or _guess(rest, has_preamble, has_meta)
     if meta.get(_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or bytes(rest[:2]) in (b"\x04\x00", b"\x00\x04"):
         raise NotAnInstance
@@ -87,10 +90,12 @@ def read_file(
     while not reader.is_complete and (data := file.read(size)):
         reader.write(data)
         size = min(2 * size, _LONGEST_READ_BYTES)
-    return FileHeader(reader.end(), transfer_syntax, meta.get(_SOP_CLASS, ""), meta.get(_SOP_INSTANCE, ""))
+    taken = reader.end()
+    sop_class, sop_instance = meta.get(_SOP_CLASS, ""), meta.get(_SOP_INSTANCE, "")
+    return FileHeader(taken, transfer_syntax, sop_class, sop_instance, reader.rest(begin))
 
 
-def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple[dict[int, str], memoryview]:
+def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple[dict[int, str], memoryview, int]:
     """Read the file meta information, Explicit VR Little Endian (PS3.10 section 7.1).
 
     It may be of any length: Private Information (0002,0102) is. Elements of group 0002 that begin the data set itself
@@ -102,6 +107,8 @@ def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple
         Of elements of group 0002 the first of each of :data:`_META_ELEMENTS`, by their numbers.
     memoryview
         What was read of the data set.
+    int
+        Where the data set begins.
     """
     found: dict[int, str] = {}
     passed = 0  # bytes before ``data``
@@ -110,7 +117,7 @@ def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple
             passed += pos
             data, pos = data[pos:] + file.read(_FIRST_READ_BYTES), 0
         if not data.startswith(_META_GROUP, pos):
-            return found, memoryview(data)[pos:]
+            return found, memoryview(data)[pos:], passed + pos
         if len(data) - pos < _META_HEADER_BYTES:
             break
         element = data[pos + 2] | data[pos + 3] << 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 
+from dicom2fhir.dicom.completeness import HEAD_BYTES, Rest
 from dicom2fhir.dicom.encoding import BIG, LITTLE, is_explicit
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
@@ -50,6 +51,7 @@ class HeaderReader:
         "_budgets",
         "_data",
         "_error",
+        "_head",
         "_inflate",
         "_is_begun",
         "_look_at_bytes",
@@ -82,6 +84,7 @@ class HeaderReader:
         self._pos = 0
         self._taken: Raw = {}
         self._error: CannotUnderstand | None = None
+        self._head = b""
         self.is_complete = False
         """Whether what is still to come is of no use."""
 
@@ -179,11 +182,21 @@ class HeaderReader:
         """Take nothing more."""
         self.is_complete = True
         self._error = error
+        ended_at = self._walk.ended_at
         if error is None and self._memory is not None:
-            ended_at = self._walk.ended_at
             self._memory.finish(self._walk, self._pos if ended_at is None else ended_at)
+        if ended_at is not None and ended_at >= 0:
+            self._head = bytes(self._data[ended_at : ended_at + HEAD_BYTES])
         self._data.clear()
         self._walk.data = b""
+
+    def rest(self, begin: int) -> Rest | None:
+        """What follows the header, of a data set that begins at ``begin``; None where that cannot be seen."""
+        walk = self._walk
+        if walk.ended_at is None or self._inflate is not None:
+            return None
+        big = self.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
+        return Rest(begin + walk.offset + walk.ended_at, walk.explicit, big, self._head)
 
     def end(self) -> Raw:
         """What was wanted, once all of the data set was written.

@@ -84,10 +84,11 @@ class Walk:
         Whether more bytes are needed.
     ended_at
         Where the first element begins that is not looked at, once it is there.
+    explicit
+        Whether elements have VRs, once that is known.
     """
 
     __slots__ = (
-        "_explicit",
         "_open",
         "_taken",
         "_unpack",
@@ -96,6 +97,7 @@ class Walk:
         "data",
         "elements_left",
         "ended_at",
+        "explicit",
         "guesses",
         "is_final",
         "is_waiting",
@@ -116,7 +118,7 @@ class Walk:
 
     def begin(self, explicit: bool, taken: Raw) -> None:
         """Say whether elements have VRs and where to put what is wanted."""
-        self._explicit = explicit
+        self.explicit = explicit
         self._taken = taken
 
     @property
@@ -149,7 +151,7 @@ class Walk:
         self.is_waiting = False
         try:
             return self._elements(
-                pos, until, _ENDLESS, False, self._explicit, self._unpack, self._wanted, self._taken, 0
+                pos, until, _ENDLESS, False, self.explicit, self._unpack, self._wanted, self._taken, 0
             )
         except _Short as short:
             self.is_waiting = True

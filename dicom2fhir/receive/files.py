@@ -152,6 +152,17 @@ def open_file(path: str) -> BinaryIO:
         raise
 
 
+def has_holes(source: BinaryIO, size_bytes: int) -> bool:
+    """Whether parts of an open file were never written, as when its writer set the size beforehand.
+
+    Moves the position that ``source`` reads from. Not all file systems tell.
+    """
+    try:
+        return os.lseek(source.fileno(), 0, os.SEEK_HOLE) < size_bytes
+    except OSError:
+        return False
+
+
 def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") -> Path:
     """Move a file to the same place below another folder; where the name is taken it gets a number.
 
@@ -172,7 +183,7 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
     target = _reserve(wish)
     try:
         if reason:
-            _write_reason(target.with_name(f"{target.name}.reason.txt"), reason)
+            _write_reason(reason_of(target), reason)
         try:
             os.replace(file.path, target)
         except OSError as error:
@@ -184,10 +195,15 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
             os.unlink(file.path)
     except BaseException:
         target.unlink(missing_ok=True)
-        target.with_name(f"{target.name}.reason.txt").unlink(missing_ok=True)
+        reason_of(target).unlink(missing_ok=True)
         raise
     _sync(target.parent)
     return target
+
+
+def reason_of(path: str | Path) -> Path:
+    """The file that says why another one was refused."""
+    return Path(f"{path}.reason.txt")
 
 
 def _reserve(wish: Path) -> Path:

@@ -23,7 +23,8 @@ from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import BridgeError, ConfigError, Transient, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, walk_folder
-from dicom2fhir.receive.intake import Changed, Intake, Watch
+from dicom2fhir.receive.intake import Changed, Incomplete, Intake, Watch
+from dicom2fhir.receive.left_alone import LeftAlone
 from dicom2fhir.receive.notices import Notices
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class _Waiting:
 
     file: Found
     due_at: float
+    since: float
+    """It has looked so since then, at least."""
     pause_s: float = 0.0
 
 
@@ -86,8 +89,9 @@ class FolderWatcher:
         self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._settled: set[int] = set()
+        self._left_alone = LeftAlone(watch.incomplete_s, clock)
         self._scan: Iterator[Found] | None = None
-        self._next_scan_at = self._paused_until = clock()
+        self._next_scan_at = self._paused_until = self._scan_began = clock()
         self._pause_s = 0.0
         self._hindrance = ""
         self._counts: Counter[str] = Counter()
@@ -287,6 +291,8 @@ class FolderWatcher:
         if self._scan is None:
             if self._clock() < self._next_scan_at:
                 return
+            self._intake.take_back()
+            self._scan_began = self._clock()
             self._scan = self._walk(self._root)
         # files that are tried again and again must not keep all others from their turn
         room = max(_MOST_WAITING - len(self._waiting), 1)
@@ -296,6 +302,7 @@ class FolderWatcher:
             if file is None:
                 watch = self._watch
                 self._scan = None
+                self._left_alone.forget_gone(self._scan_began)
                 self._next_scan_at = self._clock() + (
                     watch.rescan_s if self.is_native else min(watch.poll_s, watch.rescan_s)
                 )
@@ -306,12 +313,22 @@ class FolderWatcher:
     def _notice(self, file: Found) -> None:
         """Wait for a file to settle, unless it is done with or waited for already."""
         waiting = self._waiting.get(file.path)
-        if hash(file) in self._settled or (waiting is not None and waiting.file == file):
+        if (
+            hash(file) in self._settled
+            or (waiting is not None and waiting.file == file)
+            or self._left_alone.holds(file)
+        ):
             return
         if waiting is None and self._intake.is_done_with(file):
             self._remember(file)
         else:
-            self._waiting[file.path] = _Waiting(file, self._clock() + self._watch.stable_s)
+            self._wait_for(file)
+
+    def _wait_for(self, file: Found) -> None:
+        """Wait for a file to settle, from now on or, when it was left alone, from when it was seen first."""
+        now = self._clock()
+        since = self._left_alone.take(file)
+        self._waiting[file.path] = _Waiting(file, now + self._watch.stable_s, now if since is None else since)
 
     def _remember(self, file: Found) -> None:
         if len(self._settled) >= _MOST_SETTLED:
@@ -328,9 +345,15 @@ class FolderWatcher:
         try:
             if file != waiting.file:
                 raise Changed
-            fate = self._intake.take(file, again=waiting.pause_s > 0)
+            is_final = self._left_alone.is_over(waiting.since)
+            fate = self._intake.take(file, again=waiting.pause_s > 0, is_final=is_final)
         except Changed:
-            self._waiting[path] = _Waiting(file, self._clock() + self._watch.stable_s)
+            self._wait_for(file)
+        except Incomplete:
+            del self._waiting[path]
+            self._left_alone.add(file, waiting.since)
+            self._counts["left_alone"] += 1
+            log.debug("file.left_alone", path=_token(path), seconds=self._watch.incomplete_s)
         except BridgeError:
             raise
         except OSError as error:
@@ -348,7 +371,7 @@ class FolderWatcher:
 
     def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
         pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, pause_s)
+        self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, waiting.since, pause_s)
         log.warning("file.postponed", path=_token(file.path), error=reason, seconds=pause_s)
 
     def _say(self) -> None:

@@ -344,7 +344,8 @@ def test_what_cannot_be_taken_is_refused_with_a_reason(daemon: StartDaemon, gene
         folder.mkdir()
     bridge = daemon(
         *("--output-dir", tmp_path / "out", *QUIET),
-        settings=f'[folders.inbox]\npath = "{inbox}"\nrejected_to = "{rejected}"\nstable_s = 0.2\nrescan_s = 1\n',
+        settings=f'[folders.inbox]\npath = "{inbox}"\nrejected_to = "{rejected}"\n'
+        "stable_s = 0.2\nincomplete_s = 1\nrescan_s = 1\n",
     )
     nameless = [generated / case / "0001.dcm" for case in ("study-uid-missing", "series-uid-empty")]
     sent = senders.dcmsend(bridge.address, [*nameless, generated / "cr" / "0001.dcm"], tmp_path)
