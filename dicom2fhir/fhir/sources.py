@@ -219,7 +219,10 @@ class Place:
         end = self._moment((source,), min)
         begins = (begin for since in wanted.since if (begin := self._begin(since, wanted)))
         begin = next(begins, None)
-        if begin is None or end is None or end < begin:
+        if begin is None or end is None:
+            return []
+        if end < begin:
+            self.context.note("warning", _leaf(source), "is before the start; the duration is left out")
             return []
         return [_quantity(_number(Decimal(str((end - begin).total_seconds()))), wanted.unit)]
 
@@ -253,8 +256,10 @@ class Place:
             if wanted.listed:
                 return [f"[{', '.join(texts)}]"] if texts else []
             return ["\\".join(texts)] if texts and not (isinstance(wanted, Part) and wanted.many) else texts
-        converted = (self._convert(value, wanted) for value in given)
-        return [value for value in converted if value is not None]
+        converted = [value for text in given if (value := self._convert(text, wanted)) is not None]
+        if len(converted) < sum(isinstance(value, str) for value in given):
+            self.context.note("warning", _leaf(source), f"cannot be a FHIR {wanted.type}; left out")
+        return converted
 
     def _text(self, value: Any) -> str:
         if isinstance(value, dict):

@@ -90,6 +90,19 @@ def test_a_tracer_comes_before_the_acquisition(
     assert ("RadiopharmaceuticalStartTime" in {note.where for note in result.notes}) is is_noted
 
 
+def test_without_an_acquisition_the_last_image_says_when_a_tracer_was_there() -> None:
+    image = {"SeriesDate": "20240311", "SeriesTime": "100000", "ContentDate": "20240311", "ContentTime": "100100"}
+    image |= {"AcquisitionDate": None, "AcquisitionTime": None, **tracer(RadiopharmaceuticalStartTime="100030")}
+    (injection,) = contained(mapped(OSIRIS, image), "MedicationAdministration")
+    assert injection["effectiveDateTime"] == "2024-03-11T10:00:30+01:00"
+
+
+def test_a_start_after_the_acquisition_is_noted() -> None:
+    image = {**acquired("20240311", "092000"), **tracer(RadiopharmaceuticalStartDateTime="20240311093000")}
+    result = mapped(MII, image)
+    assert "is before the start; the duration is left out" in {note.text for note in result.notes}
+
+
 def test_a_start_with_its_date_stands() -> None:
     both = tracer(RadiopharmaceuticalStartTime="081500", RadiopharmaceuticalStartDateTime="20240309235000+0100")
     (injection,) = contained(mapped(OSIRIS, {**acquired("20240311", "092000"), **both}), "MedicationAdministration")
@@ -179,7 +192,7 @@ def test_the_route_is_what_the_header_says(given: Values, expected: Resource | N
 @pytest.mark.parametrize(
     ("keyword", "value", "is_kept"),
     [
-        *(("PatientWeight", weight, False) for weight in ("0", "0.0", "-70", "0.1", "7000", "1e9")),
+        *(("PatientWeight", weight, False) for weight in ("0", "0.0", "-70", "0.1", "7000", "1e9", "nan", "inf")),
         *(("PatientWeight", weight, True) for weight in ("0.2", "3.2", "64.5", "635")),
         *(("PatientSize", size, False) for size in ("0", "175", "3.5", "-1.7")),
         *(("PatientSize", size, True) for size in ("0.24", "1.68", "2.72")),
