@@ -51,6 +51,17 @@ CODING_SCHEMES: Mapping[str, str] = {
 }
 """Coding Scheme Designator -> FHIR system (PS3.16 section 8, HL7 Terminology)."""
 
+_SCHEME_UIDS: Mapping[str, str] = {
+    "1.2.840.10008.2.16.4": "DCM",
+    "2.16.840.1.113883.6.1": "LN",
+    "2.16.840.1.113883.6.8": "UCUM",
+    "2.16.840.1.113883.6.51": "SNM3",
+    "2.16.840.1.113883.6.53": "99SDM",
+    "2.16.840.1.113883.6.96": "SCT",
+    "2.16.840.1.113883.6.256": "RADLEX",
+}
+"""Coding Scheme UID -> designator (PS3.16 table 8-1), for data sets with a designator of their own for one of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:
@@ -94,10 +105,9 @@ class Systems:
 
     def of_coding_scheme(self, designator: str, uids: Mapping[str, str]) -> str:
         """The system of a Coding Scheme Designator; ``uids`` are those that the data set itself gives for them."""
-        known = self.coding_schemes.get(designator) or CODING_SCHEMES.get(designator)
-        if known:
-            return known
-        return oid(uids[designator]) if designator and designator in uids else ""
+        uid = uids.get(designator, "") if designator else ""
+        standard = CODING_SCHEMES.get(designator) or CODING_SCHEMES.get(_SCHEME_UIDS.get(uid, ""))
+        return self.coding_schemes.get(designator) or standard or (oid(uid) if uid else "")
 
 
 Schemes = Callable[[str], str]

@@ -91,7 +91,12 @@ def test_a_tracer_comes_before_the_acquisition(
 
 
 def test_without_an_acquisition_the_last_image_says_when_a_tracer_was_there() -> None:
-    image = {"SeriesDate": "20240311", "SeriesTime": "100000", "ContentDate": "20240311", "ContentTime": "100100"}
+    image: dict[str, Any] = {
+        "SeriesDate": "20240311",
+        "SeriesTime": "100000",
+        "ContentDate": "20240311",
+        "ContentTime": "100100",
+    }
     image |= {"AcquisitionDate": None, "AcquisitionTime": None, **tracer(RadiopharmaceuticalStartTime="100030")}
     (injection,) = contained(mapped(OSIRIS, image), "MedicationAdministration")
     assert injection["effectiveDateTime"] == "2024-03-11T10:00:30+01:00"

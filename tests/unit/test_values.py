@@ -378,6 +378,9 @@ def test_words_stand_for_a_code_that_is_missing() -> None:
         ("DCM", "https://operator.example/dcm"),
         ("99A", "https://operator.example/a"),
         ("99B", "urn:oid:1.2.9"),
+        ("99LOINC", "http://loinc.org"),
+        ("99SNOMED", "http://snomed.info/sct"),
+        ("LN", "http://loinc.org"),
         ("99C", ""),
         ("", ""),
     ],
@@ -387,6 +390,7 @@ def test_the_operator_then_the_standard_then_the_data_set_name_a_scheme(designat
         coding_schemes={"DCM": "https://operator.example/dcm", "99A": "https://operator.example/a"},
     )
     uids = {"SCT": "2.16.840.1.113883.6.96", "99A": "1.2.8", "99B": "1.2.9", "": "1.2.10"}
+    uids |= {"99LOINC": "2.16.840.1.113883.6.1", "99SNOMED": "2.16.840.1.113883.6.96", "LN": "1.2.11"}
     assert systems.of_coding_scheme(designator, uids) == expected
 
 
