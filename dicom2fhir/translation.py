@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PatientMode = Literal["link", "ensure", "upsert"]
 
-RELEASE = __version__.rpartition(".")[0]
+RELEASE = ".".join(__version__.split(".")[:2])
 """The release with another output than those before: a patch release writes what its minor release writes."""
 
 
