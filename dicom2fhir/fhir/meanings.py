@@ -6,18 +6,15 @@ none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from itertools import islice
-from types import MappingProxyType
 from typing import Any
 
 from dicom2fhir.fhir import related, tables
 from dicom2fhir.fhir.moments import earliest, is_before
 from dicom2fhir.fhir.scope import Scope
-from dicom2fhir.fhir.shapes import IdentifierKind, codeable_concept, words_of
+from dicom2fhir.fhir.shapes import codeable_concept, words_of
 from dicom2fhir.fhir.values import (
     DCM,
-    DICOM_UID,
     SNOMED_CT,
     V3_PARTICIPATION,
     Coding,
@@ -28,7 +25,6 @@ from dicom2fhir.fhir.values import (
     date_time_of_dt,
     identifier,
     issuer_system,
-    oid,
     one,
     several,
     unsigned_int,
@@ -36,73 +32,6 @@ from dicom2fhir.fhir.values import (
 from dicom2fhir.model import Attrs, Instance, Resource, Series, Study
 
 # Study --------------------------------------------------------------------------------------------------------------
-
-
-def identifiers(scope: Scope) -> list[Resource]:
-    """What the dialect has here of the study's UID, its accession numbers and its Study ID."""
-    return [found for kind in scope.context.dialect.identifiers for found in _IDENTIFIERS[kind](scope)]
-
-
-def _study_uid(scope: Scope) -> list[Resource]:
-    return [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
-
-
-def _study_id(scope: Scope) -> list[Resource]:
-    value = scope.text("StudyID")
-    if not value:
-        return []
-    own = identifier(value, scope.context.policy.systems.study_id, use="secondary")
-    return [{"use": own.pop("use"), "type": {"text": "Study ID"}, **own}]
-
-
-def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
-    value = one(attrs.get("AccessionNumber"))
-    if not value:
-        return None
-    issuer = next(iter(several(attrs.get("IssuerOfAccessionNumberSequence"))), None)
-    system, name = issuer_system(scope.context.policy.systems.accession_number, "", issuer)
-    return identifier(value, system, "ACSN", name)
-
-
-def _accessions(scope: Scope) -> list[Resource]:
-    """The study's accession number, then those of its requests and of instances that name another, each once.
-
-    A request seldom repeats the issuer: a number without one is the order that has this number with one.
-    """
-    items = (scope.attrs, *scope.all("RequestAttributesSequence"))
-    found = [own for attrs in items if (own := _accession(scope, attrs))]
-    issued = {own["value"]: own for own in reversed(found) if "system" in own}
-    each: dict[tuple[str, str], Resource] = {}
-    for own in found:
-        known = own if "system" in own else issued.get(own["value"], own)
-        each.setdefault((known.get("system", ""), known["value"]), known)
-    return list(each.values())
-
-
-_IDENTIFIERS: Mapping[IdentifierKind, Callable[[Scope], list[Resource]]] = MappingProxyType(
-    {
-        "uid": _study_uid,
-        "accession": _accessions,
-        "further accession": lambda scope: _accessions(scope)[1:],
-        "accession if asked for": lambda scope: _accessions(scope) if scope.context.policy.accession_identifier else [],
-        "study id": _study_id,
-    }
-)
-
-
-def accession(scope: Scope) -> Resource | None:
-    """The one accession number of versions that have an element for it."""
-    return next(iter(_accessions(scope)), None)
-
-
-def orders(scope: Scope) -> list[Resource]:
-    """A logical reference to the order behind each accession number."""
-    return [{"type": "ServiceRequest", "identifier": own} for own in _accessions(scope)]
-
-
-def diagnostic_orders(scope: Scope) -> list[Resource]:
-    """The order behind each accession number, where references to it cannot be logical."""
-    return [related.diagnostic_order(scope, own) for own in _accessions(scope)]
 
 
 def procedures(scope: Scope) -> list[Concept]:

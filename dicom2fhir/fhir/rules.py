@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dicom2fhir.fhir import meanings, related
+from dicom2fhir.fhir import identification, meanings, related
 from dicom2fhir.fhir.scope import Scope
 from dicom2fhir.model import Series
 
@@ -48,7 +48,7 @@ STUDY_RULES = (
     Rule(
         "accession",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
-        meanings.accession,
+        identification.accession,
         "as ACSN with its issuer's system",
         elsewhere=("identifier", "basedOn"),
     ),
@@ -61,7 +61,7 @@ STUDY_RULES = (
             "RequestAttributesSequence",
             "StudyID",
         ),
-        meanings.identifiers,
+        identification.identifiers,
         "what the version has here: the UID as urn:oid: under urn:dicom:uid; accession numbers as ACSN with their "
         "issuers' systems (up to 3.2.0 those after the first, from R5 on where `fhir.accession_identifier` asks for "
         "them); Study ID as secondary",
@@ -122,14 +122,14 @@ STUDY_RULES = (
     Rule(
         "basedOn",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
-        meanings.orders,
+        identification.orders,
         "logical reference to a ServiceRequest by each accession number",
         elsewhere=("order",),
     ),
     Rule(
         "order",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
-        meanings.diagnostic_orders,
+        identification.diagnostic_orders,
         "the DiagnosticOrder that the server has by each accession number, else a contained one",
         elsewhere=("basedOn",),
     ),
