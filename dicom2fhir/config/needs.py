@@ -17,7 +17,8 @@ _STORE_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock")
 def needs(settings: Settings, config_file: Path | None = None) -> list[Need]:
     """All of them, each once by its option."""
     found = [Need("--config", config_file.absolute(), Use.READ)] if config_file else []
-    return [*found, *_of_receiver(settings), *_of_folders(settings), *_of_store(settings), *_of_destinations(settings)]
+    found += [*_of_receiver(settings), *_of_folders(settings), *_of_store(settings), *_of_destinations(settings)]
+    return [need for need in found if not _is_from_systemd(need)]
 
 
 def _of_receiver(settings: Settings) -> Iterator[Need]:
@@ -40,17 +41,17 @@ def _of_folders(settings: Settings) -> Iterator[Need]:
 
 def _of_store(settings: Settings) -> Iterator[Need]:
     directory = settings.store.directory
-    if directory != places.SERVICE_STATE:
-        yield Need("store.directory", directory, Use.FILL)
-    elif _is_roots_or_absent(directory):
-        return  # systemd makes it, and gives it with all that is in it to the service's user
+    yield Need("store.directory", directory, Use.FILL)
     for name in _STORE_FILES:
         yield Need("store.directory", directory / name, Use.UPDATE)
 
 
-def _is_roots_or_absent(directory: Path) -> bool:
+def _is_from_systemd(need: Need) -> bool:
+    """Whether systemd makes it, or gives it to the service's user: its state directory with all that is in it."""
+    if need.use not in (Use.FILL, Use.UPDATE) or not need.path.is_relative_to(places.SERVICE_STATE):
+        return False
     try:
-        return os.stat(directory).st_uid == 0
+        return os.stat(places.SERVICE_STATE).st_uid == 0
     except OSError:
         return True
 

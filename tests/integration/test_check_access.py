@@ -167,11 +167,12 @@ def test_before_the_service_has_run_root_answers_for_a_user_without_rights(
     run: Run, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With DynamicUser= there is no such user yet, and no folder of the store either: systemd makes both."""
-    text = (site / "config.toml").read_text()
+    text = (site / "config.toml").read_text().replace(f'"{site}/out"', f'"{site}/absent/out"')
     (site / "config.toml").write_text(text.replace(f'[store]\ndirectory = "{site}/state"\n', ""))
     monkeypatch.setattr(places, "SYSTEM_CONFIG", site / "config.toml")
     monkeypatch.setattr(places, "SERVICE_STATE", site / "absent")
-    for name in ("taken", "moved", "rejected", "out"):
+    site.chmod(0o755)
+    for name in ("taken", "moved", "rejected"):
         (site / name).chmod(0o777)
     done = run("check-config", "--json")
     assert (done.status, done.json["user"], done.json["errors"]) == (0, "dicom2fhir", [])
