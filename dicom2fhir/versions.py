@@ -15,6 +15,8 @@ NUMBERS = {
     "R6": "6.0.0-ballot3",
 }
 """Name here -> number of the version (https://hl7.org/fhir/directory.html)."""
+_RELEASES = {"r2": "DSTU2", "r3": "STU3"}
+"""What HL7 calls the releases before R4, too."""
 
 
 def canonical(text: str) -> str:
@@ -24,6 +26,8 @@ def canonical(text: str) -> str:
     whole number only.
     """
     said = text.strip().casefold()
+    if said in _RELEASES:
+        return _RELEASES[said]
     for name, number in NUMBERS.items():
         if said in (name.casefold(), number) or _is_release(said, number):
             return name

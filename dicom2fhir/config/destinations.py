@@ -48,8 +48,8 @@ class Destination(Section):
     format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this one.")
     only: Selection = Field(
         default_factory=Selection.model_construct,
-        description="Take only studies in which each key that is set here matches at least one value. Others are left"
-        " out, and `status` says so. What was sent before it was left out is not removed.",
+        description="Take only studies in which each key that is set here matches at least one value; an empty list"
+        " restricts nothing. Others are left out, and `status` says so. What was sent before is not removed.",
     )
     except_: Selection = Field(
         default_factory=Selection.model_construct,
@@ -121,8 +121,10 @@ class FhirDestination(Destination):
         try:
             if text := path.read_text(encoding="utf-8").strip():
                 return text
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError(f"{word}_file = {str(path)!r} cannot be read") from None
+        except OSError as error:
+            raise ConfigError(f"{word}_file = {str(path)!r} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{word}_file = {str(path)!r} is not UTF-8 text") from None
         raise ConfigError(f"{word}_file = {str(path)!r} is empty")
 
 

@@ -58,7 +58,7 @@ class Bearer(AuthBase):
         """Add the header."""
         token = _read(self.token, "bearer token").strip()
         if not token.isascii() or not token.isprintable() or not token or " " in token:
-            raise NotAuthorised("the bearer token is none")
+            raise NotAuthorised("the bearer token is empty or holds what no token may (RFC 6750 section 2.1)")
         request.headers["Authorization"] = f"Bearer {token}"
         return request
 
@@ -66,5 +66,7 @@ class Bearer(AuthBase):
 def _read(secret: Callable[[], str], name: str) -> str:
     try:
         return secret()
-    except (ConfigError, OSError, ValueError) as error:
+    except ConfigError as error:  # names the option and its file
+        raise NotAuthorised(f"there is no {name}: {error}") from None
+    except (OSError, ValueError) as error:
         raise NotAuthorised(f"the {name} cannot be read ({type(error).__name__})") from None

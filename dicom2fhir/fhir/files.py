@@ -70,7 +70,8 @@ class FileDestination(Generic[Dialect]):
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
         except OSError as error:
-            return Retry(f"the directory cannot be written: {error.strerror}", whole_destination=True)
+            reason = f"{self._directory} cannot be written to: {error.strerror}; check that it is there, and its rights"
+            return Retry(reason, whole_destination=True)
         return Delivered(now.to_bytes(), recipe=mapped.recipe)
 
     def _write(self, name: str, temporary: str, content: bytes) -> None:

@@ -167,13 +167,14 @@ def test_what_comes_later_keeps_nothing_else_waiting(settings: Settings, tmp_pat
         "username": "me",
         "password_file": str(secret),
     }
+    said = f"password_file = {str(secret)!r} cannot be read: No such file or directory"
     with closing_daemon(build(settings)) as daemon:
         daemon.start()
         (tmp_path / "inbox").mkdir()
         instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
         wait_until(lambda: daemon.store.stats().delivered == 1, 30, "the folder is found and its file delivered")
         main = daemon.deliverers["main"]
-        wait_until(lambda: "the password cannot be read" in main.down, 30, "the destination says what it waits for")
+        wait_until(lambda: said in main.down, 30, "the destination says what it waits for")
         assert daemon.trouble() == ""
 
 

@@ -106,6 +106,7 @@ def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path:
     destination = FileDestination("files", tmp_path / "out", lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
     outcome = destination.deliver(study(1), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
+    assert outcome.reason.startswith(f"{tmp_path}/out cannot be written to: File exists")
 
 
 def test_a_conflict_is_refused(tmp_path: Path) -> None:

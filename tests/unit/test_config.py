@@ -228,7 +228,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ),
         ("[store]\nmax_wait_s = 10", "store: max_wait_s = 10 must not be less than quiet_period_s = 30"),
         ('[store]\ndirectory = ""', 'store.directory = "": must be a path, not empty'),
-        ('[fhir]\nversion = "R3"', "fhir.version = \"R3\": must be 'auto', 'DSTU2', '1.4.0', 'STU3', "),
+        ('[fhir]\nversion = "R7"', "fhir.version = \"R7\": must be 'auto', 'DSTU2', '1.4.0', 'STU3', "),
         ('[fhir]\ntime_zone = "Paris"', 'fhir.time_zone = "Paris": must be an IANA time zone such as'),
         ('[fhir]\ntime_zone = "../etc/passwd"', "must be an IANA time zone"),
         ("[fhir]\nmax_instances = -1", "fhir.max_instances = -1: must be greater than or equal to 0"),
@@ -528,6 +528,11 @@ def test_no_number_may_be_given_as_true_or_false() -> None:
         assert f"{'.'.join(table)}.{name}" in refusal(overrides=nested((*table, name), True))
 
 
+@pytest.mark.parametrize(("said", "name"), [("R2", "DSTU2"), ("r3", "STU3")])
+def test_releases_before_r4_have_two_names(said: str, name: str) -> None:
+    assert load(overrides={"fhir": {"version": said}}, environ={}).fhir.version == name
+
+
 @pytest.mark.parametrize("said", ["r4b", "4.3.0", "4.3", "R4B"])
 def test_a_version_may_be_given_by_name_or_number(said: str) -> None:
     """In the file, the environment and by flags."""
@@ -569,7 +574,7 @@ def test_folders_and_a_destination_that_wants_an_ae_title_are_a_doubt(tmp_path: 
         ("exept = { modality = ['CT'] }", 'destinations.a.exept: unknown option; did you mean "except"?'),
         ("except_ = { modality = ['CT'] }", 'destinations.a.except_: unknown option; did you mean "except"?'),
         ("only = ['CT']", "destinations.a.only: must be a table"),
-        ("except = { modality = [''] }", "destinations.a.except.modality.0"),
+        ("except = { modality = [''] }", 'destinations.a.except.modality.0 = "": must have at least 1 character'),
     ],
 )
 def test_what_is_wrong_with_what_a_destination_takes(tmp_path: Path, said: str, named: str) -> None:
