@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,8 +64,10 @@ def state_dir_option(command: Command) -> Command:
     )
 
 
-def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings, with what flags say.
+def load_settings(
+    config_file: Path | None, overrides: Mapping[str, Any] | None = None, sections: Collection[str] | None = None
+) -> Settings:
+    """The settings, with what flags say; ``sections``: only these.
 
     Raises
     ------
@@ -74,14 +76,14 @@ def load_settings(config_file: Path | None, overrides: Mapping[str, Any] | None 
     """
     config_file = config_in_force(config_file)
     if not places.is_system_config(config_file):
-        return config.load(config_file, overrides)
+        return config.load(config_file, overrides, sections=sections)
     from dicom2fhir.ops.unit import read_unit
 
     # what the service is given beside its file counts for every command, or each would see another configuration
     unit = read_unit()
     environ, credentials = (unit.environ, unit.credentials) if unit else ({}, {})
     readable = {name: path for name, path in credentials.items() if os.access(path, os.R_OK)}
-    return config.load(config_file, overrides, {**environ, **os.environ}, readable)
+    return config.load(config_file, overrides, {**environ, **os.environ}, readable, sections)
 
 
 def config_in_force(config_file: Path | None) -> Path | None:
@@ -99,9 +101,10 @@ def store_of(settings: Settings) -> Path:
 
 
 def store_file(config_file: Path | None, state_dir: Path | None) -> Path:
-    """The store of the commands that want nothing else of the settings."""
-    overrides = {"store": {"directory": str(state_dir.absolute()) if state_dir else None}}
-    return store_of(load_settings(config_file, overrides))
+    """The store of the commands that want nothing else of the settings, which need not be usable meanwhile."""
+    if state_dir is None:
+        return store_of(load_settings(config_file, sections=("store",)))
+    return store_of(config.load(None, {"store": {"directory": str(state_dir.absolute())}}, {}))
 
 
 def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +67,7 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     credentials: Mapping[str, Path] | None = None,
+    sections: Collection[str] | None = None,
 ) -> Settings:
     """Read all sources and check what they say.
 
@@ -80,6 +81,8 @@ def load(
         Instead of ``os.environ``. ``CREDENTIALS_DIRECTORY`` and ``STATE_DIRECTORY`` are read from it too.
     credentials
         Name -> file, where there is no ``CREDENTIALS_DIRECTORY``.
+    sections
+        Those that are wanted: whatever the others say is passed over, and they have their defaults. None: all.
 
     Raises
     ------
@@ -95,6 +98,8 @@ def load(
     merged.put_all(read_credentials(credentials or {}, Settings.model_fields.keys(), merged))
     merged.put_all(read_environment(environ, merged))
     merged.put_all(read_overrides(overrides or {}))
+    for name in merged.values.keys() - (merged.values if sections is None else sections):
+        del merged.values[name]
 
     wrong = [_unknown((name,), merged) for name in merged.values if name not in Settings.model_fields]
     settings, invalid = _checked(merged, state_directory(environ, path))
@@ -272,6 +277,6 @@ def _explain(where: tuple[int | str, ...], details: ErrorDetails, merged: Merged
         key, message = (*key, "type"), "must be 'fhir' or 'file'"
     elif kind in ("union_tag_not_found", "model_type", "model_attributes_type", "dict_type"):
         message = f"must be a table, [{_spell(key)}]"
-    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    message = re.sub("^[A-Z][a-z]+ should", "must", message.removeprefix("Value error, "))
     shown = "" if kind == "value_error" and message.startswith(("host =", "max_wait_s =")) else _show(key, merged)
     return f"{_spell(key)}{shown}: {message}{_where(merged.given(key))}"

@@ -63,6 +63,23 @@ def test_another_configuration_has_another_store(run: Run, system: Path, tmp_pat
     assert not system.exists()
 
 
+@pytest.mark.parametrize("wrong", ["[receivr]\n", '[destinations.x]\nurl = "nowhere"\n', "[folders.x]\n"])
+def test_what_is_wrong_elsewhere_keeps_nobody_from_the_store(
+    run: Run, system: Path, tmp_path: Path, wrong: str
+) -> None:
+    """After a reload that was refused, `status` is where people look for the reason."""
+    assert run("backfill", tmp_path / "1.dcm").status == 0
+    text = places.SYSTEM_CONFIG.read_text()
+    places.SYSTEM_CONFIG.write_text(text + wrong)
+    for command in (["status", "--json"], ["retry", "--all"]):
+        done = run(*command)
+        assert (done.status, done.stderr) == (0, f"store: {system / 'store.db'}\n")
+    assert run("check-config").status == run("backfill", tmp_path / "1.dcm").status == 78
+    places.SYSTEM_CONFIG.write_text(text.replace("min_free_bytes", "min_free"))
+    assert run("status").status == 78
+    assert run("status", "--state-dir", system).status == 0
+
+
 def test_what_the_configuration_and_systemd_say_wins(system: Path, tmp_path: Path) -> None:
     there = {"STATE_DIRECTORY": str(tmp_path / "given")}
     assert load(places.SYSTEM_CONFIG, environ=there).store.directory == tmp_path / "given"
