@@ -265,6 +265,7 @@ class Daemon:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
                 while not self._stop.wait(look_s) and not self.trouble():
                     notify("WATCHDOG=1")
+                    self.store.look()
                     self._state_file.write(self.state())
                     if self._reload_asked.is_set():
                         self._reload_asked.clear()

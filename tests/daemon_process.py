@@ -121,6 +121,11 @@ class DaemonProcess:
         self._process.send_signal(signal.SIGKILL)
         assert self._process.wait() == -signal.SIGKILL
 
+    def ended(self) -> int:
+        """Wait until it ends by itself; its exit status."""
+        assert self._process is not None
+        return self._process.wait(STOPS_WITHIN_S)
+
     def terminate(self) -> int:
         """SIGTERM; its exit status."""
         assert self._process is not None

@@ -78,6 +78,7 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
 
 def _require_header(path: Path) -> None:
     """Hold what SQLite would not say of the header: it takes an empty file for an empty store."""
+    # before any connection: to close a file ends all locks that the process has on it
     with path.open("rb") as file:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(_MAGIC):

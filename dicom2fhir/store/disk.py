@@ -6,7 +6,7 @@ import fcntl
 import os
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +139,30 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     os.replace(temporary, path)
     sync_directory(path.parent)
+
+
+class Anchor:
+    """The files of a store as they were opened: what is committed after their names have gone is lost."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._found = {path: _identity(path) for path in paths}
+
+    def check(self) -> None:
+        """Raise :class:`StoreUnavailable` when a file is not the one that was opened any more."""
+        try:
+            moved = [path for path, found in self._found.items() if _identity(path) != found]
+        except OSError as error:
+            raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
+        if moved:
+            raise StoreUnavailable(f"The file {moved[0]} was removed or replaced while the store was open")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        state = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state.st_dev, state.st_ino
 
 
 def free_bytes(directory: Path) -> int:

@@ -43,13 +43,20 @@ def claimable(sql: Statements, destination: str, now: float) -> Row | None:
 
 
 def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float) -> Claim | None:
-    """Lease the delivery that has been due longest."""
-    row = claimable(sql, destination, now)
-    if row is None:
-        return None
-    study_id, destination_id, study_uid, revision, delivered_revision, attempts, base = row
-    sql.run("take", study_id=study_id, destination_id=destination_id, owner=owner, now=now, lease_s=lease_s)
-    return Claim(study_uid, destination, owner, revision, attempts, base or b"", again=delivered_revision == revision)
+    """Lease the delivery that has been due longest; one whose study cannot even be named is refused."""
+    while row := claimable(sql, destination, now):
+        study_id, destination_id, uid, revision, delivered_revision, attempts, base = row
+        key = {"study_id": study_id, "destination_id": destination_id}
+        try:
+            study_uid = str(uid, "utf-8")
+        except UnicodeDecodeError:
+            reason = "The rows of the study in the store are damaged: its UID is not UTF-8"
+            sql.run("give_back_refused", **key, state=State.REFUSED, reason=reason, now=now)
+            continue
+        sql.run("take", **key, owner=owner, now=now, lease_s=lease_s)
+        again = delivered_revision == revision
+        return Claim(study_uid, destination, owner, revision, attempts, base or b"", again)
+    return None
 
 
 class _Held(NamedTuple):

@@ -44,7 +44,7 @@ FROM json_each(:instances);
 SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint <> :reader;
 
 -- name: outdated_studies
-SELECT id, uid, revision, series, instances, first_at, last_at FROM study
+SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study
 WHERE reader IN (SELECT id FROM reader WHERE fingerprint <> :reader AND studies > 0) LIMIT :limit;
 
 -- name: known_study
@@ -174,7 +174,7 @@ WHERE destination.name = :destination AND NOT EXISTS (
     SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = destination.id);
 
 -- name: claimable
-SELECT delivery.study_id, delivery.destination_id, study.uid, study.revision, delivery.delivered_revision,
+SELECT delivery.study_id, delivery.destination_id, CAST(study.uid AS BLOB), study.revision, delivery.delivered_revision,
     delivery.attempts, base.body
 FROM destination
 JOIN delivery ON delivery.destination_id = destination.id
@@ -312,7 +312,7 @@ SELECT body FROM attrs WHERE id IN (
     UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
 
 -- name: study_status
-SELECT id, uid, revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
+SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 
 -- name: study_deliveries
 SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at
@@ -320,10 +320,10 @@ FROM delivery JOIN destination ON destination.id = delivery.destination_id
 WHERE study_id = :study_id AND in_force ORDER BY destination.name;
 
 -- name: latest_studies
-SELECT id, uid, revision, series, instances, first_at, last_at FROM study ORDER BY last_at DESC, id DESC LIMIT :limit;
+SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study ORDER BY last_at DESC, id DESC LIMIT :limit;
 
 -- name: latest_studies_in_state
-SELECT id, uid, revision, series, instances, first_at, last_at FROM study JOIN (
+SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study JOIN (
     SELECT delivery.study_id FROM delivery
     WHERE state = :state AND destination_id IN (SELECT id FROM destination WHERE in_force)
     GROUP BY last_at, study_id ORDER BY last_at DESC, study_id DESC LIMIT :limit

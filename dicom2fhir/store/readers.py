@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.schema import connect
+from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store.schema import connect, primary_code
 
 
 class Readers:
@@ -30,12 +30,16 @@ class Readers:
         ------
         StoreUnavailable
             The store is closed or cannot be read.
+        StoreDamaged
+            What was read is not text.
         """
         connection = self._borrow()
         try:
             connection.execute("BEGIN")
             yield connection
         except sqlite3.Error as error:
+            if primary_code(error) == 0:  # the error of the sqlite3 module, which quotes the text
+                raise StoreDamaged("Text in the rows of the store is not UTF-8") from None
             raise StoreUnavailable(f"The store cannot be read: {error}") from error
         finally:
             self._give_back(connection)

@@ -115,7 +115,7 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
                 "study_instances", study_id=study_id
             )
         ]
-    except (KeyError, orjson.JSONDecodeError) as error:
+    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
         raise StoreDamaged(f"Rows of study {study_uid} are damaged") from error
 
 
@@ -129,7 +129,7 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
     """A study's row with its deliveries to the destinations in force."""
     study_id, uid, revision, series, instances, first_at, last_at = row
     return StudyStatus(
-        study_uid=uid,
+        study_uid=str(uid, "utf-8", "replace"),  # also where it is damaged: a person has to see that
         revision=revision,
         series=series,
         instances=instances,

@@ -34,7 +34,7 @@ from dicom2fhir.store.base import (
     StudyStatus,
 )
 from dicom2fhir.store.clock import Clock
-from dicom2fhir.store.disk import Room, Space, is_locked, require_permission
+from dicom2fhir.store.disk import Anchor, Room, Space, is_locked, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.opening import lock_path, own
 from dicom2fhir.store.readers import Readers
@@ -130,6 +130,7 @@ class SqliteStore:
             if writing:
                 self._writer = Writer(
                     writing,
+                    confirm=self._confirm,
                     on_commit=self._notify,
                     on_roll_back=self._known.forget,
                     on_failure=on_failure,
@@ -140,6 +141,7 @@ class SqliteStore:
             with self._readers.snapshot() as connection:
                 require_version(connection, self.path, len(steps()), exact=True)
             if self._writer:
+                self._anchor = Anchor(self.path.with_name(f"{self.path.name}{end}") for end in damage.FILES)
                 self._known.reader = self._reader_number()
             self._undo = undo.pop_all()
 
@@ -180,6 +182,13 @@ class SqliteStore:
     def damages(self) -> Sequence[Damage]:
         """What happened to the file and nobody has acknowledged; the oldest first."""
         return damage.damages(self.path)
+
+    def look(self) -> None:
+        """Hold that the files are still those that were opened; the store has failed where they are not."""
+        try:
+            self._anchor.check()
+        except StoreUnavailable as error:
+            self._require_writer().fail(str(error))
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
@@ -481,6 +490,9 @@ class SqliteStore:
         if self._writer is None:
             raise StoreUnavailable(f"The store {self.path} was opened to read only")
         return self._writer
+
+    def _confirm(self, _connection: sqlite3.Connection) -> None:
+        self._anchor.check()
 
     def _notify(self) -> None:
         if self._wake:

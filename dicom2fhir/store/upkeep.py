@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from dicom2fhir.errors import StudyBusy
+from dicom2fhir.errors import StoreDamaged, StudyBusy
 from dicom2fhir.patients import Named, Settlement, Verdict, named
 from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import State
@@ -24,7 +24,11 @@ def settlement_of(sql: Statements, study_id: int) -> Settlement:
 def patients_of(sql: Statements, study_id: int) -> list[Named]:
     """The patients whom the instances name, those first who came first: so their places stay when another one comes."""
     rows = sql.all("study_patients", study_id=study_id)
-    return named([(orjson.loads(body), count) for body, count in rows], settlement_of(sql, study_id))
+    try:
+        patients = [(orjson.loads(body), count) for body, count in rows]
+    except orjson.JSONDecodeError:
+        raise StoreDamaged("The patients of this study cannot be read") from None
+    return named(patients, settlement_of(sql, study_id))
 
 
 def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float) -> None:

@@ -70,6 +70,9 @@ class Writer:
     ----------
     connection
         Becomes the writer's own, and is closed by :meth:`close`.
+    confirm
+        Called after each commit, before anybody is told of it; where it raises :class:`StoreUnavailable`, nobody is,
+        and the store has failed.
     on_commit
         Called after each commit, in whatever thread made it; must be quick.
     on_roll_back
@@ -82,12 +85,14 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         *,
+        confirm: Callable[[sqlite3.Connection], None] = lambda _connection: None,
         on_commit: Callable[[], None] = lambda: None,
         on_roll_back: Callable[[], None] = lambda: None,
         on_failure: Callable[[str], None] = lambda _reason: None,
         max_batch: int = _MAX_BATCH,
     ) -> None:
         self._connection = connection
+        self._confirm = confirm
         self._on_commit = on_commit
         self._on_roll_back = on_roll_back
         self._on_failure = on_failure
@@ -223,6 +228,10 @@ class Writer:
             return
         try:
             self._run_all(batch)
+            self._confirm(self._connection)
+        except StoreUnavailable as error:
+            self._give_up(batch, str(error))
+            return
         except sqlite3.Error as error:
             if primary_code(error) in _BUSY:
                 self._roll_back()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -360,6 +363,50 @@ def test_damage_that_a_reader_meets_stops_the_store(tmp_path: Path) -> None:
             store.mark_file(FileMark("/x", 1, 1, "taken"))
     finally:
         store.close()
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    """By a copy, as whoever restores a backup does."""
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+def move_the_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name(f"elsewhere-{time.monotonic_ns()}"))
+
+
+@pytest.mark.parametrize("way", [open_store, SqliteStore.attach])
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("taken_by", [remove, replace, move_the_folder])
+def test_nothing_is_acknowledged_once_the_files_have_gone(
+    tmp_path: Path, way: Callable[..., SqliteStore], end: str, taken_by: Callable[[Path], None], once: bytes
+) -> None:
+    path = tmp_path / "state" / "store.db"
+    path.parent.mkdir()
+    path.write_bytes(once)
+    instance = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {})
+    for ask in SqliteStore.look, lambda store: store.add(instance, ORIGIN):
+        store = way(path)
+        try:
+            store.add(instance, ORIGIN)
+            store.look()
+            assert store.failure is None
+            taken_by(Path(f"{path}{end}"))
+            with suppress(StoreUnavailable):
+                ask(store)
+            assert "was removed or replaced" in str(store.failure)
+            with pytest.raises(StoreUnavailable, match="removed or replaced"):
+                store.add(instance, ORIGIN)
+        finally:
+            store.close()
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path.parent.mkdir()
+        path.write_bytes(once)
 
 
 def test_rows_that_are_not_json_are_named_by_their_study(tmp_path: Path) -> None:
