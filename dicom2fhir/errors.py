@@ -126,11 +126,20 @@ class StoreDamaged(Permanent):
 
 
 class ServerUnavailable(Transient):
-    """The FHIR server cannot be reached or asks for patience."""
+    """The FHIR server cannot be reached or asks for patience.
 
-    def __init__(self, message: str = "", after_s: float = 0.0) -> None:
+    Parameters
+    ----------
+    after_s
+        When it wants to be asked again; 0 where it does not say.
+    alive
+        Whether it answered a request with success and only the answer cannot be used: other studies may go on.
+    """
+
+    def __init__(self, message: str = "", after_s: float = 0.0, alive: bool = False) -> None:
         super().__init__(message)
         self.after_s = after_s
+        self.alive = alive
 
 
 class NotAuthorised(ServerUnavailable):

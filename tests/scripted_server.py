@@ -47,8 +47,8 @@ class ScriptedServer:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 self._answer(*server.post(json.loads(body)))
 
-            def _answer(self, status: int, resource: Resource) -> None:
-                data = json.dumps(resource).encode()
+            def _answer(self, status: int, body: Resource | bytes) -> None:
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/fhir+json")
                 self.send_header("Content-Length", str(len(data)))
@@ -75,7 +75,7 @@ class ScriptedServer:
             return 404, _outcome("not there")
         return 200, {"resourceType": "Bundle", "type": "searchset", "total": 0}
 
-    def post(self, bundle: Resource) -> tuple[int, Resource]:
+    def post(self, bundle: Resource) -> tuple[int, Resource | bytes]:
         """The answer to a transaction."""
         if self.is_away:
             return 503, _outcome("away")

@@ -44,6 +44,12 @@ def update(resource: Resource, full_url: str, version_id: str = "") -> Resource:
     return {"fullUrl": full_url, "resource": resource, "request": request}
 
 
+def create_as(resource: Resource, full_url: str) -> Resource:
+    """``PUT Type/<id>`` under the resource's own id, only if there is none (RFC 9110 section 13.1.2)."""
+    entry = update(resource, full_url)
+    return {**entry, "request": {**entry["request"], "ifNoneMatch": "*"}}
+
+
 def conditional_update(resource: Resource, full_url: str, search: str) -> Resource:
     """``PUT Type?search``: creates, or updates the one that matches."""
     request = {"method": "PUT", "url": f"{resource['resourceType']}?{search}"}

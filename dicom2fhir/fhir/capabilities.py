@@ -17,10 +17,14 @@ class TypeCapabilities:
     ----------
     update_create
         Whether a ``PUT`` may create a resource under the client's id; None when it is not said (HAPI).
+    checks_versions
+        Whether an update onto another version than the current one fails (``versioning`` is ``versioned-update``).
     """
 
     update_create: bool | None = None
+    conditional_create: bool = False
     conditional_update: bool = False
+    checks_versions: bool = False
 
     @property
     def ids(self) -> str:
@@ -56,7 +60,9 @@ def read_capabilities(statement: Resource) -> Capabilities:
             update_create = item.get("updateCreate")
             types[_text(item.get("type"))] = TypeCapabilities(
                 update_create=update_create if isinstance(update_create, bool) else None,
+                conditional_create=item.get("conditionalCreate") is True,
                 conditional_update=item.get("conditionalUpdate") is True,
+                checks_versions=item.get("versioning") == "versioned-update",
             )
     return Capabilities(
         _text(statement.get("fhirVersion")),

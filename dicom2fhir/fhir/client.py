@@ -26,6 +26,13 @@ _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
 _PATIENCE = frozenset({407, 408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
+_NO_HISTORY = frozenset({400, 403, 404, 405, 410, 422, 501})
+"""Answers of a server that has no history of a resource or does not show it."""
+_CONFLICTS = frozenset({304, 409, 412})
+"""304 is an entry of LinuxForHealth's that is there already, against RFC 9110 section 13.1.2; HAPI says 409 for 412."""
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
+_REMARKS = frozenset({"warning", "information", "success"})
+"""``OperationOutcome.issue.severity`` of what was done nevertheless."""
 _WORDS = {
     401: "it does not accept our credentials; check auth, and the username and password or token",
     403: "it forbids this to us; ask whoever runs it for the right to read, search, create and update",
@@ -114,8 +121,34 @@ class FhirClient:
         ]
         return found[:count]
 
+    def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
+        """What a version of a resource replaced, from its history.
+
+        Parameters
+        ----------
+        version
+            ``meta.versionId``; without it, or when it is not in the history, the newest one is meant.
+
+        Returns
+        -------
+        Resource | None
+            None when it replaced nothing, came after a deletion, or no history is kept.
+        """
+        answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}/_history?_count=20")
+        if answer.status in _NO_HISTORY:
+            return None
+        entries = _objects(self._expect(answer, ("Bundle",)).get("entry"))
+        versions = [_object(entry.get("resource")) for entry in entries]  # the newest first; a deletion has none
+        numbers = [_object(found.get("meta")).get("versionId") for found in versions]
+        at = numbers.index(version) if version in numbers else 0
+        replaced = versions[at + 1] if at + 1 < len(versions) else {}
+        return replaced if replaced.get("resourceType") == resource_type else None
+
     def transaction(self, bundle: Resource) -> list[Resource]:
-        """Send a transaction Bundle; the ``response`` of each entry, in their order, all of them 2xx.
+        """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.
+
+        Responses are empty where the server, which is asked to return as little as possible, leaves them out. A
+        transaction is done whole or not at all, so its success is that of each entry.
 
         Raises
         ------
@@ -127,13 +160,22 @@ class FhirClient:
         conditional = _is_conditional(bundle)
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=minimal"}
         answer = self._exchange("POST", "", headers, self._dump(bundle))
-        result = self._expect(answer, ("Bundle",), conditional)
+        is_success = 200 <= answer.status < 300
+        if is_success and _says_nothing(answer):
+            return [{} for _ in bundle["entry"]]
+        try:
+            result = self._expect(answer, ("Bundle",), conditional)
+        except ServerUnavailable as error:
+            error.alive = is_success
+            raise
         responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
         if len(responses) != len(bundle["entry"]):
             asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
-            raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}")
+            raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}", alive=True)
         for response in responses:
-            status = str(response.get("status", ""))[:3]
+            if "status" not in response:
+                continue
+            status = str(response["status"])[:3]
             if not (status.isdecimal() and status.startswith("2")):
                 issues = tuple(_issues(response.get("outcome")))
                 raise self._failure(int(status) if status.isdecimal() else 500, issues, conditional)
@@ -189,15 +231,15 @@ class FhirClient:
             return NotAuthorised(f"{self.base_url}: {said}", after_s)
         if status == 412 and conditional:
             return Ambiguous("HTTP 412: several resources on the server match where there must be one")
-        if status in (409, 412):
-            return EditConflict(f"HTTP {status}")
+        if status in _CONFLICTS:
+            return EditConflict(f"HTTP {status}: somebody else writes the same resources at the same time")
         return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
 
 
 def _is_conditional(bundle: Resource) -> bool:
     """Whether a 412 must mean several matches; where a version is named besides, reading again will tell."""
     requests = [_object(entry.get("request")) for entry in _objects(bundle.get("entry"))]
-    if any("ifMatch" in request for request in requests):
+    if any("ifMatch" in request or "ifNoneMatch" in request for request in requests):
         return False
     return any("ifNoneExist" in request or "?" in str(request.get("url")) for request in requests)
 
@@ -210,6 +252,17 @@ def _parse(body: bytes) -> Resource | None:
     if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str) or _too_deep(resource):
         return None
     return resource
+
+
+def _says_nothing(answer: Answer) -> bool:
+    """Whether an answer of success says no more than that: no content, a Bundle without entries, or only remarks."""
+    if not answer.body.strip():
+        # An answer that ends with the connection may be one that was cut off (RFC 9112 section 6.3).
+        return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
+    resource = _parse(answer.body) or {}
+    if resource.get("resourceType") == "OperationOutcome":
+        return {issue.get("severity") for issue in _objects(resource.get("issue"))} <= _REMARKS
+    return resource.get("resourceType") == "Bundle" and not resource.get("entry")
 
 
 def _too_deep(value: Any) -> bool:

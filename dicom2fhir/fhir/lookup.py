@@ -58,6 +58,16 @@ class Lookup:
         self.check_time()
         return self._client.read(resource_type, entry.resource["id"])
 
+    def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
+        """What a version of a resource replaced; see :meth:`FhirClient.predecessor`."""
+        self.check_time()
+        return self._client.predecessor(resource_type, resource_id, version)
+
+
+def identity(entry: Entry) -> str:
+    """What a resource is known by, whatever its id is on a server."""
+    return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
+
 
 def id_of(resource: Resource) -> str:
     """The ``id`` that a server gave."""
@@ -65,6 +75,11 @@ def id_of(resource: Resource) -> str:
     if not isinstance(found, str) or not _ID.fullmatch(found):
         raise ServerUnavailable(f"the server sends a {resource.get('resourceType')} without a usable id")
     return found
+
+
+def version_of(resource: Resource) -> str:
+    """The ``meta.versionId`` that a server gave; empty when it gives none."""
+    return str((resource.get("meta") or {}).get("versionId") or "")
 
 
 def id_in(location: object, resource_type: str) -> str:

@@ -5,16 +5,16 @@ One delivery goes like this:
 1. Map the study. The same as last time? Then nothing is sent and the server is not even asked.
 2. Look up the other resources (patient, endpoint...) and the ImagingStudy: :mod:`dicom2fhir.fhir.lookup`.
 3. Merge ours with what is there: :mod:`dicom2fhir.fhir.merge`. What comes out as it was is not written.
-4. Send the rest as one transaction. Existing resources are named with the version that was read; a conflict means to
-   begin again at 2. A refusal may mean that a linked resource has gone since it was looked up: so it is believed the
-   second time.
+4. Send the rest as one transaction. Existing resources are named with the version that was read, and new ones are
+   created as in :mod:`dicom2fhir.fhir.creation`; a conflict means to begin again at 2. A refusal may mean that a linked
+   resource has gone since it was looked up: so it is believed the second time.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -34,8 +34,9 @@ from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format, dump, media_type
-from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of
+from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of, identity, version_of
 from dicom2fhir.fhir.merge import canonical, merge, without_version
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
 
@@ -79,16 +80,6 @@ class _Server(Generic[Dialect]):
 
 
 @dataclass(slots=True)
-class _Course:
-    """How one delivery is to be tried; changed by what the server answers."""
-
-    ids_by_server: bool
-    """Let the server choose the id of what is created."""
-    guessed_ids: bool = False
-    """Whether our own ids were used with a server that does not say if it takes them."""
-
-
-@dataclass(slots=True)
 class _Plan:
     """What is to be written in one transaction, and what it refers to."""
 
@@ -99,7 +90,7 @@ class _Plan:
 
     def shared(self) -> frozenset[str]:
         """The identities that other studies may be writing too."""
-        return frozenset(_identity(entry) for entry, _ in self.steps[1:])
+        return frozenset(identity(entry) for entry, _ in self.steps[1:])
 
 
 class FhirDestination(Generic[Dialect]):
@@ -164,9 +155,9 @@ class FhirDestination(Generic[Dialect]):
         except ServerUnavailable as error:  # NotAuthorised too
             self._server = None
             self._known.clear()
-            return Retry(str(error), error.after_s, whole_destination=True)
+            return Retry(str(error), error.after_s, whole_destination=not error.alive)
         except EditConflict as error:
-            return Retry(f"others write the same resources at the same time ({error})")
+            return Retry(str(error))
         except ServerRefused as error:
             return Refused(error.issues)
         except Ambiguous as error:
@@ -206,7 +197,7 @@ class FhirDestination(Generic[Dialect]):
 
     def _try_until_settled(self, mapped: Mapped, last: Base, server: _Server[Dialect]) -> Delivered:
         lookup = Lookup(self._client, time.monotonic() + self._budget_s)
-        course = _Course(ids_by_server=self._ids_by_server)
+        course = Course(ids_by_server=self._ids_by_server)
         conflicts = 0
         refusal: ServerRefused | None = None
         while True:
@@ -214,11 +205,13 @@ class FhirDestination(Generic[Dialect]):
                 delivered = self._try_once(mapped, last, server, lookup, course)
             except EditConflict:
                 conflicts += 1
+                course.failures += 1
                 if conflicts == _CONFLICT_TRIES:
                     raise
                 time.sleep(_CONFLICT_PAUSE_S * conflicts * (1 + random.random()))  # noqa: S311 (no secret)
             except ServerRefused as error:
                 self._known.clear()
+                course.failures += 1
                 if course.ids_by_server and refusal:
                     raise refusal from error
                 if refusal and not course.guessed_ids:
@@ -232,17 +225,17 @@ class FhirDestination(Generic[Dialect]):
                 return delivered
 
     def _try_once(
-        self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: _Course
+        self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: Course
     ) -> Delivered:
         alone: frozenset[str] = frozenset()
         while True:
             with self._writing.hold(alone, lookup.deadline):
-                plan = self._plan(mapped, last, lookup)
+                plan = self._plan(mapped, last, lookup, course)
                 if plan.shared() <= alone:
                     return self._carry_out(plan, mapped, server, lookup, course, last)
             alone |= plan.shared()  # somebody may be creating it just now: look again when nobody is
 
-    def _plan(self, mapped: Mapped, last: Base, lookup: Lookup) -> _Plan:
+    def _plan(self, mapped: Mapped, last: Base, lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
         plan = _Plan()
         found = lookup.find(study, last.remote_id)
@@ -250,11 +243,11 @@ class FhirDestination(Generic[Dialect]):
         if found is not None:
             plan.targets[study.placeholder] = _literal(found)
         for entry in {other.placeholder: other for other in others}.values():
-            self._plan_other(plan, entry, lookup)
+            self._plan_other(plan, entry, lookup, course)
         return plan
 
-    def _plan_other(self, plan: _Plan, entry: Entry, lookup: Lookup) -> None:
-        known = self._known.get(_identity(entry))
+    def _plan_other(self, plan: _Plan, entry: Entry, lookup: Lookup, course: Course) -> None:
+        known = self._known.get(identity(entry))
         if known and (entry.write is Write.ENSURE or known[1] == canonical(entry.resource)):
             plan.targets[entry.placeholder] = known[0]
             return
@@ -271,7 +264,7 @@ class FhirDestination(Generic[Dialect]):
             plan.targets[entry.placeholder] = _literal(found)
         if entry.write is Write.LINK:
             plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
-        elif found is not None and entry.write is Write.ENSURE:
+        elif found is not None and entry.write is Write.ENSURE and not course.has_replaced(entry):
             self._remember(entry, _literal(found))
         else:
             plan.steps.append((entry, found))
@@ -282,55 +275,62 @@ class FhirDestination(Generic[Dialect]):
         mapped: Mapped,
         server: _Server[Dialect],
         lookup: Lookup,
-        course: _Course,
+        course: Course,
         last: Base,
     ) -> Delivered:
         """Send what differs from what the server has."""
         requests: list[tuple[Entry, Resource]] = []
-        for entry, theirs in plan.steps:
+        created: set[str] = set()
+        for entry, found in plan.steps:
             ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
-            if theirs is None:
-                requests.append((entry, self._creation(entry, ours, server.capabilities, course)))
+            if found is None:
+                created.add(entry.placeholder)
+                offered = server.capabilities.of(ours["resourceType"])
+                requests.append((entry, course.creation(entry, ours, offered)))
                 continue
-            ours = {**ours, "id": id_of(theirs)}
-            base = last.sent.get(entry.resource["id"])
-            merged = merge(base, ours, theirs, acquisition_only=server.dialect.acquisition_only)
-            if canonical(merged) != canonical(without_version(theirs)):
-                version = str((theirs.get("meta") or {}).get("versionId") or "")
-                requests.append((entry, bundle.update(merged, entry.placeholder, version)))
+            acquisition_only = server.dialect.acquisition_only
+            merged = theirs = course.restored(entry, found, acquisition_only)
+            if entry.write is not Write.ENSURE:
+                base = last.sent.get(entry.resource["id"])
+                merged = merge(base, {**ours, "id": id_of(theirs)}, theirs, acquisition_only=acquisition_only)
+            if canonical(without_version(merged)) != canonical(without_version(found)):
+                update = bundle.update(without_version(merged), entry.placeholder, version_of(found))
+                requests.append((entry, update))
         if requests:
-            lookup.check_time()
-            responses = self._client.transaction(bundle.transaction(request for _, request in requests))
-            _check_creations(requests, responses)
-            for (entry, request), response in zip(requests, responses, strict=True):
-                resource_type = entry.resource["resourceType"]
-                new_id = id_in(response.get("location"), resource_type) or request["resource"].get("id", "")
-                if new_id:
-                    plan.targets[entry.placeholder] = f"{resource_type}/{new_id}"
+            self._send(requests, created, plan, lookup, course)
         for entry, _ in plan.steps[1:]:
             if target := plan.targets.get(entry.placeholder):
                 self._remember(entry, target)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
-        return Delivered(_base(plan, mapped, remote, last).to_bytes(), bool(requests), mapped.recipe)
+        return Delivered(_base(plan, mapped, remote, last).to_bytes(), course.written, mapped.recipe)
 
-    def _creation(self, entry: Entry, resource: Resource, capabilities: Capabilities, course: _Course) -> Resource:
-        """The request that creates a resource without ever making a second one."""
-        offered = capabilities.of(resource["resourceType"])
-        if offered.update_create or (offered.update_create is None and not course.ids_by_server):
-            course.guessed_ids |= offered.update_create is None
-            return bundle.update(resource, entry.placeholder)
-        if not entry.search:
-            kind = resource["resourceType"]
-            raise ServerRefused(f"the server takes no ids of ours, and nothing else identifies the {kind}")
-        nameless = {name: value for name, value in resource.items() if name != "id"}
-        if offered.conditional_update and entry.write is not Write.ENSURE:
-            return bundle.conditional_update(nameless, entry.placeholder, entry.search)
-        return bundle.create(nameless, entry.placeholder, entry.search)
+    def _send(
+        self,
+        requests: list[tuple[Entry, Resource]],
+        created: set[str],
+        plan: _Plan,
+        lookup: Lookup,
+        course: Course,
+    ) -> None:
+        """Send one transaction, and note the ids of what it created."""
+        lookup.check_time()
+        responses = self._client.transaction(bundle.transaction(request for _, request in requests))
+        course.written = True
+        is_certain = True
+        for (entry, request), response in zip(requests, responses, strict=True):
+            resource_type = entry.resource["resourceType"]
+            new_id = id_in(response.get("location"), resource_type) or request["resource"].get("id", "")
+            if new_id:
+                plan.targets[entry.placeholder] = f"{resource_type}/{new_id}"
+            if entry.placeholder in created and not course.check(entry, request, response, lookup):
+                is_certain = False
+        if not is_certain:
+            raise EditConflict("the server does not say that it created what was not there before")
 
     def _remember(self, entry: Entry, target: str) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[_identity(entry)] = (target, canonical(entry.resource))
+        self._known[identity(entry)] = (target, canonical(entry.resource))
 
 
 def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
@@ -341,20 +341,8 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
     return entry.write is Write.LINK and bool(entry.inside)
 
 
-def _identity(entry: Entry) -> str:
-    return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
-
-
 def _literal(resource: Resource) -> str:
     return f"{resource['resourceType']}/{id_of(resource)}"
-
-
-def _check_creations(requests: Iterable[tuple[Entry, Resource]], responses: Iterable[Resource]) -> None:
-    """Somebody created what we meant to, and ours was not taken: then it has to be merged with theirs."""
-    for (entry, request), response in zip(requests, responses, strict=True):
-        existed = request["request"]["method"] == "POST" and not str(response.get("status", "")).startswith("201")
-        if existed and entry.write is not Write.ENSURE:
-            raise EditConflict("somebody created the resource at the same time")
 
 
 def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:

@@ -15,7 +15,7 @@ import pytest
 
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.auth import Basic, Bearer
-from dicom2fhir.fhir.bundle import conditional_update, transaction, update
+from dicom2fhir.fhir.bundle import conditional_update, create_as, transaction, update
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
@@ -131,7 +131,6 @@ UNAVAILABLE: dict[str, Play] = {
     "503": answer(503),
     "a login page": answer(200, HTML, Content_Type="text/html"),
     "a web server without FHIR": answer(404, HTML, Content_Type="text/html"),
-    "no content": answer(204),
     "JSON, but a list": answer(200, b"[]"),
     "JSON, but no resource": answer(200, b"{}"),
     "another resource": answer(200, PATIENT),
@@ -140,8 +139,9 @@ UNAVAILABLE: dict[str, Play] = {
     "too deep": answer(200, b'{"resourceType":"Bundle","a":' + b"[" * 900 + b"]" * 900 + b"}"),
     "far too deep": answer(200, b'{"resourceType":"Bundle","a":' + b"[" * 10**6 + b"]" * 10**6 + b"}"),
     "compressed although not asked for": answer(200, b"\x1f\x8b\x08garbage", Content_Encoding="gzip"),
-    "fewer entries than sent": answer(200, {"resourceType": "Bundle", "entry": []}),
-    "entries without a status": answer(200, {"resourceType": "Bundle", "entry": [{}]}),
+    "more entries than sent": answer(200, {"resourceType": "Bundle", "entry": [{}, {}]}),
+    "an empty status": answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": ""}}]}),
+    "nothing, ended by the connection": cut(b"HTTP/1.1 200 OK\r\n\r\n"),
     "a failed entry": answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "503 no"}}]}),
     "garbage": raw(b"\x00\x01\x02 garbage \r\n\r\n"),
     "no HTTP": raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n"),
@@ -216,6 +216,86 @@ def test_credentials_that_are_not_accepted(serve: Callable[..., FaultyServer], s
     assert isinstance(failure(FhirClient(serve(answer(status)).url)), NotAuthorised)
 
 
+SILENT: dict[str, Play] = {
+    "no body": answer(200),
+    "no content": raw(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "a blank body": answer(200, b" \r\n"),
+    "no chunks": raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "created": answer(201, Location="http://127.0.0.1/fhir/Bundle/1"),
+    "a Bundle without entries": answer(200, {"resourceType": "Bundle", "type": "transaction-response"}),
+    "a Bundle with no entry": answer(200, {"resourceType": "Bundle", "entry": []}),
+    "entries without a response": answer(200, {"resourceType": "Bundle", "entry": [{}]}),
+    "a remark": answer(200, {"resourceType": "OperationOutcome", "issue": [{"severity": "information"}]}),
+    "a success of R5": answer(200, {"resourceType": "OperationOutcome", "issue": [{"severity": "success"}]}),
+}
+
+
+@pytest.mark.parametrize("said", SILENT)
+def test_success_need_not_say_more(serve: Callable[..., FaultyServer], said: str) -> None:
+    """``Prefer: return=minimal`` allows it (https://hl7.org/fhir/R4/http.html#ops)."""
+    client = FhirClient(serve(SILENT[said]).url)
+    assert client.transaction(BUNDLE) == [{}]
+    assert client.transaction(BUNDLE) == [{}], "and the connection goes on"
+
+
+@pytest.mark.parametrize("said", SILENT)
+def test_a_question_is_not_answered_by_silence(serve: Callable[..., FaultyServer], said: str) -> None:
+    client = FhirClient(serve(SILENT[said]).url)
+    with pytest.raises((ServerUnavailable, ServerRefused)):
+        client.capabilities()
+    with pytest.raises((ServerUnavailable, ServerRefused)):
+        client.read("Patient", "p")
+
+
+UNUSABLE = ("a login page", "JSON, but no resource", "another resource", "more entries than sent")
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
+def test_success_that_cannot_be_used_is_a_sign_of_life(serve: Callable[..., FaultyServer], fault: str) -> None:
+    error = failure(FhirClient(serve(UNAVAILABLE[fault]).url))
+    assert isinstance(error, ServerUnavailable) and error.alive
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "502 of a proxy", "a web server without FHIR", "reset"])
+def test_other_answers_are_not(serve: Callable[..., FaultyServer], fault: str) -> None:
+    error = failure(FhirClient(serve(UNAVAILABLE[fault]).url))
+    assert isinstance(error, ServerUnavailable) and not error.alive
+
+
+V1, V2, V3 = ({**PATIENT, "meta": {"versionId": number}} for number in "123")
+
+
+@pytest.mark.parametrize(
+    ("entries", "version", "expected"),
+    [
+        ([{"resource": V2}, {"resource": V1}], "2", V1),
+        ([{"resource": V3}, {"resource": V2}, {"resource": V1}], "2", V1),
+        ([{"resource": V2}, {"resource": V1}], "", V1),
+        ([{"resource": V1}], "1", None),
+        ([{"resource": V3}, {"request": {"method": "DELETE"}}, {"resource": V1}], "3", None),
+        ([], "1", None),
+    ],
+)
+def test_what_a_version_replaced(
+    serve: Callable[..., FaultyServer], entries: list[Resource], version: str, expected: Resource | None
+) -> None:
+    server = serve(answer(200, {"resourceType": "Bundle", "type": "history", "entry": entries}))
+    assert FhirClient(server.url).predecessor("Patient", "p", version) == expected
+    assert server.requests[0].startswith(b"GET /fhir/Patient/p/_history?")
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 410, 501])
+def test_a_server_without_history(serve: Callable[..., FaultyServer], status: int) -> None:
+    assert FhirClient(serve(answer(status, outcome("no history"))).url).predecessor("Patient", "p", "2") is None
+
+
+@pytest.mark.parametrize("status", ["304 Not Modified", "409", "412 Precondition Failed"])
+def test_an_entry_that_was_there_already_is_a_conflict(serve: Callable[..., FaultyServer], status: str) -> None:
+    said = answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": status}}]})
+    client = FhirClient(serve(said).url)
+    assert type(failure(client, transaction([create_as(PATIENT, "urn:uuid:p")]))) is EditConflict
+
+
 def test_409_and_412_are_conflicts_where_a_version_was_named(serve: Callable[..., FaultyServer]) -> None:
     versioned = transaction([update(PATIENT, "urn:uuid:p", "1")])
     conditional = transaction([conditional_update(PATIENT, "urn:uuid:p", "identifier=x")])
@@ -224,6 +304,7 @@ def test_409_and_412_are_conflicts_where_a_version_was_named(serve: Callable[...
         (412, versioned, EditConflict),
         (409, conditional, EditConflict),
         (412, conditional, Ambiguous),
+        (412, transaction([create_as(PATIENT, "urn:uuid:p")]), EditConflict),
         (412, transaction([*versioned["entry"], *conditional["entry"]]), EditConflict),
     ]:
         assert type(failure(FhirClient(serve(answer(status, outcome("x"))).url), bundle)) is kind

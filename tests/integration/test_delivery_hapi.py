@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,9 +20,11 @@ from dicom2fhir.fhir.base import Base
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.mapping import Policy
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
 from tests.servers.outage_proxy import OutageProxy
+from tests.two_bridges import check_complete, race
 
 TIMEOUT_S = 60
 HOSPITAL = "urn:oid:1.2.3.4"
@@ -538,6 +542,29 @@ def test_two_bridges_that_update_one_study_lose_nothing(hapi_r4: str) -> None:
     assert case.version() == "5"
     study = case.on_server()
     assert study["numberOfInstances"] == len(study["series"][0]["instance"]) == 5
+
+
+STUDIES = int(os.environ.get("DICOM2FHIR_TWO_BRIDGES", "8"))
+"""The long form takes 200."""
+
+
+@pytest.mark.parametrize("dialect", ["R4", "DSTU2"])
+@pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
+def test_two_bridges_that_create_one_study_lose_nothing(
+    hapi: Callable[[str], str], tmp_path: Path, dialect: str, patient: Write
+) -> None:
+    """HAPI R4 says that it checks versions; HAPI DSTU2 does not say so, and what was replaced is in the history."""
+    base_url = hapi(dialect.lower())
+    root = f"2.25.{uuid.uuid4().int}"[:40]
+    studies = {f"{root}.{number}": f"{root[-12:]}-{number // 2}" for number in range(STUDIES)}
+    assert race(tmp_path, base_url, studies, Policy(patient=patient), dialect) == STUDIES
+    for uid, patient_id in studies.items():
+        query = f"identifier=urn:dicom:uid|urn:oid:{uid}" if dialect == "R4" else f"study=urn:oid:{uid}"
+        (study,) = search(base_url, f"ImagingStudy?{query}")
+        check_complete(study, uid)
+        (known,) = search(base_url, f"Patient?identifier={patient_id}")
+        reference = study["subject" if dialect == "R4" else "patient"]["reference"]
+        assert reference == f"Patient/{known['id']}"
 
 
 def test_what_the_server_refuses_comes_with_its_words(hapi_r4: str) -> None:
