@@ -118,6 +118,12 @@ def headers(elements: int, depth: int = DEFAULT_BUDGETS.depth) -> Iterator[tuple
     yield "sequences too deep", explicit, nested(_PRIVATE, many)
     other_id = item(element(0x00100020, b"UT", b"\xff\1" * (MIB // 2)))
     yield "1 MiB for each Patient ID", explicit, element(_OTHER_IDS, b"SQ", other_id * 8)
+    for what, term, text in (
+        ("escape sequences", b"\\ISO 2022 IR 149", b"\x1b$)C\xb0" * 48),
+        ("bytes of no character", b"GB18030 ", b"\xff\x81" * 120),
+    ):
+        ids = item(element(0x00100020, b"LO", text)) * min(elements // 50, 1000)
+        yield f"texts of {what}", explicit, element(0x00080005, b"CS", term) + element(_OTHER_IDS, b"SQ", ids)
     yield "a private value of 60 MiB", explicit, element(_PRIVATE, b"OB", bytes(60 * MIB))
     yield "1 GiB of deflated zeros", deflate, deflated(bytes(MIB), 1024)
     value = element(_PRIVATE, b"OB", b"", 1024 * MIB)

@@ -101,9 +101,8 @@ _PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _RESETS = re.compile(rb"[\r\n\t\f]")
 """What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
 
-_LONG_BYTES = 64 * 1024
-"""More than any VR but UC and UT can hold. Escape sequences and stray bytes of longer values are not looked at: each
-costs a call."""
+_BYTES_A_STEP = 16
+"""Bytes that are not in their character set take as long to read as one part of text that an escape sequence begins."""
 _C1 = re.compile("[\x80-\x9f]")
 """Control characters that DICOM does not use (PS3.5 section 6.1.3): what has them is not in the character set."""
 _STRAY = {0xDC00 + byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
@@ -137,21 +136,48 @@ def _encoding(name: str) -> str:
     return (_REGISTERED if term else _OTHERS).get(term[1] if term else plain, "")
 
 
-def decode(value: bytes, by: Encodings) -> tuple[str, bool]:
-    """Text in the named character sets, or in what it looks like; and whether it was in those named."""
-    if len(value) > _LONG_BYTES and b"\x1b" in value:
-        return value.decode("latin_1"), False
-    try:
+def decode(value: bytes, by: Encodings, steps: int) -> tuple[str, bool, int]:
+    """Text in the named character sets, or in what it looks like.
+
+    Parameters
+    ----------
+    steps
+        How much may be spent on escape sequences and stray bytes, each of which costs a call. A value that would take
+        more is read as UTF-8 or as Latin-1, which takes anything.
+
+    Returns
+    -------
+    tuple[str, bool, int]
+        The text, whether it was in those named, and how many steps are left.
+    """
+    has_escapes = b"\x1b" in value
+    if not has_escapes:
         text = _as_named(value, by[0])
+        if text is not None:
+            return text, True, steps
+    taken = value.count(b"\x1b") + len(value) // _BYTES_A_STEP
+    if taken > steps:
+        return _quickly(value), False, steps
+    text = _as_named(value, by[0]) if has_escapes else None
+    return (_guessed(value, by), False, steps - taken) if text is None else (text, True, steps - taken)
+
+
+def _quickly(value: bytes) -> str:
+    try:
+        return value.decode("utf_8")
     except UnicodeError:
-        return _guessed(value, by), False
-    return (text, True) if not _C1.search(text) else (_guessed(value, by), False)
+        return value.decode("latin_1")
 
 
-def _as_named(value: bytes, first: str) -> str:
-    if b"\x1b" not in value:
-        return value.decode(first)
-    return "".join(_part(part, first) for part in _PARTS.findall(value))
+def _as_named(value: bytes, first: str) -> str | None:
+    """Text in the named character sets; None where it is not."""
+    try:
+        text = (
+            "".join(_part(part, first) for part in _PARTS.findall(value)) if b"\x1b" in value else value.decode(first)
+        )
+    except UnicodeError:
+        return None
+    return None if _C1.search(text) else text
 
 
 def _part(part: bytes, first: str) -> str:
@@ -193,9 +219,7 @@ def _looks_like(value: bytes, by: Encodings) -> str:
         if not _C1.search(text):
             return text
     first = "cp1252" if by[0] in (_ASCII, "latin_1") else by[0]
-    if len(value) <= _LONG_BYTES:
-        try:
-            return value.decode(first, "surrogateescape").translate(_STRAY)
-        except UnicodeError:
-            pass  # codecs of ISO 2022 report more than the stray bytes, which the handler refuses
-    return value.decode("latin_1")
+    try:
+        return value.decode(first, "surrogateescape").translate(_STRAY)
+    except UnicodeError:  # codecs of ISO 2022 report more than the stray bytes, which the handler refuses
+        return value.decode("latin_1")

@@ -29,6 +29,9 @@ _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 
 """Most files name no other character set."""
 _DECODED_AT_MOST = 1000
 """Values of one attribute and items of one sequence; the rest is left out with a note."""
+_STEPS = 2500
+"""Of the text of one level, on what is not simply in its character set (:func:`.character_sets.decode`); a page of
+Japanese has some hundred."""
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
 """What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
 
@@ -62,6 +65,7 @@ class _Decoder:
     def __init__(self, big_endian: bool) -> None:
         self.notes: list[Note] = []
         self.order = ">" if big_endian else "<"
+        self.steps_left = _STEPS
 
     def encodings(self, raw: Raw, inherited: Encodings) -> Encodings:
         """Python encodings by Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
@@ -91,6 +95,7 @@ class _Decoder:
 
     def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Any]:
         """The attributes of a level, each by itself or by what says the same in its place."""
+        self.steps_left = _STEPS  # for each level anew, because what a level was decoded to is used again
         result = self.attrs(raw, LEVELS[level], encodings)
         if raw.keys().isdisjoint(_REPLACING[level]):
             return result
@@ -149,7 +154,7 @@ class _Decoder:
             # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
             text = value.decode("ascii")
         elif attribute.vr in _TEXT_VRS:
-            text, as_named = character_sets.decode(value, encodings)
+            text, as_named, self.steps_left = character_sets.decode(value, encodings, self.steps_left)
             if not as_named:
                 self.warn(attribute, "does not decode by Specific Character Set")
         else:
