@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.patients import Named, Verdict
-from dicom2fhir.store import damage, incoming, outgoing, upkeep
+from dicom2fhir.store import damage, incoming, outgoing, overview, upkeep
 from dicom2fhir.store.base import (
     Change,
     Claim,
@@ -38,7 +37,7 @@ from dicom2fhir.store.disk import Anchor, Room, Space, is_locked, require_permis
 from dicom2fhir.store.incoming import Arrival, DueRule
 from dicom2fhir.store.opening import lock_path, own
 from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.rows import Packer, read_records, read_stated, read_status, rejection_of
+from dicom2fhir.store.rows import Packer, read_records, read_stated, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, require_version, steps
 from dicom2fhir.store.statements import Statements
 from dicom2fhir.store.writer import Writer
@@ -414,57 +413,27 @@ class SqliteStore:
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""
         with self._read() as sql:
-            row = sql.one("study_status", study_uid=study_uid)
-            return read_status(sql, row) if row else None
+            return overview.study_status(sql, study_uid)
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         """See :meth:`dicom2fhir.store.base.Store.studies`."""
         with self._read() as sql:
-            if state is None:
-                rows = sql.all("latest_studies", limit=limit)
-            else:
-                rows = sql.all("latest_studies_in_state", limit=limit, state=state)
-            return [read_status(sql, row) for row in rows]
+            return overview.studies(sql, state, limit)
 
     def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
         """See :meth:`dicom2fhir.store.base.Store.outdated_studies`."""
         with self._read() as sql:
-            return [read_status(sql, row) for row in sql.all("outdated_studies", reader=self._reader, limit=limit)]
+            return overview.outdated_studies(sql, self._reader, limit)
 
     def destinations(self) -> Sequence[DestinationStatus]:
         """See :meth:`dicom2fhir.store.base.Store.destinations`."""
         with self._read() as sql:
-            rows = sql.all("recipes")
-        found: dict[str, DestinationStatus] = {}
-        for name, recipe, other, count in rows:
-            status = found.setdefault(name, DestinationStatus(name, recipe, {}))
-            if other is not None:
-                found[name] = replace(status, others={**status.others, other: count})
-        return list(found.values())
+            return overview.destinations(sql)
 
     def stats(self) -> Stats:
         """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""
         with self._read() as sql:
-            totals: dict[str, int] = dict(sql.all("totals"))
-            tallies: dict[str, int] = dict(sql.all("tallies"))
-            kinds: dict[str, int] = dict(sql.all("rejected"))
-            outdated = sql.one("outdated", reader=self._reader)
-            (oldest,) = sql.one("oldest_undelivered") or (None,)
-        return Stats(
-            studies=totals["studies"],
-            series=totals["series"],
-            instances=totals["instances"],
-            waiting=tallies.get(State.WAITING, 0),
-            sending=tallies.get(State.SENDING, 0),
-            delivered=tallies.get(State.DELIVERED, 0),
-            refused=tallies.get(State.REFUSED, 0),
-            excluded=tallies.get(State.EXCLUDED, 0),
-            rejected=totals["rejected"],
-            rejected_by_kind=kinds,
-            skipped=totals["skipped"],
-            outdated=outdated[0] if outdated else 0,
-            oldest_undelivered_at=oldest,
-        )
+            return overview.stats(sql, self._reader)
 
     @contextmanager
     def _read(self) -> Iterator[Statements]:
