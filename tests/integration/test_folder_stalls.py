@@ -40,6 +40,15 @@ def report() -> bytes:
     return buffer.getvalue()
 
 
+def large() -> bytes:
+    """With more pixels than a file system keeps together."""
+    ds = dcmread(BytesIO(dicom()))
+    ds.PixelData = b"\x01" * 3_000_000
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
 NATIVE, ENCAPSULATED = dicom(), encapsulated()
 CUTS = {
     "file meta information": (NATIVE, 200),
@@ -105,6 +114,20 @@ def test_a_writer_that_pauses_is_waited_for(
     assert [received.taken[0x00100010] for received in bridge.received] == [b"Canary^Yellow "]
     assert bridge.rejected == []
     assert not (tmp_path / "rejected").exists()
+
+
+@MODES
+@pytest.mark.parametrize("length", [0, 100, 130])
+def test_what_is_not_dicom_yet_is_taken_when_it_is(
+    start: Running, bridge: Bridge, inbox: Path, tmp_path: Path, mode: Mode, length: int
+) -> None:
+    start(mode, incomplete_s=SLOW_S, **options(tmp_path, "delete"))
+    with open(inbox / "a", "wb", buffering=0) as file:
+        file.write(NATIVE[:length])
+        until(lambda: bridge.fates() == {"a": "skipped"})
+        file.write(NATIVE[length:])
+    until(lambda: not (inbox / "a").exists())
+    assert (len(bridge.received), bridge.rejected) == (1, [])
 
 
 @MODES
@@ -176,13 +199,14 @@ def test_what_does_not_tell_its_end_is_taken_at_once_and_put_away_later(
     assert bridge.rejected == []
 
 
-@pytest.mark.parametrize("cut", ["header", "between elements", "pixels", "fragments"])
+@pytest.mark.parametrize("behind", [b"Canary^", b"\x28\0\x10\0US", b"\xe0\x7f\x10\0OW"])
 def test_a_writer_that_sets_the_size_beforehand(
-    start: Running, bridge: Bridge, inbox: Path, tmp_path: Path, read: list[str], cut: str
+    start: Running, bridge: Bridge, inbox: Path, tmp_path: Path, read: list[str], behind: bytes
 ) -> None:
-    """As copies to network shares do. The file has its final size, and a hole where nothing was written yet."""
-    whole, length = CUTS[cut]
-    whole += bytes(3_000_000)  # as Data Set Trailing Padding would be, and longer than any hole must be to be seen
+    """As copies to network shares do: the file has its final size, and a hole where nothing was written yet."""
+    whole = large()
+    length = whole.index(behind) + len(behind)
+    length += 6 if behind.endswith(b"OW") else 0
     watcher = start("poll", incomplete_s=SLOW_S, **options(tmp_path, "delete"))
     with open(inbox / "a", "wb", buffering=0) as file:
         file.truncate(len(whole))
@@ -191,6 +215,10 @@ def test_a_writer_that_sets_the_size_beforehand(
         passes(watcher)
         assert (inbox / "a").exists()
         assert bridge.rejected == []
+        file.write(whole[length:])
+    until(lambda: not (inbox / "a").exists())
+    assert bridge.received[-1].taken[0x00280010] == b"\x10\0"
+    assert bridge.rejected == []
 
 
 def test_more_files_left_alone_than_are_waited_for_at_a_time(
