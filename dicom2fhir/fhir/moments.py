@@ -65,16 +65,21 @@ def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
         last += timedelta(seconds=lasting_s)
     except OverflowError:
         return ""
-    same = moment(_day(last), tm, last.tzinfo)
+    same = _on_day_of(last, tm, "00")
     return _day(last, -1) if same and same > last else _day(last)
 
 
 def day_from(tm: str, first: datetime) -> str:
     """The day (DA) of a time of day at most 12 hours after ``first``; empty when the nearest one lies before it."""
-    same = moment(_day(first), tm, first.tzinfo)
+    same = _on_day_of(first, tm, "59")
     if not same or same >= first:
         return _day(first)
     return _day(first, 1) if first - same > timedelta(hours=12) else ""
+
+
+def _on_day_of(day: datetime, tm: str, minute: str) -> datetime | None:
+    """A time of day; an hour alone (PS3.5 table 6.2-1) is its first minute as a start, its last as an end."""
+    return moment(_day(day), f"{tm}{minute}" if len(tm) == 2 else tm, day.tzinfo)
 
 
 def _day(of: datetime, days: int = 0) -> str:

@@ -65,6 +65,8 @@ def tracer(**attributes: Any) -> dict[str, Any]:
         ("092001", [acquired("20240311", "092000")], "2024-03-10T09:20:01+01:00", True),
         ("235000", [acquired("20240312", "001500")], "2024-03-11T23:50:00+01:00", True),
         ("235000", [acquired("20240301", "001500")], "2024-02-29T23:50:00+01:00", True),
+        ("23", [acquired("20240312", "001500")], "2024-03-11", True),
+        ("00", [acquired("20240312", "001500")], "2024-03-12", False),
         # the series begins before midnight and the tracer comes after its first image
         (
             "235800",
@@ -152,6 +154,19 @@ def test_a_contrast_agent_across_midnight(
     (injection,) = contained(result, "MedicationAdministration")
     period = {"start": expected[0], "end": expected[1]}
     assert injection["effectivePeriod"] == {key: f"{value}+01:00" for key, value in period.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "last", "day"),
+    [("235900", "00", ("20240312", "000100"), "20240312"), ("091945", "09", ("20240311", "092010"), "20240311")],
+)
+def test_an_end_that_is_an_hour_alone_lies_on_the_day_of_that_hour(
+    start: str, stop: str, last: tuple[str, str], day: str
+) -> None:
+    until = moment(*last, BERLIN)
+    assert until
+    begin = moment(day_until(start, until), start, BERLIN)
+    assert begin and day_from(stop, begin) == day
 
 
 def test_a_contrast_agent_given_during_a_long_acquisition() -> None:
