@@ -155,7 +155,9 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     if online and isinstance(destination, FhirDestination):
         try:
             found = client(destination).capabilities()
-            facts["server"] = f"{found.software} {found.software_version}, FHIR {found.fhir_version}".strip()
+            software = f"{found.software} {found.software_version}".strip()
+            version_there = f"FHIR {found.fhir_version or 'of a version that it does not say'}"
+            facts["server"] = f"{software or 'a server without a name'}, {version_there}"
             facts["version"] = dialect_for(version, profile)(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
             if not found.transaction:

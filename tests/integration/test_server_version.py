@@ -80,7 +80,9 @@ def test_a_server_of_another_version_is_sent_nothing_and_studies_wait(
 @pytest.mark.parametrize("said", ["", "3.5.0"])
 def test_where_the_server_s_version_is_not_known_the_one_that_is_set_holds(said: str) -> None:
     with scripted_server(said) as fhir:
-        assert assembly.plan(settings("R4", fhir.url), "main", online=True)["error"] == ""
+        plan = assembly.plan(settings("R4", fhir.url), "main", online=True)
+        assert plan["error"] == ""
+        assert plan["server"] == f"a server without a name, FHIR {said or 'of a version that it does not say'}"
         assert assembly.plan(settings("auto", fhir.url), "main", online=True)["error"] != ""
 
 
