@@ -26,7 +26,9 @@ class Manner:
     none_match
         Status of an entry with ``If-None-Match: *`` whose resource is there; 0: the header is ignored.
     checks_versions
-        Whether it says so, and ignores ``If-Match`` where there is nothing, as HAPI does.
+        Whether it says so.
+    absent
+        Status of an entry with ``If-Match`` where there is nothing; 0: the header is ignored then (HAPI).
     takes_ids
         Whether a PUT creates a resource under the client's id.
     conditional
@@ -43,6 +45,7 @@ class Manner:
 
     none_match: int = 0
     checks_versions: bool = False
+    absent: int = 0
     takes_ids: bool = True
     conditional: tuple[str, ...] = ("conditionalCreate", "conditionalUpdate")
     has_history: bool = True
@@ -147,8 +150,8 @@ class MemoryServer(ScriptedServer):
                 raise Failed(self.manner.none_match)
             return {"status": "304", "location": f"{kind}/{resource_id}"}
         match = re.sub(r'[W/"]', "", request.get("ifMatch", ""))
-        if match and match != str(len(versions)) and (versions or not self.manner.checks_versions):
-            raise Failed(409 if versions else 412)
+        if match and match != str(len(versions)) and (status := 409 if versions else self.manner.absent):
+            raise Failed(status)
         stored = {**resource, "id": resource_id}
         stored["meta"] = {**stored.get("meta", {}), "versionId": str(len(versions) + 1)}
         self.versions[kind, resource_id] = [*versions, stored]

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dicom2fhir.deliver import Deliverer
+from dicom2fhir.errors import ServerUnavailable
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.mapping import Policy, map_study
@@ -57,6 +58,17 @@ class MeetingClient(FhirClient):
             self._seen.add(study_id)
             self._meeting.wait(study_id)
         return super().transaction(bundle)
+
+
+class LosingClient(MeetingClient):
+    """Loses the answer to the first transaction of each study, which the server has carried out or refused."""
+
+    def transaction(self, bundle: Resource) -> list[Resource]:
+        is_first = bundle["entry"][0]["fullUrl"] not in self._seen
+        responses = super().transaction(bundle)
+        if is_first:
+            raise ServerUnavailable("the answer is lost")
+        return responses
 
 
 def record(study: str, series: int, instance: int, patient: str) -> InstanceRecord:
@@ -112,7 +124,14 @@ def fhir_destination(client: FhirClient, policy: Policy, dialect: str = "R4") ->
     )
 
 
-def race(folder: Path, url: str, patients: dict[str, str], policy: Policy, dialect: str = "R4") -> int:
+def race(
+    folder: Path,
+    url: str,
+    patients: dict[str, str],
+    policy: Policy,
+    dialect: str = "R4",
+    client: type[MeetingClient] = MeetingClient,
+) -> int:
     """Deliver studies (by their patient) from two bridges at once; how many of them met."""
     meeting = Meeting()
     both = [halves(study, patient) for study, patient in patients.items()]
@@ -122,7 +141,7 @@ def race(folder: Path, url: str, patients: dict[str, str], policy: Policy, diale
             for n in range(2)
         ]
         for store in stores:
-            destination = fhir_destination(MeetingClient(url, meeting), policy, dialect)
+            destination = fhir_destination(client(url, meeting), policy, dialect)
             # one worker each, so that both go through the studies in the same order
             stack.enter_context(delivering(store, destination, workers=1))
         wait_until(lambda: all(_is_done(store, len(patients)) for store in stores), 900.0, "all studies are delivered")

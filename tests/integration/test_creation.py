@@ -11,7 +11,7 @@ from dicom2fhir.fhir.mapping import Policy
 from dicom2fhir.model import Delivered, Retry, Study, Write
 from tests.daemon_process import wait_until
 from tests.memory_server import Manner, MemoryServer, memory_server
-from tests.two_bridges import check_complete, delivering, fhir_destination, filled, halves, race
+from tests.two_bridges import LosingClient, check_complete, delivering, fhir_destination, filled, halves, race
 
 STUDIES = {f"1.2.826.0.1.{number}": f"P{number % 2}" for number in range(4)}
 REMARK = b'{"resourceType": "OperationOutcome", "issue": [{"severity": "information", "code": "informational"}]}'
@@ -29,6 +29,8 @@ LOUD = {
     "412": Manner(none_match=412),
     "304": Manner(none_match=304),
     "409 for a version": Manner(checks_versions=True),
+    "no version 0, 412": Manner(checks_versions=True, absent=412, none_match=412),
+    "no version 0, 404": Manner(checks_versions=True, absent=404, none_match=412),
     "history only": Manner(),
     "ids of its own": Manner(takes_ids=False),
     "ids of its own, nothing said of conditions": Manner(takes_ids=False, conditional=()),
@@ -45,6 +47,13 @@ def test_two_bridges_that_create_one_study_lose_nothing(tmp_path: Path, manner: 
         if not SAFE[manner].takes_ids:  # nothing but its id identifies an Endpoint
             policy = Policy(patient=patient)
         assert race(tmp_path, server.url, STUDIES, policy) == len(STUDIES), "all were created at the same moment"
+        check_all(server)
+
+
+@pytest.mark.parametrize("manner", ["412", "409 for a version", "ids of its own"])
+def test_nothing_is_lost_with_the_answers_either(tmp_path: Path, manner: str) -> None:
+    with memory_server(LOUD[manner]) as server:
+        race(tmp_path, server.url, STUDIES, Policy(patient=Write.ENSURE), client=LosingClient)
         check_all(server)
 
 

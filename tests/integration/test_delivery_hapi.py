@@ -544,8 +544,8 @@ def test_two_bridges_that_update_one_study_lose_nothing(hapi_r4: str) -> None:
     assert study["numberOfInstances"] == len(study["series"][0]["instance"]) == 5
 
 
-STUDIES = int(os.environ.get("DICOM2FHIR_TWO_BRIDGES", "8"))
-"""The long form takes 200."""
+STUDIES = int(os.environ.get("TWO_BRIDGES", "8"))
+"""In the long form 200: ``TWO_BRIDGES=200 pytest -k two_bridges_that_create``."""
 
 
 @pytest.mark.parametrize("dialect", ["R4", "DSTU2"])
