@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
+from dicom2fhir.store import progress
 from dicom2fhir.store.base import Damage
 from dicom2fhir.store.disk import replace_file, require_permission, sync_directory
 from dicom2fhir.store.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 FILES = ("", "-wal", "-shm")
 """Ends of the names of the files that make a store."""
+_KEPT = (*FILES, progress.END)
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = slice(18, 20)
 """Of the file format, for writing and for reading: 1, 1 with a rollback journal, 2, 2 with a write-ahead log
@@ -124,14 +126,29 @@ def set_aside(path: Path, reason: str) -> Path | None:
     log.critical("store.damaged", path=str(path), reason=reason)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.damaged-{stamp}{f'-{n}' if n else ''}") for n in count())
-    aside = next(name for name in names if not any(os.path.lexists(f"{name}{end}") for end in FILES))
-    present = [end for end in FILES if os.path.lexists(f"{path}{end}")]
+    aside = next(name for name in names if not any(os.path.lexists(f"{name}{end}") for end in _KEPT))
+    present = [end for end in _KEPT if os.path.lexists(f"{path}{end}")]
     report(path, reason, str(aside) if present else "")
     for end in present:
         os.rename(f"{path}{end}", f"{aside}{end}")
     sync_directory(path.parent)
     log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
     return aside if present else None
+
+
+def is_expected(path: Path) -> bool:
+    """Whether a store is at ``path``, or something of one that was."""
+    return any(os.path.lexists(f"{path}{end}") for end in _KEPT)
+
+
+def tell_what_is_lacking(path: Path, changes: int) -> None:
+    """Tell that the newest changes of a sound store are missing."""
+    log.critical("store.behind", path=str(path), changes=changes)
+    report(
+        path,
+        f"The store {path} lacks its newest changes ({changes} or more): its write-ahead log was lost, or an older copy"
+        " was put in its place",
+    )
 
 
 def _notices_path(path: Path) -> Path:

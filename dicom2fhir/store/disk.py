@@ -6,7 +6,7 @@ import fcntl
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,25 +144,20 @@ def replace_file(path: Path, content: bytes) -> None:
 class Anchor:
     """The files of a store as they were opened: what is committed after their names have gone is lost."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._found = {path: _identity(path) for path in paths}
+    def __init__(self, *paths: Path) -> None:
+        self._found = [(str(path), os.stat(path)) for path in paths]
 
     def check(self) -> None:
         """Raise :class:`StoreUnavailable` when a file is not the one that was opened any more."""
-        try:
-            moved = [path for path, found in self._found.items() if _identity(path) != found]
-        except OSError as error:
-            raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
-        if moved:
-            raise StoreUnavailable(f"The file {moved[0]} was removed or replaced while the store was open")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        state = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return state.st_dev, state.st_ino
+        for path, found in self._found:
+            try:
+                now = os.stat(path)
+            except FileNotFoundError:
+                now = None
+            except OSError as error:
+                raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
+            if now is None or now.st_ino != found.st_ino or now.st_dev != found.st_dev:
+                raise StoreUnavailable(f"The file {path} was removed or replaced while the store was open")
 
 
 def free_bytes(directory: Path) -> int:

@@ -14,6 +14,7 @@ from dicom2fhir.access import give_to_owner
 from dicom2fhir.errors import StoreDamaged, StoreUnavailable
 from dicom2fhir.store import damage
 from dicom2fhir.store.disk import lock_file, not_permitted, require_local, sync_directory
+from dicom2fhir.store.progress import END, Progress
 from dicom2fhir.store.schema import connect, is_corrupt, migrate, require_settings
 from dicom2fhir.store.statements import Statements
 
@@ -69,7 +70,7 @@ def _open_sound(
     """Open what is there, or a fresh store where there is none or a damaged one; where that went."""
     aside = None
     try:
-        if any(os.path.lexists(f"{path}{end}") for end in damage.FILES):
+        if damage.is_expected(path):
             damage.inspect(path, steps, busy_timeout_s)
             return _begin_life(path, steps, end_former_life, busy_timeout_s), None
     except (StoreDamaged, StoreUnavailable) as error:
@@ -78,6 +79,15 @@ def _open_sound(
         aside = damage.set_aside(path, str(error))
     _create(path, steps)
     return _begin_life(path, steps, end_former_life, busy_timeout_s), aside
+
+
+def follow(path: Path, sql: Statements) -> Progress:
+    """Compare a store that was opened with what was written beside it, and begin to write that anew."""
+    progress = Progress(path.with_name(f"{path.name}{END}"))
+    if changes := progress.lacking(sql):
+        damage.tell_what_is_lacking(path, changes)
+    progress.follow(sql)
+    return progress
 
 
 def _create(path: Path, steps: Sequence[str]) -> None:

@@ -333,6 +333,9 @@ ORDER BY last_at DESC, id DESC;
 -- name: totals
 SELECT name, n FROM total;
 
+-- name: revisions
+SELECT n FROM total WHERE name = 'revisions';
+
 -- name: rejected
 SELECT kind, n FROM rejected ORDER BY kind;
 

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,8 @@ from dicom2fhir.store.base import (
 from dicom2fhir.store.clock import Clock
 from dicom2fhir.store.disk import Anchor, Room, Space, is_locked, require_permission
 from dicom2fhir.store.incoming import Arrival, DueRule
-from dicom2fhir.store.opening import lock_path, own
+from dicom2fhir.store.opening import follow, lock_path, own
+from dicom2fhir.store.progress import Progress
 from dicom2fhir.store.readers import Readers
 from dicom2fhir.store.rows import Packer, read_records, read_stated, rejection_of
 from dicom2fhir.store.schema import connect, is_damage, require_version, steps
@@ -117,6 +118,7 @@ class SqliteStore:
         self._ended: set[str] = set()
         """Associations that hold studies although they have ended, because that could not be written."""
         self._writer: Writer | None = None
+        self._progress: Progress | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             writing = None
             if access is Access.OWN:
@@ -126,6 +128,9 @@ class SqliteStore:
                 require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
             if access is Access.ATTACH:
                 writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
+            if writing and access is Access.OWN:
+                self._progress = follow(self.path, Statements(writing))
+                undo.callback(self._progress.close)
             if writing:
                 self._writer = Writer(
                     writing,
@@ -140,8 +145,10 @@ class SqliteStore:
             with self._readers.snapshot() as connection:
                 require_version(connection, self.path, len(steps()), exact=True)
             if self._writer:
-                self._anchor = Anchor(self.path.with_name(f"{self.path.name}{end}") for end in damage.FILES)
+                file, log, index = (self.path.with_name(f"{self.path.name}{end}") for end in damage.FILES)
+                self._anchor, self._index_anchor = Anchor(file, log), Anchor(index)
                 self._known.reader = self._reader_number()
+            undo.callback(self._end_progress)
             self._undo = undo.pop_all()
 
     @classmethod
@@ -183,11 +190,25 @@ class SqliteStore:
         return damage.damages(self.path)
 
     def look(self) -> None:
-        """Hold that the files are still those that were opened; the store has failed where they are not."""
+        """See that the files are still those that were opened, and write down the progress; to be called every second.
+
+        The store has failed where they are not.
+        """
         try:
-            self._anchor.check()
-        except StoreUnavailable as error:
+            self._confirm()
+            self._index_anchor.check()
+            self._note_progress()
+        except (StoreUnavailable, OSError) as error:
             self._require_writer().fail(str(error))
+
+    def _note_progress(self) -> None:
+        if self._progress:
+            with self._read() as sql:
+                self._progress.follow(sql)
+
+    def _end_progress(self) -> None:
+        with suppress(StoreUnavailable, OSError):  # what the store failed for has been said
+            self._note_progress()
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
@@ -460,7 +481,7 @@ class SqliteStore:
             raise StoreUnavailable(f"The store {self.path} was opened to read only")
         return self._writer
 
-    def _confirm(self, _connection: sqlite3.Connection) -> None:
+    def _confirm(self) -> None:
         self._anchor.check()
 
     def _notify(self) -> None:

@@ -85,7 +85,7 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         *,
-        confirm: Callable[[sqlite3.Connection], None] = lambda _connection: None,
+        confirm: Callable[[], None] = lambda: None,
         on_commit: Callable[[], None] = lambda: None,
         on_roll_back: Callable[[], None] = lambda: None,
         on_failure: Callable[[str], None] = lambda _reason: None,
@@ -228,7 +228,7 @@ class Writer:
             return
         try:
             self._run_all(batch)
-            self._confirm(self._connection)
+            self._confirm()
         except StoreUnavailable as error:
             self._give_up(batch, str(error))
             return

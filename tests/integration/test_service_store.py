@@ -17,7 +17,7 @@ from dicom2fhir.synthetic import instance
 from tests.command_line import Run
 from tests.users import NOBODY, as_user, needs_root
 
-_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock")
+_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock", "store.db.progress")
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 

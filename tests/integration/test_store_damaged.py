@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.synthetic import instance, make_uid
-from tests.daemon_process import DaemonProcess, run_command
+from tests.daemon_process import ROOT, DaemonProcess, environment, run_command
 from tests.integration.test_one_bad_file import send
-from tests.integration.test_upkeep_commands import of
+from tests.integration.test_upkeep_commands import STUDY, of
 
 DAMAGE = {
     "cut": "UPDATE instance SET body = substr(body, 1, length(body) - 1) WHERE study_id = :study",
@@ -69,6 +73,45 @@ def test_a_daemon_whose_store_is_taken_away_ends_and_says_why(daemon: DaemonProc
     (damage,) = daemon.status()["damages"]
     assert "missing" in damage["reason"]
     assert Path(f"{damage['aside']}-wal").stat().st_size > 0
+
+
+def typed(daemon: DaemonProcess, archive: Path, backup: Path) -> Iterator[str]:
+    """What docs/store-damaged.md has typed, with the places of this test; systemd's part is played by the test."""
+    text = (ROOT / "docs" / "store-damaged.md").read_text("utf-8")
+    commands = re.findall(r"^ {4,7}(sudo .*)$", text, flags=re.MULTILINE)
+    assert len(commands) == 10
+    for command in commands:
+        line = command.replace("sudo ", "")
+        line = line.replace("/var/lib/dicom2fhir", str(daemon.state_dir)).replace("/archive", str(archive))
+        line = line.replace("/backup", str(backup))
+        program = f"{sys.executable} -m dicom2fhir "
+        place = f" --config {daemon.config_path} --state-dir {daemon.state_dir}"
+        yield f"{program}{line.removeprefix('dicom2fhir ')}{place}" if line.startswith("dicom2fhir ") else line
+
+
+def test_the_page_can_be_followed_word_for_word(daemon: DaemonProcess, tmp_path: Path) -> None:
+    archive, backup = tmp_path / "archive", tmp_path / "backup"
+    archive.mkdir()
+    backup.mkdir()
+    instance("CT", "two").save_as(archive / "1.dcm", enforce_file_format=True)
+    daemon.start()
+    assert send(daemon, of("one", 1)) == [0]
+    assert daemon.terminate() == 0
+    shutil.copy(daemon.store_path, backup)
+    daemon.store_path.write_bytes(b"")
+    daemon.start()
+    assert len(daemon.status()["damages"]) == 1
+    for line in typed(daemon, archive, backup):
+        if line == "systemctl stop dicom2fhir":
+            assert set(daemon.studies()) == {make_uid("two")}
+            assert daemon.status()["damages"] == []
+            assert daemon.terminate() == 0
+        elif line == "systemctl start dicom2fhir":
+            daemon.start()
+        else:
+            subprocess.run(["bash", "-c", line], check=True, capture_output=True, cwd=ROOT, env=environment())
+    assert set(daemon.studies()) == {STUDY}
+    assert daemon.status()["damages"] == []
 
 
 def test_status_tells_of_a_damage_until_it_is_acknowledged(daemon: DaemonProcess) -> None:

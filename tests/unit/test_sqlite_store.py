@@ -812,7 +812,11 @@ def test_close_is_idempotent_and_ends_everything(bench: Bench) -> None:
         bench.store.stats()
     open_files = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
     assert not [path for path in open_files if path.startswith(str(bench.path))]
-    assert sorted(path.name for path in bench.path.parent.iterdir()) == ["store.db", "store.db.lock"]
+    assert sorted(path.name for path in bench.path.parent.iterdir()) == [
+        "store.db",
+        "store.db.lock",
+        "store.db.progress",
+    ]
 
 
 # Other processes

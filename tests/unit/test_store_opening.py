@@ -390,7 +390,11 @@ def test_nothing_is_acknowledged_once_the_files_have_gone(
     path.parent.mkdir()
     path.write_bytes(once)
     instance = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {})
-    for ask in SqliteStore.look, lambda store: store.add(instance, ORIGIN):
+
+    def add(store: SqliteStore) -> None:
+        store.add(instance, ORIGIN)
+
+    for ask in [SqliteStore.look] if end == "-shm" else [SqliteStore.look, add]:  # commits do not go into the index
         store = way(path)
         try:
             store.add(instance, ORIGIN)
@@ -429,7 +433,7 @@ def test_two_damages_in_one_second_are_both_kept(tmp_path: Path) -> None:
     for number in range(2):
         path.write_bytes(b"nonsense %d" % number * 1000)
         open_store(path).close()
-    kept = [file for file in tmp_path.iterdir() if ".damaged-" in file.name]
+    kept = [file for file in tmp_path.glob("*.damaged-*") if file.suffix != ".progress"]
     assert len({file.read_bytes() for file in kept}) == 2
 
 
