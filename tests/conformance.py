@@ -112,14 +112,14 @@ def golden() -> tuple[Case, ...]:
     cases = []
     for path in sorted(CASES_DIRECTORY.glob("*/expected.*.json")):
         written = json.loads(path.read_text("utf-8"))
-        resources = _with_orders_inside(written) if isinstance(written, list) else ()
+        resources = with_orders_inside(written) if isinstance(written, list) else ()
         name = path.name.removeprefix("expected.").removesuffix(".json")
         for output in _outputs(name):
             cases.append(Case(output, f"{path.parent.name}/{path.name}", resources))
     return tuple(cases)
 
 
-def _with_orders_inside(resources: Iterable[Resource]) -> tuple[Resource, ...]:
+def with_orders_inside(resources: Iterable[Resource]) -> tuple[Resource, ...]:
     """The resources as they are written: a DiagnosticOrder stands inside the study or is somebody else's."""
     each = list(resources)
     orders = [Entry(one, Write.LINK, inside=one["id"]) for one in each if one["resourceType"] == "DiagnosticOrder"]
@@ -171,7 +171,7 @@ def generated() -> Iterator[Case]:
                     entries = map_study(study, dialect, policy).entries
                 except NotExpressible:
                     continue
-                yield Case(Output(version), name, _with_orders_inside([entry.resource for entry in entries]))
+                yield Case(Output(version), name, with_orders_inside([entry.resource for entry in entries]))
 
 
 def check(cases: Iterable[Case], validator: ValidatorProcess) -> Result:
