@@ -50,6 +50,20 @@ def run_command(
     return subprocess.run(command, check=False, **settings)
 
 
+def folder_to_files(place: Path) -> str:
+    """Settings of a daemon that watches ``place/inbox``, which is made, and delivers to ``place/out``."""
+    (place / "inbox").mkdir()
+    return f"""
+[folders.inbox]
+path = "{place / "inbox"}"
+stable_s = 0.1
+rescan_s = 1
+[destinations.files]
+type = "file"
+directory = "{place / "out"}"
+"""
+
+
 def wait_until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
     """Look until ``condition`` gives something true, and give that."""
     deadline = time.monotonic() + within_s

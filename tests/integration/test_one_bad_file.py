@@ -17,7 +17,7 @@ from pynetdicom import AE
 
 from dicom2fhir.store.base import State
 from dicom2fhir.synthetic import instance
-from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
+from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 
 FAULTY = "tests.faulty"
 MISTAKES = ("RuntimeError", "RecursionError", "KeyError", "UnicodeError")
@@ -84,16 +84,7 @@ def test_backfill_goes_on_and_status_knows(archive: Path, tmp_path: Path) -> Non
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    (tmp_path / "inbox").mkdir()
-    settings = f"""
-[folders.inbox]
-path = "{tmp_path / "inbox"}"
-stable_s = 0.1
-rescan_s = 1
-[destinations.files]
-type = "file"
-directory = "{tmp_path / "out"}"
-"""
+    settings = folder_to_files(tmp_path)
     made = DaemonProcess(tmp_path / "daemon", (), settings, module=FAULTY)
     made.start()
     yield made

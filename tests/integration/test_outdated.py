@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir.synthetic import instance, make_uid
-from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
+from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 from tests.integration.test_one_bad_file import CONFIG
 
 EARLIER = "tests.earlier"
@@ -86,16 +86,7 @@ def test_an_upgrade_says_what_wants_to_be_read_again(place: tuple[str | Path, ..
 @pytest.fixture
 def folder_daemon(tmp_path: Path) -> Iterator[tuple[DaemonProcess, DaemonProcess]]:
     """The same daemon in the earlier version and in this one."""
-    (tmp_path / "inbox").mkdir()
-    settings = f"""
-[folders.inbox]
-path = "{tmp_path / "inbox"}"
-stable_s = 0.1
-rescan_s = 1
-[destinations.files]
-type = "file"
-directory = "{tmp_path / "out"}"
-"""
+    settings = folder_to_files(tmp_path)
     earlier = DaemonProcess(tmp_path / "earlier", (), settings, module=EARLIER)
     later = DaemonProcess(tmp_path / "later", (), settings)
     later.state_dir, later.store_path = earlier.state_dir, earlier.store_path
