@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -22,10 +23,26 @@ from tests.servers.validator.validator import ValidatorProcess
 _THREADS_END_WITHIN_S = 5.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the bars, ``tests/acceptance/test_bar_*.py``."""
+    bars = parser.getgroup("bars")
+    bars.addoption(
+        "--seed", type=int, help="what chance decides in a bar; default: 1, and another each time with --soak"
+    )
+    bars.addoption("--soak", action="store_true", help="the long form of the bars")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Tests whose programs are missing are left out and counted; programs are those of the system."""
     os.environ["PATH"] = search_path()
     config.pluginmanager.register(LeftOut())
+    if config.option.seed is None:
+        config.option.seed = secrets.randbelow(10**6) if config.option.soak else 1
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """How to repeat what chance decided."""
+    return f"bars: --seed {config.option.seed}{' --soak' if config.option.soak else ''}"
 
 
 @pytest.fixture(autouse=True)

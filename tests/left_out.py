@@ -28,6 +28,8 @@ DEBIAN_PACKAGES = {
     "Orthanc": "orthanc",
     "java": "openjdk-17-jdk-headless",
     "mvn": "maven",
+    "cc": "gcc libc6-dev",
+    "faketime": "faketime",
     "openssl": "openssl",
     "strace": "strace",
     "systemd-analyze": "systemd",

@@ -1,17 +1,21 @@
-"""Fixtures of the acceptance tests: the daemon as a process, and what must not be in its log."""
+"""Fixtures of the acceptance tests: the daemon as a process, what must not be in its log, and those of the bars."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pynetdicom.transport import AssociationSocket
 
 from tests.acceptance.expectation import Expectation
-from tests.daemon_process import DaemonProcess
+from tests.daemon_process import ROOT, DaemonProcess
+
+T = TypeVar("T")
+_FAILED = pytest.StashKey[bool]()
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -83,3 +87,48 @@ def daemon(tmp_path: Path, patient_data: frozenset[str]) -> Iterator[StartDaemon
     for daemon in started:
         assert not leaks(daemon.log_path.read_text(errors="replace"), patient_data)
         assert not [line for line in daemon.log_lines() if line["level"] in ("error", "critical")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with each failure of a bar how to repeat it."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+        if "seed" in getattr(item, "fixturenames", ()):
+            options = f"--seed {item.config.option.seed}{' --soak' if item.config.option.soak else ''}"
+            report.sections.append(("to repeat it", f"{options}; the history lies in {_history_of(item)}"))
+    return report
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """What chance decides in a bar follows from it."""
+    return int(pytestconfig.option.seed)
+
+
+@pytest.fixture
+def soak(pytestconfig: pytest.Config) -> bool:
+    """Whether the long form was asked for."""
+    return bool(pytestconfig.option.soak)
+
+
+@pytest.fixture
+def scale(soak: bool) -> Callable[[T, T], T]:
+    """``scale(25, 1_000)`` is 25, and 1,000 in the long form."""
+    return lambda short, long: long if soak else short
+
+
+@pytest.fixture
+def history(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Empty folder that is kept when the test fails: for what was sent and answered."""
+    folder = _history_of(request.node)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    if not request.node.stash.get(_FAILED, False):
+        shutil.rmtree(folder)
+
+
+def _history_of(item: pytest.Item) -> Path:
+    return ROOT / "build" / "history" / re.sub(r"\W+", "-", f"{item.path.stem}-{item.name}").strip("-")
