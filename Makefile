@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: help demo test bars soak lint bench docs conformance lock clean
+.PHONY: help demo test bars soak planted lint bench docs conformance lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ bars: .venv/.made ## prove the promises under faults, in 15 minutes (ARGS="--see
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
 	$(BIN)/python -m pytest -m bar --soak --timeout 0 $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
+
+planted: .venv/.made ## plant reliability faults one by one; each must fail its bar (takes long; ARGS="--only NAME")
+	$(BIN)/python -m tests.planted $(ARGS)
 
 lint: .venv/.made ## style and types
 	$(BIN)/ruff check .

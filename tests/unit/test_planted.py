@@ -1,0 +1,60 @@
+"""The list of planted faults fits the sources; ``make planted`` tries them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.planted import Fault, all_faults, copied, files_of, run_tests
+
+FAULTS = all_faults()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_fault_fits_the_sources_and_names_a_bar_that_has_tests(fault: Fault) -> None:
+    fault.planted()
+    assert files_of(fault.bar)
+    assert fault.harm
+
+
+def test_names_are_unique() -> None:
+    assert not [name for name, count in Counter(fault.name for fault in FAULTS).items() if count > 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("absent", "", "not 0 times"),
+        ("a", "b", "not 2 times"),
+        ("1", "1  # said", "nothing is changed"),
+    ],
+)
+def test_a_fault_that_does_not_fit_is_told(tmp_path: Path, old: str, new: str, why: str) -> None:
+    (tmp_path / "file.py").write_text("a = 1\nb = a\n")
+    with pytest.raises(ValueError, match=why):
+        Fault(bar=1, name="it", harm="", file="file.py", old=old, new=new).planted(tmp_path)
+
+
+def test_tests_in_a_copy_run_against_the_copy() -> None:
+    """A process that a test starts, too: what is planted in the copy must be what runs."""
+    check = """
+import subprocess, sys
+import pytest
+import dicom2fhir
+pytestmark = pytest.mark.bar(99)
+def test_it():
+    said = subprocess.run([sys.executable, "-c", "import dicom2fhir as d; print(d.planted)"], capture_output=True)
+    assert dicom2fhir.planted == 5 and said.stdout == b"5\\n"
+    assert not dicom2fhir.planted, "the last line"
+"""
+    with copied() as copy:
+        package = copy / "dicom2fhir" / "__init__.py"
+        package.write_text(f"{package.read_text()}planted = 5\n")
+        path = copy / "tests" / "acceptance" / "test_bar_99_it.py"
+        path.write_text(check)
+        run = run_tests(copy, [str(path.relative_to(copy))])
+    assert run.status == 1
+    assert run.failed_test == "tests/acceptance/test_bar_99_it.py::test_it"
+    assert "the last line" in run.message
