@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: help demo test bars soak planted lint bench docs conformance lock clean
+.PHONY: help demo test bars soak planted lint bench docs conformance sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,34 +41,61 @@ docs: .venv/.made ## write the generated documents again
 conformance: .venv/.made ## run every FHIR validator over every golden case and write docs/conformance.md
 	$(BIN)/python -m tests.conformance
 
+sbom: .venv/.made build/tools/.made ## write the bill of materials of this version (CycloneDX) to dist/
+	@rm -rf build/sbom
+	@$(call make_venv,build/sbom,requirements.lock)
+	@set -e; version=$$($(BIN)/python -c 'import dicom2fhir; print(dicom2fhir.__version__)'); \
+	mkdir -p dist; sbom=dist/dicom2fhir-bridge-$$version.cdx.json; \
+	sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml >build/sbom/pyproject.toml; \
+	build/tools/bin/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --output-reproducible \
+	    --output-file $$sbom build/sbom/bin/python; \
+	echo "wrote $$sbom"
+
+audit: .venv/.made build/tools/.made ## look for known vulnerabilities of what the lock files pin
+	@$(BIN)/python -m tests.audit build/tools/bin/pip-audit
+
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --quiet
+
 lock: ## pin the newest versions of all dependencies (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
-	    --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements-dev.lock
+	$(COMPILE) --upgrade pyproject.toml --group dev --output-file requirements-dev.lock
+	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock | \
+	    $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
+	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
 
 clean: ## remove what can be made again
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.made: pyproject.toml requirements-dev.lock
-	@set -e; \
+# $(call make_venv,FOLDER,LOCK) makes a virtual environment with what a lock file pins, checked by hash.
+define make_venv
+set -e; \
 	python='$(PYTHON)'; \
 	if [ -z "$$python" ]; then \
 	    echo "Python 3.11 or newer is needed and none was found on PATH (Debian: apt-get install python3 python3-venv)." >&2; \
 	    exit 1; \
 	fi; \
-	echo "making .venv with $$($$python --version)" >&2; \
-	rm -rf .venv; \
+	echo "making $(1) with $$($$python --version)" >&2; \
+	rm -rf $(1); \
 	if command -v uv >/dev/null; then \
-	    uv venv --quiet --python "$$python" .venv; \
-	    install='uv pip install --quiet --python $(BIN)/python'; \
+	    uv venv --quiet --python "$$python" $(1); \
+	    uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2); \
 	else \
 	    if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
 	        echo "This Python cannot make virtual environments (Debian: apt-get install python3-venv)." >&2; \
 	        exit 1; \
 	    fi; \
-	    $$python -m venv .venv; \
-	    install='$(BIN)/python -m pip install --quiet --disable-pip-version-check'; \
-	fi; \
-	$$install --require-hashes -r requirements-dev.lock; \
-	$$install --no-deps --no-build-isolation --editable .; \
+	    $$python -m venv $(1); \
+	    $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2); \
+	fi
+endef
+
+.venv/.made: pyproject.toml requirements-dev.lock
+	@$(call make_venv,.venv,requirements-dev.lock); \
+	if command -v uv >/dev/null; then install='uv pip install --python $(BIN)/python'; \
+	else install='$(BIN)/python -m pip install --disable-pip-version-check'; fi; \
+	$$install --quiet --no-deps --no-build-isolation --editable .; \
 	touch $@
+
+build/tools/.made: requirements-tools.lock
+	@$(call make_venv,build/tools,requirements-tools.lock); touch $@

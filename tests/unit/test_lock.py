@@ -1,4 +1,4 @@
-"""``requirements-dev.lock`` serves ``pyproject.toml``; ``make lock`` makes it again."""
+"""The lock files serve ``pyproject.toml``; ``make lock`` makes them again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,36 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCK = (ROOT / "requirements-dev.lock").read_text()
-PINS = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
+GROUPS = PROJECT["dependency-groups"]
+RUN, DEV, TOOLS = ((ROOT / f"requirements{name}.lock").read_text() for name in ("", "-dev", "-tools"))
 
 
-@pytest.mark.parametrize("text", PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"])
-def test_every_dependency_is_pinned_to_a_version_that_fits(text: str) -> None:
-    requirement = Requirement(text)
-    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+def pins(lock: str) -> dict[str, str]:
+    """Package -> version."""
+    found = re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
 
 
-def test_every_pin_has_its_hashes_and_no_index_is_named() -> None:
-    assert len(re.findall(r"^\S+==.*\\\n    --hash=sha256:", LOCK, re.MULTILINE)) == len(PINS)
-    assert "://" not in LOCK
+@pytest.mark.parametrize(
+    ("lock", "requirements"),
+    [
+        (RUN, PROJECT["project"]["dependencies"]),
+        (DEV, PROJECT["project"]["dependencies"] + GROUPS["dev"]),
+        (TOOLS, GROUPS["tools"]),
+    ],
+    ids=["run", "dev", "tools"],
+)
+def test_every_dependency_is_pinned_to_a_version_that_fits(lock: str, requirements: list[str]) -> None:
+    for requirement in map(Requirement, requirements):
+        assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("lock", [RUN, DEV, TOOLS], ids=["run", "dev", "tools"])
+def test_every_pin_has_its_hashes_and_no_index_is_named(lock: str) -> None:
+    assert len(re.findall(r"^\S+==.*\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(pins(lock))
+    assert "://" not in lock
+
+
+def test_what_is_tested_is_what_is_released() -> None:
+    """The bill of materials lists ``requirements.lock``; the tests run with ``requirements-dev.lock``."""
+    assert pins(RUN).items() <= pins(DEV).items()
