@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ import structlog
 from pydicom.data.data_manager import DATA_ROOT
 
 from tests.left_out import LeftOut, search_path
-from tests.servers.hapi.server import HapiServer
 from tests.servers.outage_proxy import OutageProxy
+from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import ValidatorProcess
 
 _THREADS_END_WITHIN_S = 5.0
@@ -83,23 +84,36 @@ def pydicom_files() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def hapi() -> Iterator[Callable[[str], str]]:
-    """``hapi("r4")`` is the base URL of a HAPI FHIR server; one for each version, started on first use.
+def fhir_server() -> Iterator[Callable[[str, str], str]]:
+    """``fhir_server("medplum", "r4")`` is the base URL of a FHIR server; each is started on first use.
 
-    All tests of a session share it: use identifiers that no other test uses.
+    All tests of a session share them: use identifiers that no other test uses. A test that uses this one says which
+    servers it means with ``@pytest.mark.needs("medplum")``.
     """
-    servers: dict[str, HapiServer] = {}
+    servers: dict[tuple[str, str], ServerProcess] = {}
 
-    def base_url(version: str) -> str:
-        if version not in servers:
-            server = HapiServer(version)
+    def base_url(name: str, version: str) -> str:
+        if (name, version) not in servers:
+            server = ServerProcess(name, version)
             server.start()
-            servers[version] = server
-        return servers[version].base_url
+            servers[name, version] = server
+        return servers[name, version].base_url
 
     yield base_url
     for server in servers.values():
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def hapi(fhir_server: Callable[[str, str], str]) -> Callable[[str], str]:
+    """``hapi("r4")`` is the base URL of a HAPI FHIR server of that version."""
+    return partial(fhir_server, "hapi")
+
+
+@pytest.fixture(scope="session")
+def medplum(fhir_server: Callable[[str, str], str]) -> str:
+    """Base URL of a server that is Medplum's: FHIR R4, and its ids are its own."""
+    return fhir_server("medplum", "r4")
 
 
 @pytest.fixture(scope="session")
@@ -115,15 +129,12 @@ def hapi_r5(hapi: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def hapi_process() -> Iterator[Callable[..., HapiServer]]:
-    """``hapi_process("r4", HAPI_VALIDATE="1")`` starts a server of the test's own, to stop and start at will.
+def server_process() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers of the test's own; see ``hapi_process``."""
+    servers: list[ServerProcess] = []
 
-    It forgets everything when it stops; for a server that is only out of reach for a while see ``outage_proxy``.
-    """
-    servers: list[HapiServer] = []
-
-    def start(version: str, **settings: str) -> HapiServer:
-        server = HapiServer(version, **settings)
+    def start(name: str, version: str, **settings: str) -> ServerProcess:
+        server = ServerProcess(name, version, **settings)
         servers.append(server)
         server.start()
         return server
@@ -131,6 +142,21 @@ def hapi_process() -> Iterator[Callable[..., HapiServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def hapi_process(server_process: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
+    """``hapi_process("r4", HAPI_VALIDATE="1")`` starts a server of the test's own, to stop and start at will.
+
+    It forgets everything when it stops; for a server that is only out of reach for a while see ``outage_proxy``.
+    """
+    return partial(server_process, "hapi")
+
+
+@pytest.fixture
+def medplum_process(server_process: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
+    """``medplum_process("r4", MEDPLUM_TRANSACTIONS="0")`` does the same."""
+    return partial(server_process, "medplum")
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,8 @@ DEBIAN_PACKAGES = {
     "Orthanc": "orthanc",
     "java": "openjdk-17-jdk-headless",
     "mvn": "maven",
+    "node": "nodejs",
+    "npm": "npm",
     "cc": "gcc libc6-dev",
     "faketime": "faketime",
     "openssl": "openssl",
@@ -38,34 +40,43 @@ DEBIAN_PACKAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class JavaProgram:
-    """A program of ``tests/servers`` that is built with Maven.
+class Server:
+    """A program of ``tests/servers``, which is built from the packages of a registry.
 
     Attributes
     ----------
+    key
+        Its folder; ``@pytest.mark.needs(key)`` says that a test needs it.
     name
         Stands in the report where it could not be built.
+    programs
+        What builds and runs it.
     fixtures
-        Tests that use one of these need it.
+        Tests that use one of these need it, too.
     """
 
+    key: str
     name: str
-    run: Path
+    programs: tuple[str, ...]
     fixtures: frozenset[str]
+
+    @property
+    def run(self) -> Path:
+        """Its command."""
+        return _SERVERS / self.key / "run.sh"
 
 
 _SERVERS = Path(__file__).parent / "servers"
-JAVA_PROGRAMS = (
-    JavaProgram(
-        "the test FHIR server",
-        _SERVERS / "hapi" / "run.sh",
-        frozenset({"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
-    ),
-    JavaProgram("the FHIR validator", _SERVERS / "validator" / "run.sh", frozenset({"validator"})),
+_JAVA = ("java", "mvn")
+SERVERS = (
+    Server("hapi", "the test FHIR server", _JAVA, frozenset({"hapi", "hapi_process", "hapi_r4", "hapi_r5"})),
+    Server("medplum", "the second test FHIR server", ("node", "npm"), frozenset({"medplum", "medplum_process"})),
+    Server("validator", "the FHIR validator", _JAVA, frozenset({"validator"})),
 )
-_JAVA_TIMEOUT_S = 300
+_NODE = _SERVERS / "medplum" / "get_node.sh"
+_SERVER_TIMEOUT_S = 300
 """Of a test that uses one: the first has to wait for its start."""
-_MAVEN_TIMEOUT_S = 1800
+_BUILD_TIMEOUT_S = 1800
 
 
 def search_path() -> str:
@@ -88,6 +99,8 @@ def find_program(name: str) -> str | None:
     """Path of an installed program; None when it is missing."""
     if name == "java":
         return _find_java()
+    if name == "node":
+        return _find_node()
     return shutil.which(name)
 
 
@@ -100,29 +113,40 @@ def _find_java() -> str | None:
     return path if version and int(version[1]) >= 17 else None
 
 
+def _find_node() -> str | None:
+    path = shutil.which("node")
+    if path is None:
+        return None
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"v(\d+)", said)
+    return path if version and int(version[1]) >= 20 else None
+
+
 def why_missing(what: str) -> str:
     """One sentence about a missing program and how to get it."""
-    for program in JAVA_PROGRAMS:
-        if what == program.name:
-            return f"{what} could not be built; its message stands above; try again with: {program.run} build"
+    for server in SERVERS:
+        if what == server.name:
+            return f"{what} could not be built; its message stands above; try again with: {server.run} build"
+    if what in ("node", "npm"):
+        return f'{what} is not installed, or is older than Node 20; get it with: export PATH="$({_NODE}):$PATH"'
     return f"{what} is not installed; get it with: apt-get install {DEBIAN_PACKAGES[what]}"
 
 
-def _build(program: JavaProgram) -> str:
-    """Build a program where it is not built yet; what went wrong, or an empty text."""
+def _build(server: Server) -> str:
+    """Build a server where it is not built yet; what went wrong, or an empty text."""
     try:
         done = subprocess.run(
-            [program.run, "build"],
+            [server.run, "build"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=_MAVEN_TIMEOUT_S,
+            timeout=_BUILD_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"no end after {_MAVEN_TIMEOUT_S} s"
+        return f"no end after {_BUILD_TIMEOUT_S} s"
     return done.stdout[-4000:] or f"exit status {done.returncode}" if done.returncode else ""
 
 
@@ -137,26 +161,25 @@ class LeftOut:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Find what each test needs and the machine has not."""
         for item in items:
-            needed = [name for mark in item.iter_markers("needs") for name in mark.args]
-            if any(_uses(item, program) for program in JAVA_PROGRAMS):
-                needed += ["java", "mvn"]
-                if item.get_closest_marker("timeout") is None:
-                    item.add_marker(pytest.mark.timeout(_JAVA_TIMEOUT_S))
-            for name in needed:
+            used = [server for server in SERVERS if _uses(item, server)]
+            if used and item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_SERVER_TIMEOUT_S))
+            programs = _needs(item) - {server.key for server in used}
+            for name in sorted(programs.union(*(server.programs for server in used))):
                 if name not in DEBIAN_PACKAGES:
                     raise pytest.UsageError(f"{item.nodeid} needs {name!r}, unknown to tests/left_out.py")
                 if find_program(name) is None:
                     self._missing.setdefault(item.nodeid, name)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Build Java programs before the first test, so that no test's time goes into downloads."""
+        """Build servers before the first test, so that no test's time goes into downloads."""
         if session.config.option.collectonly:
             return
-        for program in JAVA_PROGRAMS:
-            wanting = [i.nodeid for i in session.items if _uses(i, program) and i.nodeid not in self._missing]
-            if wanting and (trouble := _build(program)):
-                self._troubles[program.name] = trouble
-                self._missing.update(dict.fromkeys(wanting, program.name))
+        for server in SERVERS:
+            wanting = [i.nodeid for i in session.items if _uses(i, server) and i.nodeid not in self._missing]
+            if wanting and (trouble := _build(server)):
+                self._troubles[server.name] = trouble
+                self._missing.update(dict.fromkeys(wanting, server.name))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -178,5 +201,9 @@ class LeftOut:
             terminalreporter.write_line(f"left out {count} test{'s' if count > 1 else ''}: {why_missing(what)}")
 
 
-def _uses(item: pytest.Item, program: JavaProgram) -> bool:
-    return not program.fixtures.isdisjoint(getattr(item, "fixturenames", ()))
+def _needs(item: pytest.Item) -> set[str]:
+    return {name for mark in item.iter_markers("needs") for name in mark.args}
+
+
+def _uses(item: pytest.Item, server: Server) -> bool:
+    return server.key in _needs(item) or not server.fixtures.isdisjoint(getattr(item, "fixturenames", ()))

@@ -23,7 +23,7 @@ from dicom2fhir.model import Delivered, Mapped, Refused, Resource, Study, Write
 from dicom2fhir.synthetic import instance
 from testdata.make_cases import CASES, mapped, studies_of
 from testdata.make_dicom import encode
-from tests.servers.hapi.server import HapiServer
+from tests.servers.process import ServerProcess
 
 TIMEOUT_S = 60
 VERSIONS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
@@ -359,7 +359,7 @@ OF_LATER_EDITIONS = "Unknown code 'http://dicom.nema.org/resources/ontology/DCM#
 
 @pytest.mark.timeout(400)
 @EACH
-def test_a_server_that_validates_takes_every_case(hapi_process: Callable[..., HapiServer], version: str) -> None:
+def test_a_server_that_validates_takes_every_case(hapi_process: Callable[..., ServerProcess], version: str) -> None:
     """Its validator is HL7's own; the process is this test's own, since it must refuse what others must not."""
     server = hapi_process(version, HAPI_VALIDATE="1")
     name = VERSIONS[version]

@@ -25,7 +25,7 @@ from dicom2fhir.synthetic import instance
 from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
 from testdata.make_dicom import encode
 from tests.conformance import with_orders_inside
-from tests.servers.hapi.server import HapiServer
+from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import VERSIONS, Question, ValidatorProcess
 
 TIMEOUT_S = 60
@@ -69,7 +69,7 @@ def test_the_official_validator_holds_the_order(validator: ValidatorProcess, tmp
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_holds_what_was_sent(hapi_process: Callable[..., HapiServer], server: str) -> None:
+def test_a_server_holds_what_was_sent(hapi_process: Callable[..., ServerProcess], server: str) -> None:
     """A server of the test's own: golden cases have identifiers that other tests use."""
     client = FhirClient(hapi_process(server).base_url, timeout_s=TIMEOUT_S)
     dialect = DIALECTS[SERVERS[server]]

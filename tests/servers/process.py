@@ -1,4 +1,4 @@
-"""One HAPI FHIR process, started by ``run.sh`` beside this file."""
+"""A FHIR server as a process of its own, started by its ``run.sh``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import threading
 from pathlib import Path
 from typing import IO
 
-_RUN = Path(__file__).parent / "run.sh"
+SERVERS = Path(__file__).parent
 _START_TIMEOUT_S = 240.0
 _STOP_TIMEOUT_S = 20.0
 
 
-class HapiServer:
+class ServerProcess:
     """A FHIR server that forgets everything when it stops.
 
     Parameters
     ----------
+    name
+        Its folder beside this file: ``"hapi"`` or ``"medplum"``.
     version
-        ``"r4"``, ``"r5"``, ``"dstu3"`` or ``"dstu2"``.
+        ``"r4"``; HAPI knows ``"r5"``, ``"dstu3"`` and ``"dstu2"`` too.
     settings
-        Environment variables as the head of ``run.sh`` lists them, e.g. ``HAPI_VALIDATE="1"``.
+        Environment variables as the head of its ``run.sh`` lists them, e.g. ``HAPI_VALIDATE="1"``.
 
     Attributes
     ----------
@@ -31,11 +33,12 @@ class HapiServer:
         e.g. ``http://127.0.0.1:41234/fhir``; stays the same when the server is started again.
     """
 
-    def __init__(self, version: str, **settings: str) -> None:
+    def __init__(self, name: str, version: str = "r4", **settings: str) -> None:
+        self.name = name
         self.version = version
         self.base_url = ""
         self._port = 0
-        self._environment = {**os.environ, **settings, "HAPI_EXIT_WITH_STDIN": "1"}
+        self._environment = {**os.environ, **settings, f"{name.upper()}_EXIT_WITH_STDIN": "1"}
         self._process: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
 
@@ -49,7 +52,7 @@ class HapiServer:
         """
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the server runs)
         self._process = subprocess.Popen(
-            [_RUN, str(self._port), self.version],
+            [SERVERS / self.name / "run.sh", str(self._port), self.version],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -61,7 +64,7 @@ class HapiServer:
         if words[:1] != ["READY"]:
             log = self._end_of_log()
             self.stop()
-            raise RuntimeError(f"HAPI FHIR {self.version} did not start; the end of its log:\n{log}")
+            raise RuntimeError(f"{self.name} {self.version} did not start; the end of its log:\n{log}")
         self.base_url = words[1]
         self._port = int(self.base_url.split(":")[2].split("/")[0])
 
