@@ -919,6 +919,7 @@ class EncodedInstance:
     sop_class: str
     sop_instance: str
     study: str
+    series: str
     transfer_syntax: str
     meta: bytes
     header: bytes
@@ -975,6 +976,7 @@ def ct_instances(count: int, studies: int = 1, slices: int = 100, side: int = 16
             sop_class=uid.CTImageStorage,
             sop_instance=values[marks["SOPInstanceUID"]],
             study=values[marks["StudyInstanceUID"]],
+            series=values[marks["SeriesInstanceUID"]],
             transfer_syntax=uid.ExplicitVRLittleEndian,
             meta=b"".join(exchange.get(part, part) for part in meta),
             header=b"".join(exchange.get(part, part) for part in header),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,20 @@ class DaemonProcess:
         More of the configuration file, in TOML.
     module
         As for :func:`run_command`.
+    variables
+        More of its environment.
     """
 
-    def __init__(self, folder: Path, flags: tuple[str | Path, ...], settings: str, module: str = "dicom2fhir") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        flags: tuple[str | Path, ...],
+        settings: str,
+        module: str = "dicom2fhir",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._module = module
+        self._variables = variables or {}
         folder.mkdir(parents=True)
         self.state_dir = folder / "state"
         self.store_path = self.state_dir / "store.db"
@@ -98,8 +108,21 @@ class DaemonProcess:
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start and return when it is ready; its log goes on where it was."""
+        begin = self.launch()
+        ready = self.says(("daemon.started",), begin)
+        host, _, port = ready["listening"].rpartition(":")
+        self.address = (host, int(port or 0))
+
+    def launch(self) -> int:
+        """Start and return at once: where the log was."""
         arguments = ["serve", "--config", self.config_path, "--state-dir", self.state_dir, *self._flags]
         with self.log_path.open("ab") as log:
             begin = log.tell()
@@ -109,11 +132,9 @@ class DaemonProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=ROOT,
-                env=environment(),
+                env={**environment(), **self._variables},
             )
-        ready = self.says(("daemon.started",), begin)
-        host, _, port = ready["listening"].rpartition(":")
-        self.address = (host, int(port or 0))
+        return begin
 
     def log_lines(self, begin: int = 0) -> Iterator[dict[str, Any]]:
         """What it has logged, from an offset on, without a line that is not whole yet; what is not JSON is an error."""

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +37,13 @@ DEBIAN_PACKAGES = {
     "strace": "strace",
     "systemd-analyze": "systemd",
 }
-"""Program -> the Debian package that has it; a test can need no others."""
+"""Program -> the Debian package that has it; a test can need no others but :data:`PERMISSIONS`."""
+
+PERMISSIONS = {
+    "ptrace": "processes may not be traced; allow it (root, or sysctl kernel.yama.ptrace_scope=0; Docker: SYS_PTRACE)",
+    "mount": "file systems may not be mounted; run the tests as root (Docker: --privileged)",
+}
+"""What the machine may forbid -> how to get it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +103,35 @@ def in_ci() -> bool:
 
 @cache
 def find_program(name: str) -> str | None:
-    """Path of an installed program; None when it is missing."""
+    """Path of an installed program, or the name of a permission; None when it is missing."""
     if name == "java":
         return _find_java()
     if name == "node":
         return _find_node()
+    if name in PERMISSIONS:
+        return name if {"ptrace": _may_trace, "mount": _may_mount}[name]() else None
     return shutil.which(name)
+
+
+def _may_trace() -> bool:
+    """Whether strace can attach to a process that is not its child."""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(["sleep", "60"]) as traced:
+        command = ["strace", "-o", os.devnull, "-p", str(traced.pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            said = tracer.stderr.readline()
+            traced.kill()
+    return said.endswith("attached\n")
+
+
+def _may_mount() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        made = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if made.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+    return made.returncode == 0
 
 
 def _find_java() -> str | None:
@@ -129,6 +159,8 @@ def why_missing(what: str) -> str:
             return f"{what} could not be built; its message stands above; try again with: {server.run} build"
     if what in ("node", "npm"):
         return f'{what} is not installed, or is older than Node 20; get it with: export PATH="$({_NODE}):$PATH"'
+    if what in PERMISSIONS:
+        return PERMISSIONS[what]
     return f"{what} is not installed; get it with: apt-get install {DEBIAN_PACKAGES[what]}"
 
 
@@ -166,7 +198,7 @@ class LeftOut:
                 item.add_marker(pytest.mark.timeout(_SERVER_TIMEOUT_S))
             programs = _needs(item) - {server.key for server in used}
             for name in sorted(programs.union(*(server.programs for server in used))):
-                if name not in DEBIAN_PACKAGES:
+                if name not in DEBIAN_PACKAGES.keys() | PERMISSIONS.keys():
                     raise pytest.UsageError(f"{item.nodeid} needs {name!r}, unknown to tests/left_out.py")
                 if find_program(name) is None:
                     self._missing.setdefault(item.nodeid, name)

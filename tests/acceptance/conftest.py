@@ -16,6 +16,7 @@ from tests.daemon_process import ROOT, DaemonProcess
 
 T = TypeVar("T")
 _FAILED = pytest.StashKey[bool]()
+_FIGURES = pytest.StashKey[list[str]]()
 
 StartDaemon = Callable[..., DaemonProcess]
 
@@ -89,6 +90,20 @@ def daemon(tmp_path: Path, patient_data: frozenset[str]) -> Iterator[StartDaemon
         assert not [line for line in daemon.log_lines() if line["level"] in ("error", "critical")]
 
 
+@pytest.fixture
+def make_daemon(history: Path) -> Iterator[Callable[..., DaemonProcess]]:
+    """``make_daemon(flags, settings)`` is a daemon that is not started yet, with its folder in the history."""
+    made: list[DaemonProcess] = []
+
+    def make(flags: tuple[str | Path, ...] = (), settings: str = "", **options: Any) -> DaemonProcess:
+        made.append(DaemonProcess(history / f"daemon-{len(made)}", flags, settings, **options))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.clean_up()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say with each failure of a bar how to repeat it."""
@@ -132,3 +147,16 @@ def history(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def _history_of(item: pytest.Item) -> Path:
     return ROOT / "build" / "history" / re.sub(r"\W+", "-", f"{item.path.stem}-{item.name}").strip("-")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """``figure("25 kills")`` has that said at the end of the run, after the name of the test."""
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    return lambda text: figures.append(f"{request.node.path.stem.removeprefix('test_')}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What the bars measured."""
+    for line in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(line)
