@@ -182,8 +182,8 @@ class Entry:
         Query that finds this resource on a server whatever its id is there, e.g.
         ``identifier=urn:dicom:uid|urn:oid:1.2``, percent-encoded; empty when nothing but the id identifies it.
     inside
-        Id under which a linked resource is contained when the server does not have it; empty: then a reference by
-        identifier stands for it.
+        Id under which the resource is contained when the server does not have it, and it is only linked to or cannot be
+        created there. Empty: then a reference by identifier stands for a linked resource.
     """
 
     resource: Resource

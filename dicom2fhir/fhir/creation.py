@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from dicom2fhir.errors import EditConflict, ServerRefused
 from dicom2fhir.fhir import bundle
-from dicom2fhir.fhir.capabilities import TypeCapabilities
+from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.lookup import Lookup, id_in, identity, version_of
 from dicom2fhir.fhir.merge import merge
 from dicom2fhir.model import Entry, Resource, Write
@@ -59,11 +59,18 @@ class Course:
     """Identities that the server must have, whether we created them or not."""
     _replaced: dict[str, _Replaced] = field(default_factory=dict)
 
+    def _takes_ids(self, offered: TypeCapabilities) -> bool:
+        return offered.update_create or (offered.update_create is None and not self.ids_by_server)
+
+    def can_create(self, entry: Entry, capabilities: Capabilities) -> bool:
+        """Whether the server can be given a resource that will be found again: by an id of ours, or by a search."""
+        return bool(entry.search) or self._takes_ids(capabilities.of(entry.resource["resourceType"]))
+
     def creation(self, entry: Entry, resource: Resource, offered: TypeCapabilities) -> Resource:
         """The Bundle entry that creates a resource without ever making a second one."""
         if identity(entry) in self._doubtful:
             raise EditConflict(f"the server says that it took the {resource['resourceType']}, and does not find it")
-        if offered.update_create or (offered.update_create is None and not self.ids_by_server):
+        if self._takes_ids(offered):
             self.guessed_ids |= offered.update_create is None
             if offered.checks_versions and not self.failures:
                 return bundle.update(resource, entry.placeholder, _NO_VERSION)

@@ -9,6 +9,8 @@
   An item of ours that we no longer send goes, even where others changed it.
 * An element that is not a list and that we no longer send goes too, unless somebody changed it since.
 * Values (``value[x]``, extensions, narrative, contained resources that are new to us) are taken whole.
+* Several studies update one Patient, and a study's base does not say what another study, or another bridge, wrote last.
+  So items that nothing identifies (its names) carry a mark on the server (:func:`marked`), and ours replace all such.
 
 The invariants of the ImagingStudy that count or repeat something are restored afterwards by :func:`restore_invariants`.
 """
@@ -34,6 +36,8 @@ _IDENTIFIERS = ("identifier", "accession")
 _MODALITIES = ("modality", "modalityList")
 """What an ImagingStudy calls its modalities, from R4 on and before."""
 _SERVERS_OWN = ("versionId", "lastUpdated")
+_MARK = "dicom2fhir-"
+"""Begins the ``id`` of a marked item: https://hl7.org/fhir/R4/element.html#id."""
 _MISSING: Any = object()
 
 
@@ -49,6 +53,31 @@ def without_version(resource: Resource) -> Resource:
     meta = {key: value for key, value in resource["meta"].items() if key not in _SERVERS_OWN}
     rest = {key: value for key, value in resource.items() if key != "meta"}
     return {**rest, "meta": meta} if meta else rest
+
+
+def marked(resource: Resource) -> Resource:
+    """A resource that several studies update, with a mark on each item that only its whole content tells apart."""
+    return {name: _marked(name, value) if isinstance(value, list) else value for name, value in resource.items()}
+
+
+def _marked(name: str, items: list[Any]) -> list[Any]:
+    return [
+        {"id": f"{_MARK}{name}-{number}", **item} if isinstance(item, dict) and _is_unidentified(name, item) else item
+        for number, item in enumerate(items, 1)
+    ]
+
+
+def _is_unidentified(name: str, item: dict[str, Any]) -> bool:
+    return name != "contained" and name not in _EXTENSIONS and not identities(name, item)
+
+
+def _is_marked(item: Any) -> bool:
+    return isinstance(item, dict) and str(item.get("id", "")).startswith(_MARK)
+
+
+def _content(item: Any) -> bytes:
+    """All of an item but our mark."""
+    return canonical({key: value for key, value in item.items() if key != "id"} if _is_marked(item) else item)
 
 
 def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisition_only: bool = False) -> Resource:
@@ -192,7 +221,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
     repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
     for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
         decisive = keys[:1] if repeats else keys
-        if index in taken or any(key in our_keys or key in base_items for key in decisive):
+        if index in taken or _is_marked(item) or any(key in our_keys or key in base_items for key in decisive):
             continue
         merged.append(item)
     return merged
@@ -203,7 +232,7 @@ def _keys(name: str, item: Any) -> tuple[Hashable, ...]:
         return (("id", str(item["id"])),)
     if name in _EXTENSIONS and isinstance(item, dict):
         return (canonical(item), ("url", str(item.get("url"))))
-    return identities(name, item) or (canonical(item),)
+    return identities(name, item) or (_content(item),)
 
 
 def identities(name: str, item: Any) -> tuple[Hashable, ...]:

@@ -95,7 +95,7 @@ def subject(scope: Scope) -> Resource:
     if context.policy.patient is Write.LINK:
         return context.contain(resource)
     resource["id"] = deterministic_id("Patient of study", context.study.uid)
-    return context.add(Entry(resource, context.policy.patient))
+    return context.add(Entry(resource, context.policy.patient, inside="patient"))
 
 
 def _patient(context: Context, patient: Attrs) -> Resource:

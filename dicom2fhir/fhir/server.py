@@ -37,7 +37,7 @@ from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format, dump, media_type
 from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of, identity, version_of
-from dicom2fhir.fhir.merge import canonical, merge, without_version
+from dicom2fhir.fhir.merge import canonical, marked, merge, without_version
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
 
 _CONFLICT_TRIES = 7
@@ -230,12 +230,12 @@ class FhirDestination(Generic[Dialect]):
         alone: frozenset[str] = frozenset()
         while True:
             with self._writing.hold(alone, lookup.deadline):
-                plan = self._plan(mapped, last, lookup, course)
+                plan = self._plan(mapped, last, server, lookup, course)
                 if plan.shared() <= alone:
                     return self._carry_out(plan, mapped, server, lookup, course, last)
             alone |= plan.shared()  # somebody may be creating it just now: look again when nobody is
 
-    def _plan(self, mapped: Mapped, last: Base, lookup: Lookup, course: Course) -> _Plan:
+    def _plan(self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
         plan = _Plan()
         found = lookup.find(study, last.remote_id)
@@ -243,10 +243,10 @@ class FhirDestination(Generic[Dialect]):
         if found is not None:
             plan.targets[study.placeholder] = _literal(found)
         for entry in {other.placeholder: other for other in others}.values():
-            self._plan_other(plan, entry, lookup, course)
+            self._plan_other(plan, entry, server, lookup, course)
         return plan
 
-    def _plan_other(self, plan: _Plan, entry: Entry, lookup: Lookup, course: Course) -> None:
+    def _plan_other(self, plan: _Plan, entry: Entry, server: _Server[Dialect], lookup: Lookup, course: Course) -> None:
         known = self._known.get(identity(entry))
         if known and (entry.write is Write.ENSURE or known[1] == canonical(entry.resource)):
             plan.targets[entry.placeholder] = known[0]
@@ -266,6 +266,8 @@ class FhirDestination(Generic[Dialect]):
             plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
         elif found is not None and entry.write is Write.ENSURE and not course.has_replaced(entry):
             self._remember(entry, _literal(found))
+        elif found is None and entry.inside and not course.can_create(entry, server.capabilities):
+            plan.targets[entry.placeholder] = bundle.unlinked(entry)
         else:
             plan.steps.append((entry, found))
 
@@ -283,6 +285,8 @@ class FhirDestination(Generic[Dialect]):
         created: set[str] = set()
         for entry, found in plan.steps:
             ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
+            if entry.write is Write.UPSERT:
+                ours = marked(ours)
             if found is None:
                 created.add(entry.placeholder)
                 offered = server.capabilities.of(ours["resourceType"])

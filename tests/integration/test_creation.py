@@ -44,8 +44,6 @@ SAFE = LOUD | {name: manner for name, manner in SILENT.items() if manner.has_his
 def test_two_bridges_that_create_one_study_lose_nothing(tmp_path: Path, manner: str, patient: Write) -> None:
     policy = Policy(patient=patient, dicomweb_url="http://pacs.example/dicomweb")
     with memory_server(SAFE[manner]) as server:
-        if not SAFE[manner].takes_ids:  # nothing but its id identifies an Endpoint
-            policy = Policy(patient=patient)
         assert race(tmp_path, server.url, STUDIES, policy) == len(STUDIES), "all were created at the same moment"
         check_all(server)
 

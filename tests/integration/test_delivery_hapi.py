@@ -393,13 +393,13 @@ def test_upsert_changes_a_patient_and_keeps_what_others_added(hapi: Callable[[st
     (patient,) = case.patients()
     assert (patient["id"], patient["meta"]["versionId"]) == (known["id"], "2")
     assert patient["telecom"] == theirs["telecom"]
-    assert patient["name"] == [{"family": "Doe"}, {"text": "D."}]
+    assert patient["name"] == [{"id": "dicom2fhir-name-1", "family": "Doe"}, {"text": "D."}]
     case.instances = 2  # the patient is known to be there as we have it: not looked at
     second = case.deliver(first.base)
     case.patient_name = "Roe"
     case.deliver(second.base)
     (patient,) = case.patients()
-    assert patient["name"] == [{"family": "Roe"}, {"text": "D."}]
+    assert patient["name"] == [{"id": "dicom2fhir-name-1", "family": "Roe"}, {"text": "D."}]
 
 
 @pytest.mark.parametrize("write", [Write.ENSURE, Write.UPSERT])
