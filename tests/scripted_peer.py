@@ -85,7 +85,7 @@ RELEASE_RQ = pdu(5, bytes(4))
 
 def explicit(group: int, number: int, vr: bytes, value: bytes) -> bytes:
     value += b"\0" * (len(value) % 2)
-    if vr in (b"OW", b"OB", b"SQ", b"UN"):
+    if vr in (b"OW", b"OB", b"SQ", b"UN", b"UT"):
         return struct.pack("<HH2sHL", group, number, vr, 0, len(value)) + value
     return struct.pack("<HH2sH", group, number, vr, len(value)) + value
 

@@ -25,6 +25,8 @@ FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"
 PatientMode = Literal["link", "ensure", "upsert"]
 Format = Literal["json", "xml"]
 Place = Literal["contained", "referenced"]
+_ELEMENT_BYTES = 40
+"""As the reader of headers counts it."""
 
 
 class Section(BaseModel):
@@ -124,8 +126,8 @@ class Receiver(Section):
     max_held_bytes: int = Field(
         134_217_728,
         ge=65_536,
-        description="The same of all associations together, each one's first MiB not counted; what is more is refused"
-        " with A700, which senders repeat. Not less than max_header_bytes.",
+        description="Memory for what is read and decoded of data sets, of all associations together, each one's first"
+        " MiB not counted; what needs more is refused with A700, which senders repeat.",
     )
     max_elements: int = Field(
         300_000,
@@ -134,7 +136,9 @@ class Receiver(Section):
         " decoded count several times. At worst they take a quarter of a second of a processor.",
     )
     max_sequence_depth: int = Field(32, ge=4, le=100, description="Sequences within sequences.")
-    max_value_bytes: int = Field(1_048_576, ge=1_024, description="A longer value is left out.")
+    max_value_bytes: int = Field(
+        1_048_576, ge=1_024, description="A longer value is left out, with a note that names its attribute."
+    )
     max_inflated_bytes: int = Field(
         67_108_864, ge=65_536, description="Longest deflated data set up to Pixel Data, once it is inflated."
     )
@@ -149,8 +153,12 @@ class Receiver(Section):
             )
         if (self.tls_key or self.tls_client_ca) and not self.tls_certificate:
             raise ValueError("tls_certificate must be set, because tls_key or tls_client_ca is")
-        if self.max_held_bytes < self.max_header_bytes:
-            raise ValueError("max_held_bytes must not be less than max_header_bytes: such headers would never be taken")
+        largest = _ELEMENT_BYTES * self.max_elements + 4 * self.max_value_bytes
+        if self.max_held_bytes < largest:
+            raise ValueError(
+                f"max_held_bytes must not be less than {largest}: data sets of max_elements and max_value_bytes would"
+                " never be taken"
+            )
         return self
 
 

@@ -37,11 +37,36 @@ def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
     return b"", unpack[1](data, pos)[2]
 
 
-def is_explicit(data: bytes, declared: bool, is_final: bool, longest: int, unpack: Unpack) -> bool | None:
+def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:
+    """Position of the first element that belongs to the data set, from ``pos`` on: behind command and meta elements.
+
+    It may lie behind the bytes that are there; then more are needed, and those up to it are not.
+    """
+    for _ in range(_LEADING_ELEMENTS):
+        if pos + 8 > len(data):
+            break
+        group, _, vr, length = unpack[0](data, pos)
+        if group >= FIRST_DATA_GROUP:
+            break
+        vr, length = own_encoding(data, pos, unpack)
+        if vr in LONG_VRS:
+            if pos + 12 > len(data):
+                break
+            (length,) = unpack[2](data, pos + 8)
+            if length == UNDEFINED:
+                break
+            pos += 4
+        pos += 8 + length
+    return pos
+
+
+def is_explicit(data: bytes, pos: int, declared: bool, is_final: bool, longest: int, unpack: Unpack) -> bool | None:
     """Whether a data set has explicit VRs: some writers declare the wrong transfer syntax.
 
     Parameters
     ----------
+    pos
+        Of its first element, see :func:`data_set_start`.
     is_final, longest
         As for :func:`measure`.
 
@@ -50,27 +75,13 @@ def is_explicit(data: bytes, declared: bool, is_final: bool, longest: int, unpac
     bool | None
         None if more bytes are needed.
     """
-    pos = 0
-    for _ in range(_LEADING_ELEMENTS):
-        if pos + 8 > len(data):
-            return declared if is_final else None
-        group, _, vr, _ = unpack[0](data, pos)
-        if group >= FIRST_DATA_GROUP:
-            return _is_explicit(data, pos, vr, declared, is_final, longest, unpack)
-        vr, length = own_encoding(data, pos, unpack)
-        if vr in LONG_VRS:
-            if pos + 12 > len(data):
-                return declared if is_final else None
-            (length,) = unpack[2](data, pos + 8)
-            pos += 4
-        pos += 8 + length
-    return declared
-
-
-def _is_explicit(
-    data: bytes, pos: int, vr: bytes, declared: bool, is_final: bool, longest: int, unpack: Unpack
-) -> bool | None:
-    """The same by the first element that belongs to the data set."""
+    if pos + 8 > len(data):
+        return declared if is_final else None
+    group, _, vr, _ = unpack[0](data, pos)
+    if group < FIRST_DATA_GROUP:
+        if is_final or pos + 12 <= len(data):
+            return declared
+        return None
     if vr in VRS or not declared:
         return vr in VRS
     if _is_two_capitals(vr):
@@ -81,7 +92,7 @@ def _is_explicit(
         return None
     following = sum(measured)
     if following + 6 > len(data) and not is_final and following < UNDEFINED:
-        return None
+        return False if measured[1] > longest else None  # 32 bits of length: what stands for the VR is part of it
     return data[following + 4 : following + 6] in VRS
 
 

@@ -14,6 +14,7 @@ from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, At
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
 from dicom2fhir.dicom.groups import flattened, has_holders, unreadable
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
+from dicom2fhir.dicom.walk import TOO_LONG
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
 
@@ -24,6 +25,7 @@ _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
 """The binary VRs among those taken, as :mod:`struct` names them."""
 _NO_SEQUENCE = "cannot be read as a sequence; left out"
+_TOO_LONG = "is longer than max_value_bytes; left out"
 _NOT_TEXT = frozenset({"SQ", *_NUMBERS})
 _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set."""
@@ -71,6 +73,8 @@ class _Decoder:
         """Python encodings by Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
         value = raw.get(SPECIFIC_CHARACTER_SET.tag)
         if not isinstance(value, bytes):
+            if value:
+                self.items(value, SPECIFIC_CHARACTER_SET, inherited)  # which notes why it is none
             return inherited
         usual = _USUAL_ENCODINGS.get(value.rstrip(b"\0 "))
         if usual:
@@ -137,7 +141,7 @@ class _Decoder:
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
         if attribute.vr != "SQ":
-            self.warn(attribute, "is not a value that its VR can have; left out")
+            self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not a value that its VR can have; left out")
             return []
         decoded = raws[: self.bounded(len(raws), "items", attribute)]
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)

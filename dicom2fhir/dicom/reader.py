@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from collections.abc import Callable
 
 from dicom2fhir.dicom.completeness import HEAD_BYTES, Rest
-from dicom2fhir.dicom.encoding import BIG, LITTLE, is_explicit
+from dicom2fhir.dicom.encoding import BIG, LITTLE, data_set_start, is_explicit
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
     DEFLATED,
@@ -28,8 +29,15 @@ _LOOK_GROWTH = 2
 """How much more there must be for another look: all of them together copy at most twice what the last one does."""
 _KEPT_BYTES = 128 * 1024
 """Of a header that is walked over; of longer ones only what is still needed is kept."""
+_ELEMENT_BYTES = 40
+"""Memory that what is taken needs at most, for each element of the budget that was spent, when it is decoded too
+(``bench/hostile.py``)."""
 _DEFLATED_AT_ONCE, _INFLATED_AT_ONCE = 4 * 1024, 64 * 1024
 """Bytes: a deflated data set may become a thousand times what came."""
+
+
+def _without_limit(_held_bytes: int) -> None:
+    """Let a reader hold what its budgets allow."""
 
 
 class HeaderReader:
@@ -45,6 +53,8 @@ class HeaderReader:
         The tags to take; see :data:`~dicom2fhir.dicom.header.Wanted`.
     memory
         Of the headers before, which were read one after the other.
+    hold
+        Told how many bytes of memory the data set takes at most, whenever that changes; what it raises passes.
     """
 
     __slots__ = (
@@ -52,6 +62,7 @@ class HeaderReader:
         "_data",
         "_error",
         "_head",
+        "_hold",
         "_inflate",
         "_is_begun",
         "_look_at_bytes",
@@ -70,11 +81,13 @@ class HeaderReader:
         wanted: Wanted,
         budgets: Budgets = DEFAULT_BUDGETS,
         memory: Memory | None = None,
+        hold: Callable[[int], object] = _without_limit,
     ) -> None:
         self.transfer_syntax = transfer_syntax
         self._wanted = wanted
         self._budgets = budgets
         self._memory = memory
+        self._hold = hold
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in DEFLATED else None
         first = memory.length + _SPARE_BYTES if memory and memory.length else _FIRST_LOOK_BYTES
         self._look_at_bytes = min(first, self._longest + 1)
@@ -148,15 +161,20 @@ class HeaderReader:
             del self._data[:done]
         walk.data = b""  # a copy is needed for as long as it is walked over only
         self._look_at_bytes = min(max(_LOOK_GROWTH * len(self._data), _FIRST_LOOK_BYTES), most + 1 - walk.offset)
+        self._hold(2 * self._look_at_bytes + self._taken_bytes)  # twice, because it is copied for the next look
+
+    @property
+    def _taken_bytes(self) -> int:
+        return _ELEMENT_BYTES * (self._budgets.elements - self._walk.elements_left)
 
     def _walk_on(self, data: bytes) -> None:
-        walk, memory = self._walk, self._memory
+        walk = self._walk
         walk.data = data
         try:
             if not self._is_begun and not self._begin(data):
                 return
-            if memory is not None:
-                self._pos = memory.jump(walk, self._pos, self._taken)
+            if self._memory is not None:
+                self._pos = self._memory.jump(walk, self._pos, self._taken)
             self._pos = walk.elements(self._pos, len(data))
         except CannotUnderstand as error:
             self._end(error)
@@ -168,11 +186,15 @@ class HeaderReader:
         """Whether it is known how elements are encoded."""
         walk = self._walk
         big = self.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
+        unpack = BIG if big else LITTLE
         declared = self.transfer_syntax != IMPLICIT_VR_LITTLE_ENDIAN
-        explicit = is_explicit(data, declared, walk.is_final, self._budgets.value_bytes, BIG if big else LITTLE)
+        self._pos = data_set_start(data, self._pos, unpack)
+        explicit = is_explicit(data, self._pos, declared, walk.is_final, self._budgets.value_bytes, unpack)
         if explicit is None:
             return False
         walk.begin(explicit, self._taken)
+        if self._pos:
+            self._memory = None  # it compares whole headers, from their first byte on
         if self._memory is not None:
             self._memory.begin((explicit, big, self._wanted, self._budgets))
         self._is_begun = True
@@ -189,6 +211,9 @@ class HeaderReader:
             self._head = bytes(self._data[ended_at : ended_at + HEAD_BYTES])
         self._data.clear()
         self._walk.data = b""
+        if error is not None:
+            self._taken.clear()
+        self._hold(self._taken_bytes if error is None else 0)
 
     def rest(self, begin: int) -> Rest | None:
         """What follows the header, of a data set that begins at ``begin``; None where that cannot be seen."""
@@ -207,6 +232,8 @@ class HeaderReader:
             It is no data set, or ends within an element before Pixel Data.
         BudgetExceeded
             A limit is passed.
+        BridgeError
+            What ``hold`` raises, which :meth:`write` does too.
         """
         if not self.is_complete:
             is_cut = self._inflate is not None and not self._inflate.eof

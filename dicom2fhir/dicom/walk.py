@@ -31,6 +31,8 @@ DAMAGED = b"damaged"
 """Stands for a sequence that cannot be read; the decoder notes what should be a sequence and is none."""
 NO_VALUE: list[Raw] = [{}]
 """Stands for a value that its VR cannot have, as a sequence; the decoder notes that too."""
+TOO_LONG: list[Raw] = [{}, {}]
+"""Stands for a value that is longer than the budget allows and was passed over; the decoder notes that too."""
 ITEMS_TAKEN = 1001
 """Of one sequence: one more than are decoded, so that the decoder notes that there are more."""
 
@@ -258,6 +260,8 @@ class Walk:
                         value = recoded(data[pos:stop], vr, inner, unpack is BIG)
                         taken[tag] = NO_VALUE if value is None else value
                     left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
+                else:
+                    taken[tag] = TOO_LONG
             elif inner:
                 items: list[Raw] = []
                 taken[tag] = items

@@ -325,7 +325,7 @@ class Association:
         self._command = command
         if command.has_data_set:
             syntax = self._contexts[self._context_id].transfer_syntax
-            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets, self._memory)
+            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets, self._memory, self._share.hold)
         else:
             self._finish(command)
 
@@ -338,13 +338,11 @@ class Association:
                 count -= len(piece)
                 try:
                     attempt(reader.write, piece)
-                except (BridgeFault, MemoryError) as error:
+                except (BridgeFault, MemoryError, Transient) as error:
                     self._reader, self._fault = None, error
+                    self._share.let_go()
                     break
                 if reader.is_complete:
-                    break
-                if not self._share.hold(len(piece)):
-                    self._reader = None
                     break
         wire.skip(count)
         if is_last:
@@ -406,14 +404,14 @@ class Association:
         return answer
 
     def _hand_over(self, request: dimse.Command, reader: HeaderReader | None) -> None:
-        if self._share.is_spent:
-            raise Transient("All associations together hold too much of data sets.")
         try:
             if self._fault is not None:
                 raise self._fault
             if reader is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
             taken = attempt(reader.end)
+        except Transient:
+            raise
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, error)
             raise

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 
+from dicom2fhir.errors import Transient
+
 STEP_BYTES = 1024 * 1024
-"""What an association holds without asking; it asks for as much again each time, so usual headers never do."""
+"""What an association holds without asking, so that usual headers never do; it asks for as much again each time."""
 
 
 class HeaderSpace:
@@ -40,28 +42,30 @@ class HeaderSpace:
 class Share:
     """What one association holds of the space, for one message after the other."""
 
-    __slots__ = ("_held", "_space", "_taken", "is_spent")
+    __slots__ = ("_space", "_taken")
 
     def __init__(self, space: HeaderSpace) -> None:
         self._space = space
-        self._held = self._taken = 0
-        self.is_spent = False
-        """Whether there was not enough for the present message."""
+        self._taken = 0
 
-    def hold(self, count: int) -> bool:
-        """Whether so many bytes more may be held; if not, nothing may be, so that others can go on."""
-        self._held += count
-        while self._held > STEP_BYTES + self._taken:
-            if not self._space.take(STEP_BYTES):
-                self.let_go()
-                self.is_spent = True
-                return False
-            self._taken += STEP_BYTES
-        return True
+    def hold(self, held_bytes: int) -> None:
+        """Hold so many bytes from now on.
+
+        Raises
+        ------
+        Transient
+            There are not so many left; then nothing is held, so that others can go on.
+        """
+        beyond = -(-held_bytes // STEP_BYTES) * STEP_BYTES - STEP_BYTES if held_bytes > STEP_BYTES else 0
+        if beyond > self._taken and not self._space.take(beyond - self._taken):
+            self.let_go()
+            raise Transient("All associations together hold too much of data sets.")
+        if beyond < self._taken:
+            self._space.give_back(self._taken - beyond)
+        self._taken = beyond
 
     def let_go(self) -> None:
         """Hold nothing any more."""
         if self._taken:
             self._space.give_back(self._taken)
-        self._held = self._taken = 0
-        self.is_spent = False
+        self._taken = 0

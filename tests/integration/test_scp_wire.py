@@ -17,6 +17,7 @@ import pytest
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.walk import TOO_LONG
 from dicom2fhir.receive import association
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID
@@ -415,16 +416,17 @@ def test_a_budget_that_is_passed(
 
 def test_a_value_that_is_too_long_is_left_out(start: Start, kept: Kept) -> None:
     with associate(start(Listen(port=0, budgets=Budgets(value_bytes=1024)))) as peer:
-        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, data_set() + explicit(0x20, 0x4000, b"LT", b"x" * 1025))))
+        peer.send(p_data(pdv(1, 3, command()), pdv(1, 2, data_set() + explicit(0x20, 0x10, b"LT", b"x" * 1025))))
         assert peer.status() == 0
-    assert kept.received[0].taken == TAKEN
+    assert kept.received[0].taken == TAKEN | {0x00200010: TOO_LONG}
 
 
 def test_all_associations_together_hold_so_much(start: Start, kept: Kept) -> None:
     """What does not fit is to be sent again, and what was held by those who end in any way is free again."""
     mib = 1024 * 1024
-    scp = start(Listen(port=0, max_pdu_bytes=8 * mib, max_held_bytes=4 * mib))
-    begun = p_data(pdv(1, 3, command())) + p_data(pdv(1, 0, data_set() + explicit(9, 0x10, b"OB", bytes(3 * mib))))
+    scp = start(Listen(port=0, max_pdu_bytes=8 * mib, max_held_bytes=6 * mib))
+    long = explicit(0x20, 0x10, b"UT", b"\xff" * mib)  # takes 5 MiB of memory when it is decoded
+    begun = p_data(pdv(1, 3, command())) + p_data(pdv(1, 0, data_set() + long + explicit(0x21, 9, b"OB", bytes(mib))))
     end = p_data(pdv(1, 2, b""))
     with associate(scp) as first, associate(scp) as second, associate(scp) as third:
         first.send(begun)
@@ -435,15 +437,39 @@ def test_all_associations_together_hold_so_much(start: Start, kept: Kept) -> Non
         assert second.status() == 0
         first.send(end)
         assert first.status() == 0
-        until(lambda: scp._space._left == 4 * mib)
+        until(lambda: scp._space._left == 6 * mib)
         second.send(begun)
         until(lambda: scp._space._left == mib)
         second.socket.close()
-        until(lambda: scp._space._left == 4 * mib)
+        until(lambda: scp._space._left == 6 * mib)
         third.send(begun + end)
         assert third.status() == 0
     assert len(kept.received) == 3
     assert kept.rejected == []
+
+
+def test_what_is_passed_over_takes_no_space(start: Start, kept: Kept) -> None:
+    """Nor does what waited for the rest of its value once the value was passed over or the data set was given up."""
+    mib = 1024 * 1024
+    scp = start(Listen(port=0, max_held_bytes=8 * mib, budgets=Budgets(value_bytes=2 * mib)))
+    private = data_set() + explicit(0x21, 9, b"OB", bytes(8 * mib))
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(associate(scp)) for _ in range(8)]
+        for peer in peers:
+            peer.send(p_data(pdv(1, 3, command())))
+            for piece in pieces(private, 100_000):
+                peer.send(p_data(pdv(1, 0, piece)))
+        for peer in peers:
+            peer.send(p_data(pdv(1, 2, b"")))
+            assert peer.status() == 0
+        assert scp._space._left == 8 * mib
+        waiting = explicit(0x21, 9, b"UT", b"x" * (2 * mib))[:8] + UNDEFINED + b"x" * (3 * mib // 2)
+        damaged = p_data(pdv(1, 3, command())), *(p_data(pdv(1, 0, piece)) for piece in pieces(waiting, 100_000))
+        peers[0].send(b"".join(damaged))
+        until(lambda: scp._space._left < 8 * mib)
+        peers[0].send(b"".join(p_data(pdv(1, 0, piece)) for piece in pieces(b"x" * (3 * mib), 100_000)))
+        until(lambda: scp._space._left == 8 * mib)
+    assert len(kept.received) == 8
 
 
 # Time and number

@@ -221,7 +221,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ("[folders.a]\npath = '/x'\nstable_s = true", "folders.a.stable_s = true: must not be true or false"),
         ("[receiver]\nacse_timeout_s = nan", "receiver.acse_timeout_s"),
         ('[receiver]\ntls_key = "/x"', "receiver: tls_certificate must be set, because tls_key or tls_client_ca is"),
-        ("[receiver]\nmax_held_bytes = 65536", "receiver: max_held_bytes must not be less than max_header_bytes"),
+        ("[receiver]\nmax_held_bytes = 65536", "receiver: max_held_bytes must not be less than 16194304: data sets"),
         (
             '[receiver]\nhost = "0.0.0.0"',
             "receiver: host = '0.0.0.0' can be reached by other machines: say who may send",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.datadict import dictionary_VM
+from pydicom.datadict import dictionary_VM, keyword_for_tag
 
 from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute, taken
 from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
@@ -448,6 +448,13 @@ def test_a_sequence_where_a_value_must_be_is_left_out() -> None:
     found = extracted(data_set({}) + sequence)
     assert "StudyDescription" not in found.study
     assert found.notes == (Note("warning", "StudyDescription", "is not a value that its VR can have; left out"),)
+
+
+@pytest.mark.parametrize("tag", [0x00081030, CHARACTER_SET, PATIENT_NAME])
+def test_a_value_that_is_too_long_is_noted_by_its_attribute(tag: int) -> None:
+    long = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"UN", 0, 1024 * 1024 + 2) + b"x" * (1024 * 1024 + 2)
+    found = extracted(long + data_set({}) if tag < 0x00080016 else data_set({}) + long)
+    assert found.notes == (Note("warning", keyword_for_tag(tag), "is longer than max_value_bytes; left out"),)
 
 
 def test_what_should_be_a_sequence_and_is_text_is_left_out() -> None:

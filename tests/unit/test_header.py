@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from bench.hostile import MIB, peak_bytes
 from dicom2fhir.dicom.attributes import WANTED as TAKEN
 from dicom2fhir.dicom.header import (
     DEFLATED,
@@ -29,7 +31,8 @@ from dicom2fhir.dicom.header import (
 )
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
+from dicom2fhir.dicom.walk import TOO_LONG
+from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom, Transient
 from dicom2fhir.model import Raw
 from dicom2fhir.synthetic import code, dataset
 from testdata.make_dicom import encoded
@@ -150,7 +153,7 @@ def element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> byt
     """An element in explicit VR little endian, with a length of one's own choice."""
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
     length = len(value) if length is None else length
-    if vr in (b"SQ", b"UN", b"OB", b"UT"):
+    if vr in (b"SQ", b"UN", b"OB", b"OW", b"UT"):
         return head + struct.pack("<HL", 0, length) + value
     return head + struct.pack("<H", length) + value
 
@@ -371,7 +374,112 @@ def test_as_deep_as_may_be() -> None:
 
 def test_a_value_that_is_too_long_is_passed_over() -> None:
     data = element(DESCRIPTION, b"UT", b"x" * 101) + element(STUDY_ID, b"SH", b"7 ")
-    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(value_bytes=100)) == {STUDY_ID: b"7 "}
+    assert scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED, Budgets(value_bytes=100)) == {
+        DESCRIPTION: TOO_LONG,
+        STUDY_ID: b"7 ",
+    }
+
+
+LONG_VALUE = bytes(60 * MIB)
+WITH_VR = element(0x00080005, b"CS", b"")
+PASSED_OVER: dict[str, tuple[str, bytes]] = {
+    "wanted": (EXPLICIT_VR_LITTLE_ENDIAN, WITH_VR + element(DESCRIPTION, b"UT", LONG_VALUE)),
+    "wanted, of unknown VR": (EXPLICIT_VR_LITTLE_ENDIAN, WITH_VR + element(DESCRIPTION, b"UN", LONG_VALUE)),
+    "in an item": (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        WITH_VR + element(0x00091010, b"SQ", item(element(0x00091011, b"OW", LONG_VALUE))),
+    ),
+    "in items of undefined length": (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        WITH_VR
+        + element(0x00091010, b"SQ", item(element(0x00091011, b"OB", LONG_VALUE), UNDEFINED), UNDEFINED)
+        + END_OF_ITEM
+        + END_OF_SEQUENCE,
+    ),
+    "fragments": (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        WITH_VR + element(0x00091010, b"OB", item(LONG_VALUE), UNDEFINED) + END_OF_SEQUENCE,
+    ),
+    "first, of a group before those of data sets": (EXPLICIT_VR_LITTLE_ENDIAN, element(0x00020102, b"OB", LONG_VALUE)),
+    "first, without VR": (IMPLICIT_VR_LITTLE_ENDIAN, struct.pack("<HHL", 9, 0x1010, len(LONG_VALUE)) + LONG_VALUE),
+    "first, without VR against the transfer syntax": (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        struct.pack("<HHL", 9, 0x1010, len(LONG_VALUE)) + LONG_VALUE,
+    ),
+}
+DEFLATED_TOO = {
+    f"{what}, deflated": (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, deflated(data))
+    for what, (syntax, data) in PASSED_OVER.items()
+    if syntax == EXPLICIT_VR_LITTLE_ENDIAN
+}
+
+
+@pytest.mark.parametrize("what", PASSED_OVER | DEFLATED_TOO)
+def test_what_is_passed_over_takes_no_memory(what: str) -> None:
+    syntax, data = (PASSED_OVER | DEFLATED_TOO)[what]
+    assert peak_bytes(syntax, data) < 2 * MIB
+
+
+def test_what_follows_a_long_first_value_is_read() -> None:
+    """Of a group that comes before those of data sets, and without VR where the transfer syntax has them."""
+    long = LONG_VALUE[: 2 * MIB]
+    explicit = element(0x00020102, b"OB", long) + element(STUDY_ID, b"SH", b"7 ")
+    assert scan(explicit, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {STUDY_ID: b"7 "}
+    implicit = b"".join(
+        struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+        for tag, value in ((0x00091010, long), (STUDY_ID, b"7 "))
+    )
+    assert scan(implicit, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) == {STUDY_ID: b"7 "}
+
+
+CODES = WITH_VR + element(REQUESTS, b"SQ", item(element(REASONS, b"SQ", item(VALUE) * 999)) * 20)
+HOLDING = {
+    "codes": (EXPLICIT_VR_LITTLE_ENDIAN, CODES),
+    "codes, deflated": (DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, deflated(CODES)),
+    "text": (
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        element(0x00101002, b"SQ", item(element(0x00100020, b"UT", b"\xff\1" * (MIB // 2)))),
+    ),
+    "what waits": (EXPLICIT_VR_LITTLE_ENDIAN, element(DESCRIPTION, b"UT", bytes(MIB - 2), MIB)),
+}
+
+
+@pytest.mark.parametrize("what", HOLDING)
+def test_memory_that_is_counted_is_what_is_held(what: str) -> None:
+    """Of what waits and of what is taken, while it is decoded too."""
+    syntax, data = HOLDING[what]
+    counted: list[int] = []
+    reader = HeaderReader(syntax, TAKEN, hold=counted.append)
+    reader.write(data)
+    with contextlib.suppress(CannotUnderstand):
+        reader.end()
+    assert peak_bytes(syntax, data) < max(counted) + 256 * 1024
+
+
+def test_nothing_is_counted_for_what_is_passed_over_or_given_up() -> None:
+    counted: list[int] = []
+    reader = HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, TAKEN, hold=counted.append)
+    reader.write(PASSED_OVER["in an item"][1])
+    assert max(counted) < MIB
+    reader = HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, TAKEN, hold=counted.append)
+    reader.write(CODES * 3)
+    with pytest.raises(BudgetExceeded):
+        reader.end()
+    assert counted[-1] == 0 < max(counted)
+
+
+def test_a_reader_that_may_hold_no_more_stops_before_it_does() -> None:
+    """A few kB that are deflated become as much as the budgets allow in one piece."""
+    counted: list[int] = []
+
+    def hold(held_bytes: int) -> None:
+        counted.append(held_bytes)
+        if held_bytes > MIB:
+            raise Transient
+
+    with pytest.raises(Transient):
+        HeaderReader(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, TAKEN, hold=hold).write(deflated(CODES * 3))
+    assert max(counted) < 2 * MIB
 
 
 def test_a_header_that_is_too_long() -> None:
