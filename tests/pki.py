@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 _WITHIN_S = 60.0
 _NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
 
@@ -38,3 +40,11 @@ class Pki:
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=_WITHIN_S)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Made once; read only."""
+    made = Pki(tmp_path_factory.mktemp("pki"))
+    made.make()
+    return made

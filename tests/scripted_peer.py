@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -49,13 +50,14 @@ def associate_rq(
     *extra: bytes,
     contexts: bytes = b"",
     called: str = "DICOM2FHIR",
+    calling: str = "SCRIPT",
     version: int = 1,
     application: str = "1.2.840.10008.3.1.1.1",
     max_length: int = 16384,
 ) -> bytes:
     contexts = contexts or context(1, CT, EXPLICIT_LE) + context(3, VERIFICATION, IMPLICIT_LE)
     user = item(0x50, item(0x51, struct.pack(">L", max_length)) + item(0x52, b"2.25.1") + b"".join(extra))
-    titles = called.encode().ljust(16) + b"SCRIPT".ljust(16)
+    titles = called.encode().ljust(16) + calling.encode().ljust(16)
     head = struct.pack(">HH", version, 0) + titles + bytes(32)
     return pdu(1, head + item(0x10, application.encode()) + contexts + user)
 
@@ -107,13 +109,33 @@ def store(uid: str = "1.2.3.4.5", message_id: int = 1) -> bytes:
 
 
 class Peer:
-    """Sends what it is told, and reads PDUs."""
+    """Sends what it is told, and reads PDUs.
 
-    def __init__(self, address: tuple[str, int], request: bytes | None = None) -> None:
-        self.socket = socket.create_connection(address, timeout=WAIT_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if request is not None:
-            self.send(request)
+    Parameters
+    ----------
+    source
+        The address to connect from; the system's choice where it is empty.
+    tls
+        To speak TLS with.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        request: bytes | None = None,
+        source: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.socket = socket.create_connection(address, WAIT_S, (source, 0) if source else None)
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+            if request is not None:
+                self.send(request)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Peer:
         return self

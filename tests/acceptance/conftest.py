@@ -13,6 +13,9 @@ from pynetdicom.transport import AssociationSocket
 
 from tests.acceptance.expectation import Expectation
 from tests.daemon_process import ROOT, DaemonProcess
+from tests.pki import pki
+
+__all__ = ["pki"]
 
 T = TypeVar("T")
 _FAILED = pytest.StashKey[bool]()

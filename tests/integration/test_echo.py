@@ -21,13 +21,6 @@ from tests.readme import steps
 Serve = Callable[[str], tuple[Path, int]]
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    made = Pki(tmp_path_factory.mktemp("pki"))
-    made.make()
-    return made
-
-
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """``serve(TOML)`` starts the receiver of a configuration on a free port, and gives the file and the port."""

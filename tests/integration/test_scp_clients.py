@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import socket
 import ssl
@@ -96,28 +95,7 @@ def test_dcmsend_with_several_associations(bridge: Start, tmp_path: Path) -> Non
     until(lambda: len(receiver.ended) >= 4)
 
 
-@pytest.mark.needs("storescu")
-def test_thirty_two_associations_from_dcmtk(bridge: Start, tmp_path: Path) -> None:
-    files = ct_files(tmp_path, 10)
-    receiver = bridge(Listen(port=0))
-    command = ["storescu", "-aec", AE_TITLE, receiver.host, str(receiver.port), *map(str, files)]
-    senders = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(32)]
-    for sender in senders:
-        said, _ = sender.communicate(timeout=WAIT_S)
-        assert sender.returncode == 0, said
-    until(lambda: len(receiver.ended) == 32)
-    shares = [sum(received.origin.association == name for received in receiver.received) for name in receiver.ended]
-    assert shares == [10] * 32
-
-
 # TLS
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    made = Pki(tmp_path_factory.mktemp("pki"))
-    made.make()
-    return made
 
 
 def tls_only(pki: Pki) -> Listen:
@@ -128,11 +106,8 @@ def mutual(pki: Pki) -> Listen:
     return Listen(port=0, tls=Tls(pki.receiver_crt, pki.receiver_key, pki.ca_crt))
 
 
-def client(pki: Pki, who: str = "") -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(pki.ca_crt))
-    if who:
-        context.load_cert_chain(pki.folder / f"{who}.crt", pki.folder / f"{who}.key")
-    return context
+def client(pki: Pki) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(pki.ca_crt))
 
 
 def speaks(receiver: Bridge, context: ssl.SSLContext) -> str:
@@ -144,36 +119,6 @@ def speaks(receiver: Bridge, context: ssl.SSLContext) -> str:
         connection.sendall(b"\x09\0\0\0\0\0")
         assert connection.recv(1) == b"\x07"
         return connection.version() or ""
-
-
-@pytest.mark.needs("openssl")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_versions(bridge: Start, pki: Pki, version: ssl.TLSVersion) -> None:
-    context = client(pki)
-    context.minimum_version = context.maximum_version = version
-    assert speaks(bridge(tls_only(pki)), context) == version.name.replace("_", ".")
-
-
-@pytest.mark.needs("openssl")
-@pytest.mark.parametrize("ciphers", ["AES256-SHA256", "ECDHE-RSA-AES128-SHA256", "AES128-GCM-SHA256"])
-def test_weak_ciphers_are_refused(bridge: Start, pki: Pki, ciphers: str) -> None:
-    context = client(pki)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(ciphers)
-    with pytest.raises(OSError):
-        speaks(bridge(tls_only(pki)), context)
-
-
-@pytest.mark.needs("openssl")
-@pytest.mark.parametrize(("who", "allowed"), [("sender", True), ("", False), ("stranger", False)])
-def test_client_certificates(bridge: Start, pki: Pki, who: str, allowed: bool) -> None:
-    receiver = bridge(mutual(pki))
-    if allowed:
-        assert speaks(receiver, client(pki, who))
-    else:
-        with pytest.raises((OSError, AssertionError)):
-            speaks(receiver, client(pki, who))
-    until(lambda: not receiver.scp.associations)
 
 
 @pytest.mark.needs("openssl")
@@ -216,29 +161,6 @@ def test_dcmtk_with_tls(bridge: Start, pki: Pki, tmp_path: Path) -> None:
     assert len(receiver.received) == 5
     assert run("echoscu", *where).returncode != 0
     assert run("echoscu", "+tla", "+cf", str(pki.ca_crt), *where).returncode != 0
-
-
-@pytest.mark.needs("openssl", "echoscu")
-@pytest.mark.parametrize("network", ["127.0.0.0/8", "192.0.2.0/24"])
-@pytest.mark.parametrize("calling", ["MR1", "STRANGER"])
-@pytest.mark.parametrize("called", [AE_TITLE, "OTHER"])
-@pytest.mark.parametrize("certificate", ["sender", "stranger"])
-def test_only_what_is_allowed_gets_in(
-    bridge: Start, pki: Pki, network: str, calling: str, called: str, certificate: str
-) -> None:
-    """Bar 17."""
-    listen = Listen(
-        port=0,
-        calling_ae_titles=("MR1",),
-        networks=(ipaddress.ip_network(network),),
-        tls=Tls(pki.receiver_crt, pki.receiver_key, pki.ca_crt),
-    )
-    receiver = bridge(listen)
-    tls = ["+tls", str(pki.folder / f"{certificate}.key"), str(pki.folder / f"{certificate}.crt")]
-    names = ["-aet", calling, "-aec", called]
-    done = run("echoscu", *tls, "+cf", str(pki.ca_crt), *names, receiver.host, str(receiver.port))
-    allowed = (network, calling, called, certificate) == ("127.0.0.0/8", "MR1", AE_TITLE, "sender")
-    assert (done.returncode == 0) is allowed, done.stderr
 
 
 @pytest.mark.needs("openssl")

@@ -10,7 +10,6 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -690,31 +689,3 @@ def test_several_processes_may_share_a_port(start: Start) -> None:
             peers.enter_context(associate(first))
             assert first.associations + second.associations == number + 1
         assert first.associations and second.associations
-
-
-def test_nothing_is_left_of_many_associations(start: Start, kept: Kept) -> None:
-    """Bar 14 in small; a fifth is aborted and a fifth is lost."""
-    scp = start()
-
-    def play(count: int) -> None:
-        for number in range(count):
-            with associate(scp) as peer:
-                match number % 5:
-                    case 0:
-                        peer.send(store()[:300] + pdu(7, bytes(4)))
-                    case 1:
-                        peer.send(store()[:300])
-                    case _:
-                        peer.send(store())
-                        assert peer.status() == 0
-                        release(peer)
-        until(lambda: not scp._open)
-
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
-
-    play(5)
-    before = threading.active_count(), open_files()
-    play(150)
-    assert (threading.active_count(), open_files()) == before
-    assert len(kept.ended) == 155

@@ -1,9 +1,13 @@
+"""Bar 19: the systemd unit exposes little. The audit and the bill of materials are `make audit` and `make sbom`."""
+
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.bar(19)
 
 UNIT = Path(__file__).parents[2] / "systemd" / "dicom2fhir.service"
 
