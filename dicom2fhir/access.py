@@ -80,6 +80,32 @@ class User:
     groups: tuple[int, ...]
 
 
+def open_to_others(directory: Path) -> list[str]:
+    """What every user of this machine may look into, of a directory that is to be its owner's alone; with what to do.
+
+    Its files are looked at too where others may enter it. What is absent, or cannot be looked at, is left out.
+    """
+    if not _mode(directory) & (stat.S_IROTH | stat.S_IXOTH):
+        return []
+    paths = [directory]
+    if _mode(directory) & stat.S_IXOTH:
+        with suppress(OSError):
+            paths += sorted(path for path in directory.iterdir() if path.is_file() and _mode(path) & stat.S_IROTH)
+    return [
+        f"{str(path)!r} has the mode {_mode(path):04o}: every user of this machine may look into it, where patient data"
+        f" are; chmod {'700' if path == directory else '600'} it"
+        for path in paths
+    ]
+
+
+def _mode(path: Path) -> int:
+    """Of a file or directory, or of what a link leads to; 0 where there is none."""
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return 0
+
+
 def user_of(account: pwd.struct_passwd, more_groups: Sequence[int] = ()) -> User:
     """A user that the machine knows."""
     groups = os.getgrouplist(account.pw_name, account.pw_gid)

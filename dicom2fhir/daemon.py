@@ -14,7 +14,7 @@ from types import FrameType
 import structlog
 
 from dicom2fhir import __version__, assembly, translation
-from dicom2fhir.access import Use, faults, present_user
+from dicom2fhir.access import Use, faults, open_to_others, present_user
 from dicom2fhir.config import Settings, warnings
 from dicom2fhir.config.needs import needs
 from dicom2fhir.deliver import Deliverer
@@ -312,7 +312,8 @@ def _left_s(deadline: float) -> float:
 def _warn(settings: Settings) -> None:
     # folders that are watched speak for themselves, and one on a share that hangs would hold up the others
     wanted = [need for need in needs(settings) if need.use not in (Use.WATCH, Use.EMPTY)]
-    for doubt in (*warnings(settings), *map(str, faults(wanted, present_user()))):
+    exposed = open_to_others(settings.store.directory)
+    for doubt in (*warnings(settings), *exposed, *map(str, faults(wanted, present_user()))):
         log.warning("config.warning", text=doubt)
 
 

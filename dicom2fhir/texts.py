@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+
 
 def printable(text: str, keep: str = "") -> str:
     """Text as it stands, with what a terminal would obey or hide escaped, but for the characters of ``keep``.
@@ -17,6 +20,11 @@ def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte, by the error handler "surrogateescape"
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def token(text: str) -> str:
+    """What stands in a log for a text that may name a patient: equal for equal texts."""
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def counted(number: int, noun: str) -> str:

@@ -43,7 +43,7 @@ RULES = {
     "dicom.part10":   ("model errors dicom.header dicom.completeness dicom.encoding dicom.reader dicom.runs", ""),
     "receive":        (f"model errors {HEADERS} mounts receive",           "pydicom pynetdicom structlog"),
     "receive.dimse":  ("errors",                                     ""),
-    "receive.folder": ("model errors dicom.header receive store.base", "structlog"),  # the ledger of files, as a type
+    "receive.folder": ("model errors texts dicom.header receive store.base", "structlog"),  # the ledger as a type
     "receive.echo":   ("errors network receive",                      ""),
     "receive.intake": (f"model errors {HEADERS} receive store.base", "structlog"),
     "receive.notices": ("",                                          "watchdog"),

@@ -111,7 +111,8 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     except PermissionError as error:
         raise click.UsageError(f"--user {user.name}: {error}") from None
     found += shut_out(wanted, unit) if unit else []
-    doubts = [*config.warnings(settings), *(str(fault) for fault in found if fault.is_missing)]
+    exposed = access.open_to_others(settings.store.directory)
+    doubts = [*config.warnings(settings), *exposed, *(str(fault) for fault in found if fault.is_missing)]
     errors = [str(fault) for fault in found if not fault.is_missing]
     plans = [assembly.plan(settings, name, online) for name in settings.destinations]
     store = str(translation.store_path(settings))

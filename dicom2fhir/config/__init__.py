@@ -167,7 +167,11 @@ def warnings(settings: Settings) -> list[str]:
 
 def _doubts(settings: Settings) -> Iterator[str]:
     receiver = settings.receiver
-    guarded = receiver.networks or receiver.calling_ae_titles or kinds.is_loopback(receiver.host)
+    is_local = kinds.is_loopback(receiver.host)
+    guarded = receiver.networks or receiver.calling_ae_titles or receiver.tls_client_ca or is_local
+    if receiver.enabled and not is_local and kinds.are_everything(receiver.networks):
+        shown = ", ".join(map(str, receiver.networks))
+        yield f"receiver.networks = {shown}: every address may connect; name the networks of those who send"
     if receiver.enabled and not guarded:
         yield "receiver.open = true: everybody who reaches the port may send; networks = [...] says who may"
     for name, folder in settings.folders.items():

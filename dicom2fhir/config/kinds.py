@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -164,6 +164,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9-]+)*$", m
 """Of a folder or destination: double underscores separate the parts of a variable's name."""
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
 Bytes = Annotated[int, Field(ge=0)]
+
+
+_EVERYTHING = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
+def are_everything(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether networks together hold every address of IPv4 or of IPv6."""
+    old = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    new = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    joined = [*ipaddress.collapse_addresses(old), *ipaddress.collapse_addresses(new)]
+    return any(network in _EVERYTHING for network in joined)
 
 
 def overlaps(watched: list[tuple[str, Path, tuple[str, ...]]], written: list[tuple[str, Path]]) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dicom2fhir.model import Resource
+
+_VERSION = re.compile(r"\d{1,2}(\.\d{1,4}){1,2}(-(ballot|snapshot|cibuild|draft|preview)\d{0,2})?")
+"""https://hl7.org/fhir/R5/valueset-FHIR-version.html."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class Capabilities:
     software_version: str = ""
     transaction: bool = False
     types: Mapping[str, TypeCapabilities] = field(default_factory=dict)
+
+    @property
+    def named_version(self) -> str:
+        """``fhir_version`` as logs may have it: any text may stand there."""
+        return self.fhir_version if _VERSION.fullmatch(self.fhir_version) else "of no known form"
 
     def of(self, resource_type: str) -> TypeCapabilities:
         """What is offered for ``resource_type``."""

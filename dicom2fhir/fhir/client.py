@@ -17,7 +17,7 @@ from requests.auth import AuthBase
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
-from dicom2fhir.fhir.trust import shown
+from dicom2fhir.fhir.trust import origin_of
 from dicom2fhir.model import Resource
 from dicom2fhir.texts import counted
 
@@ -45,6 +45,11 @@ _WORDS = {
     504: "what stands in front of it had no answer in time; check that it runs",
 }
 """What a status means for whoever runs the bridge."""
+_KINDS = frozenset(
+    {"no Content-Type", "text/html", "text/plain", "text/xml", "application/json", "application/xml"}
+    | {"application/fhir+json", "application/json+fhir", "application/fhir+xml", "application/xml+fhir"}
+    | {"application/octet-stream", "application/problem+json", "application/xhtml+xml"}
+)
 _MAX_DEPTH = 64
 _MAX_ISSUES = 20
 _MAX_ISSUE_CHARS = 500
@@ -207,7 +212,7 @@ class FhirClient:
             raise self._unavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
         outcome = _operation_outcome(answer)
         if 300 <= answer.status < 400:
-            target = shown(answer.headers.get("Location", ""), self.base_url)
+            target = origin_of(answer.headers.get("Location", ""), self.base_url)
             raise self._unavailable(
                 f"HTTP {answer.status}, a redirection to {target}, which is not followed; if the server is there, set"
                 " url to its base"
@@ -282,8 +287,9 @@ def _operation_outcome(answer: Answer) -> Resource | None:
 
 
 def _kind(answer: Answer) -> str:
-    kind = answer.headers.get("Content-Type", "no Content-Type").split(";")[0]
-    return "".join(char for char in kind[:60] if char.isprintable())
+    """The media type of an answer, if it is a common one: any text may stand there, and what is said is logged."""
+    kind = answer.headers.get("Content-Type", "no Content-Type").partition(";")[0].strip().lower()
+    return kind if kind in _KINDS else "another Content-Type"
 
 
 def _issues(outcome: Any) -> Iterator[str]:

@@ -173,10 +173,10 @@ class FhirDestination(Generic[Dialect]):
         try:
             dialect = self._dialect_for(found.fhir_version)
         except ConfigError as error:
-            said = f"The server speaks FHIR {found.fhir_version[:20]}: {error}"
+            said = f"The server speaks FHIR {found.named_version}: {error}"
             raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
         except (LookupError, ValueError):
-            said = f"FHIR version {found.fhir_version[:20]!r} is not supported"
+            said = f"FHIR version {found.named_version} is not supported"
             raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
         self._client.speak(
             dialect.media_type,
@@ -185,14 +185,17 @@ class FhirDestination(Generic[Dialect]):
         )
         self._server = server = _Server(found, dialect, now)
         ids = found.of("ImagingStudy").ids
-        logged = (found.fhir_version[:20], found.software[:60], found.software_version[:20], dialect.name, ids)
+        logged = (found.named_version, dialect.name, ids)
         if logged != self._logged:
             self._logged = logged
-            version, software, release, name, ids = logged
             log.info(
-                "server.recognised", destination=self.name, fhir_version=version, software=software,
-                software_version=release, dialect=name, ids=ids, transaction=found.transaction,
-            )  # fmt: skip
+                "server.recognised",
+                destination=self.name,
+                fhir_version=found.named_version,
+                dialect=dialect.name,
+                ids=ids,
+                transaction=found.transaction,
+            )
         return server
 
     def _try_until_settled(self, mapped: Mapped, last: Base, server: _Server[Dialect]) -> Delivered:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,7 @@ _BUNDLES = (
 )
 """Where systems keep their store: an OpenSSL that came with Python and not with the system looks elsewhere."""
 
-_LONGEST = 100
-"""Characters of a URL in a message."""
+_HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -71,14 +71,17 @@ def peer_of(url: str, proxies: Mapping[str, str]) -> str:
     return f"the proxy {address(proxy)}" if proxy else address(url)
 
 
-def shown(url: str, base: str = "") -> str:
-    """A URL, which may be relative to ``base``, without credentials, query and fragment, as messages may show it."""
+def origin_of(url: str, base: str) -> str:
+    """Scheme, host and port of a URL, which may be relative to ``base``: what else stands in it may name a patient."""
     try:
         parts = urlsplit(urljoin(base, url))
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return "what is no URL"
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return "".join(char for char in plain[:_LONGEST] if char.isprintable())
+    if not _HOST.fullmatch(host):
+        return "what is no URL"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}{f':{port}' if port else ''}"
 
 
 def address(url: str) -> str:

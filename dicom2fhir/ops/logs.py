@@ -1,14 +1,15 @@
 """Logging: structlog and the standard library's loggers through one formatter, as JSON lines or text.
 
-Callers promise not to log patient data. Here is the second net: known keywords are masked, objects are never spelled
-out, exceptions are told by type and place, and of what DICOM and HTTP libraries say, which quotes values, the place
-remains.
+Callers promise not to log patient data. Here is the second net: known keywords are masked, UIDs and AE titles that do
+not look like one are hashed, objects are never spelled out, exceptions are told by type and place, and of what DICOM
+and HTTP libraries say, which quotes values, the place remains.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from structlog.typing import EventDict, Processor
 
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.ops.later import Later
-from dicom2fhir.texts import printable
+from dicom2fhir.texts import printable, token
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]
@@ -38,6 +39,10 @@ _MASKED = frozenset(
         *("Password", "Token", "Authorization", "Secret"),
     )
 )
+_UID = re.compile("[0-9.]{0,64}")
+_AE_TITLE = re.compile("[A-Za-z0-9_.-]{0,16}")
+_SHAPES = {"study": _UID, "sop_instance": _UID, "calling_ae": _AE_TITLE, "called_ae": _AE_TITLE}
+"""What peers send and logs show, by keyword; any text may stand there. An AE title with spaces may be a name."""
 _QUOTING = ("pydicom", "pynetdicom", "urllib3", "py.warnings")
 """Loggers whose texts quote data sets, addresses or values."""
 _LIBRARIES = (*_QUOTING, "watchdog")
@@ -95,6 +100,9 @@ def _clean(value: Any, depth: int = 0) -> Any:
 
 
 def _masked(key: str, value: Any, depth: int) -> Any:
+    shape = _SHAPES.get(key)
+    if shape and isinstance(value, str) and not shape.fullmatch(value):
+        return token(value)
     return MASK if key.replace("_", "").replace("-", "").lower() in _MASKED else _clean(value, depth)
 
 

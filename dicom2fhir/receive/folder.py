@@ -6,7 +6,6 @@ only makes it quicker: such notices get lost on network shares, when queues over
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
@@ -26,6 +25,7 @@ from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, 
 from dicom2fhir.receive.intake import Changed, Incomplete, Intake, Watch
 from dicom2fhir.receive.left_alone import LeftAlone
 from dicom2fhir.receive.notices import Notices
+from dicom2fhir.texts import token
 
 if TYPE_CHECKING:
     from dicom2fhir.store.base import Ledger
@@ -285,7 +285,7 @@ class FolderWatcher:
     def _cannot_read(self, path: str, error: OSError) -> None:
         if path == self._root:
             raise error
-        log.warning("folder.unreadable", path=_token(path), error=error.strerror)
+        log.warning("folder.unreadable", path=token(path), error=error.strerror)
 
     def _look_through(self) -> None:
         if self._scan is None:
@@ -353,7 +353,7 @@ class FolderWatcher:
             del self._waiting[path]
             self._left_alone.add(file, waiting.since)
             self._counts["left_alone"] += 1
-            log.debug("file.left_alone", path=_token(path), seconds=self._watch.incomplete_s)
+            log.debug("file.left_alone", path=token(path), seconds=self._watch.incomplete_s)
         except BridgeError:
             raise
         except OSError as error:
@@ -367,12 +367,12 @@ class FolderWatcher:
                 self._remember(file)
             self._counts[fate] += 1
             self._pause_s = 0.0
-            log.debug("file.settled", path=file.text, fate=fate)
+            log.debug("file.settled", path=token(path), fate=fate)
 
     def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
         pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, waiting.since, pause_s)
-        log.warning("file.postponed", path=_token(file.path), error=reason, seconds=pause_s)
+        log.warning("file.postponed", path=token(file.path), error=reason, seconds=pause_s)
 
     def _say(self) -> None:
         if self._counts:
@@ -389,8 +389,3 @@ def _words(error: Exception) -> str:
 
 def _log_failure(error: Exception) -> None:
     log.error("folder.failed", error=type(error).__name__, frames=places_of(error))
-
-
-def _token(path: str) -> str:
-    """Tell files apart in a log without their names, which may be those of patients."""
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]

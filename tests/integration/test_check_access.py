@@ -31,6 +31,7 @@ def site(open_path: Path) -> Path:
     for name in ("inbox", "taken", "moved", "rejected", "state", "out"):
         (open_path / name).mkdir()
         os.chown(open_path / name, NOBODY, NOBODY)
+    (open_path / "state").chmod(0o700)
     for name in ("token", "ca.pem", "tls.crt", "tls.key", "clients.pem"):
         (open_path / name).write_text(TOKEN)
         (open_path / name).chmod(0o644)
@@ -282,3 +283,36 @@ def test_every_path_of_the_settings_is_looked_at(site: Path) -> None:
         if isinstance(getattr(section, option), Path)
     }
     assert paths <= found
+
+
+@pytest.mark.parametrize(
+    ("mode", "file_mode", "exposed"),
+    [
+        (0o700, 0o666, []),
+        (0o750, 0o666, []),
+        (0o704, 0o666, [""]),
+        (0o701, 0o600, [""]),
+        (0o711, 0o644, ["", "store.db"]),
+        (0o755, 0o640, [""]),
+    ],
+)
+def test_a_state_directory_that_others_may_look_into_is_told(
+    run: Run, tmp_path: Path, mode: int, file_mode: int, exposed: list[str]
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "store.db").touch()
+    (state / "store.db").chmod(file_mode)
+    state.chmod(mode)
+    assert [line.partition("'")[2].partition("'")[0] for line in access.open_to_others(state)] == [
+        str(state / name) for name in exposed
+    ]
+    config = tmp_path / "config.toml"
+    out = f'[destinations.files]\ntype = "file"\ndirectory = "{tmp_path}/out"\n'
+    config.write_text(f'[store]\ndirectory = "{state}"\n{out}')
+    said = run("check-config", "--config", config).stdout.decode()
+    assert said.count("every user of this machine may look into it") == len(exposed)
+
+
+def test_a_state_directory_that_is_absent_is_not_told(tmp_path: Path) -> None:
+    assert access.open_to_others(tmp_path / "state") == []

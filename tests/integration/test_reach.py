@@ -15,7 +15,7 @@ import pytest
 from dicom2fhir.errors import NotAuthorised, ServerUnavailable
 from dicom2fhir.fhir.auth import Basic
 from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.trust import proxies_for, shown
+from dicom2fhir.fhir.trust import origin_of, proxies_for
 from tests.pki import Pki
 from tests.proxy import Proxy
 
@@ -216,7 +216,7 @@ def test_a_port_where_nobody_listens_is_told(free_port: int) -> None:
         (500, "HTTP 500: it failed"),
         (502, "HTTP 502: what stands in front of it"),
         (503, "HTTP 503: it is out of service"),
-        (302, "HTTP 302, a redirection to https://elsewhere.test/fhir/metadata, which is not followed"),
+        (302, "HTTP 302, a redirection to https://elsewhere.test, which is not followed"),
     ],
 )
 def test_what_a_status_means_is_said(serve: Callable[..., int], status: int, words: str) -> None:
@@ -230,10 +230,18 @@ def test_what_a_status_means_is_said(serve: Callable[..., int], status: int, wor
 
 @pytest.mark.parametrize(
     ("url", "text"),
-    [("https://a:b@h:1/p?q=1#f", "https://h:1/p"), ("/p?q", "http://base/p"), ("http://[x", "what is no URL")],
+    [
+        ("https://a:b@h:1/p?q=1#f", "https://h:1"),
+        ("/p?q", "http://base"),
+        ("https://[::1]:2/Doe", "https://[::1]:2"),
+        ("http://[x", "what is no URL"),
+        ("http://h:port/", "what is no URL"),
+        ("http://Doe Jane/", "what is no URL"),
+        ("Jane:Doe", "what is no URL"),
+    ],
 )
-def test_a_url_is_shown_without_secrets(url: str, text: str) -> None:
-    assert shown(url, "http://base/fhir") == text
+def test_of_a_url_its_origin_is_shown(url: str, text: str) -> None:
+    assert origin_of(url, "http://base/fhir") == text
 
 
 # Proxies

@@ -491,6 +491,32 @@ def test_warnings(tmp_path: Path) -> None:
     assert warnings(load(overrides={"destinations": {"main": local}}, environ={})) == []
 
 
+@pytest.mark.parametrize(
+    ("networks", "is_everything"),
+    [
+        (["0.0.0.0/0"], True),
+        (["::/0"], True),
+        (["10.0.0.0/8", "0.0.0.0/0"], True),
+        (["0.0.0.0/1", "192.0.0.0/2", "128.0.0.0/2"], True),
+        (["::/1", "8000::/1"], True),
+        (["0.0.0.0/1"], False),
+        (["10.0.0.0/8", "fd00::/8"], False),
+    ],
+)
+def test_networks_that_hold_every_address_are_doubted(networks: list[str], is_everything: bool) -> None:
+    def found(**receiver: object) -> list[str]:
+        return warnings(load(overrides={"receiver": {"networks": networks, **receiver}}, environ={}))
+
+    for reachable in ({"host": "0.0.0.0"}, {"host": "::", "calling_ae_titles": ["CT1"]}):
+        assert ["every address may connect" in line for line in found(**reachable)] == [True] * is_everything
+    assert found(host="127.0.0.1") == []
+
+
+def test_a_receiver_that_asks_for_certificates_is_not_open(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("tls_certificate", "tls_client_ca")}
+    assert warnings(load(overrides={"receiver": {"host": "0.0.0.0", **files}}, environ={})) == []
+
+
 def test_example_is_the_file_in_the_repository() -> None:
     committed = Path(__file__).parents[2] / "config.example.toml"
     assert committed.read_text(encoding="utf-8") == example(), "run make docs"

@@ -51,6 +51,22 @@ def log_once(write: Callable[[Any], None], **options: Any) -> dict[str, Any]:
     return entry
 
 
+@pytest.mark.parametrize(
+    ("key", "shown", "hidden"),
+    [
+        ("study", "1.2.840.10008", "Canary-Patient"),
+        ("sop_instance", "2.25.1", "1.2.Canary"),
+        ("calling_ae", "CT_1.main-A", CANARY),
+        ("called_ae", "DICOM2FHIR", "CANARY PATIENT"),
+    ],
+)
+def test_uids_and_ae_titles_that_look_like_none_are_hashed(key: str, shown: str, hidden: str) -> None:
+    assert log_once(lambda log: log.info("it.happened", **{key: shown}))[key] == shown
+    stands = log_once(lambda log: log.info("it.happened", **{key: hidden}))[key]
+    assert re.fullmatch("[0-9a-f]{12}", stands)
+    assert log_once(lambda log: log.info("it.happened", within={key: hidden}))["within"][key] == stands
+
+
 def test_json_lines() -> None:
     entry = log_once(
         lambda log: log.info("study.delivered", revision=3, path=Path("/x"), colour=Colour.RED, uids=("1.2", None))
