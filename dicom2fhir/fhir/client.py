@@ -51,6 +51,10 @@ _KINDS = frozenset(
     | {"application/octet-stream", "application/problem+json", "application/xhtml+xml"}
 )
 _MAX_DEPTH = 64
+_MAX_PARSED_BYTES = 256 * 1024 * 1024
+"""A study of 100,000 instances takes some 150 MiB."""
+_VALUE_BYTES, _OBJECT_BYTES = 64, 240
+"""Of a text, number or array, and of an object with a few members."""
 _MAX_ISSUES = 20
 _MAX_ISSUE_CHARS = 500
 
@@ -75,7 +79,7 @@ class FhirClient:
         auth: AuthBase | None = None,
         timeout_s: float = 30.0,
         ca_file: Path | None = None,
-        max_response_bytes: int = 64 * 1024 * 1024,
+        max_response_bytes: int = 48 * 1024 * 1024,
         max_retry_after_s: float = 3600.0,
     ) -> None:
         self.base_url = base_url.rstrip("/")
@@ -249,7 +253,9 @@ def _is_conditional(bundle: Resource) -> bool:
     return any("ifNoneExist" in request or "?" in str(request.get("url")) for request in requests)
 
 
-def _parse(body: bytes) -> Resource | None:
+def _parse(body: bytes | bytearray) -> Resource | None:
+    if _parsed_bytes(body) > _MAX_PARSED_BYTES:
+        raise ServerUnavailable(f"the answer would take more than {_MAX_PARSED_BYTES} bytes of memory")
     try:
         resource = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -259,9 +265,16 @@ def _parse(body: bytes) -> Resource | None:
     return resource
 
 
+def _parsed_bytes(body: bytes | bytearray) -> int:
+    """Memory that JSON takes at most when it is parsed: two bytes (``{}``) may become a hundred."""
+    characters = len(body) if body.isascii() else 4 * len(body)
+    values = _VALUE_BYTES * (body.count(b",") + body.count(b"["))
+    return characters + values + _OBJECT_BYTES * body.count(b"{")
+
+
 def _says_nothing(answer: Answer) -> bool:
     """Whether an answer of success says no more than that: no content, a Bundle without entries, or only remarks."""
-    if not answer.body.strip():
+    if not answer.body or answer.body.isspace():
         # An answer that ends with the connection may be one that was cut off (RFC 9112 section 6.3).
         return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
     resource = _parse(answer.body) or {}
@@ -298,8 +311,8 @@ def _issues(outcome: Any) -> Iterator[str]:
         words = issue.get("diagnostics") or _object(issue.get("details")).get("text") or issue.get("code") or ""
         places = issue.get("expression") or issue.get("location") or []
         place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""
-        text = f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"
-        yield "".join(char if char.isprintable() else " " for char in text)[:_MAX_ISSUE_CHARS]
+        text = f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"[:_MAX_ISSUE_CHARS]
+        yield "".join(char if char.isprintable() else " " for char in text)
 
 
 def _object(value: Any) -> dict[str, Any]:

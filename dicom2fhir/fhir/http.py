@@ -24,6 +24,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.metered import Meter, MeteredResponse
 from dicom2fhir.fhir.trust import peer_of, proxies_for, tls_context
 from dicom2fhir.network import failure
 
@@ -36,7 +37,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
 
 
 class _Line:
@@ -45,6 +46,7 @@ class _Line:
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
         self.was_cut = False
+        self.meter = Meter()
 
     def opened(self, opened: socket.socket) -> None:
         self.socket = opened
@@ -60,14 +62,21 @@ class _Line:
 
 
 def _pools(line: _Line) -> dict[str, type[HTTPConnectionPool]]:
-    """Pools by scheme, of connections that tell their line which socket they use."""
+    """Pools by scheme, of connections that tell their line which socket they use and what comes over it."""
+
+    class Response(MeteredResponse):
+        meter = line.meter
 
     class Plain(HTTPConnection):
+        response_class = Response
+
         def connect(self) -> None:
             super().connect()
             line.opened(self.sock)
 
     class Secure(HTTPSConnection):
+        response_class = Response
+
         def _new_conn(self) -> socket.socket:
             opened = super()._new_conn()
             line.opened(opened)  # a proxy's answer and the handshake follow
@@ -149,6 +158,7 @@ class Http:
         peer = peer_of(url, proxies)
         session, line = self._session(url, peer)
         line.was_cut = False
+        line.meter.begin()
         timer = threading.Timer(self._timeout_s, line.cut)
         timer.daemon = True
         timer.start()
@@ -166,7 +176,7 @@ class Http:
                 stream=True,
             )
             try:
-                content = self._read(response)
+                content = self._read(response, line.meter)
                 if line.was_cut or time.monotonic() > deadline:
                     raise late  # a head that was cut reads like one that is complete
             except BaseException:
@@ -185,18 +195,22 @@ class Http:
         finally:
             timer.cancel()
 
-    def _read(self, response: requests.Response) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while part := response.raw.read1(_READ_BYTES):
-            parts.append(part)
-            size += len(part)
-            if size > self._max_response_bytes:
-                raise ServerUnavailable(f"the answer is larger than {self._max_response_bytes} bytes")
+    def _read(self, response: requests.Response, meter: Meter) -> bytearray:
+        """The body, into one buffer, so that it is never there twice."""
+        most = self._max_response_bytes
         expected = response.headers.get("Content-Length", "")
-        if expected.isdecimal() and size < int(expected):
+        if expected.isdecimal() and int(expected) > most:
+            raise ServerUnavailable(f"the answer is larger than {most} bytes")
+        body = bytearray()
+        meter.expect(_READ_BYTES)
+        while part := response.raw.read1(_READ_BYTES):
+            meter.expect(len(part))
+            body += part
+            if len(body) > most:
+                raise ServerUnavailable(f"the answer is larger than {most} bytes")
+        if expected.isdecimal() and len(body) < int(expected):
             raise ServerUnavailable("the answer ends before its Content-Length")
-        return b"".join(parts)
+        return body
 
     def _session(self, url: str, peer: str) -> tuple[requests.Session, _Line]:
         found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
-from time import time
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from dicom2fhir.fhir.auth import Basic, Bearer
 from dicom2fhir.fhir.bundle import conditional_update, create_as, transaction, update
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.http import Http
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Resource, Study
@@ -200,6 +202,102 @@ def test_no_answer_is_larger_than_its_budget(serve: Callable[..., FaultyServer],
     assert str(failure(client)) == f"the answer is larger than {MIB} bytes"
 
 
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "102 Processing": (b"", b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n"),
+    "103 Early Hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+    "interim responses of many long headers": (b"", b"HTTP/1.1 103 Hints\r\n" + b"X: %s\r\n" % (b"y" * 60_000) * 90),
+    "long headers": (b"HTTP/1.1 200 OK\r\n", b"X: %s\r\n" % (b"y" * 60_000)),
+    "chunks of one byte": (CHUNKED, b"1\r\n \r\n"),
+    "chunk extensions": (CHUNKED, b"1;x=%s\r\n \r\n" % (b"y" * 60_000)),
+    "trailers": (CHUNKED + b"0\r\n", b"X: y\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_is_no_body_has_a_limit_too(serve: Callable[..., FaultyServer], what: str) -> None:
+    """Long before the time is up, because the processor works on it until then."""
+    head, part = ENDLESS[what]
+    server = serve(forever(head, part * (60_000 // len(part) + 1), 0), answer(200, STATEMENT))
+    client = FhirClient(server.url, timeout_s=60)
+    tracemalloc.start()
+    try:
+        assert str(failure(client)) == "the answer consists of heads, interim responses, chunk lengths or trailers"
+        assert tracemalloc.get_traced_memory()[1] < 2 * MIB
+    finally:
+        tracemalloc.stop()
+    assert client.capabilities().fhir_version == "4.0.1"
+
+
+def test_a_proxy_s_answer_has_a_limit_too(serve: Callable[..., FaultyServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = serve(forever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 10_000, 0))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    error = failure(FhirClient("https://fhir.invalid/fhir", timeout_s=60))
+    assert isinstance(error, ServerUnavailable)
+    assert "60 s" not in str(error)
+
+
+def test_interim_responses_are_passed_over(serve: Callable[..., FaultyServer]) -> None:
+    interim = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
+
+    def play(connection: socket.socket) -> None:
+        connection.sendall(interim)
+        answer(200, STATEMENT)(connection)
+
+    client = FhirClient(serve(play).url)
+    assert client.capabilities().fhir_version == "4.0.1"
+    assert client.capabilities().fhir_version == "4.0.1", "and the connection goes on"
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 16777216\r\n\r\n", b"Connection: close\r\n\r\n"])
+def test_a_body_is_in_memory_once(serve: Callable[..., FaultyServer], length: bytes) -> None:
+    server = serve(cut(OK + length + b" " * (16 * MIB)))
+    http = Http(auth=None, timeout_s=60, ca_file=None, max_response_bytes=16 * MIB)
+    tracemalloc.start()
+    try:
+        assert len(http.exchange("GET", server.url, {}).body) == 16 * MIB
+        assert tracemalloc.get_traced_memory()[1] < 20 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+COSTLY = {
+    "arrays": b"[]," * (8 * MIB),
+    "numbers": b"1," * (12 * MIB),
+    "objects": b'{"":1},' * (2 * MIB),
+}
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_json_that_would_fill_the_memory_is_not_parsed(serve: Callable[..., FaultyServer], what: str) -> None:
+    server = serve(answer(200, b'{"resourceType":"Bundle","entry":[' + COSTLY[what] + b"{}]}"), answer(200, STATEMENT))
+    client = FhirClient(server.url, timeout_s=60)
+    assert "bytes of memory" in str(failure(client))
+    assert client.capabilities().fhir_version == "4.0.1"
+
+
+def test_the_largest_study_is_read(serve: Callable[..., FaultyServer]) -> None:
+    instance = {"uid": "1.2.826.0.1.3680043.8.498.1234567890", "number": 1, "sopClass": {"system": "s", "code": "c"}}
+    study = {"resourceType": "ImagingStudy", "id": "s", "series": [{"uid": "1.2", "instance": [instance] * 100_000}]}
+    assert FhirClient(serve(answer(200, study)).url, timeout_s=60).read("ImagingStudy", "s") == study
+
+
+def test_words_of_any_length_cost_little(serve: Callable[..., FaultyServer]) -> None:
+    """They are cut before anything is done to each character."""
+    client = FhirClient(serve(answer(422, outcome("x" * (32 * MIB)))).url, timeout_s=60)
+    started = time.thread_time()
+    error = failure(client)
+    took_s = time.thread_time() - started
+    started = time.thread_time()
+    for _ in range(2_000_000):
+        pass
+    loop_s = time.thread_time() - started
+    assert isinstance(error, ServerRefused)
+    assert len(str(error)) < 1000
+    assert took_s < 20 * loop_s
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirections_are_not_followed(serve: Callable[..., FaultyServer], status: int) -> None:
     target = serve(answer(200, STATEMENT))
@@ -358,7 +456,7 @@ def test_a_failed_entry_inside_a_200(serve: Callable[..., FaultyServer]) -> None
     ],
 )
 def test_retry_after(serve: Callable[..., FaultyServer], value: str, least_s: float, most_s: float) -> None:
-    value = value.replace("in 90 s", formatdate(time() + 90, usegmt=True))
+    value = value.replace("in 90 s", formatdate(time.time() + 90, usegmt=True))
     error = failure(FhirClient(serve(answer(503, Retry_After=value)).url, max_retry_after_s=100))
     assert isinstance(error, ServerUnavailable)
     assert least_s <= error.after_s <= most_s

@@ -1,0 +1,78 @@
+"""HTTP responses that count what comes over the wire, because heads, chunks and trailers have no limit of their own."""
+
+from __future__ import annotations
+
+import io
+import socket
+from http.client import HTTPResponse, parse_headers
+from typing import Any
+
+from dicom2fhir.errors import ServerUnavailable
+
+_SPARE_BYTES = 256 * 1024
+"""For heads, interim responses, trailers and what is read ahead."""
+_SHARE_OF_CHUNKS = 16
+"""Of a body, for the lengths of its chunks: they need less than this part where chunks have 100 bytes or more."""
+
+
+class Meter:
+    """What one answer may take on the wire, which grows with its body."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def begin(self) -> None:
+        """Begin another answer."""
+        self._left = _SPARE_BYTES
+
+    def expect(self, body_bytes: int) -> None:
+        """So much of a body may come next."""
+        self._left += body_bytes + body_bytes // _SHARE_OF_CHUNKS
+
+    def count(self, received_bytes: int) -> None:
+        """So much has come.
+
+        Raises
+        ------
+        ServerUnavailable
+            It is more than the body explains.
+        """
+        self._left -= received_bytes
+        if self._left < 0:
+            raise ServerUnavailable("the answer consists of heads, interim responses, chunk lengths or trailers")
+
+
+class _MeteredSocket(io.RawIOBase):
+    def __init__(self, wire: io.RawIOBase, meter: Meter) -> None:
+        self._wire = wire
+        self._meter = meter
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._wire.readinto(buffer)
+        self._meter.count(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._wire.close()
+        super().close()
+
+
+class MeteredResponse(HTTPResponse):
+    """Counts its bytes, and passes over every interim response (RFC 9110 section 15.2), not only 100 (Continue)."""
+
+    meter: Meter
+    """Set by a subclass."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_MeteredSocket(self.fp.detach(), self.meter))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            parse_headers(self.fp)
