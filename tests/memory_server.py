@@ -1,6 +1,7 @@
 """A small FHIR server in memory, and the ways in which servers differ when two clients create one resource.
 
-It knows just what the bridge asks for: ``/metadata``, read, history, search by identifier and transactions.
+It knows just what the bridge asks for: ``/metadata``, read, history, search by identifier, transactions, and batches of
+questions.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Manner:
         Of that answer.
     keeps
         Whether it does what it says.
+    interactions
+        What its CapabilityStatement says that a Bundle may be.
     """
 
     none_match: int = 0
@@ -52,6 +55,7 @@ class Manner:
     success: str | bytes = "full"
     status: int = 200
     keeps: bool = True
+    interactions: tuple[str, ...] = ("batch", "transaction")
 
 
 class Failed(Exception):
@@ -121,10 +125,11 @@ class MemoryServer(ScriptedServer):
         if self.manner.checks_versions:
             offered["versioning"] = "versioned-update"
         resources = [{"type": kind, **offered} for kind in ("ImagingStudy", "Patient", "Endpoint")]
+        interactions = [{"code": code} for code in self.manner.interactions]
         return {
             "resourceType": "CapabilityStatement",
             "fhirVersion": "4.0.1",
-            "rest": [{"mode": "server", "resource": resources}],
+            "rest": [{"mode": "server", "interaction": interactions, "resource": resources}],
         }
 
     def _search(self, resource_type: str, query: str) -> list[Resource]:

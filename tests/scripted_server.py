@@ -23,7 +23,7 @@ class _Http(ThreadingHTTPServer):
 
 
 class ScriptedServer:
-    """Answers every read and search with nothing found and every transaction with success.
+    """Answers every read and search with nothing found, also in a batch, and every transaction with success.
 
     Attributes
     ----------
@@ -55,7 +55,9 @@ class ScriptedServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self._answer(*server.post(json.loads(body)))
+                bundle = json.loads(body)
+                is_batch = bundle["type"] == "batch"
+                self._answer(*(server.batch(bundle) if is_batch else server.post(bundle)))
 
             def _answer(self, status: int, body: Resource | bytes) -> None:
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -83,6 +85,14 @@ class ScriptedServer:
         if "?" not in path:
             return 404, _outcome("not there")
         return 200, {"resourceType": "Bundle", "type": "searchset", "total": 0}
+
+    def batch(self, bundle: Resource) -> tuple[int, Resource | bytes]:
+        """The answer to a batch of questions."""
+        if self.is_away:
+            return 503, _outcome("away")
+        answers = [self.get(f"/fhir/{entry['request']['url']}") for entry in bundle["entry"]]
+        entries = [{"resource": body, "response": {"status": str(status)}} for status, body in answers]
+        return 200, {"resourceType": "Bundle", "type": "batch-response", "entry": entries}
 
     def post(self, bundle: Resource) -> tuple[int, Resource | bytes]:
         """The answer to a transaction."""

@@ -11,6 +11,12 @@ from dicom2fhir.model import Resource
 
 _VERSION = re.compile(r"\d{1,2}(\.\d{1,4}){1,2}(-(ballot|snapshot|cibuild|draft|preview)\d{0,2})?")
 """https://hl7.org/fhir/R5/valueset-FHIR-version.html."""
+_TRANSACTION_MODES = {
+    "batch": frozenset({"batch"}),
+    "transaction": frozenset({"transaction"}),
+    "both": frozenset({"batch", "transaction"}),
+}
+"""``Conformance.rest.transactionMode`` of FHIR 1.0.2, in the words of later versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,19 @@ class TypeCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server offers; a type that it does not list has the defaults of :class:`TypeCapabilities`."""
+    """What a server offers; a type that it does not list has the defaults of :class:`TypeCapabilities`.
+
+    Attributes
+    ----------
+    batch
+        Whether it is worth trying to send it a batch. HAPI takes them and lists ``transaction`` alone.
+    """
 
     fhir_version: str
     software: str = ""
     software_version: str = ""
     transaction: bool = False
+    batch: bool = False
     types: Mapping[str, TypeCapabilities] = field(default_factory=dict)
 
     @property
@@ -60,11 +73,12 @@ def read_capabilities(statement: Resource) -> Capabilities:
     """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""
     software = _object(statement.get("software"))
     types: dict[str, TypeCapabilities] = {}
-    transaction = False
+    offered: set[str] = set()
     for rest in _objects(statement.get("rest")):
         if rest.get("mode") == "client":
             continue
-        transaction |= any(item.get("code") == "transaction" for item in _objects(rest.get("interaction")))
+        offered |= {_text(item.get("code")) for item in _objects(rest.get("interaction"))}
+        offered |= _TRANSACTION_MODES.get(_text(rest.get("transactionMode")), frozenset())
         for item in _objects(rest.get("resource")):
             update_create = item.get("updateCreate")
             types[_text(item.get("type"))] = TypeCapabilities(
@@ -77,7 +91,8 @@ def read_capabilities(statement: Resource) -> Capabilities:
         _text(statement.get("fhirVersion")),
         _text(software.get("name")),
         _text(software.get("version")),
-        transaction,
+        "transaction" in offered,
+        not offered.isdisjoint(("batch", "transaction")),
         types,
     )
 

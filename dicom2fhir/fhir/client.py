@@ -1,4 +1,4 @@
-"""A FHIR server over HTTP: four interactions, and every way they fail as one of our errors.
+"""A FHIR server over HTTP: the interactions that are needed, and every way they fail as one of our errors.
 
 Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8; up to 1.4.0 it was
 ``application/json+fhir``.
@@ -6,7 +6,9 @@ Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +25,11 @@ from dicom2fhir.texts import counted
 
 MEDIA_TYPE = "application/fhir+json"
 _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
+_STRICT = {"Prefer": "handling=strict"}
+"""A server that ignores a parameter it does not know would answer with everything."""
+_NOT_THERE = frozenset({404, 410})
+_MATCHES = 5
+_SUCCESS = re.compile(r"2\d\d\b")
 _PATIENCE = frozenset({407, 408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
@@ -57,6 +64,22 @@ _VALUE_BYTES, _OBJECT_BYTES = 64, 240
 """Of a text, number or array, and of an object with a few members."""
 _MAX_ISSUES = 20
 _MAX_ISSUE_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A read by ``resource_id``, or a search by ``query`` (percent-encoded)."""
+
+    resource_type: str
+    resource_id: str = ""
+    query: str = ""
+
+    @property
+    def url(self) -> str:
+        """Relative to the base of the server."""
+        if self.query:
+            return f"{self.resource_type}?{self.query}&_count={_MATCHES}"
+        return f"{self.resource_type}/{quote(self.resource_id, safe='')}"
 
 
 class FhirClient:
@@ -110,25 +133,38 @@ class FhirClient:
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """The resource, or None when it is not there or was deleted."""
-        answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}")
-        if answer.status in (404, 410):  # where no FHIR server is, the write that follows will tell
+        answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}")
+        if answer.status in _NOT_THERE:  # where no FHIR server is, the write that follows will tell
             return None
         return self._expect(answer, (resource_type,))
 
-    def search(self, resource_type: str, query: str, count: int = 5) -> list[Resource]:
-        """The first ``count`` matches of a percent-encoded query; further pages are not read."""
-        # A server that ignores a parameter it does not know would answer with everything.
-        prefer = {"Prefer": "handling=strict"}
-        answer = self._exchange("GET", f"/{resource_type}?{query}&_count={count}", headers=prefer)
-        bundle = self._expect(answer, ("Bundle",))
-        found = [
-            entry["resource"]
-            for entry in _objects(bundle.get("entry"))
-            if isinstance(entry.get("resource"), dict)
-            and entry["resource"].get("resourceType") == resource_type
-            and _object(entry.get("search")).get("mode", "match") == "match"
-        ]
-        return found[:count]
+    def search(self, resource_type: str, query: str) -> list[Resource]:
+        """The first few matches of a percent-encoded query; further pages are not read."""
+        answer = self._exchange("GET", f"/{Question(resource_type, query=query).url}", _STRICT)
+        return _matches(self._expect(answer, ("Bundle",)), resource_type)
+
+    def ask(self, question: Question) -> list[Resource]:
+        """What is found, by :meth:`read` or :meth:`search`."""
+        if question.query:
+            return self.search(question.resource_type, question.query)
+        found = self.read(question.resource_type, question.resource_id)
+        return [] if found is None else [found]
+
+    def ask_all(self, questions: Sequence[Question]) -> list[list[Resource] | None]:
+        """Ask in one batch (https://hl7.org/fhir/R4/http.html#transaction).
+
+        Returns
+        -------
+        list[list[Resource] | None]
+            What :meth:`ask` would return for each question; None where that cannot be told from the batch.
+        """
+        asked = [{"request": {"method": "GET", "url": question.url}} for question in questions]
+        headers = {"Content-Type": f"{self._sent}; charset=utf-8", **_STRICT}
+        body = self._dump({"resourceType": "Bundle", "type": "batch", "entry": asked})
+        entries = _objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
+        if len(entries) != len(asked):
+            raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
+        return [_found(question, entry) for question, entry in zip(questions, entries, strict=True)]
 
     def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
         """What a version of a resource replaced, from its history.
@@ -243,6 +279,33 @@ class FhirClient:
         if status in _CONFLICTS:
             return EditConflict(f"HTTP {status}: somebody else writes the same resources at the same time")
         return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+
+
+def _matches(bundle: Resource, resource_type: str) -> list[Resource]:
+    """The resources of a searchset that the search was for."""
+    found = [
+        entry["resource"]
+        for entry in _objects(bundle.get("entry"))
+        if isinstance(entry.get("resource"), dict)
+        and entry["resource"].get("resourceType") == resource_type
+        and _object(entry.get("search")).get("mode", "match") == "match"
+    ]
+    return found[:_MATCHES]
+
+
+def _found(question: Question, entry: Resource) -> list[Resource] | None:
+    """What an entry of a batch response says was found; None where it is no usable answer to the question."""
+    status = str(_object(entry.get("response")).get("status", ""))
+    resource = _object(entry.get("resource"))
+    if question.resource_id and status[:3] in ("404", "410"):
+        return []
+    if not _SUCCESS.match(status):
+        return None
+    kind = resource.get("resourceType")
+    if question.query:
+        return _matches(resource, question.resource_type) if kind == "Bundle" else None
+    is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
+    return [resource] if is_it else None
 
 
 def _is_conditional(bundle: Resource) -> bool:

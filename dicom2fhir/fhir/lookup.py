@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from dicom2fhir.errors import Ambiguous, EditConflict, ServerUnavailable
-from dicom2fhir.fhir.client import FhirClient
+import structlog
+
+from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir.client import FhirClient, Question
 from dicom2fhir.fhir.merge import DICOM_UID_SYSTEM
 from dicom2fhir.model import Entry, Resource, Write
 
@@ -17,17 +19,70 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """https://hl7.org/fhir/R4/datatypes.html#id"""
 
 
+_BATCH_TRIES = 3
+"""Batches in a row that may fail where single requests succeed: the second one may have met a server that stumbled."""
+_BATCH_SIZE = 50
+
+log = structlog.get_logger(__name__)
+
+
+class Batches:
+    """Whether a server answers several questions at once. May be used from several threads."""
+
+    def __init__(self, destination: str, offered: bool) -> None:
+        self._destination = destination
+        self._tries = _BATCH_TRIES if offered else 0
+        self._lock = threading.Lock()
+
+    @property
+    def are_taken(self) -> bool:
+        """False once it has been found out, which stays so: what a server was built for does not come back."""
+        return self._tries > 0
+
+    def succeeded(self) -> None:
+        """A batch was answered."""
+        with self._lock:
+            if self._tries:
+                self._tries = _BATCH_TRIES
+
+    def failed(self, is_refusal: bool) -> None:
+        """A batch was not answered, and the same questions were when they came one by one."""
+        with self._lock:
+            if not self._tries:
+                return
+            self._tries = 0 if is_refusal else self._tries - 1
+            if not self._tries:
+                log.warning("server.batch_refused", destination=self._destination)
+
+
 class Lookup:
     """Finds resources for one delivery, which has until ``deadline`` (of ``time.monotonic``)."""
 
-    def __init__(self, client: FhirClient, deadline: float) -> None:
+    def __init__(self, client: FhirClient, deadline: float, batches: Batches) -> None:
         self._client = client
         self.deadline = deadline
+        self._batches = batches
+        self._answers: dict[Question, list[Resource]] = {}
+        self._unanswered: dict[Question, bool] = {}
+        """By a batch; whether it was refused."""
 
     def check_time(self) -> None:
         """Give up a delivery that takes too long, whose claim may end before it does."""
         if time.monotonic() > self.deadline:
             raise ServerUnavailable("the FHIR server is too slow: a study takes longer than its time limit")
+
+    def prepare(self, wanted: Iterable[tuple[Entry, str]]) -> None:
+        """Ask at once what :meth:`find` will ask about these entries and known ids; forget all earlier answers.
+
+        A failure says nothing yet: single requests tell whether the server or its batches are at fault.
+        """
+        self._answers.clear()
+        self._unanswered.clear()
+        asked = {question: entry for entry, known_id in wanted for question in _questions(entry, known_id)}
+        questions = list(asked) if len(asked) > 1 else []
+        for start in range(0, len(questions), _BATCH_SIZE):
+            if self._batches.are_taken:
+                self._ask_all({question: asked[question] for question in questions[start : start + _BATCH_SIZE]})
 
     def find(self, entry: Entry, known_id: str = "") -> Resource | None:
         """What the server holds of an entry: under the id it had last time, by its search, or under our own id.
@@ -37,31 +92,70 @@ class Lookup:
         Ambiguous
             Several resources on the server match.
         """
-        resource_type = entry.resource["resourceType"]
-        self.check_time()
-        found = self._client.read(resource_type, known_id) if known_id else None
+        resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
+        found = self._ask(Question(resource_type, known_id)) if known_id else []
         # an id that the server chose is another study's on another server
-        if found is not None and (known_id == entry.resource["id"] or _is_same(entry.resource, found)):
-            return found
+        if found and (known_id == own_id or _is_same(entry.resource, found[0])):
+            return found[0]
         if entry.search:
-            self.check_time()
-            matches = [
-                item for item in self._client.search(resource_type, entry.search) if _is_same(entry.resource, item)
-            ]
+            matches = self._ask(Question(resource_type, query=entry.search))
+            matches = [item for item in matches if _is_same(entry.resource, item)]
             if len(matches) > 1:
                 ids = ", ".join(id_of(match) for match in matches)
                 raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
             if matches:
                 return matches[0]
-        if entry.write is Write.LINK or entry.resource["id"] == known_id:
+        if entry.write is Write.LINK or own_id == known_id:
             return None
+        return next(iter(self._ask(Question(resource_type, own_id))), None)
+
+    def _ask(self, question: Question) -> list[Resource]:
+        if question in self._answers:
+            return self._answers[question]
         self.check_time()
-        return self._client.read(resource_type, entry.resource["id"])
+        found = self._client.ask(question)
+        if question in self._unanswered:
+            self._batches.failed(self._unanswered[question])
+            self._unanswered.clear()
+        return found
+
+    def _ask_all(self, asked: Mapping[Question, Entry]) -> None:
+        self.check_time()
+        try:
+            answers = self._client.ask_all(list(asked))
+        except ServerUnavailable as error:  # NotAuthorised too
+            if error.after_s:
+                raise
+            self._unanswered |= dict.fromkeys(asked, isinstance(error, NotAuthorised))
+            return
+        except (ServerRefused, EditConflict):
+            self._unanswered |= dict.fromkeys(asked, True)
+            return
+        for (question, entry), found in zip(asked.items(), answers, strict=True):
+            # A search that was not understood matches everything; alone it is refused then, by handling=strict.
+            if found is None or (question.query and not all(_is_same(entry.resource, item) for item in found)):
+                self._unanswered[question] = False
+            else:
+                self._answers[question] = found
+        if not self._unanswered:
+            self._batches.succeeded()
 
     def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
         """What a version of a resource replaced; see :meth:`FhirClient.predecessor`."""
         self.check_time()
         return self._client.predecessor(resource_type, resource_id, version)
+
+
+def _questions(entry: Entry, known_id: str) -> Iterator[Question]:
+    """What has to be asked to find an entry, as far as that does not depend on an answer."""
+    resource_type = entry.resource["resourceType"]
+    if known_id:
+        yield Question(resource_type, known_id)
+        return
+    if entry.search:
+        yield Question(resource_type, query=entry.search)
+    if entry.write is not Write.LINK:
+        yield Question(resource_type, entry.resource["id"])
 
 
 def identity(entry: Entry) -> str:

@@ -3,7 +3,8 @@
 One delivery goes like this:
 
 1. Map the study. The same as last time? Then nothing is sent and the server is not even asked.
-2. Look up the other resources (patient, endpoint...) and the ImagingStudy: :mod:`dicom2fhir.fhir.lookup`.
+2. Look up the ImagingStudy and the other resources (patient, endpoint...) at once: :mod:`dicom2fhir.fhir.lookup`.
+   Nobody else writes these others meanwhile (in this process), unless they are known to be there as they should be.
 3. Merge ours with what is there: :mod:`dicom2fhir.fhir.merge`. What comes out as it was is not written.
 4. Send the rest as one transaction. Existing resources are named with the version that was read, and new ones are
    created as in :mod:`dicom2fhir.fhir.creation`; a conflict means to begin again at 2. A refusal may mean that a linked
@@ -16,14 +17,12 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import structlog
 
 from dicom2fhir.errors import (
     Ambiguous,
-    ConfigError,
     EditConflict,
     NotAuthorised,
     NotExpressible,
@@ -32,51 +31,20 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
-from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
-from dicom2fhir.fhir.formats import Format, dump, media_type
+from dicom2fhir.fhir.formats import Format
 from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of, identity, version_of
 from dicom2fhir.fhir.merge import canonical, marked, merge, without_version
+from dicom2fhir.fhir.recognition import Dialect, Recognised, Recognition
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
 
 _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
 """HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
 _REMEMBERED = 10_000
-_UNFIT_PAUSE_S = 60.0
-"""For a server of a version that is not to be written: a person has to change it or the configuration."""
-_ASK_AGAIN_S = 600.0
-"""A server that was upgraded while nothing was sent to it has not been seen to be away."""
 
 log = structlog.get_logger(__name__)
-
-
-class Named(Protocol):
-    """A FHIR version as the mapping takes it."""
-
-    @property
-    def name(self) -> str:
-        """For people, e.g. ``R4``."""
-
-    @property
-    def media_type(self) -> str:
-        """Of its JSON."""
-
-    @property
-    def acquisition_only(self) -> bool:
-        """Whether an ImagingStudy lists acquisition modalities only."""
-
-
-Dialect = TypeVar("Dialect", bound=Named)
-
-
-@dataclass(frozen=True, slots=True)
-class _Server(Generic[Dialect]):
-    capabilities: Capabilities
-    dialect: Dialect
-    asked_at: float
-    """On ``time.monotonic``."""
 
 
 @dataclass(slots=True)
@@ -123,12 +91,9 @@ class FhirDestination(Generic[Dialect]):
         self.name = name
         self._client = client
         self._map_study = map_study
-        self._dialect_for = dialect_for
+        self._recognition = Recognition(name, client, dialect_for, format_)
         self._budget_s = budget_s
-        self._format = format_
-        self._server: _Server[Dialect] | None = None
         self._ids_by_server = False
-        self._logged: tuple[str, ...] = ()
         self._writing = Writing()
         self._known: dict[str, tuple[str, bytes]] = {}
         """Shared resources seen on the server: identity -> literal reference, and our content of it then."""
@@ -146,14 +111,14 @@ class FhirDestination(Generic[Dialect]):
         if study.conflict:
             return Refused((study.conflict,), answered=False)
         try:
-            server = self._ask_server()
+            server = self._recognition.server()
             mapped = self._map_study(study, server.dialect)
             last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
                 return Delivered(base, written=False, recipe=mapped.recipe, answered=False)
             return self._try_until_settled(mapped, last, server)
         except ServerUnavailable as error:  # NotAuthorised too
-            self._server = None
+            self._recognition.forget()
             self._known.clear()
             return Retry(str(error), error.after_s, whole_destination=not error.alive)
         except EditConflict as error:
@@ -165,41 +130,8 @@ class FhirDestination(Generic[Dialect]):
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
 
-    def _ask_server(self) -> _Server[Dialect]:
-        now = time.monotonic()
-        if (server := self._server) is not None and now - server.asked_at < _ASK_AGAIN_S:
-            return server
-        found = self._client.capabilities()
-        try:
-            dialect = self._dialect_for(found.fhir_version)
-        except ConfigError as error:
-            said = f"The server speaks FHIR {found.named_version}: {error}"
-            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
-        except (LookupError, ValueError):
-            said = f"FHIR version {found.named_version} is not supported"
-            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
-        self._client.speak(
-            dialect.media_type,
-            media_type(dialect.media_type, self._format),
-            partial(dump, version=dialect.name, format_=self._format),
-        )
-        self._server = server = _Server(found, dialect, now)
-        ids = found.of("ImagingStudy").ids
-        logged = (found.named_version, dialect.name, ids)
-        if logged != self._logged:
-            self._logged = logged
-            log.info(
-                "server.recognised",
-                destination=self.name,
-                fhir_version=found.named_version,
-                dialect=dialect.name,
-                ids=ids,
-                transaction=found.transaction,
-            )
-        return server
-
-    def _try_until_settled(self, mapped: Mapped, last: Base, server: _Server[Dialect]) -> Delivered:
-        lookup = Lookup(self._client, time.monotonic() + self._budget_s)
+    def _try_until_settled(self, mapped: Mapped, last: Base, server: Recognised[Dialect]) -> Delivered:
+        lookup = Lookup(self._client, time.monotonic() + self._budget_s, server.batches)
         course = Course(ids_by_server=self._ids_by_server)
         conflicts = 0
         refusal: ServerRefused | None = None
@@ -228,19 +160,23 @@ class FhirDestination(Generic[Dialect]):
                 return delivered
 
     def _try_once(
-        self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: Course
+        self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course
     ) -> Delivered:
-        alone: frozenset[str] = frozenset()
+        others = mapped.entries[1:]
+        alone = frozenset(
+            identity(entry) for entry in others if entry.write is not Write.LINK and not self._seen(entry)
+        )
         while True:
             with self._writing.hold(alone, lookup.deadline):
                 plan = self._plan(mapped, last, server, lookup, course)
                 if plan.shared() <= alone:
                     return self._carry_out(plan, mapped, server, lookup, course, last)
-            alone |= plan.shared()  # somebody may be creating it just now: look again when nobody is
+            alone |= plan.shared()  # forgotten meanwhile: somebody may be creating it just now
 
-    def _plan(self, mapped: Mapped, last: Base, server: _Server[Dialect], lookup: Lookup, course: Course) -> _Plan:
+    def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
         plan = _Plan()
+        lookup.prepare([(study, last.remote_id), *((entry, "") for entry in others if not self._seen(entry))])
         found = lookup.find(study, last.remote_id)
         plan.steps.append((study, found))
         if found is not None:
@@ -249,10 +185,11 @@ class FhirDestination(Generic[Dialect]):
             self._plan_other(plan, entry, server, lookup, course)
         return plan
 
-    def _plan_other(self, plan: _Plan, entry: Entry, server: _Server[Dialect], lookup: Lookup, course: Course) -> None:
-        known = self._known.get(identity(entry))
-        if known and (entry.write is Write.ENSURE or known[1] == canonical(entry.resource)):
-            plan.targets[entry.placeholder] = known[0]
+    def _plan_other(
+        self, plan: _Plan, entry: Entry, server: Recognised[Dialect], lookup: Lookup, course: Course
+    ) -> None:
+        if seen := self._seen(entry):
+            plan.targets[entry.placeholder] = seen
             return
         try:
             found = lookup.find(entry)
@@ -278,7 +215,7 @@ class FhirDestination(Generic[Dialect]):
         self,
         plan: _Plan,
         mapped: Mapped,
-        server: _Server[Dialect],
+        server: Recognised[Dialect],
         lookup: Lookup,
         course: Course,
         last: Base,
@@ -333,6 +270,12 @@ class FhirDestination(Generic[Dialect]):
                 is_certain = False
         if not is_certain:
             raise EditConflict("the server does not say that it created what was not there before")
+
+    def _seen(self, entry: Entry) -> str:
+        """The literal reference to a shared resource that the server is known to have as it is to be; else empty."""
+        target, content = self._known.get(identity(entry), ("", b""))
+        is_as_wanted = target and (entry.write is Write.ENSURE or content == canonical(entry.resource))
+        return target if is_as_wanted else ""
 
     def _remember(self, entry: Entry, target: str) -> None:
         if len(self._known) >= _REMEMBERED:

@@ -11,7 +11,7 @@ import pytest
 
 from dicom2fhir import assembly, config
 from dicom2fhir.config import Settings
-from dicom2fhir.fhir import server as fhir_server
+from dicom2fhir.fhir import recognition
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.model import Delivered, InstanceRecord, Origin, Retry
 from dicom2fhir.store.base import DeliveryStatus, State
@@ -95,7 +95,7 @@ def test_a_server_that_was_upgraded_meanwhile_is_noticed(monkeypatch: pytest.Mon
         assert [isinstance(outcome, Delivered) for outcome in outcomes] == [True, True]
         assert fhir.asked == 1
         fhir.fhir_version = "5.0.0"
-        monkeypatch.setattr(fhir_server, "_ASK_AGAIN_S", 0.0)
+        monkeypatch.setattr(recognition, "_ASK_AGAIN_S", 0.0)
         outcome = destination.deliver(study, b"")
         assert isinstance(outcome, Retry) and outcome.whole_destination
         assert len(fhir.studies) == 2
