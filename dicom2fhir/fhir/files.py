@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from dicom2fhir.durable import make_directory
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.base import Base, digest
 from dicom2fhir.fhir.bundle import standalone
@@ -75,7 +76,7 @@ class FileDestination(Generic[Dialect]):
         return Delivered(now.to_bytes(), recipe=mapped.recipe)
 
     def _write(self, name: str, temporary: str, content: bytes) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._directory, 0o700)
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # The name is the study's, which has one writer at a time: what a crash left is written over.

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
+from dicom2fhir.durable import make_directory, sync_directory
 from dicom2fhir.mounts import MOUNTINFO, NETWORK_FILE_SYSTEMS, VIRTUAL_FILE_SYSTEMS, file_system_type
 
 _COLLISIONS = 10_000
@@ -179,7 +180,7 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
         Where it is now; the move and the reason are on disk.
     """
     wish = Path(folder, os.path.relpath(file.path, root))
-    wish.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(wish.parent)
     target = _reserve(wish)
     try:
         if reason:
@@ -192,12 +193,13 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
             _copy(file, target)
             if look_at(file.path) != file:
                 raise OSError(errno.EAGAIN, "the file changed while it was copied") from None
+            sync_directory(target.parent)  # the two file systems reach their disks each in its own time
             os.unlink(file.path)
     except BaseException:
         target.unlink(missing_ok=True)
         reason_of(target).unlink(missing_ok=True)
         raise
-    _sync(target.parent)
+    sync_directory(target.parent)
     return target
 
 
@@ -238,14 +240,6 @@ def _copy(file: Found, target: Path) -> None:
         os.replace(half, target)
     finally:
         half.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_on_network(folder: str | Path, mountinfo: Path = MOUNTINFO) -> bool:

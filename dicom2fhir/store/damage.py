@@ -15,17 +15,20 @@ from pathlib import Path
 import orjson
 import structlog
 
+from dicom2fhir.durable import sync_directory
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
 from dicom2fhir.store import progress
 from dicom2fhir.store.base import Damage
-from dicom2fhir.store.disk import replace_file, require_permission, sync_directory
+from dicom2fhir.store.disk import replace_file, require_permission
 from dicom2fhir.store.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
 
 log = structlog.get_logger(__name__)
 
 FILES = ("", "-wal", "-shm")
 """Ends of the names of the files that make a store."""
-_KEPT = (*FILES, progress.END)
+_JOURNAL = "-journal"
+"""Of a store without a write-ahead log, such as a copy, while a transaction is written into it."""
+_KEPT = (*FILES, _JOURNAL, progress.END)
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = slice(18, 20)
 """Of the file format, for writing and for reading: 1, 1 with a rollback journal, 2, 2 with a write-ahead log
@@ -64,8 +67,9 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
     require_permission(path, os.R_OK | os.W_OK)
     if not path.is_file():
         raise ConfigError(f"{path} is no file")
-    _require_header(path)
     try:
+        _undo_half_a_transaction(path, busy_timeout_s)
+        _require_header(path)
         # A connection that only reads leaves the WAL as it is when it closes; another would write damage onwards.
         with closing(connect(path, read_only=True, busy_timeout_s=busy_timeout_s)) as connection:
             _require_schema(connection, path, steps)
@@ -76,6 +80,14 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
         raise StoreDamaged(f"The store {path} is damaged: {error}") from error
     if verdict != "ok":
         raise StoreDamaged(f"The store {path} is damaged: {verdict}")
+
+
+def _undo_half_a_transaction(path: Path, busy_timeout_s: float) -> None:
+    """Let SQLite undo what a crash left in the middle, which a connection that only reads cannot."""
+    if not os.path.lexists(f"{path}{_JOURNAL}"):
+        return
+    with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _require_header(path: Path) -> None:

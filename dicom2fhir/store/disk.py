@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.access import give_to_owner
+from dicom2fhir.durable import sync_directory
 from dicom2fhir.errors import ConfigError, NoStore, OutOfSpace, StoreInUse, StoreUnavailable
 from dicom2fhir.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 
@@ -117,15 +118,6 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def sync_directory(directory: Path) -> None:
-    """Make created and renamed entries of ``directory`` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:

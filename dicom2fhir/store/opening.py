@@ -11,9 +11,10 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.access import give_to_owner
+from dicom2fhir.durable import make_directory, sync_directory
 from dicom2fhir.errors import StoreDamaged, StoreUnavailable
 from dicom2fhir.store import damage
-from dicom2fhir.store.disk import lock_file, not_permitted, require_local, sync_directory
+from dicom2fhir.store.disk import lock_file, not_permitted, require_local
 from dicom2fhir.store.progress import END, Progress
 from dicom2fhir.store.schema import connect, is_corrupt, migrate, require_settings
 from dicom2fhir.store.statements import Statements
@@ -48,7 +49,7 @@ def own(
         Where a damaged file went that was found there.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent, 0o700)
         require_local(path.parent)
         lock = lock_file(lock_path(path))
     except PermissionError:
@@ -93,7 +94,7 @@ def follow(path: Path, sql: Statements) -> Progress:
 def _create(path: Path, steps: Sequence[str]) -> None:
     """Put a store without content at ``path``, whole or not at all: so one without tables is always damaged."""
     new = path.with_name(f"{path.name}.new")
-    for end in ("", "-journal"):
+    for end in ("", "-wal", "-shm"):
         Path(f"{new}{end}").unlink(missing_ok=True)  # of a crash
     # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
     made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -102,7 +103,8 @@ def _create(path: Path, steps: Sequence[str]) -> None:
     finally:
         os.close(made)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        require_settings(connection, {"synchronous": 2})
+        # The log from the start: to change to it later needs a transaction of another kind, which a crash leaves half.
+        require_settings(connection, {"journal_mode": "wal", "synchronous": 2})
         migrate(connection, steps)
     os.rename(new, path)
     sync_directory(path.parent)

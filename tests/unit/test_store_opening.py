@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -346,6 +346,46 @@ def test_no_bit_of_the_header_can_keep_the_store_from_starting(tmp_path: Path, a
 def once(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A filled store, made once."""
     return filled(tmp_path_factory.mktemp("once") / "store.db").read_bytes()
+
+
+def killed_in_a_transaction(path: Path) -> None:
+    """Turn a store into one with a rollback journal, as a copy is, whose writer was killed in the middle."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(
+            "PRAGMA journal_mode=delete; PRAGMA cache_size=1; BEGIN; UPDATE study SET first_at = 7"
+        )
+        for _ in range(20):  # more than the cache takes, so that it goes into the file
+            connection.execute("UPDATE instance SET body = body || zeroblob(100)")
+        files = {end: Path(f"{path}{end}").read_bytes() for end in ("", "-journal")}
+        connection.execute("ROLLBACK")
+    for end, data in files.items():
+        Path(f"{path}{end}").write_bytes(data)
+
+
+def test_half_a_transaction_is_undone(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    killed_in_a_transaction(path)
+    store = open_store(path)
+    try:
+        assert (store.set_aside, store.damages) == (None, [])
+        assert store.stats().instances == 300
+        assert store.study("1.1") is not None
+    finally:
+        store.close()
+    assert not Path(f"{path}-journal").exists()
+
+
+def test_the_journal_of_a_damaged_store_goes_with_it(tmp_path: Path) -> None:
+    path = filled(tmp_path / "store.db")
+    killed_in_a_transaction(path)
+    path.unlink()
+    store = open_store(path)
+    try:
+        assert store.set_aside is not None
+        assert Path(f"{store.set_aside}-journal").exists()
+        assert not Path(f"{path}-journal").exists()
+    finally:
+        store.close()
 
 
 def test_damage_that_a_reader_meets_stops_the_store(tmp_path: Path) -> None:
