@@ -1,0 +1,56 @@
+"""Stores as earlier versions of the schema have them, with the rows of a store of today."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+
+from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.ingest import Ingest
+from dicom2fhir.model import Origin
+from dicom2fhir.store.schema import APPLICATION_ID, steps
+from dicom2fhir.store.sqlite import SqliteStore
+from testdata.make_dicom import EncodedInstance
+
+VERSIONS = range(1, len(steps()))
+_TABLES = (
+    *("destination", "reader", "study", "attrs", "series", "instance", "delivery", "base", "inflight"),
+    *("rejection", "file", "origin", "settlement"),
+)
+"""In an order in which each row finds what it refers to."""
+_COUNTED = {("study", "series"), ("study", "instances"), ("series", "instances"), ("reader", "studies")}
+"""Columns that triggers keep."""
+
+
+def keep(store: SqliteStore, files: Iterable[EncodedInstance]) -> None:
+    """Take files into a store, as every way in does."""
+    ingest = Ingest(store)
+    for file in files:
+        ingest.receive(read_file(BytesIO(file.file), WANTED).received(Origin("file")))
+
+
+def write_earlier(today: Path, earlier: Path, version: int) -> None:
+    """Copy the rows into a store of a version, as far as it has room for them; its triggers count them."""
+    with closing(sqlite3.connect(earlier, isolation_level=None)) as connection:
+        for number, step in enumerate(steps()[:version], start=1):
+            connection.executescript(f"BEGIN; {step}; PRAGMA user_version={number}; COMMIT;")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute("ATTACH ? AS today", [str(today)])
+        connection.execute("BEGIN")
+        for table in _TABLES:
+            columns = [name for name in _columns(connection, "main", table) if (table, name) not in _COUNTED]
+            shared = [name for name in columns if name in _columns(connection, "today", table)]
+            if shared:
+                names = ", ".join(shared)
+                connection.execute(f"INSERT OR IGNORE INTO main.{table} ({names}) SELECT {names} FROM today.{table}")
+        connection.execute("COMMIT")
+        connection.execute("DETACH today")
+        connection.execute("PRAGMA journal_mode=wal")
+
+
+def _columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA {schema}.table_info({table})")]
