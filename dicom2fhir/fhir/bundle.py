@@ -9,7 +9,7 @@ from dicom2fhir.model import Entry, Mapped, Resource, Write
 
 
 def standalone(mapped: Mapped) -> Resource:
-    """A transaction Bundle that any FHIR server can take without being asked anything before.
+    """A transaction Bundle for FHIR servers that let clients choose ids, which need not be asked anything before.
 
     The bridge's own resources are written under their deterministic id; what must only exist is created unless its
     search finds it; what must be up to date is a conditional update. A resource that may only be linked to is not in

@@ -192,7 +192,7 @@ class FhirClient:
     def transaction(self, bundle: Resource) -> list[Resource]:
         """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.
 
-        Responses are empty where the server, which is asked to return as little as possible, leaves them out. A
+        Responses are empty where the server leaves them out. A
         transaction is done whole or not at all, so its success is that of each entry.
 
         Raises
@@ -203,7 +203,8 @@ class FhirClient:
             A conditional write of the Bundle matches several resources (412).
         """
         conditional = _is_conditional(bundle)
-        headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=minimal"}
+        # With return=minimal, Medplum leaves out which ids it chose, and what is wrong with what it refuses.
+        headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=OperationOutcome"}
         answer = self._exchange("POST", "", headers, self._dump(bundle))
         is_success = 200 <= answer.status < 300
         if is_success and _says_nothing(answer):

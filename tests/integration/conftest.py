@@ -1,8 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from tests.command_line import run
 from tests.pki import pki
 from tests.users import open_path
 from tests.watched_folder import bridge, inbox, start
 
 __all__ = ["bridge", "inbox", "open_path", "pki", "run", "start"]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((name, version), id=f"{name}-{version}", marks=pytest.mark.needs(name))
+        for name, version in (("hapi", "r4"), ("hapi", "r5"), ("medplum", "r4"))
+    ]
+)
+def server(request: pytest.FixtureRequest, fhir_server: Callable[[str, str], str]) -> str:
+    """Base URL of each FHIR server to deliver to. What a test expects follows from what the server says of itself."""
+    return fhir_server(*request.param)

@@ -537,7 +537,7 @@ def test_what_a_transaction_looks_like(serve: Callable[..., FaultyServer], tmp_p
     lines = head.split(b"\r\n")
     assert lines[0] == b"POST /fhir HTTP/1.1"
     assert b"Content-Type: application/fhir+json; charset=utf-8" in lines
-    assert b"Prefer: return=minimal" in lines
+    assert b"Prefer: return=OperationOutcome" in lines
     assert b"Authorization: Bearer first" in lines
     assert b"Authorization: Bearer second" in server.requests[1]
 

@@ -1,4 +1,4 @@
-"""Delivery against a real FHIR server, HAPI FHIR R4 and R5. Each test has identifiers of its own."""
+"""Delivery against real FHIR servers: HAPI FHIR R4 and R5, and Medplum. Each test has identifiers of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from dicom2fhir.errors import ServerRefused
 from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base
 from dicom2fhir.fhir.bundle import standalone
@@ -29,7 +30,6 @@ from tests.two_bridges import check_complete, race
 TIMEOUT_S = 60
 HOSPITAL = "urn:oid:1.2.3.4"
 VERSIONS = {"4.0.1": "R4", "5.0.0": "R5"}
-BOTH = pytest.mark.parametrize("version", ["r4", "r5"])
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,15 @@ class Case:
         assert len(found) == 1, [item["id"] for item in found]
         return found[0]
 
-    def version(self) -> str:
-        return str(self.on_server()["meta"]["versionId"])
+    def versions(self) -> int:
+        """How often the ImagingStudy was written."""
+        return versions(self.base_url, self.on_server())
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether the server says that it may take our ids."""
+        assert self.client is not None
+        return self.client.capabilities().of("ImagingStudy").update_create is not False
 
     def patients(self) -> list[Resource]:
         return search(self.base_url, f"Patient?{self.patient_search}")
@@ -174,6 +181,19 @@ def search(base_url: str, query: str) -> list[Resource]:
     return [entry["resource"] for entry in bundle.get("entry", [])]
 
 
+def versions(base_url: str, resource: Resource) -> int:
+    """How many versions of a resource there are: HAPI numbers them, others have to be counted."""
+    newest = str(resource["meta"]["versionId"])
+    if newest.isdecimal():
+        return int(newest)
+    return len(search(base_url, f"{resource['resourceType']}/{resource['id']}/_history?_count=50"))
+
+
+def version_named(base_url: str) -> str:
+    """Of FHIR, as dialects are called."""
+    return VERSIONS[FhirClient(base_url).capabilities().fhir_version]
+
+
 def post(base_url: str, resource: Resource) -> Resource:
     response = requests.post(
         f"{base_url}/{resource['resourceType']}",
@@ -201,6 +221,15 @@ def delete(base_url: str, resource: Resource) -> None:
     assert response.ok, response.text
 
 
+def takes_dangling_references(base_url: str) -> bool:
+    """Whether the server stores references to what is not there."""
+    subject = {"reference": f"Patient/{uuid.uuid4()}"}
+    study = {"resourceType": "ImagingStudy", "status": "available", "subject": subject}
+    return requests.post(
+        f"{base_url}/ImagingStudy", json=study, headers={"Content-Type": "application/fhir+json"}, timeout=TIMEOUT_S
+    ).ok
+
+
 def seen(case: Case) -> Resource:
     """The study as mapped, with nobody linked."""
     entry = standalone(case.map_study(Study(case.uid, 1, {}, {}, ()), Dialect("R4")))["entry"][0]
@@ -208,41 +237,36 @@ def seen(case: Case) -> Resource:
     return resource
 
 
-@BOTH
-def test_create_then_one_slice_more_is_one_new_version(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version), write=Write.ENSURE)
+def test_create_then_one_slice_more_is_one_new_version(server: str) -> None:
+    case = Case(server, write=Write.ENSURE)
     first = case.deliver()
     assert first.written
-    assert case.version() == "1"
+    assert case.versions() == 1
     again = case.deliver(first.base)
-    assert (again.written, case.version()) == (False, "1")
+    assert (again.written, case.versions()) == (False, 1)
     case.instances = 2
     second = case.deliver(first.base)
     assert second.written
     study = case.on_server()
-    assert study["meta"]["versionId"] == "2"
-    assert study["id"] == case.study_id
+    assert case.versions() == 2
+    assert (study["id"] == case.study_id) is case.takes_ids
     assert study["numberOfInstances"] == len(study["series"][0]["instance"]) == 2
     assert study["subject"]["reference"] == f"Patient/{case.patients()[0]['id']}"
 
 
-@BOTH
-def test_nothing_is_written_when_all_is_forgotten_but_the_server_has_it(
-    hapi: Callable[[str], str], version: str
-) -> None:
-    case = Case(hapi(version), write=Write.UPSERT)
+def test_nothing_is_written_when_all_is_forgotten_but_the_server_has_it(server: str) -> None:
+    case = Case(server, write=Write.UPSERT)
     first = case.deliver()
     again = Case(case.base_url, case.uid, case.patient_id, Write.UPSERT).deliver()
-    assert (again.written, case.version()) == (False, "1")
-    assert case.patients()[0]["meta"]["versionId"] == "1"
-    name = VERSIONS[{"r4": "4.0.1", "r5": "5.0.0"}[version]]
+    assert (again.written, case.versions()) == (False, 1)
+    assert versions(case.base_url, case.patients()[0]) == 1
+    name = version_named(server)
     assert Base.from_bytes(again.base, name) == Base.from_bytes(first.base, name) != Base(dialect=name)
 
 
-@BOTH
 @pytest.mark.parametrize("prefix", ["urn:oid:", ""])
-def test_a_study_that_somebody_else_posted_is_adopted(hapi: Callable[[str], str], version: str, prefix: str) -> None:
-    case = Case(hapi(version))
+def test_a_study_that_somebody_else_posted_is_adopted(server: str, prefix: str) -> None:
+    case = Case(server)
     foreign = {
         "resourceType": "ImagingStudy",
         "identifier": [{"system": "urn:dicom:uid", "value": f"{prefix}{case.uid}", "use": "official"}],
@@ -259,12 +283,11 @@ def test_a_study_that_somebody_else_posted_is_adopted(hapi: Callable[[str], str]
     case.instances = 2
     case.deliver(first.base)
     assert case.on_server()["id"] == theirs["id"]
-    assert case.version() == "3"
+    assert case.versions() == 3
 
 
-@BOTH
-def test_what_others_added_survives(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version))
+def test_what_others_added_survives(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
     study = case.on_server()
     study["note"] = [{"text": "seen by Dr. X"}]
@@ -301,19 +324,16 @@ def _without_description(mapped: Mapped) -> Mapped:
     return Mapped((replace(study, resource=resource), *others))
 
 
-def test_several_matches_are_refused_and_named(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
-    ids = {post(hapi_r4, seen(case))["id"] for _ in range(2)}
+def test_several_matches_are_refused_and_named(server: str) -> None:
+    case = Case(server)
+    ids = {post(server, seen(case))["id"] for _ in range(2)}
     outcome = case.outcome()
     assert isinstance(outcome, Refused)
     assert all(known in outcome.issues[0] for known in ids)
 
 
-@BOTH
-def test_somebody_who_writes_between_our_reading_and_writing_is_not_overwritten(
-    hapi: Callable[[str], str], version: str
-) -> None:
-    case = Case(hapi(version))
+def test_somebody_who_writes_between_our_reading_and_writing_is_not_overwritten(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
     rivals = iter(["a", "b"])
 
@@ -327,25 +347,24 @@ def test_somebody_who_writes_between_our_reading_and_writing_is_not_overwritten(
     late.deliver(first.base)
     study = case.on_server()
     assert [note["text"] for note in study["note"]] == ["a", "b"]
-    assert (study["numberOfInstances"], study["meta"]["versionId"]) == (2, "4")
+    assert (study["numberOfInstances"], case.versions()) == (2, 4)
 
 
-def test_somebody_who_always_writes_first_makes_us_wait(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
+def test_somebody_who_always_writes_first_makes_us_wait(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
 
     def rival() -> None:
-        put(hapi_r4, {**case.on_server(), "note": [{"text": uuid.uuid4().hex}]})
+        put(server, {**case.on_server(), "note": [{"text": uuid.uuid4().hex}]})
 
-    client = Server(hapi_r4, before=rival)
-    outcome = Case(hapi_r4, case.uid, case.patient_id, instances=2, client=client).outcome(first.base)
+    client = Server(server, before=rival)
+    outcome = Case(server, case.uid, case.patient_id, instances=2, client=client).outcome(first.base)
     assert isinstance(outcome, Retry) and not outcome.whole_destination
     assert len(client.bundles) == 7
 
 
-@BOTH
-def test_a_patient_is_linked_to_when_known(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version))
+def test_a_patient_is_linked_to_when_known(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
     assert case.on_server()["subject"] == {"type": "Patient", "identifier": case.patient()["identifier"][0]}
     assert case.patients() == []
@@ -360,38 +379,36 @@ def test_a_patient_is_linked_to_when_known(hapi: Callable[[str], str], version: 
     assert "reference" not in case.on_server()["subject"], "two patients match: neither is chosen"
 
 
-def test_a_patient_who_vanishes_between_search_and_write_is_looked_up_again(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
-    patient = post(hapi_r4, case.patient())
-    vanishing = iter([lambda: delete(hapi_r4, patient)])
+def test_a_patient_who_vanishes_between_search_and_write_is_looked_up_again(server: str) -> None:
+    case = Case(server)
+    patient = post(server, case.patient())
+    vanishing = iter([lambda: delete(server, patient)])
     case = Case(
-        hapi_r4, case.uid, case.patient_id, client=Server(hapi_r4, before=lambda: next(vanishing, lambda: None)())
+        server, case.uid, case.patient_id, client=Server(server, before=lambda: next(vanishing, lambda: None)())
     )
     case.deliver()
-    assert "reference" not in case.on_server()["subject"]
+    assert ("reference" in case.on_server()["subject"]) is takes_dangling_references(server)
 
 
-@BOTH
-def test_ensure_creates_a_patient_once_and_never_changes_one(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version), write=Write.ENSURE)
+def test_ensure_creates_a_patient_once_and_never_changes_one(server: str) -> None:
+    case = Case(server, write=Write.ENSURE)
     case.deliver()
     case.patient_name = "Changed"
     case.uid = f"2.25.{uuid.uuid4().int}"
     case.deliver()
     Case(case.base_url, patient_id=case.patient_id, write=Write.ENSURE, patient_name="Changed too").deliver()
     (patient,) = case.patients()
-    assert patient["meta"]["versionId"] == "1"
+    assert versions(case.base_url, patient) == 1
     assert patient["name"] == [{"family": "Doe"}]
 
 
-@BOTH
-def test_upsert_changes_a_patient_and_keeps_what_others_added(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version), write=Write.UPSERT)
+def test_upsert_changes_a_patient_and_keeps_what_others_added(server: str) -> None:
+    case = Case(server, write=Write.UPSERT)
     theirs = {**case.patient(), "telecom": [{"system": "phone", "value": "1"}], "name": [{"text": "D."}]}
     known = post(case.base_url, theirs)
     first = case.deliver()
     (patient,) = case.patients()
-    assert (patient["id"], patient["meta"]["versionId"]) == (known["id"], "2")
+    assert (patient["id"], versions(case.base_url, patient)) == (known["id"], 2)
     assert patient["telecom"] == theirs["telecom"]
     assert patient["name"] == [{"id": "dicom2fhir-name-1", "family": "Doe"}, {"text": "D."}]
     case.instances = 2  # the patient is known to be there as we have it: not looked at
@@ -403,7 +420,7 @@ def test_upsert_changes_a_patient_and_keeps_what_others_added(hapi: Callable[[st
 
 
 @pytest.mark.parametrize("write", [Write.ENSURE, Write.UPSERT])
-def test_an_endpoint_shared_by_all_studies_is_written_once(hapi_r4: str, write: Write) -> None:
+def test_an_endpoint_shared_by_all_studies_is_written_once(server: str, write: Write) -> None:
     endpoint: Resource = {
         "resourceType": "Endpoint",
         "id": str(uuid.uuid4()),
@@ -412,19 +429,21 @@ def test_an_endpoint_shared_by_all_studies_is_written_once(hapi_r4: str, write: 
         "payloadType": [{"text": "DICOM"}],
         "address": f"http://pacs.example/{uuid.uuid4()}",
     }
+    if not Case(server).takes_ids:
+        assert isinstance(Case(server, endpoint=Entry(endpoint, write)).outcome(), Refused), "only its id identifies it"
+        return
     for _ in range(3):  # a destination of its own each time: nothing is remembered
-        case = Case(hapi_r4, endpoint=Entry(endpoint, write))
+        case = Case(server, endpoint=Entry(endpoint, write))
         case.deliver()
         assert case.on_server()["endpoint"][0]["reference"] == f"Endpoint/{endpoint['id']}"
     case.uid = f"2.25.{uuid.uuid4().int}"
     case.deliver()
-    url = f"{hapi_r4}/Endpoint/{endpoint['id']}"
+    url = f"{server}/Endpoint/{endpoint['id']}"
     assert requests.get(url, timeout=TIMEOUT_S).json()["meta"]["versionId"] == "1"
 
 
-@BOTH
-def test_a_study_that_was_deleted_comes_back(hapi: Callable[[str], str], version: str) -> None:
-    case = Case(hapi(version))
+def test_a_study_that_was_deleted_comes_back(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
     delete(case.base_url, case.on_server())
     case.instances = 2
@@ -441,31 +460,28 @@ CONDITIONAL = TypeCapabilities(update_create=False, conditional_update=True)
 CREATE_ONLY = TypeCapabilities(update_create=False)
 
 
-@BOTH
 @pytest.mark.parametrize("offered", [CONDITIONAL, CREATE_ONLY])
 @pytest.mark.parametrize("write", [Write.ENSURE, Write.UPSERT])
-def test_a_server_that_chooses_ids(
-    hapi: Callable[[str], str], version: str, offered: TypeCapabilities, write: Write
-) -> None:
+def test_a_server_that_chooses_ids(server: str, offered: TypeCapabilities, write: Write) -> None:
     types = {"ImagingStudy": offered, "Patient": offered}
-    case = Case(hapi(version), write=write, client=Server(hapi(version), types=types))
+    case = Case(server, write=write, client=Server(server, types=types))
     first = case.deliver()
     study = case.on_server()
     assert study["id"] != case.study_id
     assert study["subject"]["reference"] == f"Patient/{case.patients()[0]['id']}"
     case.instances = 2
     second = case.deliver(first.base)
-    assert (case.on_server()["id"], case.version()) == (study["id"], "2")
-    assert case.patients()[0]["meta"]["versionId"] == "1"
+    assert (case.on_server()["id"], case.versions()) == (study["id"], 2)
+    assert versions(case.base_url, case.patients()[0]) == 1
     assert not case.deliver(second.base).written
 
 
-def test_what_was_changed_there_is_seen_when_it_is_sent_again(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
+def test_what_was_changed_there_is_seen_when_it_is_sent_again(server: str) -> None:
+    case = Case(server)
     first = case.deliver()
     study = case.on_server()
     study["description"] = "somebody else's words"
-    FhirClient(hapi_r4).transaction(bundle.transaction([bundle.update(study, f"urn:uuid:{study['id']}")]))
+    FhirClient(server).transaction(bundle.transaction([bundle.update(study, f"urn:uuid:{study['id']}")]))
     assert not case.deliver(first.base).written
     again = case.deliver(first.base, again=True)
     assert again.written
@@ -473,7 +489,7 @@ def test_what_was_changed_there_is_seen_when_it_is_sent_again(hapi_r4: str) -> N
     assert not case.deliver(again.base, again=True).written
 
 
-def test_a_server_that_does_not_say_and_refuses_our_ids(hapi_r4: str) -> None:
+def test_a_server_that_does_not_say_and_refuses_our_ids(server: str) -> None:
     """HAPI takes no ids that are numbers only, so these stand for a server that takes none of ours."""
 
     class Numbered(Case):
@@ -481,35 +497,32 @@ def test_a_server_that_does_not_say_and_refuses_our_ids(hapi_r4: str) -> None:
         def study_id(self) -> str:
             return str(uuid.uuid5(uuid.NAMESPACE_OID, self.uid).int)
 
-    case = Numbered(hapi_r4)
+    case = Numbered(server)
     first = case.deliver()
     assert case.on_server()["id"] != case.study_id
     case.instances = 2
     case.deliver(first.base)
-    assert case.version() == "2"
+    assert case.versions() == 2
 
 
-def test_a_creation_that_somebody_forestalls_is_merged(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
-    rivals = iter([lambda: post(hapi_r4, {**seen(case), "numberOfInstances": 7, "note": [{"text": "kept"}]})])
-    client = Server(hapi_r4, before=lambda: next(rivals, dict)(), types={"ImagingStudy": CREATE_ONLY})
-    Case(hapi_r4, case.uid, case.patient_id, client=client).deliver()
+def test_a_creation_that_somebody_forestalls_is_merged(server: str) -> None:
+    case = Case(server)
+    rivals = iter([lambda: post(server, {**seen(case), "numberOfInstances": 7, "note": [{"text": "kept"}]})])
+    client = Server(server, before=lambda: next(rivals, dict)(), types={"ImagingStudy": CREATE_ONLY})
+    Case(server, case.uid, case.patient_id, client=client).deliver()
     study = case.on_server()
     assert (study["numberOfInstances"], study["note"]) == (1, [{"text": "kept"}])
 
 
-@BOTH
 @pytest.mark.parametrize("write", [Write.ENSURE, Write.UPSERT])
 @pytest.mark.parametrize("ids", ["ours", "server's"])
-def test_eight_studies_of_one_new_patient_at_once(
-    hapi: Callable[[str], str], version: str, write: Write, ids: str
-) -> None:
+def test_eight_studies_of_one_new_patient_at_once(server: str, write: Write, ids: str) -> None:
     types = None if ids == "ours" else {"ImagingStudy": CONDITIONAL, "Patient": CONDITIONAL}
     uids = [f"2.25.{uuid.uuid4().int}" for _ in range(8)]
-    case = Case(hapi(version), write=write, client=Server(hapi(version), types=types))
+    case = Case(server, write=write, client=Server(server, types=types))
     cases = {uid: Case(case.base_url, uid, case.patient_id, write) for uid in uids}
     destination = FhirDestination(
-        "server", Server(hapi(version), types=types), lambda study, d: cases[study.uid].map_study(study, d), _dialect
+        "server", Server(server, types=types), lambda study, d: cases[study.uid].map_study(study, d), _dialect
     )
     start = threading.Barrier(len(uids))
 
@@ -521,25 +534,25 @@ def test_eight_studies_of_one_new_patient_at_once(
         outcomes = list(pool.map(deliver, uids))
     assert all(isinstance(outcome, Delivered) for outcome in outcomes), outcomes
     (patient,) = case.patients()
-    assert patient["meta"]["versionId"] == "1"
+    assert versions(case.base_url, patient) == 1
     assert {cases[uid].on_server()["subject"]["reference"] for uid in uids} == {f"Patient/{patient['id']}"}
 
 
-def test_two_bridges_that_update_one_study_lose_nothing(hapi_r4: str) -> None:
+def test_two_bridges_that_update_one_study_lose_nothing(server: str) -> None:
     """Not what is meant to be, but after a lease that ended too early it happens."""
-    case = Case(hapi_r4)
+    case = Case(server)
     first = case.deliver()
     start = threading.Barrier(4)
 
     def deliver(number: int) -> object:
-        rival = Case(hapi_r4, case.uid, case.patient_id, description=f"by {number}", instances=number)
+        rival = Case(server, case.uid, case.patient_id, description=f"by {number}", instances=number)
         start.wait()
         return rival.outcome(first.base)
 
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(deliver, range(2, 6)))
     assert all(isinstance(outcome, Delivered) for outcome in outcomes), outcomes
-    assert case.version() == "5"
+    assert case.versions() == 5
     study = case.on_server()
     assert study["numberOfInstances"] == len(study["series"][0]["instance"]) == 5
 
@@ -548,13 +561,19 @@ STUDIES = int(os.environ.get("TWO_BRIDGES", "8"))
 """In the long form 200: ``TWO_BRIDGES=200 pytest -k two_bridges_that_create``."""
 
 
-@pytest.mark.parametrize("dialect", ["R4", "DSTU2"])
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [
+        pytest.param(name, dialect, marks=pytest.mark.needs(name))
+        for name, dialect in (("hapi", "R4"), ("hapi", "DSTU2"), ("medplum", "R4"))
+    ],
+)
 @pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
 def test_two_bridges_that_create_one_study_lose_nothing(
-    hapi: Callable[[str], str], tmp_path: Path, dialect: str, patient: Write
+    fhir_server: Callable[[str, str], str], tmp_path: Path, name: str, dialect: str, patient: Write
 ) -> None:
-    """HAPI R4 says that it checks versions; HAPI DSTU2 does not say so, and what was replaced is in the history."""
-    base_url = hapi(dialect.lower())
+    """HAPI R4 checks versions; HAPI DSTU2 keeps what was replaced in the history; Medplum creates on a condition."""
+    base_url = fhir_server(name, dialect.lower())
     root = f"2.25.{uuid.uuid4().int}"[:40]
     studies = {f"{root}.{number}": f"{root[-12:]}-{number // 2}" for number in range(STUDIES)}
     assert race(tmp_path, base_url, studies, Policy(patient=patient), dialect) == STUDIES
@@ -567,8 +586,8 @@ def test_two_bridges_that_create_one_study_lose_nothing(
         assert reference == f"Patient/{known['id']}"
 
 
-def test_what_the_server_refuses_comes_with_its_words(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
+def test_what_the_server_refuses_comes_with_its_words(server: str) -> None:
+    case = Case(server)
     case.description = "wrong"
 
     def bad(study: Study, dialect: Dialect) -> Mapped:
@@ -576,23 +595,24 @@ def test_what_the_server_refuses_comes_with_its_words(hapi_r4: str) -> None:
         mapped.entries[0].resource["started"] = "yesterday"
         return mapped
 
-    destination = FhirDestination("server", FhirClient(hapi_r4, timeout_s=TIMEOUT_S), bad, _dialect)
+    destination = FhirDestination("server", FhirClient(server, timeout_s=TIMEOUT_S), bad, _dialect)
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
     assert isinstance(outcome, Refused)
     assert outcome.issues[0].startswith("HTTP 400: error: ")
-    assert "yesterday" in outcome.issues[0]
+    assert "yesterday" in outcome.issues[0] or outcome.issues[0].endswith("(ImagingStudy.started)")
 
 
-def test_an_unknown_version_is_the_destination_s_fault(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
-    destination = FhirDestination("server", FhirClient(hapi_r4), case.map_study, {"3.0.2": Dialect("STU3")}.__getitem__)
+def test_an_unknown_version_is_the_destination_s_fault(server: str) -> None:
+    case = Case(server)
+    destination = FhirDestination("server", FhirClient(server), case.map_study, {"3.0.2": Dialect("STU3")}.__getitem__)
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
-    assert outcome == Retry("FHIR version '4.0.1' is not supported", after_s=60.0, whole_destination=True)
+    said = f"FHIR version {FhirClient(server).capabilities().fhir_version} is not supported"
+    assert outcome == Retry(said, after_s=60.0, whole_destination=True)
 
 
-def test_a_server_that_goes_away_and_comes_back(hapi_r4: str, outage_proxy: Callable[[str], OutageProxy]) -> None:
-    proxy = outage_proxy(hapi_r4)
-    case = Case(hapi_r4, write=Write.ENSURE, client=FhirClient(proxy.url, timeout_s=TIMEOUT_S))
+def test_a_server_that_goes_away_and_comes_back(server: str, outage_proxy: Callable[[str], OutageProxy]) -> None:
+    proxy = outage_proxy(server)
+    case = Case(server, write=Write.ENSURE, client=FhirClient(proxy.url, timeout_s=TIMEOUT_S))
     first = case.deliver()
     proxy.go_away()
     case.instances = 2
@@ -600,22 +620,26 @@ def test_a_server_that_goes_away_and_comes_back(hapi_r4: str, outage_proxy: Call
     assert isinstance(outcome, Retry) and outcome.whole_destination
     proxy.come_back()
     assert case.deliver(first.base).written
-    assert case.version() == "2"
+    assert case.versions() == 2
 
 
-@BOTH
 @pytest.mark.parametrize("write", list(Write))
-def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str], version: str, write: Write) -> None:
-    case = Case(hapi(version), write=write)
+def test_a_standalone_bundle_is_taken_and_taken_again(server: str, write: Write) -> None:
+    case = Case(server, write=write)
     study = Study(case.uid, 1, {}, {}, ())
+    sent = standalone(case.map_study(study, Dialect(version_named(server))))
+    if not case.takes_ids:
+        with pytest.raises(ServerRefused):
+            FhirClient(server).transaction(sent)
+        return
     for _ in range(2):
-        FhirClient(case.base_url).transaction(standalone(case.map_study(study, Dialect(version.upper()))))
-        assert case.version() == "1"
+        FhirClient(server).transaction(sent)
+        assert case.versions() == 1
     assert [patient["name"] for patient in case.patients()] == ([] if write is Write.LINK else [[{"family": "Doe"}]])
 
 
-def test_a_conflict_in_the_study_is_not_sent(hapi_r4: str) -> None:
-    case = Case(hapi_r4)
+def test_a_conflict_in_the_study_is_not_sent(server: str) -> None:
+    case = Case(server)
     conflicted = Study(case.uid, 1, {}, {}, (), conflict="two patients")
     assert case.destination.deliver(conflicted, b"") == Refused(("two patients",), answered=False)
     assert case.maps == 0
