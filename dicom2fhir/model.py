@@ -192,6 +192,11 @@ class Entry:
     inside: str = ""
 
     @property
+    def may_be_written(self) -> bool:
+        """Whether the resource may be sent, by itself or inside another one."""
+        return self.write is not Write.LINK or bool(self.inside)
+
+    @property
     def placeholder(self) -> str:
         """The reference by which other entries of the same study refer to this one."""
         return f"urn:uuid:{self.resource['id']}"
@@ -227,6 +232,8 @@ class Delivered:
     """Of :class:`Mapped`."""
     answered: bool = True
     """False when the destination was not asked anything, so that this says nothing about it."""
+    unlinked: tuple[str, ...] = ()
+    """Types of the resources that were looked for and not found there: they are referred to by identifier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def policy(settings: Settings, patient: PatientMode) -> Policy:
         "Location": fhir.location,
         "Device": fhir.device,
     }
+    references = {"order": fhir.order, "encounter": fhir.encounter}
     return Policy(
         time_zone=ZoneInfo(fhir.time_zone) if fhir.time_zone else None,
         systems=Systems(
@@ -71,6 +72,7 @@ def policy(settings: Settings, patient: PatientMode) -> Policy:
             coding_schemes=systems.coding_schemes,
         ),
         patient=Write(patient),
+        linked=frozenset(name for name, mode in references.items() if mode == "link"),
         referenced=frozenset(type_ for type_, place in places.items() if place == "referenced"),
         dicomweb_url=settings.pacs.dicomweb_url,
         endpoint_name=settings.pacs.endpoint_name,

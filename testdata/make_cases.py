@@ -92,6 +92,8 @@ def _policy(settings: dict[str, Any]) -> Policy:
         values["patient"] = Write(values["patient"])
     if "referenced" in values:
         values["referenced"] = frozenset(values["referenced"])
+    if "linked" in values:
+        values["linked"] = frozenset(values["linked"])
     if "systems" in values:
         values["systems"] = Systems(**values["systems"])
     return Policy(**values)

@@ -23,6 +23,7 @@ from dicom2fhir.model import Entry, Resource, Study, Write
 from testdata.make_cases import CASES_DIRECTORY, studies_of
 from testdata.make_dicom import CASES, encoded
 from tests import element_checker
+from tests.invariants import to_be_written
 from tests.servers.validator.validator import VERSIONS as OFFICIAL
 from tests.servers.validator.validator import Finding, Question, ValidatorProcess
 
@@ -37,7 +38,12 @@ SAME_FILES = {"R4B": "R4"}
 _EVERY_TYPE = frozenset({"Practitioner", "Organization", "Location", "Device"})
 POLICIES = (
     Policy(dicomweb_url="https://pacs.example/dicom-web"),
-    Policy(patient=Write.ENSURE, referenced=_EVERY_TYPE, dicomweb_url="https://pacs.example/dicom-web"),
+    Policy(
+        patient=Write.ENSURE,
+        linked=frozenset({"order", "encounter"}),
+        referenced=_EVERY_TYPE,
+        dicomweb_url="https://pacs.example/dicom-web",
+    ),
 )
 """Everything contained, and everything that can be a resource of its own."""
 
@@ -120,8 +126,9 @@ def golden() -> tuple[Case, ...]:
 
 
 def with_orders_inside(resources: Iterable[Resource]) -> tuple[Resource, ...]:
-    """The resources as they are written: a DiagnosticOrder stands inside the study or is somebody else's."""
-    each = list(resources)
+    """The resources as they are written: a DiagnosticOrder stands inside the study or is somebody else's, as other
+    orders and encounters always are."""
+    each = to_be_written(resources)
     orders = [Entry(one, Write.LINK, inside=one["id"]) for one in each if one["resourceType"] == "DiagnosticOrder"]
     inside = {order.placeholder: bundle.unlinked(order) for order in orders}
     return tuple(bundle.refer(one, inside, orders) for one in each if one["resourceType"] != "DiagnosticOrder")

@@ -8,7 +8,7 @@ the study lists acquisition modalities only. dom-2 and dom-3 are those of Domain
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from dicom2fhir.model import Mapped, Resource, Write
 
 ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
+
+
+_SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})
 
 
 def context_group(cid: int) -> set[str]:
@@ -49,8 +52,13 @@ def violations(mapped: Mapped, version: str) -> list[str]:
         *imaging_study_violations(study),
         *modality_violations(study, all_of_them=version in ("R5", "R6")),
         *reference_violations(resources),
-        *(wrong for resource in resources for wrong in element_violations(resource, version)),
+        *(wrong for resource in to_be_written(resources) for wrong in element_violations(resource, version)),
     ]
+
+
+def to_be_written(resources: Iterable[Resource]) -> list[Resource]:
+    """The resources without those that are only looked for, which say no more than by what they are found."""
+    return [resource for resource in resources if resource["resourceType"] not in _SOUGHT]
 
 
 def imaging_study_violations(study: Resource) -> Iterator[str]:

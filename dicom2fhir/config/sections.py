@@ -25,6 +25,7 @@ FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"
 PatientMode = Literal["link", "ensure", "upsert"]
 Format = Literal["json", "xml"]
 Place = Literal["contained", "referenced"]
+LinkMode = Literal["link", "identifier"]
 _ELEMENT_BYTES = 40
 """As the reader of headers counts it."""
 
@@ -273,16 +274,36 @@ class Fhir(Section):
         description="Patient: link (refer to it, never write it), ensure (create when absent, never change), upsert"
         " (create or update); auto is link for servers and ensure for files.",
     )
-    practitioner: Place = Field(
-        "contained", description="Whether people stand inside the ImagingStudy or on their own."
+    order: LinkMode = Field(
+        "link",
+        description="Reference to the order (basedOn; order up to 1.4.0): link (look it up by accession number and"
+        " refer to its id where the server has exactly one, because few servers search references by identifier; else"
+        " refer to it by accession number, until a later revision or `dicom2fhir relink` finds it), identifier (refer"
+        " to it by accession number, without looking, as always in files).",
     )
-    organization: Place = Field("contained", description="The same for institutions.")
-    location: Place = Field("contained", description="The same for departments and rooms.")
-    device: Place = Field("contained", description="The same for modalities.")
+    encounter: LinkMode = Field("link", description="The same for the encounter, by Admission ID.")
+    practitioner: Place = Field(
+        "contained",
+        description="Whether people stand inside the ImagingStudy or as Practitioners of their own, which searches find"
+        " by name (referrer.name) where servers search nothing contained. People whose identification code has no"
+        " coding scheme, or who have none, are known by their names as written: those who are written alike share a"
+        " Practitioner, another spelling is another one.",
+    )
+    organization: Place = Field(
+        "contained",
+        description="The same for institutions, but those without an institution code with its scheme stay inside.",
+    )
+    location: Place = Field(
+        "contained",
+        description="The same for departments and rooms; DICOM has no identifiers of them, so that they stay inside.",
+    )
+    device: Place = Field(
+        "contained", description="The same for modalities, but those without serial number and Device UID stay inside."
+    )
     accession_identifier: bool = Field(
         False,
         description="R5 and R6: whether accession numbers stand in ImagingStudy.identifier too. These versions have"
-        " them in basedOn as logical references, which servers do not search.",
+        " them in basedOn only, as identifiers of references, which few servers search.",
     )
     max_instances: Annotated[
         Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda value: None if value == "none" else value)

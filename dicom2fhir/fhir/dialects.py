@@ -206,6 +206,7 @@ _STU3 = replace(
             "Patient.animal": Element("animal"),
         },
     ),
+    order_type="ProcedureRequest",
 )
 
 _1_4_0 = replace(
@@ -216,8 +217,7 @@ _1_4_0 = replace(
         _STU3.elements,
         {
             "encounter": None,
-            "basedOn": None,
-            "order": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
+            "basedOn": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
             "interpreter": Element("interpreter", "Reference"),
             "endpoint": None,
             "url": Element("url"),
@@ -229,6 +229,7 @@ _1_4_0 = replace(
             "instance.content": Element("content", many=True),
         },
     ),
+    order_type="DiagnosticOrder",
     systems={**_STU3.systems, DCM: "http://nema.org/dicom/dicm"},
     reference_parts=frozenset({"reference", "display"}),
     families_repeat=True,

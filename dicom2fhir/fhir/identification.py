@@ -73,10 +73,5 @@ def accession(scope: Scope) -> Resource | None:
 
 
 def orders(scope: Scope) -> list[Resource]:
-    """A logical reference to the order behind each accession number."""
-    return [{"type": "ServiceRequest", "identifier": own} for own in _accessions(scope)]
-
-
-def diagnostic_orders(scope: Scope) -> list[Resource]:
-    """The order behind each accession number, where references to it cannot be logical."""
-    return [related.diagnostic_order(scope, own) for own in _accessions(scope)]
+    """A reference to the order behind each accession number."""
+    return [related.order(scope, own) for own in _accessions(scope)]

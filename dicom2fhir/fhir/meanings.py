@@ -23,8 +23,6 @@ from dicom2fhir.fhir.values import (
     concept,
     date_time,
     date_time_of_dt,
-    identifier,
-    issuer_system,
     one,
     several,
     unsigned_int,
@@ -92,17 +90,6 @@ def modalities(scope: Scope) -> list[Concept]:
 
 def _is_acquisition(modality: Concept) -> bool:
     return any(coding.code in tables.acquisition_modalities() for coding in modality.codings)
-
-
-def encounter(scope: Scope) -> Resource | None:
-    """A logical reference by (0038,0010) Admission ID."""
-    value = scope.text("AdmissionID")
-    if not value:
-        return None
-    system, issuer = issuer_system(
-        scope.context.policy.systems.admission_id, "", scope.item("IssuerOfAdmissionIDSequence")
-    )
-    return {"type": "Encounter", "identifier": identifier(value, system, "VN", issuer)}
 
 
 def study_started(scope: Scope) -> str | None:

@@ -1,8 +1,8 @@
 """The resources around an ImagingStudy: who was examined, who and what took part, where it lies.
 
 Each function makes one resource from a scope's attributes and answers with the reference to it. Whether it is
-contained or a resource of its own is settled here once, in :func:`_refer`: a resource of its own needs an identifier,
-or two people of one name would become one.
+contained or a resource of its own is settled here once, in :func:`_refer`: a resource of its own needs an identifier.
+People who have none get one made of their name as written (:func:`_spelling`).
 """
 
 from __future__ import annotations
@@ -55,11 +55,13 @@ def _own_id(type_: str, found: Resource) -> str:
 def _refer(context: Context, resource: Resource, display: str) -> Resource:
     """Contain the resource, or write it beside the study where the policy says so and it can be told from others."""
     type_ = resource["resourceType"]
-    identifiers = resource.get("identifier", [])
-    if type_ in context.policy.referenced and identifiers and identifiers[0].get("system"):
-        own = {"resourceType": type_, "id": _own_id(type_, identifiers[0]), **resource}
-        reference = context.add(Entry(own, Write.ENSURE, search_by(identifiers[0])))
+    known = next((found for found in resource.get("identifier", []) if found.get("system")), None)
+    if known and type_ in context.policy.referenced:
+        own = {"resourceType": type_, "id": _own_id(type_, known), **resource}
+        reference = context.add(Entry(own, Write.ENSURE, search_by(known)))
     else:
+        if type_ in context.policy.referenced:
+            context.note("info", type_, "has no identifier of a known system: it stays inside the ImagingStudy")
         reference = context.contain(resource)
     return {**reference, "display": display} if display else reference
 
@@ -171,18 +173,43 @@ def _phantom(context: Context, patient: Attrs) -> Resource:
     return context.contain(resource)
 
 
-def diagnostic_order(scope: Scope, accession: Resource) -> Resource:
-    """The DiagnosticOrder by its accession number: the server's, else one in the study that says just this."""
+def order(scope: Scope, accession: Resource) -> Resource:
+    """The order by its accession number: the server's, else a reference by identifier.
+
+    Where a Reference cannot hold an identifier, an order in the study that says just this takes its place.
+    """
     context = scope.context
-    own_id = _own_id("DiagnosticOrder", accession)
+    type_ = context.dialect.order_type
+    if "identifier" in context.dialect.reference_parts:
+        return _sought(context, "order", type_, accession)
+    own_id = _own_id(type_, accession)
     resource: Resource = {
-        "resourceType": "DiagnosticOrder",
+        "resourceType": type_,
         "id": own_id,
         "subject": context.dialect.reference(subject(scope)),
         "identifier": [accession],
     }
-    inside = f"order-{own_id.replace('-', '')[:12]}"
-    return context.add(Entry(resource, Write.LINK, search_by(accession), inside))
+    search = search_by(accession) if "order" in context.policy.linked else ""
+    return context.add(Entry(resource, Write.LINK, search, f"order-{own_id.replace('-', '')[:12]}"))
+
+
+def encounter(scope: Scope) -> Resource | None:
+    """The Encounter by (0038,0010) Admission ID: the server's, else a reference by identifier."""
+    context = scope.context
+    value = scope.text("AdmissionID")
+    if not value:
+        return None
+    system, issuer = issuer_system(context.policy.systems.admission_id, "", scope.item("IssuerOfAdmissionIDSequence"))
+    return _sought(context, "encounter", "Encounter", identifier(value, system, "VN", issuer))
+
+
+def _sought(context: Context, option: str, type_: str, own: Resource) -> Resource:
+    """A reference by identifier, which becomes a literal one where the policy says so and the server has the one."""
+    logical = {"type": type_, "identifier": own}
+    if option not in context.policy.linked:
+        return logical
+    sought = {"resourceType": type_, "id": _own_id(type_, own), "identifier": [own]}
+    return {**context.add(Entry(sought, Write.LINK, search_by(own))), **logical}
 
 
 # People --------------------------------------------------------------------------------------------------------------
@@ -219,6 +246,8 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
     if not identifiers and not names:
         return None
     resource: Resource = {"resourceType": "Practitioner"}
+    if names and "Practitioner" in context.policy.referenced and not any(found.get("system") for found in identifiers):
+        identifiers.append(_spelling(names, identifiers))
     if identifiers:
         resource["identifier"] = identifiers
     if names:
@@ -226,6 +255,14 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
             context.lacks("Practitioner.name", "room for more than one name of a practitioner")
         context.dialect.put(resource, "Practitioner.name", names)
     return _refer(context, resource, names[0]["text"] if names else "")
+
+
+def _spelling(names: list[Resource], codes: list[Resource]) -> Resource:
+    """The identifier of all people who are written alike: searches by name find them, and no two spellings are one.
+
+    It holds no name itself, because it stands in the addresses of requests.
+    """
+    return identifier(f"urn:uuid:{deterministic_id('Person Name', repr(names), repr(codes))}", URI)
 
 
 # Things and places ---------------------------------------------------------------------------------------------------

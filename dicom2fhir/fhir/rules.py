@@ -110,8 +110,8 @@ STUDY_RULES = (
     Rule(
         "encounter",
         ("AdmissionID", "IssuerOfAdmissionIDSequence"),
-        meanings.encounter,
-        "logical reference by visit number (VN)",
+        related.encounter,
+        "the Encounter that the server has by its visit number (VN), else a logical reference",
     ),
     Rule(
         "started",
@@ -123,15 +123,8 @@ STUDY_RULES = (
         "basedOn",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
         identification.orders,
-        "logical reference to a ServiceRequest by each accession number",
-        elsewhere=("order",),
-    ),
-    Rule(
-        "order",
-        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
-        identification.diagnostic_orders,
-        "the DiagnosticOrder that the server has by each accession number, else a contained one",
-        elsewhere=("basedOn",),
+        "the order (ServiceRequest; ProcedureRequest in STU3, DiagnosticOrder up to 1.4.0) that the server has by each "
+        "accession number, else a logical reference, up to 1.4.0 to a contained one",
     ),
     Rule(
         "referrer",

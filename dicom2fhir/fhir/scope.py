@@ -22,6 +22,9 @@ class Policy:
         For dates and times without (0008,0201) Timezone Offset From UTC; None: such times are left out, dates stay.
     patient
         How the Patient is written.
+    linked
+        Which of ``order`` and ``encounter`` are looked up on the server, so that references to them are literal where
+        exactly one is found.
     referenced
         Resource types among Practitioner, Organization, Location and Device that become resources of their own, where
         they have an identifier; all others are contained in the ImagingStudy.
@@ -38,6 +41,7 @@ class Policy:
     time_zone: ZoneInfo | None = None
     systems: Systems = field(default_factory=Systems)
     patient: Write = Write.LINK
+    linked: frozenset[str] = frozenset()
     referenced: frozenset[str] = frozenset()
     dicomweb_url: str = ""
     endpoint_name: str = "DICOMweb"

@@ -89,6 +89,8 @@ class Dialect:
         by the UID as ``urn:oid:``.
     unavailable
         ``ImagingStudy.status`` of a study whose instances can no longer be had.
+    order_type
+        The resource type of an order for imaging.
     media_type
         Of its JSON.
     """
@@ -105,6 +107,7 @@ class Dialect:
     families_repeat: bool = False
     search_by: str = "identifier"
     unavailable: str = "registered"
+    order_type: str = "ServiceRequest"
     media_type: str = "application/fhir+json"
 
     def put(self, target: Resource, concept: str, meaning: Any) -> Any:

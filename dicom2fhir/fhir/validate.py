@@ -73,4 +73,5 @@ class Validator:
         """Check all resources of a study, or none when it is not its turn."""
         if not self._every or next(self._studies) % self._every:
             return []
-        return [note for entry in mapped.entries for note in check(entry.resource, dialect_name)]
+        written = (entry.resource for entry in mapped.entries if entry.may_be_written)
+        return [note for resource in written for note in check(resource, dialect_name)]

@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir import tables
-from dicom2fhir.fhir.bundle import standalone
+from dicom2fhir.fhir.bundle import refer, standalone, unlinked
 from dicom2fhir.fhir.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.mapping import Policy, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.rules import RULES
@@ -22,7 +22,7 @@ from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
 from dicom2fhir.translation import profile, profile_names
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encoded
-from tests.invariants import ELEMENTS, context_group, violations
+from tests.invariants import ELEMENTS, context_group, to_be_written, violations
 
 CT = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -49,7 +49,8 @@ def mapped(made: Study, version: str = "R4", **policy: Any) -> Mapped:
     """The study's resources, valid in whatever version."""
     result = map_study(made, DIALECTS[version], Policy(**policy))
     assert violations(result, version) == []
-    assert [note for entry in result.entries for note in check(entry.resource, version)] == []
+    resources = to_be_written(entry.resource for entry in result.entries)
+    assert [note for resource in resources for note in check(resource, version)] == []
     return result
 
 
@@ -699,7 +700,7 @@ def test_of_several_referrers_only_the_first_leaves_a_trace(referenced: frozense
 
 
 def test_only_what_has_an_identifier_becomes_a_resource_of_its_own() -> None:
-    attrs = {"ReferringPhysicianName": "A", "InstitutionalDepartmentName": "Imaging"}
+    attrs = {"InstitutionalDepartmentName": "Imaging"}
     series = {
         "OperatorsName": "B",
         "OperatorIdentificationSequence": [person("1", "LN")],
@@ -708,11 +709,69 @@ def test_only_what_has_an_identifier_becomes_a_resource_of_its_own() -> None:
     everything = frozenset({"Practitioner", "Organization", "Location", "Device"})
     result = mapped(study(attrs=attrs, series=series), referenced=everything)
     assert [(e.resource["resourceType"], e.write) for e in result.entries[2:]] == [("Practitioner", Write.ENSURE)]
-    assert sorted(c["resourceType"] for c in result.entries[0].resource["contained"]) == [
-        "Location",
-        "Organization",
-        "Practitioner",
-    ]
+    inside = {c["resourceType"] for c in result.entries[0].resource["contained"]}
+    assert inside == {"Location", "Organization"}
+    assert inside <= notes_on(result)
+
+
+def people_of(attrs: Attrs, version: str = "R4") -> list[Resource]:
+    """The Practitioners of their own of a study."""
+    result = mapped(study(attrs=attrs), version, referenced=frozenset({"Practitioner"}))
+    assert "contained" not in result.entries[0].resource
+    return [e.resource for e in result.entries if e.resource["resourceType"] == "Practitioner"]
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_people_without_an_identification_code_are_known_by_their_name(version: str) -> None:
+    (referrer,) = people_of({"ReferringPhysicianName": "Referrer^Rita"}, version)
+    (again,) = people_of({"ReferringPhysicianName": "Referrer^Rita^^^", "StudyID": "7"}, version)
+    assert again == referrer, "trailing delimiters say nothing (PS3.5 6.2)"
+    (own,) = referrer["identifier"]
+    assert own["value"].startswith("urn:uuid:")
+    assert "Rita" not in str(own)
+
+
+def test_two_spellings_are_never_one_person() -> None:
+    spellings = ["Doe^Jane", "DOE^JANE", "Doe^Jane^M", "Doe^Jane^^Dr.", "Doe Jane", "Jane^Doe", "Doe^Jane=道^純"]
+    coded = [{"ReferringPhysicianIdentificationSequence": [person(number, "")]} for number in "12"]
+    known = [people_of({"ReferringPhysicianName": spelling}) for spelling in spellings]
+    known += [people_of({"ReferringPhysicianName": "Doe^Jane", **code}) for code in coded]
+    ids = [one["id"] for (one,) in known]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_code_of_no_scheme_without_a_name_is_nobody_s() -> None:
+    attrs = {"ReferringPhysicianIdentificationSequence": [person("1", "")]}
+    result = mapped(study(attrs=attrs), referenced=frozenset({"Practitioner"}))
+    assert [c["resourceType"] for c in result.entries[0].resource["contained"]] == ["Practitioner"]
+    assert "Practitioner" in notes_on(result)
+
+
+ORDERED = {"AccessionNumber": "A1", "AdmissionID": "V1"}
+LOOKED_UP = frozenset({"order", "encounter"})
+ORDER_TYPES = {"DSTU2": "DiagnosticOrder", "1.4.0": "DiagnosticOrder", "STU3": "ProcedureRequest"}
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_orders_and_encounters_are_looked_up_where_that_is_wanted(version: str) -> None:
+    result = mapped(study(attrs=ORDERED), version, linked=LOOKED_UP)
+    encounter = [] if version in ("DSTU2", "1.4.0") else [("Encounter", "identifier=%7CV1")]
+    order = (ORDER_TYPES.get(version, "ServiceRequest"), "identifier=%7CA1")
+    sought = [entry for entry in result.entries[2:] if entry.write is Write.LINK]
+    assert [(e.resource["resourceType"], e.search) for e in sought] == [*encounter, order]
+    text = str(result.entries[0].resource)
+    assert all(f"'{entry.placeholder}'" in text for entry in sought)
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_what_is_not_found_is_written_as_what_is_not_looked_up(version: str) -> None:
+    studies = []
+    for linked in (frozenset[str](), LOOKED_UP):
+        result = mapped(study(attrs=ORDERED), version, linked=linked)
+        others = result.entries[2:]
+        assert any(entry.search for entry in others) == bool(linked)
+        studies.append(refer(result.entries[0].resource, {e.placeholder: unlinked(e) for e in others}, others))
+    assert studies[0] == studies[1]
 
 
 @pytest.mark.parametrize("version", FROM_R4)
