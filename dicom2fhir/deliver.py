@@ -244,9 +244,10 @@ class Deliverer:
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written, recipe, answered):
+            case Delivered(base, written, recipe, answered, unlinked):
                 self._used(permit, answered)
-                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe))
+                left = ", ".join(unlinked)
+                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe, left))
                 self._count("written" if written else "unchanged")
                 log.info(
                     "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written

@@ -158,8 +158,17 @@ def _state(delivery: DeliveryStatus) -> Text:
 
 def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
     if delivery.state is State.DELIVERED:
-        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}"
+        by_identifier = f"; by identifier, not found there: {delivery.reason}" if delivery.reason else ""
+        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}"
     return why(delivery, study, daemon, now)
+
+
+def due_table(due: Mapping[str, int]) -> Table:
+    """``relink``: how many deliveries are due at each destination."""
+    table = _table("Destination", "Due now")
+    for name, count in due.items():
+        table.add_row(as_it_stands(name), f"{count:,}")
+    return table
 
 
 def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:

@@ -36,6 +36,7 @@ _COMMANDS = {
     "explain": "explain.explain",
     "forget": "upkeep.forget",
     "profiles": "profiles.profiles",
+    "relink": "relink.relink",
     "retry": "studies.retry",
     "serve": "daemon.serve",
     "settle": "upkeep.settle",

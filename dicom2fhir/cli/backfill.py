@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dicom2fhir.cli.options import (
     config_option,
     json_option,
     load_settings,
+    moment_since,
     put_json,
     state_dir_option,
     store_of,
@@ -54,10 +54,7 @@ def backfill(
     from dicom2fhir import backfill as archives
 
     settings = load_settings(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
-    try:
-        since_s = archives.moment(since, time.time()) if since else None
-    except ValueError:
-        raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
+    since_s = moment_since(since)
     path = store_of(settings)
     console = Page(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +63,16 @@ def state_dir_option(command: Command) -> Command:
     return click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")(
         command
     )
+
+
+def moment_since(since: str | None) -> float | None:
+    """The value of ``--since`` (:func:`dicom2fhir.backfill.moment`) in seconds since the epoch."""
+    from dicom2fhir.backfill import moment
+
+    try:
+        return moment(since, time.time()) if since else None
+    except ValueError:
+        raise click.BadParameter(f"{since!r} is neither a date nor a duration", param_hint="--since") from None
 
 
 def load_settings(

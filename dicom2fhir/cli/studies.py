@@ -132,7 +132,7 @@ def retry(
 
     store = SqliteStore.attach(store_file(config_file, state_dir), reader=fingerprint())
     try:
-        _require_known(store, studies, destination)
+        require_known(store, studies, destination)
         every_state = remap or bool(studies)
         count = sum(store.requeue(study, destination, all_states=every_state) for study in studies or (None,))
         outdated, examples = store.stats().outdated, store.outdated_studies(_EXAMPLES)
@@ -150,7 +150,7 @@ def retry(
             click.echo(f"  ... and {outdated - len(examples):,} more: dicom2fhir status --outdated")
 
 
-def _require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
+def require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
     """Hold that what is asked for is in the store, before anything is changed."""
     known = sorted(one.name for one in store.destinations())
     if destination is not None and destination not in known:

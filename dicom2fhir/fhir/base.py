@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from dicom2fhir.fhir.merge import canonical
-from dicom2fhir.model import Mapped, Resource
+from dicom2fhir.model import Mapped, Resource, Write
 
 _FORMAT = 1
 
@@ -34,17 +34,20 @@ class Base:
         without what others added.
     dialect
         Name of the FHIR version that all this is in; empty where it was not kept.
+    links
+        The literal references to linked resources, by the ``id`` they were mapped with.
     """
 
     remote_id: str = ""
     digest: str = ""
     sent: Mapping[str, Resource] = field(default_factory=dict)
     dialect: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Compressed JSON."""
         content = {"format": _FORMAT, "id": self.remote_id, "digest": self.digest, "sent": dict(self.sent)}
-        content["dialect"] = self.dialect
+        content |= {"dialect": self.dialect, "links": dict(self.links)}
         return zlib.compress(canonical(content))
 
     @classmethod
@@ -63,7 +66,13 @@ class Base:
             return nothing
         if content.get("dialect", "") not in ("", dialect):
             return nothing
-        return cls(content["id"], content["digest"], content["sent"], dialect)
+        return cls(content["id"], content["digest"], content["sent"], dialect, content.get("links", {}))
+
+    def unlinked(self, mapped: Mapped) -> tuple[str, ...]:
+        """The types of the resources that were looked for and not found."""
+        sought = (entry for entry in mapped.entries if entry.write is Write.LINK and entry.search)
+        missing = {entry.resource["resourceType"] for entry in sought if entry.resource["id"] not in self.links}
+        return tuple(sorted(missing))
 
 
 def digest(mapped: Mapped) -> str:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Generic
 
 import structlog
@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 class _Plan:
     """What is to be written in one transaction, and what it refers to."""
 
+    links: Mapping[str, str]
+    """Of the last delivery (:class:`Base`)."""
     targets: dict[str, str | None] = field(default_factory=dict)
     """Placeholder -> literal reference, or None for a reference by identifier."""
     steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
@@ -115,7 +117,8 @@ class FhirDestination(Generic[Dialect]):
             mapped = self._map_study(study, server.dialect)
             last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
-                return Delivered(base, written=False, recipe=mapped.recipe, answered=False)
+                unlinked = last.unlinked(mapped)
+                return Delivered(base, False, mapped.recipe, answered=False, unlinked=unlinked)
             return self._try_until_settled(mapped, last, server)
         except ServerUnavailable as error:  # NotAuthorised too
             self._recognition.forget()
@@ -146,6 +149,7 @@ class FhirDestination(Generic[Dialect]):
                 time.sleep(_CONFLICT_PAUSE_S * conflicts * (1 + random.random()))  # noqa: S311 (no secret)
             except ServerRefused as error:
                 self._known.clear()
+                last = replace(last, links={})  # one that could not be looked up again may be what is refused
                 course.failures += 1
                 if course.ids_by_server and refusal:
                     raise refusal from error
@@ -175,7 +179,7 @@ class FhirDestination(Generic[Dialect]):
 
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
-        plan = _Plan()
+        plan = _Plan(last.links)
         lookup.prepare([(study, last.remote_id), *((entry, "") for entry in others if not self._seen(entry))])
         found = lookup.find(study, last.remote_id)
         plan.steps.append((study, found))
@@ -198,7 +202,8 @@ class FhirDestination(Generic[Dialect]):
                 raise
             kind = entry.resource["resourceType"]
             log.warning("resource.not_linked", destination=self.name, type=kind, kind=error.kind)
-            plan.targets[entry.placeholder] = bundle.unlinked(entry)
+            earlier = None if isinstance(error, Ambiguous) else plan.links.get(entry.resource["id"])
+            plan.targets[entry.placeholder] = earlier or bundle.unlinked(entry)
             return
         if found is not None:
             plan.targets[entry.placeholder] = _literal(found)
@@ -246,7 +251,8 @@ class FhirDestination(Generic[Dialect]):
             if target := plan.targets.get(entry.placeholder):
                 self._remember(entry, target)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
-        return Delivered(_base(plan, mapped, remote, last).to_bytes(), course.written, mapped.recipe)
+        sent = _base(plan, mapped, remote, last)
+        return Delivered(sent.to_bytes(), course.written, mapped.recipe, unlinked=sent.unlinked(mapped))
 
     def _send(
         self,
@@ -287,8 +293,8 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
     """Whether the study can be written although a resource was not found because of this."""
     if isinstance(error, Ambiguous):
         return bool(entry.resource.get("identifier"))
-    # not every server offers each type and search to everybody; what can stand inside the study must not hold it back
-    return entry.write is Write.LINK and bool(entry.inside)
+    # not every server offers each type and search to everybody; a study can do without all but its patient
+    return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
 
 
 def _literal(resource: Resource) -> str:
@@ -303,4 +309,9 @@ def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:
         ours = bundle.refer(entry.resource, plan.targets, mapped.entries)
         target = plan.targets.get(entry.placeholder)
         sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
-    return Base(remote.partition("/")[2], digest(mapped), sent, last.dialect)
+    links = {
+        entry.resource["id"]: target
+        for entry in mapped.entries
+        if entry.write is Write.LINK and (target := plan.targets.get(entry.placeholder)) and target[0] != "#"
+    }
+    return Base(remote.partition("/")[2], digest(mapped), sent, last.dialect, links)

@@ -59,7 +59,9 @@ class Claim:
 class DeliveryStatus:
     """One row for one study and destination; times are seconds since the epoch.
 
-    ``due_at`` means something while the state is WAITING, and when SENDING: the end of the lease.
+    ``due_at`` means something while the state is WAITING, and when SENDING: the end of the lease. ``reason`` says why
+    it waits, is refused or left out; when DELIVERED, the types of the resources that are referred to by identifier
+    because they were not found there.
     """
 
     destination: str
@@ -230,10 +232,11 @@ class Store(Ledger, Protocol):
         """What destinations choose by -> every value that an instance of the study states, or who sent it
         (:data:`dicom2fhir.selection.KEYS`)."""
 
-    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
+    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "") -> None:
         """``revision``, made with ``recipe``, is at the destination; if the study is newer by now it stays waiting.
 
         A recipe that is not the destination's becomes it: a server may speak another FHIR version than it did.
+        ``unlinked`` names what was not found there to refer to, for :meth:`relink`.
         """
 
     def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
@@ -276,6 +279,25 @@ class Store(Ledger, Protocol):
         """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones; how many.
 
         Where no study is named it may take several commits.
+        """
+
+    def relink(
+        self,
+        destination: str,
+        study_uid: str | None = None,
+        since: float = 0.0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Make deliveries due now, again, that refer to something by identifier for want of it there; how many.
+
+        Parameters
+        ----------
+        study_uid
+            This study only. Where none is named it may take several commits.
+        since
+            Studies only that changed since this time (seconds since the epoch).
+        on_progress
+            Told how many studies were looked at, and how many there are.
         """
 
     def study_status(self, study_uid: str) -> StudyStatus | None:

@@ -79,14 +79,17 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
 
 
 def delivered(
-    sql: Statements, claim: Claim, revision: int, base: bytes, recipe: str, now: float, rule: DueRule
+    sql: Statements, claim: Claim, revision: int, base: bytes, recipe: str, unlinked: str, now: float, rule: DueRule
 ) -> None:
     """Record a success."""
     held = _held(sql, claim)
     if held is not None:
         sql.run("keep_base", **held.key, body=base)
         sql.run("set_recipe", destination=claim.destination, recipe=recipe)
-        _give_back(sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now, recipe=recipe)
+        _give_back(
+            sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now, recipe=recipe,
+            unlinked=short(unlinked),
+        )  # fmt: skip
 
 
 def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
@@ -149,3 +152,19 @@ def requeue_some(sql: Statements, first: int, destination: str | None, all_state
     sql.wake = True
     last = first + AT_ONCE - 1
     return sql.run("requeue_some", first=first, last=last, destination=destination, all_states=all_states, now=now)
+
+
+def relink(sql: Statements, study_uid: str, destination: str, now: float) -> int:
+    """Make a delivery due now that refers to something by identifier; how many."""
+    (study_id,) = sql.one("study_id", study_uid=study_uid) or (None,)
+    return _relink(sql, study_id, study_id, destination, 0.0, now)
+
+
+def relink_some(sql: Statements, first: int, destination: str, since: float, now: float) -> int:
+    """The same of :data:`AT_ONCE` studies, from the number ``first`` on, that changed since a time; how many."""
+    return _relink(sql, first, first + AT_ONCE - 1, destination, since, now)
+
+
+def _relink(sql: Statements, first: int | None, last: int | None, destination: str, since: float, now: float) -> int:
+    sql.wake = True
+    return sql.run("relink", first=first, last=last, destination=destination, since=since, now=now)

@@ -202,8 +202,8 @@ JOIN destination ON destination.id = delivery.destination_id
 WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
-UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0, reason = '',
-    recipe = :recipe,
+UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0,
+    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :recipe,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
@@ -253,6 +253,12 @@ UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELS
 WHERE study_id BETWEEN :first AND :last
     AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
+
+-- name: relink
+-- What a delivered study could not refer to stands in `reason`.
+UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+WHERE study_id BETWEEN :first AND :last AND state = 'delivered' AND reason <> '' AND last_at >= :since
+    AND destination_id = (SELECT id FROM destination WHERE in_force AND name = :destination);
 
 -- name: study_row
 SELECT id, revision FROM study WHERE uid = :study_uid;

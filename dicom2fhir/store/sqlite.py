@@ -397,9 +397,10 @@ class SqliteStore:
             row = sql.one("study_id", study_uid=study_uid)
             return read_stated(sql, row[0]) if row else {}
 
-    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "") -> None:
+    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "") -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, self._clock.now(), self._rule))
+        now = self._clock.now()
+        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, unlinked, now, self._rule))
 
     def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
@@ -430,6 +431,29 @@ class SqliteStore:
 
     def _requeue_some(self, first: int, destination: str | None, all_states: bool, now: float) -> int:
         return self._write(lambda sql: outgoing.requeue_some(sql, first, destination, all_states, now))
+
+    def relink(
+        self,
+        destination: str,
+        study_uid: str | None = None,
+        since: float = 0.0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """See :meth:`dicom2fhir.store.base.Store.relink`."""
+        now = self._clock.now()
+        if study_uid is not None:
+            return self._write(lambda sql: outgoing.relink(sql, study_uid, destination, now))
+        with self._read() as sql:
+            (last,) = sql.one("last_study") or (None,)
+        count, total = 0, last or 0
+        for first in range(0, total + 1, outgoing.AT_ONCE):
+            count += self._relink_some(first, destination, since, now)
+            if on_progress:
+                on_progress(min(first + outgoing.AT_ONCE, total), total)
+        return count
+
+    def _relink_some(self, first: int, destination: str, since: float, now: float) -> int:
+        return self._write(lambda sql: outgoing.relink_some(sql, first, destination, since, now))
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""

@@ -1,0 +1,65 @@
+"""``relink``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import click
+from rich.progress import Progress
+
+from dicom2fhir import report
+from dicom2fhir.cli.bars import progress
+from dicom2fhir.cli.options import config_option, json_option, moment_since, put_json, state_dir_option, store_file
+from dicom2fhir.cli.page import Page
+from dicom2fhir.cli.studies import require_known
+
+
+@click.command()
+@click.argument("studies", nargs=-1)
+@config_option
+@state_dir_option
+@click.option("--destination", help="Only this destination.")
+@click.option("--all", "everything", is_flag=True, help="Every study.")
+@click.option("--since", help="Every study that changed since a date (2026-01-31) or for so long (12h, 7d, 2w).")
+@json_option
+def relink(
+    studies: tuple[str, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    destination: str | None,
+    everything: bool,
+    since: str | None,
+    as_json: bool,
+) -> None:
+    """Look again for what STUDIES (Study Instance UIDs) could not refer to when they were delivered.
+
+    An order, encounter or patient that the server did not have by then is referred to by its identifier, which few
+    servers search. Studies of which a reference is still like that are due now, and get a literal reference where
+    exactly one resource is found. The others, and those that wait or are refused, are left alone; to look up again
+    what was found before, use `dicom2fhir retry`.
+    """
+    if [bool(studies), everything, since is not None].count(True) != 1:
+        raise click.UsageError("name studies, or use either --all or --since")
+    from dicom2fhir.store.sqlite import SqliteStore
+
+    since_s = moment_since(since) or 0.0
+    path = store_file(config_file, state_dir)
+    console = Page(stderr=True)
+    with closing(SqliteStore.attach(path)) as store, progress(console) as bar:
+        require_known(store, studies, destination)
+        due = {
+            name: sum(store.relink(name, study, since_s, _shown(bar, name)) for study in studies or (None,))
+            for name in ([destination] if destination else [one.name for one in store.destinations()])
+        }
+    if as_json:
+        put_json({"store": str(path), "due": due})
+    else:
+        Page().print(report.due_table(due))
+
+
+def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
+    """Shows how far it is at a destination."""
+    task = bar.add_task(name, total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
