@@ -608,8 +608,9 @@ def test_an_order_that_cannot_be_looked_up_stands_inside_the_study(
         answer(200, {"resourceType": "Bundle", "type": "transaction-response", "entry": [{"response": created}]}),
     )
     study = Study("1.2.1", 1, {"PatientID": "P1"}, {"AccessionNumber": "A1"}, ())
+    policy = Policy(linked=frozenset({"order"}))
     destination = FhirDestination(
-        "main", FhirClient(server.url), lambda made, dialect: map_study(made, dialect, Policy()), lambda _: DSTU2
+        "main", FhirClient(server.url), lambda made, dialect: map_study(made, dialect, policy), lambda _: DSTU2
     )
     assert isinstance(destination.deliver(study, b""), Delivered)
     (entry,) = orjson.loads(server.requests[-1].partition(b"\r\n\r\n")[2])["entry"]

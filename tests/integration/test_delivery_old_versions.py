@@ -299,7 +299,7 @@ def test_a_study_stays_findable_by_each_accession_number(hapi: Callable[[str], s
 
 def test_the_order_on_the_server_is_referred_to_else_one_inside_the_study(hapi: Callable[[str], str]) -> None:
     """By accession number; DSTU2 alone has ``order``, and search through it finds the study by every number."""
-    case = Ordered(hapi("dstu2"), patient=Write.ENSURE)
+    case = Ordered(hapi("dstu2"), patient=Write.ENSURE, linked=frozenset({"order"}))
     known, unknown = sorted(f"A{uuid.uuid4().hex[:12]}" for _ in range(2))  # in the order in which they are written
     patient = case.post({"resourceType": "Patient", "active": True})
     subject = {"reference": f"Patient/{patient['id']}"}

@@ -494,6 +494,39 @@ def test_requeue(bench: Bench) -> None:
     assert (claim.study_uid, claim.again) == ("1.3", True)
 
 
+def test_relink(bench: Bench) -> None:
+    """Only what was delivered and refers to something by identifier; not what came again meanwhile."""
+    for study, unlinked in (("1.1", "Encounter"), ("1.2", ""), ("1.3", "Patient"), ("1.4", "Patient")):
+        bench.store.add(record(study=study), FOLDER)
+        bench.later(QUIET_S)
+        bench.store.delivered(bench.claim(), 1, b"base", unlinked=unlinked)
+    bench.store.add(record(2, study="1.4"), FOLDER)
+    found = bench.store.study_status("1.1")
+    assert found and found.deliveries[0].reason == "Encounter"
+    assert bench.store.relink("other") == 0
+    assert bench.store.relink(DEST, "1.2") == bench.store.relink(DEST, "1.9") == 0
+    assert bench.store.relink(DEST, since=found.last_at + 0.5) == 1
+    claim = bench.claim()
+    assert (claim.study_uid, claim.again, claim.base) == ("1.3", True, b"base")
+    seen: list[tuple[int, int]] = []
+    assert bench.store.relink(DEST, on_progress=lambda done, total: seen.append((done, total))) == 1
+    assert seen == [(4, 4)]
+    assert bench.claim().study_uid == "1.1"
+    bench.store.delivered(claim, 1, b"", unlinked="")
+    assert bench.store.relink(DEST, "1.3") == 0
+
+
+def test_what_was_not_found_is_no_reason_to_wait(bench: Bench) -> None:
+    bench.store.add(record(1), FOLDER)
+    bench.later(QUIET_S)
+    claim = bench.claim()
+    bench.store.add(record(2), FOLDER)
+    bench.store.delivered(claim, 1, b"", unlinked="Patient")
+    assert bench.state() is State.WAITING
+    found = bench.store.study_status("1.1")
+    assert found and found.deliveries[0].reason == ""
+
+
 def test_requeue_from_another_process_leaves_leases_and_associations_alone(bench: Bench) -> None:
     bench.store.add(record(study="1.1"), FOLDER)
     bench.later(QUIET_S)
