@@ -129,7 +129,7 @@ class DaemonProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=log,
                 stderr=log,
                 cwd=ROOT,
                 env={**environment(), **self._variables},
