@@ -219,7 +219,8 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     if isinstance(destination, FileDestination):
         version = dialect(settings.version_set(name), profile)
         files = Files(name, destination.directory, mapping, version, settings.format(name))
-        return Deliverer(store, files, workers=1, selection=selection(settings, name))
+        patience = RetryPolicy(give_up_after_s=settings.fhir.give_up_after_s)
+        return Deliverer(store, files, workers=1, policy=patience, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     chosen = dialect_for(settings.fhir_version(name), profile)
     server = Server(name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name))
@@ -228,6 +229,6 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         server,
         workers=destination.workers,
         lease_s=2 * (budget_s + destination.timeout_s),
-        policy=RetryPolicy(cap_s=destination.retry_max_s),
+        policy=RetryPolicy(cap_s=destination.retry_max_s, give_up_after_s=settings.give_up_after_s(destination)),
         selection=selection(settings, name),
     )

@@ -1,4 +1,4 @@
-"""From the store to one destination: claim, read, deliver, record, for ever.
+"""From the store to one destination: claim, read, deliver, record.
 
 Nothing is kept here that the store does not hold, but whether the destination is up: a restart costs one probe.
 """
@@ -11,9 +11,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -21,11 +21,17 @@ from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
 from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
 from dicom2fhir.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.selection import Selection
-from dicom2fhir.store.base import Claim, Store
+from dicom2fhir.store.base import Claim, Failing, Store
+
+T = TypeVar("T")
 
 _LOOK_AGAIN_S = 2.0
 """Another process may make something due (``dicom2fhir retry``), and does not wake us."""
 _STORE_PAUSE_S = 1.0
+_GIVEN_UP = (
+    "given up, because it failed for as long as give_up_after_s while other studies were accepted; `dicom2fhir retry`"
+    " tries again. The last failure:"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +113,7 @@ class Deliverer:
         self._changed = threading.Condition()
         self._wakes = 0
         self._stopping = False
+        self._requeued = 0
         self._counts: Counter[str] = Counter()
         self._beats: dict[str, float] = {}
         self._threads = [
@@ -191,6 +198,9 @@ class Deliverer:
     def _deliver_next(self) -> float:
         """Deliver what is due longest; seconds to wait before looking again."""
         permit = self._circuit.enter()
+        if permit is None and self._circuit.wait_s() > 0 and self._is_hurried():
+            self._circuit.hurry()
+            permit = self._circuit.enter()
         if permit is None:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
@@ -247,7 +257,7 @@ class Deliverer:
             case Delivered(base, written, recipe, answered, unlinked):
                 self._used(permit, answered)
                 left = ", ".join(unlinked)
-                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe, left))
+                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe, left, accepted=written))
                 self._count("written" if written else "unchanged")
                 log.info(
                     "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written
@@ -255,25 +265,44 @@ class Deliverer:
             case Refused(issues, answered):
                 self._used(permit, answered)
                 self._refuse(claim, study.revision, "\n".join(issues))
-            case Retry(reason, after_s, True):
-                self._down(claim, study, reason, after_s, permit)
-            case Retry(reason, after_s, _, answered):
-                self._used(permit, answered)
-                pause_s = self._policy.pause_s(claim.attempts + 1, after_s, self._jitter())
-                self._keep(lambda: self._store.retry(claim, pause_s, reason))
-                self._count("failed")
-                log.warning(
-                    "delivery.postponed",
-                    destination=self.name,
-                    study=study.uid,
-                    reason=reason,
-                    pause_s=round(pause_s, 1),
-                )
+            case Retry():
+                self._record_failure(claim, study, outcome, permit)
             case _Failed(error):
                 self._circuit.leave(permit)
                 self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")
 
-    def _keep(self, record: Callable[[], None]) -> None:
+    def _record_failure(self, claim: Claim, study: Study, failure: Retry, permit: Permit) -> None:
+        """Find out who is at fault, the destination or the study, and let that one wait.
+
+        What may be either is the study's fault once the destination has accepted others since it began to fail.
+        """
+        failing = None
+        if failure.unclear or not failure.whole_destination:
+            most_s = min(self._policy.most_at_once_s, self._circuit.up_s())
+            failing = self._keep(lambda: self._store.failing(claim, most_s))
+        if failure.whole_destination and not (failing and failing.others_accepted):
+            self._down(claim, failure, failing, permit)
+            return
+        self._used(permit, failure.answered and not failure.whole_destination)
+        if failing and failing.for_s >= self._policy.give_up_after_s:
+            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{failure.reason}{_quoted(failure.issues)}")
+        else:
+            self._postpone(claim, failure, failing)
+
+    def _postpone(self, claim: Claim, failure: Retry, failing: Failing | None) -> None:
+        pause_s = self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter())
+        said = f"{failure.reason}{_quoted(failure.issues)}"
+        self._keep(lambda: self._store.retry(claim, pause_s, said, failing=failing))
+        self._count("failed")
+        log.warning(
+            "delivery.postponed",
+            destination=self.name,
+            study=claim.study_uid,
+            reason=failure.reason,
+            pause_s=round(pause_s, 1),
+        )
+
+    def _keep(self, record: Callable[[], T]) -> T:
         """Record an outcome, again while the store cannot: otherwise the study would wait for the end of its lease."""
         while True:
             try:
@@ -306,19 +335,30 @@ class Deliverer:
             log.info("destination.up", destination=self.name)
             self.wake()
 
-    def _down(self, claim: Claim, study: Study, reason: str, after_s: float, permit: Permit) -> None:
+    def _down(self, claim: Claim, failure: Retry, failing: Failing | None, permit: Permit) -> None:
         """Pause the destination.
 
         The study that found it down is counted as failed and waits longer each time: should it be the cause (too large
         for a proxy, say), others go first and it does not hold them up. Those that probe are not counted.
         """
-        found_it = self._circuit.failed(permit, reason, after_s)
+        said = f"{failure.reason}{_quoted(failure.issues)}"
+        found_it = self._circuit.failed(permit, said, failure.after_s)
         pause_s = self._circuit.wait_s()
         if found_it:
-            pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, after_s, self._jitter()))
-            log.warning("destination.down", destination=self.name, reason=reason, pause_s=round(pause_s, 1))
-        self._keep(lambda: self._store.retry(claim, pause_s, reason, count=found_it))
+            self._requeued = self._keep(lambda: self._store.requeued(self.name))
+            pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter()))
+            log.warning("destination.down", destination=self.name, reason=failure.reason, pause_s=round(pause_s, 1))
+        began = failing if found_it else None
+        self._keep(lambda: self._store.retry(claim, pause_s, said, count=found_it, failing=began))
         self._count("failed")
+
+    def _is_hurried(self) -> bool:
+        """Whether somebody has asked to try again (``dicom2fhir retry``) since the destination went down."""
+        requeued = self._store.requeued(self.name)
+        with self._changed:
+            is_new = requeued != self._requeued
+            self._requeued = requeued
+        return is_new
 
     def _count(self, kind: str) -> None:
         with self._changed:
@@ -327,6 +367,12 @@ class Deliverer:
     def _beat(self, name: str) -> None:
         with self._changed:
             self._beats[name] = self._clock()
+
+
+def _quoted(issues: Iterable[str]) -> str:
+    """A destination's own words, for people and not for logs."""
+    words = "; ".join(issues)
+    return f"; it says: {words}" if words else ""
 
 
 def _place(error: Exception) -> dict[str, object]:

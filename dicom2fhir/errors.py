@@ -21,10 +21,17 @@ _PLACES = 20
 
 
 class BridgeError(Exception):
-    """Something went wrong."""
+    """Something went wrong.
 
-    def __init__(self, message: str = "") -> None:
+    Parameters
+    ----------
+    issues
+        What a server said of it. For people: it may echo patient data and must not be logged.
+    """
+
+    def __init__(self, message: str = "", *, issues: tuple[str, ...] = ()) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        self.issues = issues
 
     @property
     def kind(self) -> str:
@@ -134,12 +141,23 @@ class ServerUnavailable(Transient):
         When it wants to be asked again; 0 where it does not say.
     alive
         Whether it answered a request with success and only the answer cannot be used: other studies may go on.
+    unclear
+        Whether what was sent may be the cause: the server has the request, and may answer others.
     """
 
-    def __init__(self, message: str = "", after_s: float = 0.0, alive: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str = "",
+        after_s: float = 0.0,
+        alive: bool = False,
+        *,
+        unclear: bool = False,
+        issues: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, issues=issues)
         self.after_s = after_s
         self.alive = alive
+        self.unclear = unclear
 
 
 class NotAuthorised(ServerUnavailable):
@@ -156,6 +174,10 @@ class ServerRefused(Permanent):
     def __init__(self, message: str = "", issues: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.issues = issues or (str(self),)
+
+
+class Misshapen(Permanent):
+    """The FHIR server holds a resource that is not FHIR."""
 
 
 class Ambiguous(Permanent):

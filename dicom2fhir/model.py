@@ -246,6 +246,10 @@ class Retry:
     """True when the destination is at fault and not this study."""
     answered: bool = True
     """False when the bridge itself is at fault, so that this says nothing about the destination."""
+    unclear: bool = False
+    """With ``whole_destination``: True when this study may be at fault all the same."""
+    issues: tuple[str, ...] = ()
+    """The destination's own words. ``reason`` is logged, these are not: they may echo patient data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Pauses that grow, with full jitter, and never end: a study is tried for ever.
+    """When to try again, and when no more.
+
+    Pauses grow, with full jitter, up to a limit. A destination that is down is tried without end, and so is a study
+    that fails, unless the destination accepts others meanwhile.
 
     Parameters
     ----------
     first_s, factor, cap_s
         The longest pause after the first failure, its growth with each further one, and its limit.
+    give_up_after_s
+        How long a study may fail while its destination accepts others.
     """
 
     first_s: float = 1.0
     factor: float = 2.0
     cap_s: float = 60.0
+    give_up_after_s: float = 86_400.0
+
+    @property
+    def most_at_once_s(self) -> float:
+        """What is counted towards ``give_up_after_s`` for one try.
+
+        Several tries decide, each after a success of others: a single long gap may have been an outage that nobody else
+        met.
+        """
+        return self.give_up_after_s / 3
 
     def pause_s(self, failures: int, at_least_s: float, random: float) -> float:
         """The pause after a number of failures (from 1).
@@ -90,6 +105,11 @@ class Circuit:
         with self._lock:
             return max(self._standing.until - self._clock(), 0.0) if self._failures else 0.0
 
+    def up_s(self) -> float:
+        """Seconds since the destination was down last, or since the beginning; 0 while it is down."""
+        with self._lock:
+            return 0.0 if self._failures else self._clock() - self._standing.since
+
     def enter(self) -> Permit | None:
         """Ask to use the destination; a Permit must be given back by one of the other methods."""
         with self._lock:
@@ -99,6 +119,11 @@ class Circuit:
                 return None
             self._probing = True
             return Permit(is_probe=True)
+
+    def hurry(self) -> None:
+        """End the pause: the next probe may be now."""
+        with self._lock:
+            self._standing = replace(self._standing, until=self._clock())
 
     def leave(self, permit: Permit) -> None:
         """The permit was not used, or says nothing about the destination."""

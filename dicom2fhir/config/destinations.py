@@ -85,6 +85,9 @@ class FhirDestination(Destination):
         " REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR name others.",
     )
     retry_max_s: kinds.Seconds = Field(60, description="Longest wait between tries while the server cannot be reached.")
+    give_up_after_s: kinds.InheritedSeconds = Field(
+        None, description="As fhir.give_up_after_s, for this one.", examples=["inherit"]
+    )
 
     @model_validator(mode="after")
     def _signed(self) -> Self:

@@ -82,7 +82,7 @@ def _option(name: str, field: FieldInfo, section: str) -> Iterator[str]:
     optional = not field.is_required()
     default = field.default if optional and field.default_factory is None else (field.examples or [""])[0]
     if default is None:
-        default = "" if _bare(field.annotation) is Path else "none"
+        default = "" if _bare(field.annotation) is Path else (field.examples or ["none"])[0]
     variable = f"{PREFIX}{section.replace('.', '__')}__{name}".upper()
     yield ""
     yield from _says(field.description or "")

@@ -163,6 +163,7 @@ DicomwebUrl = Annotated[str, AfterValidator(_dicomweb_url)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9-]+)*$", max_length=64)]
 """Of a folder or destination: double underscores separate the parts of a variable's name."""
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
+InheritedSeconds = Annotated[Seconds | None, BeforeValidator(lambda value: None if value == "inherit" else value)]
 Bytes = Annotated[int, Field(ge=0)]
 
 

@@ -312,6 +312,11 @@ class Fhir(Section):
         description='Studies with more instances are written without the list of them (counts stay right); "none": no'
         " limit, 0: never a list.",
     )
+    give_up_after_s: kinds.Seconds = Field(
+        86_400,
+        description="A study that fails again and again (HTTP 500, no answer in time...) is refused when it has done so"
+        " for this long while the server accepted others; an outage does not count. `dicom2fhir retry` tries again.",
+    )
     validation: Literal["sample", "always", "never"] = Field(
         "sample",
         description="How often fhir.resources checks what is about to be sent: always, never, or one study in 100"

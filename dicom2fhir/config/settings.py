@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom2fhir.config.destinations import AnyDestination
+from dicom2fhir.config.destinations import AnyDestination, FhirDestination
 from dicom2fhir.config.kinds import Name
 from dicom2fhir.config.sections import (
     Fhir,
@@ -68,6 +68,11 @@ class Settings(BaseModel):
         """The format in force for a destination."""
         chosen = self.destinations[destination]
         return self.fhir.format if chosen.format == "inherit" else chosen.format
+
+    def give_up_after_s(self, destination: FhirDestination) -> float:
+        """How long a study may fail at a server that accepts others."""
+        chosen = destination.give_up_after_s
+        return self.fhir.give_up_after_s if chosen is None else chosen
 
     def patient_mode(self, destination: str) -> PatientMode:
         """The patient mode in force for a destination."""

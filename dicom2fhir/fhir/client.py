@@ -6,8 +6,7 @@ Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``,
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from requests.auth import AuthBase
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
+from dicom2fhir.fhir.said import issues_of, said_in, status_in
 from dicom2fhir.fhir.trust import origin_of
 from dicom2fhir.model import Resource
 from dicom2fhir.texts import counted
@@ -29,7 +29,6 @@ _STRICT = {"Prefer": "handling=strict"}
 """A server that ignores a parameter it does not know would answer with everything."""
 _NOT_THERE = frozenset({404, 410})
 _MATCHES = 5
-_SUCCESS = re.compile(r"2\d\d\b")
 _PATIENCE = frozenset({407, 408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
@@ -38,7 +37,7 @@ _NO_HISTORY = frozenset({400, 403, 404, 405, 410, 422, 501})
 _CONFLICTS = frozenset({304, 409, 412})
 """304 is an entry of LinuxForHealth's that is there already, against RFC 9110 section 13.1.2; HAPI says 409 for 412."""
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
-_REMARKS = frozenset({"warning", "information", "success"})
+_REMARKS = ("warning", "information", "success")
 """``OperationOutcome.issue.severity`` of what was done nevertheless."""
 _WORDS = {
     401: "it does not accept our credentials; check auth, and the username and password or token",
@@ -57,13 +56,13 @@ _KINDS = frozenset(
     | {"application/fhir+json", "application/json+fhir", "application/fhir+xml", "application/xml+fhir"}
     | {"application/octet-stream", "application/problem+json", "application/xhtml+xml"}
 )
-_MAX_DEPTH = 64
 _MAX_PARSED_BYTES = 256 * 1024 * 1024
 """A study of 100,000 instances takes some 150 MiB."""
 _VALUE_BYTES, _OBJECT_BYTES = 64, 240
 """Of a text, number or array, and of an object with a few members."""
-_MAX_ISSUES = 20
-_MAX_ISSUE_CHARS = 500
+_OF_ALL = frozenset({401, 407, 429})
+"""Statuses that speak of us and not of what was sent."""
+_MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,10 @@ class FhirClient:
         try:
             return read_capabilities(self._resource("GET", "/metadata", ("CapabilityStatement", "Conformance")))
         except ServerRefused as error:
-            raise ServerUnavailable(f"/metadata: {error}") from error
+            raise ServerUnavailable(f"/metadata: {error}", issues=error.issues) from error
+        except ServerUnavailable as error:
+            error.unclear = False  # nothing of a study was sent
+            raise
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """The resource, or None when it is not there or was deleted."""
@@ -218,14 +220,21 @@ class FhirClient:
         if len(responses) != len(bundle["entry"]):
             asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
             raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}", alive=True)
-        for response in responses:
-            if "status" not in response:
-                continue
-            status = str(response["status"])[:3]
-            if not (status.isdecimal() and status.startswith("2")):
-                issues = tuple(_issues(response.get("outcome")))
-                raise self._failure(int(status) if status.isdecimal() else 500, issues, conditional)
-        return responses
+        return [self._succeeded(response, conditional) for response in responses]
+
+    def _succeeded(self, response: Resource, conditional: bool) -> Resource:
+        """The response of one entry, with no more than the code as its status; a failure is raised."""
+        issues = issues_of(response.get("outcome"))
+        try:
+            status = status_in(response)
+        except ValueError:
+            said = "an entry of a transaction was answered without a status of three digits"
+            raise ServerUnavailable(f"{self.base_url}: {said}", alive=True, issues=issues) from None
+        if status is None:
+            return response
+        if not 200 <= status < 300:
+            raise self._failure(status, issues, conditional)
+        return {**response, "status": str(status)}
 
     def _resource(self, method: str, path: str, expected: tuple[str, ...]) -> Resource:
         return self._expect(self._exchange(method, path), expected)
@@ -239,47 +248,63 @@ class FhirClient:
 
     def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
         """The resource in an answer of success; anything else is raised."""
-        if 200 <= answer.status < 300:
-            resource = _parse(answer.body)
+        status, resource = answer.status, _parse(answer.body)
+        is_success = 200 <= status < 300
+        if is_success and resource is not None and resource["resourceType"] in types:
+            return resource
+        issues = said_in(answer, resource)
+        if is_success:
             if resource is None:
                 raise self._unavailable(
-                    f"HTTP {answer.status} without a FHIR resource in JSON ({_kind(answer)}); check that url is the"
-                    " base of a FHIR server, and that nothing in front of it asks for a login"
+                    f"HTTP {status} without a FHIR resource in JSON ({_kind(answer)}); check that url is the"
+                    " base of a FHIR server, and that nothing in front of it asks for a login",
+                    issues,
                 )
-            if resource["resourceType"] in types:
-                return resource
             if resource["resourceType"] == "OperationOutcome":
-                raise ServerRefused(f"HTTP {answer.status} with an OperationOutcome", tuple(_issues(resource)))
-            raise self._unavailable(f"HTTP {answer.status} with another resource than {' or '.join(types)}")
-        outcome = _operation_outcome(answer)
-        if 300 <= answer.status < 400:
+                raise ServerRefused(f"HTTP {status} with an OperationOutcome", issues)
+            raise self._unavailable(f"HTTP {status} with another resource than {' or '.join(types)}")
+        if 300 <= status < 400:
             target = origin_of(answer.headers.get("Location", ""), self.base_url)
             raise self._unavailable(
-                f"HTTP {answer.status}, a redirection to {target}, which is not followed; if the server is there, set"
-                " url to its base"
+                f"HTTP {status}, a redirection to {target}, which is not followed; if the server is there, set"
+                " url to its base",
+                issues,
             )
-        if answer.status in _NO_FHIR_HERE and outcome is None:
+        if status in _NO_FHIR_HERE and (resource is None or resource["resourceType"] != "OperationOutcome"):
             raise self._unavailable(
-                f"HTTP {answer.status}, not from a FHIR server ({_kind(answer)}); check that url is its base"
+                f"HTTP {status}, not from a FHIR server ({_kind(answer)}); check that url is its base", issues
             )
-        after_s = retry_after_s(answer.headers, self._max_retry_after_s)
-        raise self._failure(answer.status, tuple(_issues(outcome)), conditional, after_s)
+        raise self._failure(status, issues, conditional, retry_after_s(answer.headers))
 
-    def _unavailable(self, what: str, after_s: float = 0.0) -> ServerUnavailable:
-        return ServerUnavailable(f"{self.base_url}: {what}", after_s)
+    def _unavailable(self, what: str, issues: tuple[str, ...] = ()) -> ServerUnavailable:
+        return ServerUnavailable(f"{self.base_url}: {what}", unclear=True, issues=issues)
 
-    def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, after_s: float = 0.0) -> BridgeError:
+    def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, asked_s: float = 0.0) -> BridgeError:
         """The error for a status that is not success, of a response or of one entry in it."""
-        said = f"HTTP {status}: {_WORDS[status]}" if status in _WORDS else f"HTTP {status}"
-        if status in _PATIENCE or status >= 500 or status < 200:
-            return self._unavailable(said, after_s)
-        if status in (401, 403):
-            return NotAuthorised(f"{self.base_url}: {said}", after_s)
         if status == 412 and conditional:
-            return Ambiguous("HTTP 412: several resources on the server match where there must be one")
+            said = "HTTP 412: several resources on the server match where there must be one"
+            return Ambiguous(said, issues=issues)
         if status in _CONFLICTS:
-            return EditConflict(f"HTTP {status}: somebody else writes the same resources at the same time")
-        return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+            said = f"HTTP {status}: somebody else writes the same resources at the same time"
+            return EditConflict(said, issues=issues)
+        if status not in (401, 403) and status not in _PATIENCE and 200 <= status < 500:
+            return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+        error = NotAuthorised if status in (401, 403) else ServerUnavailable
+        said = f"HTTP {status}: {_WORDS[status]}" if status in _WORDS else f"HTTP {status}"
+        after_s = min(asked_s, self._max_retry_after_s)
+        return error(
+            f"{self.base_url}: {said}{_pause_in_words(asked_s, after_s)}",
+            after_s,
+            unclear=status not in _OF_ALL,
+            issues=issues,
+        )
+
+
+def _pause_in_words(asked_s: float, after_s: float) -> str:
+    if not asked_s:
+        return ""
+    kept = f", and gets {after_s:,.0f} s" if after_s < asked_s else ""
+    return f"; it asks for a pause of {asked_s:,.0f} s (Retry-After){kept}, which `dicom2fhir retry` ends"
 
 
 def _matches(bundle: Resource, resource_type: str) -> list[Resource]:
@@ -296,11 +321,14 @@ def _matches(bundle: Resource, resource_type: str) -> list[Resource]:
 
 def _found(question: Question, entry: Resource) -> list[Resource] | None:
     """What an entry of a batch response says was found; None where it is no usable answer to the question."""
-    status = str(_object(entry.get("response")).get("status", ""))
     resource = _object(entry.get("resource"))
-    if question.resource_id and status[:3] in ("404", "410"):
+    try:
+        status = status_in(_object(entry.get("response")))
+    except ValueError:
+        return None
+    if question.resource_id and status in _NOT_THERE:
         return []
-    if not _SUCCESS.match(status):
+    if status is None or not 200 <= status < 300:
         return None
     kind = resource.get("resourceType")
     if question.query:
@@ -319,7 +347,7 @@ def _is_conditional(bundle: Resource) -> bool:
 
 def _parse(body: bytes | bytearray) -> Resource | None:
     if _parsed_bytes(body) > _MAX_PARSED_BYTES:
-        raise ServerUnavailable(f"the answer would take more than {_MAX_PARSED_BYTES} bytes of memory")
+        raise ServerUnavailable(f"the answer would take more than {_MAX_PARSED_BYTES} bytes of memory", unclear=True)
     try:
         resource = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -343,7 +371,7 @@ def _says_nothing(answer: Answer) -> bool:
         return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
     resource = _parse(answer.body) or {}
     if resource.get("resourceType") == "OperationOutcome":
-        return {issue.get("severity") for issue in _objects(resource.get("issue"))} <= _REMARKS
+        return all(issue.get("severity") in _REMARKS for issue in _objects(resource.get("issue")))
     return resource.get("resourceType") == "Bundle" and not resource.get("entry")
 
 
@@ -358,25 +386,10 @@ def _too_deep(value: Any) -> bool:
     return True
 
 
-def _operation_outcome(answer: Answer) -> Resource | None:
-    resource = _parse(answer.body)
-    return resource if resource is not None and resource["resourceType"] == "OperationOutcome" else None
-
-
 def _kind(answer: Answer) -> str:
     """The media type of an answer, if it is a common one: any text may stand there, and what is said is logged."""
     kind = answer.headers.get("Content-Type", "no Content-Type").partition(";")[0].strip().lower()
     return kind if kind in _KINDS else "another Content-Type"
-
-
-def _issues(outcome: Any) -> Iterator[str]:
-    """The server's words, for a person; they may echo patient data and so must not be logged."""
-    for issue in _objects(_object(outcome).get("issue"))[:_MAX_ISSUES]:
-        words = issue.get("diagnostics") or _object(issue.get("details")).get("text") or issue.get("code") or ""
-        places = issue.get("expression") or issue.get("location") or []
-        place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""
-        text = f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"[:_MAX_ISSUE_CHARS]
-        yield "".join(char if char.isprintable() else " " for char in text)
 
 
 def _object(value: Any) -> dict[str, Any]:

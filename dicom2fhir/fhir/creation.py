@@ -85,7 +85,7 @@ class Course:
 
     def check(self, entry: Entry, request: Resource, response: Resource, lookup: Lookup) -> bool:
         """Whether a creation was one, by its ``response``; if not, the resource has to be looked at again."""
-        if str(response.get("status", "")).startswith("201"):
+        if response.get("status") == "201":
             return True
         resource, resource_type = request["resource"], entry.resource["resourceType"]
         known_id = id_in(response.get("location"), resource_type) or resource.get("id", "")

@@ -47,9 +47,12 @@ class _Line:
         self.socket: socket.socket | None = None
         self.was_cut = False
         self.meter = Meter()
+        self.is_ready = False
+        """Whether a request can be sent: the peer, its proxy and its certificate are in order."""
 
-    def opened(self, opened: socket.socket) -> None:
+    def opened(self, opened: socket.socket, is_ready: bool) -> None:
         self.socket = opened
+        self.is_ready = is_ready
         if self.was_cut:
             raise TimeoutError
 
@@ -71,20 +74,22 @@ def _pools(line: _Line) -> dict[str, type[HTTPConnectionPool]]:
         response_class = Response
 
         def connect(self) -> None:
+            line.is_ready = False
             super().connect()
-            line.opened(self.sock)
+            line.opened(self.sock, is_ready=True)
 
     class Secure(HTTPSConnection):
         response_class = Response
 
         def _new_conn(self) -> socket.socket:
             opened = super()._new_conn()
-            line.opened(opened)  # a proxy's answer and the handshake follow
+            line.opened(opened, is_ready=False)  # a proxy's answer and the handshake follow
             return opened
 
         def connect(self) -> None:
+            line.is_ready = False
             super().connect()
-            line.opened(self.sock)
+            line.opened(self.sock, is_ready=True)
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
@@ -187,10 +192,12 @@ class Http:
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
             self._forget_session()
             if line.was_cut or isinstance(error, requests.Timeout):
+                late.unclear = line.is_ready
                 raise late from None
-            raise ServerUnavailable(_reason(error, peer)) from error
-        except ServerUnavailable:
+            raise ServerUnavailable(_reason(error, peer), unclear=line.is_ready) from error
+        except ServerUnavailable as error:
             self._forget_session()
+            error.unclear = line.is_ready
             raise
         finally:
             timer.cancel()
@@ -241,16 +248,16 @@ class Http:
             del self._local.session
 
 
-def retry_after_s(headers: Mapping[str, str], cap_s: float) -> float:
-    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now, between 0 and ``cap_s``."""
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now, 0 when it says nothing."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
-        return min(float(value[:12]), cap_s)
+        return float(value[:12])
     try:
         when = parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):
         return 0.0
-    return min(max(when - time.time(), 0.0), cap_s)
+    return max(when - time.time(), 0.0)
 
 
 def _reason(error: Exception, peer: str) -> str:

@@ -69,7 +69,9 @@ class Lookup:
     def check_time(self) -> None:
         """Give up a delivery that takes too long, whose claim may end before it does."""
         if time.monotonic() > self.deadline:
-            raise ServerUnavailable("the FHIR server is too slow: a study takes longer than its time limit")
+            raise ServerUnavailable(
+                "the FHIR server is too slow: a study takes longer than its time limit", unclear=True
+            )
 
     def prepare(self, wanted: Iterable[tuple[Entry, str]]) -> None:
         """Ask at once what :meth:`find` will ask about these entries and known ids; forget all earlier answers.

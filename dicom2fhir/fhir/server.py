@@ -24,6 +24,7 @@ import structlog
 from dicom2fhir.errors import (
     Ambiguous,
     EditConflict,
+    Misshapen,
     NotAuthorised,
     NotExpressible,
     ServerRefused,
@@ -123,13 +124,13 @@ class FhirDestination(Generic[Dialect]):
         except ServerUnavailable as error:  # NotAuthorised too
             self._recognition.forget()
             self._known.clear()
-            return Retry(str(error), error.after_s, whole_destination=not error.alive)
+            return Retry(str(error), error.after_s, not error.alive, unclear=error.unclear, issues=error.issues)
         except EditConflict as error:
-            return Retry(str(error))
+            return Retry(str(error), issues=error.issues)
         except ServerRefused as error:
             return Refused(error.issues)
-        except Ambiguous as error:
-            return Refused((str(error),))
+        except (Ambiguous, Misshapen) as error:
+            return Refused((str(error), *error.issues))
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
 

@@ -56,6 +56,26 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """The failed tries of a study since its last success, as far as its destination accepted others meanwhile.
+
+    Attributes
+    ----------
+    for_s
+        How long that was in all. A destination that accepts nobody adds nothing, however long it is away.
+    others_accepted
+        Whether the destination has accepted another study since the first of the tries.
+    at, accepted
+        What ``for_s`` counts on from: a moment, and how many deliveries the destination had accepted then.
+    """
+
+    for_s: float
+    others_accepted: bool
+    at: float
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryStatus:
     """One row for one study and destination; times are seconds since the epoch.
 
@@ -232,15 +252,32 @@ class Store(Ledger, Protocol):
         """What destinations choose by -> every value that an instance of the study states, or who sent it
         (:data:`dicom2fhir.selection.KEYS`)."""
 
-    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "") -> None:
+    def delivered(
+        self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "", accepted: bool = False
+    ) -> None:
         """``revision``, made with ``recipe``, is at the destination; if the study is newer by now it stays waiting.
 
         A recipe that is not the destination's becomes it: a server may speak another FHIR version than it did.
-        ``unlinked`` names what was not found there to refer to, for :meth:`relink`.
+        ``unlinked`` names what was not found there to refer to, for :meth:`relink`. ``accepted``: the destination
+        changed something for it, so that it works (:class:`Failing`).
         """
 
-    def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
-        """Give the claim back and be due again after ``after_s``; ``count`` makes it a failed try."""
+    def failing(self, claim: Claim, most_s: float) -> Failing:
+        """How a study stands that has just failed, this try among the others.
+
+        Parameters
+        ----------
+        most_s
+            The most that is counted for the time since the try before: there may have been an outage.
+        """
+
+    def retry(
+        self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
+    ) -> None:
+        """Give the claim back and be due again after ``after_s``; ``count`` makes it a failed try.
+
+        ``failing`` is remembered, where the study may be at fault.
+        """
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """Stop sending ``revision``; a newer one is sent again."""
@@ -278,7 +315,7 @@ class Store(Ledger, Protocol):
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones; how many.
 
-        Where no study is named it may take several commits.
+        Where no study is named it may take several commits. A success, a refusal and this begin :class:`Failing` anew.
         """
 
     def relink(
@@ -299,6 +336,9 @@ class Store(Ledger, Protocol):
         on_progress
             Told how many studies were looked at, and how many there are.
         """
+
+    def requeued(self, destination: str) -> int:
+        """How often :meth:`requeue` was called for a destination, by any process."""
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """Where one study stands."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from dicom2fhir.store.base import Claim, State
+from dicom2fhir.store.base import Claim, Failing, State
 from dicom2fhir.store.incoming import DueRule, settle
 from dicom2fhir.store.rows import short
 from dicom2fhir.store.statements import Row, Statements
@@ -79,9 +79,20 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
 
 
 def delivered(
-    sql: Statements, claim: Claim, revision: int, base: bytes, recipe: str, unlinked: str, now: float, rule: DueRule
+    sql: Statements,
+    claim: Claim,
+    revision: int,
+    base: bytes,
+    recipe: str,
+    unlinked: str,
+    now: float,
+    rule: DueRule,
+    *,
+    accepted: bool,
 ) -> None:
     """Record a success."""
+    if accepted:
+        sql.run("accept", destination=claim.destination)
     held = _held(sql, claim)
     if held is not None:
         sql.run("keep_base", **held.key, body=base)
@@ -131,10 +142,33 @@ def _give_back(
     sql.wake |= state is State.WAITING
 
 
-def retry(sql: Statements, claim: Claim, after_s: float, reason: str, count: bool, now: float, rule: DueRule) -> None:
+def failing(sql: Statements, claim: Claim, most_s: float, now: float) -> Failing:
+    """How long a study that has just failed has done so while its destination accepted others."""
+    row = sql.one("failing", study_uid=claim.study_uid, destination=claim.destination)
+    before_s, since, accepted_then, accepted = row or (0.0, None, 0, 0)
+    if since is None:
+        return Failing(before_s, False, now, accepted)
+    if accepted == accepted_then:
+        return Failing(before_s, before_s > 0, min(since, now), accepted)
+    return Failing(before_s + min(max(now - since, 0.0), most_s), True, now, accepted)
+
+
+def retry(
+    sql: Statements,
+    claim: Claim,
+    after_s: float,
+    reason: str,
+    count: bool,
+    failing: Failing | None,
+    now: float,
+    rule: DueRule,
+) -> None:
     """Record a failed try."""
     held = _held(sql, claim)
     if held is not None:
+        if failing:
+            counted = {"failing_s": failing.for_s, "failing_at": failing.at, "failing_accepted": failing.accepted}
+            sql.run("count_failing", **held.key, **counted)
         not_before = now + min(max(after_s, 0.0), horizon_s(rule))
         sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
         settle(sql, [held.key["study_id"]], rule)

@@ -156,6 +156,9 @@ UPDATE destination SET in_force = 0 WHERE name = :destination;
 -- name: enter_destination
 INSERT INTO destination (name) VALUES (:destination) ON CONFLICT (name) DO UPDATE SET in_force = 1;
 
+-- name: accept
+UPDATE destination SET accepted = accepted + 1 WHERE name = :destination;
+
 -- name: set_recipe
 UPDATE destination SET recipe = :recipe WHERE name = :destination AND :recipe NOT IN ('', recipe);
 
@@ -203,7 +206,7 @@ WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
 UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0,
-    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :recipe,
+    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :recipe, failing_s = 0, failing_at = NULL,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
@@ -216,14 +219,23 @@ UPDATE delivery SET state = 'waiting', attempts = attempts + :count, reason = :r
     tried_at = :now, newer_at = NULL, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
+-- name: failing
+SELECT failing_s, failing_at, failing_accepted, accepted
+FROM delivery JOIN destination ON destination.id = destination_id
+WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid) AND destination.name = :destination;
+
+-- name: count_failing
+UPDATE delivery SET failing_s = :failing_s, failing_at = :failing_at, failing_accepted = :failing_accepted
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
 -- name: give_back_refused
-UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason,
+UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason, failing_s = 0, failing_at = NULL,
     changed_at = CASE WHEN :state = 'waiting' THEN coalesce(newer_at, :now) ELSE changed_at END,
     newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
 -- name: give_back_excluded
-UPDATE delivery SET state = :state, attempts = 0, reason = :reason,
+UPDATE delivery SET state = :state, attempts = 0, reason = :reason, failing_s = 0, failing_at = NULL,
     changed_at = coalesce(newer_at, changed_at), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
@@ -240,16 +252,22 @@ WHERE state = 'excluded' AND destination_id = (SELECT id FROM destination WHERE 
 -- name: last_study
 SELECT max(id) FROM study;
 
+-- name: note_requeue
+UPDATE destination SET requeued = requeued + 1 WHERE in_force AND name = coalesce(:destination, name);
+
+-- name: requeued
+SELECT requeued FROM destination WHERE name = :destination;
+
 -- name: requeue_study
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
-    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
     AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
-    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id BETWEEN :first AND :last
     AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));

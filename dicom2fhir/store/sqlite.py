@@ -26,6 +26,7 @@ from dicom2fhir.store.base import (
     Claim,
     Damage,
     DestinationStatus,
+    Failing,
     FileMark,
     Rejection,
     State,
@@ -397,14 +398,27 @@ class SqliteStore:
             row = sql.one("study_id", study_uid=study_uid)
             return read_stated(sql, row[0]) if row else {}
 
-    def delivered(self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "") -> None:
-        """See :meth:`dicom2fhir.store.base.Store.delivered`; nothing happens when the lease has gone to another."""
-        now = self._clock.now()
-        self._write(lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, unlinked, now, self._rule))
+    def delivered(
+        self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "", accepted: bool = False
+    ) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.delivered`; where the lease has gone, only ``accepted`` counts."""
+        now, rule = self._clock.now(), self._rule
+        self._write(
+            lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, unlinked, now, rule, accepted=accepted)
+        )
 
-    def retry(self, claim: Claim, after_s: float, reason: str, count: bool = True) -> None:
+    def failing(self, claim: Claim, most_s: float) -> Failing:
+        """See :meth:`dicom2fhir.store.base.Store.failing`."""
+        with self._read() as sql:
+            return outgoing.failing(sql, claim, most_s, self._clock.now())
+
+    def retry(
+        self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
+    ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.retry(sql, claim, after_s, reason, count, self._clock.now(), self._rule))
+        self._write(
+            lambda sql: outgoing.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule)
+        )
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
@@ -421,6 +435,7 @@ class SqliteStore:
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
         now = self._clock.now()
+        self._write(lambda sql: sql.run("note_requeue", destination=destination))
         if study_uid is not None:
             return self._write(lambda sql: outgoing.requeue(sql, study_uid, destination, all_states, now))
         with self._read() as sql:
@@ -454,6 +469,12 @@ class SqliteStore:
 
     def _relink_some(self, first: int, destination: str, since: float, now: float) -> int:
         return self._write(lambda sql: outgoing.relink_some(sql, first, destination, since, now))
+
+    def requeued(self, destination: str) -> int:
+        """See :meth:`dicom2fhir.store.base.Store.requeued`."""
+        with self._read() as sql:
+            (count,) = sql.one("requeued", destination=destination) or (0,)
+        return int(count)
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""

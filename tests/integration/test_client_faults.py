@@ -63,8 +63,9 @@ def _read_request(connection: socket.socket) -> bytes:
 
 def answer(status: int, body: Resource | bytes = b"", **headers: str) -> Play:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    fields = {"Content-Type": "application/fhir+json", "Content-Length": str(len(data)), **headers}
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = {"Content-Type": "application/fhir+json", "Content-Length": str(len(data)), **given}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return raw(f"HTTP/1.1 {status} Because\r\n{lines}\r\n".encode() + data)
 
 
@@ -442,6 +443,95 @@ def test_a_failed_entry_inside_a_200(serve: Callable[..., FaultyServer]) -> None
     assert error.issues == ("HTTP 422: error: bad",)
 
 
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 407, 409, 412, 422, 429, 500, 501, 503, 507])
+@pytest.mark.parametrize("of_an_entry", [False, True])
+def test_what_a_server_says_comes_with_every_status(
+    serve: Callable[..., FaultyServer], status: int, of_an_entry: bool
+) -> None:
+    said = answer(status, outcome("no room for Doe"))
+    if of_an_entry:
+        response = {"status": f"{status} Because", "outcome": outcome("no room for Doe")}
+        said = answer(200, {"resourceType": "Bundle", "entry": [{"response": response}]})
+    error = failure(FhirClient(serve(said).url))
+    assert [issue.removeprefix(f"HTTP {status}: ") for issue in error.issues] == ["error: no room for Doe"]
+    assert "Doe" not in str(error), "which is logged"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        (
+            "text/html",
+            b"<html><style>p {}</style><h1>Sorry,</h1>\n<p>too <b>large</b> &amp; late",
+            "Sorry, too large & late",
+        ),
+        ("text/html", b"<script>alert(1)</script>" + b"<" * 60_000, "<" * 500),
+        ("text/plain; charset=utf-8", b"upstream\r\n\x1b[31mtimed out", "upstream [31mtimed out"),
+        ("application/problem+json", b'{"detail": "too large"}', '{"detail": "too large"}'),
+        (
+            "application/fhir+xml",
+            b'<OperationOutcome><issue><diagnostics value="no &lt;room&gt;"/></issue></OperationOutcome>',
+            "no <room>",
+        ),
+        ("image/png", b"\x89PNG", None),
+        ("text/plain", b"\0\0\0", None),
+        ("", b"", None),
+    ],
+)
+def test_pages_are_told_as_text(serve: Callable[..., FaultyServer], kind: str, body: bytes, said: str | None) -> None:
+    error = failure(FhirClient(serve(answer(502, body, Content_Type=kind)).url))
+    assert error.issues == (() if said is None else (said,))
+
+
+ENTRY_STATUS: list[tuple[object, str | None]] = [
+    ("201", "201"),
+    ("201 Created", "201"),
+    (" 200 OK", "200"),
+    (200, "200"),
+    ("2", None),
+    ("20", None),
+    ("2xx", None),
+    ("200abc", None),
+    ("2000", None),
+    ("20O OK", None),
+    ("OK", None),
+    (200.0, None),
+    (True, None),
+    (["200"], None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("status", "meant"), ENTRY_STATUS)
+def test_a_status_has_three_digits(serve: Callable[..., FaultyServer], status: object, meant: str | None) -> None:
+    client = FhirClient(serve(answer(200, {"resourceType": "Bundle", "entry": [{"response": {"status": status}}]})).url)
+    if meant:
+        assert client.transaction(BUNDLE) == [{"status": meant}]
+        return
+    error = failure(client)
+    assert isinstance(error, ServerUnavailable) and error.alive
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "reset", "closed in the body", "says nothing"])
+def test_what_was_sent_may_be_the_cause_of_a_failure(serve: Callable[..., FaultyServer], fault: str) -> None:
+    error = failure(FhirClient(serve({**UNAVAILABLE, **SLOW}[fault]).url, timeout_s=0.5))
+    assert isinstance(error, ServerUnavailable) and error.unclear == (fault != "429")
+
+
+def test_what_was_not_sent_is_not_the_cause_of_a_failure(serve: Callable[..., FaultyServer], free_port: int) -> None:
+    server = serve(answer(500))
+    for client in (
+        FhirClient(f"http://127.0.0.1:{free_port}"),
+        FhirClient("http://fhir.invalid"),
+        FhirClient(server.url.replace("http:", "https:"), timeout_s=2),
+    ):
+        error = failure(client)
+        assert isinstance(error, ServerUnavailable) and not error.unclear
+    with pytest.raises(ServerUnavailable) as caught:
+        FhirClient(server.url).capabilities()
+    assert not caught.value.unclear
+
+
 @pytest.mark.parametrize(
     ("value", "least_s", "most_s"),
     [
@@ -460,6 +550,8 @@ def test_retry_after(serve: Callable[..., FaultyServer], value: str, least_s: fl
     error = failure(FhirClient(serve(answer(503, Retry_After=value)).url, max_retry_after_s=100))
     assert isinstance(error, ServerUnavailable)
     assert least_s <= error.after_s <= most_s
+    assert ("of 999,999,999,999 s (Retry-After), and gets 100 s" in str(error)) == (value == "9" * 21)
+    assert ("Retry-After" in str(error)) == (most_s > 0)
 
 
 def test_nobody_listens(free_port: int) -> None:
