@@ -56,11 +56,14 @@ def fresh(url: str) -> FhirDestination[Dialect]:
     return fhir_destination(FhirClient(url), UPSERT)
 
 
-@pytest.fixture(params=[*MANNERS, "HAPI"])
+REAL = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("hapi", "medplum")]
+
+
+@pytest.fixture(params=[*MANNERS, *REAL])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Base of a FHIR server, of each manner."""
-    if request.param == "HAPI":
-        yield request.getfixturevalue("hapi_r4")
+    """Base of a FHIR server, real or of each manner."""
+    if request.param not in MANNERS:
+        yield request.getfixturevalue("fhir_server")(request.param, "r4")
         return
     with memory_server(MANNERS[request.param]) as server:
         yield server.url
