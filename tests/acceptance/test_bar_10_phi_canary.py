@@ -40,7 +40,14 @@ EVENTS = {
     *("association.accepted", "association.ended", "association.rejected", "association.aborted"),
     *("instance.taken", "instance.rejected", "instance.refused", "instance.failed"),
     *("folder.watched", "folder.counted", "folder.absent", "file.settled"),
-    *("server.recognised", "resource.not_linked", "destination.down", "delivery.done", "delivery.refused"),
+    *(
+        "server.recognised",
+        "resource.not_linked",
+        "destination.down",
+        "delivery.done",
+        "delivery.refused",
+        "delivery.excluded",
+    ),
     *("delivery.postponed", "store.created", "store.damaged", "store.set_aside"),
 }
 """What has to be logged, or the roads were not gone."""
@@ -126,6 +133,7 @@ def settings(folder: Path, server: HostileServer, secure_port: int) -> str:
     urls |= {"plain": f"https://127.0.0.1:{server.port}/fhir", "secure": f"https://127.0.0.1:{secure_port}/fhir"}
     for name, url in urls.items():
         lines += [f"[destinations.{name}]", f'url = "{url}"', 'patient = "upsert"', "retry_max_s = 1", "timeout_s = 10"]
+    lines += ["[destinations.choosing]", 'type = "file"', f'directory = "{folder}/out"', 'only = { modality = ["CT"] }']
     return "\n".join(lines) + "\n"
 
 

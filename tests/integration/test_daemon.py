@@ -156,6 +156,19 @@ def test_a_port_that_is_taken_leaves_nothing_behind(settings: Settings) -> None:
     assert_nothing_is_left(settings, before)
 
 
+def test_what_others_may_see_and_who_may_send_is_warned_of_at_the_start(settings: Settings, tmp_path: Path) -> None:
+    settings["receiver"] |= {"host": "0.0.0.0", "networks": ["0.0.0.0/0"]}
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o755)
+    with capture_logs() as logs, closing_daemon(build(settings)) as daemon:
+        daemon.start()
+    exposed, open_to_all = sorted(entry["text"] for entry in logs if entry["event"] == "config.warning")
+    assert exposed.startswith(f"'{tmp_path}/state' has the mode 0755")
+    assert (
+        open_to_all == "receiver.networks = 0.0.0.0/0: every address may connect; name the networks of those who send"
+    )
+
+
 def test_what_comes_later_keeps_nothing_else_waiting(settings: Settings, tmp_path: Path) -> None:
     """A folder that is not mounted yet and a secret that is not written yet."""
     (tmp_path / "inbox").rmdir()
