@@ -81,14 +81,11 @@ class Sender:
         self._message_id = 0
         self._pixels: dict[bytes, bytes] = {}
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(_associate_rq(like, called))
-        kind, body = self._read_pdu()
-        if kind != 2:
-            raise ConnectionError("the association was not accepted")
-        at = body.index(b"\x51\0\0\x04") + 4
-        longest = int.from_bytes(body[at : at + 4], "big") or _LONGEST_PDU_BYTES
-        self._chunk_bytes = min(longest, _LONGEST_PDU_BYTES) - _PDV_BYTES
+        try:
+            self._chunk_bytes = self._associate(_associate_rq(like, called))
+        except OSError:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +97,17 @@ class Sender:
                 self._read_pdu()
         finally:
             self._socket.close()
+
+    def _associate(self, request: bytes) -> int:
+        """Ask for the association; the bytes of a data set that go into one PDU."""
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.sendall(request)
+        kind, body = self._read_pdu()
+        if kind != 2:
+            raise ConnectionError("the association was not accepted")
+        at = body.index(b"\x51\0\0\x04") + 4
+        longest = int.from_bytes(body[at : at + 4], "big") or _LONGEST_PDU_BYTES
+        return min(longest, _LONGEST_PDU_BYTES) - _PDV_BYTES
 
     def begin(self, instance: EncodedInstance) -> bytes:
         """The PDUs of an instance up to its Pixel Data."""

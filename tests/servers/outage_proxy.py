@@ -1,4 +1,4 @@
-"""A TCP proxy that can go away and come back, for tests of "the FHIR server is down"."""
+"""A TCP proxy that can go away and come back, and lose answers, for tests of "the FHIR server is down"."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK_BYTES = 65536
@@ -14,13 +15,22 @@ _CHUNK_BYTES = 65536
 class OutageProxy:
     """Passes bytes to a server on, until it is told not to.
 
+    Parameters
+    ----------
+    loses
+        Asked once for each answer of the server: whether the connection is cut in place of it.
+
     Attributes
     ----------
     url
         The server's URL with the proxy's address in place of its own. The proxy rewrites nothing in what it passes on.
+    lost
+        Answers that were lost.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, loses: Callable[[], bool] = lambda: False) -> None:
+        self._loses = loses
+        self.lost = 0
         parts = urlsplit(base_url)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._lock = threading.Lock()
@@ -74,16 +84,29 @@ class OutageProxy:
             thread.start()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        other = {client: server, server: client}
         with contextlib.suppress(OSError), selectors.DefaultSelector() as selector:
-            for one in other:
-                selector.register(one, selectors.EVENT_READ, other[one])
-            while all(self._pass_chunk(key.fileobj, key.data) for key, _ in selector.select()):  # type: ignore[arg-type]
-                pass
+            for one in (client, server):
+                selector.register(one, selectors.EVENT_READ)
+            is_asked = False
+            is_open = True
+            while is_open:
+                for key, _ in selector.select():
+                    answers = key.fileobj is server
+                    if answers and is_asked and self._is_lost():
+                        is_open = False
+                        break
+                    is_asked = not answers
+                    is_open &= self._pass_chunk(*((server, client) if answers else (client, server)))
         with self._lock:
             del self._connections[threading.current_thread()]
             client.close()
             server.close()
+
+    def _is_lost(self) -> bool:
+        with self._lock:
+            is_lost = self._loses()
+            self.lost += is_lost
+        return is_lost
 
     @staticmethod
     def _pass_chunk(source: socket.socket, sink: socket.socket) -> bool:

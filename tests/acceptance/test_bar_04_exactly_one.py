@@ -1,0 +1,122 @@
+"""Exactly one ImagingStudy for each study, with the right counts: many senders, duplicates, lost answers, restarts.
+
+Two bridges write to one FHIR server. Each has instances that the other has not, and they share some; 20 % of the
+server's answers to each are lost after it did what was asked.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from testdata.make_dicom import EncodedInstance
+from tests.acceptance.expectation import Server
+from tests.acceptance.load import Load, slices
+from tests.acceptance.promises import Ledger, check
+from tests.daemon_process import DaemonProcess
+from tests.servers.outage_proxy import OutageProxy
+
+pytestmark = [pytest.mark.bar(4), pytest.mark.timeout(600)]
+
+LOST = 0.2
+SENDERS = 16
+QUIET = ("--quiet-period", "1")
+SETTINGS = """
+[destinations.main]
+type = "fhir"
+url = "{url}"
+patient = "ensure"
+workers = 4
+retry_max_s = 0.1
+"""
+
+
+class Bridge:
+    """A daemon, and those who send to it: each instance twice, over several associations, until it is acknowledged."""
+
+    def __init__(self, daemon: DaemonProcess, folder: Path, name: str, instances: Sequence[EncodedInstance]) -> None:
+        self.daemon = daemon
+        self.ledgers = [Ledger(folder / f"{name}-{number}.jsonl") for number in range(2)]
+        self._loads = [Load(daemon, ledger, instances, senders=SENDERS // 4) for ledger in self.ledgers]
+
+    def restart_while_it_is_sent_to(self, draw: random.Random, restarts: int) -> None:
+        """Take everything; now and then the process is killed or ended, and started again."""
+        with ExitStack() as stack:
+            for load in self._loads:
+                stack.enter_context(load)
+            for number in range(restarts):
+                draw.choice(self._loads).goes_on(draw.randrange(1, 60))
+                self._end(number)
+                self.daemon.start()
+            for load in self._loads:
+                load.ends()
+        self._end(restarts)  # while it delivers
+        self.daemon.start()
+
+    def _end(self, number: int) -> None:
+        if number % 2:
+            assert self.daemon.terminate() == 0
+        else:
+            self.daemon.kill()
+
+
+def losing(chance: random.Random) -> Callable[[], bool]:
+    """Whether an answer is lost."""
+    return lambda: chance.random() < LOST
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("hapi", "medplum")])
+def test_each_study_is_there_once_and_whole(
+    name: str,
+    fhir_server: Callable[[str, str], str],
+    make_daemon: Callable[..., DaemonProcess],
+    history: Path,
+    seed: int,
+    scale: Callable[[int, int], int],
+    figure: Callable[[str], None],
+) -> None:
+    draw = random.Random(seed)
+    studies = scale(50, 2_000)  # on each server
+    instances = slices(4 * studies, studies, draw)
+    third = len(instances) // 3
+    base_url = fhir_server(name, "r4")
+    with ExitStack() as stack:
+        bridges, proxies = [], []
+        for number, share in enumerate((instances[: 2 * third], instances[third:])):
+            proxy = OutageProxy(base_url, losing(random.Random(draw.random())))
+            stack.callback(proxy.go_away)
+            daemon = make_daemon(QUIET, SETTINGS.format(url=proxy.url))
+            daemon.start()
+            proxies.append(proxy)
+            bridges.append(Bridge(daemon, history, str(number), share))
+        tasks = [
+            threading.Thread(
+                target=bridge.restart_while_it_is_sent_to, args=(random.Random(draw.random()), scale(3, 100))
+            )
+            for bridge in bridges
+        ]
+        for task in tasks:
+            task.start()
+        for task in tasks:
+            task.join()
+        for bridge in bridges:
+            stats = bridge.daemon.settled()
+            assert stats.refused == 0
+        for bridge in bridges:
+            assert bridge.daemon.terminate() == 0
+    ledgers = [ledger for bridge in bridges for ledger in bridge.ledgers]
+    sent = set.union(*(ledger.sent for ledger in ledgers))
+    acknowledged = set.union(*(ledger.acknowledged for ledger in ledgers))
+    assert acknowledged == sent
+    server = Server(base_url)
+    delivered = [resource for uid in sorted({one.study for one in sent}) for resource in server.studies(uid)]
+    check(sent=sent, acknowledged=acknowledged, delivered=delivered)
+    assert len(delivered) == studies
+    lost = sum(proxy.lost for proxy in proxies)
+    assert lost > studies / 10, "hardly an answer was lost"
+    figure(f"{name}: {studies} studies, {len(sent)} instances, {lost} answers lost, every study once and whole")
