@@ -44,6 +44,8 @@ class Manner:
         Whether it does what it says.
     interactions
         What its CapabilityStatement says that a Bundle may be.
+    offers
+        The types that its CapabilityStatement lists.
     """
 
     none_match: int = 0
@@ -56,6 +58,7 @@ class Manner:
     status: int = 200
     keeps: bool = True
     interactions: tuple[str, ...] = ("batch", "transaction")
+    offers: tuple[str, ...] = ("ImagingStudy", "Patient", "Endpoint", "ServiceRequest", "Encounter")
 
 
 class Failed(Exception):
@@ -124,7 +127,7 @@ class MemoryServer(ScriptedServer):
         offered |= dict.fromkeys(self.manner.conditional, True)
         if self.manner.checks_versions:
             offered["versioning"] = "versioned-update"
-        resources = [{"type": kind, **offered} for kind in ("ImagingStudy", "Patient", "Endpoint")]
+        resources = [{"type": kind, **offered} for kind in self.manner.offers]
         interactions = [{"code": code} for code in self.manner.interactions]
         return {
             "resourceType": "CapabilityStatement",

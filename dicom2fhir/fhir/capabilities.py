@@ -68,6 +68,10 @@ class Capabilities:
         """What is offered for ``resource_type``."""
         return self.types.get(resource_type, TypeCapabilities())
 
+    def may_have(self, resource_type: str) -> bool:
+        """Whether the server may have resources of a type: it lists none at all, or this one."""
+        return not self.types or resource_type in self.types
+
 
 def read_capabilities(statement: Resource) -> Capabilities:
     """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
@@ -32,6 +32,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.base import Base, digest
+from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format
@@ -180,7 +181,8 @@ class FhirDestination(Generic[Dialect]):
 
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
-        plan = _Plan(last.links)
+        plan = _Plan(last.links, _not_offered(others, server.capabilities))
+        others = [entry for entry in others if entry.placeholder not in plan.targets]
         lookup.prepare([(study, last.remote_id), *((entry, "") for entry in others if not self._seen(entry))])
         found = lookup.find(study, last.remote_id)
         plan.steps.append((study, found))
@@ -296,6 +298,14 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
         return bool(entry.resource.get("identifier"))
     # not every server offers each type and search to everybody; a study can do without all but its patient
     return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
+
+
+def _not_offered(entries: Iterable[Entry], offered: Capabilities) -> dict[str, str | None]:
+    """The placeholders of what a server without such resources need not be asked for, and what stands for them."""
+    links = (entry for entry in entries if entry.write is Write.LINK)
+    return {
+        one.placeholder: bundle.unlinked(one) for one in links if not offered.may_have(one.resource["resourceType"])
+    }
 
 
 def _literal(resource: Resource) -> str:

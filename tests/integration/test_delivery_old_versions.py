@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -261,10 +261,12 @@ class Ordered(Case):
     """A study whose slices name the accession numbers ``orders``, one each."""
 
     orders: tuple[str, ...] = ()
+    more: Mapping[str, Any] = {"RequestAttributesSequence": None}
+    """Further attributes of each slice."""
 
     def study(self) -> Study:
         (study,) = studies_of(
-            encode(instance("CT", self.name, 1, n, AccessionNumber=order, RequestAttributesSequence=None))
+            encode(instance("CT", self.name, 1, n, AccessionNumber=order, **self.more))
             for n, order in enumerate(self.orders, start=1)
         )
         return study
@@ -322,6 +324,97 @@ def test_the_order_on_the_server_is_referred_to_else_one_inside_the_study(hapi: 
     ]
     assert not [found for found in case.on_server().get("contained", []) if found["resourceType"] == "DiagnosticOrder"]
     assert case.finds("order:DiagnosticOrder.identifier", unknown)
+
+
+SOMEBODY_S: Mapping[str, Mapping[str, Resource]] = {
+    "dstu3": {
+        "ProcedureRequest": {"status": "active", "intent": "order", "code": {"text": "CT"}},
+        "Encounter": {"status": "planned"},
+    },
+    "r4": {
+        "ServiceRequest": {"status": "active", "intent": "order"},
+        "Encounter": {"status": "planned", "class": {"code": "IMP"}},
+    },
+    "r5": {
+        "ServiceRequest": {"status": "active", "intent": "order"},
+        "Encounter": {"status": "planned", "class": [{"text": "inpatient"}]},
+    },
+}
+"""Version -> type -> what such a resource must have besides subject and identifier."""
+
+
+@pytest.mark.parametrize("version", SOMEBODY_S)
+def test_a_search_for_the_order_or_the_encounter_finds_the_study(hapi: Callable[[str], str], version: str) -> None:
+    """As soon as they are there and are looked for, and by the new one when an order moves to another resource."""
+    case = Ordered(hapi(version), patient=Write.ENSURE, linked=frozenset({"order", "encounter"}))
+    number = f"A{uuid.uuid4().hex[:12]}"
+    case.orders, case.more = (number,), {"RequestAttributesSequence": None, "AdmissionID": number}
+    first = case.deliver()
+    assert first.unlinked == tuple(sorted(SOMEBODY_S[version]))
+    encounter = case.dialect.elements["encounter"].name
+    study = case.on_server()
+    references = [study["basedOn"][0], study[encounter]]
+    assert [(found.get("reference"), found["identifier"]["value"]) for found in references] == [(None, number)] * 2
+
+    sought = [entry.resource for entry in case.mapped().entries if not entry.may_be_written]
+    subject = {"reference": case.subject()["reference"]}
+    theirs = {
+        kind: case.post(
+            {"resourceType": kind, "identifier": own["identifier"], "subject": subject, **SOMEBODY_S[version][kind]}
+        )
+        for own in sought
+        for kind in [own["resourceType"]]
+    }
+    (order_type,) = theirs.keys() - {"Encounter"}
+    based_on = "based-on" if version == "r5" else "basedon"
+    order = theirs[order_type]
+    second = case.deliver(first.base, again=True)
+    assert second.unlinked == ()
+    assert case.finds(based_on, f"{order_type}/{order['id']}")
+    assert case.finds(encounter, f"Encounter/{theirs['Encounter']['id']}")
+    assert case.finds(f"{based_on}:{order_type}.identifier", number)
+    assert case.finds(f"{encounter}:Encounter.identifier", number)
+
+    case.put({**order, "identifier": [{"value": f"old-{number}"}]})
+    moved = case.post({key: value for key, value in order.items() if key != "meta"})
+    case.deliver(second.base, again=True)
+    assert case.finds(based_on, f"{order_type}/{moved['id']}")
+    assert not case.client.search("ImagingStudy", f"{based_on}={order_type}/{order['id']}")
+
+
+PEOPLE = {
+    "referrer": "ReferringPhysicianName",
+    "interpreter": "NameOfPhysiciansReadingStudy",
+    "performer": "PerformingPhysicianName",
+}
+WITHOUT_CODES = (
+    "ReferringPhysicianIdentificationSequence",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "PerformingPhysicianIdentificationSequence",
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "parameters"),
+    [("dstu3", ["performer"]), ("r4", ["referrer", "interpreter", "performer"]), ("r5", ["referrer", "performer"])],
+)
+def test_people_without_a_code_are_found_by_name(
+    hapi: Callable[[str], str], version: str, parameters: Sequence[str]
+) -> None:
+    case = Ordered(hapi(version), patient=Write.ENSURE, referenced=frozenset({"Practitioner"}))
+    names = {parameter: f"N{uuid.uuid4().hex[:12]}" for parameter in parameters}
+    attributes = {PEOPLE[parameter]: f"{name}^Rita" for parameter, name in names.items()}
+    case.orders, case.more = ("",), {**dict.fromkeys(WITHOUT_CODES), **attributes}
+    case.deliver()
+    for parameter, name in names.items():
+        assert case.finds(f"{parameter}:Practitioner.name", name)
+    other = Ordered(case.client.base_url, patient=Write.ENSURE, referenced=frozenset({"Practitioner"}))
+    other.orders, other.more = case.orders, case.more
+    other.deliver()
+    for parameter, name in names.items():
+        found = {found["id"] for found in case.client.search("ImagingStudy", f"{parameter}:Practitioner.name={name}")}
+        assert found == {case.on_server()["id"], other.on_server()["id"]}
+        assert len(case.client.search("Practitioner", f"name={name}")) == 1
 
 
 @EACH

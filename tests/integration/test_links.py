@@ -35,15 +35,18 @@ class Server(MemoryServer):
         Type -> status of the answer to each search for it.
     finds_all
         Whether searches are answered with all resources of the type.
+    searched
+        The types that were searched for.
     missing
         A literal reference that must not be written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **manner: Any) -> None:
         self.refused: dict[str, int] = {}
         self.finds_all = False
         self.missing = ""
-        super().__init__(Manner())
+        self.searched: set[str] = set()
+        super().__init__(Manner(**manner))
 
     def _search(self, resource_type: str, query: str) -> list[Resource]:
         return self.all(resource_type) if self.finds_all else super()._search(resource_type, query)
@@ -55,7 +58,9 @@ class Server(MemoryServer):
 
     def get(self, target: str) -> tuple[int, Resource]:
         """The answer to a GET."""
-        status = self.refused.get(target.removeprefix("/fhir/").partition("?")[0])
+        kind = target.removeprefix("/fhir/").partition("?")[0]
+        self.searched.add(kind)
+        status = self.refused.get(kind)
         return (status, REFUSAL) if status else super().get(target)
 
     def has(self, resource_type: str, resource_id: str, *identifiers: Resource) -> None:
@@ -189,6 +194,17 @@ def test_a_literal_reference_of_somebody_else_s_stays_alone(server: Server, brid
     bridge.deliver()
     assert server.literals()[0] == "ServiceRequest/r1"
     assert server.references()[0]["display"] == "CT thorax"
+
+
+@pytest.mark.parametrize("offers", [("ImagingStudy", "Patient"), ("ImagingStudy", "Patient", *BOTH), ()])
+def test_a_server_is_not_asked_for_what_it_does_not_offer(offers: tuple[str, ...]) -> None:
+    server = Server(offers=offers)
+    try:
+        assert Bridge(server).deliver().unlinked == (*BOTH[:1], "Patient", *BOTH[1:])
+    finally:
+        server.close()
+    assert server.searched.isdisjoint(BOTH) == (offers == ("ImagingStudy", "Patient"))
+    assert server.literals() == (None, None)
 
 
 def test_a_reference_that_the_server_refuses_is_given_up(server: Server, bridge: Bridge) -> None:
