@@ -25,7 +25,6 @@ from dicom2fhir.errors import (
     Ambiguous,
     EditConflict,
     Misshapen,
-    NotAuthorised,
     NotExpressible,
     ServerRefused,
     ServerUnavailable,
@@ -200,7 +199,7 @@ class FhirDestination(Generic[Dialect]):
             return
         try:
             found = lookup.find(entry)
-        except (Ambiguous, ServerRefused, NotAuthorised) as error:
+        except (Ambiguous, ServerRefused, ServerUnavailable) as error:
             if not _may_stay_unlinked(entry, error):
                 raise
             kind = entry.resource["resourceType"]
@@ -296,13 +295,19 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
     """Whether the study can be written although a resource was not found because of this."""
     if isinstance(error, Ambiguous):
         return bool(entry.resource.get("identifier"))
-    # not every server offers each type and search to everybody; a study can do without all but its patient
+    if isinstance(error, ServerUnavailable) and (error.after_s or not error.unclear):
+        return False
+    return _is_dispensable(entry)
+
+
+def _is_dispensable(entry: Entry) -> bool:
+    """Whether a study can do without finding what it refers to: not every server offers each type to everybody."""
     return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
 
 
 def _not_offered(entries: Iterable[Entry], offered: Capabilities) -> dict[str, str | None]:
     """The placeholders of what a server without such resources need not be asked for, and what stands for them."""
-    links = (entry for entry in entries if entry.write is Write.LINK)
+    links = (entry for entry in entries if _is_dispensable(entry))
     return {
         one.placeholder: bundle.unlinked(one) for one in links if not offered.may_have(one.resource["resourceType"])
     }

@@ -14,7 +14,7 @@ from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.fhir.values import Systems
-from dicom2fhir.model import Delivered, Study
+from dicom2fhir.model import Delivered, Retry, Study
 from dicom2fhir.synthetic import instance, make_uid
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
 from tests.integration.test_one_bad_file import send
@@ -144,7 +144,7 @@ def test_a_reference_follows_what_it_refers_to(server: Server, bridge: Bridge) -
     assert server.literals() == ("ServiceRequest/r2", None)
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 405, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 422, 500, 501])
 def test_what_may_not_be_looked_up_is_referred_to_by_identifier(server: Server, bridge: Bridge, status: int) -> None:
     server.has("ServiceRequest", "r1", ORDER)
     server.has("Encounter", "e1", ENCOUNTER)
@@ -157,6 +157,14 @@ def test_what_may_not_be_looked_up_is_referred_to_by_identifier(server: Server, 
     server.refused = dict.fromkeys(BOTH, status)
     assert not bridge.deliver().written, "what was found before stays"
     assert server.literals() == ("ServiceRequest/r1", "Encounter/e1")
+
+
+@pytest.mark.parametrize("kind", ["ServiceRequest", "Patient"])
+def test_a_server_that_does_not_know_us_is_no_server_without_orders(server: Server, bridge: Bridge, kind: str) -> None:
+    """Nor is a study written without looking for its patient."""
+    server.refused = {kind: 401 if kind == "ServiceRequest" else 403}
+    assert isinstance(bridge.destination.deliver(STUDY, b""), Retry)
+    assert not server.all("ImagingStudy")
 
 
 def test_of_several_none_is_chosen(server: Server, bridge: Bridge) -> None:
