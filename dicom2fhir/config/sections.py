@@ -90,13 +90,13 @@ class Receiver(Section):
         48, ge=1, le=10_000, description="The same from one address, so that nobody takes them all."
     )
     max_waiting: int = Field(
-        128,
+        512,
         ge=1,
         le=10_000,
         description="Connections that have not asked for an association yet, or ended theirs and do not close; the"
         " oldest makes room for the next.",
     )
-    max_waiting_per_peer: int = Field(64, ge=1, le=10_000, description="The same from one address.")
+    max_waiting_per_peer: int = Field(256, ge=1, le=10_000, description="The same from one address.")
     acse_timeout_s: kinds.Seconds = Field(
         30, description="Time for a peer that has connected to ask for an association, with the TLS handshake."
     )

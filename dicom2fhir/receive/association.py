@@ -146,7 +146,6 @@ class Association:
     def run(self) -> None:
         """Live through the association."""
         try:
-            self.wire.shake_hands()
             if self._negotiate():
                 self._serve()
         except (Ended, OSError) as error:

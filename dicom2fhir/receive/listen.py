@@ -62,8 +62,8 @@ class Listen:
     networks: tuple[Network, ...] = ()
     max_associations: int = 64
     max_associations_per_peer: int = 48
-    max_waiting: int = 128
-    max_waiting_per_peer: int = 64
+    max_waiting: int = 512
+    max_waiting_per_peer: int = 256
     acse_timeout_s: float = 30.0
     dimse_timeout_s: float = 30.0
     network_timeout_s: float = 60.0

@@ -15,16 +15,19 @@ from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
 from dicom2fhir.receive.listen import Listen, is_within, plain
+from dicom2fhir.receive.lobby import Guest, Lobby
 from dicom2fhir.receive.refusals import Refusals
 from dicom2fhir.receive.space import HeaderSpace
 from dicom2fhir.receive.tls import server_context
-from dicom2fhir.receive.wire import Wire
+from dicom2fhir.receive.wire import Ended, Wire
 
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0
-_BACKLOG = 1024
+_USHERS = 2
+"""Threads for TLS handshakes: OpenSSL computes without the interpreter's lock, and more would only be in the way."""
+_BACKLOG = 4096
 """Connections that the system completes before they are accepted; it may have a lower limit of its own."""
 _MAX_AE_TITLE_CHARACTERS = 16
 _LAST_PORT = 65535
@@ -58,7 +61,9 @@ class StorageSCP:
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
+        self._lobby: Lobby | None = None
         self._thread: threading.Thread | None = None
+        self._ushers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._space = HeaderSpace(listen.max_held_bytes)
         self._refusals = Refusals()
@@ -76,7 +81,8 @@ class StorageSCP:
     def associations(self) -> int:
         """How many associations are open, those still in negotiation too."""
         with self._lock:
-            return sum(not association.is_leaving for association in self._open)
+            open_ = sum(not association.is_leaving for association in self._open)
+        return open_ + (len(self._lobby) if self._lobby else 0)
 
     @property
     def refused(self) -> Mapping[str, int]:
@@ -110,8 +116,13 @@ class StorageSCP:
             raise (ConfigError if forbidden else NotReady)(_why_not(listen, error)) from error
         host, port = self._listener.getsockname()[:2]
         self._address = (str(host), int(port))
-        self._thread = threading.Thread(target=self._accept, args=(self._listener,), name="storage SCP", daemon=True)
+        self._lobby = Lobby(self._listener)
+        self._thread = threading.Thread(target=self._accept, args=(self._lobby,), name="storage SCP", daemon=True)
         self._thread.start()
+        for number in range(_USHERS):
+            name = f"storage SCP lobby {number}"
+            self._ushers.append(threading.Thread(target=self._let_in, args=(self._lobby,), name=name, daemon=True))
+            self._ushers[-1].start()
         log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
 
     def take_over(self, listen: Listen) -> None:
@@ -131,23 +142,25 @@ class StorageSCP:
 
     # The listener's thread
 
-    def _accept(self, listener: socket.socket) -> None:
-        listener.settimeout(_LOOK_EVERY_S)
+    def _accept(self, lobby: Lobby) -> None:
         look_at = 0.0
         while not self._stopping.is_set():
+            lobby.wait(_LOOK_EVERY_S)
             try:
-                connection, address = listener.accept()
-            except TimeoutError:
-                pass
+                for connection, address in lobby.arrivals():
+                    self._welcome(lobby, connection, address)
             except OSError as error:
                 # such as too many open files: it passes when connections end, and must not cost a processor meanwhile
                 log.warning("connection.not_accepted", error=error.strerror)
                 self._stopping.wait(_LOOK_EVERY_S)
-            else:
-                self._welcome(connection, str(address[0]))
             if (now := time.monotonic()) >= look_at:
                 look_at = now + _LOOK_EVERY_S
+                for guest in lobby.guests():
+                    if now >= guest.since + self._listen.acse_timeout_s:
+                        log.info("connection.expired", peer=guest.peer)
+                        lobby.show_out(guest)
                 self._watch(now)
+        lobby.close()
 
     def _watch(self, now: float) -> None:
         with self._lock:
@@ -155,8 +168,8 @@ class StorageSCP:
         for association in present:
             association.watch(now)
 
-    def _welcome(self, connection: socket.socket, address: str) -> None:
-        """Start a thread for a connection, or close it."""
+    def _welcome(self, lobby: Lobby, connection: socket.socket, address: str) -> None:
+        """Let a connection wait until it says something, or close it."""
         listen = self._listen
         if listen.networks and not is_within(address, listen.networks):
             log.warning("connection.refused", peer=address, reason="not within the allowed networks")
@@ -164,41 +177,78 @@ class StorageSCP:
             connection.close()
             return
         peer = plain(address)
-        self._make_room(peer)
-        try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            association = Association(
-                Wire(connection, time.monotonic() + listen.acse_timeout_s),
-                peer,
-                listen,
-                self._callbacks,
-                admit=self._admit,
-                stopping=self._stopping,
-                space=self._space,
-                refusals=self._refusals,
-            )
-            thread = threading.Thread(target=self._live, args=(association,), name=f"association {peer}", daemon=True)
-            with self._lock:
-                self._open[association] = thread
-            thread.start()
-        except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone already, or no thread can be had
-            log.warning("connection.failed", peer=peer, error=type(error).__name__)
-            with self._lock:
-                self._open = {key: value for key, value in self._open.items() if value.ident is not None}
+        if self._make_room(lobby, peer):
+            lobby.take_in(Guest(connection, peer, time.monotonic()))
+        else:
+            self._refusals.count("connection: too many at a time")
             connection.close()
 
-    def _make_room(self, peer: str) -> None:
-        """End the connection that has waited longest where too many are no associations, or no longer."""
+    def _make_room(self, lobby: Lobby, peer: str) -> bool:
+        """Whether one more may wait, if need be in the place of the one that its peer has kept waiting longest.
+
+        Of the places, half are for those whom we keep waiting: a flood gets no more, and those whom it would push out
+        have time to answer.
+        """
         listen = self._listen
+        if len(lobby) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
+            return True
         with self._lock:
             idle = [each for each in self._open if each.is_leaving or not each.is_associated]
-        waiting = [each for each in idle if not each.wire.is_cut]
-        of_peer = [each for each in waiting if each.peer == peer]
-        if len(of_peer) >= listen.max_waiting_per_peer:
-            of_peer[0].wire.cut()
-        elif len(waiting) >= listen.max_waiting:
-            waiting[0].wire.cut()
+        silent: list[Association | Guest] = [each for each in idle if not each.wire.is_cut]
+        guests = lobby.guests()
+        silent += [each for each in guests if not each.is_ready]
+        ready = [each for each in guests if each.is_ready]
+        of_peer = [each for each in silent if each.peer == peer]
+        ready_of_peer = sum(each.peer == peer for each in ready)
+        if 2 * len(ready) >= listen.max_waiting or 2 * ready_of_peer >= listen.max_waiting_per_peer:
+            return False
+        if len(of_peer) + ready_of_peer >= listen.max_waiting_per_peer:
+            silent = of_peer
+        elif len(silent) + len(ready) < listen.max_waiting:
+            return True
+        first = min(silent, key=_since)
+        if isinstance(first, Guest):
+            lobby.show_out(first)
+        else:
+            first.wire.cut()
+        return True
+
+    # The ushers' threads
+
+    def _let_in(self, lobby: Lobby) -> None:
+        """Go through TLS handshakes step by step, and start the associations."""
+        while (guest := lobby.next()) is not None:
+            try:
+                if guest.step(self._tls):
+                    self._begin(guest)
+                else:
+                    lobby.take_back(guest)
+            except Ended:
+                guest.connection.close()
+            except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone, or no thread can be had
+                log.warning("connection.failed", peer=guest.peer, error=type(error).__name__)
+                guest.connection.close()
+
+    def _begin(self, guest: Guest) -> None:
+        association = Association(
+            Wire(guest.connection, guest.since, guest.since + self._listen.acse_timeout_s),
+            guest.peer,
+            self._listen,
+            self._callbacks,
+            admit=self._admit,
+            stopping=self._stopping,
+            space=self._space,
+            refusals=self._refusals,
+        )
+        thread = threading.Thread(target=self._live, args=(association,), name=f"association {guest.peer}", daemon=True)
+        with self._lock:
+            self._open[association] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._open[association]
+            raise
 
     # The associations' threads
 
@@ -230,6 +280,8 @@ class StorageSCP:
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
         self._thread.join()
+        for usher in self._ushers:
+            usher.join()
         self._listener.close()
         with self._lock:
             present = dict(self._open)
@@ -254,6 +306,10 @@ class StorageSCP:
                 return
             self._watch(now)
             threads[0].join(min(_LOOK_EVERY_S, deadline - now))
+
+
+def _since(waiting: Association | Guest) -> float:
+    return waiting.since if isinstance(waiting, Guest) else waiting.wire.since
 
 
 def _require_ae_title(listen: Listen) -> None:

@@ -2,14 +2,13 @@
 
 Nothing here looks at a clock while it waits. A thread that reads or writes says until when it may wait, and the
 listener's thread, which looks around several times a second, wakes it when that time has come. So a read is one
-system call, and a TLS handshake or a peer that takes no answers is bounded in the same way as a silent one.
+system call, and a peer that takes no answers is bounded in the same way as a silent one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -34,13 +33,15 @@ class Wire:
 
     Attributes
     ----------
+    since
+        When it was accepted.
     expires_at
         By :func:`time.monotonic`; for the listener to watch, who calls :meth:`expire` when it has come.
     received_bytes
         Everything so far.
     """
 
-    def __init__(self, connection: socket.socket, expires_at: float) -> None:
+    def __init__(self, connection: socket.socket, since: float, expires_at: float) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEP_ALIVE.items():
@@ -50,20 +51,10 @@ class Wire:
         self._socket = connection
         self._buffer = memoryview(bytearray(_FIRST_BUFFER_BYTES))
         self._start = self._end = 0
+        self.since = since
         self.expires_at = expires_at
         self.expired = self.is_cut = self._woken = False
         self.received_bytes = 0
-
-    def shake_hands(self) -> None:
-        """The TLS handshake, where there is TLS.
-
-        Raises
-        ------
-        OSError
-            It failed.
-        """
-        if isinstance(self._socket, ssl.SSLSocket):
-            self._socket.do_handshake()
 
     def widen(self) -> None:
         """Take the buffer for data sets, once the peer has shown who it is."""

@@ -9,7 +9,6 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -603,51 +602,6 @@ def test_silent_connections_of_all_peers_together(start: Start) -> None:
             assert silent[1].recv(1) == b""
             peer.send(ECHO)
             assert peer.status() == 0
-
-
-def test_echo_is_answered_among_those_who_mean_harm(start: Start) -> None:
-    """Bar 6 in small: dribblers, silent sockets, giant claims and endless messages, and one who only wants an echo."""
-    scp = start(Listen(port=0, max_waiting=60, max_waiting_per_peer=40))
-    stop = threading.Event()
-
-    def harm(number: int) -> None:
-        while not stop.is_set():
-            try:
-                with Peer(scp.address) as peer:
-                    match number % 4:
-                        case 0:
-                            for byte in associate_rq():
-                                peer.send(bytes((byte,)))
-                                if stop.wait(0.02):
-                                    return
-                        case 1:
-                            peer.receive()
-                        case 2:
-                            peer.send(b"\x01\0\xff\xff\xff\xff" + bytes(1000))
-                            peer.receive()
-                            stop.wait(0.02)
-                        case _:
-                            peer.send(associate_rq() + p_data(pdv(1, 3, command())))
-                            while not stop.wait(0.02):
-                                peer.send(p_data(pdv(1, 0, bytes(10))))
-            except OSError:
-                stop.wait(0.02)
-
-    threads = 80
-    with ThreadPoolExecutor(threads) as pool:
-        harmful = [pool.submit(harm, number) for number in range(threads)]
-        try:
-            for _ in range(30):
-                with associate(scp) as peer:
-                    peer.send(ECHO)
-                    assert peer.status() == 0
-                    release(peer)
-        finally:
-            stop.set()
-            scp.stop(5.0)
-        for each in harmful:
-            each.result(WAIT_S)
-    assert scp.associations == 0
 
 
 def test_stop_lets_a_data_set_under_way_finish(start: Start, kept: Kept) -> None:

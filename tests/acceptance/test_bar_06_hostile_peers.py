@@ -1,0 +1,119 @@
+"""Bar 6: among peers that mean harm, those who do not are answered in time, and memory is bounded."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import StartDaemon
+from tests.daemon_process import ROOT, SETTINGS, DaemonProcess
+from tests.pki import Pki
+from tests.scripted_peer import ECHO, WAIT_S, Peer, associate_rq, release
+
+pytestmark = pytest.mark.bar(6)
+
+MIB = 1024 * 1024
+LOOP = 800_000
+"""Rounds of a loop that takes about 50 ms."""
+LONGEST = 10
+"""Such loops at the same time, which are the 500 ms of the bar."""
+HARMFUL = ("silent=200", "dribble=200", "half-tls=50", "giant-claim=20", "endless-message=20")
+
+
+@contextmanager
+def harm(daemon: DaemonProcess, *kinds: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "tests.harmful_peers", str(daemon.address[1]), *kinds]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield
+            assert process.poll() is None, "it has to do harm to the end"
+        finally:
+            process.stdin.close()
+            process.wait(WAIT_S)
+
+
+def echo(peer: Peer) -> None:
+    peer.send(ECHO)
+    assert peer.status() == 0
+
+
+def loop_s() -> float:
+    started = time.monotonic()
+    for _ in range(LOOP):
+        pass
+    return time.monotonic() - started
+
+
+def in_time(connect: Callable[[], Peer], count: int, history: Path) -> None:
+    """Echoes over new and over one old association, compared with loops in between: the 99th percentiles."""
+    old = connect()
+    assert old.receive()[0] == 2
+    took: dict[str, list[float]] = {"new": [], "old": [], "loop": []}
+    for _ in range(count):
+        took["loop"].append(loop_s())
+        started = time.monotonic()
+        with connect() as new:
+            assert new.receive()[0] == 2
+            echo(new)
+            release(new)
+        took["new"].append(time.monotonic() - started)
+        started = time.monotonic()
+        echo(old)
+        took["old"].append(time.monotonic() - started)
+    release(old)
+    old.socket.close()
+    (history / "seconds.json").write_text(json.dumps(took))
+    worst = {what: sorted(values)[int(len(values) * 0.99) - 1] for what, values in took.items()}
+    assert max(worst["new"], worst["old"]) < LONGEST * worst["loop"], worst
+
+
+def memory_bytes(daemon: DaemonProcess, what: str) -> int:
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    found = re.search(rf"{what}:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_echo_among_those_who_mean_harm(
+    daemon: StartDaemon, tmp_path: Path, history: Path, scale: Callable[[int, int], int]
+) -> None:
+    started = daemon("--output-dir", tmp_path / "out")
+    before = memory_bytes(started, "VmRSS")
+    with harm(started, *HARMFUL):
+        in_time(lambda: Peer(started.address, associate_rq()), scale(40, 5_000), history)
+    assert memory_bytes(started, "VmHWM") - before < 64 * MIB
+    assert started.terminate() == 0
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_echo_in_a_flood_of_connections(
+    daemon: StartDaemon, tmp_path: Path, pki: Pki, history: Path, scale: Callable[[int, int], int], tls: bool
+) -> None:
+    """They come from one address; with TLS each begins a handshake and does not go on."""
+    started = daemon("--output-dir", tmp_path / "out")
+    context = None
+    if tls:
+        files = f'port = 0\ntls_certificate = "{pki.receiver_crt}"\ntls_key = "{pki.receiver_key}"'
+        assert started.reload("", SETTINGS.replace("port = 0", files))["event"] == "config.reloaded"
+        context = ssl.create_default_context(cafile=pki.ca_crt)
+
+    def connect() -> Peer:
+        return Peer(started.address, associate_rq(), "127.0.0.1", context)
+
+    before = memory_bytes(started, "VmRSS")
+    with harm(started, f"{'tls-flood' if tls else 'flood'}={scale(300, 900)}"):
+        in_time(connect, scale(40, 2_000), history)
+    assert memory_bytes(started, "VmHWM") - before < 64 * MIB
+    assert started.terminate() == 0
