@@ -168,28 +168,18 @@ class FhirClient:
             raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
         return [_found(question, entry) for question, entry in zip(questions, entries, strict=True)]
 
-    def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
-        """What a version of a resource replaced, from its history.
+    def history(self, resource_type: str, resource_id: str) -> tuple[list[Resource], bool]:
+        """The latest versions of a resource, the newest first, and whether these are all; none where none are kept.
 
-        Parameters
-        ----------
-        version
-            ``meta.versionId``; without it, or when it is not in the history, the newest one is meant.
-
-        Returns
-        -------
-        Resource | None
-            None when it replaced nothing, came after a deletion, or no history is kept.
+        In place of a deletion there is an empty one.
         """
         answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}/_history?_count=20")
         if answer.status in _NO_HISTORY:
-            return None
-        entries = _objects(self._expect(answer, ("Bundle",)).get("entry"))
-        versions = [_object(entry.get("resource")) for entry in entries]  # the newest first; a deletion has none
-        numbers = [_object(found.get("meta")).get("versionId") for found in versions]
-        at = numbers.index(version) if version in numbers else 0
-        replaced = versions[at + 1] if at + 1 < len(versions) else {}
-        return replaced if replaced.get("resourceType") == resource_type else None
+            return [], False
+        bundle = self._expect(answer, ("Bundle",))
+        versions = [_object(entry.get("resource")) for entry in _objects(bundle.get("entry"))]
+        is_more = any(link.get("relation") == "next" for link in _objects(bundle.get("link")))
+        return versions, not is_more
 
     def transaction(self, bundle: Resource) -> list[Resource]:
         """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.

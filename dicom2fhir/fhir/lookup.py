@@ -143,9 +143,30 @@ class Lookup:
             self._batches.succeeded()
 
     def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
-        """What a version of a resource replaced; see :meth:`FhirClient.predecessor`."""
+        """What a version of a resource replaced, from its history.
+
+        Parameters
+        ----------
+        version
+            ``meta.versionId``; without it, or when it is not in the history, the newest one is meant.
+
+        Returns
+        -------
+        Resource | None
+            None when it replaced nothing, came after a deletion, or no history is kept.
+        """
         self.check_time()
-        return self._client.predecessor(resource_type, resource_id, version)
+        versions, _ = self._client.history(resource_type, resource_id)
+        numbers = [version_of(found) for found in versions]
+        at = numbers.index(version) if version in numbers else 0
+        replaced = versions[at + 1] if at + 1 < len(versions) else {}
+        return replaced if replaced.get("resourceType") == resource_type else None
+
+    def first(self, resource: Resource) -> Resource:
+        """The first version of a resource on the server; empty where the server does not show it."""
+        self.check_time()
+        versions, are_all = self._client.history(resource["resourceType"], id_of(resource))
+        return versions[-1] if versions and are_all else {}
 
 
 def _questions(entry: Entry, known_id: str) -> Iterator[Question]:

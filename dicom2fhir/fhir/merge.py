@@ -67,6 +67,25 @@ def _marked(name: str, items: list[Any]) -> list[Any]:
     ]
 
 
+def has_marks(resource: Resource) -> bool:
+    """Whether some item is marked."""
+    return any(_is_marked(item) for value in resource.values() if isinstance(value, list) for item in value)
+
+
+def marked_as(written: Resource, resource: Resource) -> Resource:
+    """A resource with our mark on the items that ``written`` has too, which we wrote before there were marks."""
+    ours = {name: [_content(item) for item in value] for name, value in written.items() if isinstance(value, list)}
+    return {
+        name: [
+            one if _content(item) in ours.get(name, ()) else item
+            for item, one in zip(value, _marked(name, value), strict=True)
+        ]
+        if isinstance(value, list)
+        else value
+        for name, value in resource.items()
+    }
+
+
 def _is_unidentified(name: str, item: dict[str, Any]) -> bool:
     return name != "contained" and name not in _EXTENSIONS and not identities(name, item)
 

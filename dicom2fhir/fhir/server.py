@@ -36,7 +36,7 @@ from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format
 from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of, identity, version_of
-from dicom2fhir.fhir.merge import canonical, marked, merge, without_version
+from dicom2fhir.fhir.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.recognition import Dialect, Recognised, Recognition
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
 
@@ -241,6 +241,9 @@ class FhirDestination(Generic[Dialect]):
                 continue
             acquisition_only = server.dialect.acquisition_only
             merged = theirs = course.restored(entry, found, acquisition_only)
+            if has_marks(ours) and not has_marks(theirs) and id_of(found) == entry.resource["id"]:
+                # created under our id by a bridge that set no marks: its first version tells what is ours
+                theirs = marked_as(lookup.first(found), theirs)
             if entry.write is not Write.ENSURE:
                 base = last.sent.get(entry.resource["id"])
                 merged = merge(base, {**ours, "id": id_of(theirs)}, theirs, acquisition_only=acquisition_only)

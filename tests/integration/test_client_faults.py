@@ -20,6 +20,7 @@ from dicom2fhir.fhir.bundle import conditional_update, create_as, transaction, u
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.http import Http
+from dicom2fhir.fhir.lookup import Batches, Lookup
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Resource, Study
@@ -361,6 +362,10 @@ def test_other_answers_are_not(serve: Callable[..., FaultyServer], fault: str) -
     assert isinstance(error, ServerUnavailable) and not error.alive
 
 
+def lookup_at(url: str) -> Lookup:
+    return Lookup(FhirClient(url), time.monotonic() + 60, Batches("main", offered=False))
+
+
 V1, V2, V3 = ({**PATIENT, "meta": {"versionId": number}} for number in "123")
 
 
@@ -379,13 +384,25 @@ def test_what_a_version_replaced(
     serve: Callable[..., FaultyServer], entries: list[Resource], version: str, expected: Resource | None
 ) -> None:
     server = serve(answer(200, {"resourceType": "Bundle", "type": "history", "entry": entries}))
-    assert FhirClient(server.url).predecessor("Patient", "p", version) == expected
+    assert lookup_at(server.url).predecessor("Patient", "p", version) == expected
     assert server.requests[0].startswith(b"GET /fhir/Patient/p/_history?")
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 410, 501])
 def test_a_server_without_history(serve: Callable[..., FaultyServer], status: int) -> None:
-    assert FhirClient(serve(answer(status, outcome("no history"))).url).predecessor("Patient", "p", "2") is None
+    url = serve(answer(status, outcome("no history"))).url
+    assert lookup_at(url).predecessor("Patient", "p", "2") is None
+    assert lookup_at(url).first({**V1, "id": "p"}) == {}
+
+
+@pytest.mark.parametrize(("relation", "first"), [("self", V1), ("next", {})])
+def test_the_first_version_is_known_when_all_are_shown(
+    serve: Callable[..., FaultyServer], relation: str, first: Resource
+) -> None:
+    links = [{"relation": relation, "url": "http://fhir.test/"}]
+    entries = [{"resource": V2}, {"resource": V1}]
+    url = serve(answer(200, {"resourceType": "Bundle", "type": "history", "link": links, "entry": entries})).url
+    assert lookup_at(url).first({**V2, "id": "p"}) == first
 
 
 @pytest.mark.parametrize("status", ["304 Not Modified", "409", "412 Precondition Failed"])

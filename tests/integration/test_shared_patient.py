@@ -15,6 +15,7 @@ from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.mapping import Policy
 from dicom2fhir.fhir.merge import without_version
 from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.values import deterministic_id
 from dicom2fhir.model import Delivered, Resource, Retry, Study, Write
 from tests.memory_server import Manner, memory_server
 from tests.two_bridges import fhir_destination
@@ -159,6 +160,20 @@ def test_what_an_earlier_release_wrote_goes_with_the_study_that_it_wrote_it_for(
     check(url, patient_id, [["Doe"]])
     deliver(fresh(url), study_of(0, patient_id, "Roe", revision=2), first.base)
     check(url, patient_id, [["Roe"]])
+
+
+def test_a_name_that_was_written_without_a_mark_is_known_by_the_first_version(url: str, patient_id: str) -> None:
+    """Patients are updated now, and were only created before."""
+    created = fhir_destination(FhirClient(url), Policy(patient=Write.ENSURE))
+    deliver(created, study_of(0, patient_id, "Doe"))
+    add_what_others_know(url, patient_id)
+    patient = patient_of(url, patient_id)
+    deliver(fresh(url), study_of(1, patient_id, "Roe"))
+    is_ours = patient["id"] == deterministic_id("Patient", "", patient_id)
+    if is_ours:
+        check(url, patient_id, [["Roe"]])
+    else:  # where the server chooses ids anybody may have created it
+        check(url, patient_id, [["Roe"], ["Doe"]])
 
 
 @pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
