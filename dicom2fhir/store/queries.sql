@@ -266,16 +266,17 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
+-- By number and not by state, or each part would look at all deliveries of a state.
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id BETWEEN :first AND :last
-    AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
+    AND (+state IN ('waiting', 'refused') OR (:all_states AND +state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: relink
--- What a delivered study could not refer to stands in `reason`.
+-- What a delivered study could not refer to stands in `reason`. By number as `requeue_some`.
 UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
-WHERE study_id BETWEEN :first AND :last AND state = 'delivered' AND reason <> '' AND last_at >= :since
+WHERE study_id BETWEEN :first AND :last AND +state = 'delivered' AND reason <> '' AND +last_at >= :since
     AND destination_id = (SELECT id FROM destination WHERE in_force AND name = :destination);
 
 -- name: study_row

@@ -925,6 +925,13 @@ def test_no_query_walks_a_table_that_grows(bench: Bench, name: str) -> None:
     assert walked <= STAY_SMALL.keys() or name in WALKS, plan
 
 
+@pytest.mark.parametrize("name", ["relink", "requeue_some"])
+def test_a_part_of_the_studies_is_looked_at_by_number(bench: Bench, name: str) -> None:
+    """By another index each of the parts would look at every delivery."""
+    plan = plan_of(bench.path, name)
+    assert "SEARCH delivery USING PRIMARY KEY (study_id>? AND study_id<?)" in plan
+
+
 def test_walks_stop_at_their_limit_and_claims_look_once(bench: Bench) -> None:
     assert plan_of(bench.path, "latest_studies") == ["SCAN study USING INDEX study_by_last"]
     assert plan_of(bench.path, "rejections") == ["SCAN rejection"]
