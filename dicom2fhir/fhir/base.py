@@ -35,19 +35,19 @@ class Base:
     dialect
         Name of the FHIR version that all this is in; empty where it was not kept.
     links
-        The literal references to linked resources, by the ``id`` they were mapped with.
+        The literal references to linked resources, by the ``id`` they were mapped with; None where it was not kept.
     """
 
     remote_id: str = ""
     digest: str = ""
     sent: Mapping[str, Resource] = field(default_factory=dict)
     dialect: str = ""
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] | None = None
 
     def to_bytes(self) -> bytes:
         """Compressed JSON."""
         content = {"format": _FORMAT, "id": self.remote_id, "digest": self.digest, "sent": dict(self.sent)}
-        content |= {"dialect": self.dialect, "links": dict(self.links)}
+        content |= {"dialect": self.dialect, "links": self.links}
         return zlib.compress(canonical(content))
 
     @classmethod
@@ -66,10 +66,12 @@ class Base:
             return nothing
         if content.get("dialect", "") not in ("", dialect):
             return nothing
-        return cls(content["id"], content["digest"], content["sent"], dialect, content.get("links", {}))
+        return cls(content["id"], content["digest"], content["sent"], dialect, content.get("links"))
 
     def unlinked(self, mapped: Mapped) -> tuple[str, ...]:
-        """The types of the resources that were looked for and not found."""
+        """The types of the resources that were looked for and not found, as far as is known."""
+        if self.links is None:
+            return ()
         sought = (entry for entry in mapped.entries if entry.write is Write.LINK and entry.search)
         missing = {entry.resource["resourceType"] for entry in sought if entry.resource["id"] not in self.links}
         return tuple(sorted(missing))

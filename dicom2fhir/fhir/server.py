@@ -180,7 +180,7 @@ class FhirDestination(Generic[Dialect]):
 
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
-        plan = _Plan(last.links, _not_offered(others, server.capabilities))
+        plan = _Plan(last.links or {}, _not_offered(others, server.capabilities))
         others = [entry for entry in others if entry.placeholder not in plan.targets]
         lookup.prepare([(study, last.remote_id), *((entry, "") for entry in others if not self._seen(entry))])
         found = lookup.find(study, last.remote_id)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from dicom2fhir.fhir.client import FhirClient
@@ -133,6 +135,15 @@ def test_what_comes_later_is_referred_to_later(server: Server, bridge: Bridge) -
     assert not bridge.deliver().written
 
 
+def test_nothing_is_said_of_links_that_an_earlier_release_made(server: Server, bridge: Bridge) -> None:
+    bridge.deliver()
+    content = orjson.loads(zlib.decompress(bridge.base))
+    del content["links"]
+    bridge.base = zlib.compress(orjson.dumps(content))
+    assert bridge.deliver(again=False).unlinked == ()
+    assert bridge.deliver().unlinked == BOTH
+
+
 def test_a_reference_follows_what_it_refers_to(server: Server, bridge: Bridge) -> None:
     server.has("ServiceRequest", "r1", ORDER)
     server.has("Encounter", "e1", ENCOUNTER)
@@ -242,9 +253,9 @@ directory = "{tmp_path / "out"}"
     daemon = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
     daemon.start()
 
-    def run(*arguments: str, status: int = 0) -> str:
+    def run(*arguments: str, status: int = 0, command: str = "relink") -> str:
         place = ("--config", daemon.config_path, "--state-dir", daemon.state_dir)
-        done = run_command("relink", *place, *arguments)
+        done = run_command(command, *place, *arguments)
         assert done.returncode == status, done.stderr.decode()
         return (done.stdout if status == 0 else done.stderr).decode()
 
@@ -266,6 +277,9 @@ directory = "{tmp_path / "out"}"
             send(daemon, instance("CT", name, 1, 1, **ours))
         wait_until(lambda: len(daemon.studies()) == 3 and settled(), SETTLES_WITHIN_S, "all are delivered")
         assert basedon() == [None, None, None]
+        assert "by identifier, not found there: ServiceRequest" in " ".join(
+            run(make_uid("a"), command="status").split()
+        )
         nothing = {"hospital": 0, "files": 0}
         assert due("--since", "2100-01-01") == nothing
         assert due(make_uid("c")) == nothing, "it refers to nothing"
