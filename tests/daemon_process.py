@@ -58,10 +58,12 @@ def folder_to_files(place: Path) -> str:
 path = "{place / "inbox"}"
 stable_s = 0.1
 rescan_s = 1
-[destinations.files]
-type = "file"
-directory = "{place / "out"}"
-"""
+{to_files(place / "out")}"""
+
+
+def to_files(directory: Path) -> str:
+    """Settings of a destination that is a folder."""
+    return f'[destinations.files]\ntype = "file"\ndirectory = "{directory}"\n'
 
 
 def wait_until(condition: Callable[[], Any], within_s: float, what: str) -> Any:
