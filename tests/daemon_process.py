@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ class DaemonProcess:
         As for :func:`run_command`.
     variables
         More of its environment.
+    behind
+        A command that runs another one, which the daemon becomes.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class DaemonProcess:
         settings: str,
         module: str = "dicom2fhir",
         variables: Mapping[str, str] | None = None,
+        behind: Sequence[str] = (),
     ) -> None:
         self._module = module
+        self._behind = behind
         self._variables = variables or {}
         folder.mkdir(parents=True)
         self.state_dir = folder / "state"
@@ -129,7 +133,7 @@ class DaemonProcess:
         with self.log_path.open("ab") as log:
             begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, *map(str, arguments)],
+                [*self._behind, sys.executable, "-m", self._module, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,6 +155,15 @@ class DaemonProcess:
     def end_of_log(self) -> str:
         """The last lines, for the message of a failed test."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-20:])
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """SIGSTOP; it goes on after the block."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """``kill -9``."""

@@ -34,6 +34,7 @@ DEBIAN_PACKAGES = {
     "cc": "gcc libc6-dev",
     "faketime": "faketime",
     "openssl": "openssl",
+    "setpriv": "util-linux",
     "strace": "strace",
     "systemd-analyze": "systemd",
 }
