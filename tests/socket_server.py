@@ -44,3 +44,17 @@ class SocketServer:
     def _play(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
             self.serve(connection)
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """The next HTTP request of a connection, head and body; empty where it was closed."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (part := connection.recv(65536)):
+            return b""
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    while len(body) < int(lengths[0] if lengths else 0):
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body

@@ -24,7 +24,7 @@ from dicom2fhir.fhir.lookup import Batches, Lookup
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Resource, Study
-from tests.socket_server import SocketServer
+from tests.socket_server import SocketServer, read_request
 
 PATIENT: Resource = {"resourceType": "Patient", "id": "p"}
 BUNDLE = transaction([update(PATIENT, "urn:uuid:p")])
@@ -43,23 +43,10 @@ class FaultyServer(SocketServer):
         self.url = f"http://127.0.0.1:{self.port}/fhir"
 
     def serve(self, connection: socket.socket) -> None:
-        while request := _read_request(connection):
+        while request := read_request(connection):
             self.requests.append(request)
             scene = self.scenes.pop(0) if len(self.scenes) > 1 else self.scenes[0]
             scene(connection)
-
-
-def _read_request(connection: socket.socket) -> bytes:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        if not (part := connection.recv(65536)):
-            return b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
-    while len(body) < int(lengths[0] if lengths else 0):
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
 
 
 def answer(status: int, body: Resource | bytes = b"", **headers: str) -> Play:

@@ -1,26 +1,23 @@
-"""The whole road with hostile bytes: read, extract, store, aggregate, map to every version and profile, JSON and XML.
+"""Bar 8: hostile bytes on the whole road: read, extract, store, map to every version and profile, JSON and XML.
 
 Nothing may come of any bytes but resources, or a :class:`~dicom2fhir.errors.BridgeError` that is not a fault of the
-bridge. ``FUZZ_EXAMPLES=20000`` makes it search longer, and elsewhere each time; see CONTRIBUTING.md.
+bridge.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from io import BytesIO, StringIO
 from itertools import count
+from pathlib import Path
 from random import Random
-from time import process_time
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from dicom2fhir.aggregate import assemble
@@ -38,10 +35,12 @@ from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study
 from dicom2fhir.report import explain_json, explain_tables
 from dicom2fhir.store.sqlite import SqliteStore
 from testdata.make_dicom import CASES, encoded
+from tests.acceptance.fuzzing import VALUES, corpus, fuzz, mutated
 from tests.any_data_set import SCRIPTS, any_file
 from tests.unit.test_any_study import PROFILES, written
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+pytestmark = pytest.mark.bar(8)
+
 FORMATS: tuple[Format, ...] = ("json", "xml")
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99"))
 LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -53,16 +52,6 @@ CHARACTER_SETS = (
     b"undefined", b"utf-16", b"utf-7", b"hex", b"base64", b"raw_unicode_escape", b"unicode_escape", b"mbcs", b"oem",
     b"ISO_IR 192\\ISO 2022 IR 13", b"\xff\xfe", b"ISO_IR 6 \x00", b"\\\\\\\\", b"A" * 70_000, b"ISO_IR 149", b"GBK",
 )  # fmt: skip
-VALUES = (
-    b"", b"\0", b" ", b"\\", b"\\\\\\", b"^", b"=", b"==", b"^^^^^^", b"=^=^=", b"\x1b", b"\x1b$B", b"\x1b$)C\xb0",
-    b"\x1b(J\x1b$B\x1b", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\xfe\xff",
-    b"\x81\x30\x81",
-    b"20240230", b"20240229\\19", b"0000", b"99999999", b"235960.999999999", b"2", b"1e999", b"-0", b"NaN", b"inf",
-    b"9" * 400, b"1.2." + b"9" * 100, b"1..2", b".", b"+1400", b"-9999", b"M", b"000Y", b"999D", b"CT\\MR\\", b"urn:x",
-    b"http://[x", b"http://x\x7f/ y", b"<&>\"'", b"P1\0garbage", b"a\r\nb\tc", b"x" * 5000, b"\\".join([b"v"] * 300),
-    b"1.2.840.10008.5.1.4.1.1.2", struct.pack("<d", float("nan")), struct.pack("<d", 1e308), b"\0" * 7, b"\x80" * 9,
-)  # fmt: skip
-"""Bytes that have a meaning somewhere, or none anywhere."""
 
 
 def hostile(random: Random) -> bytes:
@@ -167,30 +156,10 @@ def character_set(random: Random) -> bytes:
     return value + b" " * (len(value) % 2)
 
 
-def mutated(data: bytes, random: Random) -> bytes:
-    """A file in which some bytes changed, went or came."""
-    damaged = bytearray(data)
-    for _ in range(random.choice([1, 1, 2, 5, 20])):
-        at = random.randrange(len(damaged) + 1)
-        match random.randrange(5):
-            case 0:
-                damaged[at : at + 1] = random.randbytes(1)
-            case 1:
-                del damaged[at : at + random.randint(1, 8)]
-            case 2:
-                damaged[at:at] = random.choice(VALUES)[:64]
-            case 3:
-                damaged[at : at + 4] = random.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\0\0", b"\0\0\0\x80"])
-            case _:
-                there = random.randrange(len(damaged) + 1)
-                damaged[at : at + 16] = damaged[there : there + 16]
-    return bytes(damaged)
-
-
 @cache
 def seeds() -> tuple[bytes, ...]:
     """Small files of every kind that the tests know."""
-    return tuple(data for name in CASES for data in encoded(name)[:1] if len(data) < 20_000)
+    return tuple(data for name in CASES for data in encoded(name)[:1] if len(data) < 20_000) + corpus("headers")
 
 
 def any_bytes(random: Random) -> bytes:
@@ -244,44 +213,38 @@ def explain(study: Study, dialect: Dialect) -> None:
     Console(file=StringIO(), width=80).print(explain_tables(mapped, traces))
 
 
-def examples(usual: int) -> settings:
-    """So many examples, always the same; as many as are asked for, and others each time."""
-    return settings(
-        deadline=None,
-        max_examples=EXAMPLES or usual,
-        derandomize=not EXAMPLES,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-    )
+def test_any_bytes_are_read_or_refused(seed: int, scale: Callable[[float, float], float], history: Path) -> None:
+    fuzz(record_of_any, any_bytes, "headers", seed=seed, seconds=scale(8.0, 60.0), history=history)
 
 
-@examples(1500)
-@given(seed=st.integers(0, 2**64))
-def test_any_bytes_are_read_or_refused(seed: int) -> None:
-    data = any_bytes(Random(seed))
-    began = process_time()
+def record_of_any(data: bytes) -> None:
     record_of(data)
-    assert process_time() - began < 1.0
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
-    kept = SqliteStore(tmp_path_factory.mktemp("fuzz") / "store.db", min_free_bytes=0)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    kept = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
     yield kept
     kept.close()
 
 
-STUDIES = count(1)
-"""Of the store's studies; each example has one of its own."""
+def test_any_bytes_become_resources_or_are_refused(
+    store: SqliteStore, seed: int, scale: Callable[[float, float], float], history: Path
+) -> None:
+    numbers = count(1)
+
+    def play(data: bytes) -> None:
+        map_everywhere(store, f"1.2.840.1.{next(numbers)}", data)
+
+    # some files become one study, which is written in a hundred ways
+    fuzz(play, any_bytes, "headers", seed=seed, seconds=scale(8.0, 60.0), history=history, loops=400)
 
 
-@examples(50)
-@given(seed=st.integers(0, 2**64))
-def test_any_bytes_become_resources_or_are_refused(store: SqliteStore, seed: int) -> None:
-    random = Random(seed)
-    uid = f"1.2.840.1.{next(STUDIES)}"
-    files = [any_bytes(random) for _ in range(random.randint(1, 4))]
-    records = [replace(record, study_uid=uid) for data in files if (record := record_of(data)) is not None]
+def map_everywhere(store: SqliteStore, uid: str, data: bytes) -> None:
+    """Have a file and some others become a study of their own, and write that in every way."""
+    random = Random(data)
+    files = [data, *(any_bytes(random) for _ in range(random.randrange(3)))]
+    records = [replace(record, study_uid=uid) for file in files if (record := record_of(file)) is not None]
     for record in records:
         store.add(record, Origin("file"))
     study = store.study(uid)
