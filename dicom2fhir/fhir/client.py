@@ -25,7 +25,10 @@ from dicom2fhir.texts import counted
 
 MEDIA_TYPE = "application/fhir+json"
 _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
-_STRICT = {"Prefer": "handling=strict"}
+_FRESH = {"Cache-Control": "no-cache, no-store"}
+"""RFC 9111 section 5.2.1. Unless it is told so, HAPI may answer with what the same search found a minute ago, and keeps
+what it finds, which doubles its work."""
+_STRICT = {**_FRESH, "Prefer": "handling=strict"}
 """A server that ignores a parameter it does not know would answer with everything."""
 _NOT_THERE = frozenset({404, 410})
 _MATCHES = 5
@@ -135,7 +138,7 @@ class FhirClient:
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """The resource, or None when it is not there or was deleted."""
-        answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}")
+        answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}", _FRESH)
         if answer.status in _NOT_THERE:  # where no FHIR server is, the write that follows will tell
             return None
         return self._expect(answer, (resource_type,))

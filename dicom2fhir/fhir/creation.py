@@ -62,6 +62,16 @@ class Course:
     def _takes_ids(self, offered: TypeCapabilities) -> bool:
         return offered.update_create or (offered.update_create is None and not self.ids_by_server)
 
+    def _creates_by_version(self, offered: TypeCapabilities) -> bool:
+        return offered.checks_versions and not self.failures
+
+    def looks_by_own_id(self, entry: Entry, capabilities: Capabilities) -> bool:
+        """Whether to ask for our id besides searching: not where a creation under it is refused if it is taken."""
+        if entry.write is Write.LINK:
+            return False
+        offered = capabilities.of(entry.resource["resourceType"])
+        return not entry.search or (self._takes_ids(offered) and not self._creates_by_version(offered))
+
     def can_create(self, entry: Entry, capabilities: Capabilities) -> bool:
         """Whether the server can be given a resource that will be found again: by an id of ours, or by a search."""
         return bool(entry.search) or self._takes_ids(capabilities.of(entry.resource["resourceType"]))
@@ -72,7 +82,7 @@ class Course:
             raise EditConflict(f"the server says that it took the {resource['resourceType']}, and does not find it")
         if self._takes_ids(offered):
             self.guessed_ids |= offered.update_create is None
-            if offered.checks_versions and not self.failures:
+            if self._creates_by_version(offered):
                 return bundle.update(resource, entry.placeholder, _NO_VERSION)
             return bundle.create_as(resource, entry.placeholder)
         if not entry.search:

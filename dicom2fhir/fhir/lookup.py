@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
 from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.client import FhirClient, Question
 from dicom2fhir.fhir.merge import DICOM_UID_SYSTEM
-from dicom2fhir.model import Entry, Resource, Write
+from dicom2fhir.model import Entry, Resource
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """https://hl7.org/fhir/R4/datatypes.html#id"""
@@ -24,6 +25,34 @@ _BATCH_TRIES = 3
 _BATCH_SIZE = 50
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be found.
+
+    Attributes
+    ----------
+    known_id
+        The id that it had last time; empty where that is not known.
+    by_own_id
+        Whether it may be there under our id and not be found by its search.
+    """
+
+    entry: Entry
+    known_id: str = ""
+    by_own_id: bool = False
+
+    def questions(self) -> Iterator[Question]:
+        """What has to be asked, as far as that does not depend on an answer."""
+        resource_type = self.entry.resource["resourceType"]
+        if self.known_id:
+            yield Question(resource_type, self.known_id)
+            return
+        if self.entry.search:
+            yield Question(resource_type, query=self.entry.search)
+        if self.by_own_id:
+            yield Question(resource_type, self.entry.resource["id"])
 
 
 class Batches:
@@ -73,20 +102,20 @@ class Lookup:
                 "the FHIR server is too slow: a study takes longer than its time limit", unclear=True
             )
 
-    def prepare(self, wanted: Iterable[tuple[Entry, str]]) -> None:
-        """Ask at once what :meth:`find` will ask about these entries and known ids; forget all earlier answers.
+    def prepare(self, wanted: Iterable[Wanted]) -> None:
+        """Ask at once what :meth:`find` will ask; forget all earlier answers.
 
         A failure says nothing yet: single requests tell whether the server or its batches are at fault.
         """
         self._answers.clear()
         self._unanswered.clear()
-        asked = {question: entry for entry, known_id in wanted for question in _questions(entry, known_id)}
+        asked = {question: one.entry for one in wanted for question in one.questions()}
         questions = list(asked) if len(asked) > 1 else []
         for start in range(0, len(questions), _BATCH_SIZE):
             if self._batches.are_taken:
                 self._ask_all({question: asked[question] for question in questions[start : start + _BATCH_SIZE]})
 
-    def find(self, entry: Entry, known_id: str = "") -> Resource | None:
+    def find(self, wanted: Wanted) -> Resource | None:
         """What the server holds of an entry: under the id it had last time, by its search, or under our own id.
 
         Raises
@@ -94,6 +123,7 @@ class Lookup:
         Ambiguous
             Several resources on the server match.
         """
+        entry, known_id = wanted.entry, wanted.known_id
         resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
         found = self._ask(Question(resource_type, known_id)) if known_id else []
         # an id that the server chose is another study's on another server
@@ -107,7 +137,7 @@ class Lookup:
                 raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
             if matches:
                 return matches[0]
-        if entry.write is Write.LINK or own_id == known_id:
+        if not wanted.by_own_id or own_id == known_id:
             return None
         return next(iter(self._ask(Question(resource_type, own_id))), None)
 
@@ -167,18 +197,6 @@ class Lookup:
         self.check_time()
         versions, are_all = self._client.history(resource["resourceType"], id_of(resource))
         return versions[-1] if versions and are_all else {}
-
-
-def _questions(entry: Entry, known_id: str) -> Iterator[Question]:
-    """What has to be asked to find an entry, as far as that does not depend on an answer."""
-    resource_type = entry.resource["resourceType"]
-    if known_id:
-        yield Question(resource_type, known_id)
-        return
-    if entry.search:
-        yield Question(resource_type, query=entry.search)
-    if entry.write is not Write.LINK:
-        yield Question(resource_type, entry.resource["id"])
 
 
 def identity(entry: Entry) -> str:

@@ -35,7 +35,7 @@ from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format
-from dicom2fhir.fhir.lookup import Lookup, Writing, id_in, id_of, identity, version_of
+from dicom2fhir.fhir.lookup import Lookup, Wanted, Writing, id_in, id_of, identity, version_of
 from dicom2fhir.fhir.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.recognition import Dialect, Recognised, Recognition
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
@@ -182,23 +182,28 @@ class FhirDestination(Generic[Dialect]):
         study, *others = mapped.entries
         plan = _Plan(last.links or {}, _not_offered(others, server.capabilities))
         others = [entry for entry in others if entry.placeholder not in plan.targets]
-        lookup.prepare([(study, last.remote_id), *((entry, "") for entry in others if not self._seen(entry))])
-        found = lookup.find(study, last.remote_id)
+
+        def wanted(entry: Entry, known_id: str = "") -> Wanted:
+            return Wanted(entry, known_id, course.looks_by_own_id(entry, server.capabilities))
+
+        lookup.prepare([wanted(study, last.remote_id), *(wanted(entry) for entry in others if not self._seen(entry))])
+        found = lookup.find(wanted(study, last.remote_id))
         plan.steps.append((study, found))
         if found is not None:
             plan.targets[study.placeholder] = _literal(found)
         for entry in {other.placeholder: other for other in others}.values():
-            self._plan_other(plan, entry, server, lookup, course)
+            self._plan_other(plan, wanted(entry), server, lookup, course)
         return plan
 
     def _plan_other(
-        self, plan: _Plan, entry: Entry, server: Recognised[Dialect], lookup: Lookup, course: Course
+        self, plan: _Plan, wanted: Wanted, server: Recognised[Dialect], lookup: Lookup, course: Course
     ) -> None:
+        entry = wanted.entry
         if seen := self._seen(entry):
             plan.targets[entry.placeholder] = seen
             return
         try:
-            found = lookup.find(entry)
+            found = lookup.find(wanted)
         except (Ambiguous, ServerRefused, ServerUnavailable) as error:
             if not _may_stay_unlinked(entry, error):
                 raise

@@ -89,6 +89,23 @@ def test_a_study_takes_two_requests_of_hapi(
     check_requests(client(hapi(version), timeout_s=60), patient, dialect)
 
 
+@pytest.mark.parametrize("checks_versions", [False, True])
+def test_a_study_that_its_search_does_not_find_is_found_by_our_id(checks_versions: bool) -> None:
+    """Somebody took its identifier away; a creation is refused, or what is there is read before."""
+    study = a_study()
+    with memory_server(Manner(checks_versions=checks_versions)) as server:
+        first = fhir_destination(FhirClient(server.url), Policy()).deliver(study, b"")
+        assert isinstance(first, Delivered)
+        (theirs,) = server.all("ImagingStudy")
+        changed = {**theirs, "identifier": [], "note": [{"text": "kept"}], "meta": {"versionId": "2"}}
+        server.versions["ImagingStudy", theirs["id"]].append(changed)
+        again = fhir_destination(FhirClient(server.url), Policy()).deliver(grown(study), b"")
+        assert isinstance(again, Delivered)
+        (merged,) = server.all("ImagingStudy")
+    assert (merged["numberOfSeries"], merged["note"]) == (2, [{"text": "kept"}])
+    assert len(server.versions["ImagingStudy", theirs["id"]]) == 3
+
+
 def test_an_answer_without_words_takes_a_third_one() -> None:
     with memory_server(Manner(success=b"", takes_ids=False)) as server, recorded() as requests:
         destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
@@ -109,7 +126,7 @@ class Faulty(MemoryServer):
 
     def __init__(self, fault: Callable[[list[Resource]], tuple[int, Resource | bytes]]) -> None:
         self.fault = fault
-        super().__init__(Manner(checks_versions=True))
+        super().__init__(Manner())  # one that says nothing of versions is asked by id too
 
     def batch(self, bundle: Resource) -> tuple[int, Resource | bytes]:
         answered = super().batch(bundle)[1]
