@@ -32,14 +32,23 @@ _ASKED_STATUS_MS = 100.0
 _ASKED_BYTES = 600.0
 
 
-def records(sample: InstanceRecord, studies: int, first: int = 0) -> Iterator[InstanceRecord]:
+def sample_record() -> InstanceRecord:
+    """What is kept of a plain CT instance."""
+    (made,) = ct_instances(1)
+    header = scan(made.header, made.transfer_syntax, WANTED)
+    return extract(Received(header, made.transfer_syntax, Origin("file"), made.sop_class, made.sop_instance))
+
+
+def records(
+    sample: InstanceRecord, studies: int, first: int = 0, per_study: int = PER_STUDY
+) -> Iterator[InstanceRecord]:
     """CT studies, each of another patient, with UIDs of 2.25. as long as they come."""
     for number in range(first, first + studies):
         study_uid = make_uid(f"bench-{number}")
         patient = {**sample.patient, "PatientID": f"BENCH-{number}"}
         study = {**sample.study, "AccessionNumber": f"A{number}"}
         series_uid = make_uid(f"bench-{number}-1")
-        for place in range(PER_STUDY):
+        for place in range(per_study):
             yield InstanceRecord(
                 study_uid,
                 series_uid,
@@ -87,16 +96,7 @@ def size_of(path: Path) -> int:
 
 def measure(sizes: Sequence[int]) -> Result:
     """Fill a store to each size and ask."""
-    (made,) = ct_instances(1)
-    sample = extract(
-        Received(
-            scan(made.header, made.transfer_syntax, WANTED),
-            made.transfer_syntax,
-            Origin("file"),
-            made.sop_class,
-            made.sop_instance,
-        )
-    )
+    sample = sample_record()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dicom2fhir-bench-") as name, progress(sizes[-1], "adding") as advance:
         path = Path(name, "store.db")
