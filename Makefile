@@ -33,7 +33,7 @@ lint: .venv/.made ## style and types
 	$(BIN)/mypy
 
 bench: .venv/.made ## measure, and print tables (ARGS=--quick: small sizes)
-	@set -e; for bench in startup mapping convert headers hostile store backfill memory receive; do $(BIN)/python -m bench.$$bench $(ARGS); done
+	@set -e; for bench in startup mapping convert headers hostile store backfill memory receive deliver; do $(BIN)/python -m bench.$$bench $(ARGS); done
 
 docs: .venv/.made ## write the generated documents again
 	$(BIN)/python docs/make_docs.py

@@ -14,9 +14,10 @@ from bench import convert, mapping, memory, report
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    "bench", ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive"]
-)
+BENCHES = ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive"]
+
+
+@pytest.mark.parametrize("bench", [*BENCHES, pytest.param("deliver", marks=pytest.mark.needs("hapi"))])
 def test_a_quick_run_gives_a_table_for_machines(bench: str) -> None:
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
