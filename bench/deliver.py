@@ -76,7 +76,7 @@ class Collector(FhirClient):
     def transaction(self, bundle: Resource) -> list[Resource]:
         """All is created."""
         self.bundles.append(dump(bundle, "R4", "json"))
-        return [{"status": "201 Created"} for _ in bundle["entry"]]
+        return [{"status": "201"} for _ in bundle["entry"]]
 
 
 def destination(client: FhirClient) -> FhirDestination[Dialect]:
@@ -153,7 +153,7 @@ def bundles_for(base_url: str, numbers: range) -> list[bytes]:
 def bare(base_url: str, bundles: Sequence[bytes], connections: int) -> Speed:
     """Post Bundles, each connection the next one."""
     waiting, lock = iter(bundles), threading.Lock()
-    headers = {"Content-Type": "application/fhir+json; charset=utf-8", "Prefer": "return=minimal"}
+    headers = {"Content-Type": "application/fhir+json; charset=utf-8", "Prefer": "return=OperationOutcome"}
 
     def post() -> None:
         with requests.Session() as session:
