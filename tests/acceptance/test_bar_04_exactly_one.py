@@ -1,13 +1,14 @@
 """Exactly one ImagingStudy for each study, with the right counts: many senders, duplicates, lost answers, restarts.
 
 Two bridges write to one FHIR server. Each has instances that the other has not, and they share some; 20 % of the
-server's answers to each are lost after it did what was asked.
+server's answers to each are lost after it did what was asked. At last each gets one more of every study at once.
 """
 
 from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,8 @@ pytestmark = [pytest.mark.bar(4), pytest.mark.timeout(600)]
 
 DELIVERED_WITHIN_S = 250.0
 LOST = 0.2
+LATE_S = 0.1
+"""The longest that an answer takes on its way."""
 SENDERS = 16
 QUIET = ("--quiet-period", "1")
 SETTINGS = """
@@ -43,27 +46,42 @@ class Bridge:
     def __init__(self, daemon: DaemonProcess, folder: Path, name: str, instances: Sequence[EncodedInstance]) -> None:
         self.daemon = daemon
         self.ledgers = [Ledger(folder / f"{name}-{number}.jsonl") for number in range(2)]
-        self._loads = [Load(daemon, ledger, instances, senders=SENDERS // 4) for ledger in self.ledgers]
+        self.loads = [Load(daemon, ledger, instances, senders=SENDERS // 4) for ledger in self.ledgers]
+        self._folder, self._name = folder, name
 
     def restart_while_it_is_sent_to(self, draw: random.Random, restarts: int) -> None:
         """Take everything; now and then the process is killed or ended, and started again."""
         with ExitStack() as stack:
-            for load in self._loads:
+            for load in self.loads:
                 stack.enter_context(load)
             for number in range(restarts):
-                draw.choice(self._loads).goes_on(draw.randrange(1, 60))
+                draw.choice(self.loads).goes_on(draw.randrange(1, 60))
                 self._end(number)
                 self.daemon.start()
-            for load in self._loads:
+            for load in self.loads:
                 load.ends()
         self._end(restarts)  # while it delivers
         self.daemon.start()
+
+    def sends(self, instances: Sequence[EncodedInstance]) -> Load:
+        """A load of some more."""
+        self.ledgers.append(Ledger(self._folder / f"{self._name}-{len(self.ledgers)}.jsonl"))
+        self.loads.append(Load(self.daemon, self.ledgers[-1], instances, senders=1))
+        return self.loads[-1]
 
     def _end(self, number: int) -> None:
         if number % 2:
             assert self.daemon.terminate() == 0
         else:
             self.daemon.kill()
+
+
+def last_of_each(instances: Sequence[EncodedInstance]) -> tuple[list[EncodedInstance], list[EncodedInstance]]:
+    """Two instances of each study, in the same order."""
+    by_study: dict[str, list[EncodedInstance]] = {}
+    for one in instances:
+        by_study.setdefault(one.study, []).append(one)
+    return [found[-1] for found in by_study.values()], [found[-2] for found in by_study.values()]
 
 
 def delivers_all(daemon: DaemonProcess) -> None:
@@ -79,8 +97,13 @@ def delivers_all(daemon: DaemonProcess) -> None:
 
 
 def losing(chance: random.Random) -> Callable[[], bool]:
-    """Whether an answer is lost."""
-    return lambda: chance.random() < LOST
+    """Whether an answer is lost; each takes its time, so that others come between a reading and its writing."""
+
+    def is_lost() -> bool:
+        time.sleep(chance.random() * LATE_S)
+        return chance.random() < LOST
+
+    return is_lost
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("hapi", "medplum")])
@@ -95,7 +118,10 @@ def test_each_study_is_there_once_and_whole(
 ) -> None:
     draw = random.Random(seed)
     studies = scale(50, 2_000)  # on each server
-    instances = slices(4 * studies, studies, draw)
+    instances = slices(6 * studies, studies, draw)
+    last = last_of_each(instances)
+    later = {one.sop_instance for share in last for one in share}
+    instances = [one for one in instances if one.sop_instance not in later]
     third = len(instances) // 3
     base_url = fhir_server(name, "r4")
     with ExitStack() as stack:
@@ -119,7 +145,13 @@ def test_each_study_is_there_once_and_whole(
             task.join()
         for bridge in bridges:
             delivers_all(bridge.daemon)
+        with ExitStack() as loads:  # one more of each study to each bridge, in the same order: they update it at once
+            for bridge, share in zip(bridges, last, strict=True):
+                loads.enter_context(bridge.sends(share))
+            for bridge in bridges:
+                bridge.loads[-1].ends()
         for bridge in bridges:
+            delivers_all(bridge.daemon)
             assert bridge.daemon.terminate() == 0
     ledgers = [ledger for bridge in bridges for ledger in bridge.ledgers]
     sent = set.union(*(ledger.sent for ledger in ledgers))

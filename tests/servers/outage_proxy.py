@@ -103,8 +103,8 @@ class OutageProxy:
             server.close()
 
     def _is_lost(self) -> bool:
+        is_lost = self._loses()
         with self._lock:
-            is_lost = self._loses()
             self.lost += is_lost
         return is_lost
 
