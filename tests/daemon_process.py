@@ -171,6 +171,11 @@ class DaemonProcess:
         self._process.send_signal(signal.SIGKILL)
         assert self._process.wait() == -signal.SIGKILL
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        assert self._process is not None
+        return self._process.poll() is None
+
     def ended(self) -> int:
         """Wait until it ends by itself; its exit status."""
         assert self._process is not None

@@ -32,7 +32,6 @@ DEBIAN_PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "cc": "gcc libc6-dev",
-    "faketime": "faketime",
     "openssl": "openssl",
     "setpriv": "util-linux",
     "strace": "strace",

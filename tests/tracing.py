@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ SEND = "sendto"
 
 
 @contextmanager
-def injected(pid: int, calls: str, fault: str, *paths: Path) -> Iterator[subprocess.Popen[str]]:
+def injected(pid: int, calls: str, fault: str, *paths: Path) -> Iterator[None]:
     """Have system calls of a process fail while the block runs.
 
     Parameters
@@ -36,6 +37,8 @@ def injected(pid: int, calls: str, fault: str, *paths: Path) -> Iterator[subproc
         first = tracer.stderr.readline()
         try:
             assert "attached" in first, first
-            yield tracer
+            # It tells of each new thread: where nobody reads that, it stops, and with it who is traced.
+            threading.Thread(target=tracer.stderr.read, daemon=True).start()
+            yield
         finally:
             tracer.terminate()

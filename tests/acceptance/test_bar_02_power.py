@@ -24,7 +24,8 @@ from tests.acceptance.earlier_stores import keep, write_earlier
 from tests.acceptance.load import Load, of, slices, stored
 from tests.acceptance.promises import Instance, Ledger, breaches
 from tests.daemon_process import DaemonProcess, wait_until
-from tests.power.disk import Call, Disk, build_recorder, read_calls
+from tests.power.disk import RECORDER, Call, Disk, read_calls
+from tests.preload import build
 
 pytestmark = [pytest.mark.bar(2), pytest.mark.needs("cc"), pytest.mark.timeout(300)]
 
@@ -230,7 +231,7 @@ def test_what_is_acknowledged_survives_a_power_loss(
     place = history / "daemon-0"
     afterwards = "delete" if taken == "deleted" else f'move"\nmove_to = "{place}/done'
     variables = {
-        "LD_PRELOAD": str(build_recorder(tmp_path)),
+        "LD_PRELOAD": build(RECORDER, tmp_path),
         "RECORD_BELOW": str(place),
         "RECORD_TO": str(history / "calls"),
     }

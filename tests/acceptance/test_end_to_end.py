@@ -202,21 +202,6 @@ def test_kill_9_in_the_middle_of_sending_leaves_no_trace(
     assert {uid: without_meta(study) for uid, study in found.items()} == undisturbed
 
 
-@pytest.mark.needs("storescu")
-def test_sigterm_under_load_ends_with_status_0_and_loses_nothing(
-    daemon: StartDaemon, interleaved: tuple[list[Path], dict[str, Resource]], tmp_path: Path
-) -> None:
-    files, undisturbed = interleaved
-    bridge = daemon("--output-dir", tmp_path / "out", *QUIET, settings='[destinations.files]\npatient = "link"\n')
-    statuses = []
-    _interrupt(bridge, _shuffled(files, 3), tmp_path, 40, lambda: statuses.append(bridge.terminate()))
-    assert statuses == [0]
-    assert senders.storescu(bridge.address, files, tmp_path).returncode == 0
-    bridge.settled()
-    assert _last_written(tmp_path / "out") == undisturbed
-    assert bridge.terminate() == 0
-
-
 @pytest.mark.needs("dcmsend")
 def test_while_the_server_is_away_sending_goes_on(
     hapi_r4: str, outage_proxy: Callable[[str], OutageProxy], daemon: StartDaemon, name: str, tmp_path: Path

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,21 +16,6 @@ from tests.daemon_process import ROOT, DaemonProcess, environment, run_command
 from tests.integration.test_one_bad_file import send
 from tests.integration.test_upkeep_commands import STUDY, of
 
-DAMAGE = {
-    "cut": "UPDATE instance SET body = substr(body, 1, length(body) - 1) WHERE study_id = :study",
-    "other JSON": "UPDATE instance SET body = CAST('[1]' AS BLOB) WHERE study_id = :study",
-    "number": "UPDATE instance SET body = 7 WHERE study_id = :study",
-    "not UTF-8": "UPDATE instance SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE study_id = :study",
-    "shared": "UPDATE attrs SET body = CAST('{' AS BLOB) WHERE study_id = :study",
-    "shared is a list": "UPDATE attrs SET body = CAST('[]' AS BLOB) WHERE study_id = :study",
-    "no shared rows": "DELETE FROM attrs WHERE study_id = :study",
-    "no series": "DELETE FROM series WHERE study_id = :study",
-    "series not UTF-8": "UPDATE series SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE study_id = :study",
-    "notes": "UPDATE instance SET notes = CAST('[[1]]' AS BLOB) WHERE study_id = :study",
-    "study not UTF-8": "UPDATE study SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE id = :study",
-}
-"""What happens to the rows of a study of this name."""
-
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
@@ -40,39 +23,6 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     made = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
     yield made
     made.clean_up()
-
-
-def test_a_study_whose_rows_are_damaged_is_refused_and_the_others_go_on(daemon: DaemonProcess) -> None:
-    daemon.start()
-    studies = [make_uid(name) for name in DAMAGE]
-    assert send(daemon, *(instance("CT", name) for name in (*DAMAGE, "good"))) == [0] * (len(DAMAGE) + 1)
-    daemon.settled()
-    assert daemon.terminate() == 0
-    with closing(sqlite3.connect(daemon.store_path)) as connection:
-        for change, study in zip(DAMAGE.values(), studies, strict=True):
-            (number,) = connection.execute("SELECT id FROM study WHERE uid = ?", [study]).fetchone()
-            connection.execute(change, {"study": number})
-        connection.execute("UPDATE delivery SET state = 'waiting', due_at = 0")
-        connection.commit()
-    daemon.start()
-    stats = daemon.settled()
-    assert (stats.refused, stats.delivered) == (len(DAMAGE), 1)
-    reasons = [one.deliveries[0].reason for one in daemon.studies().values() if one.deliveries[0].reason]
-    assert len(reasons) == len(DAMAGE)
-    assert "Secret" not in daemon.log_path.read_text(errors="replace") + "".join(reasons)
-    assert daemon.status()["daemon"]["running"]
-
-
-def test_a_daemon_whose_store_is_taken_away_ends_and_says_why(daemon: DaemonProcess) -> None:
-    daemon.start()
-    assert send(daemon, of("one", 1)) == [0]
-    daemon.store_path.unlink()
-    assert daemon.ended() == 74
-    assert f"{daemon.store_path} was removed or replaced" in daemon.end_of_log()
-    daemon.start()
-    (damage,) = daemon.status()["damages"]
-    assert "missing" in damage["reason"]
-    assert Path(f"{damage['aside']}-wal").stat().st_size > 0
 
 
 def typed(daemon: DaemonProcess, archive: Path, backup: Path) -> Iterator[str]:

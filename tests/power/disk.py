@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import random
 import struct
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+RECORDER = Path(__file__).with_name("recorder.c")
 _HEAD = struct.Struct("<cQQI")
 _SECTOR = 512
 _TORN = 0.25
@@ -46,14 +46,6 @@ class _Renaming:
     @property
     def folders(self) -> set[str]:
         return {os.path.dirname(path) for path in self.names}
-
-
-def build_recorder(folder: Path) -> Path:
-    """Compile the library for ``LD_PRELOAD``."""
-    library = folder / "recorder.so"
-    source = Path(__file__).with_name("recorder.c")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
-    return library
 
 
 def read_calls(path: Path) -> list[Call]:

@@ -1,16 +1,25 @@
-"""A store that lost some of its files, or parts of them: every way is told once, and none keeps it from starting."""
+"""A store whose files are damaged: nothing is dropped silently, and nothing makes it start and fail for ever."""
 
 from __future__ import annotations
 
+import random
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from dicom2fhir.errors import StoreDamaged
+from dicom2fhir.errors import ConfigError, StoreDamaged
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.synthetic import instance, make_uid
+from tests.daemon_process import DaemonProcess
+from tests.integration.test_one_bad_file import send
+from tests.integration.test_upkeep_commands import of
+
+pytestmark = pytest.mark.bar(11)
 
 ORIGIN = Origin("folder")
 KEPT, ADDED = 150, 30
@@ -132,6 +141,22 @@ HARMLESS: dict[str, Damage] = {
 }
 
 
+ROWS = {
+    "cut": "UPDATE instance SET body = substr(body, 1, length(body) - 1) WHERE study_id = :study",
+    "other JSON": "UPDATE instance SET body = CAST('[1]' AS BLOB) WHERE study_id = :study",
+    "number": "UPDATE instance SET body = 7 WHERE study_id = :study",
+    "not UTF-8": "UPDATE instance SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE study_id = :study",
+    "shared": "UPDATE attrs SET body = CAST('{' AS BLOB) WHERE study_id = :study",
+    "shared is a list": "UPDATE attrs SET body = CAST('[]' AS BLOB) WHERE study_id = :study",
+    "no shared rows": "DELETE FROM attrs WHERE study_id = :study",
+    "no series": "DELETE FROM series WHERE study_id = :study",
+    "series not UTF-8": "UPDATE series SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE study_id = :study",
+    "notes": "UPDATE instance SET notes = CAST('[[1]]' AS BLOB) WHERE study_id = :study",
+    "study not UTF-8": "UPDATE study SET uid = CAST(x'5365637265742031ff' AS TEXT) WHERE id = :study",
+}
+"""What happens to the rows of a study of this name."""
+
+
 def opened(path: Path) -> tuple[int, list[str]]:
     """Start and stop; how many instances are readable, and what is told."""
     store = SqliteStore(path, min_free_bytes=0)
@@ -167,3 +192,94 @@ def test_a_page_that_is_altered_keeps_nothing_from_starting(path: Path, name: st
         return
     assert told or found >= KEPT
     assert opened(path) == (found, told)
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+def test_no_damage_by_chance_keeps_the_store_from_starting(
+    killed: Path, tmp_path: Path, end: str, seed: int, scale: Callable[[int, int], int]
+) -> None:
+    draw = random.Random(seed)
+    for number in range(scale(20, 5_000)):
+        folder = tmp_path / str(number)
+        shutil.copytree(killed, folder)
+        damage_by_chance(folder / f"store.db{end}", draw)
+        try:
+            found, told = opened(folder / "store.db")
+        except (StoreDamaged, ConfigError):  # of one study, which is refused; perhaps a newer version wrote it
+            continue
+        assert told or found >= (KEPT + ADDED if end else KEPT)
+        assert opened(folder / "store.db") == (found, told)
+        shutil.rmtree(folder)
+
+
+def damage_by_chance(file: Path, draw: random.Random) -> None:
+    """Alter a byte, a sector or a page, or cut the file."""
+    data = bytearray(file.read_bytes())
+    size = draw.choice((1, 512, 4096))
+    at = draw.randrange(len(data)) // size * size
+    kind = draw.choice(("alter", "zero", "another place", "cut"))
+    if kind == "cut":
+        del data[at:]
+    elif kind == "another place":
+        data[at : at + size] = data[-size:]
+    else:
+        data[at : at + size] = bytes(byte ^ 0x55 if kind == "alter" else 0 for byte in data[at : at + size])
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["file cut at 0.0", "file cut at 0.5", "log removed", "file removed"])
+def test_a_daemon_tells_of_the_damage_and_goes_on(
+    make_daemon: Callable[..., DaemonProcess], history: Path, killed: Path, name: str
+) -> None:
+    daemon = make_daemon(("--quiet-period", "0"), to_files(history))
+    shutil.copytree(killed, daemon.state_dir)
+    LOST[name](daemon.store_path)
+    for start in (1, 2):
+        daemon.start()
+        assert send(daemon, instance("CT", f"after start {start}")) == [0]
+        daemon.settled()
+        assert len(daemon.status()["damages"]) == 1
+        assert daemon.terminate() == 0
+
+
+def to_files(place: Path) -> str:
+    return f'[destinations.files]\ntype = "file"\ndirectory = "{place / "out"}"\n'
+
+
+def test_a_study_whose_rows_are_damaged_is_refused_and_the_others_go_on(
+    make_daemon: Callable[..., DaemonProcess], history: Path
+) -> None:
+    daemon = make_daemon(("--quiet-period", "0"), to_files(history))
+    daemon.start()
+    studies = [make_uid(name) for name in ROWS]
+    assert send(daemon, *(instance("CT", name) for name in (*ROWS, "good"))) == [0] * (len(ROWS) + 1)
+    daemon.settled()
+    assert daemon.terminate() == 0
+    with closing(sqlite3.connect(daemon.store_path)) as connection:
+        for change, study in zip(ROWS.values(), studies, strict=True):
+            (number,) = connection.execute("SELECT id FROM study WHERE uid = ?", [study]).fetchone()
+            connection.execute(change, {"study": number})
+        connection.execute("UPDATE delivery SET state = 'waiting', due_at = 0")
+        connection.commit()
+    daemon.start()
+    stats = daemon.settled()
+    assert (stats.refused, stats.delivered) == (len(ROWS), 1)
+    reasons = [one.deliveries[0].reason for one in daemon.studies().values() if one.deliveries[0].reason]
+    assert len(reasons) == len(ROWS)
+    assert "Secret" not in daemon.log_path.read_text(errors="replace") + "".join(reasons)
+    assert daemon.status()["daemon"]["running"]
+
+
+def test_a_daemon_whose_store_is_taken_away_ends_and_says_why(
+    make_daemon: Callable[..., DaemonProcess], history: Path
+) -> None:
+    daemon = make_daemon(("--quiet-period", "0"), to_files(history))
+    daemon.start()
+    assert send(daemon, of("one", 1)) == [0]
+    daemon.store_path.unlink()
+    assert daemon.ended() == 74
+    assert f"{daemon.store_path} was removed or replaced" in daemon.end_of_log()
+    daemon.start()
+    (damage,) = daemon.status()["damages"]
+    assert "missing" in damage["reason"]
+    assert Path(f"{damage['aside']}-wal").stat().st_size > 0
