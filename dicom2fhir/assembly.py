@@ -27,6 +27,7 @@ from dicom2fhir.receive.tls import Tls
 from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Store
+from dicom2fhir.texts import quoted
 from dicom2fhir.translation import budgets, check_version, dialect, load_profile, mapper
 from dicom2fhir.translation import recipe as recipe_of
 
@@ -154,16 +155,18 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     }
     if online and isinstance(destination, FhirDestination):
         try:
-            found = client(destination).capabilities()
+            server = client(destination)
+            found = server.capabilities()
             software = f"{found.software} {found.software_version}".strip()
             version_there = f"FHIR {found.fhir_version or 'of a version that it does not say'}"
             facts["server"] = f"{software or 'a server without a name'}, {version_there}"
             facts["version"] = dialect_for(version, profile)(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
+            server.check_access()
             if not found.transaction:
                 facts["error"] = "the server does not say that it takes transactions"
         except BridgeError as error:
-            facts["error"] = str(error)
+            facts["error"] = f"{error}{quoted(error.issues)}"
     return facts
 
 

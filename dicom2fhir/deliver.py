@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
 from dicom2fhir.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Claim, Failing, Store
+from dicom2fhir.texts import quoted
 
 T = TypeVar("T")
 
@@ -285,13 +286,13 @@ class Deliverer:
             return
         self._used(permit, failure.answered and not failure.whole_destination)
         if failing and failing.for_s >= self._policy.give_up_after_s:
-            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{failure.reason}{_quoted(failure.issues)}")
+            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{failure.reason}{quoted(failure.issues)}")
         else:
             self._postpone(claim, failure, failing)
 
     def _postpone(self, claim: Claim, failure: Retry, failing: Failing | None) -> None:
         pause_s = self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter())
-        said = f"{failure.reason}{_quoted(failure.issues)}"
+        said = f"{failure.reason}{quoted(failure.issues)}"
         self._keep(lambda: self._store.retry(claim, pause_s, said, failing=failing))
         self._count("failed")
         log.warning(
@@ -341,7 +342,7 @@ class Deliverer:
         The study that found it down is counted as failed and waits longer each time: should it be the cause (too large
         for a proxy, say), others go first and it does not hold them up. Those that probe are not counted.
         """
-        said = f"{failure.reason}{_quoted(failure.issues)}"
+        said = f"{failure.reason}{quoted(failure.issues)}"
         found_it = self._circuit.failed(permit, said, failure.after_s)
         pause_s = self._circuit.wait_s()
         if found_it:
@@ -367,12 +368,6 @@ class Deliverer:
     def _beat(self, name: str) -> None:
         with self._changed:
             self._beats[name] = self._clock()
-
-
-def _quoted(issues: Iterable[str]) -> str:
-    """A destination's own words, for people and not for logs."""
-    words = "; ".join(issues)
-    return f"; it says: {words}" if words else ""
 
 
 def _place(error: Exception) -> dict[str, object]:

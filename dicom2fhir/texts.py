@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -25,6 +26,12 @@ def _escaped(character: str) -> str:
 def token(text: str) -> str:
     """What stands in a log for a text that may name a patient: equal for equal texts."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
+
+
+def quoted(issues: Iterable[str]) -> str:
+    """A server's own words behind a message. For people, not for logs: they may echo patient data."""
+    words = "; ".join(issues)
+    return f"; it says: {words}" if words else ""
 
 
 def counted(number: int, noun: str) -> str:

@@ -61,7 +61,7 @@ RULES = {
     "fhir.trust":     ("",                                           "requests"),
     "fhir.validate":  ("model errors fhir",                          "fhir pydantic"),
     "selection":      ("model",                                      ""),
-    "deliver":        ("model errors store.base fhir retry selection",         "structlog"),
+    "deliver":        ("model errors texts store.base fhir retry selection",         "structlog"),
     "access":         ("texts",                                      ""),
     "mounts":         ("",                                           ""),
     "retry":          ("",                                           ""),

@@ -88,7 +88,7 @@ def serve(
 
 @click.command("check-config")
 @config_option
-@click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer.")
+@click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer, and whether they let us in.")
 @click.option(
     "--user",
     "user_name",

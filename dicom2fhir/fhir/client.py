@@ -7,6 +7,7 @@ Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,11 @@ class FhirClient:
         except ServerUnavailable as error:
             error.unclear = False  # nothing of a study was sent
             raise
+
+    def check_access(self) -> None:
+        """Ask something that is not public, as ``/metadata`` is; any answer but 401, 403 and a failure will do."""
+        with suppress(ServerRefused):  # it knows us, and perhaps not the parameter
+            self._resource("GET", "/ImagingStudy?_summary=count", ("Bundle",))
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """The resource, or None when it is not there or was deleted."""

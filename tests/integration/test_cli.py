@@ -32,6 +32,7 @@ from dicom2fhir.synthetic import instance, make_uid
 from testdata.make_dicom import ct_instances
 from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command
+from tests.scripted_server import Resource, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -483,6 +484,48 @@ def test_check_config_without_the_server(run: Run, tmp_path: Path) -> None:
     plans = run("check-config", "--config", file, "--online", "--json")
     assert plans.status == 69
     assert plans.json["destinations"][0]["error"]
+
+
+class Guarded(ScriptedServer):
+    """Has ``/metadata`` for everybody, and one status for every search."""
+
+    search = 200
+
+    def get(self, path: str) -> tuple[int, Resource]:
+        if "?" not in path or self.search == 200:
+            return super().get(path)
+        issue = {"severity": "error", "code": "login", "diagnostics": "your token has expired"}
+        return self.search, {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    server = Guarded()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_check_config_finds_that_the_server_does_not_let_us_in(
+    run: Run, tmp_path: Path, guarded: Guarded, status: int
+) -> None:
+    guarded.search = status
+    file = config(tmp_path / "c.toml", f'[destinations.main]\nurl = "{guarded.url}"\n')
+    result = run("check-config", "--config", file, "--online", "--json")
+    (plan,) = result.json["destinations"]
+    assert (result.status, plan["version"]) == (69, "R4")
+    assert f"HTTP {status}: it " in plan["error"] and plan["error"].endswith("; it says: error: your token has expired")
+    words = " ".join(run("check-config", "--config", file, "--online").stdout.decode().split())
+    assert f"HTTP {status}" in words
+
+
+@pytest.mark.parametrize("status", [200, 400, 422])
+def test_check_config_asks_for_no_more_than_to_be_known(
+    run: Run, tmp_path: Path, guarded: Guarded, status: int
+) -> None:
+    guarded.search = status
+    file = config(tmp_path / "c.toml", f'[destinations.main]\nurl = "{guarded.url}"\n')
+    assert run("check-config", "--config", file, "--online").status == 0
 
 
 @pytest.mark.parametrize(("version", "name"), [("r4", "R4"), ("r5", "R5")])
