@@ -16,10 +16,19 @@ from urllib.parse import quote
 import orjson
 from requests.auth import AuthBase
 
-from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
+from dicom2fhir.errors import (
+    Ambiguous,
+    BridgeError,
+    EditConflict,
+    Misshapen,
+    NotAuthorised,
+    ServerRefused,
+    ServerUnavailable,
+)
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
 from dicom2fhir.fhir.said import issues_of, said_in, status_in
+from dicom2fhir.fhir.sound import entries_of, require_sound
 from dicom2fhir.fhir.trust import origin_of
 from dicom2fhir.model import Resource
 from dicom2fhir.texts import counted
@@ -147,7 +156,10 @@ class FhirClient:
         answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}", _FRESH)
         if answer.status in _NOT_THERE:  # where no FHIR server is, the write that follows will tell
             return None
-        return self._expect(answer, (resource_type,))
+        found = self._expect(answer, (resource_type,))
+        if found.get("id") != resource_id:
+            raise Misshapen(f"the server was asked for one {resource_type} and sends another")
+        return found
 
     def search(self, resource_type: str, query: str) -> list[Resource]:
         """The first few matches of a percent-encoded query; further pages are not read."""
@@ -186,7 +198,9 @@ class FhirClient:
         if answer.status in _NO_HISTORY:
             return [], False
         bundle = self._expect(answer, ("Bundle",))
-        versions = [_object(entry.get("resource")) for entry in _objects(bundle.get("entry"))]
+        versions = [_object(entry.get("resource")) for entry in entries_of(bundle)]
+        for version in filter(None, versions):
+            require_sound(version, {})
         is_more = any(link.get("relation") == "next" for link in _objects(bundle.get("link")))
         return versions, not is_more
 
@@ -310,9 +324,8 @@ def _matches(bundle: Resource, resource_type: str) -> list[Resource]:
     """The resources of a searchset that the search was for."""
     found = [
         entry["resource"]
-        for entry in _objects(bundle.get("entry"))
-        if isinstance(entry.get("resource"), dict)
-        and entry["resource"].get("resourceType") == resource_type
+        for entry in entries_of(bundle)
+        if _object(entry.get("resource")).get("resourceType") == resource_type
         and _object(entry.get("search")).get("mode", "match") == "match"
     ]
     return found[:_MATCHES]
@@ -331,7 +344,8 @@ def _found(question: Question, entry: Resource) -> list[Resource] | None:
         return None
     kind = resource.get("resourceType")
     if question.query:
-        return _matches(resource, question.resource_type) if kind == "Bundle" else None
+        with suppress(Misshapen):  # to ask alone will tell
+            return _matches(resource, question.resource_type) if kind == "Bundle" else None
     is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
     return [resource] if is_it else None
 

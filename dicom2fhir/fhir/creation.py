@@ -19,6 +19,7 @@ from dicom2fhir.fhir import bundle
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.lookup import Lookup, id_in, identity, version_of
 from dicom2fhir.fhir.merge import merge
+from dicom2fhir.fhir.sound import require_sound
 from dicom2fhir.model import Entry, Resource, Write
 
 _NO_VERSION = "0"
@@ -105,7 +106,7 @@ class Course:
         self._doubtful.add(identity(entry))
         if known_id and not leaves_alone:
             version = _version_in(response)
-            theirs = lookup.predecessor(resource_type, known_id, version)
+            theirs = lookup.predecessor(resource, known_id, version)
             if theirs is not None:
                 self._replaced[identity(entry)] = _Replaced(theirs, version)
         return False
@@ -121,6 +122,7 @@ class Course:
             return found
         if version_of(found) == replaced.version:
             return replaced.theirs
+        require_sound(replaced.theirs, found)
         # Somebody went on from ours meanwhile: what they wrote stands, and only what is missing comes back.
         return merge(None, found, replaced.theirs, acquisition_only=acquisition_only)
 

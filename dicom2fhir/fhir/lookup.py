@@ -14,11 +14,8 @@ import structlog
 from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.client import FhirClient, Question
 from dicom2fhir.fhir.merge import DICOM_UID_SYSTEM
-from dicom2fhir.model import Entry, Resource
-
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-"""https://hl7.org/fhir/R4/datatypes.html#id"""
-
+from dicom2fhir.fhir.sound import require_id, require_sound
+from dicom2fhir.model import Entry, Resource, Write
 
 _BATCH_TRIES = 3
 """Batches in a row that may fail where single requests succeed: the second one may have met a server that stumbled."""
@@ -122,33 +119,38 @@ class Lookup:
         ------
         Ambiguous
             Several resources on the server match.
+        Misshapen
+            What the server holds is not FHIR.
         """
         entry, known_id = wanted.entry, wanted.known_id
         resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
-        found = self._ask(Question(resource_type, known_id)) if known_id else []
+        found = self._ask(Question(resource_type, known_id), entry) if known_id else []
         # an id that the server chose is another study's on another server
         if found and (known_id == own_id or _is_same(entry.resource, found[0])):
             return found[0]
         if entry.search:
-            matches = self._ask(Question(resource_type, query=entry.search))
+            matches = self._ask(Question(resource_type, query=entry.search), entry)
             matches = [item for item in matches if _is_same(entry.resource, item)]
             if len(matches) > 1:
-                ids = ", ".join(id_of(match) for match in matches)
+                ids = ", ".join(require_id(match) for match in matches)
                 raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
             if matches:
                 return matches[0]
         if not wanted.by_own_id or own_id == known_id:
             return None
-        return next(iter(self._ask(Question(resource_type, own_id))), None)
+        return next(iter(self._ask(Question(resource_type, own_id), entry)), None)
 
-    def _ask(self, question: Question) -> list[Resource]:
-        if question in self._answers:
-            return self._answers[question]
-        self.check_time()
-        found = self._client.ask(question)
-        if question in self._unanswered:
-            self._batches.failed(self._unanswered[question])
-            self._unanswered.clear()
+    def _ask(self, question: Question, entry: Entry) -> list[Resource]:
+        found = self._answers.get(question)
+        if found is None:
+            self.check_time()
+            found = self._client.ask(question)
+            if question in self._unanswered:
+                self._batches.failed(self._unanswered[question])
+                self._unanswered.clear()
+        is_merged = entry.write in (Write.OWN, Write.UPSERT)
+        for item in found:
+            require_sound(item, entry.resource if is_merged else {})
         return found
 
     def _ask_all(self, asked: Mapping[Question, Entry]) -> None:
@@ -172,8 +174,8 @@ class Lookup:
         if not self._unanswered:
             self._batches.succeeded()
 
-    def predecessor(self, resource_type: str, resource_id: str, version: str) -> Resource | None:
-        """What a version of a resource replaced, from its history.
+    def predecessor(self, ours: Resource, resource_id: str, version: str) -> Resource | None:
+        """What a version of a resource, which is ours, replaced, from its history.
 
         Parameters
         ----------
@@ -186,17 +188,23 @@ class Lookup:
             None when it replaced nothing, came after a deletion, or no history is kept.
         """
         self.check_time()
-        versions, _ = self._client.history(resource_type, resource_id)
+        versions, _ = self._client.history(ours["resourceType"], resource_id)
         numbers = [version_of(found) for found in versions]
         at = numbers.index(version) if version in numbers else 0
         replaced = versions[at + 1] if at + 1 < len(versions) else {}
-        return replaced if replaced.get("resourceType") == resource_type else None
+        if replaced.get("resourceType") != ours["resourceType"]:
+            return None
+        require_sound(replaced, ours)
+        return replaced
 
     def first(self, resource: Resource) -> Resource:
         """The first version of a resource on the server; empty where the server does not show it."""
         self.check_time()
-        versions, are_all = self._client.history(resource["resourceType"], id_of(resource))
-        return versions[-1] if versions and are_all else {}
+        versions, are_all = self._client.history(resource["resourceType"], require_id(resource))
+        if not versions or not are_all or not versions[-1]:
+            return {}
+        require_sound(versions[-1], resource)
+        return versions[-1]
 
 
 def identity(entry: Entry) -> str:
@@ -204,22 +212,14 @@ def identity(entry: Entry) -> str:
     return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
 
 
-def id_of(resource: Resource) -> str:
-    """The ``id`` that a server gave."""
-    found = resource.get("id")
-    if not isinstance(found, str) or not _ID.fullmatch(found):
-        raise ServerUnavailable(f"the server sends a {resource.get('resourceType')} without a usable id")
-    return found
-
-
 def version_of(resource: Resource) -> str:
     """The ``meta.versionId`` that a server gave; empty when it gives none."""
-    return str((resource.get("meta") or {}).get("versionId") or "")
+    return str(resource.get("meta", {}).get("versionId") or "")
 
 
 def id_in(location: object, resource_type: str) -> str:
     """The id in the ``location`` of a response (``[base/]Type/id[/_history/version]``); empty when there is none."""
-    found = re.search(rf"(?:^|/){resource_type}/({_ID.pattern})(?:/_history/|$)", str(location))
+    found = re.search(rf"(?:^|/){resource_type}/([A-Za-z0-9\-.]{{1,64}})(?:/_history/|$)", str(location))
     return found[1] if found else ""
 
 

@@ -35,9 +35,10 @@ from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.creation import Course
 from dicom2fhir.fhir.formats import Format
-from dicom2fhir.fhir.lookup import Lookup, Wanted, Writing, id_in, id_of, identity, version_of
+from dicom2fhir.fhir.lookup import Lookup, Wanted, Writing, id_in, identity, version_of
 from dicom2fhir.fhir.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.recognition import Dialect, Recognised, Recognition
+from dicom2fhir.fhir.sound import require_id
 from dicom2fhir.model import Delivered, Entry, Mapped, Outcome, Refused, Resource, Retry, Study, Write
 
 _CONFLICT_TRIES = 7
@@ -204,7 +205,7 @@ class FhirDestination(Generic[Dialect]):
             return
         try:
             found = lookup.find(wanted)
-        except (Ambiguous, ServerRefused, ServerUnavailable) as error:
+        except (Ambiguous, Misshapen, ServerRefused, ServerUnavailable) as error:
             if not _may_stay_unlinked(entry, error):
                 raise
             kind = entry.resource["resourceType"]
@@ -246,12 +247,12 @@ class FhirDestination(Generic[Dialect]):
                 continue
             acquisition_only = server.dialect.acquisition_only
             merged = theirs = course.restored(entry, found, acquisition_only)
-            if has_marks(ours) and not has_marks(theirs) and id_of(found) == entry.resource["id"]:
+            if has_marks(ours) and not has_marks(theirs) and require_id(found) == entry.resource["id"]:
                 # created under our id by a bridge that set no marks: its first version tells what is ours
                 theirs = marked_as(lookup.first(found), theirs)
             if entry.write is not Write.ENSURE:
                 base = last.sent.get(entry.resource["id"])
-                merged = merge(base, {**ours, "id": id_of(theirs)}, theirs, acquisition_only=acquisition_only)
+                merged = merge(base, {**ours, "id": require_id(theirs)}, theirs, acquisition_only=acquisition_only)
             if canonical(without_version(merged)) != canonical(without_version(found)):
                 update = bundle.update(without_version(merged), entry.placeholder, version_of(found))
                 requests.append((entry, update))
@@ -322,7 +323,7 @@ def _not_offered(entries: Iterable[Entry], offered: Capabilities) -> dict[str, s
 
 
 def _literal(resource: Resource) -> str:
-    return f"{resource['resourceType']}/{id_of(resource)}"
+    return f"{resource['resourceType']}/{require_id(resource)}"
 
 
 def _base(plan: _Plan, mapped: Mapped, remote: str, last: Base) -> Base:

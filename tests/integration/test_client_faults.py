@@ -371,14 +371,14 @@ def test_what_a_version_replaced(
     serve: Callable[..., FaultyServer], entries: list[Resource], version: str, expected: Resource | None
 ) -> None:
     server = serve(answer(200, {"resourceType": "Bundle", "type": "history", "entry": entries}))
-    assert lookup_at(server.url).predecessor("Patient", "p", version) == expected
+    assert lookup_at(server.url).predecessor(PATIENT, "p", version) == expected
     assert server.requests[0].startswith(b"GET /fhir/Patient/p/_history?")
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 410, 501])
 def test_a_server_without_history(serve: Callable[..., FaultyServer], status: int) -> None:
     url = serve(answer(status, outcome("no history"))).url
-    assert lookup_at(url).predecessor("Patient", "p", "2") is None
+    assert lookup_at(url).predecessor(PATIENT, "p", "2") is None
     assert lookup_at(url).first({**V1, "id": "p"}) == {}
 
 
@@ -595,8 +595,7 @@ def test_a_search_gives_matches_only(serve: Callable[..., FaultyServer]) -> None
         {"resource": outcome("x"), "search": {"mode": "outcome"}},
         {"resource": {"resourceType": "Device"}},
         {"resource": {**PATIENT, "id": "q"}},
-        "text",
-        {"resource": "text"},
+        {"fullUrl": "urn:uuid:r"},
     ]
     server = serve(
         answer(200, {"resourceType": "Bundle", "entry": entries, "link": [{"relation": "next", "url": "x"}]})
