@@ -1,4 +1,4 @@
--- Version 10: how long a study has failed while its destination accepted others; how often somebody asked to try again.
+-- Version 9: how long a study has failed while its destination accepted others; how often somebody asked to try again.
 
 -- Deliveries that changed something at the destination, in all.
 ALTER TABLE destination ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;

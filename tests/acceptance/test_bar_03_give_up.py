@@ -16,6 +16,8 @@ from dicom2fhir.store.base import DeliveryStatus, State
 from dicom2fhir.store.sqlite import SqliteStore
 from tests.daemon_process import wait_until
 
+pytestmark = [pytest.mark.bar(3), pytest.mark.timeout(120)]
+
 NAME = "there"
 PATIENCE_S = 20.0
 HOUR = 3_600.0
