@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import ssl
 import subprocess
 import sys
@@ -15,17 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import StartDaemon
+from tests.acceptance.costs import MIB, Cost, loop_s
 from tests.daemon_process import ROOT, SETTINGS, DaemonProcess
 from tests.pki import Pki
 from tests.scripted_peer import ECHO, WAIT_S, Peer, associate_rq, release
 
 pytestmark = pytest.mark.bar(6)
 
-MIB = 1024 * 1024
-LOOP = 800_000
-"""Rounds of a loop that takes about 50 ms."""
 LONGEST = 10
-"""Such loops at the same time, which are the 500 ms of the bar."""
+"""Loops of 50 ms in the same run, which are the 500 ms of the bar."""
 HARMFUL = ("silent=200", "dribble=200", "half-tls=50", "giant-claim=20", "endless-message=20")
 
 
@@ -49,20 +46,13 @@ def echo(peer: Peer) -> None:
     assert peer.status() == 0
 
 
-def loop_s() -> float:
-    started = time.monotonic()
-    for _ in range(LOOP):
-        pass
-    return time.monotonic() - started
-
-
 def in_time(connect: Callable[[], Peer], count: int, history: Path) -> None:
     """Echoes over new and over one old association, compared with loops in between: the 99th percentiles."""
     old = connect()
     assert old.receive()[0] == 2
     took: dict[str, list[float]] = {"new": [], "old": [], "loop": []}
     for _ in range(count):
-        took["loop"].append(loop_s())
+        took["loop"].append(loop_s(time.monotonic))
         started = time.monotonic()
         with connect() as new:
             assert new.receive()[0] == 2
@@ -79,21 +69,14 @@ def in_time(connect: Callable[[], Peer], count: int, history: Path) -> None:
     assert max(worst["new"], worst["old"]) < LONGEST * worst["loop"], worst
 
 
-def memory_bytes(daemon: DaemonProcess, what: str) -> int:
-    status = Path(f"/proc/{daemon.pid}/status").read_text()
-    found = re.search(rf"{what}:\s+(\d+) kB", status)
-    assert found
-    return int(found[1]) * 1024
-
-
 def test_echo_among_those_who_mean_harm(
     daemon: StartDaemon, tmp_path: Path, history: Path, scale: Callable[[int, int], int]
 ) -> None:
     started = daemon("--output-dir", tmp_path / "out")
-    before = memory_bytes(started, "VmRSS")
+    cost = Cost(started)
     with harm(started, *HARMFUL):
         in_time(lambda: Peer(started.address, associate_rq()), scale(40, 5_000), history)
-    assert memory_bytes(started, "VmHWM") - before < 64 * MIB
+    assert cost.grown_bytes() < 64 * MIB
     assert started.terminate() == 0
 
 
@@ -112,8 +95,8 @@ def test_echo_in_a_flood_of_connections(
     def connect() -> Peer:
         return Peer(started.address, associate_rq(), "127.0.0.1", context)
 
-    before = memory_bytes(started, "VmRSS")
+    cost = Cost(started)
     with harm(started, f"{'tls-flood' if tls else 'flood'}={scale(300, 900)}"):
         in_time(connect, scale(40, 2_000), history)
-    assert memory_bytes(started, "VmHWM") - before < 64 * MIB
+    assert cost.grown_bytes() < 64 * MIB
     assert started.terminate() == 0
