@@ -24,6 +24,16 @@ pytestmark = pytest.mark.bar(18)
 
 LARGEST_ANSWER = 48 * MIB
 TIMEOUT_S = 3
+
+
+def too_much(connection: socket.socket) -> None:
+    """More than is read of an answer, and no end."""
+    connection.sendall(OK + b"Connection: close\r\n\r\n")
+    for _ in range(2 * LARGEST_ANSWER // 65536):
+        connection.sendall(b" " * 65536)
+    connection.recv(1)
+
+
 FAULTS: dict[str, Play] = {
     **UNAVAILABLE,
     **{what: forever(head, part * (60_000 // len(part) + 1), 0) for what, (head, part) in ENDLESS.items()},
@@ -33,12 +43,16 @@ FAULTS: dict[str, Play] = {
     },
     "redirected to itself": answer(307, HTML, Location="/fhir"),
     "redirected elsewhere": answer(301, HTML, Location="http://127.0.0.1:9/fhir"),
-    "a body without end": forever(OK + b"Connection: close\r\n\r\n", b" " * 65536, 0),
+    "a body without end": too_much,
     "a body shorter than it says": answer(200, b"{}", Content_Length="100"),
     "refused with 200": answer(200, outcome_of("no")),
     "refused": answer(422, outcome_of("no")),
     "no TLS, but garbage": lambda connection: connection.sendall(b"\x15\x03\x01\0\2\2\x28"),
 }
+
+
+TIMEOUTS_S = {"a body without end": 20}
+"""Where the reason must not be the time."""
 
 
 class HostileServer(SocketServer):
@@ -87,7 +101,8 @@ def test_every_fault_of_a_server_passes(
             servers[f"d{number:02}"] = stack.enter_context(closing(HostileServer(fault, good)))
         names = dict(zip(servers, FAULTS, strict=True))
         settings = "".join(
-            f'[destinations.{name}]\nurl = "{server.url}"\nversion = "R4"\ntimeout_s = {TIMEOUT_S}\nworkers = 1\n'
+            f'[destinations.{name}]\nurl = "{server.url}"\nversion = "R4"\nworkers = 1\n'
+            f"timeout_s = {TIMEOUTS_S.get(names[name], TIMEOUT_S)}\n"
             for name, server in servers.items()
         )
         started = daemon("--quiet-period", "0.5", settings=settings)
@@ -109,6 +124,7 @@ def test_every_fault_of_a_server_passes(
         states = {what: state for what, (state, _) in told.items()}
         assert set(states.values()) <= {State.WAITING, State.SENDING, State.REFUSED}
         assert {what for what, state in states.items() if state is State.REFUSED} <= {"refused", "refused with 200"}
+        assert "is larger than" in told["a body without end"][1]
         assert cost.grown_bytes() < LARGEST_ANSWER + 512 * MIB, "all of them at once"
         for server in servers.values():
             server.is_good = True
