@@ -277,9 +277,10 @@ class Fhir(Section):
     order: LinkMode = Field(
         "link",
         description="Reference to the order (basedOn; order up to 1.4.0): link (look it up by accession number and"
-        " refer to its id where the server has exactly one, because few servers search references by identifier; else"
-        " refer to it by accession number, until a later revision or `dicom2fhir relink` finds it), identifier (refer"
-        " to it by accession number, without looking, as always in files).",
+        " refer to its id where the server has exactly one and it is not another patient's, because few servers search"
+        " references by identifier; else refer to it by accession number, until a later revision or"
+        " `dicom2fhir relink` finds it), identifier (refer to it by accession number, without looking, as always in"
+        " files).",
     )
     encounter: LinkMode = Field("link", description="The same for the encounter, by Admission ID.")
     practitioner: Place = Field(

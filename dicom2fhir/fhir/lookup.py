@@ -140,6 +140,24 @@ class Lookup:
             return None
         return next(iter(self._ask(Question(resource_type, own_id), entry)), None)
 
+    def is_of_another(self, found: Resource, patient: Resource, known_id: str) -> bool:
+        """Whether the subject of a resource has an identifier of an issuer that gave this patient another one.
+
+        Parameters
+        ----------
+        known_id
+            The id of the Patient on the server; empty where that is not known.
+        """
+        subject = found.get("subject") or found.get("patient")  # an Encounter of DSTU2 has the latter
+        if not isinstance(subject, dict):
+            return False
+        subject_id = id_in(subject.get("reference"), "Patient")
+        if subject_id and subject_id == known_id:
+            return False
+        self.check_time()
+        theirs = self._client.read("Patient", subject_id) if subject_id else {"identifier": [subject.get("identifier")]}
+        return _are_different(_identifiers(patient), _identifiers(theirs or {}))
+
     def _ask(self, question: Question, entry: Entry) -> list[Resource]:
         found = self._answers.get(question)
         if found is None:
@@ -227,6 +245,11 @@ def _is_same(ours: Resource, theirs: Resource) -> bool:
     """Whether a match shares an identifier with ours: a server that ignores a parameter matches everything."""
     wanted = _identifiers(ours)
     return not wanted or bool(wanted & _identifiers(theirs))
+
+
+def _are_different(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:
+    """Whether a system has one value for us and another for them, and none is common."""
+    return not ours & theirs and not {system for system, _ in ours}.isdisjoint(system for system, _ in theirs)
 
 
 def _identifiers(resource: Resource) -> set[tuple[str, str]]:

@@ -55,6 +55,8 @@ class _Plan:
 
     links: Mapping[str, str]
     """Of the last delivery (:class:`Base`)."""
+    patient: Entry | None
+    """Who was examined, where the study refers to a Patient."""
     targets: dict[str, str | None] = field(default_factory=dict)
     """Placeholder -> literal reference, or None for a reference by identifier."""
     steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
@@ -181,7 +183,8 @@ class FhirDestination(Generic[Dialect]):
 
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
-        plan = _Plan(last.links or {}, _not_offered(others, server.capabilities))
+        patient = next((entry for entry in others if entry.resource["resourceType"] == "Patient"), None)
+        plan = _Plan(last.links or {}, patient, _not_offered(others, server.capabilities))
         others = [entry for entry in others if entry.placeholder not in plan.targets]
 
         def wanted(entry: Entry, known_id: str = "") -> Wanted:
@@ -205,6 +208,11 @@ class FhirDestination(Generic[Dialect]):
             return
         try:
             found = lookup.find(wanted)
+            if found is not None and entry.write is Write.LINK and _is_of_another(found, plan, lookup):
+                log.warning(
+                    "resource.not_linked", destination=self.name, type=found["resourceType"], kind="another-patient"
+                )
+                found = None
         except (Ambiguous, Misshapen, ServerRefused, ServerUnavailable) as error:
             if not _may_stay_unlinked(entry, error):
                 raise
@@ -307,6 +315,14 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
     if isinstance(error, ServerUnavailable) and (error.after_s or not error.unclear):
         return False
     return _is_dispensable(entry)
+
+
+def _is_of_another(found: Resource, plan: _Plan, lookup: Lookup) -> bool:
+    """Whether an order or encounter is another patient's: issuers use the same numbers where they name no system."""
+    if plan.patient is None or found["resourceType"] == "Patient":
+        return False
+    known = plan.targets.get(plan.patient.placeholder) or ""
+    return lookup.is_of_another(found, plan.patient.resource, known.removeprefix("Patient/"))
 
 
 def _is_dispensable(entry: Entry) -> bool:

@@ -65,9 +65,9 @@ class Server(MemoryServer):
         status = self.refused.get(kind)
         return (status, REFUSAL) if status else super().get(target)
 
-    def has(self, resource_type: str, resource_id: str, *identifiers: Resource) -> None:
-        """Keep a resource with these identifiers and nothing else."""
-        resource = {"resourceType": resource_type, "id": resource_id, "identifier": list(identifiers)}
+    def has(self, resource_type: str, resource_id: str, *identifiers: Resource, **more: Any) -> None:
+        """Keep a resource with these identifiers and ``more``."""
+        resource = {"resourceType": resource_type, "id": resource_id, "identifier": list(identifiers), **more}
         self.versions[resource_type, resource_id] = [resource]
 
     def references(self) -> tuple[Resource, Resource]:
@@ -190,6 +190,49 @@ def test_an_order_of_another_system_is_another_one(server: Server, bridge: Bridg
     server.has("ServiceRequest", "r1", {"system": "urn:oid:1.2.9", "value": "A1"})
     server.has("ServiceRequest", "r2", {"value": "A1"})
     bridge.deliver()
+    assert server.literals()[0] is None
+
+
+THE_OTHER = {"reference": "Patient/other"}
+SUBJECTS: dict[str, tuple[Resource, bool]] = {
+    "ours": ({"reference": "Patient/p"}, True),
+    "ours, by address": ({"reference": "https://fhir.example/fhir/Patient/p"}, True),
+    "another": (THE_OTHER, False),
+    "another version of another": ({"reference": "Patient/other/_history/1"}, False),
+    "another, by identifier": ({"identifier": {"value": "P2"}}, False),
+    "ours, by identifier": ({"identifier": {"value": "P1"}}, True),
+    "by an identifier of somebody else's": ({"identifier": {"system": "urn:oid:1.9", "value": "P2"}}, True),
+    "one of whom nothing is known": ({"reference": "Patient/nameless"}, True),
+    "one that is not there": ({"reference": "Patient/gone"}, True),
+    "nobody": ({}, True),
+}
+
+
+@pytest.mark.parametrize("whose", SUBJECTS)
+def test_an_order_of_another_patient_is_another_one(server: Server, bridge: Bridge, whose: str) -> None:
+    """Two issuers use the same numbers, and neither they nor the server name themselves."""
+    server.has("Patient", "other", {"value": "P2"})
+    server.has("Patient", "nameless")
+    subject, is_linked = SUBJECTS[whose]
+    server.has("ServiceRequest", "r1", ORDER, subject=subject)
+    server.has("Encounter", "e1", ENCOUNTER, subject=subject)
+    assert bridge.deliver().unlinked == (() if is_linked else BOTH)
+    assert server.literals() == (("ServiceRequest/r1", "Encounter/e1") if is_linked else (None, None))
+
+
+def test_an_order_of_a_second_patient_with_our_identifier_is_ours(server: Server, bridge: Bridge) -> None:
+    server.has("Patient", "twin", {"value": "P9"}, {"value": "P1"})
+    server.has("ServiceRequest", "r1", ORDER, subject={"reference": "Patient/twin"})
+    assert bridge.deliver().unlinked == ("Encounter", "Patient")
+    assert server.literals()[0] == "ServiceRequest/r1"
+
+
+def test_an_order_that_becomes_another_patient_s_is_referred_to_no_longer(server: Server, bridge: Bridge) -> None:
+    server.has("Patient", "other", {"value": "P2"})
+    server.has("ServiceRequest", "r1", ORDER, subject={"reference": "Patient/p"})
+    bridge.deliver()
+    server.has("ServiceRequest", "r1", ORDER, subject=THE_OTHER)
+    assert "ServiceRequest" in bridge.deliver().unlinked
     assert server.literals()[0] is None
 
 
