@@ -134,7 +134,8 @@ class HeaderReader:
         with contextlib.suppress(zlib.error):
             for at in range(len(piece)):
                 self._take(memoryview(inflate.decompress(piece[at : at + 1])))
-        self._walk_on(bytes(self._data))
+        if not self.is_complete:
+            self._walk_on(bytes(self._data))
 
     def _take(self, piece: memoryview) -> None:
         while piece and not self.is_complete:

@@ -270,3 +270,17 @@ def test_memory_is_bounded(count: int, value: bytes) -> None:
         held.append(held_bytes(memory))
     assert max(held) < 600_000
     assert max(held[10:]) <= max(held[:10])
+
+
+def test_a_header_before_damage_to_deflated_pixels_is_learnt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is longer than the first look, and all of it comes out of the piece that is damaged."""
+    learnt = []
+    monkeypatch.setattr(Memory, "finish", lambda _memory, walk, length: learnt.append(len(walk.data) >= length))
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 30_000) + bytes(30_000)
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflater.compress(struct.pack("<HH2sH", 0x20, 0x10, b"SH", 2) + b"ID" + pixels)
+    data += deflater.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 50
+    reader = HeaderReader(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED, memory=Memory())
+    reader.write(data)
+    assert reader.end() == {STUDY_ID: b"ID"}
+    assert learnt == [True]
