@@ -94,7 +94,7 @@ class Receiver(Section):
         ge=1,
         le=10_000,
         description="Connections that have not asked for an association yet, or ended theirs and do not close; the"
-        " oldest makes room for the next.",
+        " oldest of the address that has most of them makes room for the next.",
     )
     max_waiting_per_peer: int = Field(256, ge=1, le=10_000, description="The same from one address.")
     acse_timeout_s: kinds.Seconds = Field(

@@ -183,16 +183,16 @@ class Lobby:
             guest.is_ready, guest.has_begun = False, True
             self._guests[guest] = None
             self._returned.append(guest)
-        with contextlib.suppress(BlockingIOError):
-            self._wake_up.send(b"\0", socket.MSG_DONTWAIT)
+            with contextlib.suppress(BlockingIOError):
+                self._wake_up.send(b"\0", socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Close all that wait."""
-        for guest in self.guests():
-            self.show_out(guest)
+        """Close all that wait, and those that come back."""
         with self._lock:
             self._is_closed = True
             self._lock.notify_all()
+        for guest in self.guests():
+            self.show_out(guest)
         self._selector.close()
         self._wake_up.close()
         self._woken.close()

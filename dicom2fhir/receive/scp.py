@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -184,10 +185,11 @@ class StorageSCP:
             connection.close()
 
     def _make_room(self, lobby: Lobby, peer: str) -> bool:
-        """Whether one more may wait, if need be in the place of the one that its peer has kept waiting longest.
+        """Whether one more may wait, if need be in the place of another.
 
-        Of the places, half are for those whom we keep waiting: a flood gets no more, and those whom it would push out
-        have time to answer.
+        That is the one who has kept us waiting longest, of the address that has most of them: whoever opens many pushes
+        out its own. Of the places, half are for those whom we keep waiting: a flood gets no more, and those whom it
+        would push out have time to answer.
         """
         listen = self._listen
         if len(lobby) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
@@ -206,7 +208,9 @@ class StorageSCP:
             silent = of_peer
         elif len(silent) + len(ready) < listen.max_waiting:
             return True
-        first = min(silent, key=_since)
+        by_peer = Counter([peer, *(each.peer for each in silent)])
+        most = max(by_peer.values())
+        first = min((each for each in silent if by_peer[each.peer] == most), key=_since)
         if isinstance(first, Guest):
             lobby.show_out(first)
         else:
@@ -225,7 +229,9 @@ class StorageSCP:
                     lobby.take_back(guest)
             except Ended:
                 guest.connection.close()
-            except (OSError, RuntimeError, MemoryError) as error:  # the peer is gone, or no thread can be had
+            except (
+                Exception
+            ) as error:  # the peer is gone, no thread can be had...: the usher is needed for the next one
                 log.warning("connection.failed", peer=guest.peer, error=type(error).__name__)
                 guest.connection.close()
 
@@ -245,7 +251,7 @@ class StorageSCP:
             self._open[association] = thread
         try:
             thread.start()
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             with self._lock:
                 del self._open[association]
             raise

@@ -590,6 +590,20 @@ def test_those_who_do_not_close_after_the_end_make_room_too(start: Start, last: 
             assert sum(not each.wire.is_cut for each in list(scp._open)) <= 3 + 1
 
 
+def test_an_address_with_many_silent_connections_makes_room_of_its_own(start: Start) -> None:
+    scp = start(Listen(port=0, max_waiting=4))
+    with contextlib.ExitStack() as peers:
+        slow = [peers.enter_context(Peer(scp.address, source=f"127.0.0.{number}")) for number in (2, 3)]
+        until(lambda: scp.associations == 2)
+        for _ in range(10):
+            peers.enter_context(Peer(scp.address, source="127.0.0.4"))
+        with Peer(scp.address, associate_rq(), "127.0.0.4") as last:
+            assert last.receive()[0] == 2
+        for each in slow:
+            each.send(associate_rq())
+            assert each.receive()[0] == 2
+
+
 def test_silent_connections_of_all_peers_together(start: Start) -> None:
     scp = start(Listen(port=0, max_waiting=3))
     with contextlib.ExitStack() as sockets:

@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
 from dicom2fhir.receive.listen import Listen
 from dicom2fhir.receive.lobby import Guest, Lobby
 from dicom2fhir.receive.scp import StorageSCP
-from tests.scripted_peer import ECHO, WAIT_S, Kept, associate, release, until
+from tests.scripted_peer import ECHO, WAIT_S, Kept, Peer, associate, associate_rq, release, until
 
 
 @pytest.fixture
@@ -166,3 +167,40 @@ def test_a_flood_that_is_not_kept_up_with_pushes_nobody_out(monkeypatch: pytest.
         scp.stop(5.0)
         for each in said:
             each.close()
+
+
+def test_who_comes_back_while_the_lobby_closes_is_closed_too(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, under_way = room.guest("a", b""), room.guest("b")
+    room.lobby.wait(WAIT_S)
+    assert room.lobby.next() is under_way
+    show_out = room.lobby.show_out
+
+    def show_out_late(guest: Guest) -> None:
+        room.lobby.take_back(under_way)
+        show_out(guest)
+
+    monkeypatch.setattr(room.lobby, "show_out", show_out_late)
+    room.lobby.close()
+    assert [guest.connection.fileno() for guest in (silent, under_way)] == [-1, -1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_thread_that_cannot_be_had_leaves_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    kept = Kept()
+    scp = StorageSCP(
+        Listen(port=0),
+        on_received=kept.on_received,
+        on_rejected=kept.on_rejected,
+        on_association_ended=kept.ended.append,
+    )
+    scp.start()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", Mock(side_effect=error))
+            with Peer(scp.address, associate_rq()) as refused:
+                assert refused.receive() == (0, b"")
+        assert scp.associations == 0
+        with associate(scp) as peer:
+            release(peer)
+    finally:
+        scp.stop(5.0)
