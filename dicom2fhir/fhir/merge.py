@@ -94,9 +94,14 @@ def _is_marked(item: Any) -> bool:
     return isinstance(item, dict) and str(item.get("id", "")).startswith(_MARK)
 
 
+def _has_other_id(ours: Any, theirs: Any) -> bool:
+    """Whether an item of ours stands under an id of the server's or of somebody else's, which others may refer to."""
+    return _is_marked(ours) and "id" in theirs and not _is_marked(theirs)
+
+
 def _content(item: Any) -> bytes:
-    """All of an item but our mark."""
-    return canonical({key: value for key, value in item.items() if key != "id"} if _is_marked(item) else item)
+    """All of an item but its ``id``, which says where it stands and not what it is."""
+    return canonical({key: value for key, value in item.items() if key != "id"} if isinstance(item, dict) else item)
 
 
 def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisition_only: bool = False) -> Resource:
@@ -236,7 +241,8 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
         taken.add(match)
         before = next((base_items[key] for key in keys if key in base_items), None)
         foreign = name == "contained" and before is None
-        merged.append(item if foreign else _value(name, before, item, theirs[match]))
+        value = item if foreign else _value(name, before, item, theirs[match])
+        merged.append({**value, "id": theirs[match]["id"]} if _has_other_id(item, theirs[match]) else value)
     repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
     for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
         decisive = keys[:1] if repeats else keys

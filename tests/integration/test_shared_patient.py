@@ -17,7 +17,7 @@ from dicom2fhir.fhir.merge import without_version
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.fhir.values import deterministic_id
 from dicom2fhir.model import Delivered, Resource, Retry, Study, Write
-from tests.memory_server import Manner, memory_server
+from tests.memory_server import Manner, MemoryServer, memory_server
 from tests.two_bridges import fhir_destination
 
 SPELLINGS = ["Doe^Jane", "DOE^JANE", "Doe^Jane^A", "Doe-Roe^Jane=山田^花子", "Doe"]
@@ -174,6 +174,40 @@ def test_a_name_that_was_written_without_a_mark_is_known_by_the_first_version(ur
         check(url, patient_id, [["Roe"]])
     else:  # where the server chooses ids anybody may have created it
         check(url, patient_id, [["Roe"], ["Doe"]])
+
+
+class Numbering(MemoryServer):
+    """Gives the elements of names ids of its own, new ones in each version."""
+
+    gives_ids = True
+
+    def _write(self, entry: Resource, ids: dict[str, str]) -> Resource:
+        resource = entry["resource"]
+        if resource["resourceType"] == "Patient":
+            bare = [{key: value for key, value in name.items() if key != "id"} for name in resource["name"]]
+            mine = [{"id": uuid.uuid4().hex} if self.gives_ids else {} for _ in bare]
+            named = [name | own for name, own in zip(bare, mine, strict=True)]
+            entry = {**entry, "resource": {**resource, "name": named}}
+        return super()._write(entry, ids)
+
+
+class Stripping(Numbering):
+    """Keeps no ids of elements."""
+
+    gives_ids = False
+
+
+@pytest.mark.parametrize("kind", [Numbering, Stripping])
+def test_on_a_server_that_keeps_no_marks_each_spelling_stands_once(kind: type[Numbering]) -> None:
+    server = kind(Manner(takes_ids=False))
+    try:
+        for _ in range(3):
+            for number, spelling in enumerate(SPELLINGS[:3]):
+                deliver(fresh(server.url), study_of(number, "P", spelling))
+        (patient,) = server.all("Patient")
+        assert sorted(names(patient)) == [["DOE", "JANE"], ["Doe", "Jane"], ["Doe", "Jane", "A"]]
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])

@@ -160,6 +160,12 @@ CASES: dict[str, tuple[Resource | None, Resource, Resource, Resource]] = {
         {"subject": {"reference": "Patient/1", "identifier": {"system": "h", "value": "A"}}},
         {"subject": {"identifier": {"system": "h", "value": "A"}}},
     ),
+    "a name of ours under an id of somebody else's keeps that": (
+        None,
+        {"name": [{"id": "dicom2fhir-name-1", "family": "A"}]},
+        {"name": [{"id": "x", "family": "A"}, {"id": "y", "family": "B"}, {"id": "dicom2fhir-name-2", "family": "C"}]},
+        {"name": [{"id": "x", "family": "A"}, {"id": "y", "family": "B"}]},
+    ),
     "one type of value only": (
         None,
         {"extension": [{"url": "u", "valueString": "s"}]},
