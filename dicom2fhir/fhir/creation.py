@@ -44,6 +44,8 @@ class Course:
     ----------
     ids_by_server
         Let the server choose the id of what is created.
+    looks_again
+        Look even at what the server is known to have: somebody may have changed or deleted it there.
     guessed_ids
         Whether our own ids were used with a server that does not say if it takes them.
     failures
@@ -53,6 +55,7 @@ class Course:
     """
 
     ids_by_server: bool
+    looks_again: bool = False
     guessed_ids: bool = False
     failures: int = 0
     written: bool = False

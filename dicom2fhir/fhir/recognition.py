@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -53,6 +53,9 @@ class Recognised(Generic[Dialect]):
     ----------
     batches
         Whether it answers several questions at once, as far as is known.
+    shared
+        Resources seen on it that several studies refer to: identity -> literal reference, and our content of it then.
+        Forgotten with the rest, since somebody may delete them there.
     """
 
     capabilities: Capabilities
@@ -60,6 +63,7 @@ class Recognised(Generic[Dialect]):
     batches: Batches
     asked_at: float
     """On ``time.monotonic``."""
+    shared: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, ...]:

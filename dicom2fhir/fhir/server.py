@@ -4,7 +4,8 @@ One delivery goes like this:
 
 1. Map the study. The same as last time? Then nothing is sent and the server is not even asked.
 2. Look up the ImagingStudy and the other resources (patient, endpoint...) at once: :mod:`dicom2fhir.fhir.lookup`.
-   Nobody else writes these others meanwhile (in this process), unless they are known to be there as they should be.
+   Nobody else creates these others meanwhile (in this process). Those that were seen there lately are not looked up,
+   unless the study is to be sent again.
 3. Merge ours with what is there: :mod:`dicom2fhir.fhir.merge`. What comes out as it was is not written.
 4. Send the rest as one transaction. Existing resources are named with the version that was read, and new ones are
    created as in :mod:`dicom2fhir.fhir.creation`; a conflict means to begin again at 2. A refusal may mean that a linked
@@ -62,9 +63,9 @@ class _Plan:
     steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
     """Entries to be created (None) or merged with what the server has."""
 
-    def shared(self) -> frozenset[str]:
-        """The identities that other studies may be writing too."""
-        return frozenset(identity(entry) for entry, _ in self.steps[1:])
+    def missing(self) -> frozenset[str]:
+        """The identities that are not there, and that other studies may be creating too."""
+        return frozenset(identity(entry) for entry, found in self.steps[1:] if found is None)
 
 
 class FhirDestination(Generic[Dialect]):
@@ -101,8 +102,6 @@ class FhirDestination(Generic[Dialect]):
         self._budget_s = budget_s
         self._ids_by_server = False
         self._writing = Writing()
-        self._known: dict[str, tuple[str, bytes]] = {}
-        """Shared resources seen on the server: identity -> literal reference, and our content of it then."""
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Bring the server up to this revision. What ``map_study`` raises is let through.
@@ -123,10 +122,9 @@ class FhirDestination(Generic[Dialect]):
             if last.digest == digest(mapped) and not again:
                 unlinked = last.unlinked(mapped)
                 return Delivered(base, False, mapped.recipe, answered=False, unlinked=unlinked)
-            return self._try_until_settled(mapped, last, server)
+            return self._try_until_settled(mapped, last, server, again)
         except ServerUnavailable as error:  # NotAuthorised too
             self._recognition.forget()
-            self._known.clear()
             return Retry(str(error), error.after_s, not error.alive, unclear=error.unclear, issues=error.issues)
         except EditConflict as error:
             return Retry(str(error), issues=error.issues)
@@ -137,9 +135,9 @@ class FhirDestination(Generic[Dialect]):
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
 
-    def _try_until_settled(self, mapped: Mapped, last: Base, server: Recognised[Dialect]) -> Delivered:
+    def _try_until_settled(self, mapped: Mapped, last: Base, server: Recognised[Dialect], again: bool) -> Delivered:
         lookup = Lookup(self._client, time.monotonic() + self._budget_s, server.batches)
-        course = Course(ids_by_server=self._ids_by_server)
+        course = Course(ids_by_server=self._ids_by_server, looks_again=again)
         conflicts = 0
         refusal: ServerRefused | None = None
         while True:
@@ -152,7 +150,7 @@ class FhirDestination(Generic[Dialect]):
                     raise
                 time.sleep(_CONFLICT_PAUSE_S * conflicts * (1 + random.random()))  # noqa: S311 (no secret)
             except ServerRefused as error:
-                self._known.clear()
+                server.shared.clear()
                 last = replace(last, links={})  # one that could not be looked up again may be what is refused
                 course.failures += 1
                 if course.ids_by_server and refusal:
@@ -172,14 +170,14 @@ class FhirDestination(Generic[Dialect]):
     ) -> Delivered:
         others = mapped.entries[1:]
         alone = frozenset(
-            identity(entry) for entry in others if entry.write is not Write.LINK and not self._seen(entry)
+            identity(entry) for entry in others if entry.write is not Write.LINK and not _seen(entry, server)
         )
         while True:
             with self._writing.hold(alone, lookup.deadline):
                 plan = self._plan(mapped, last, server, lookup, course)
-                if plan.shared() <= alone:
+                if plan.missing() <= alone:
                     return self._carry_out(plan, mapped, server, lookup, course, last)
-            alone |= plan.shared()  # forgotten meanwhile: somebody may be creating it just now
+            alone |= plan.missing()  # gone, or forgotten meanwhile: somebody may be creating it just now
 
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
@@ -190,7 +188,8 @@ class FhirDestination(Generic[Dialect]):
         def wanted(entry: Entry, known_id: str = "") -> Wanted:
             return Wanted(entry, known_id, course.looks_by_own_id(entry, server.capabilities))
 
-        lookup.prepare([wanted(study, last.remote_id), *(wanted(entry) for entry in others if not self._seen(entry))])
+        unknown = [entry for entry in others if not _believed(entry, server, course)]
+        lookup.prepare([wanted(study, last.remote_id), *map(wanted, unknown)])
         found = lookup.find(wanted(study, last.remote_id))
         plan.steps.append((study, found))
         if found is not None:
@@ -203,8 +202,8 @@ class FhirDestination(Generic[Dialect]):
         self, plan: _Plan, wanted: Wanted, server: Recognised[Dialect], lookup: Lookup, course: Course
     ) -> None:
         entry = wanted.entry
-        if seen := self._seen(entry):
-            plan.targets[entry.placeholder] = seen
+        if believed := _believed(entry, server, course):
+            plan.targets[entry.placeholder] = believed
             return
         try:
             found = lookup.find(wanted)
@@ -226,7 +225,7 @@ class FhirDestination(Generic[Dialect]):
         if entry.write is Write.LINK:
             plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
         elif found is not None and entry.write is Write.ENSURE and not course.has_replaced(entry):
-            self._remember(entry, _literal(found))
+            _remember(entry, _literal(found), server)
         elif found is None and entry.inside and not course.can_create(entry, server.capabilities):
             plan.targets[entry.placeholder] = bundle.unlinked(entry)
         else:
@@ -268,7 +267,7 @@ class FhirDestination(Generic[Dialect]):
             self._send(requests, created, plan, lookup, course)
         for entry, _ in plan.steps[1:]:
             if target := plan.targets.get(entry.placeholder):
-                self._remember(entry, target)
+                _remember(entry, target, server)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
         sent = _base(plan, mapped, remote, last)
         return Delivered(sent.to_bytes(), course.written, mapped.recipe, unlinked=sent.unlinked(mapped))
@@ -296,16 +295,23 @@ class FhirDestination(Generic[Dialect]):
         if not is_certain:
             raise EditConflict("the server does not say that it created what was not there before")
 
-    def _seen(self, entry: Entry) -> str:
-        """The literal reference to a shared resource that the server is known to have as it is to be; else empty."""
-        target, content = self._known.get(identity(entry), ("", b""))
-        is_as_wanted = target and (entry.write is Write.ENSURE or content == canonical(entry.resource))
-        return target if is_as_wanted else ""
 
-    def _remember(self, entry: Entry, target: str) -> None:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[identity(entry)] = (target, canonical(entry.resource))
+def _seen(entry: Entry, server: Recognised[Dialect]) -> str:
+    """The literal reference to a shared resource that the server is known to have as it is to be; else empty."""
+    target, content = server.shared.get(identity(entry), ("", b""))
+    is_as_wanted = target and (entry.write is Write.ENSURE or content == canonical(entry.resource))
+    return target if is_as_wanted else ""
+
+
+def _believed(entry: Entry, server: Recognised[Dialect], course: Course) -> str:
+    """As :func:`_seen`, but empty where somebody wants the server to be looked at again."""
+    return "" if course.looks_again else _seen(entry, server)
+
+
+def _remember(entry: Entry, target: str, server: Recognised[Dialect]) -> None:
+    if len(server.shared) >= _REMEMBERED:
+        server.shared.clear()
+    server.shared[identity(entry)] = (target, canonical(entry.resource))
 
 
 def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:

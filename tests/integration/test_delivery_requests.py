@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ import structlog
 
 from dicom2fhir.fhir import recognition
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
-from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.client import FhirClient, Question
 from dicom2fhir.fhir.mapping import Policy
 from dicom2fhir.model import Delivered, Outcome, Refused, Resource, Retry, Series, Study, Write
 from tests.exchanges import recorded
@@ -244,6 +244,63 @@ def test_a_new_release_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert requests.count("batch") == batches
     finally:
         server.close()
+
+
+def delivered(outcome: Outcome) -> Delivered:
+    assert isinstance(outcome, Delivered), outcome
+    return outcome
+
+
+def delete_shared(server: MemoryServer) -> None:
+    """As on a server that does not ask who refers to them."""
+    for key in [key for key in server.versions if key[0] != "ImagingStudy"]:
+        del server.versions[key]
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+@pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
+def test_what_a_study_refers_to_comes_back_when_the_study_is_sent_again(takes_ids: bool, patient: Write) -> None:
+    study = a_study("P1")
+    with memory_server(Manner(takes_ids=takes_ids)) as server:
+        destination = fhir_destination(FhirClient(server.url), Policy(patient=patient, dicomweb_url=PACS))
+        base = delivered(destination.deliver(study, b"")).base
+        delete_shared(server)
+        delivered(destination.deliver(study, base, again=True))
+        (there,), (endpoint,) = server.all("Patient"), server.all("Endpoint")
+        (written,) = server.all("ImagingStudy")
+    assert written["subject"]["reference"] == f"Patient/{there['id']}"
+    assert written["endpoint"][0]["reference"] == f"Endpoint/{endpoint['id']}"
+
+
+def test_what_was_seen_on_the_server_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    with memory_server(Manner()) as server:
+        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        delivered(destination.deliver(a_study("P1"), b""))
+        delete_shared(server)
+        monkeypatch.setattr(recognition, "_ASK_AGAIN_S", 0.0)
+        delivered(destination.deliver(a_study("P1"), b""))
+        assert len(server.all("Patient")) == 1
+
+
+def test_studies_that_are_sent_again_do_not_wait_for_each_other() -> None:
+    together = threading.Barrier(2)
+
+    class Meeting(FhirClient):
+        meets = False
+
+        def ask_all(self, questions: Sequence[Question]) -> list[list[Resource] | None]:
+            if self.meets:
+                together.wait(10)
+            return super().ask_all(questions)
+
+    with memory_server(Manner()) as server, ThreadPoolExecutor(2) as pool:
+        client = Meeting(server.url)
+        destination = fhir_destination(client, Policy(patient=Write.ENSURE, dicomweb_url=PACS))
+        studies = [a_study("P1"), a_study("P1")]
+        bases = [delivered(destination.deliver(study, b"")).base for study in studies]
+        client.meets = True
+        running = [pool.submit(destination.deliver, *one, True) for one in zip(studies, bases, strict=True)]
+        assert not any(delivered(one.result()).written for one in running)
 
 
 class Refusing(MemoryServer):
