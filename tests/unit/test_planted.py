@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,16 @@ def test_a_fault_fits_the_sources_and_names_a_bar_that_has_tests(fault: Fault) -
     fault.planted()
     assert files_of(fault.bar)
     assert fault.harm
+
+
+def test_no_fault_uses_a_name_that_is_undefined(tmp_path: Path) -> None:
+    """A NameError would be caught by any test, and by none for the fault's sake."""
+    for fault in FAULTS:
+        if fault.file.endswith(".py"):
+            (tmp_path / f"{fault.name}.py").write_text(fault.planted(), "utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821,F823", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_names_are_unique() -> None:
