@@ -340,9 +340,9 @@ class SqliteStore:
 
     def _follow_clock(self) -> None:
         if self._writer:
-            now = self._clock.now()
-            self._write(lambda sql: incoming.follow_clock(sql, now, self._rule))
-            self._clock.forget_steps(now)
+            reading = self._clock.read()
+            self._write(lambda sql: incoming.follow_clock(sql, reading.now, self._rule))
+            self._clock.forget_steps(reading)
 
     def next_due_at(self, destination: str) -> float | None:
         """See :meth:`dicom2fhir.store.base.Store.next_due_at`.

@@ -332,5 +332,17 @@ def test_a_step_stays_until_it_is_forgotten() -> None:
     for step_s in -500.0, 500.0:
         wall += step_s
         assert clock.step_s() == clock.step_s() == step_s
-        clock.forget_steps(clock.now())
+        clock.forget_steps(clock.read())
         assert clock.step_s() == 0.0
+
+
+@pytest.mark.parametrize("step_s", [-500.0, 500.0])
+def test_a_step_while_another_one_is_put_right_is_seen(step_s: float) -> None:
+    wall, steady = 1_000.0, 10.0
+    clock = Clock(lambda: wall, lambda: steady)
+    clock.now()
+    wall -= 2_000.0
+    reading = clock.read()
+    wall += step_s  # while the store writes
+    clock.forget_steps(reading)
+    assert clock.step_s() == step_s
