@@ -26,7 +26,7 @@ def test_no_fault_uses_a_name_that_is_undefined(tmp_path: Path) -> None:
     for fault in FAULTS:
         if fault.file.endswith(".py"):
             (tmp_path / f"{fault.name}.py").write_text(fault.planted(), "utf-8")
-    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821,F823", tmp_path]
+    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821,F823", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
