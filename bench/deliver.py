@@ -25,10 +25,11 @@ import requests
 from bench.report import Goal, Result, Row, options, progress, show
 from bench.store import records, sample_record
 from dicom2fhir.deliver import Deliverer
-from dicom2fhir.fhir.client import FhirClient, Question
+from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.formats import dump
 from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.questions import Question
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Origin, Outcome, Resource, Study, Write
 from dicom2fhir.ops import logs

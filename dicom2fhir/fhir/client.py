@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
+from dicom2fhir.fhir.questions import NOT_THERE, Question, found_in, is_of_another, matches
 from dicom2fhir.fhir.said import issues_of, said_in, status_in
 from dicom2fhir.fhir.sound import entries_of, require_sound
 from dicom2fhir.fhir.trust import origin_of
@@ -40,8 +40,6 @@ _FRESH = {"Cache-Control": "no-cache, no-store"}
 what it finds, which doubles its work."""
 _STRICT = {**_FRESH, "Prefer": "handling=strict"}
 """A server that ignores a parameter it does not know would answer with everything."""
-_NOT_THERE = frozenset({404, 410})
-_MATCHES = 5
 _PATIENCE = frozenset({407, 408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
 """What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
@@ -76,22 +74,6 @@ _VALUE_BYTES, _OBJECT_BYTES = 64, 240
 _OF_ALL = frozenset({401, 407, 429})
 """Statuses that speak of us and not of what was sent."""
 _MAX_DEPTH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A read by ``resource_id``, or a search by ``query`` (percent-encoded)."""
-
-    resource_type: str
-    resource_id: str = ""
-    query: str = ""
-
-    @property
-    def url(self) -> str:
-        """Relative to the base of the server."""
-        if self.query:
-            return f"{self.resource_type}?{self.query}&_count={_MATCHES}"
-        return f"{self.resource_type}/{quote(self.resource_id, safe='')}"
 
 
 class FhirClient:
@@ -154,7 +136,7 @@ class FhirClient:
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
         """The resource, or None when it is not there or was deleted."""
         answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}", _FRESH)
-        if answer.status in _NOT_THERE:  # where no FHIR server is, the write that follows will tell
+        if answer.status in NOT_THERE:  # where no FHIR server is, the write that follows will tell
             return None
         found = self._expect(answer, (resource_type,))
         if found.get("id") != resource_id:
@@ -164,7 +146,7 @@ class FhirClient:
     def search(self, resource_type: str, query: str) -> list[Resource]:
         """The first few matches of a percent-encoded query; further pages are not read."""
         answer = self._exchange("GET", f"/{Question(resource_type, query=query).url}", _STRICT)
-        return _matches(self._expect(answer, ("Bundle",)), resource_type)
+        return matches(self._expect(answer, ("Bundle",)), resource_type)
 
     def ask(self, question: Question) -> list[Resource]:
         """What is found, by :meth:`read` or :meth:`search`."""
@@ -187,7 +169,9 @@ class FhirClient:
         entries = _objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
         if len(entries) != len(asked):
             raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
-        return [_found(question, entry) for question, entry in zip(questions, entries, strict=True)]
+        if any(is_of_another(question, entry) for question, entry in zip(questions, entries, strict=True)):
+            raise ServerRefused("a batch was answered in another order")
+        return [found_in(question, entry) for question, entry in zip(questions, entries, strict=True)]
 
     def history(self, resource_type: str, resource_id: str) -> tuple[list[Resource], bool]:
         """The latest versions of a resource, the newest first, and whether these are all; none where none are kept.
@@ -318,36 +302,6 @@ def _pause_in_words(asked_s: float, after_s: float) -> str:
         return ""
     kept = f", and gets {after_s:,.0f} s" if after_s < asked_s else ""
     return f"; it asks for a pause of {asked_s:,.0f} s (Retry-After){kept}, which `dicom2fhir retry` ends"
-
-
-def _matches(bundle: Resource, resource_type: str) -> list[Resource]:
-    """The resources of a searchset that the search was for."""
-    found = [
-        entry["resource"]
-        for entry in entries_of(bundle)
-        if _object(entry.get("resource")).get("resourceType") == resource_type
-        and _object(entry.get("search")).get("mode", "match") == "match"
-    ]
-    return found[:_MATCHES]
-
-
-def _found(question: Question, entry: Resource) -> list[Resource] | None:
-    """What an entry of a batch response says was found; None where it is no usable answer to the question."""
-    resource = _object(entry.get("resource"))
-    try:
-        status = status_in(_object(entry.get("response")))
-    except ValueError:
-        return None
-    if question.resource_id and status in _NOT_THERE:
-        return []
-    if status is None or not 200 <= status < 300:
-        return None
-    kind = resource.get("resourceType")
-    if question.query:
-        with suppress(Misshapen):  # to ask alone will tell
-            return _matches(resource, question.resource_type) if kind == "Bundle" else None
-    is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
-    return [resource] if is_it else None
 
 
 def _is_conditional(bundle: Resource) -> bool:

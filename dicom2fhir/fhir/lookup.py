@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import structlog
 
 from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
-from dicom2fhir.fhir.client import FhirClient, Question
+from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.merge import DICOM_UID_SYSTEM
+from dicom2fhir.fhir.questions import Question
 from dicom2fhir.fhir.sound import require_id, require_sound
 from dicom2fhir.model import Entry, Resource, Write
 

@@ -71,13 +71,17 @@ def entries_of(bundle: Resource) -> list[Resource]:
     Raises
     ------
     Misshapen
-        They are no list of objects, or their resources are none.
+        They are no list of objects, or their resources are none, or have no type.
     """
     try:
         _compare(bundle, {"entry": [{"resource": {}}]}, "")
+        entries = list(bundle.get("entry") or ())
+        for index, entry in enumerate(entries):
+            if "resource" in entry and not isinstance(entry["resource"].get("resourceType"), str):
+                raise _Odd(f"entry[{index}].resource has no resourceType")
     except _Odd as odd:
         raise Misshapen(f"the server answers with a Bundle that is not FHIR: {odd}") from None
-    return list(bundle.get("entry") or ())
+    return entries
 
 
 class _Odd(Exception):

@@ -13,8 +13,9 @@ import structlog
 
 from dicom2fhir.fhir import recognition
 from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
-from dicom2fhir.fhir.client import FhirClient, Question
+from dicom2fhir.fhir.client import FhirClient
 from dicom2fhir.fhir.mapping import Policy
+from dicom2fhir.fhir.questions import Question
 from dicom2fhir.model import Delivered, Outcome, Refused, Resource, Retry, Series, Study, Write
 from tests.exchanges import recorded
 from tests.memory_server import Manner, MemoryServer, memory_server
@@ -124,9 +125,11 @@ def test_batches_that_are_not_offered_are_not_sent(interactions: tuple[str, ...]
 class Faulty(MemoryServer):
     """Answers single requests well, and batches in its own way."""
 
-    def __init__(self, fault: Callable[[list[Resource]], tuple[int, Resource | bytes]]) -> None:
+    def __init__(
+        self, fault: Callable[[list[Resource]], tuple[int, Resource | bytes]], manner: Manner | None = None
+    ) -> None:
         self.fault = fault
-        super().__init__(Manner())  # one that says nothing of versions is asked by id too
+        super().__init__(manner or Manner())  # one that says nothing of versions is asked by id too
 
     def batch(self, bundle: Resource) -> tuple[int, Resource | bytes]:
         answered = super().batch(bundle)[1]
@@ -142,18 +145,21 @@ def failed_entries(status: str) -> Callable[[list[Resource]], tuple[int, Resourc
     return lambda entries: (200, bundle([{"response": {"status": status, "outcome": REFUSED}} for _ in entries]))
 
 
+def of_type(resource_type: object) -> Resource:
+    """An entry with a searchset of one resource."""
+    found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": {"resourceType": resource_type}}]}
+    return {"response": {"status": "200"}, "resource": found}
+
+
 def everything(entries: list[Resource]) -> tuple[int, Resource]:
-    """As from a server that ignores parameters of searches, and holds a study of somebody else."""
+    """As from a server that ignores parameters of searches for studies, and holds one of somebody else."""
     somebody: Resource = {
         "resourceType": "ImagingStudy",
         "id": "s",
         "identifier": [{"system": "urn:dicom:uid", "value": "x"}],
     }
     found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": somebody}]}
-    searches = [entry["resource"]["resourceType"] == "Bundle" for entry in entries]
-    return 200, bundle(
-        [{**entry, "resource": found} if s else entry for s, entry in zip(searches, entries, strict=True)]
-    )
+    return 200, bundle([{**entries[0], "resource": found}, *entries[1:]])
 
 
 FAULTS: dict[str, tuple[Callable[[list[Resource]], tuple[int, Resource | bytes]], int]] = {
@@ -172,7 +178,9 @@ FAULTS: dict[str, tuple[Callable[[list[Resource]], tuple[int, Resource | bytes]]
     "entries that are text": (lambda _: (200, bundle("text")), 1),
     "too few entries": (lambda entries: (200, bundle(entries[:-1])), 1),
     "too many entries": (lambda entries: (200, bundle(entries * 2)), 1),
-    "another order": (lambda entries: (200, bundle(entries[::-1])), 3),
+    "another order": (lambda entries: (200, bundle(entries[::-1])), 1),
+    "searches that find another type": (lambda entries: (200, bundle([of_type("Group") for _ in entries])), 1),
+    "a type that is none": (lambda entries: (200, bundle([of_type(["Group"]) for _ in entries])), 3),
     "entries without a response": (lambda entries: (200, bundle([{} for _ in entries])), 3),
     "a status that is none": (failed_entries("2"), 3),
     "entries of 400": (failed_entries("400 Bad Request"), 3),
@@ -208,6 +216,19 @@ def check_all_is_found(server: MemoryServer, tries: int) -> None:
     assert len(server.all("Patient")) == len(server.all("Endpoint")) == 1
     assert requests.count("batch") == tries
     assert [line["event"] for line in logs].count("server.batch_refused") == 1
+
+
+def test_a_batch_in_another_order_makes_no_second_patient() -> None:
+    study = a_study("P1")
+    server = Faulty(lambda entries: (200, bundle(entries[::-1])), Manner(checks_versions=True))
+    theirs: Resource = {"resourceType": "Patient", "id": "theirs", "identifier": [{"value": "P1"}]}
+    server.versions["Patient", "theirs"] = [{**theirs, "meta": {"versionId": "1"}}]
+    try:
+        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        delivered(destination.deliver(study, b""))
+    finally:
+        server.close()
+    assert [patient["id"] for patient in server.all("Patient")] == ["theirs"]
 
 
 def test_a_server_that_stumbles_keeps_its_batches() -> None:
