@@ -182,7 +182,8 @@ class FhirDestination(Generic[Dialect]):
     def _plan(self, mapped: Mapped, last: Base, server: Recognised[Dialect], lookup: Lookup, course: Course) -> _Plan:
         study, *others = mapped.entries
         patient = next((entry for entry in others if entry.resource["resourceType"] == "Patient"), None)
-        plan = _Plan(last.links or {}, patient, _not_offered(others, server.capabilities))
+        earlier = last.links or {}
+        plan = _Plan(earlier, patient, _not_offered(others, server.capabilities, earlier))
         others = [entry for entry in others if entry.placeholder not in plan.targets]
 
         def wanted(entry: Entry, known_id: str = "") -> Wanted:
@@ -336,11 +337,12 @@ def _is_dispensable(entry: Entry) -> bool:
     return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
 
 
-def _not_offered(entries: Iterable[Entry], offered: Capabilities) -> dict[str, str | None]:
+def _not_offered(entries: Iterable[Entry], offered: Capabilities, earlier: Mapping[str, str]) -> dict[str, str | None]:
     """The placeholders of what a server without such resources need not be asked for, and what stands for them."""
-    links = (entry for entry in entries if _is_dispensable(entry))
     return {
-        one.placeholder: bundle.unlinked(one) for one in links if not offered.may_have(one.resource["resourceType"])
+        entry.placeholder: earlier.get(entry.resource["id"]) or bundle.unlinked(entry)
+        for entry in entries
+        if _is_dispensable(entry) and not offered.may_have(entry.resource["resourceType"])
     }
 
 

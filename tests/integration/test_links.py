@@ -269,6 +269,16 @@ def test_a_server_is_not_asked_for_what_it_does_not_offer(offers: tuple[str, ...
     assert server.literals() == (None, None)
 
 
+def test_what_a_server_lists_no_longer_is_still_referred_to(server: Server, bridge: Bridge) -> None:
+    server.has("ServiceRequest", "r1", ORDER)
+    base = bridge.deliver().base
+    server.manner = Manner(offers=("ImagingStudy", "Patient"))
+    restarted = Bridge(server)
+    restarted.base = base
+    assert "ServiceRequest" not in restarted.deliver().unlinked
+    assert server.literals()[0] == "ServiceRequest/r1"
+
+
 def test_a_reference_that_the_server_refuses_is_given_up(server: Server, bridge: Bridge) -> None:
     """The order may not be looked up and is gone: a server that checks references refuses the study that names it."""
     server.has("ServiceRequest", "r1", ORDER)
