@@ -131,7 +131,7 @@ class Lookup:
             return found[0]
         if entry.search:
             matches = self._ask(Question(resource_type, query=entry.search), entry)
-            matches = [item for item in matches if _is_same(entry.resource, item)]
+            matches = [item for item in matches if _is_same(entry.resource, item) and not _is_void(entry, item)]
             if len(matches) > 1:
                 ids = ", ".join(require_id(match) for match in matches)
                 raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
@@ -246,6 +246,11 @@ def _is_same(ours: Resource, theirs: Resource) -> bool:
     """Whether a match shares an identifier with ours: a server that ignores a parameter matches everything."""
     wanted = _identifiers(ours)
     return not wanted or bool(wanted & _identifiers(theirs))
+
+
+def _is_void(entry: Entry, found: Resource) -> bool:
+    """Whether an order or encounter "was in error": https://hl7.org/fhir/R4/valueset-request-status.html."""
+    return entry.write is Write.LINK and found.get("status") == "entered-in-error"
 
 
 def _are_different(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:

@@ -193,6 +193,14 @@ def test_an_order_of_another_system_is_another_one(server: Server, bridge: Bridg
     assert server.literals()[0] is None
 
 
+def test_an_order_that_was_entered_in_error_is_none(server: Server, bridge: Bridge) -> None:
+    server.has("ServiceRequest", "r1", ORDER, status="entered-in-error")
+    server.has("Encounter", "e1", ENCOUNTER, status="entered-in-error")
+    server.has("Encounter", "e2", ENCOUNTER, status="finished")
+    assert bridge.deliver().unlinked == ("ServiceRequest",)
+    assert server.literals() == (None, "Encounter/e2")
+
+
 THE_OTHER = {"reference": "Patient/other"}
 SUBJECTS: dict[str, tuple[Resource, bool]] = {
     "ours": ({"reference": "Patient/p"}, True),
