@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,11 @@ def meta(syntax: str) -> bytes:
 
 @pytest.mark.timeout(300)
 def test_bombs_by_c_store(
-    daemon: StartDaemon, tmp_path: Path, history: Path, bombs: dict[str, tuple[str, bytes]]
+    daemon: StartDaemon,
+    tmp_path: Path,
+    history: Path,
+    bombs: dict[str, tuple[str, bytes]],
+    figure: Callable[[str], None],
 ) -> None:
     started = daemon("--output-dir", tmp_path / "out")
     cost = Cost(started)
@@ -68,6 +73,10 @@ def test_bombs_by_c_store(
             assert peer.status() in (0xA900, 0xC000), what
             took[what] = cost.processor_s() - before, loop_s(time.process_time)
     (history / "seconds.json").write_text(json.dumps(took, indent=1))
+    most_s = max(seconds for seconds, _ in took.values())
+    figure(
+        f"{len(took)} bombs: {most_s:.2f} s of processor time at most, {cost.grown_bytes() / MIB:.0f} MiB more memory"
+    )
     assert {what: times for what, times in took.items() if times[0] > LONGEST * times[1]} == {}
     assert cost.grown_bytes() < LARGEST
     assert started.instances() == {}

@@ -21,7 +21,7 @@ from dicom2fhir.receive.scp import StorageSCP
 from tests.pki import Pki
 from tests.scripted_peer import RELEASE_RQ, Kept, Peer, associate_rq, store
 
-pytestmark = [pytest.mark.bar(17), pytest.mark.needs("openssl")]
+pytestmark = [pytest.mark.bar(17), pytest.mark.needs("openssl"), pytest.mark.timeout(300)]
 
 ACCEPTED, REJECTED, RELEASED = 2, 3, 6
 CALLED_NOT_RECOGNIZED, CALLING_NOT_RECOGNIZED = 7, 3

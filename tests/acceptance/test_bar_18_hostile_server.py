@@ -91,7 +91,7 @@ def deliveries(daemon: DaemonProcess) -> dict[str, DeliveryStatus]:
 
 @pytest.mark.timeout(300)
 def test_every_fault_of_a_server_passes(
-    daemon: StartDaemon, tmp_path: Path, history: Path, scale: Callable[[int, int], int]
+    daemon: StartDaemon, history: Path, scale: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
     """One study goes to as many destinations as there are faults, each with one worker and a server of its own."""
     with ExitStack() as stack:
@@ -125,6 +125,7 @@ def test_every_fault_of_a_server_passes(
         assert set(states.values()) <= {State.WAITING, State.SENDING, State.REFUSED}
         assert {what for what, state in states.items() if state is State.REFUSED} <= {"refused", "refused with 200"}
         assert "is larger than" in told["a body without end"][1]
+        figure(f"{len(servers)} hostile servers at once, {cost.grown_bytes() / MIB:.0f} MiB more memory")
         assert cost.grown_bytes() < LARGEST_ANSWER + 512 * MIB, "all of them at once"
         for server in servers.values():
             server.is_good = True
