@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -34,8 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests whose programs are missing are left out and counted; programs are those of the system."""
+    """Tests whose programs are missing are left out and counted; programs and signals are those of the system."""
     os.environ["PATH"] = search_path()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
     config.pluginmanager.register(LeftOut())
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(10**6) if config.option.soak else 1
