@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from dicom2fhir.dicom.header import DEFAULT_BUDGETS
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost, loop_s
 from tests.daemon_process import SETTINGS, folder_to_files, run_command, wait_until
-from tests.scripted_peer import CT, Peer, associate_rq, command, context, data_set, p_data, pdv
+from tests.scripted_peer import CT, Peer, associate_rq, command, context, data_set, p_data, pdv, release
 
 pytestmark = pytest.mark.bar(7)
 
@@ -94,16 +95,18 @@ def test_bombs_that_are_held_at_the_same_time(
     found = {}
     for what in ("as many codes as are decoded", "a private value of 60 MiB"):
         syntax, data = everything[what]
-        peers = [Peer(started.address, associate_rq(contexts=context(1, CT, syntax))) for _ in range(ASSOCIATIONS)]
-        for peer in peers:
-            assert peer.receive()[0] == 2
-            peer.send(messages(data)[: -len(END)])
-        wait_until(cost.is_quiet, 60, "all that was sent is read")
-        for peer in peers:
-            peer.send(END)
-        found[what] = {peer.status() for peer in peers}
-        for peer in peers:
-            peer.socket.close()
+        request = associate_rq(contexts=context(1, CT, syntax))
+        with ExitStack() as stack:
+            peers = [stack.enter_context(Peer(started.address, request)) for _ in range(ASSOCIATIONS)]
+            for peer in peers:
+                assert peer.receive()[0] == 2
+                peer.send(messages(data)[: -len(END)])
+            wait_until(cost.is_quiet, 60, "all that was sent is read")
+            for peer in peers:
+                peer.send(END)
+            found[what] = {peer.status() for peer in peers}
+            for peer in peers:
+                release(peer)  # so that as many may come again
     assert found == {"as many codes as are decoded": {0xA700, 0xC000}, "a private value of 60 MiB": {0xC000}}
     assert cost.grown_bytes() < HELD + 2 * ASSOCIATIONS * MIB + LARGEST
     assert started.terminate() == 0
