@@ -17,7 +17,7 @@ import pytest
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.auth import Basic, Bearer
 from dicom2fhir.fhir.bundle import conditional_update, create_as, transaction, update
-from dicom2fhir.fhir.client import FhirClient
+from dicom2fhir.fhir.client import FhirClient, _parsed_bytes
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.http import Http
 from dicom2fhir.fhir.lookup import Batches, Lookup
@@ -255,6 +255,7 @@ COSTLY = {
     "arrays": b"[]," * (8 * MIB),
     "numbers": b"1," * (12 * MIB),
     "objects": b'{"":1},' * (2 * MIB),
+    "names": b"{%b}," % b",".join(b'"%x":1.5' % number for number in range(2 * MIB)),
 }
 
 
@@ -264,6 +265,28 @@ def test_json_that_would_fill_the_memory_is_not_parsed(serve: Callable[..., Faul
     client = FhirClient(server.url, timeout_s=60)
     assert "bytes of memory" in str(failure(client))
     assert client.capabilities().fhir_version == "4.0.1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[%b]" % (b"1.5," * 100_000 + b"2"),
+        b"[%b]" % (b"[1.5]," * 100_000 + b"[]"),
+        b"[%b]" % (b'{"a":1.5},' * 100_000 + b"{}"),
+        b"{%b}" % b",".join(b'"%x":"%x"' % (number, number) for number in range(87_382)),
+        b'["\\ud83d\\ude00%b"]' % (b"x" * MIB),
+        '["\U0001f600%s"]'.encode() % (b"x" * MIB),
+    ],
+    ids=["numbers", "arrays", "objects", "names", "escaped", "wide"],
+)
+def test_json_never_takes_more_memory_than_is_counted(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        parsed = orjson.loads(body)
+        assert tracemalloc.get_traced_memory()[0] <= _parsed_bytes(body)
+    finally:
+        tracemalloc.stop()
+    assert parsed
 
 
 def test_the_largest_study_is_read(serve: Callable[..., FaultyServer]) -> None:
