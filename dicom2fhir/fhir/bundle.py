@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import is_
 from typing import Any
 
 from dicom2fhir.model import Entry, Mapped, Resource, Write
@@ -78,7 +79,7 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
     linked
         Entries that may have to be contained, where the target is :func:`unlinked`.
     """
-    replaced: Resource = _refer(resource, targets)
+    replaced: Resource = dict(_refer(resource, targets))
     if resource["resourceType"] == "ImagingStudy":
         inside = [e for e in linked if e.inside and targets.get(e.placeholder) == unlinked(e)]
         if inside:
@@ -88,17 +89,18 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
 
 
 def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:
+    """The value with its references replaced; what has none in it stays the same object."""
     if isinstance(value, list):
-        return [_refer(item, targets) for item in value] if _has_objects(value) else value
-    if not isinstance(value, dict):
-        return value
+        items = [_refer(item, targets) if isinstance(item, dict | list) else item for item in value]
+        return value if all(map(is_, items, value)) else items
+    replaced = {
+        name: new
+        for name, item in value.items()
+        if isinstance(item, dict | list) and (new := _refer(item, targets)) is not item
+    }
     reference = value.get("reference")
     if not isinstance(reference, str) or reference not in targets:
-        return {name: _refer(item, targets) for name, item in value.items()}
+        return {**value, **replaced} if replaced else value
     literal = targets[reference]
     rest = {name: item for name, item in value.items() if name != "reference"}
     return {"reference": literal, **rest} if literal else rest
-
-
-def _has_objects(items: list[Any]) -> bool:
-    return any(isinstance(item, dict | list) for item in items)

@@ -24,6 +24,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.deadlines import Deadlines
 from dicom2fhir.fhir.metered import Meter, MeteredResponse
 from dicom2fhir.fhir.trust import peer_of, proxies_for, tls_context
 from dicom2fhir.network import failure
@@ -41,7 +42,7 @@ class Answer:
 
 
 class _Line:
-    """The socket of a thread's connection, so that a timer can cut it while the thread waits in it."""
+    """The socket of a thread's connection, so that it can be cut while the thread waits in it."""
 
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
@@ -150,6 +151,7 @@ class Http:
         self._ca_file = ca_file
         self._max_response_bytes = max_response_bytes
         self._local = threading.local()
+        self._deadlines = Deadlines()
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         """Send a request and read the whole answer, whatever its status.
@@ -164,29 +166,21 @@ class Http:
         session, line = self._session(url, peer)
         line.was_cut = False
         line.meter.begin()
-        timer = threading.Timer(self._timeout_s, line.cut)
-        timer.daemon = True
-        timer.start()
         deadline = time.monotonic() + self._timeout_s
         late = ServerUnavailable(f"{peer}: no complete answer within {self._timeout_s:g} s (timeout_s)")
         try:
-            response = session.request(
-                method,
-                url,
-                data=body,
-                headers={**headers, "Accept-Encoding": "identity"},
-                timeout=self._timeout_s,
-                proxies=dict(proxies),
-                allow_redirects=False,
-                stream=True,
-            )
-            try:
-                content = self._read(response, line.meter)
-                if line.was_cut or time.monotonic() > deadline:
-                    raise late  # a head that was cut reads like one that is complete
-            except BaseException:
-                response.close()  # the rest of the answer is on the line: it cannot be used again
-                raise
+            with self._deadlines.limit(deadline, line.cut):
+                response = session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers={**headers, "Accept-Encoding": "identity"},
+                    timeout=self._timeout_s,
+                    proxies=dict(proxies),
+                    allow_redirects=False,
+                    stream=True,
+                )
+                content = self._content(response, line, deadline, late)
             response.raw.release_conn()
             return Answer(response.status_code, response.headers, content)
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
@@ -199,8 +193,17 @@ class Http:
             self._forget_session()
             error.unclear = line.is_ready
             raise
-        finally:
-            timer.cancel()
+
+    def _content(self, response: requests.Response, line: _Line, deadline: float, late: ServerUnavailable) -> bytearray:
+        """The whole body, in time; otherwise the connection is closed, since the rest of the answer is on it."""
+        try:
+            content = self._read(response, line.meter)
+            if line.was_cut or time.monotonic() > deadline:
+                raise late  # a head that was cut reads like one that is complete
+        except BaseException:
+            response.close()
+            raise
+        return content
 
     def _read(self, response: requests.Response, meter: Meter) -> bytearray:
         """The body, into one buffer, so that it is never there twice."""
