@@ -287,8 +287,8 @@ class Fhir(Section):
         "contained",
         description="Whether people stand inside the ImagingStudy or as Practitioners of their own, which searches find"
         " by name (referrer.name) where servers search nothing contained. People whose identification code has no"
-        " coding scheme, or who have none, are known by their names as written: those who are written alike share a"
-        " Practitioner, another spelling is another one.",
+        " coding scheme, or who have none, are known by their names as written, and that code: those who are written"
+        " alike share a Practitioner, another spelling is another one.",
     )
     organization: Place = Field(
         "contained",

@@ -237,17 +237,15 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
 
 
 def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
-    identifiers = [
-        _identifier_of(code)
-        for item in several(identification.get("PersonIdentificationCodeSequence"))
-        if (code := coding(item, context.schemes))
-    ]
+    codes = several(identification.get("PersonIdentificationCodeSequence"))
+    identifiers = [_identifier_of(code) for item in codes if (code := coding(item, context.schemes))]
     names = human_names(pn)
     if not identifiers and not names:
         return None
     resource: Resource = {"resourceType": "Practitioner"}
     if names and "Practitioner" in context.policy.referenced and not any(found.get("system") for found in identifiers):
-        identifiers.append(_spelling(names, identifiers))
+        schemes = filter(None, (one(item.get("CodingSchemeDesignator")) for item in codes))
+        identifiers.append(_spelling(names, [*identifiers, *schemes]))
     if identifiers:
         resource["identifier"] = identifiers
     if names:
@@ -257,10 +255,11 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
     return _refer(context, resource, names[0]["text"] if names else "")
 
 
-def _spelling(names: list[Resource], codes: list[Resource]) -> Resource:
+def _spelling(names: list[Resource], codes: list[Any]) -> Resource:
     """The identifier of all people who are written alike: searches by name find them, and no two spellings are one.
 
-    It holds no name itself, because it stands in the addresses of requests.
+    Codes, where there are some, and the designators of their private schemes belong to it: two hospitals give the same
+    number. It holds no name itself, because it stands in the addresses of requests.
     """
     return identifier(f"urn:uuid:{deterministic_id('Person Name', repr(names), repr(codes))}", URI)
 

@@ -733,7 +733,10 @@ def test_people_without_an_identification_code_are_known_by_their_name(version: 
 
 def test_two_spellings_are_never_one_person() -> None:
     spellings = ["Doe^Jane", "DOE^JANE", "Doe^Jane^M", "Doe^Jane^^Dr.", "Doe Jane", "Jane^Doe", "Doe^Jane=道^純"]
-    coded = [{"ReferringPhysicianIdentificationSequence": [person(number, "")]} for number in "12"]
+    coded = [
+        {"ReferringPhysicianIdentificationSequence": [person(*code)]}
+        for code in (("1", ""), ("2", ""), ("1", "99A"), ("1", "99B"))
+    ]
     known = [people_of({"ReferringPhysicianName": spelling}) for spelling in spellings]
     known += [people_of({"ReferringPhysicianName": "Doe^Jane", **code}) for code in coded]
     ids = [one["id"] for (one,) in known]
