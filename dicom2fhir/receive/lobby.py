@@ -134,13 +134,14 @@ class Lobby:
         """Until somebody comes or can take a step."""
         found = self._selector.select(timeout_s)
         with self._lock:
-            for guest in (key.data for key, _ in found if key.data is not None):
+            ready = [key.data for key, _ in found if key.data is not None]
+            for guest in ready:
                 self._selector.unregister(guest.connection)
                 guest.is_ready = True
                 of_peer = self._ready.setdefault(guest.peer, deque())
                 # so that a flood of newcomers does not keep those from their next step who have begun
                 (of_peer.appendleft if guest.has_begun else of_peer.append)(guest)
-            self._lock.notify_all()
+            self._lock.notify(len(ready))
             for guest in self._returned:
                 if guest in self._guests:
                     self._selector.register(guest.connection, guest.waits_for, guest)
