@@ -29,6 +29,7 @@ T = TypeVar("T")
 _LOOK_AGAIN_S = 2.0
 """Another process may make something due (``dicom2fhir retry``), and does not wake us."""
 _STORE_PAUSE_S = 1.0
+_MOST_PASSED_OVER = 4**5
 _GIVEN_UP = (
     "given up, because it failed for as long as give_up_after_s while other studies were accepted; `dicom2fhir retry`"
     " tries again. The last failure:"
@@ -205,7 +206,7 @@ class Deliverer:
         if permit is None:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
-            claim = self._store.claim(self.name, self._owner, self.lease_s)
+            claim = self._store.claim(self.name, self._owner, self.lease_s, _passed_over(permit))
             study = None if claim is None else self._study(claim)
         except BaseException:
             self._circuit.leave(permit)
@@ -340,7 +341,8 @@ class Deliverer:
         """Pause the destination.
 
         The study that found it down is counted as failed and waits longer each time: should it be the cause (too large
-        for a proxy, say), others go first and it does not hold them up. Those that probe are not counted.
+        for a proxy, say), others go first and it does not hold them up. Those that probe are not counted. The store
+        remembers of all of them when they began to fail.
         """
         said = f"{failure.reason}{quoted(failure.issues)}"
         found_it = self._circuit.failed(permit, said, failure.after_s)
@@ -349,8 +351,7 @@ class Deliverer:
             self._requeued = self._keep(lambda: self._store.requeued(self.name))
             pause_s = max(pause_s, self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter()))
             log.warning("destination.down", destination=self.name, reason=failure.reason, pause_s=round(pause_s, 1))
-        began = failing if found_it else None
-        self._keep(lambda: self._store.retry(claim, pause_s, said, count=found_it, failing=began))
+        self._keep(lambda: self._store.retry(claim, pause_s, said, count=found_it, failing=failing))
         self._count("failed")
 
     def _is_hurried(self) -> bool:
@@ -368,6 +369,11 @@ class Deliverer:
     def _beat(self, name: str) -> None:
         with self._changed:
             self._beats[name] = self._clock()
+
+
+def _passed_over(permit: Permit) -> int:
+    """How many studies a probe leaves out: more with each failure, so that a run of studies at fault is soon passed."""
+    return min(4 ** (permit.failures - 1), _MOST_PASSED_OVER) - 1 if permit.failures else 0
 
 
 def _place(error: Exception) -> dict[str, object]:

@@ -68,6 +68,8 @@ class Permit:
     """The right to use a destination once."""
 
     is_probe: bool
+    failures: int = 0
+    """That came before it in a row."""
 
 
 class Circuit:
@@ -118,7 +120,7 @@ class Circuit:
             if self._probing or self._clock() < self._standing.until:
                 return None
             self._probing = True
-            return Permit(is_probe=True)
+            return Permit(is_probe=True, failures=self._failures)
 
     def hurry(self) -> None:
         """End the pause: the next probe may be now."""

@@ -229,8 +229,11 @@ class Store(Ledger, Protocol):
     def set_recipe(self, destination: str, recipe: str) -> None:
         """Say what deliveries to a destination in force are made with from now on."""
 
-    def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
-        """The study that has been due longest and that nobody holds, or None."""
+    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
+        """The study that has been due longest and that nobody holds, or None.
+
+        So many are ``passed_over``, or fewer where there are no more.
+        """
 
     def unsubscribe(self, callback: Callable[[], None]) -> None:
         """Call it no more; one that was not subscribed is none to be called."""

@@ -37,14 +37,15 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRul
     sql.wake = True
 
 
-def claimable(sql: Statements, destination: str, now: float) -> Row | None:
-    """The delivery that has been due longest."""
-    return sql.one("claimable", destination=destination, now=now)
+def claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
+    """The delivery that has been due longest; so many are passed over, or fewer where there are no more."""
+    row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over)
+    return claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
 
 
-def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float) -> Claim | None:
+def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int) -> Claim | None:
     """Lease the delivery that has been due longest; one whose study cannot even be named is refused."""
-    while row := claimable(sql, destination, now):
+    while row := claimable(sql, destination, now, passed_over):
         study_id, destination_id, uid, revision, delivered_revision, attempts, base = row
         key = {"study_id": study_id, "destination_id": destination_id}
         try:

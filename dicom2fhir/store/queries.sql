@@ -185,7 +185,7 @@ JOIN study ON study.id = delivery.study_id
 LEFT JOIN base ON base.study_id = delivery.study_id AND base.destination_id = delivery.destination_id
 WHERE destination.name = :destination AND destination.in_force
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
-ORDER BY delivery.due_at LIMIT 1;
+ORDER BY delivery.due_at LIMIT 1 OFFSET :passed_over;
 
 -- name: take
 UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,

@@ -321,13 +321,13 @@ class SqliteStore:
         """See :meth:`dicom2fhir.store.base.Store.set_recipe`."""
         self._write(lambda sql: sql.run("set_recipe", destination=destination, recipe=recipe))
 
-    def claim(self, destination: str, owner: str, lease_s: float) -> Claim | None:
+    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
         """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
         self._catch_up()
         with self._read() as sql:  # asking costs the writer nothing while nothing is due
             if outgoing.claimable(sql, destination, self._clock.now()) is None:
                 return None
-        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock.now()))
+        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over))
 
     def _catch_up(self) -> None:
         """Do what due times rest on and what could not be done before."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -323,15 +324,37 @@ def test_a_destination_that_asks_for_patience_is_left_alone(store: SqliteStore) 
     assert len(destination.seen) == 1
 
 
+def test_a_run_of_studies_at_fault_is_soon_passed(store: SqliteStore) -> None:
+    at_fault, good = [f"1.{number}" for number in range(60)], [f"2.{number}" for number in range(60)]
+    tried: list[str] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        tried.append(study.uid)
+        return Retry("HTTP 500", whole_destination=True, unclear=True) if study.uid in at_fault else Delivered(b"")
+
+    add(store, *at_fault, *good)
+    with structlog.testing.capture_logs() as logs, running(store, Scripted(answer), workers=1):
+        eventually(all_delivered(store, len(good)))
+    assert [uid in good for uid in tried].index(True) < 10
+    assert [entry["event"] for entry in logs].count("destination.down") < len(at_fault) / 2
+
+
+@pytest.mark.parametrize(("passed_over", "claimed"), [(0, "1.1"), (1, "1.2"), (4, "1.2"), (1023, "1.1")])
+def test_no_more_are_passed_over_than_there_are(store: SqliteStore, passed_over: int, claimed: str) -> None:
+    add(store, "1.1", "1.2")
+    claim = store.claim(NAME, "w1", 60.0, passed_over)
+    assert claim is not None and claim.study_uid == claimed
+
+
 def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), RuntimeError("Doe^John")])
     claim = store.claim
 
-    def failing(destination: str, owner: str, lease_s: float) -> Claim | None:
+    def failing(*args: Any) -> Claim | None:
         if failure := next(failures, None):
             raise failure
-        return claim(destination, owner, lease_s)
+        return claim(*args)
 
     monkeypatch.setattr(store, "claim", failing)
     add(store, "1.1")
