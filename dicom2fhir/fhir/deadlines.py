@@ -31,12 +31,12 @@ class Deadlines:
         """
         number = next(self._numbers)
         with self._changed:
-            self._calls[number] = (when, call)
             if self._wakes_at is None:
-                self._wakes_at = when
                 threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+                self._wakes_at = when  # only now: where no thread can be had, the next call tries again
             elif when < self._wakes_at:
                 self._changed.notify()
+            self._calls[number] = (when, call)
         try:
             yield
         finally:

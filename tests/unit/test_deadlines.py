@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from unittest.mock import Mock
+
+import pytest
 
 from dicom2fhir.fhir.deadlines import Deadlines
 
@@ -84,3 +87,14 @@ def test_many_at_once_need_one_thread() -> None:
     for thread in threads:
         thread.join(_LONG_S)
     assert done.is_set()
+
+
+def test_after_a_thread_that_could_not_be_had_there_are_limits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines = Deadlines()
+    made = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError), deadlines.limit(later(0.01), made.set):
+            raise AssertionError("it has no limit")
+    with deadlines.limit(later(0.05), made.set):
+        assert made.wait(_LONG_S)
