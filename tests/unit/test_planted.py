@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -47,6 +48,16 @@ def test_a_fault_that_does_not_fit_is_told(tmp_path: Path, old: str, new: str, w
     (tmp_path / "file.py").write_text("a = 1\nb = a\n")
     with pytest.raises(ValueError, match=why):
         Fault(bar=1, name="it", harm="", file="file.py", old=old, new=new).planted(tmp_path)
+
+
+def test_a_tree_that_belongs_to_somebody_else_is_copied(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "file.py").touch()
+    if os.geteuid() == 0:
+        for path in (tmp_path, tmp_path / ".git"):
+            os.chown(path, 1000, 1000)
+    with copied(tmp_path) as copy:
+        assert (copy / "file.py").exists()
 
 
 def test_tests_in_a_copy_run_against_the_copy() -> None:
