@@ -220,10 +220,7 @@ class Lookup:
         """The first version of a resource on the server; empty where the server does not show it."""
         self.check_time()
         versions, are_all = self._client.history(resource["resourceType"], require_id(resource))
-        if not versions or not are_all or not versions[-1]:
-            return {}
-        require_sound(versions[-1], resource)
-        return versions[-1]
+        return versions[-1] if versions and are_all else {}
 
 
 def identity(entry: Entry) -> str:

@@ -105,18 +105,16 @@ def _compare(theirs: Any, pattern: Any, path: str) -> None:
 
 
 def _pattern(values: list[Any]) -> Any:
-    """What has all that any of these, which are alike, has."""
-    first = values[0]
-    if isinstance(first, list):
-        inner = [item for value in values for item in value]
-        return [_pattern(inner)] if inner else []
-    if not isinstance(first, dict):
-        return first
-    found: dict[str, list[Any]] = {}
-    for value in values:
-        for name, item in value.items():
+    """What has all that any of these has, as far as they are alike: some may be a server's."""
+    if objects := [value for value in values if isinstance(value, dict)]:
+        found: dict[str, list[Any]] = {}
+        for name, item in (member for value in objects for member in value.items()):
             found.setdefault(name, []).append(item)
-    return {name: _pattern(items) for name, items in found.items()}
+        return {name: _pattern(items) for name, items in found.items()}
+    if lists := [value for value in values if isinstance(value, list)]:
+        inner = [item for value in lists for item in value]
+        return [_pattern(inner)] if inner else []
+    return values[0]
 
 
 def _type(resource: Resource) -> str:

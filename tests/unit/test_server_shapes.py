@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dicom2fhir.fhir.client import FhirClient
@@ -196,6 +196,9 @@ def test_a_read_that_gives_another_resource_is_refused(server: Answering) -> Non
 
 @QUICK
 @given(st.sampled_from(PLACES), JSON)
+@example(("Patient", ("meta", "tag")), [{}, None])
+@example(("Patient", ("meta", "tag")), [[], None])
+@example(("ImagingStudy", ("meta", "tag")), [{}, None])
 def test_no_value_in_a_resource_is_a_fault_of_ours(
     server: Answering, place: tuple[str, tuple[str | int, ...]], value: Any
 ) -> None:
