@@ -257,7 +257,8 @@ class FhirDestination(Generic[Dialect]):
             merged = theirs = course.restored(entry, found, acquisition_only)
             if has_marks(ours) and not has_marks(theirs) and require_id(found) == entry.resource["id"]:
                 # created under our id by a bridge that set no marks: its first version tells what is ours
-                theirs = marked_as(lookup.first(found), theirs)
+                first = lookup.first(found)
+                theirs = marked_as({name: first[name] for name in ours.keys() & first.keys()}, theirs)
             if entry.write is not Write.ENSURE:
                 base = last.sent.get(entry.resource["id"])
                 merged = merge(base, {**ours, "id": require_id(theirs)}, theirs, acquisition_only=acquisition_only)

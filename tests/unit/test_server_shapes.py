@@ -197,6 +197,7 @@ def test_a_read_that_gives_another_resource_is_refused(server: Answering) -> Non
 @QUICK
 @given(st.sampled_from(PLACES), JSON)
 @example(("Patient", ("meta", "tag")), [{}, None])
+@example(("Patient", ("text",)), [{}])
 @example(("Patient", ("meta", "tag")), [[], None])
 @example(("ImagingStudy", ("meta", "tag")), [{}, None])
 def test_no_value_in_a_resource_is_a_fault_of_ours(
