@@ -622,9 +622,10 @@ def test_stop_lets_a_data_set_under_way_finish(start: Start, kept: Kept) -> None
     scp = start()
     message = store()
     with associate(scp) as peer, associate(scp) as idle:
-        peer.send(message[:-100])
         idle.send(ECHO)
         assert idle.status() == 0
+        until(lambda: all(association.is_idle for association in scp._open))
+        peer.send(message[:-100])
         until(lambda: any(not association.is_idle for association in scp._open))
         stopper = threading.Thread(target=scp.stop, args=(WAIT_S,))
         stopper.start()
