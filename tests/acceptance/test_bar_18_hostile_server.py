@@ -45,6 +45,7 @@ FAULTS: dict[str, Play] = {
     "redirected elsewhere": answer(301, HTML, Location="http://127.0.0.1:9/fhir"),
     "a body without end": too_much,
     "a body shorter than it says": answer(200, b"{}", Content_Length="100"),
+    **{f"HTTP {status}": answer(status, outcome_of("no")) for status in (401, 403, 408, 425, 429, 500, 502, 503, 507)},
     "refused with 200": answer(200, outcome_of("no")),
     "refused": answer(422, outcome_of("no")),
     "no TLS, but garbage": lambda connection: connection.sendall(b"\x15\x03\x01\0\2\2\x28"),
@@ -56,10 +57,11 @@ TIMEOUTS_S = {"a body without end": 20}
 
 
 class HostileServer(SocketServer):
-    """Answers everything with one fault until it is told to be good."""
+    """Answers with one fault until it is told to be good: everything, or everything but ``/metadata``."""
 
-    def __init__(self, fault: Play, good: ScriptedServer) -> None:
+    def __init__(self, fault: Play, good: ScriptedServer, is_known: bool) -> None:
         self.fault = fault
+        self.is_known = is_known
         self.good = good
         self.is_good = False
         self.asked = 0
@@ -76,7 +78,7 @@ class HostileServer(SocketServer):
                     length = int(header.partition(b":")[2])
             body = file.read(length)
             self.asked += 1
-            if not self.is_good:
+            if not (self.is_good or (self.is_known and path.endswith("/metadata"))):
                 self.fault(connection)
             elif method == "GET":
                 answer(*self.good.get(path))(connection)
@@ -90,15 +92,16 @@ def deliveries(daemon: DaemonProcess) -> dict[str, DeliveryStatus]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_known", [False, True], ids=["from-the-first-request", "after-its-metadata"])
 def test_every_fault_of_a_server_passes(
-    daemon: StartDaemon, history: Path, scale: Callable[[int, int], int], figure: Callable[[str], None]
+    daemon: StartDaemon, history: Path, scale: Callable[[int, int], int], figure: Callable[[str], None], is_known: bool
 ) -> None:
     """One study goes to as many destinations as there are faults, each with one worker and a server of its own."""
     with ExitStack() as stack:
         servers: dict[str, HostileServer] = {}
         for number, fault in enumerate(FAULTS.values()):
             good = stack.enter_context(closing(ScriptedServer()))
-            servers[f"d{number:02}"] = stack.enter_context(closing(HostileServer(fault, good)))
+            servers[f"d{number:02}"] = stack.enter_context(closing(HostileServer(fault, good, is_known)))
         names = dict(zip(servers, FAULTS, strict=True))
         settings = "".join(
             f'[destinations.{name}]\nurl = "{server.url}"\nversion = "R4"\nworkers = 1\n'
