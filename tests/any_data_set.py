@@ -190,8 +190,9 @@ def _odd_elements(made: Dataset, random: Random, is_explicit: bool, damaged: dic
             written += _odd_sequence(int(tag), element.value, random, is_explicit)
             continue
         value = _as_written(element)
-        # pydicom takes lengths from 66 to 90 for VRs
-        may_be_implicit = damaged is not None and tag > 0x00080018 and len(value) < 0x42
+        # pydicom takes lengths from 66 to 90 for VRs; of no length, with a group length of (0008,0000) behind it, an
+        # element reads like one with a blank VR and a length of 32 bits
+        may_be_implicit = damaged is not None and tag > 0x00080018 and 0 < len(value) < 0x42
         if not is_explicit or (may_be_implicit and random.random() < 0.1):
             written += _implicit(int(tag), value)
         elif random.random() < 0.1 and tag != 0x00080005:

@@ -53,10 +53,9 @@ def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:
             if pos + 12 > len(data):
                 break
             (length,) = unpack[2](data, pos + 8)
-            if length == UNDEFINED:
-                break
-            pos += 4
-        pos += 8 + length
+        if length == UNDEFINED:
+            break
+        pos += (12 if vr in LONG_VRS else 8) + length
     return pos
 
 
