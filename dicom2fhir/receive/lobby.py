@@ -133,6 +133,8 @@ class Lobby:
     def wait(self, timeout_s: float) -> None:
         """Until somebody comes or can take a step."""
         found = self._selector.select(timeout_s)
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)  # before those who came back are looked at, or one who comes now would wait for long
         with self._lock:
             ready = [key.data for key, _ in found if key.data is not None]
             for guest in ready:
@@ -146,8 +148,6 @@ class Lobby:
                 if guest in self._guests:
                     self._selector.register(guest.connection, guest.waits_for, guest)
             self._returned.clear()
-        with contextlib.suppress(BlockingIOError):
-            self._woken.recv(4096)
 
     def show_out(self, guest: Guest) -> None:
         """Close a connection that waits; nothing happens to one that waits no longer."""

@@ -74,6 +74,27 @@ def test_who_has_begun_comes_before_newcomers_of_the_same_address(room: Room) ->
         guest.connection.close()
 
 
+def test_who_comes_back_while_wake_ups_are_read_is_watched_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was seen only when the next one came or the time was up, which cost TLS a tenth of a second."""
+    guest = room.guest("peer")
+    room.lobby.wait(WAIT_S)
+    assert room.lobby.next() is guest
+    woken = room.lobby._woken
+
+    def come_back_and_read(size: int) -> bytes:
+        room.lobby.take_back(guest)
+        return woken.recv(size)
+
+    room.lobby._wake_up.send(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(room.lobby, "_woken", Mock(recv=come_back_and_read))
+        room.lobby.wait(WAIT_S)
+    room.lobby.wait(0)
+    assert guest.is_ready
+    assert room.lobby.next() is guest
+    guest.connection.close()
+
+
 def test_who_is_shown_out_has_no_turn(room: Room) -> None:
     gone, silent, present = room.guest("a"), room.guest("b", b""), room.guest("c")
     room.lobby.wait(WAIT_S)
