@@ -287,14 +287,13 @@ class Deliverer:
             return
         self._used(permit, failure.answered and not failure.whole_destination)
         if failing and failing.for_s >= self._policy.give_up_after_s:
-            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{failure.reason}{quoted(failure.issues)}")
+            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{_said(failure)}")
         else:
             self._postpone(claim, failure, failing)
 
     def _postpone(self, claim: Claim, failure: Retry, failing: Failing | None) -> None:
         pause_s = self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter())
-        said = f"{failure.reason}{quoted(failure.issues)}"
-        self._keep(lambda: self._store.retry(claim, pause_s, said, failing=failing))
+        self._keep(lambda: self._store.retry(claim, pause_s, _said(failure), failing=failing))
         self._count("failed")
         log.warning(
             "delivery.postponed",
@@ -344,7 +343,7 @@ class Deliverer:
         for a proxy, say), others go first and it does not hold them up. Those that probe are not counted. The store
         remembers of all of them when they began to fail.
         """
-        said = f"{failure.reason}{quoted(failure.issues)}"
+        said = _said(failure)
         found_it = self._circuit.failed(permit, said, failure.after_s)
         pause_s = self._circuit.wait_s()
         if found_it:
@@ -369,6 +368,11 @@ class Deliverer:
     def _beat(self, name: str) -> None:
         with self._changed:
             self._beats[name] = self._clock()
+
+
+def _said(failure: Retry) -> str:
+    """The reason with the destination's own words: for people, not for logs."""
+    return f"{failure.reason}{quoted(failure.issues)}"
 
 
 def _passed_over(permit: Permit) -> int:

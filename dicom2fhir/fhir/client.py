@@ -191,8 +191,8 @@ class FhirClient:
     def transaction(self, bundle: Resource) -> list[Resource]:
         """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.
 
-        Responses are empty where the server leaves them out. A
-        transaction is done whole or not at all, so its success is that of each entry.
+        Responses are empty where the server leaves them out. A transaction is done whole or not at all, so its success
+        is that of each entry.
 
         Raises
         ------
