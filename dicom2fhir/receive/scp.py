@@ -229,9 +229,7 @@ class StorageSCP:
                     lobby.take_back(guest)
             except Ended:
                 guest.connection.close()
-            except (
-                Exception
-            ) as error:  # the peer is gone, no thread can be had...: the usher is needed for the next one
+            except Exception as error:  # the peer is gone, or no thread can be had: the usher serves the next one
                 log.warning("connection.failed", peer=guest.peer, error=type(error).__name__)
                 guest.connection.close()
 
