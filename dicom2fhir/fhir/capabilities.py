@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dicom2fhir.fhir.lenient import as_object, as_objects
 from dicom2fhir.model import Resource
 
 _VERSION = re.compile(r"\d{1,2}(\.\d{1,4}){1,2}(-(ballot|snapshot|cibuild|draft|preview)\d{0,2})?")
@@ -75,15 +76,15 @@ class Capabilities:
 
 def read_capabilities(statement: Resource) -> Capabilities:
     """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""
-    software = _object(statement.get("software"))
+    software = as_object(statement.get("software"))
     types: dict[str, TypeCapabilities] = {}
     offered: set[str] = set()
-    for rest in _objects(statement.get("rest")):
+    for rest in as_objects(statement.get("rest")):
         if rest.get("mode") == "client":
             continue
-        offered |= {_text(item.get("code")) for item in _objects(rest.get("interaction"))}
+        offered |= {_text(item.get("code")) for item in as_objects(rest.get("interaction"))}
         offered |= _TRANSACTION_MODES.get(_text(rest.get("transactionMode")), frozenset())
-        for item in _objects(rest.get("resource")):
+        for item in as_objects(rest.get("resource")):
             update_create = item.get("updateCreate")
             types[_text(item.get("type"))] = TypeCapabilities(
                 update_create=update_create if isinstance(update_create, bool) else None,
@@ -103,11 +104,3 @@ def read_capabilities(statement: Resource) -> Capabilities:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -26,6 +26,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.http import Answer, Http, retry_after_s
+from dicom2fhir.fhir.lenient import as_object, as_objects
 from dicom2fhir.fhir.questions import NOT_THERE, Question, found_in, is_of_another, matches
 from dicom2fhir.fhir.said import issues_of, said_in, status_in
 from dicom2fhir.fhir.sound import entries_of, require_sound
@@ -166,7 +167,7 @@ class FhirClient:
         asked = [{"request": {"method": "GET", "url": question.url}} for question in questions]
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", **_STRICT}
         body = self._dump({"resourceType": "Bundle", "type": "batch", "entry": asked})
-        entries = _objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
+        entries = as_objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
         if len(entries) != len(asked):
             raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
         if any(is_of_another(question, entry) for question, entry in zip(questions, entries, strict=True)):
@@ -182,10 +183,10 @@ class FhirClient:
         if answer.status in _NO_HISTORY:
             return [], False
         bundle = self._expect(answer, ("Bundle",))
-        versions = [_object(entry.get("resource")) for entry in entries_of(bundle)]
+        versions = [as_object(entry.get("resource")) for entry in entries_of(bundle)]
         for version in filter(None, versions):
             require_sound(version, {})
-        is_more = any(link.get("relation") == "next" for link in _objects(bundle.get("link")))
+        is_more = any(link.get("relation") == "next" for link in as_objects(bundle.get("link")))
         return versions, not is_more
 
     def transaction(self, bundle: Resource) -> list[Resource]:
@@ -213,7 +214,7 @@ class FhirClient:
         except ServerUnavailable as error:
             error.alive = is_success
             raise
-        responses = [_object(entry.get("response")) for entry in _objects(result.get("entry"))]
+        responses = [as_object(entry.get("response")) for entry in as_objects(result.get("entry"))]
         if len(responses) != len(bundle["entry"]):
             asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
             raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}", alive=True)
@@ -306,7 +307,7 @@ def _pause_in_words(asked_s: float, after_s: float) -> str:
 
 def _is_conditional(bundle: Resource) -> bool:
     """Whether a 412 must mean several matches; where a version is named besides, reading again will tell."""
-    requests = [_object(entry.get("request")) for entry in _objects(bundle.get("entry"))]
+    requests = [as_object(entry.get("request")) for entry in as_objects(bundle.get("entry"))]
     if any("ifMatch" in request or "ifNoneMatch" in request for request in requests):
         return False
     return any("ifNoneExist" in request or "?" in str(request.get("url")) for request in requests)
@@ -339,7 +340,7 @@ def _says_nothing(answer: Answer) -> bool:
         return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
     resource = _parse(answer.body) or {}
     if resource.get("resourceType") == "OperationOutcome":
-        return all(issue.get("severity") in _REMARKS for issue in _objects(resource.get("issue")))
+        return all(issue.get("severity") in _REMARKS for issue in as_objects(resource.get("issue")))
     return resource.get("resourceType") == "Bundle" and not resource.get("entry")
 
 
@@ -358,11 +359,3 @@ def _kind(answer: Answer) -> str:
     """The media type of an answer, if it is a common one: any text may stand there, and what is said is logged."""
     kind = answer.headers.get("Content-Type", "no Content-Type").partition(";")[0].strip().lower()
     return kind if kind in _KINDS else "another Content-Type"
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from dicom2fhir.errors import Misshapen
+from dicom2fhir.fhir.lenient import as_object
 from dicom2fhir.fhir.said import status_in
 from dicom2fhir.fhir.sound import entries_of
 from dicom2fhir.model import Resource
@@ -38,17 +38,17 @@ def matches(bundle: Resource, resource_type: str) -> list[Resource]:
     found = [
         entry["resource"]
         for entry in entries_of(bundle)
-        if _object(entry.get("resource")).get("resourceType") == resource_type
-        and _object(entry.get("search")).get("mode", "match") == "match"
+        if as_object(entry.get("resource")).get("resourceType") == resource_type
+        and as_object(entry.get("search")).get("mode", "match") == "match"
     ]
     return found[:_MATCHES]
 
 
 def is_of_another(question: Question, entry: Resource) -> bool:
     """Whether an entry of a batch response holds what a question for another type would find."""
-    resource = _object(entry.get("resource"))
+    resource = as_object(entry.get("resource"))
     try:
-        items = [_object(item.get("resource")) for item in entries_of(resource)] or [resource]
+        items = [as_object(item.get("resource")) for item in entries_of(resource)] or [resource]
     except Misshapen:
         return False
     found = {kind for item in items if isinstance(kind := item.get("resourceType"), str)}
@@ -58,9 +58,9 @@ def is_of_another(question: Question, entry: Resource) -> bool:
 
 def found_in(question: Question, entry: Resource) -> list[Resource] | None:
     """What an entry of a batch response says was found; None where it is no usable answer to the question."""
-    resource = _object(entry.get("resource"))
+    resource = as_object(entry.get("resource"))
     try:
-        status = status_in(_object(entry.get("response")))
+        status = status_in(as_object(entry.get("response")))
     except ValueError:
         return None
     if question.resource_id and status in NOT_THERE:
@@ -73,7 +73,3 @@ def found_in(question: Question, entry: Resource) -> list[Resource] | None:
             return matches(resource, question.resource_type) if kind == "Bundle" else None
     is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
     return [resource] if is_it else None
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

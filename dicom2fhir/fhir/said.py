@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dicom2fhir.fhir.http import Answer
+from dicom2fhir.fhir.lenient import as_object, as_objects
 
 _MAX_ISSUES = 20
 _MAX_CHARS = 500
@@ -45,15 +46,12 @@ def status_in(response: dict[str, Any]) -> int | None:
 
 def issues_of(outcome: object) -> tuple[str, ...]:
     """The issues of an OperationOutcome; empty when it is none."""
-    listed = outcome.get("issue") if isinstance(outcome, dict) else None
-    issues = [issue for issue in listed if isinstance(issue, dict)] if isinstance(listed, list) else []
+    issues = as_objects(as_object(outcome).get("issue"))
     return tuple(_cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
 
 
 def _issue(issue: dict[str, Any]) -> str:
-    details = issue.get("details")
-    text = details.get("text") if isinstance(details, dict) else None
-    words = issue.get("diagnostics") or text or issue.get("code") or ""
+    words = issue.get("diagnostics") or as_object(issue.get("details")).get("text") or issue.get("code") or ""
     places = issue.get("expression") or issue.get("location") or []
     place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""
     return f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"
