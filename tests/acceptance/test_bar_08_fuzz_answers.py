@@ -32,7 +32,11 @@ TIMEOUT_S = 1.0
 
 
 class Answers(SocketServer):
-    """Plays the answers of an input and closes each connection after one."""
+    """Plays the answers of an input and closes each connection after one.
+
+    It says so in its answer: a client that is not told would use the connection again, and would see the next
+    answer or a cut connection as chance decides.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +47,8 @@ class Answers(SocketServer):
         request = read_request(connection)
         is_write = b'"transaction"' in request or b"PUT" in request[:4]
         kind = 0 if b"/metadata" in request[:200] else 2 if is_write else 1
-        connection.sendall(self.answers[min(kind, len(self.answers) - 1)])
+        answer = self.answers[min(kind, len(self.answers) - 1)]
+        connection.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
 
 
 @contextmanager
