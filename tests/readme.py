@@ -1,4 +1,4 @@
-"""The README's steps of "For good", as they stand there."""
+"""The README's steps of "In production", as they stand there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INDENT = " " * 7
 
 def steps() -> dict[int, list[str]]:
     """Number of each step -> its indented lines: what is typed, and what is written into the configuration."""
-    section = README[README.index("**For good**") : README.index("Whoever runs a command with")]
+    section = README[README.index("**In production**") : README.index("### Changing the configuration")]
     found = re.split(r"^(\d)\. ", section, flags=re.MULTILINE)
     return {
         int(number): [line.removeprefix(_INDENT) for line in text.splitlines() if line.startswith(_INDENT)]

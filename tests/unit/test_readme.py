@@ -1,4 +1,4 @@
-"""What the README says to type: the commands exist, and the steps of "For good" fit the unit and the program."""
+"""What the README says to type: the commands exist, and the steps of "In production" fit the unit and the program."""
 
 from __future__ import annotations
 
