@@ -28,8 +28,7 @@ from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Store
 from dicom2fhir.texts import quoted
-from dicom2fhir.translation import budgets, check_version, dialect, load_profile, mapper
-from dicom2fhir.translation import recipe as recipe_of
+from dicom2fhir.translation import budgets, check_version, dialect, load_profile, mapper, mapping_fingerprint
 
 _REQUESTS_PER_DELIVERY = 8
 """How many exchanges a slow delivery may take before its lease could be taken for lost."""
@@ -186,7 +185,7 @@ def profile_of(settings: Settings, name: str) -> Profile | None:
     return profile
 
 
-def recipe(settings: Settings, name: str, last: str) -> str:
+def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
     """What studies are made with for a destination now.
 
     Parameters
@@ -199,7 +198,7 @@ def recipe(settings: Settings, name: str, last: str) -> str:
         version = dialect(settings.version_set(name), profile).name
     elif (version := settings.fhir_version(name)) == "auto" and last:
         version = last.split()[0]
-    return recipe_of(settings, settings.patient_mode(name), profile)(version)
+    return mapping_fingerprint(settings, settings.patient_mode(name), profile)(version)
 
 
 def selection(settings: Settings, name: str) -> Selection:

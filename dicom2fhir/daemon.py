@@ -173,7 +173,9 @@ class Daemon:
         """Tell the store where studies go, and what they are made with for each destination."""
         self.store.set_destinations(settings.destinations)
         for known in self.store.destinations():
-            self.store.set_recipe(known.name, assembly.recipe(settings, known.name, known.recipe))
+            self.store.set_mapping_fingerprint(
+                known.name, assembly.mapping_fingerprint_of(settings, known.name, known.fingerprint)
+            )
 
     def reload(self) -> None:
         """Read the configuration again and take over what can change while associations are open; raises nothing.

@@ -256,10 +256,12 @@ class Deliverer:
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written, recipe, answered, unlinked):
+            case Delivered(base, written, fingerprint, answered, unlinked):
                 self._used(permit, answered)
                 left = ", ".join(unlinked)
-                self._keep(lambda: self._store.delivered(claim, study.revision, base, recipe, left, accepted=written))
+                self._keep(
+                    lambda: self._store.delivered(claim, study.revision, base, fingerprint, left, accepted=written)
+                )
                 self._count("written" if written else "unchanged")
                 log.info(
                     "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written

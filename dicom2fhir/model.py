@@ -208,14 +208,14 @@ class Mapped:
 
     Attributes
     ----------
-    recipe
-        A short text for the FHIR version, the profile and whatever else shaped it (``R4 base@1f0c9a2b``): with equal
-        recipes, equal studies become equal resources. Empty where nobody asks.
+    fingerprint
+        The mapping fingerprint (``R4 base@1f0c9a2b``): a short text for the FHIR version, the profile and whatever else
+        shapes the output. With equal fingerprints, equal studies become equal resources. Empty where nobody asks.
     """
 
     entries: tuple[Entry, ...]
     notes: tuple[Note, ...] = ()
-    recipe: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class Delivered:
     base: bytes
     written: bool = True
     """False when the destination held it already and nothing was sent."""
-    recipe: str = ""
+    fingerprint: str = ""
     """Of :class:`Mapped`."""
     answered: bool = True
     """False when the destination was not asked anything, so that this says nothing about it."""

@@ -108,7 +108,9 @@ def _stats_table(stats: Stats) -> Table:
 def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemon) -> Table:
     table = _table("Destination", "How it stands, and its mapping")
     for one in destinations:
-        said = _standing(daemon.destination(one.name)).append(as_it_stands(f"\n{one.recipe or 'mapping not known'}"))
+        said = _standing(daemon.destination(one.name)).append(
+            as_it_stands(f"\n{one.fingerprint or 'mapping not known'}")
+        )
         if number := sum(one.others.values()):
             made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
             were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"

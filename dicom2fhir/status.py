@@ -260,7 +260,7 @@ def _daemon_json(daemon: Daemon) -> dict[str, Any]:
 
 
 def _destination_json(one: DestinationStatus, daemon: Daemon) -> dict[str, Any]:
-    facts = {"name": one.name, "mapping": one.recipe, "other_mappings": dict(one.others)}
+    facts = {"name": one.name, "mapping": one.fingerprint, "other_mappings": dict(one.others)}
     found = daemon.destination(one.name)
     if found is None:
         return facts

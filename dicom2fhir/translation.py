@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
-from dicom2fhir import __version__
 from dicom2fhir.config import Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.header import Budgets
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.mapping import MAPPING_REVISION, Policy, map_study
 from dicom2fhir.fhir.validate import Validator
 from dicom2fhir.fhir.values import Systems
 from dicom2fhir.model import Mapped, Note, Study, Write
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from dicom2fhir.fhir.profile import Profile
 
 PatientMode = Literal["link", "ensure", "upsert"]
-
-RELEASE = ".".join(__version__.split(".")[:2])
-"""The release with another output than those before: a patch release writes what its minor release writes."""
 
 
 def store_path(settings: Settings) -> Path:
@@ -170,13 +166,13 @@ def mapper(
     tell = on_finding or log_finding
     chosen = policy(settings, patient)
     validator = Validator(settings.fhir.validation, first=settings.configures_mapping)
-    recipe_in = recipe(settings, patient, profile)
+    fingerprint_in = mapping_fingerprint(settings, patient, profile)
 
     def mapped(study: Study, dialect: Dialect) -> Mapped:
         result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
         for note in validator(result, dialect.name):
             tell(study.uid, note)
-        return replace(result, recipe=recipe_in(dialect.name))
+        return replace(result, fingerprint=fingerprint_in(dialect.name))
 
     return mapped
 
@@ -188,10 +184,16 @@ def log_finding(study_uid: str, finding: Note) -> None:
     structlog.get_logger(__name__).error("resource.invalid", study=study_uid, where=finding.where, finding=finding.text)
 
 
-def recipe(settings: Settings, patient: PatientMode, profile: Profile | None = None) -> Callable[[str], str]:
-    """What gives the recipe (:class:`dicom2fhir.model.Mapped`) of a FHIR version, such as ``R4 osiris@1f0c9a2b``."""
+def mapping_fingerprint(
+    settings: Settings, patient: PatientMode, profile: Profile | None = None
+) -> Callable[[str], str]:
+    """The function from a FHIR version to the mapping's fingerprint in it, such as ``R4 osiris@1f0c9a2b``.
+
+    It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.MAPPING_REVISION`), with the options that shape
+    its output, and with the content of the profile.
+    """
     content = [
-        RELEASE,
+        MAPPING_REVISION,
         asdict(policy(settings, patient)),
         profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
         settings.fhir.profile_missing,

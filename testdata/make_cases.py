@@ -100,21 +100,22 @@ def _policy(settings: dict[str, Any]) -> Policy:
 
 
 @cache
-def _case(name: str) -> dict[str, Any]:
+def case_of(name: str) -> dict[str, Any]:
+    """What a case's ``case.toml`` says."""
     return tomllib.loads((CASES_DIRECTORY / name / "case.toml").read_text())
 
 
 @cache
 def study_and_policy(name: str) -> tuple[Study, Policy]:
     """A case's study and the operator's decisions."""
-    case = _case(name)
+    case = case_of(name)
     (study,) = studies_of(_files(case))
     return study, _policy(case.get("policy", {}))
 
 
 def variants(name: str) -> tuple[str, ...]:
     """The versions and profiles that a case has expected output for."""
-    return (*VERSIONS, *_case(name).get("profiles", ()))
+    return (*VERSIONS, *case_of(name).get("profiles", ()))
 
 
 @cache
@@ -122,25 +123,31 @@ def _profile(name: str) -> Profile:
     return profile(name)
 
 
+def profile_of(variant: str) -> Profile | None:
+    """The profile of a variant; None of a version alone."""
+    return None if variant in DIALECTS else _profile(variant.partition(".")[0])
+
+
 def version_of(variant: str) -> str:
     """The FHIR version of a version or profile."""
-    if variant in DIALECTS:
+    chosen = profile_of(variant)
+    if chosen is None:
         return variant
-    name, _, version = variant.partition(".")
-    return version or next(iter(_profile(name).versions))
+    return variant.partition(".")[2] or next(iter(chosen.versions))
 
 
 def mapped(name: str, variant: str) -> Mapped:
     """What the bridge makes of a case today, in a version or by a profile."""
     study, policy = study_and_policy(name)
     dialect = DIALECTS[version_of(variant)]
-    if variant in DIALECTS:
+    chosen = profile_of(variant)
+    if chosen is None:
         return map_study(study, dialect, policy)
-    if _case(name).get("archive", True):
+    if case_of(name).get("archive", True):
         policy = replace(policy, dicomweb_url=_ARCHIVE)
     result = map_study(study, dialect, policy)
-    missing = _case(name).get("profile_missing")
-    return conform(_profile(variant.partition(".")[0]), result, study, dialect, policy, missing)
+    missing = case_of(name).get("profile_missing")
+    return conform(chosen, result, study, dialect, policy, missing)
 
 
 def expected_file(name: str, variant: str) -> Path:

@@ -64,7 +64,7 @@ class FileDestination(Generic[Dialect]):
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:
-            return Delivered(base, written=False, recipe=mapped.recipe, answered=False)
+            return Delivered(base, written=False, fingerprint=mapped.fingerprint, answered=False)
         try:
             content = dump(standalone(mapped), self._dialect.name, self._format)
             self._write(f"{remote_id}.{study.revision}.{self._format}", f".{remote_id}.tmp", content)
@@ -73,7 +73,7 @@ class FileDestination(Generic[Dialect]):
         except OSError as error:
             reason = f"{self._directory} cannot be written to: {error.strerror}; check that it is there, and its rights"
             return Retry(reason, whole_destination=True)
-        return Delivered(now.to_bytes(), recipe=mapped.recipe)
+        return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint)
 
     def _write(self, name: str, temporary: str, content: bytes) -> None:
         make_directory(self._directory, 0o700)

@@ -15,7 +15,12 @@ from dicom2fhir.fhir.scope import Context, Policy, Scope
 from dicom2fhir.fhir.values import DICOM_UID, deterministic_id, identifier, oid
 from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
-__all__ = ["Policy", "Trace", "imaging_study_id", "map_study", "trace_study"]
+__all__ = ["MAPPING_REVISION", "Policy", "Trace", "imaging_study_id", "map_study", "trace_study"]
+
+MAPPING_REVISION = 1
+"""Of the code from a study to its resources, profiles included. Raise it with a change after which the same study and
+options may give other resources: ``status`` then tells which deliveries were made before. Options and the content of
+profiles count by themselves (:func:`dicom2fhir.translation.mapping_fingerprint`)."""
 
 
 @dataclass(frozen=True, slots=True)

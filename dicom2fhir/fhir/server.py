@@ -121,7 +121,7 @@ class FhirDestination(Generic[Dialect]):
             last = Base.from_bytes(base, server.dialect.name)
             if last.digest == digest(mapped) and not again:
                 unlinked = last.unlinked(mapped)
-                return Delivered(base, False, mapped.recipe, answered=False, unlinked=unlinked)
+                return Delivered(base, False, mapped.fingerprint, answered=False, unlinked=unlinked)
             return self._try_until_settled(mapped, last, server, again)
         except ServerUnavailable as error:  # NotAuthorised too
             self._recognition.forget()
@@ -272,7 +272,7 @@ class FhirDestination(Generic[Dialect]):
                 _remember(entry, target, server)
         remote = plan.targets.get(mapped.entries[0].placeholder) or ""
         sent = _base(plan, mapped, remote, last)
-        return Delivered(sent.to_bytes(), course.written, mapped.recipe, unlinked=sent.unlinked(mapped))
+        return Delivered(sent.to_bytes(), course.written, mapped.fingerprint, unlinked=sent.unlinked(mapped))
 
     def _send(
         self,

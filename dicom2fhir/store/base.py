@@ -114,7 +114,7 @@ class DestinationStatus:
 
     Attributes
     ----------
-    recipe
+    fingerprint
         The present one; empty where nobody has said it.
     others
         Any other one -> the number of deliveries that were made with it and are up to date but for that; empty text:
@@ -122,7 +122,7 @@ class DestinationStatus:
     """
 
     name: str
-    recipe: str
+    fingerprint: str
     others: Mapping[str, int]
 
 
@@ -226,7 +226,7 @@ class Store(Ledger, Protocol):
     def set_destinations(self, names: Iterable[str]) -> None:
         """Name the destinations in force; a new one gets every study that is kept, one left out gets nothing more."""
 
-    def set_recipe(self, destination: str, recipe: str) -> None:
+    def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
         """Say what deliveries to a destination in force are made with from now on."""
 
     def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
@@ -256,11 +256,17 @@ class Store(Ledger, Protocol):
         (:data:`dicom2fhir.selection.KEYS`)."""
 
     def delivered(
-        self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "", accepted: bool = False
+        self,
+        claim: Claim,
+        revision: int,
+        base: bytes,
+        fingerprint: str = "",
+        unlinked: str = "",
+        accepted: bool = False,
     ) -> None:
-        """``revision``, made with ``recipe``, is at the destination; if the study is newer by now it stays waiting.
+        """``revision``, made by the mapping ``fingerprint``, is at the destination; a newer study stays waiting.
 
-        A recipe that is not the destination's becomes it: a server may speak another FHIR version than it did.
+        It becomes the destination's fingerprint: a server may speak another FHIR version than it did.
         ``unlinked`` names what was not found there to refer to, for :meth:`relink`. ``accepted``: the destination
         changed something for it, so that it works (:class:`Failing`).
         """

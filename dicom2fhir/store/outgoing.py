@@ -84,7 +84,7 @@ def delivered(
     claim: Claim,
     revision: int,
     base: bytes,
-    recipe: str,
+    fingerprint: str,
     unlinked: str,
     now: float,
     rule: DueRule,
@@ -97,10 +97,10 @@ def delivered(
     held = _held(sql, claim)
     if held is not None:
         sql.run("keep_base", **held.key, body=base)
-        sql.run("set_recipe", destination=claim.destination, recipe=recipe)
+        sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
         _give_back(
-            sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now, recipe=recipe,
-            unlinked=short(unlinked),
+            sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
+            fingerprint=fingerprint, unlinked=short(unlinked),
         )  # fmt: skip
 
 

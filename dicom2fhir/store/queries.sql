@@ -159,10 +159,10 @@ INSERT INTO destination (name) VALUES (:destination) ON CONFLICT (name) DO UPDAT
 -- name: accept
 UPDATE destination SET accepted = accepted + 1 WHERE name = :destination;
 
--- name: set_recipe
-UPDATE destination SET recipe = :recipe WHERE name = :destination AND :recipe NOT IN ('', recipe);
+-- name: set_mapping_fingerprint
+UPDATE destination SET recipe = :fingerprint WHERE name = :destination AND :fingerprint NOT IN ('', recipe);
 
--- name: recipes
+-- name: mapping_fingerprints
 SELECT destination.name, destination.recipe, made.recipe, made.n
 FROM destination LEFT JOIN made ON destination_id = id AND made.recipe <> destination.recipe AND n > 0
 WHERE in_force ORDER BY destination.name, made.recipe;
@@ -206,7 +206,7 @@ WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
 UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0,
-    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :recipe, failing_s = 0, failing_at = NULL,
+    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :fingerprint, failing_s = 0, failing_at = NULL,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 

@@ -317,9 +317,9 @@ class SqliteStore:
         wanted = frozenset(names)
         self._write(lambda sql: outgoing.set_destinations(sql, wanted, self._clock.now(), self._rule))
 
-    def set_recipe(self, destination: str, recipe: str) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.set_recipe`."""
-        self._write(lambda sql: sql.run("set_recipe", destination=destination, recipe=recipe))
+    def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.set_mapping_fingerprint`."""
+        self._write(lambda sql: sql.run("set_mapping_fingerprint", destination=destination, fingerprint=fingerprint))
 
     def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
         """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
@@ -399,12 +399,20 @@ class SqliteStore:
             return read_stated(sql, row[0]) if row else {}
 
     def delivered(
-        self, claim: Claim, revision: int, base: bytes, recipe: str = "", unlinked: str = "", accepted: bool = False
+        self,
+        claim: Claim,
+        revision: int,
+        base: bytes,
+        fingerprint: str = "",
+        unlinked: str = "",
+        accepted: bool = False,
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; where the lease has gone, only ``accepted`` counts."""
         now, rule = self._clock.now(), self._rule
         self._write(
-            lambda sql: outgoing.delivered(sql, claim, revision, base, recipe, unlinked, now, rule, accepted=accepted)
+            lambda sql: outgoing.delivered(
+                sql, claim, revision, base, fingerprint, unlinked, now, rule, accepted=accepted
+            )
         )
 
     def failing(self, claim: Claim, most_s: float) -> Failing:

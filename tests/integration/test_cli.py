@@ -386,7 +386,7 @@ def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew
         {"name": "main", "mapping": "", "other_mappings": {}}
     ]
     store = SqliteStore.attach(state_dir / "store.db")
-    store.set_recipe("main", "R4 osiris@1f0c9a2b")
+    store.set_mapping_fingerprint("main", "R4 osiris@1f0c9a2b")
     store.close()
     assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
         {"name": "main", "mapping": "R4 osiris@1f0c9a2b", "other_mappings": {"": 1}}

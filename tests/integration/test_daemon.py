@@ -95,7 +95,7 @@ def test_destinations_of_three_versions_at_once(settings: Settings, hapi: Callab
         daemon.start()
         made.save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
         wait_until(lambda: daemon.store.stats().delivered == 3, 60, "all three have it")
-        mappings = {found.name: found.recipe.split("@")[0] for found in daemon.store.destinations()}
+        mappings = {found.name: found.fingerprint.split("@")[0] for found in daemon.store.destinations()}
         assert mappings == {"old": "DSTU2 base", "new": "R4 base", "files": "R5 base"}
     uid = f"urn:oid:{made.StudyInstanceUID}"
     (old,) = FhirClient(hapi("dstu2")).search("ImagingStudy", f"study={uid}")
@@ -123,8 +123,8 @@ def test_a_change_of_version_is_seen_and_everything_sent_anew(settings: Settings
     with closing_daemon(build(settings)) as daemon:
         daemon.start()
         (known,) = daemon.store.destinations()
-        assert known.recipe.startswith("DSTU2 base@")
-        assert known.others == {before.recipe: 1}
+        assert known.fingerprint.startswith("DSTU2 base@")
+        assert known.others == {before.fingerprint: 1}
         assert daemon.store.requeue(all_states=True) == 1
         wait_until(lambda: daemon.store.stats().delivered == 1, 30, "it is there again")
         (known,) = daemon.store.destinations()

@@ -10,6 +10,7 @@ from dicom2fhir.dicom import fingerprint as room
 from dicom2fhir.dicom.attributes import LEVELS, Attribute
 from dicom2fhir.dicom.fingerprint import fingerprint
 from tests.data import make_reader
+from tests.data.snapshots import Snapshot
 
 FIRST, *OTHERS = LEVELS["patient"]
 PRESENT = fingerprint()  # before any test puts something else in its place
@@ -45,9 +46,10 @@ def test_another_revision_has_another_fingerprint(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_reader_that_reads_differently_has_another_fingerprint() -> None:
-    then, kept = make_reader.snapshot()
-    changed = make_reader.differences(kept, make_reader.observe())
-    if then == PRESENT:
-        assert changed == [], "files give other records: raise READER_REVISION (dicom2fhir/dicom/fingerprint.py)"
+    kept = Snapshot.read(make_reader.SNAPSHOT)
+    if kept.fingerprint == PRESENT:
+        assert kept.differences(make_reader.observe()) == [], (
+            "files give other records: raise READER_REVISION (dicom2fhir/dicom/fingerprint.py)"
+        )
     else:
         pytest.fail("the reader has another fingerprint: python -m tests.data.make_reader takes the snapshot anew")

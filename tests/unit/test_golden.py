@@ -8,9 +8,12 @@ from __future__ import annotations
 import pytest
 
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapping import MAPPING_REVISION
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.translation import profile, profile_names
 from testdata.make_cases import CASES, expected_file, mapped, outcome, variants, version_of
+from tests.data import make_mapping
+from tests.data.snapshots import Snapshot
 from tests.invariants import to_be_written, violations
 
 ALL = [(case, variant) for case in CASES for variant in variants(case)]
@@ -20,6 +23,14 @@ ALL = [(case, variant) for case in CASES for variant in variants(case)]
 def test_the_output_is_the_expected_one(case: str, variant: str) -> None:
     expected = expected_file(case, variant).read_text()
     assert outcome(case, variant) == expected, "if meant, run: python -m testdata.make_cases"
+
+
+def test_a_mapping_with_other_output_has_another_revision() -> None:
+    kept, now = Snapshot.read(make_mapping.SNAPSHOT), make_mapping.observe()
+    if kept.fingerprint == str(MAPPING_REVISION):
+        changed = kept.differences(now)
+        assert changed == [], "raise MAPPING_REVISION (dicom2fhir/fhir/mapping.py): status tells older deliveries by it"
+    assert kept == now, "the golden files are others: python -m tests.data.make_mapping takes their snapshot anew"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -587,8 +587,8 @@ def others(bench: Bench, destination: str = DEST) -> dict[str, int]:
     return next(dict(found.others) for found in bench.store.destinations() if found.name == destination)
 
 
-def test_deliveries_made_with_another_recipe_are_counted(bench: Bench) -> None:
-    bench.store.set_recipe(DEST, "R4 base@1")
+def test_deliveries_made_with_another_mapping_are_counted(bench: Bench) -> None:
+    bench.store.set_mapping_fingerprint(DEST, "R4 base@1")
     for study in ("1.1", "1.2", "1.3"):
         bench.store.add(record(study=study), FOLDER)
     bench.later(QUIET_S)
@@ -596,7 +596,7 @@ def test_deliveries_made_with_another_recipe_are_counted(bench: Bench) -> None:
         bench.store.delivered(claim, 1, b"", "R4 base@1")
     assert bench.store.destinations() == [DestinationStatus(DEST, "R4 base@1", {})]
     bench.restart().set_destinations([DEST, "second"])
-    bench.store.set_recipe(DEST, "R4 osiris@2")
+    bench.store.set_mapping_fingerprint(DEST, "R4 osiris@2")
     assert bench.store.destinations() == [
         DestinationStatus(DEST, "R4 osiris@2", {"R4 base@1": 3}),
         DestinationStatus("second", "", {}),
@@ -613,10 +613,10 @@ def test_deliveries_made_with_another_recipe_are_counted(bench: Bench) -> None:
 
 
 def test_a_destination_that_speaks_another_version_than_it_did_tells_by_its_deliveries(bench: Bench) -> None:
-    for study, recipe in (("1.1", "R4 base@1"), ("1.2", "R5 base@1"), ("1.3", "")):
+    for study, fingerprint in (("1.1", "R4 base@1"), ("1.2", "R5 base@1"), ("1.3", "")):
         bench.store.add(record(study=study), FOLDER)
         bench.later(QUIET_S)
-        bench.store.delivered(bench.claim(), 1, b"", recipe)
+        bench.store.delivered(bench.claim(), 1, b"", fingerprint)
     assert bench.store.destinations() == [DestinationStatus(DEST, "R5 base@1", {"": 1, "R4 base@1": 1})]
 
 

@@ -87,7 +87,7 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
     connection.close()
     store = open_store(path)
     try:
-        store.set_recipe("main", "R4 base@1")
+        store.set_mapping_fingerprint("main", "R4 base@1")
         assert store.destinations() == [DestinationStatus("main", "R4 base@1", {"": 2})]
         claim = store.claim("main", "me", 60)
         assert claim is not None

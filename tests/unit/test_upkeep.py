@@ -238,7 +238,7 @@ def test_the_lease_of_a_daemon_that_is_gone_does_not_keep_a_study(store: SqliteS
 
 
 def test_states_of_a_forgotten_study_are_counted_no_more(store: SqliteStore) -> None:
-    store.set_recipe("main", "R5")
+    store.set_mapping_fingerprint("main", "R5")
     for number in range(3):
         store.add(record(number, study=f"1.{number}"), FILE)
     deliver(store)

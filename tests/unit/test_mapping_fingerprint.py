@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir import __version__, assembly, config, translation
+from dicom2fhir import assembly, config, translation
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.mapping import MAPPING_REVISION
 
 PLACES = {"device": "referenced", "location": "referenced", "practitioner": "referenced"}
 
@@ -26,14 +27,14 @@ def settings(**fhir: Any) -> Settings:
     return config.load(overrides={"fhir": fhir, "destinations": destinations}, environ={})
 
 
-def recipe(made: Settings, profile: str = "none") -> str:
-    return translation.recipe(made, "link", translation.load_profile(profile))("R4")
+def fingerprint(made: Settings, profile: str = "none") -> str:
+    return translation.mapping_fingerprint(made, "link", translation.load_profile(profile))("R4")
 
 
 def test_it_names_version_and_profile() -> None:
-    assert recipe(settings()).startswith("R4 base@")
-    assert recipe(settings(), "osiris").startswith("R4 osiris@")
-    assert recipe(settings()) == recipe(settings())
+    assert fingerprint(settings()).startswith("R4 base@")
+    assert fingerprint(settings(), "osiris").startswith("R4 osiris@")
+    assert fingerprint(settings()) == fingerprint(settings())
 
 
 def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
@@ -48,40 +49,39 @@ def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
         value = {code = {text = "x"}, method = {text = {from = "KVP"}, when_known = true}}
     """
     own.write_text(text)
-    first = recipe(settings(), str(own))
+    first = fingerprint(settings(), str(own))
     own.write_text(text.replace("Mine", "Yours"))
-    assert recipe(settings(), str(own)) == first, "words are for people"
+    assert fingerprint(settings(), str(own)) == first, "words are for people"
     own.write_text(text.replace("when_known = true", "when_known = false"))
-    other = recipe(settings(), str(own))
+    other = fingerprint(settings(), str(own))
     own.write_text(text.replace("/A", "/B"))
     found = [
         first,
-        recipe(settings(), str(own)),
+        fingerprint(settings(), str(own)),
         other,
-        recipe(settings()),
-        recipe(settings(time_zone="Europe/Paris")),
-        recipe(settings(max_instances=5)),
-        recipe(settings(**PLACES)),
-        translation.recipe(settings(), "ensure")("R4"),
-        translation.recipe(settings(), "link")("R5"),
+        fingerprint(settings()),
+        fingerprint(settings(time_zone="Europe/Paris")),
+        fingerprint(settings(max_instances=5)),
+        fingerprint(settings(**PLACES)),
+        translation.mapping_fingerprint(settings(), "ensure")("R4"),
+        translation.mapping_fingerprint(settings(), "link")("R5"),
     ]
     assert len(set(found)) == len(found)
 
 
 def test_what_does_not_shape_it_leaves_it() -> None:
-    assert recipe(settings(validation="never")) == recipe(settings())
+    assert fingerprint(settings(validation="never")) == fingerprint(settings())
 
 
-def test_each_release_that_may_write_something_else_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert __version__.startswith(f"{translation.RELEASE}.") and translation.RELEASE.count(".") == 1
-    before = recipe(settings())
-    monkeypatch.setattr(translation, "RELEASE", "0.0")
-    assert recipe(settings()) != before
+def test_another_revision_of_the_mapping_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(settings())
+    monkeypatch.setattr(translation, "MAPPING_REVISION", MAPPING_REVISION + 1)
+    assert fingerprint(settings()) != before
 
 
 def test_it_is_the_same_in_every_process() -> None:
     """A set of texts has another order in each."""
-    program = f"from tests.unit import test_recipe as t; print(t.recipe(t.settings(**{PLACES})))"
+    program = f"from tests.unit import test_mapping_fingerprint as t; print(t.fingerprint(t.settings(**{PLACES})))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -91,15 +91,15 @@ def test_it_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in range(3)
     }
-    assert printed == {recipe(settings(**PLACES)).encode() + b"\n"}
+    assert printed == {fingerprint(settings(**PLACES)).encode() + b"\n"}
 
 
 def test_a_server_that_chooses_the_version_is_taken_to_speak_what_it_spoke() -> None:
     made = settings()
-    assert assembly.recipe(made, "server", "").startswith("auto base@")
-    assert assembly.recipe(made, "server", "R5 osiris@12345678").startswith("R5 base@")
-    assert assembly.recipe(made, "old", "R5 osiris@12345678").startswith("DSTU2 base@")
-    assert assembly.recipe(made, "files", "R5 osiris@12345678").startswith("R4 base@")
+    assert assembly.mapping_fingerprint_of(made, "server", "").startswith("auto base@")
+    assert assembly.mapping_fingerprint_of(made, "server", "R5 osiris@12345678").startswith("R5 base@")
+    assert assembly.mapping_fingerprint_of(made, "old", "R5 osiris@12345678").startswith("DSTU2 base@")
+    assert assembly.mapping_fingerprint_of(made, "files", "R5 osiris@12345678").startswith("R4 base@")
 
 
 def test_a_server_of_another_version_is_told_all_that_there_are() -> None:
