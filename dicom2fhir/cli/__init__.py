@@ -91,7 +91,7 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="dicom2fhir")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Bridge DICOM to FHIR: C-STORE and folders in, ImagingStudy on a FHIR server out."""
+    """Bridge DICOM to FHIR: receive DICOM by C-STORE and from folders, write ImagingStudy to FHIR servers."""
     # on standard error: not among what a command writes to standard output
     if context.invoked_subcommand in _TRANSLATING:
         from dicom2fhir.ops import later

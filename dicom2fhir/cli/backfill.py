@@ -28,12 +28,16 @@ from dicom2fhir.cli.page import Page
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @config_option
 @state_dir_option
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes that read headers.  [default: one a core]")
-@click.option("--since", help="Only files modified since a date (2026-01-31) or for so long (12h, 7d, 2w).")
 @click.option(
-    "--again", is_flag=True, help="Read files that are done before, too, as after an upgrade or `dicom2fhir forget`."
+    "--workers", type=click.IntRange(1, 64), help="Number of processes that read headers.  [default: one per core]"
 )
-@click.option("--dry-run", is_flag=True, help="Read and count, write nothing.")
+@click.option("--since", help="Only files modified since a date (2026-01-31) or within a duration (12h, 7d, 2w).")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also read files that are already in the store, for example after an upgrade or `dicom2fhir forget`.",
+)
+@click.option("--dry-run", is_flag=True, help="Read and count files without writing to the store.")
 @json_option
 @click.pass_context
 def backfill(
@@ -47,9 +51,9 @@ def backfill(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Take archives into the store: all DICOM files below PATHS, for the daemon to deliver.
+    """Import all DICOM files below PATHS into the store, for the daemon to deliver.
 
-    The daemon may run meanwhile. A run that was interrupted goes on where it was when the same command is given again.
+    The daemon may run at the same time. An interrupted import continues when the same command is run again.
     """
     from dicom2fhir import backfill as archives
 

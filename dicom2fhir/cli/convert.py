@@ -27,8 +27,8 @@ from dicom2fhir.model import Note
 from dicom2fhir.texts import counted
 
 _SEVERAL: dict[Format, str] = {
-    "json": "Standard output is NDJSON: one Bundle a line.",
-    "xml": "Standard output is one XML document a line.",
+    "json": "Standard output is NDJSON: one Bundle per line.",
+    "xml": "Standard output is one XML document per line.",
 }
 
 
@@ -38,19 +38,27 @@ _SEVERAL: dict[Format, str] = {
 @version_option
 @profile_option
 @click.option(
-    "--patient", type=click.Choice(["link", "ensure", "upsert"]), help="How the Patient is written.  [default: ensure]"
+    "--patient",
+    type=click.Choice(["link", "ensure", "upsert"]),
+    help="How the Patient is handled (see fhir.patient).  [default: ensure]",
 )
-@click.option("--time-zone", help="Zone of times that name none, such as Europe/Paris.")
+@click.option("--time-zone", help="Time zone of times without an offset, for example Europe/Paris.")
 @click.option(
     "--as",
     "shape",
     type=click.Choice(["bundle", "resources"]),
     default="bundle",
     show_default=True,
-    help="One transaction Bundle per study, or one resource per line (bulk-data NDJSON; XML likewise).",
+    help="One transaction Bundle per study, or one resource per line (bulk data NDJSON; for XML one document"
+    " per line).",
 )
-@click.option("--format", "format_", type=click.Choice(["json", "xml"]), help="JSON or XML.  [default: json]")
-@click.option("-o", "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="One file per study there.")
+@click.option("--format", "format_", type=click.Choice(["json", "xml"]), help="Output format.  [default: json]")
+@click.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write one file per study to this folder.",
+)
 @click.pass_context
 def convert(
     context: click.Context,
@@ -64,9 +72,9 @@ def convert(
     format_: Format | None,
     output_dir: Path | None,
 ) -> None:
-    """Turn DICOM files into FHIR: files, folders, zip archives, - for standard input.
+    """Convert DICOM files to FHIR. PATHS are files, folders or zip archives; - reads standard input.
 
-    Bundles of several studies on standard output are NDJSON, one Bundle a line (XML: one document a line).
+    Several studies are written to standard output as NDJSON, one Bundle per line (XML: one document per line).
     """
     fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
     settings = load_settings(config_file, {"fhir": fhir})

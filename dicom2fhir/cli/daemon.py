@@ -35,13 +35,15 @@ _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--ae-title", help="AE title of the bridge.")
-@click.option("--watch", "folders", type=click.Path(path_type=Path), multiple=True, help="A folder to watch.")
+@click.option(
+    "--watch", "folders", type=click.Path(path_type=Path), multiple=True, help="Folder to watch; may be repeated."
+)
 @click.option("--fhir-url", help="Base URL of a FHIR server to deliver to.")
 @click.option("--fhir-version", help=f"auto, {', '.join(DIALECTS)}.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="A folder to deliver Bundles to.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder to write Bundles to.")
 @state_dir_option
-@click.option("--quiet-period", type=float, help="Seconds without a new instance after which a study is sent.")
-@click.option("--max-wait", type=float, help="Seconds after which a study is sent at the latest.")
+@click.option("--quiet-period", type=float, help="Seconds without a new instance before a study is sent.")
+@click.option("--max-wait", type=float, help="Longest time in seconds before a study is sent.")
 def serve(
     config_file: Path | None,
     host: str | None,
@@ -55,7 +57,7 @@ def serve(
     quiet_period: float | None,
     max_wait: float | None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reads the configuration again."""
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
     destinations: dict[str, Any] = {}
     if fhir_url:
         destinations["server"] = {"type": "fhir", "url": fhir_url}
@@ -88,16 +90,20 @@ def serve(
 
 @click.command("check-config")
 @config_option
-@click.option("--online", is_flag=True, help="Also ask the FHIR servers what they offer, and whether they let us in.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Also query the FHIR servers: what they support, and whether they accept the credentials.",
+)
 @click.option(
     "--user",
     "user_name",
-    help="Whose rights to read and write are looked at; only root may ask for another.  [default: for root the store's"
-    " owner, or the service's user]",
+    help="User whose file permissions are checked; only root may name another user.  [default: for root, the"
+    " owner of the store or the service's user]",
 )
 @json_option
 def check_config(config_file: Path | None, online: bool, user_name: str | None, as_json: bool) -> None:
-    """Check the configuration, what the service's user may read and write, and with --online the FHIR servers."""
+    """Check the configuration, the file permissions of the service's user and, with --online, the FHIR servers."""
     from dicom2fhir import assembly
 
     config_file = config_in_force(config_file)
@@ -119,8 +125,8 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     if as_json:
         put_json({"store": store, "user": user.name, "errors": errors, "warnings": doubts, "destinations": plans})
     else:
-        sound = "is sound" if not errors else "can be read"
-        click.echo(f"The configuration {sound}. The store is {store}. What may be read and written: as {user.name}.")
+        verdict = "is valid" if not errors else "could be read"
+        click.echo(f"The configuration {verdict}. The store is {store}. File permissions were checked for {user.name}.")
         for said in errors:
             click.echo(f"error: {said}")
         for doubt in doubts:
@@ -128,25 +134,23 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
         if plans:
             Page().print(report.plans_table(plans))
     if errors:
-        raise ConfigError(f"The daemon could not do its work as the user {user.name}; see above.")
+        raise ConfigError(f"The daemon would not work as user {user.name}; see above.")
     if any(plan["error"] for plan in plans):
-        raise ServerUnavailable("Not every FHIR server can be used; see above.")
+        raise ServerUnavailable("At least one FHIR server cannot be used; see above.")
 
 
 @click.command()
 @config_option
-@click.option("--host", help="Whom to ask.  [default: the configured receiver]")
+@click.option("--host", help="Host to call.  [default: the configured receiver]")
 @click.option("--port", type=int)
-@click.option("--called-ae", help="AE title to call.")
+@click.option("--called-ae", help="Called AE title.  [default: the configured receiver's]")
+@click.option("--calling-ae", help="Calling AE title.  [default: the first of receiver.calling_ae_titles, or ECHOSCU]")
+@click.option("--tls/--no-tls", default=None, help="Whether to use TLS.  [default: as the configured receiver]")
 @click.option(
-    "--calling-ae", help="AE title to call by.  [default: the first of receiver.calling_ae_titles, or ECHOSCU]"
+    "--ca-file", type=_PEM, help="CA certificates to trust.  [default: the configured receiver's, or the system's]"
 )
-@click.option("--tls/--no-tls", default=None, help="Whether to speak TLS.  [default: as the configured receiver]")
-@click.option(
-    "--ca-file", type=_PEM, help="Certificates to trust.  [default: the configured receiver's, or the system's]"
-)
-@click.option("--tls-certificate", type=_PEM, help="What to show to a receiver that wants a certificate.")
-@click.option("--tls-key", type=_PEM, help="Its private key.  [default: in the same file]")
+@click.option("--tls-certificate", type=_PEM, help="Client certificate, for a receiver that requires one.")
+@click.option("--tls-key", type=_PEM, help="Private key of the client certificate.  [default: in the same file]")
 def echo(
     config_file: Path | None,
     host: str | None,
@@ -158,7 +162,7 @@ def echo(
     tls_certificate: Path | None,
     tls_key: Path | None,
 ) -> None:
-    """Ask a receiver whether it is there (C-ECHO)."""
+    """Check that a DICOM receiver responds (C-ECHO)."""
     from dicom2fhir.receive import echo as verification
 
     receiver = load_settings(config_file).receiver
@@ -175,14 +179,18 @@ def echo(
     calling_ae = calling_ae or next(iter(receiver.calling_ae_titles), "ECHOSCU")
     speaks_tls = own is not None if tls is None else tls
     took_s = verification.echo(host, port, called_ae, calling_ae, secured if speaks_tls else None)
-    click.echo(f"{called_ae} at {host}:{port} answered in {took_s * 1000:.0f} ms")
+    click.echo(f"{called_ae} at {host}:{port} responded in {took_s * 1000:.0f} ms")
 
 
 @click.command()
-@click.option("--keep-running", is_flag=True, help="Go on receiving until Ctrl-C.")
-@click.option("--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the Bundles go.")
+@click.option("--keep-running", is_flag=True, help="Keep receiving until Ctrl-C.")
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write Bundles to.  [default: a temporary folder]",
+)
 def demo(keep_running: bool, output_dir: Path | None) -> None:
-    """Watch synthetic studies become FHIR: a daemon, a C-STORE sender and a watched folder, all temporary."""
+    """Convert synthetic studies with a temporary daemon, a C-STORE sender and a watched folder."""
     from dicom2fhir.demo import Demo
 
     Demo(Page(), output_dir).run(keep_running)

@@ -31,7 +31,7 @@ from dicom2fhir.model import Mapped
 @profile_option
 @json_option
 def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
-    """Show which attribute of FILE feeds which element, and what was dropped and why."""
+    """Show which attribute of FILE is mapped to which element, what is left out and why."""
     settings = load_settings(config_file, {"fhir": {"version": version, "profile": profile_name}})
     mapped, traces = attempt(_traced, file, settings)
     if as_json:

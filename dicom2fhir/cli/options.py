@@ -30,19 +30,22 @@ def config_option(command: Command) -> Command:
         "--config",
         "config_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"Configuration file.  [default: {places.SYSTEM_CONFIG} if it is there]",
+        help=f"Configuration file.  [default: {places.SYSTEM_CONFIG} if it exists]",
     )(command)
 
 
 def json_option(command: Command) -> Command:
     """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON.")(command)
 
 
 def profile_option(command: Command) -> Command:
     """``--profile``."""
     return click.option(
-        "--profile", "profile_name", metavar="NAME|PATH", help="A profile, or none; `dicom2fhir profiles list`."
+        "--profile",
+        "profile_name",
+        metavar="NAME|PATH",
+        help="Profile name or file, or none; see `dicom2fhir profiles list`.",
     )(command)
 
 

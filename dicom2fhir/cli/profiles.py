@@ -13,13 +13,13 @@ from dicom2fhir.cli.page import Page
 
 @click.group()
 def profiles() -> None:
-    """What a country or a project asks beyond a FHIR version: list, show, check."""
+    """List, show and check profiles: additional requirements of a country or a project."""
 
 
 @profiles.command("list")
 @json_option
 def list_profiles(as_json: bool) -> None:
-    """List the profiles that come along."""
+    """List the profiles that are included."""
     found = [translation.profile(name) for name in translation.profile_names()]
     if as_json:
         put_json([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
@@ -31,7 +31,7 @@ def list_profiles(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show_profile(name: str, as_json: bool) -> None:
-    """Show what the profile NAME (or a file) asks for, and what is not known of it."""
+    """Show what the profile NAME (or a file) requires, and what is not known about it."""
     found = translation.profile(name)
     if as_json:
         put_json(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
@@ -42,6 +42,6 @@ def show_profile(name: str, as_json: bool) -> None:
 @profiles.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check_profile(file: Path) -> None:
-    """Check a profile FILE of your own."""
+    """Check your own profile FILE."""
     found = translation.profile(str(file.absolute()))
-    click.echo(f"{found.name} is sound: {found.title}, for FHIR {', '.join(found.versions)}")
+    click.echo(f"{found.name} is valid: {found.title}, for FHIR {', '.join(found.versions)}")

@@ -22,7 +22,7 @@ from dicom2fhir.cli.studies import require_known
 @state_dir_option
 @click.option("--destination", help="Only this destination.")
 @click.option("--all", "everything", is_flag=True, help="Every study.")
-@click.option("--since", help="Every study that changed since a date (2026-01-31) or for so long (12h, 7d, 2w).")
+@click.option("--since", help="Every study that changed since a date (2026-01-31) or within a duration (12h, 7d, 2w).")
 @json_option
 def relink(
     studies: tuple[str, ...],
@@ -33,12 +33,12 @@ def relink(
     since: str | None,
     as_json: bool,
 ) -> None:
-    """Look again for what STUDIES (Study Instance UIDs) could not refer to when they were delivered.
+    """Search again for resources that STUDIES (Study Instance UIDs) could not refer to when they were delivered.
 
-    An order, encounter or patient that the server did not have by then is referred to by its identifier, which few
-    servers search. Studies of which a reference is still like that are due now, and get a literal reference where
-    exactly one resource is found. The others, and those that wait or are refused, are left alone; to look up again
-    what was found before, use `dicom2fhir retry`.
+    An order, encounter or patient that the server did not have is referred to by identifier, which few servers
+    search. Studies that still have such a reference become due now, and get a literal reference if exactly one
+    resource is found. Other studies, and those that are waiting or refused, are not changed. To repeat searches that
+    were successful, use `dicom2fhir retry`.
     """
     if [bool(studies), everything, since is not None].count(True) != 1:
         raise click.UsageError("name studies, or use either --all or --since")

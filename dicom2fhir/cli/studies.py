@@ -38,11 +38,21 @@ _EXAMPLES = 20
 @state_dir_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only studies in this state.")
 @click.option(
-    "--limit", type=click.IntRange(0), default=20, show_default=True, help="How many studies and rejections to show."
+    "--limit",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Number of studies and of rejections to show.",
 )
-@click.option("--outdated", is_flag=True, help="Only studies that another version read, of which files may tell more.")
-@click.option("--check", is_flag=True, help="Exit with 1 when something needs a person.")
-@click.option("--acknowledge", is_flag=True, help="Show no damage of the store any more that is shown now.")
+@click.option(
+    "--outdated",
+    is_flag=True,
+    help="Only studies that another version of dicom2fhir read; reading their files again may give more.",
+)
+@click.option("--check", is_flag=True, help="Exit with 1 when something needs attention.")
+@click.option(
+    "--acknowledge", is_flag=True, help="Acknowledge the damage of the store that is shown now; it is not shown again."
+)
 @json_option
 def status(
     study: str | None,
@@ -55,7 +65,7 @@ def status(
     acknowledge: bool,
     as_json: bool,
 ) -> None:
-    """Show how the daemon is, what was received and delivered, or where one STUDY (its Study Instance UID) stands."""
+    """Show the state of the daemon, of reception and deliveries, or of one STUDY (its Study Instance UID)."""
     if (check or acknowledge) and (study or outdated):
         raise click.UsageError("--check and --acknowledge are about the whole bridge, not about studies")
     from dicom2fhir.store import damage
@@ -110,8 +120,8 @@ def _show_study(store: SqliteStore, study_uid: str, as_json: bool) -> None:
 @config_option
 @state_dir_option
 @click.option("--destination", help="Only this destination.")
-@click.option("--all", "everything", is_flag=True, help="Every study that is refused or waits.")
-@click.option("--remap", is_flag=True, help="With --all: every study that was delivered, too.")
+@click.option("--all", "everything", is_flag=True, help="Every study that is refused or waiting.")
+@click.option("--remap", is_flag=True, help="With --all: also every study that was delivered.")
 def retry(
     studies: tuple[str, ...],
     config_file: Path | None,
@@ -120,9 +130,9 @@ def retry(
     everything: bool,
     remap: bool,
 ) -> None:
-    """Send STUDIES (Study Instance UIDs) again now, or with --all whatever is refused or waits.
+    """Send STUDIES (Study Instance UIDs) again now, or with --all every study that is refused or waiting.
 
-    After a change of FHIR version, profile or mapping, --all --remap sends every study anew.
+    After a change of FHIR version, profile or mapping, --all --remap sends every study again.
     """
     if bool(studies) == everything:
         raise click.UsageError("name studies, or use --all")

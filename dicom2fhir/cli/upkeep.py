@@ -31,15 +31,17 @@ _SHOWN = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "
 @click.argument("study")
 @config_option
 @state_dir_option
-@click.option("--keep", type=click.IntRange(1), metavar="N", help="Patient N is right, for all instances that stay.")
+@click.option(
+    "--keep", type=click.IntRange(1), metavar="N", help="Patient N is right, for all instances that are kept."
+)
 @click.option(
     "--drop",
     type=click.IntRange(1),
     metavar="N",
     multiple=True,
-    help="Leave out the instances of patient N, e.g. because they were sent again under another Study Instance UID.",
+    help="Leave out the instances of patient N, for example because they were resent under another Study Instance UID.",
 )
-@click.option("--undo", is_flag=True, help="Take back what was settled.")
+@click.option("--undo", is_flag=True, help="Undo the decision.")
 @click.option("--show-identifiers", is_flag=True, help="Show names, IDs and birth dates in full.")
 @json_option
 def settle(
@@ -52,10 +54,10 @@ def settle(
     show_identifiers: bool,
     as_json: bool,
 ) -> None:
-    """Settle whose study it is, where the instances of STUDY (its Study Instance UID) name several patients.
+    """Resolve a patient conflict: the instances of STUDY (its Study Instance UID) name several patients.
 
-    Without --keep or --drop it shows the patients, each with a number. What is settled holds for instances that come
-    later, too; another patient is a conflict again. The study is then sent as a new revision.
+    Without --keep or --drop it lists the patients with numbers. The decision also applies to instances that arrive
+    later; another patient is a new conflict. The study is then sent as a new revision.
     """
     if undo and (keep or drop):
         raise click.UsageError("--undo goes without --keep and --drop")
@@ -130,15 +132,16 @@ def _verdicts(patients: Sequence[Named], keep: int | None, drop: Sequence[int]) 
 @click.argument("studies", nargs=-1, required=True)
 @config_option
 @state_dir_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def forget(
     studies: tuple[str, ...], config_file: Path | None, state_dir: Path | None, yes: bool, as_json: bool
 ) -> None:
-    """Remove STUDIES (Study Instance UIDs) from the store, and nothing from any FHIR server.
+    """Remove STUDIES (Study Instance UIDs) from the store. Nothing is removed from any FHIR server.
 
-    Instances that come again make the study anew. Files are not taken again by themselves, neither from a watched
-    folder nor by backfill: `dicom2fhir backfill --again` reads them. A study that is being sent now is left alone.
+    If instances are received again, the study is created again. Files are not imported again automatically, neither
+    from a watched folder nor by backfill: use `dicom2fhir backfill --again`. A study that is being sent now is not
+    removed.
     """
     from dicom2fhir.store.sqlite import SqliteStore
 

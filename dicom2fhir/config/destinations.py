@@ -21,7 +21,7 @@ def option_names(model: type[BaseModel]) -> list[str]:
 class Selection(Section):
     """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; neither case nor spaces at the ends count."""
 
-    modality: kinds.Patterns = Field((), description="Modality (0008,0060) of a series; * ? [] as in a shell.")
+    modality: kinds.Patterns = Field((), description="Modality (0008,0060) of a series; * ? [] work as in a shell.")
     institution: kinds.Patterns = Field(
         (), description="Institution Name (0008,0080), or code or meaning of Institution Code Sequence (0008,0082)."
     )
@@ -29,7 +29,7 @@ class Selection(Section):
         (), description="Institutional Department Name (0008,1040), or the same of its Type Code Sequence (0008,1041)."
     )
     calling_ae_title: kinds.Patterns = Field(
-        (), description="AE title of a sender; what comes in files has none, so that only never matches it."
+        (), description="Calling AE title of a sender. Files have none, so that only never matches them."
     )
 
     def given(self) -> dict[str, tuple[str, ...]]:
@@ -41,20 +41,24 @@ class Destination(Section):
     """What both types of destination have."""
 
     version: kinds.Version[Literal["inherit", "auto", FhirVersion]] = Field(
-        "inherit", description="As fhir.version, for this one."
+        "inherit", description="As fhir.version, for this destination."
     )
-    patient: Literal["inherit", "auto", PatientMode] = Field("inherit", description="As fhir.patient, for this one.")
-    profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this one.")
-    format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this one.")
+    patient: Literal["inherit", "auto", PatientMode] = Field(
+        "inherit", description="As fhir.patient, for this destination."
+    )
+    profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this destination.")
+    format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this destination.")
     only: Selection = Field(
         default_factory=Selection.model_construct,
-        description="Take only studies in which each key that is set here matches at least one value; an empty list"
-        " restricts nothing. Others are left out, and `status` says so. What was sent before is not removed.",
+        description="Send only studies in which each key that is set here matches at least one value; an empty list"
+        " restricts nothing. `status` shows the other studies as excluded. What was sent before is not"
+        " removed.",
     )
     except_: Selection = Field(
         default_factory=Selection.model_construct,
         alias="except",
-        description="Leave out studies in which any key that is set here matches any value; this wins over only.",
+        description="Do not send studies in which any key that is set here matches any value; this takes precedence"
+        " over only.",
     )
 
 
@@ -63,30 +67,30 @@ class FhirDestination(Destination):
 
     type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
     url: kinds.BaseUrl = Field(
-        description="Base address of the server. It is reached through the proxies that HTTPS_PROXY, HTTP_PROXY,"
-        " ALL_PROXY and NO_PROXY name; one on this machine without them.",
+        description="Base URL of the server. Requests use the proxies that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and"
+        " NO_PROXY name, except to a server on this machine.",
         examples=["https://fhir.example/fhir"],
     )
-    auth: Literal["none", "basic", "bearer"] = Field("none", description="How to sign in.")
-    username: str = Field("", description='User for auth = "basic".')
+    auth: Literal["none", "basic", "bearer"] = Field("none", description="Authentication method.")
+    username: str = Field("", description='User name for auth = "basic".')
     password: SecretStr = Field(
-        SecretStr(""), description='Password for auth = "basic"; better as a credential or in password_file.'
+        SecretStr(""), description='Password for auth = "basic"; prefer a credential or password_file.'
     )
-    password_file: kinds.OptionalPath = Field(None, description="File that holds the password.")
-    token: SecretStr = Field(
-        SecretStr(""), description='Token for auth = "bearer"; better as a credential or in token_file.'
-    )
-    token_file: kinds.OptionalPath = Field(None, description="File that holds the token.")
-    timeout_s: kinds.Seconds = Field(30, description="Time for the server to answer.")
-    workers: int = Field(2, ge=1, le=64, description="Studies sent at the same time.")
+    password_file: kinds.OptionalPath = Field(None, description="File that contains the password.")
+    token: SecretStr = Field(SecretStr(""), description='Token for auth = "bearer"; prefer a credential or token_file.')
+    token_file: kinds.OptionalPath = Field(None, description="File that contains the token.")
+    timeout_s: kinds.Seconds = Field(30, description="Time for the server to respond.")
+    workers: int = Field(2, ge=1, le=64, description="Number of studies sent concurrently.")
     ca_file: kinds.OptionalPath = Field(
         None,
-        description="Certificates (PEM) to trust instead of the system's, for an authority of your own. Without it"
-        " REQUESTS_CA_BUNDLE, SSL_CERT_FILE and SSL_CERT_DIR name others.",
+        description="CA certificates (PEM) to trust instead of the system's. Without it, REQUESTS_CA_BUNDLE,"
+        " SSL_CERT_FILE and SSL_CERT_DIR are used if they are set.",
     )
-    retry_max_s: kinds.Seconds = Field(60, description="Longest wait between tries while the server cannot be reached.")
+    retry_max_s: kinds.Seconds = Field(
+        60, description="Longest pause between attempts while the server cannot be reached."
+    )
     give_up_after_s: kinds.InheritedSeconds = Field(
-        None, description="As fhir.give_up_after_s, for this one.", examples=["inherit"]
+        None, description="As fhir.give_up_after_s, for this destination.", examples=["inherit"]
     )
 
     @model_validator(mode="after")
@@ -134,8 +138,8 @@ class FhirDestination(Destination):
 class FileDestination(Destination):
     """``[destinations.NAME]`` with ``type = "file"``."""
 
-    type: Literal["file"] = Field("file", description="Files: one Bundle for each study and revision.")
-    directory: kinds.LocalPath = Field(description="Folder that they are written to.", examples=["/srv/fhir/out"])
+    type: Literal["file"] = Field("file", description="Files: one Bundle for each revision of a study.")
+    directory: kinds.LocalPath = Field(description="Folder that the files are written to.", examples=["/srv/fhir/out"])
 
 
 def _destination_type(value: Any) -> str | None:

@@ -16,14 +16,14 @@ from pydantic.fields import FieldInfo
 from dicom2fhir.config.sources import PREFIX
 
 _HEAD = """\
-Configuration of dicom2fhir: every option with its default. To set one, remove the "# " before
-it, and before the [header] above it where there is one.
+Configuration of dicom2fhir: every option with its default value. To set an option, remove the
+"# " before it, and before the [header] above it if there is one.
 
-The same options can be given in these places, each winning over those before it:
+The same options can be given in these places; later ones override earlier ones:
   1. this file: dicom2fhir serve --config FILE
-  2. systemd credentials, for secrets: files named as destinations__main__token
-  3. variables named as DICOM2FHIR_RECEIVER__PORT; lists with commas, tables as JSON
-  4. flags: dicom2fhir serve --help
+  2. systemd credentials, for secrets: files named like destinations__main__token
+  3. environment variables named like DICOM2FHIR_RECEIVER__PORT; lists with commas, tables as JSON
+  4. command-line options: dicom2fhir serve --help
 
 Times are in seconds (_s), sizes in bytes (_bytes). An unknown option is an error.
 Check with: dicom2fhir check-config
@@ -60,9 +60,9 @@ def _kind(field: FieldInfo) -> str:
     if get_origin(bare) is Literal:
         return " | ".join(json.dumps(value) for value in get_args(bare))
     if get_origin(bare) is tuple:
-        return f"list of {'networks' if _bare(get_args(bare)[0]) is IPv4Network else 'texts'}"
-    words = {bool: "true or false", int: "integer", float: "number", SecretStr: "text, secret", Path: "path"}
-    word = words.get(bare, "text")
+        return f"list of {'networks' if _bare(get_args(bare)[0]) is IPv4Network else 'strings'}"
+    words = {bool: "true or false", int: "integer", float: "number", SecretStr: "string, secret", Path: "path"}
+    word = words.get(bare, "string")
     limits = {
         name: getattr(part, name) for part in field.metadata for name in ("ge", "gt", "le") if hasattr(part, name)
     }

@@ -27,21 +27,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    receiver: Receiver = Field(default_factory=Receiver.model_construct, description="C-STORE in.")
-    folders: dict[Name, Folder] = Field({}, description="Folders that are watched, each with a name of its own.")
-    store: Store = Field(
-        default_factory=Store.model_construct, description="What is kept until it is delivered, and when."
+    receiver: Receiver = Field(
+        default_factory=Receiver.model_construct, description="The DICOM receiver (C-STORE SCP)."
     )
+    folders: dict[Name, Folder] = Field({}, description="Watched folders, each with its own name.")
+    store: Store = Field(default_factory=Store.model_construct, description="The store, and when studies are sent.")
     fhir: Fhir = Field(
         default_factory=Fhir.model_construct,
-        description="What is written; destinations may differ in version and patient.",
+        description="The FHIR output; each destination may override version, profile, patient, format and"
+        " give_up_after_s.",
     )
     systems: Systems = Field(default_factory=Systems.model_construct, description="Identifier systems, absolute URIs.")
-    pacs: Pacs = Field(default_factory=Pacs.model_construct, description="Where the images can be had.")
+    pacs: Pacs = Field(default_factory=Pacs.model_construct, description="Where the images can be retrieved.")
     destinations: dict[Name, AnyDestination] = Field(
-        {}, description="FHIR out: where studies go, each with a name of its own."
+        {}, description="Destinations of the FHIR output, each with its own name."
     )
-    log: Log = Field(default_factory=Log.model_construct, description="Messages, on standard error.")
+    log: Log = Field(default_factory=Log.model_construct, description="Log, written to standard error.")
 
     @property
     def configures_mapping(self) -> bool:

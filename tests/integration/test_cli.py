@@ -80,7 +80,7 @@ def test_convert_gives_one_bundle_a_line_for_each_study(run: Run, good: Path) ->
     assert sorted(study["numberOfInstances"] for study in resources(result.lines, "ImagingStudy")) == [1, 2]
     assert len(resources(result.lines, "Patient")) == 2
     assert result.stderr.splitlines() == [
-        "Standard output is NDJSON: one Bundle a line.",
+        "Standard output is NDJSON: one Bundle per line.",
         "3 instances of 2 studies, 1 other file skipped",
     ]
 
@@ -558,7 +558,7 @@ def test_echo(receiver: tuple[str, int]) -> None:
     host, port = receiver
     done = run_command("echo", "--host", host, "--port", str(port))
     assert (done.returncode, done.stderr) == (0, b"")
-    assert f"DICOM2FHIR at {host}:{port} answered in " in done.stdout.decode()
+    assert f"DICOM2FHIR at {host}:{port} responded in " in done.stdout.decode()
 
     done = run_command("echo", "--port", str(port), "--called-ae", "SOMEONE")
     assert (done.returncode, done.stdout) == (69, b"")

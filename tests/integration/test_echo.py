@@ -51,7 +51,7 @@ def test_the_configuration_of_the_readme(serve: Serve) -> None:
     text = "\n".join(line for line in steps()[2] if not line.startswith("install "))
     assert 'host = "0.0.0.0"' in text
     status, said = asked(*serve(text))
-    assert (status, re.sub(r"\d+", "N", said)) == (0, "DICOMNFHIR at N.N.N.N:N answered in N ms\n")
+    assert (status, re.sub(r"\d+", "N", said)) == (0, "DICOMNFHIR at N.N.N.N:N responded in N ms\n")
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ("[receiver]\nmax_held_bytes = 65536", "receiver: max_held_bytes must not be less than 16194304: data sets"),
         (
             '[receiver]\nhost = "0.0.0.0"',
-            "receiver: host = '0.0.0.0' can be reached by other machines: say who may send",
+            "receiver: host = '0.0.0.0' can be reached by other machines: restrict senders",
         ),
         ("[store]\nmax_wait_s = 10", "store: max_wait_s = 10 must not be less than quiet_period_s = 30"),
         ('[store]\ndirectory = ""', 'store.directory = "": must be a path, not empty'),

@@ -739,7 +739,7 @@ def test_list_show_and_check(tmp_path: Path) -> None:
     assert shown["versions"] == translation.profile("mado").versions
     own = tmp_path / "own.toml"
     own.write_text(HEAD)
-    assert "own is sound" in run("profiles", "check", own)
+    assert "own is valid" in run("profiles", "check", own)
     own.write_text(HEAD + "colour = 1\n")
     with pytest.raises(ConfigError, match="versions"):
         CliRunner().invoke(cli, ["profiles", "check", str(own)], catch_exceptions=False)
