@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,10 +18,9 @@ from pydicom.dataset import Dataset
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
 from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
-from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import open_file
 from testdata.make_dicom import EncodedInstance, ct_files, ct_instances
@@ -44,33 +44,37 @@ def decode(data_set: Dataset, attributes: Iterable[Attribute]) -> None:
                     decode(item, attribute.items)
 
 
-def by_us(path: str, memory: Memory | None = None, known: Known | None = None) -> None:
+def by_us(path: str) -> None:
+    """Read a header and make a record, without a cache."""
+    with open_file(path) as file:
+        header = read_file(file, WANTED)
+    decode_instance(header.received(Origin("file", path=path)))
+
+
+def read_by(reader: InstanceReader, path: str) -> None:
     """Read a header and make a record, as ``convert`` and ``backfill`` do."""
     with open_file(path) as file:
-        header = read_file(file, WANTED, memory=memory)
-    origin = Origin("file", path=path)
-    received = header.received(origin)
-    extract(received, known)
+        header = reader.read_file(file)
+    reader.decode(header.received(Origin("file", path=path)))
 
 
 def series_by_us() -> Callable[[str], None]:
-    """Read the files of a series, of which what they share is read and decoded once."""
-    memory, known = Memory(), Known()
-    return lambda path: by_us(path, memory, known)
+    """Read the files of a series by one reader."""
+    return partial(read_by, InstanceReader())
 
 
 def receiver(sent: Mapping[str, EncodedInstance]) -> Callable[[str], None]:
     """Take the data sets of a series out of memory, as the receiver does when they came over the network."""
-    memory, known = Memory(), Known()
+    reader = InstanceReader()
     origin = Origin("dimse")
     data_sets = {path: memoryview(instance.header + instance.pixels) for path, instance in sent.items()}
 
     def take(path: str) -> None:
         instance = sent[path]
-        reader = HeaderReader(instance.transfer_syntax, WANTED, memory=memory)
-        reader.write(data_sets[path])
-        taken = reader.end()
-        extract(Received(taken, reader.transfer_syntax, origin, instance.sop_class, instance.sop_instance), known)
+        header = reader.open_header(instance.transfer_syntax)
+        header.write(data_sets[path])
+        taken = header.end()
+        reader.decode(Received(taken, header.transfer_syntax, origin, instance.sop_class, instance.sop_instance))
 
     return take
 

@@ -16,7 +16,7 @@ from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.header import (
     DEFAULT_BUDGETS,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -139,7 +139,7 @@ def take(transfer_syntax: str, data: bytes, budgets: Budgets = DEFAULT_BUDGETS) 
         if reader.is_complete:
             break
     with contextlib.suppress(CannotUnderstand):
-        extract(Received(reader.end(), transfer_syntax, Origin("dimse")))
+        decode_instance(Received(reader.end(), transfer_syntax, Origin("dimse")))
 
 
 def processor_s(transfer_syntax: str, data: bytes, budgets: Budgets = DEFAULT_BUDGETS) -> float:

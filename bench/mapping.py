@@ -20,7 +20,7 @@ import orjson
 
 from bench.report import Goal, Result, Row, options, progress, show
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.fhir.bundle import standalone
 from dicom2fhir.fhir.dialects import DIALECTS
@@ -43,7 +43,7 @@ def fill(store: SqliteStore, instances: int) -> str:
     """Put one study of CT slices into a store; its Study Instance UID."""
     origin = Origin("file")
     records = [
-        extract(
+        decode_instance(
             Received(
                 scan(made.header, made.transfer_syntax, WANTED),
                 made.transfer_syntax,

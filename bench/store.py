@@ -15,7 +15,7 @@ from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
@@ -36,7 +36,7 @@ def sample_record() -> InstanceRecord:
     """What is kept of a plain CT instance."""
     (made,) = ct_instances(1)
     header = scan(made.header, made.transfer_syntax, WANTED)
-    return extract(Received(header, made.transfer_syntax, Origin("file"), made.sop_class, made.sop_instance))
+    return decode_instance(Received(header, made.transfer_syntax, Origin("file"), made.sop_class, made.sop_instance))
 
 
 def records(

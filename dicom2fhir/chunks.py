@@ -11,12 +11,9 @@ from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from typing import Any
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.completeness import noted
-from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, NotDicom, attempt
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.files import Found, found, open_file, walk
@@ -48,10 +45,10 @@ class Chunk:
 def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
     """Read headers, in a worker process."""
     chunk = Chunk()
-    memory, known = Memory(), Known()
+    reader = InstanceReader(budgets)
     for place, file in enumerate(files):
         try:
-            record = attempt(_read, file, budgets, memory, known)
+            record = attempt(_read, file, reader)
         except NotDicom as error:
             chunk.skipped.append((place, str(error)))
         except BridgeError as error:
@@ -77,13 +74,13 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
     return chunk
 
 
-def _read(file: Found, budgets: Budgets, memory: Memory, known: Known) -> InstanceRecord:
+def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
     with open_file(file.path) as source:
-        header = read_file(source, WANTED, budgets, memory)
+        header = reader.read_file(source)
         notes = noted(source, header.rest, file.size_bytes)
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changes while it is read")
-    return extract(header.received(origin_of(file), notes), known)
+    return reader.decode(header.received(origin_of(file), notes))
 
 
 def origin_of(file: Found) -> Origin:

@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from dicom2fhir.aggregate import assemble
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.completeness import noted
-from dicom2fhir.dicom.extract import Known, extract
 from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
 from dicom2fhir.fhir import bundle
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
@@ -182,10 +179,10 @@ def read(
         Called after each source, for a progress bar.
     """
     reading = Reading()
-    memory, known = Memory(), Known()
+    reader = InstanceReader(budgets)
     for source in found:
         try:
-            record = attempt(_read_one, source, budgets, memory, known)
+            record = attempt(_read_one, source, reader)
             reading.studies[record.study_uid][record.series_uid, record.sop_uid] = record
         except NotDicom as error:
             if source.asked_for:
@@ -206,15 +203,13 @@ def read(
     return reading
 
 
-def _read_one(
-    source: Source, budgets: Budgets, memory: Memory | None = None, known: Known | None = None
-) -> InstanceRecord:
+def _read_one(source: Source, reader: InstanceReader) -> InstanceRecord:
     with _opened(source) as file:
-        header = read_file(file, WANTED, budgets, memory)
+        header = reader.read_file(file)
         # the members of archives and what came by a pipe have no end that is known without reading all of it
         is_file = isinstance(file, io.BufferedReader)
         notes = noted(file, header.rest, os.fstat(file.fileno()).st_size) if is_file else ()
-    return extract(header.received(Origin("file", path=source.name), notes), known)
+    return reader.decode(header.received(Origin("file", path=source.name), notes))
 
 
 @contextmanager
@@ -239,7 +234,7 @@ def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
     Permanent
         The file is no SOP instance, or cannot be understood.
     """
-    record = _read_one(Source(path, partial(open_file, path), asked_for=True), budgets)
+    record = _read_one(Source(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
     return assemble(record.study_uid, 1, [record])
 
 

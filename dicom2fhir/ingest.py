@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
 import structlog
 
-from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Rejection, Store
 
 log = structlog.get_logger(__name__)
-
-
-class _ThreadsOwn(threading.local):
-    """What each thread has for itself."""
-
-    def __init__(self) -> None:
-        self.known = Known()
 
 
 class Ingest:
@@ -29,10 +21,14 @@ class Ingest:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._own = _ThreadsOwn()
 
-    def receive(self, received: Received) -> None:
+    def receive(self, received: Received, reader: InstanceReader) -> None:
         """Keep an instance; it is on disk when this returns.
+
+        Parameters
+        ----------
+        reader
+            The one that has read the instance, and decodes it.
 
         Raises
         ------
@@ -44,13 +40,13 @@ class Ingest:
             Nothing was kept; the sender has to try again.
         """
         try:
-            attempt(self._keep, received)
+            attempt(self._keep, received, reader)
         except Permanent as error:
             self.reject(received.origin, error, received.sop_instance)
             raise
 
-    def _keep(self, received: Received) -> None:
-        record = extract(received, self._own.known)
+    def _keep(self, received: Received, reader: InstanceReader) -> None:
+        record = reader.decode(received)
         self._store.add(record, received.origin)
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 

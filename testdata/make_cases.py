@@ -31,9 +31,9 @@ from pydicom.data import get_testdata_file
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
@@ -52,10 +52,10 @@ _ARCHIVE = "https://pacs.example/dicom-web"
 """What most profiles ask for, so their cases have it."""
 
 
-def record_of(data: bytes, memory: Memory | None = None) -> InstanceRecord:
+def record_of(data: bytes, cache: HeaderCache | None = None) -> InstanceRecord:
     """What the bridge keeps of a DICOM file."""
-    header = read_file(BytesIO(data), WANTED, memory=memory)
-    return extract(header.received(Origin("file")))
+    header = read_file(BytesIO(data), WANTED, cache=cache)
+    return decode_instance(header.received(Origin("file")))
 
 
 def studies_of(files: Iterable[bytes]) -> list[Study]:

@@ -17,7 +17,7 @@ from dicom2fhir.model import InstanceRecord, Received, Study
 from dicom2fhir.patients import Settlement
 
 NOTHING: Settlement = {}
-EXTRACT = decoding.extract
+DECODE = decoding.decode_instance
 ASSEMBLE = aggregate.assemble
 
 
@@ -30,9 +30,9 @@ def stumble(name: str, record: InstanceRecord) -> None:
         raise kind(record.patient["PatientName"])
 
 
-def extract(received: Received, known: decoding.Known | None = None) -> InstanceRecord:
+def decode_instance(received: Received, cache: decoding.DecodedCache | None = None) -> InstanceRecord:
     """As the real one, but for the mistakes."""
-    record = EXTRACT(received, known)
+    record = DECODE(received, cache)
     description = record.study.get("StudyDescription", "")
     stumble(description, record)
     return replace(record, instance={"SOPClassUID": {1, 2}}) if description == "not to be kept" else record
@@ -48,7 +48,7 @@ def assemble(
 
 
 # before any other module imports them, and in worker processes too, which import this module under another name
-decoding.extract = extract
+decoding.decode_instance = decode_instance
 aggregate.assemble = assemble
 
 if __name__ == "__main__":

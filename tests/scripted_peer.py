@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.scp import StorageSCP
@@ -202,7 +203,7 @@ class Kept:
     entered: threading.Event = field(default_factory=threading.Event)
     hold: threading.Event | None = None
 
-    def on_received(self, received: Received) -> None:
+    def on_received(self, received: Received, _reader: InstanceReader) -> None:
         self.entered.set()
         if self.hold is not None:
             assert self.hold.wait(WAIT_S)

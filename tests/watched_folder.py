@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from dicom2fhir import errors
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.folder import FolderWatcher
 from dicom2fhir.receive.intake import Watch
@@ -35,7 +36,7 @@ class Bridge:
         self.marks: dict[str, FileMark] = {}
         self.fail: Exception | None = None
 
-    def on_received(self, received: Received) -> None:
+    def on_received(self, received: Received, _reader: InstanceReader) -> None:
         self.tries += 1
         if self.fail is not None:
             raise self.fail

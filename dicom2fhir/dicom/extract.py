@@ -55,7 +55,7 @@ _REPLACING: Mapping[Level, frozenset[int]] = {
     level: frozenset(other.tag for a in attributes for other in a.instead) for level, attributes in _REPLACEABLE.items()
 }
 _Decoded = tuple[Attrs, tuple[Note, ...]]
-_KNOWN_BYTES = 256 * 1024
+_CACHE_BYTES = 256 * 1024
 """Undecoded values; those of one series take about 1 kB."""
 _MARSHAL_VERSION = 2
 """The last in which equal values always give equal bytes; later ones mark objects that are referred to twice."""
@@ -215,7 +215,7 @@ def _scaled(value: str | list[str], factor: str) -> str | list[str]:
         return ""
 
 
-class Known:
+class DecodedCache:
     """What the patient, study and series of earlier instances were decoded to, so that records share it.
 
     For one thread. It begins anew when it is full.
@@ -226,7 +226,7 @@ class Known:
     def __init__(self) -> None:
         self._all: dict[bytes, _Decoded] = {}
         self._last: dict[Level, tuple[tuple[Any, ...], _Decoded]] = {}
-        self._room = _KNOWN_BYTES
+        self._room = _CACHE_BYTES
 
     def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Encodings) -> Attrs:
         """Decode the attributes of a level, unless that was done."""
@@ -245,26 +245,26 @@ class Known:
             self._keep(key, found)
         else:
             decoder.notes += found[1]
-        if len(key) <= _KNOWN_BYTES:
+        if len(key) <= _CACHE_BYTES:
             self._last[level] = values, found
         return found[0]
 
     def _keep(self, key: bytes, decoded: _Decoded) -> None:
         if len(key) > self._room:
             self._all.clear()
-            self._room = _KNOWN_BYTES
+            self._room = _CACHE_BYTES
         if len(key) <= self._room:
             self._all[key] = decoded
             self._room -= len(key)
 
 
-def extract(received: Received, known: Known | None = None) -> InstanceRecord:
+def decode_instance(received: Received, cache: DecodedCache | None = None) -> InstanceRecord:
     """Decode what the bridge keeps of a SOP instance.
 
     Parameters
     ----------
-    known
-        Kept by the caller from one instance to the next.
+    cache
+        Of the instances that were decoded before this one.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
         The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
     raw = received.taken
-    known = known or Known()
+    cache = cache or DecodedCache()
     decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
     notes = decoder.notes
     notes += received.notes
@@ -282,9 +282,9 @@ def extract(received: Received, known: Known | None = None) -> InstanceRecord:
         notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(raw))
         raw = flattened(raw)
     encodings = decoder.encodings(raw, DEFAULT)
-    patient = known.attrs("patient", raw, decoder, encodings)
-    study = known.attrs("study", raw, decoder, encodings)
-    series = known.attrs("series", raw, decoder, encodings)
+    patient = cache.attrs("patient", raw, decoder, encodings)
+    study = cache.attrs("study", raw, decoder, encodings)
+    series = cache.attrs("series", raw, decoder, encodings)
     instance = decoder.level("instance", raw, encodings)
     uids = decoder.attrs(raw, UIDS, encodings)
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)

@@ -19,7 +19,7 @@ from dicom2fhir.dicom.header import (
     Wanted,
 )
 from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Note, Origin, Raw, Received
 
@@ -54,7 +54,7 @@ class FileHeader:
 
 
 def read_file(
-    file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS, memory: Memory | None = None
+    file: BinaryIO, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS, cache: HeaderCache | None = None
 ) -> FileHeader:
     """Read a DICOM file up to Pixel Data, from the file's present position.
 
@@ -64,8 +64,8 @@ def read_file(
     ----------
     wanted
         What to take of the data set.
-    memory
-        Of the files before.
+    cache
+        Of the files that were read before this one.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def read_file(
     transfer_syntax = meta.get(_TRANSFER_SYNTAX, "") or _guess(rest, has_preamble, has_meta)
     if meta.get(_SOP_CLASS) == MEDIA_STORAGE_DIRECTORY or bytes(rest[:2]) in (b"\x04\x00", b"\x00\x04"):
         raise NotAnInstance
-    reader = HeaderReader(transfer_syntax, wanted, budgets, memory)
+    reader = HeaderReader(transfer_syntax, wanted, budgets, cache)
     reader.write(rest)
     size = _FIRST_READ_BYTES
     while not reader.is_complete and (data := file.read(size)):

@@ -16,7 +16,7 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
@@ -36,7 +36,7 @@ _DEFLATED_AT_ONCE, _INFLATED_AT_ONCE = 4 * 1024, 64 * 1024
 """Bytes: a deflated data set may become a thousand times what came."""
 
 
-def _without_limit(_held_bytes: int) -> None:
+def without_limit(_held_bytes: int) -> None:
     """Let a reader hold what its budgets allow."""
 
 
@@ -51,14 +51,15 @@ class HeaderReader:
         Its Transfer Syntax UID; an unknown one is read as Explicit VR Little Endian, as all encapsulated ones are.
     wanted
         The tags to take; see :data:`~dicom2fhir.dicom.header.Wanted`.
-    memory
-        Of the headers before, which were read one after the other.
+    cache
+        Of the headers that were read before this one, one after the other.
     hold
         Told how many bytes of memory the data set takes at most, whenever that changes; what it raises passes.
     """
 
     __slots__ = (
         "_budgets",
+        "_cache",
         "_data",
         "_error",
         "_head",
@@ -66,7 +67,6 @@ class HeaderReader:
         "_inflate",
         "_is_begun",
         "_look_at_bytes",
-        "_memory",
         "_pos",
         "_taken",
         "_walk",
@@ -80,16 +80,16 @@ class HeaderReader:
         transfer_syntax: str,
         wanted: Wanted,
         budgets: Budgets = DEFAULT_BUDGETS,
-        memory: Memory | None = None,
-        hold: Callable[[int], object] = _without_limit,
+        cache: HeaderCache | None = None,
+        hold: Callable[[int], object] = without_limit,
     ) -> None:
         self.transfer_syntax = transfer_syntax
         self._wanted = wanted
         self._budgets = budgets
-        self._memory = memory
+        self._cache = cache
         self._hold = hold
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in DEFLATED else None
-        first = memory.length + _SPARE_BYTES if memory and memory.length else _FIRST_LOOK_BYTES
+        first = cache.length + _SPARE_BYTES if cache and cache.length else _FIRST_LOOK_BYTES
         self._look_at_bytes = min(first, self._longest + 1)
         self._data = bytearray()
         self._walk = Walk(transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, budgets, wanted)
@@ -174,8 +174,8 @@ class HeaderReader:
         try:
             if not self._is_begun and not self._begin(data):
                 return
-            if self._memory is not None:
-                self._pos = self._memory.jump(walk, self._pos, self._taken)
+            if self._cache is not None:
+                self._pos = self._cache.jump(walk, self._pos, self._taken)
             self._pos = walk.elements(self._pos, len(data))
         except CannotUnderstand as error:
             self._end(error)
@@ -195,9 +195,9 @@ class HeaderReader:
             return False
         walk.begin(explicit, self._taken)
         if self._pos:
-            self._memory = None  # it compares whole headers, from their first byte on
-        if self._memory is not None:
-            self._memory.begin((explicit, big, self._wanted, self._budgets))
+            self._cache = None  # it compares whole headers, from their first byte on
+        if self._cache is not None:
+            self._cache.begin((explicit, big, self._wanted, self._budgets))
         self._is_begun = True
         return True
 
@@ -206,8 +206,8 @@ class HeaderReader:
         self.is_complete = True
         self._error = error
         ended_at = self._walk.ended_at
-        if error is None and self._memory is not None:
-            self._memory.finish(self._walk, self._pos if ended_at is None else ended_at)
+        if error is None and self._cache is not None:
+            self._cache.finish(self._walk, self._pos if ended_at is None else ended_at)
         if ended_at is not None and ended_at >= 0:
             self._head = bytes(self._data[ended_at : ended_at + HEAD_BYTES])
         self._data.clear()

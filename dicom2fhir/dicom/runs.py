@@ -51,7 +51,7 @@ class _Run:
     gap: int
 
 
-class Memory:
+class HeaderCache:
     """What was the same in the last headers; for one reader at a time."""
 
     __slots__ = ("_at", "_encoding", "_gap", "_known", "_pause", "_pauses", "_runs", "_tries", "length")

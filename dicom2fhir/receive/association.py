@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from dicom2fhir.dicom.attributes import WANTED
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.dicom.runs import Memory
 from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive import dimse, negotiation
@@ -63,7 +62,7 @@ UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2
 class Callbacks:
     """What an association calls; see :class:`dicom2fhir.receive.scp.StorageSCP`."""
 
-    on_received: Callable[[Received], object]
+    on_received: Callable[[Received, InstanceReader], object]
     on_rejected: Callable[[Origin, BridgeError], None]
     on_association_ended: Callable[[str], None]
 
@@ -107,7 +106,7 @@ class Association:
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
         self._contexts: dict[int, Context] = {}
         self._max_send_bytes = 0
-        self._memory = Memory()
+        self._reader = InstanceReader(rules.budgets)
         self._message_since: tuple[float, int] | None = None
         self._reset()
         self._stored = self._failed = 0
@@ -117,7 +116,7 @@ class Association:
         self._context_id = 0
         self._command_set = bytearray()
         self._command: dimse.Command | None = None
-        self._reader: HeaderReader | None = None
+        self._header: HeaderReader | None = None
         self._fault: Exception | None = None
         """Why the data set is read no further, though all of it has to come before the answer."""
         self._message_since = None
@@ -324,24 +323,24 @@ class Association:
         self._command = command
         if command.has_data_set:
             syntax = self._contexts[self._context_id].transfer_syntax
-            self._reader = HeaderReader(syntax, WANTED, self._rules.budgets, self._memory, self._share.hold)
+            self._header = self._reader.open_header(syntax, self._share.hold)
         else:
             self._finish(command)
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
         if self._command is None:
             raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
-        wire, reader = self.wire, self._reader
-        if self._command.field == dimse.C_STORE_RQ and reader is not None and not reader.is_complete:
+        wire, header = self.wire, self._header
+        if self._command.field == dimse.C_STORE_RQ and header is not None and not header.is_complete:
             for piece in wire.pieces(count):
                 count -= len(piece)
                 try:
-                    attempt(reader.write, piece)
+                    attempt(header.write, piece)
                 except (BridgeFault, MemoryError, Transient) as error:
-                    self._reader, self._fault = None, error
+                    self._header, self._fault = None, error
                     self._share.let_go()
                     break
-                if reader.is_complete:
+                if header.is_complete:
                     break
         wire.skip(count)
         if is_last:
@@ -349,13 +348,13 @@ class Association:
 
     def _finish(self, command: dimse.Command) -> None:
         """Do what a complete message asks for, and answer."""
-        context_id, reader = self._context_id, self._reader
+        context_id, header = self._context_id, self._header
         answer = dimse.UNRECOGNIZED_OPERATION
         self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
         if command.field == dimse.C_ECHO_RQ:
             answer = dimse.SUCCESS
         elif command.field == dimse.C_STORE_RQ:
-            answer = self._store(command, self._contexts[context_id], reader)
+            answer = self._store(command, self._contexts[context_id], header)
         if answer is not dimse.SUCCESS:
             self._refusals.count(f"message: {answer.status:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
@@ -373,12 +372,12 @@ class Association:
             pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
         self.wire.send(b"".join(pdus))
 
-    def _store(self, request: dimse.Command, context: Context, reader: HeaderReader | None) -> dimse.Answer:
+    def _store(self, request: dimse.Command, context: Context, header: HeaderReader | None) -> dimse.Answer:
         if context.abstract_syntax == VERIFICATION:
             return dimse.SOP_CLASS_NOT_SUPPORTED
         answer, kind = dimse.SUCCESS, ""
         try:
-            self._hand_over(request, reader)
+            self._hand_over(request, header)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = dimse.answer_to(error)
             kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
@@ -402,27 +401,26 @@ class Association:
             )
         return answer
 
-    def _hand_over(self, request: dimse.Command, reader: HeaderReader | None) -> None:
+    def _hand_over(self, request: dimse.Command, header: HeaderReader | None) -> None:
         try:
             if self._fault is not None:
                 raise self._fault
-            if reader is None or not request.sop_class or not request.sop_instance:
+            if header is None or not request.sop_class or not request.sop_instance:
                 raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            taken = attempt(reader.end)
+            taken = attempt(header.end)
         except Transient:
             raise
         except BridgeError as error:
             self._callbacks.on_rejected(self._origin, error)
             raise
-        self._callbacks.on_received(
-            Received(
-                taken,
-                reader.transfer_syntax,
-                self._origin,
-                sop_class=request.sop_class,
-                sop_instance=request.sop_instance,
-            )
+        received = Received(
+            taken,
+            header.transfer_syntax,
+            self._origin,
+            sop_class=request.sop_class,
+            sop_instance=request.sop_instance,
         )
+        self._callbacks.on_received(received, self._reader)
 
     # The end
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, ConfigError, Transient, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.files import Found, is_ignored, is_on_network, look_at, walk_folder
@@ -61,9 +62,9 @@ class FolderWatcher:
     Parameters
     ----------
     on_received
-        Takes one instance. What it raises decides: ``CannotUnderstand``, ``Mismatch`` and ``BridgeFault`` reject the
-        file, any other ``BridgeError`` pauses the folder, and what is none leaves the file for later; pauses grow and
-        nothing is lost.
+        Takes one instance, and the reader that decodes it. What it raises decides: ``CannotUnderstand``, ``Mismatch``
+        and ``BridgeFault`` reject the file, any other ``BridgeError`` pauses the folder, and what is none leaves the
+        file for later; pauses grow and nothing is lost.
     on_rejected
         Told of files that did not get as far as ``on_received``, and why.
     ledger
@@ -76,7 +77,7 @@ class FolderWatcher:
         self,
         watch: Watch,
         *,
-        on_received: Callable[[Received], object],
+        on_received: Callable[[Received, InstanceReader], object],
         on_rejected: Callable[[Origin, BridgeError], None],
         ledger: Ledger,
         budgets: Budgets = Budgets(),  # noqa: B008 (frozen)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 import structlog
 
-from dicom2fhir.dicom.attributes import UIDS, WANTED
+from dicom2fhir.dicom.attributes import UIDS
 from dicom2fhir.dicom.completeness import Completeness, completeness
 from dicom2fhir.dicom.header import Budgets
-from dicom2fhir.dicom.part10 import FileHeader, read_file
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.dicom.part10 import FileHeader
 from dicom2fhir.errors import (
     BridgeError,
     BridgeFault,
@@ -101,7 +101,7 @@ class Intake:
         self,
         watch: Watch,
         root: str,
-        on_received: Callable[[Received], object],
+        on_received: Callable[[Received, InstanceReader], object],
         on_rejected: Callable[[Origin, BridgeError], None],
         ledger: Ledger,
         budgets: Budgets,
@@ -111,8 +111,7 @@ class Intake:
         self._on_received = on_received
         self._on_rejected = on_rejected
         self._ledger = ledger
-        self._budgets = budgets
-        self._memory = Memory()
+        self._reader = InstanceReader(budgets)
         self._moved: dict[str, tuple[int, int]] = {}
         """Size and time of refused files when they were moved, by where they are now."""
 
@@ -164,7 +163,7 @@ class Intake:
         if not is_safe and not header.taken.keys() >= _UID_TAGS:
             raise Incomplete
         try:
-            self._on_received(header.received(origin))
+            self._on_received(header.received(origin), self._reader)
         except NotDicom as error:
             return self._mark(file, "skipped", str(error))
         except _REFUSED as error:
@@ -177,7 +176,7 @@ class Intake:
             raise BudgetExceeded(f"The file is larger than {limit} bytes.")
         with open_file(file.path) as source:
             try:
-                header = attempt(read_file, source, WANTED, self._budgets, self._memory)
+                header = attempt(self._reader.read_file, source)
                 state = completeness(source, header.rest, file.size_bytes)
                 if state is Completeness.WHOLE and has_holes(source, file.size_bytes):
                     state = Completeness.UNKNOWN

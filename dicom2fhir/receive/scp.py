@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.association import Association, Callbacks
@@ -40,8 +41,8 @@ class StorageSCP:
     Parameters
     ----------
     on_received
-        Takes one instance; Success (0000) is sent when it returns, and the status for its error (see
-        :mod:`dicom2fhir.receive.dimse`) when it raises. Called from one thread per association.
+        Takes one instance, and the reader that decodes it. Success (0000) is sent when it returns, and the status for
+        its error (see :mod:`dicom2fhir.receive.dimse`) when it raises. Called from one thread per association.
     on_rejected
         Told of instances that did not get as far as ``on_received``, and why.
     on_association_ended
@@ -53,7 +54,7 @@ class StorageSCP:
         self,
         listen: Listen,
         *,
-        on_received: Callable[[Received], object],
+        on_received: Callable[[Received, InstanceReader], object],
         on_rejected: Callable[[Origin, BridgeError], None],
         on_association_ended: Callable[[str], None],
     ) -> None:

@@ -8,8 +8,7 @@ from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
-from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import Origin
 from dicom2fhir.store.schema import APPLICATION_ID, steps
@@ -28,9 +27,9 @@ _COUNTED = {("study", "series"), ("study", "instances"), ("series", "instances")
 
 def keep(store: SqliteStore, files: Iterable[EncodedInstance]) -> None:
     """Take files into a store, as every way in does."""
-    ingest = Ingest(store)
+    ingest, reader = Ingest(store), InstanceReader()
     for file in files:
-        ingest.receive(read_file(BytesIO(file.file), WANTED).received(Origin("file")))
+        ingest.receive(reader.read_file(BytesIO(file.file)).received(Origin("file")), reader)
 
 
 def write_earlier(today: Path, earlier: Path, version: int) -> None:

@@ -13,7 +13,7 @@ import requests
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import InstanceRecord, Origin, Resource
@@ -28,7 +28,7 @@ def record_of(file: Path) -> InstanceRecord | None:
     """What the bridge keeps of a file; None where it can take nothing."""
     try:
         header = read_file(BytesIO(file.read_bytes()), WANTED)
-        return extract(header.received(Origin("file")))
+        return decode_instance(header.received(Origin("file")))
     except BridgeError:
         return None
 

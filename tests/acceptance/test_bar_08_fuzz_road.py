@@ -23,7 +23,7 @@ from rich.console import Console
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.convert import as_resources
 from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError, BridgeFault
 from dicom2fhir.fhir.bundle import standalone
@@ -179,7 +179,7 @@ def any_bytes(random: Random) -> bytes:
 def record_of(data: bytes) -> InstanceRecord | None:
     """What is kept of a file; None when it is refused."""
     try:
-        return extract(read_file(BytesIO(data), WANTED).received(Origin("file")))
+        return decode_instance(read_file(BytesIO(data), WANTED).received(Origin("file")))
     except BridgeError as error:
         blameless(error)
         return None

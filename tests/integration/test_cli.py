@@ -20,7 +20,7 @@ import pytest
 
 from dicom2fhir import __version__
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.fingerprint import fingerprint
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import Origin, Received
@@ -308,7 +308,10 @@ def state_dir(tmp_path: Path) -> Path:
         for made in ct_instances(3, studies=2):
             origin = Origin("dimse", calling_ae="CT1", peer="10.0.0.7")
             store.add(
-                extract(Received(scan(made.header, made.transfer_syntax, WANTED), made.transfer_syntax, origin)), origin
+                decode_instance(
+                    Received(scan(made.header, made.transfer_syntax, WANTED), made.transfer_syntax, origin)
+                ),
+                origin,
             )
         first, second = store.claim("main", "me", 60), store.claim("main", "me", 60)
         assert first is not None
@@ -547,7 +550,7 @@ def test_check_config_says_what_the_server_is(
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, int]]:
     scp = StorageSCP(
-        Listen(port=0), on_received=lambda _: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
+        Listen(port=0), on_received=lambda *_: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
     )
     scp.start()
     yield scp.address

@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from dicom2fhir import errors
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive import notices
 from dicom2fhir.receive.files import Found, is_on_network, move, open_file, walk
@@ -424,7 +425,7 @@ def test_one_file_that_trips_us_up_does_not_keep_the_others(
 ) -> None:
     tripped = []
 
-    def trip(received: Received) -> None:
+    def trip(received: Received, _reader: InstanceReader) -> None:
         if received.sop_instance == "1.2.3.4.0":
             tripped.append(received)
             raise KeyError("Canary")

@@ -30,6 +30,7 @@ from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.header import DEFLATED as READ_DEFLATED
 from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.listen import Listen, is_within
@@ -89,7 +90,7 @@ class Bridge:
         self.hold: threading.Event | None = None
         self.entered = threading.Semaphore(0)
 
-    def on_received(self, received: Received) -> None:
+    def on_received(self, received: Received, _reader: InstanceReader) -> None:
         self.entered.release()
         if self.hold is not None:
             assert self.hold.wait(30)

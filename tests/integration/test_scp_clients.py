@@ -35,7 +35,7 @@ class Bridge:
         self.ended: list[str] = []
         self.scp = StorageSCP(
             listen,
-            on_received=self.received.append,
+            on_received=lambda received, _reader: self.received.append(received),
             on_rejected=lambda _origin, error: self.rejected.append(str(error)),
             on_association_ended=self.ended.append,
         )

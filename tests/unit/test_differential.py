@@ -20,7 +20,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, UIDS, Attribute
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
 from tests.any_data_set import EVERYTHING, SCRIPTS, SYNTAXES, any_file, odd_file
@@ -117,9 +117,9 @@ def by_pydicom(data: bytes) -> dict[str, Any]:
 
 def by_the_bridge(data: bytes) -> dict[str, Any]:
     record = record_of(data)
-    memory = Memory()
+    cache = HeaderCache()
     for _ in range(3):  # the third time all of it is known
-        assert record_of(data, memory) == record
+        assert record_of(data, cache) == record
     uids = {
         "StudyInstanceUID": record.study_uid,
         "SeriesInstanceUID": record.series_uid,

@@ -19,7 +19,7 @@ from pydicom.datadict import dictionary_VM, keyword_for_tag
 from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute, taken
 from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
 from dicom2fhir.dicom.character_sets import decode, encodings
-from dicom2fhir.dicom.extract import extract
+from dicom2fhir.dicom.extract import decode_instance
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
@@ -59,7 +59,7 @@ def record(elements: Elements, origin: Origin = FILE, sop_class: str = "", sop_i
 
 def extracted(data: bytes, origin: Origin = FILE, sop_class: str = "", sop_instance: str = "") -> InstanceRecord:
     taken = scan(data, EXPLICIT_VR_LITTLE_ENDIAN, WANTED)
-    return extract(Received(taken, EXPLICIT_VR_LITTLE_ENDIAN, origin, sop_class, sop_instance))
+    return decode_instance(Received(taken, EXPLICIT_VR_LITTLE_ENDIAN, origin, sop_class, sop_instance))
 
 
 def name_of(character_set: bytes, name: bytes) -> Any:
@@ -195,7 +195,7 @@ def test_a_long_value_costs_little(character_set: bytes, unit: bytes) -> None:
     value = unit * (600_000 // len(unit))
     raw: Raw = {CHARACTER_SET: character_set, COMMENTS: value, **{tag: uid for tag, (_, uid) in UIDS.items()}}
     began = process_time()
-    extract(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
+    decode_instance(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
     assert process_time() - began < 0.5
 
 
@@ -285,7 +285,7 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 @given(raw=any_raw(EVERYTHING), syntax=st.sampled_from([EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]))
 def test_any_bytes_of_any_attribute_become_text_that_fhir_can_hold(raw: Raw, syntax: str) -> None:
     uids: Raw = {tag: uid for tag, (_, uid) in UIDS.items()}
-    found = extract(Received(raw | uids, syntax, FILE))
+    found = decode_instance(Received(raw | uids, syntax, FILE))
     for text in texts_of([found.patient, found.study, found.series, found.instance]):
         assert not FORBIDDEN.search(text)
         assert text == text.strip()
@@ -296,7 +296,7 @@ def test_any_bytes_of_any_attribute_become_text_that_fhir_can_hold(raw: Raw, syn
 @given(raw=any_raw(UIDS_TAKEN))
 def test_any_bytes_of_a_uid_identify_or_are_refused(raw: Raw) -> None:
     with suppress(MissingUID):
-        extract(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
+        decode_instance(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
 
 
 @settings(deadline=None)

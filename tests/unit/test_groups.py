@@ -10,7 +10,7 @@ from pydicom import dcmwrite, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, WANTED
-from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.extract import DecodedCache, decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.synthetic import Values, code, instance
@@ -160,13 +160,13 @@ def test_records_hold_no_groups() -> None:
 
 
 def test_instances_of_a_series_share_what_their_groups_say() -> None:
-    known = Known()
+    cache = DecodedCache()
 
     def read(number: int, thickness: str, echo_time: float) -> InstanceRecord:
         shared = group("PixelMeasuresSequence", SliceThickness=thickness)
         frames = group("MREchoSequence", EffectiveEchoTime=echo_time)
         data = plain(number=number, **{SHARED: shared, FRAMES: frames})
-        return extract(read_file(BytesIO(data), WANTED).received(Origin("file")), known)
+        return decode_instance(read_file(BytesIO(data), WANTED).received(Origin("file")), cache)
 
     first, second, third, fourth = (read(1, "2", 1.0), read(2, "2", 1.0), read(3, "3", 1.0), read(4, "3", 2.5))
     assert first.series is second.series

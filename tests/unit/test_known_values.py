@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import Known, extract
+from dicom2fhir.dicom.extract import DecodedCache, decode_instance
+from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.ingest import Ingest
@@ -20,30 +21,30 @@ from tests.held import held_bytes
 STUDY_COMMENTS = 0x00324000
 
 
-def read(data: bytes, known: Known | None) -> InstanceRecord:
+def read(data: bytes, cache: DecodedCache | None) -> InstanceRecord:
     file = read_file(BytesIO(data), WANTED)
     received = file.received(Origin("file"))
-    return extract(received, known)
+    return decode_instance(received, cache)
 
 
-def outcome(data: bytes, known: Known | None) -> InstanceRecord | str:
+def outcome(data: bytes, cache: DecodedCache | None) -> InstanceRecord | str:
     try:
-        return read(data, known)
+        return read(data, cache)
     except BridgeError as error:
         return str(error)
 
 
 def test_every_generated_file_gives_the_same_record() -> None:
-    known = Known()
-    for _ in range(2):  # the second time everything is known, notes too
+    cache = DecodedCache()
+    for _ in range(2):  # the second time everything is cache, notes too
         for name in CASES:
             for data in encoded(name):
-                assert outcome(data, known) == outcome(data, None), name
+                assert outcome(data, cache) == outcome(data, None), name
 
 
 def test_the_instances_of_a_series_share_what_they_have_in_common() -> None:
-    known = Known()
-    first, second, other = (read(made.file, known) for made in ct_instances(3, slices=2))
+    cache = DecodedCache()
+    first, second, other = (read(made.file, cache) for made in ct_instances(3, slices=2))
     assert first.series is second.series and first.study is second.study and first.patient is second.patient
     assert other.study is first.study and other.series != first.series
 
@@ -52,12 +53,12 @@ def test_the_same_bytes_in_another_character_set_are_other_values() -> None:
     latin = next(iter(ct_instances(1))).file
     name = b"Synthetic^Testa^Maria^Dr."
     strange = latin.replace(name, name.replace(b"Testa", b"T\xe9sta"))
-    known = Known()
+    cache = DecodedCache()
     texts = set()
     for character_set in (b"ISO_IR 100", b"ISO_IR 144"):
         element = b"\x08\x00\x05\x00CS\x0a\x00" + character_set
         at = strange.index(b"\x08\x00\x16\x00UI")
-        texts.add(read(strange[:at] + element + strange[at:], known).patient["PatientName"])
+        texts.add(read(strange[:at] + element + strange[at:], cache).patient["PatientName"])
     assert len(texts) == 2
 
 
@@ -65,13 +66,13 @@ def test_the_same_bytes_in_another_character_set_are_other_values() -> None:
 def test_what_is_known_is_bounded(length: int) -> None:
     made = next(iter(ct_instances(1)))
     file = read_file(BytesIO(made.file), WANTED)
-    known = Known()
+    cache = DecodedCache()
     held = []
     for number in range(1500):
         taken = {**file.taken, STUDY_COMMENTS: b"%d " % number + b"x" * length}
-        record = extract(Received(taken, file.transfer_syntax, Origin("file")), known)
+        record = decode_instance(Received(taken, file.transfer_syntax, Origin("file")), cache)
         assert record.study["StudyComments"].startswith(f"{number} ")
-        held.append(held_bytes(known) if number % 50 == 0 else 0)
+        held.append(held_bytes(cache) if number % 50 == 0 else 0)
     assert max(held) < 2_000_000
 
 
@@ -85,11 +86,10 @@ class Records:
         self.records.append(record)
 
 
-def test_the_records_that_a_thread_stores_share_too() -> None:
+def test_the_records_that_one_reader_makes_share_too() -> None:
     store = Records()
-    ingest = Ingest(cast("Store", store))
+    ingest, reader = Ingest(cast("Store", store)), InstanceReader()
     for made in ct_instances(2):
-        taken = read_file(BytesIO(made.file), WANTED).taken
-        ingest.receive(Received(taken, made.transfer_syntax, Origin("dimse"), made.sop_class, made.sop_instance))
+        ingest.receive(reader.read_file(BytesIO(made.file)).received(Origin("file")), reader)
     first, second = store.records
     assert first.series is second.series and first.study is second.study and first.patient is second.patient

@@ -23,7 +23,7 @@ from dicom2fhir.dicom.header import (
     Wanted,
 )
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
@@ -164,12 +164,12 @@ def cut(data: bytes, random: Random) -> list[bytes]:
 def test_with_memory_and_in_pieces_as_without_and_whole(seed: int, first_look: int, budgets: Budgets) -> None:
     # made by a seed: nested strategies take a hundred times as long as what they test
     random = Random(seed)
-    memory = Memory()
+    cache = HeaderCache()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dicom2fhir.dicom.reader._FIRST_LOOK_BYTES", first_look)
         for data, syntax in related(random, 20):
             whole = outcome(HeaderReader(syntax, WANTED, budgets), [data])
-            assert outcome(HeaderReader(syntax, WANTED, budgets, memory), cut(data, random)) == whole
+            assert outcome(HeaderReader(syntax, WANTED, budgets, cache), cut(data, random)) == whole
 
 
 @settings(deadline=None, max_examples=150)
@@ -178,7 +178,7 @@ def test_the_same_for_odd_encodings_and_damage(seed: int, first_look: int, budge
     random = Random(seed)
     file = odd_file("ISO_IR 100", seed, random.choice(["", "ProcedureCodeSequence"]))
     good = file[file.index(struct.pack("<HH", 0x0008, 0x0005)) :]
-    memory = Memory()
+    cache = HeaderCache()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dicom2fhir.dicom.reader._FIRST_LOOK_BYTES", first_look)
         for _ in range(8):
@@ -187,11 +187,11 @@ def test_the_same_for_odd_encodings_and_damage(seed: int, first_look: int, budge
             data = random.choice([good, data])
             syntax = random.choice([EXPLICIT_VR_LITTLE_ENDIAN] * 3 + [IMPLICIT_VR_LITTLE_ENDIAN])
             whole = outcome(HeaderReader(syntax, WANTED, budgets), [data])
-            assert outcome(HeaderReader(syntax, WANTED, budgets, memory), cut(data, random)) == whole
+            assert outcome(HeaderReader(syntax, WANTED, budgets, cache), cut(data, random)) == whole
 
 
-def read(data: bytes, memory: Memory, wanted: Wanted = WANTED) -> Raw:
-    reader = HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, wanted, DEFAULT_BUDGETS, memory)
+def read(data: bytes, cache: HeaderCache, wanted: Wanted = WANTED) -> Raw:
+    reader = HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, wanted, DEFAULT_BUDGETS, cache)
     reader.write(data)
     return reader.end()
 
@@ -213,32 +213,32 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_what_a_series_repeats_is_jumped_over(walked: list[int]) -> None:
     first, second, *others = (made.header for made in ct_instances(12))
-    memory = Memory()
-    read(first, memory)
-    read(second, memory)
+    cache = HeaderCache()
+    read(first, cache)
+    read(second, cache)
     walked.clear()
-    taken = [read(header, memory) for header in others]
+    taken = [read(header, cache) for header in others]
     assert sum(walked) < 0.1 * len(first) * len(others)
     assert taken == [scan(header, EXPLICIT_VR_LITTLE_ENDIAN, WANTED) for header in others]
 
 
 def test_what_is_wanted_may_change() -> None:
     header = next(iter(ct_instances(1))).header
-    memory = Memory()
+    cache = HeaderCache()
     for _ in range(3):
-        read(header, memory)
+        read(header, cache)
     study_id: Wanted = {0x00200010: None}
-    assert read(header, memory, study_id) == scan(header, EXPLICIT_VR_LITTLE_ENDIAN, study_id)
+    assert read(header, cache, study_id) == scan(header, EXPLICIT_VR_LITTLE_ENDIAN, study_id)
 
 
 def test_what_varies_now_and_then_is_walked_over_from_then_on(walked: list[int]) -> None:
     header = next(iter(ct_instances(1))).header
-    memory = Memory()
+    cache = HeaderCache()
     for number in range(3):
-        read(header.replace(b"CT01", b"CT%02d" % number), memory)
+        read(header.replace(b"CT01", b"CT%02d" % number), cache)
     walked.clear()
     for number in range(10):
-        read(header.replace(b"CT01", b"CT%02d" % number), memory)
+        read(header.replace(b"CT01", b"CT%02d" % number), cache)
     assert 0 < sum(walked) < len(header)
 
 
@@ -246,11 +246,11 @@ def test_what_varies_now_and_then_is_walked_over_from_then_on(walked: list[int])
 def test_elements_that_are_jumped_over_count(at: int) -> None:
     encoder = Encoder(EXPLICIT_VR_LITTLE_ENDIAN)
     elements = [encoder.element(tag, b"1.2.3.") for tag in TAGS[:20]]
-    budgets, memory = Budgets(elements=20), Memory()
+    budgets, cache = Budgets(elements=20), HeaderCache()
     for _ in range(3):
-        outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, memory), elements)
+        outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, cache), elements)
     elements.insert(at, encoder.element(STUDY_ID, b"7 "))
-    found = outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, memory), [b"".join(elements)])
+    found = outcome(HeaderReader(EXPLICIT_VR_LITTLE_ENDIAN, WANTED, budgets, cache), [b"".join(elements)])
     assert found == "BudgetExceeded: The data set has more than 20 elements."
 
 
@@ -263,11 +263,11 @@ def many(count: int, value: bytes, number: int) -> bytes:
 
 @pytest.mark.parametrize(("count", "value"), [(1900, b"x" * 40), (120, b"x" * 1000), (8000, b""), (200, b"x" * 5000)])
 def test_memory_is_bounded(count: int, value: bytes) -> None:
-    memory = Memory()
+    cache = HeaderCache()
     held = []
     for number in range(20):
-        read(many(count, value, number), memory)
-        held.append(held_bytes(memory))
+        read(many(count, value, number), cache)
+        held.append(held_bytes(cache))
     assert max(held) < 600_000
     assert max(held[10:]) <= max(held[:10])
 
@@ -275,12 +275,12 @@ def test_memory_is_bounded(count: int, value: bytes) -> None:
 def test_a_header_before_damage_to_deflated_pixels_is_learnt_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is longer than the first look, and all of it comes out of the piece that is damaged."""
     learnt = []
-    monkeypatch.setattr(Memory, "finish", lambda _memory, walk, length: learnt.append(len(walk.data) >= length))
+    monkeypatch.setattr(HeaderCache, "finish", lambda _cache, walk, length: learnt.append(len(walk.data) >= length))
     pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 30_000) + bytes(30_000)
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     data = deflater.compress(struct.pack("<HH2sH", 0x20, 0x10, b"SH", 2) + b"ID" + pixels)
     data += deflater.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 50
-    reader = HeaderReader(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED, memory=Memory())
+    reader = HeaderReader(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, WANTED, cache=HeaderCache())
     reader.write(data)
     assert reader.end() == {STUDY_ID: b"ID"}
     assert learnt == [True]

@@ -17,7 +17,7 @@ from dicom2fhir.dicom.header import (
     Wanted,
 )
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.runs import Memory
+from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import DAMAGED, ITEMS_TAKEN, NO_VALUE
 from dicom2fhir.model import Raw
 
@@ -82,12 +82,12 @@ def around(encoder: Encoder, middle: bytes) -> bytes:
 
 
 def read(encoder: Encoder, data: bytes) -> Raw:
-    """Read it whole, in pieces, and with a memory of itself, which must all be the same."""
+    """Read it whole, in pieces, and with itself in the cache, which must all be the same."""
     whole = scan(data, encoder.syntax, WANTED)
-    memory = Memory()
+    cache = HeaderCache()
     for size in (1, 3, 50, 10_000):
         for _ in range(3):
-            reader = HeaderReader(encoder.syntax, WANTED, memory=memory)
+            reader = HeaderReader(encoder.syntax, WANTED, cache=cache)
             for at in range(0, len(data), size):
                 reader.write(data[at : at + size])
             assert reader.end() == whole
