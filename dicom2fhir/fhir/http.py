@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.client import HTTPException
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dicom2fhir.fhir.trust import peer_of, proxies_for, tls_context
 from dicom2fhir.network import failure
 
 _READ_BYTES = 64 * 1024
+_HEADERS = {"User-Agent": requests.utils.default_user_agent(), "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,48 +66,44 @@ class _Line:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
-def _pools(line: _Line) -> dict[str, type[HTTPConnectionPool]]:
-    """Pools by scheme, of connections that tell their line which socket they use and what comes over it."""
+class _Connection(HTTPConnection):
+    """Tells its line which socket it uses, and counts what comes over it."""
 
-    class Response(MeteredResponse):
-        meter = line.meter
+    def __init__(self, *args: Any, line: _Line, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._line = line
+        self.response_class = partial(MeteredResponse, line.meter)  # type: ignore[assignment]  # it is called, no more
 
-    class Plain(HTTPConnection):
-        response_class = Response
+    def _new_conn(self) -> socket.socket:
+        opened = super()._new_conn()
+        self._line.opened(opened, is_ready=False)  # a proxy's answer and the TLS handshake may follow
+        return opened
 
-        def connect(self) -> None:
-            line.is_ready = False
-            super().connect()
-            line.opened(self.sock, is_ready=True)
+    def connect(self) -> None:
+        self._line.is_ready = False
+        super().connect()
+        self._line.opened(self.sock, is_ready=True)
 
-    class Secure(HTTPSConnection):
-        response_class = Response
 
-        def _new_conn(self) -> socket.socket:
-            opened = super()._new_conn()
-            line.opened(opened, is_ready=False)  # a proxy's answer and the handshake follow
-            return opened
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
 
-        def connect(self) -> None:
-            line.is_ready = False
-            super().connect()
-            line.opened(self.sock, is_ready=True)
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
 
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
 
-    return {"http": PlainPool, "https": SecurePool}
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class _Adapter(HTTPAdapter):
     """Transport over sockets that its line knows, with the certificates that it is given."""
 
     def __init__(self, line: _Line, tls: ssl.SSLContext | None) -> None:
-        self._pools = _pools(line)
+        self.line = line
         self._tls = tls
+        self._pools = {"http": partial(_Pool, line=line), "https": partial(_SecurePool, line=line)}
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -122,16 +119,12 @@ class _Adapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"  # by the context; requests would add certifi's authorities to it
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: a redirection is an answer like others; requests would read its body to prepare for the next."""
-
-
 class Http:
-    """Requests over connections that are kept open, one per calling thread (a ``requests.Session`` is not thread-safe).
+    """Requests over connections that are kept open, one per calling thread.
 
-    Proxies and, without ``ca_file``, certificates are those of the environment (:mod:`dicom2fhir.fhir.trust`);
-    credentials come from the arguments only, never from ``.netrc``. Redirections are not followed and cookies not kept.
+    Each request goes straight to a transport adapter, without a ``requests.Session``: that would read ``.netrc``,
+    follow redirections and keep cookies. Proxies and, without ``ca_file``, certificates are those of the environment
+    (:mod:`dicom2fhir.fhir.trust`).
 
     Parameters
     ----------
@@ -163,34 +156,27 @@ class Http:
         """
         proxies = proxies_for(url)
         peer = peer_of(url, proxies)
-        session, line = self._session(url, peer)
+        adapter = self._adapter(url, peer)
+        line = adapter.line
         line.was_cut = False
         line.meter.begin()
         deadline = time.monotonic() + self._timeout_s
         late = ServerUnavailable(f"{peer}: no complete answer within {self._timeout_s:g} s (timeout_s)")
         try:
             with self._deadlines.limit(deadline, line.cut):
-                response = session.request(
-                    method,
-                    url,
-                    data=body,
-                    headers={**headers, "Accept-Encoding": "identity"},
-                    timeout=self._timeout_s,
-                    proxies=dict(proxies),
-                    allow_redirects=False,
-                    stream=True,
-                )
+                request = requests.Request(method, url, {**_HEADERS, **headers}, data=body, auth=self._auth).prepare()
+                response = adapter.send(request, stream=True, timeout=self._timeout_s, proxies=proxies)
                 content = self._content(response, line, deadline, late)
             response.raw.release_conn()
             return Answer(response.status_code, response.headers, content)
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
-            self._forget_session()
+            self._disconnect()
             if line.was_cut or isinstance(error, requests.Timeout):
                 late.unclear = line.is_ready
                 raise late from None
             raise ServerUnavailable(_reason(error, peer), unclear=line.is_ready) from error
         except ServerUnavailable as error:
-            self._forget_session()
+            self._disconnect()
             error.unclear = line.is_ready
             raise
 
@@ -222,18 +208,10 @@ class Http:
             raise ServerUnavailable("the answer ends before its Content-Length")
         return body
 
-    def _session(self, url: str, peer: str) -> tuple[requests.Session, _Line]:
-        found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
+    def _adapter(self, url: str, peer: str) -> _Adapter:
+        found: _Adapter | None = getattr(self._local, "adapter", None)
         if found is None:
-            line = _Line()
-            tls = self._tls(peer) if url.startswith("https:") else None
-            session = _Session()
-            session.trust_env = False  # it would read .netrc
-            session.auth = self._auth
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(line, tls))
-            found = self._local.session = (session, line)
+            found = self._local.adapter = _Adapter(_Line(), self._tls(peer) if url.startswith("https:") else None)
         return found
 
     def _tls(self, peer: str) -> ssl.SSLContext:
@@ -244,11 +222,12 @@ class Http:
             named = f"ca_file {self._ca_file}" if self._ca_file else "the file that REQUESTS_CA_BUNDLE names"
             raise ServerUnavailable(f"{peer}: TLS: {named} cannot be used: {said}") from None
 
-    def _forget_session(self) -> None:
-        found: tuple[requests.Session, _Line] | None = getattr(self._local, "session", None)
+    def _disconnect(self) -> None:
+        """Close the calling thread's connection; the next request opens another."""
+        found: _Adapter | None = getattr(self._local, "adapter", None)
         if found is not None:
-            found[0].close()
-            del self._local.session
+            found.close()
+            del self._local.adapter
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

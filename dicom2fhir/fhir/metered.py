@@ -63,12 +63,9 @@ class _MeteredSocket(io.RawIOBase):
 class MeteredResponse(HTTPResponse):
     """Counts its bytes, and passes over every interim response (RFC 9110 section 15.2), not only 100 (Continue)."""
 
-    meter: Meter
-    """Set by a subclass."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(self, meter: Meter, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_MeteredSocket(self.fp.detach(), self.meter))
+        self.fp = io.BufferedReader(_MeteredSocket(self.fp.detach(), meter))
 
     def _read_status(self) -> tuple[str, int, str]:
         while True:
