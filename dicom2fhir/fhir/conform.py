@@ -54,7 +54,10 @@ def conform(
     NotExpressible
         Something required is missing and ``missing`` is ``"refuse"``; the text names the elements.
     """
-    run = _Run(profile, mapped, study, dialect, policy, missing or profile.missing)
+    context = Context(study, dialect, policy)
+    context.notes = dict.fromkeys(mapped.notes)
+    first, *others = mapped.entries
+    run = _Run(profile, first.resource, context, missing or profile.missing)
     run.identifiers()
     run.orders()
     for rule in profile.element:
@@ -64,7 +67,14 @@ def conform(
     for extension in profile.extension:
         for place in run.level(extension.at):
             run.extend(extension, place)
-    return run.finished(profile.versions[dialect.name])
+    if profile.patient != Person():
+        others = [run.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others]
+    if run.unmet and run.missing == "refuse":
+        raise NotExpressible(f"Profile {profile.name} asks for what is missing: {', '.join(run.unmet)}.")
+    imaging_study = run.finished(profile.versions[dialect.name])
+    referred = set(references(imaging_study))
+    kept = [entry for entry in others if entry.placeholder in referred]
+    return Mapped((replace(first, resource=imaging_study), *kept), tuple(context.notes))
 
 
 class _Absent(Exception):
@@ -72,18 +82,14 @@ class _Absent(Exception):
 
 
 class _Run:
-    """One study on its way."""
+    """One resource of a study on its way: the ImagingStudy, or the Patient."""
 
-    def __init__(
-        self, profile: Profile, mapped: Mapped, study: Study, dialect: Dialect, policy: Policy, missing: Missing
-    ) -> None:
+    def __init__(self, profile: Profile, resource: Resource, context: Context, missing: Missing) -> None:
         self.profile = profile
         self.missing = missing
-        self.context = Context(study, dialect, policy)
-        self.context.notes = dict.fromkeys(mapped.notes)
-        self.mapped = mapped
-        self.root: Resource = copy.deepcopy(mapped.entries[0].resource)
-        self.context.contained = {inner["id"]: inner for inner in self.root.pop("contained", [])}
+        self.context = context
+        self.root: Resource = copy.deepcopy(resource)
+        context.contained = {inner["id"]: inner for inner in self.root.pop("contained", [])}
         self.unmet: dict[str, None] = {}
 
     # Places ----------------------------------------------------------------------------------------------------------
@@ -333,27 +339,16 @@ class _Run:
     def patient(self, entry: Entry) -> Entry:
         """The Patient as the profile wants it."""
         asked = self.profile.patient
-        resource = copy.deepcopy(entry.resource)
-        contained, unmet, missing = self.context.contained, self.unmet, self.missing
-        self.context.contained, self.unmet = {inner["id"]: inner for inner in resource.pop("contained", [])}, {}
-        if missing == "sentinel" and entry.write is Write.UPSERT:
-            self.missing = "omit"
-        place = Place(self.context, self.root, resource, self.profile.resource)
+        missing = "omit" if self.missing == "sentinel" and entry.write is Write.UPSERT else self.missing
+        own = _Run(self.profile, entry.resource, self.context.for_other_resource(), missing)
+        place = Place(own.context, self.root, own.root, self.profile.resource)
         for rule in asked.element:
-            self.element(rule, place, rule.path, f"Patient.{rule.path}")
+            own.element(rule, place, rule.path, f"Patient.{rule.path}")
         for extension in asked.extension:
-            self.extend(extension, place)
-        head: Resource = {key: resource.pop(key) for key in ("resourceType", "id", "meta") if key in resource}
-        if asked.profile and not self.unmet:
-            head["meta"] = {"profile": [asked.profile]}
-        if self.context.contained:
-            head["contained"] = list(self.context.contained.values())
-        for where in self.unmet:
-            self.context.note("warning", where, f"is missing: the Patient does not claim profile {self.profile.name}")
-        if missing == "refuse":
-            unmet |= self.unmet
-        self.context.contained, self.unmet, self.missing = contained, unmet, missing
-        return replace(entry, resource={**head, **resource})
+            own.extend(extension, place)
+        if self.missing == "refuse":
+            self.unmet |= own.unmet
+        return replace(entry, resource=own.finished(asked.profile))
 
     # What is missing -------------------------------------------------------------------------------------------------
 
@@ -369,25 +364,17 @@ class _Run:
         self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
         return copy.deepcopy(sentinel)
 
-    def finished(self, canonical: str) -> Mapped:
-        """The resources, with the claim to the profile when nothing required is missing."""
-        name = self.profile.name
-        first, *others = self.mapped.entries
-        if self.profile.patient != Person():
-            others = [self.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others]
-        if self.unmet and self.missing == "refuse":
-            raise NotExpressible(f"Profile {name} asks for what is missing: {', '.join(self.unmet)}.")
+    def finished(self, canonical: str) -> Resource:
+        """The resource, with the claim to the profile when nothing required is missing."""
+        root = self.root
+        who = "the Patient" if root["resourceType"] == "Patient" else "the resource"
         for where in self.unmet:
-            self.context.note("warning", where, f"is missing: the resource does not claim profile {name}")
-        head: Resource = {key: self.root.pop(key) for key in ("resourceType", "id", "meta") if key in self.root}
+            self.context.note("warning", where, f"is missing: {who} does not claim profile {self.profile.name}")
+        head: Resource = {key: root.pop(key) for key in ("resourceType", "id", "meta") if key in root}
         if canonical and not self.unmet:
             head["meta"] = {"profile": [canonical]}
-        study = {**head, **self.root}
-        if contained := referred_to(study, self.context.contained):
-            study = {**head, "contained": contained, **self.root}
-        referred = set(references(study))
-        kept = [entry for entry in others if entry.placeholder in referred]
-        return Mapped((replace(first, resource=study), *kept), tuple(self.context.notes))
+        contained = referred_to({**head, **root}, self.context.contained)
+        return {**head, **({"contained": contained} if contained else {}), **root}
 
 
 def _kind(identifier: Resource) -> str:

@@ -67,6 +67,12 @@ class Context:
             if item.get("CodingSchemeUID")
         }
 
+    def for_other_resource(self) -> Context:
+        """The same study with the same notes, for a resource with contained resources of its own."""
+        other = Context(self.study, self.dialect, self.policy)
+        other.notes = self.notes
+        return other
+
     def schemes(self, designator: str) -> str:
         """The system of a Coding Scheme Designator; see :data:`dicom2fhir.fhir.values.Schemes`."""
         return self.policy.systems.of_coding_scheme(designator, self._scheme_uids)
