@@ -5,17 +5,36 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from inspect import getdoc
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from dicom2fhir import config, translation
 from dicom2fhir.cli import cli
 from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
 from dicom2fhir.fhir.dialects import DIALECTS, Dialect
+from dicom2fhir.fhir.profile import (
+    AddedResource,
+    Code,
+    CodeTable,
+    ElementRule,
+    Extension,
+    FirstValue,
+    IdentifierRules,
+    Include,
+    OrderRules,
+    PatientProfile,
+    Profile,
+    ReferenceTo,
+    ValueSource,
+)
 from dicom2fhir.fhir.profile_words import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.rules import RULES, Level, Rule
 
@@ -28,12 +47,14 @@ _PREFIX: Mapping[Level, str] = {"study": "", "series": "series.", "instance": "s
 def documents() -> dict[Path, str]:
     """Every generated document with its text."""
     readme = ROOT / "README.md"
+    profile_format = ROOT / "docs" / "profile-format.md"
     return {
         ROOT / "config.example.toml": config.example(),
         ROOT / "docs" / "mapping" / "README.md": mapping_index(),
         **{ROOT / "docs" / "mapping" / f"{name}.md": mapping(dialect) for name, dialect in DIALECTS.items()},
         **{ROOT / "docs" / "mapping" / f"{name}.md": profile_page(name) for name in translation.profile_names()},
         ROOT / "docs" / "cli.md": commands(),
+        profile_format: between(profile_format.read_text("utf-8"), "keys", profile_keys()),
         readme: between(readme.read_text("utf-8"), "mapping", summary()),
     }
 
@@ -148,6 +169,48 @@ def profile_page(name: str) -> str:
             _table(("Of", "Extension", "Datatype", "DICOM attributes", "For"), extensions) if profile.extension else "",
         )
     )
+
+
+_PROFILE_TABLES: Mapping[str, type[BaseModel]] = {
+    "The file": Profile,
+    "`[identifiers]`": IdentifierRules,
+    "`[orders]`": OrderRules,
+    "`[[element]]` and `[[patient.element]]`": ElementRule,
+    "`[[extension]]`, `[[patient.extension]]` and `[[extension.part]]`": Extension,
+    "`[patient]`": PatientProfile,
+    "`[resource.NAME]`": AddedResource,
+    "A value": ValueSource,
+    "The first of several values": FirstValue,
+    "A reference": ReferenceTo,
+    "`[codes.NAME]`": CodeTable,
+    "`[[codes.NAME.include]]`": Include,
+    "A code": Code,
+}
+"""Title -> the model of a table of a profile file."""
+
+
+def profile_keys() -> str:
+    """The keys of every table of a profile file."""
+    return "\n".join(
+        f"### {title}\n\n{(getdoc(model) or '').replace('``', '`')}\n\n"
+        + _table(("Key", "Default", "Meaning"), _keys(model))
+        for title, model in _PROFILE_TABLES.items()
+    )
+
+
+def _keys(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+    """Key, default and description of what a table has; the keys of a value stand in their own section."""
+    apart = ValueSource.model_fields if model is not ValueSource and issubclass(model, ValueSource) else ()
+    for name, field in model.model_fields.items():
+        if name not in apart:
+            yield f"`{field.alias or name}`", _default(field), field.description or ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be set"
+    is_table = isinstance(field.default, BaseModel)
+    return "" if is_table or field.default in ("", None, (), {}) else f"`{json.dumps(field.default)}`"
 
 
 def _sources(sources: Iterable[str]) -> str:

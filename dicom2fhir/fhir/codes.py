@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dicom2fhir.fhir.profile import Code, Codes, Include
+from dicom2fhir.fhir.profile import Code, CodeTable, Include
 from dicom2fhir.model import Resource
 
 
-def known(table: Codes, coding: Resource) -> Resource | None:
+def known(table: CodeTable, coding: Resource) -> Resource | None:
     """The Coding by which a profile knows a code, or a word; None when it knows none."""
     system, code, display = (coding.get(part, "") for part in ("system", "code", "display"))
     for include in table.include:

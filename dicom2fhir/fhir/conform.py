@@ -18,18 +18,18 @@ from dicom2fhir.fhir.contained import references, referred_to
 from dicom2fhir.fhir.dialects import Dialect
 from dicom2fhir.fhir.moments import earliest
 from dicom2fhir.fhir.profile import (
+    AddedResource,
     Code,
+    ElementRule,
+    ExtensionPart,
     FhirType,
-    First,
-    Group,
-    Made,
+    FirstValue,
     Missing,
-    Part,
-    Person,
+    PatientProfile,
     Profile,
-    Refer,
-    Rule,
-    Value,
+    ReferenceTo,
+    TemplateObject,
+    ValueSource,
 )
 from dicom2fhir.fhir.scope import Context, Policy
 from dicom2fhir.fhir.sources import Place
@@ -67,7 +67,7 @@ def conform(
     for extension in profile.extension:
         for place in run.level(extension.at):
             run.extend(extension, place)
-    if profile.patient != Person():
+    if profile.patient != PatientProfile():
         others = [run.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others]
     if run.unmet and run.missing == "refuse":
         raise NotExpressible(f"Profile {profile.name} asks for what is missing: {', '.join(run.unmet)}.")
@@ -134,7 +134,7 @@ class _Run:
             self.root["identifier"] = kept
 
     def orders(self) -> None:
-        """Let one order have a type; see :class:`~dicom2fhir.fhir.profile.Orders`."""
+        """Let one order have a type; see :class:`~dicom2fhir.fhir.profile.OrderRules`."""
         if self.profile.orders is None:
             return
         typed = False
@@ -149,15 +149,17 @@ class _Run:
 
     # Elements --------------------------------------------------------------------------------------------------------
 
-    def element(self, rule: Rule, place: Place, name: str, where: str) -> None:
+    def element(self, rule: ElementRule, place: Place, name: str, where: str) -> None:
         """Give one element of one node what the profile says of it."""
         target = place.json
         *way, name = name.split(".")
         for step in way:
             target = target.get(step) or {}
         try:
-            if rule.from_ and (found := place.value(Value.model_validate({"from": rule.from_, "type": rule.type}))):
-                target[name] = found[0]
+            if rule.from_:
+                source = ValueSource.model_validate({"from": rule.from_, "type": rule.type})
+                if found := place.value(source):
+                    target[name] = found[0]
             if rule.value is not None:
                 _put(target, name, self.fill(rule.value, place, where))
             if rule.default is not None and not target.get(name):
@@ -193,7 +195,7 @@ class _Run:
         if started := self.root.get("started"):
             self.root["started"] = earliest((started, *(one for one in series if one != placeholder)))
 
-    def of_types(self, rule: Rule, target: Resource, name: str, where: str) -> None:
+    def of_types(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
         """Keep the references to resources that the profile has there."""
         value = target[name]
         if not isinstance(value, list):
@@ -205,7 +207,7 @@ class _Run:
             self.context.note("info", where, f"profile {self.profile.name} has {' or '.join(rule.types)} only")
             _put(target, name, kept)
 
-    def first_of_each(self, rule: Rule, target: Resource, name: str, where: str) -> None:
+    def first_of_each(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
         """Of a list, the first for each value of a member."""
         seen = []
         kept = []
@@ -235,7 +237,7 @@ class _Run:
 
     # Extensions ------------------------------------------------------------------------------------------------------
 
-    def extend(self, extension: Part, place: Place) -> None:
+    def extend(self, extension: ExtensionPart, place: Place) -> None:
         """Write one extension of one node."""
         try:
             found = self.extension(extension, place, _short(extension.url))
@@ -246,7 +248,7 @@ class _Run:
         if found:
             place.json.setdefault("extension", []).extend(found)
 
-    def extension(self, part: Part, place: Place, where: str) -> list[Resource]:
+    def extension(self, part: ExtensionPart, place: Place, where: str) -> list[Resource]:
         """An extension as often as it has values; none where it does not apply or nothing is known."""
         if part.modalities and place.modality not in part.modalities:
             return []
@@ -267,7 +269,7 @@ class _Run:
                 return []
             return [{"url": part.url, "extension": inner}] if inner else []
         if part.resource:
-            referred = self.refer(Refer(resource=part.resource, required=required), place, where)
+            referred = self.refer(ReferenceTo(resource=part.resource, required=required), place, where)
             return [{"url": part.url, "valueReference": referred}] if referred else []
         values = self.taken(part, place, where)
         if not values and required:
@@ -276,7 +278,7 @@ class _Run:
         key = f"value{part.type[0].upper()}{part.type[1:]}"
         return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
 
-    def taken(self, wanted: Value, place: Place, where: str) -> list[Any]:
+    def taken(self, wanted: ValueSource, place: Place, where: str) -> list[Any]:
         """What a profile asks for, its codes as the profile writes them."""
         found = place.value(wanted)
         return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
@@ -286,23 +288,23 @@ class _Run:
     def fill(self, template: Any, place: Place, where: str) -> Any:
         """A template with its places filled; None where nothing is left of it."""
         match template:
-            case Value():
+            case ValueSource():
                 found = self.taken(template, place, where)
                 required = template.required or place.modality in template.required_for
                 return found[0] if found else self.instead(where, template.type) if required else None
-            case First():
+            case FirstValue():
                 found = next((values for one in template.first if (values := self.taken(one, place, where))), [])
                 return found[0] if found else self.instead(where, template.type) if template.required else None
-            case Refer():
+            case ReferenceTo():
                 return self.refer(template, place, where)
-            case Group():
+            case TemplateObject():
                 return self.group(template, place, where)
             case list():
                 filled = [one for inner in template if (one := self.fill(inner, place, where)) is not None]
                 return filled or None
         return template
 
-    def group(self, template: Group, place: Place, where: str) -> Resource | None:
+    def group(self, template: TemplateObject, place: Place, where: str) -> Resource | None:
         """A table; None when it has places for values and none has one."""
         if template.when_known and not place.knows(template):
             return None
@@ -318,7 +320,7 @@ class _Run:
         )
         return None if emptied or not left else left
 
-    def refer(self, wanted: Refer, place: Place, where: str) -> Resource | None:
+    def refer(self, wanted: ReferenceTo, place: Place, where: str) -> Resource | None:
         """Contain the first resource of which anything is known, and answer with the reference to it."""
         known = [name for name in wanted.resource if place.knows_of(name)]
         if not known and not wanted.required:
@@ -402,7 +404,7 @@ def _put(target: Resource, name: str, value: Any) -> None:
         target[name] = value
 
 
-def _resource(made: Made, content: Resource) -> Resource:
+def _resource(made: AddedResource, content: Resource) -> Resource:
     claim = {"meta": {"profile": [made.profile]}} if made.profile else {}
     return {"resourceType": made.type, **claim, **content}
 
@@ -413,7 +415,7 @@ def _short(url: str) -> str:
 
 def _has_places(template: Any) -> bool:
     match template:
-        case Value() | First() | Refer():
+        case ValueSource() | FirstValue() | ReferenceTo():
             return True
         case dict():
             return any(map(_has_places, template.values()))

@@ -7,7 +7,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from dicom2fhir.fhir.elements import Types, types_of
-from dicom2fhir.fhir.profile import First, Group, Profile, Refer, Rule, Value, sources_in
+from dicom2fhir.fhir.profile import (
+    ElementRule,
+    FirstValue,
+    Profile,
+    ReferenceTo,
+    TemplateObject,
+    ValueSource,
+    sources_in,
+)
 
 _CLOSE = 0.8
 """So alike must a type that is not in the table be to one that is, to be a misspelling: not every type is there."""
@@ -42,7 +50,7 @@ class _Check:
         for type_, value in profile.sentinels.items():
             yield from self._template(value, f"sentinels.{type_}", type_)
 
-    def _rule(self, rule: Rule, where: str, root: str) -> Iterator[str]:
+    def _rule(self, rule: ElementRule, where: str, root: str) -> Iterator[str]:
         wrong, type_ = self._walk(where, root, rule.path)
         yield from wrong
         yield from self._names(rule.types, f"{where}.types")
@@ -55,11 +63,11 @@ class _Check:
 
     def _template(self, template: Any, where: str, type_: str) -> Iterator[str]:
         match template:
-            case Value() | First():
+            case ValueSource() | FirstValue():
                 yield from self._sources(template, where)
-            case Refer():
+            case ReferenceTo():
                 return
-            case Group() | dict():
+            case TemplateObject() | dict():
                 for key, inner in template.items():
                     wrong, inner_type = self._walk(where, type_, key.removeprefix("_"))
                     yield from wrong

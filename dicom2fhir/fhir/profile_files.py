@@ -13,18 +13,18 @@ from pydantic import BaseModel, ValidationError
 
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir.profile import (
+    AddedResource,
     Code,
-    Codes,
+    CodeTable,
+    ElementRule,
     Extension,
-    Identifiers,
+    ExtensionPart,
+    IdentifierRules,
     Include,
-    Made,
-    Orders,
-    Part,
-    Person,
+    OrderRules,
+    PatientProfile,
     Profile,
-    Refer,
-    Rule,
+    ReferenceTo,
 )
 from dicom2fhir.fhir.profile_elements import faults
 from dicom2fhir.texts import counted
@@ -116,9 +116,9 @@ def _referred(profile: Profile) -> Iterator[str]:
 def _referred_in(template: Any) -> Iterator[str]:
     inner: Any = ()
     match template:
-        case Refer():
+        case ReferenceTo():
             yield from template.resource
-        case Part():
+        case ExtensionPart():
             yield from template.resource
             inner = template.part
         case dict():
@@ -142,15 +142,15 @@ def _reached_from(profile: Profile, name: str) -> set[str]:
 
 
 _TABLES: Mapping[str, type[BaseModel]] = {
-    "element": Rule,
+    "element": ElementRule,
     "extension": Extension,
-    "patient": Person,
-    "part": Part,
+    "patient": PatientProfile,
+    "part": ExtensionPart,
     "include": Include,
-    "codes": Codes,
-    "identifiers": Identifiers,
-    "orders": Orders,
-    "resource": Made,
+    "codes": CodeTable,
+    "identifiers": IdentifierRules,
+    "orders": OrderRules,
+    "resource": AddedResource,
     "coding": Code,
 }
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.fhir.profile import Part, Rule, sources_in
+from dicom2fhir.fhir.profile import ElementRule, ExtensionPart, sources_in
 
 
-def sources_of(rule: Rule) -> tuple[str, ...]:
+def sources_of(rule: ElementRule) -> tuple[str, ...]:
     """Every source of an element, each once."""
     return tuple(dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default))))
 
 
-def asked_of(rule: Rule) -> list[str]:
+def asked_of(rule: ElementRule) -> list[str]:
     """What is asked of an element, in words."""
     said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
     said += ["made by the profile"] if rule.value is not None else []
@@ -24,7 +24,9 @@ def asked_of(rule: Rule) -> list[str]:
     return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
 
 
-def parts_of(part: Part, path: str = "", modalities: tuple[str, ...] = ()) -> Iterator[tuple[str, Part]]:
+def parts_of(
+    part: ExtensionPart, path: str = "", modalities: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ExtensionPart]]:
     """The extensions that hold values, by the names that lead to them, each with the modalities that it is for."""
     path = f"{path}.{part.url}" if path else part.url.rpartition("/")[2]
     modalities = part.modalities or modalities

@@ -13,7 +13,7 @@ from dicom2fhir.fhir.dialects import codeable_concept
 from dicom2fhir.fhir.meanings import modality_of
 from dicom2fhir.fhir.moments import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.plausible import is_plausible
-from dicom2fhir.fhir.profile import First, Group, Made, Part, Refer, Value
+from dicom2fhir.fhir.profile import AddedResource, ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
 from dicom2fhir.fhir.scope import Context, Scope
 from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, decimal, one, several
 from dicom2fhir.model import Attrs, Instance, Resource, Series
@@ -39,7 +39,7 @@ class Place:
     context: Context
     study_json: Resource
     json: Resource
-    resources: Mapping[str, Made]
+    resources: Mapping[str, AddedResource]
     series: Series | None = None
     series_json: Resource | None = None
     instance: Instance | None = None
@@ -112,7 +112,7 @@ class Place:
 
     # Values ----------------------------------------------------------------------------------------------------------
 
-    def value(self, wanted: Value) -> list[Any]:
+    def value(self, wanted: ValueSource) -> list[Any]:
         """What a profile asks for, in FHIR's datatype; several where the attribute has several, none without any."""
         if wanted.modalities and self.modality not in wanted.modalities:
             return []
@@ -136,17 +136,17 @@ class Place:
     def knows(self, template: Any) -> bool:
         """Whether the data set says anything of what a template or an extension asks for."""
         match template:
-            case Part() if template.part or template.resource:
+            case ExtensionPart() if template.part or template.resource:
                 fits = not template.modalities or self.modality in template.modalities
                 return fits and (any(map(self.knows, template.part)) or any(map(self.knows_of, template.resource)))
-            case Value():
+            case ValueSource():
                 attributes = tuple(source for source in template.from_ if not source.startswith("@"))
                 return bool(attributes) and bool(self.value(template.model_copy(update={"from_": attributes})))
-            case First():
+            case FirstValue():
                 return any(map(self.knows, template.first))
-            case Refer():
+            case ReferenceTo():
                 return any(map(self.knows_of, template.resource))
-            case Group():
+            case TemplateObject():
                 return any(map(self.knows, template.values()))
             case list():
                 return any(map(self.knows, template))
@@ -180,13 +180,13 @@ class Place:
                 time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword)) if plus else None
                 yield own, time, scope.zone
 
-    def _time_of_day(self, source: str, wanted: Value) -> list[str]:
-        """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.Value.not_after`."""
+    def _time_of_day(self, source: str, wanted: ValueSource) -> list[str]:
+        """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.ValueSource.not_after`."""
         time = one(self.given(source))
         found = date_time(self._day_of(source, time, wanted), time, self.zone) if time else None
         return [found] if found else []
 
-    def _day_of(self, source: str, time: str, wanted: Value) -> str:
+    def _day_of(self, source: str, time: str, wanted: ValueSource) -> str:
         last = self._moment(wanted.not_after, max)
         if last is None:
             return one(self.given("SeriesDate")) or one(self.given("StudyDate"))
@@ -196,14 +196,14 @@ class Place:
             self.context.note("info", _leaf(source), "is later than the acquisition: it lies on the day before")
         return day
 
-    def _begin(self, source: str, wanted: Value) -> datetime | None:
+    def _begin(self, source: str, wanted: ValueSource) -> datetime | None:
         """The moment of a DT, or of a TM with its day."""
         if not _is_time_of_day(source):
             return self._moment((source,), min)
         time = one(self.given(source))
         return moment(self._day_of(source, time, wanted), time, self.zone)
 
-    def _period(self, source: str, wanted: Value) -> list[Resource]:
+    def _period(self, source: str, wanted: ValueSource) -> list[Resource]:
         """From a time of day to another one that comes within half a day after it."""
         start = self._time_of_day(source, wanted)
         if not start:
@@ -215,7 +215,7 @@ class Place:
             self.context.note("warning", _leaf(wanted.until), "is no time after the start; left out")
         return [{"start": start[0], "end": end} if end else {"start": start[0]}]
 
-    def _seconds(self, source: str, wanted: Value) -> list[Any]:
+    def _seconds(self, source: str, wanted: ValueSource) -> list[Any]:
         end = self._moment((source,), min)
         begins = (begin for since in wanted.since if (begin := self._begin(since, wanted)))
         begin = next(begins, None)
@@ -246,7 +246,7 @@ class Place:
             if found:
                 yield found
 
-    def _converted(self, source: str, wanted: Value) -> list[Any]:
+    def _converted(self, source: str, wanted: ValueSource) -> list[Any]:
         given = self.given(source)
         if wanted.index is not None:
             given = given[wanted.index : wanted.index + 1]
@@ -255,7 +255,7 @@ class Place:
             texts = [text for value in given if (text := self._text(value))]
             if wanted.listed:
                 return [f"[{', '.join(texts)}]"] if texts else []
-            return ["\\".join(texts)] if texts and not (isinstance(wanted, Part) and wanted.many) else texts
+            return ["\\".join(texts)] if texts and not (isinstance(wanted, ExtensionPart) and wanted.many) else texts
         converted = [value for text in given if (value := self._convert(text, wanted)) is not None]
         if len(converted) < sum(isinstance(value, str) for value in given):
             self.context.note("warning", _leaf(source), f"cannot be a FHIR {wanted.type}; left out")
@@ -267,7 +267,7 @@ class Place:
             return (found.text or found.codings[0].display or found.codings[0].code) if found else ""
         return str(value).strip()
 
-    def _convert(self, value: Any, wanted: Value) -> Any:
+    def _convert(self, value: Any, wanted: ValueSource) -> Any:
         if wanted.type in ("CodeableConcept", "Coding"):
             found = concept(value, self.context.schemes) if isinstance(value, dict) else Concept(text=str(value))
             if not found or wanted.type == "CodeableConcept":

@@ -1,0 +1,107 @@
+"""The reference of profile files names every key, and its example is a profile that works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from dicom2fhir import translation
+from dicom2fhir.cli import cli
+from dicom2fhir.fhir import profile as models
+from dicom2fhir.fhir.conform import conform
+from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.mapping import map_study
+from dicom2fhir.fhir.profile import Profile
+from dicom2fhir.fhir.validate import check
+from dicom2fhir.model import Mapped
+from testdata.make_cases import study_and_policy
+from tests.invariants import violations
+
+PAGE = (Path(__file__).parents[2] / "docs" / "profile-format.md").read_text("utf-8")
+URL = "https://network.example/fhir/StructureDefinition"
+SECONDS = {"unit": "s", "system": "http://unitsofmeasure.org", "code": "s"}
+TABLES = [
+    found
+    for found in vars(models).values()
+    if isinstance(found, type) and issubclass(found, BaseModel) and found.model_fields
+]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    found = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    file = tmp_path / "network.toml"
+    file.write_text(found[1], "utf-8")
+    return file
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """The keys that are set in a profile, as ``ElementRule.path``, and ``when_known``."""
+    if isinstance(value, BaseModel):
+        for base in type(value).__mro__:
+            yield from (f"{base.__name__}.{name}" for name in value.model_fields_set & get_annotations(base).keys())
+        for name in value.model_fields_set:
+            yield from keys_of(getattr(value, name))
+    elif isinstance(value, dict):
+        yield from ["when_known"] if getattr(value, "when_known", False) else []
+        for inner in value.values():
+            yield from keys_of(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from keys_of(inner)
+
+
+def conformed(profile: Profile, case: str) -> Mapped:
+    study, policy = study_and_policy(case)
+    dialect = DIALECTS["R4"]
+    return conform(profile, map_study(study, dialect, policy), study, dialect, policy)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+def test_every_key_is_described(table: type[BaseModel]) -> None:
+    for name, field in table.model_fields.items():
+        assert field.description, f"{table.__name__}.{name} has no description"
+        assert f"| `{field.alias or name}` |" in PAGE, "a table of the profile is missing in docs/make_docs.py"
+        assert field.description in PAGE, "run `make docs`"
+
+
+def test_the_example_is_sound(example: Path) -> None:
+    said = CliRunner().invoke(cli, ["profiles", "check", str(example)])
+    assert (said.exit_code, said.output) == (
+        0,
+        "network is sound: Imaging network: CT, MR and PET, 1.0, for FHIR R4\n",
+    )
+
+
+def test_the_example_has_every_key(example: Path) -> None:
+    every = {f"{table.__name__}.{name}" for table in TABLES for name in get_annotations(table)}
+    assert {"when_known", *every} - set(keys_of(translation.profile(str(example)))) == set()
+
+
+@pytest.mark.parametrize("case", ["ct", "contrast", "pet-ct", "mr", "patient-empty"])
+def test_what_the_example_makes_is_valid(case: str, example: Path) -> None:
+    result = conformed(translation.profile(str(example)), case)
+    assert violations(result, "R4") == []
+    assert [note for entry in result.entries for note in check(entry.resource, "R4")] == []
+
+
+def test_the_example_does_what_its_comments_say(example: Path) -> None:
+    study = conformed(translation.profile(str(example)), "pet-ct").entries[0].resource
+    assert study["meta"]["profile"] == [f"{URL}/network-imagingstudy"]
+    made = {resource["resourceType"]: resource for resource in study["contained"]}
+    assert study["reasonReference"] == [{"reference": f"#{made['Observation']['id']}", "type": "Observation"}]
+    assert made["MedicationAdministration"]["effectiveDateTime"].startswith("2024-03-11T08:15:00")
+    assert made["MedicationAdministration"]["dosage"]["dose"]["value"] == 320
+    extensions = {url: value for series in study["series"] for url, *value in map(dict.values, series["extension"])}
+    kvp, geometry, tracer = (extensions[f"{URL}/{name}"] for name in ("kvp", "geometry", "tracer"))
+    assert kvp[0]["value"] == 120
+    assert geometry[0][0] == {"url": "spacing", "valueString": "[0.7, 0.7]"}
+    assert tracer[0][1]["valueQuantity"] == {"value": 3911, **SECONDS}
