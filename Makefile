@@ -6,20 +6,28 @@ ARGS ?=
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3 python; do \
     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+# Sources are compiled once, also where Python is told to write no bytecode: tests start hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
+# Several processes; --dist loadgroup keeps together what shares a costly fixture (tests/workers.py).
+PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --durations 25
 
-.PHONY: help demo test bars soak planted lint bench docs conformance sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs conformance sbom audit lock clean
 
 help: ## show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.made ## synthetic studies over C-STORE and a folder become FHIR (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
-test: .venv/.made ## run every test but the bars
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.made ## the tests for each change: 3 minutes on two cores, nothing is downloaded
+	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
+
+test-all: test ## then those on real FHIR servers, which it downloads: every test but the bars
+	$(BIN)/python -m tests.build_servers
+	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
 bars: .venv/.made ## prove the promises under faults, in 15 minutes (ARGS="--seed 7")
-	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
+	$(PYTEST) -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
 	$(BIN)/python -m pytest -m bar --soak --timeout 0 $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py

@@ -61,10 +61,11 @@ def opened_item(value: bytes) -> bytes:
     return struct.pack("<HHL", 0xFFFE, 0xE000, _UNDEFINED) + value + _END_OF_ITEM
 
 
-def deflated(piece: bytes, count: int) -> bytes:
-    """A piece many times over, deflated."""
+def deflated(start: bytes, piece: bytes, count: int) -> bytes:
+    """A start and a piece many times over, deflated; the piece is compressed once, into blocks that refer to nothing before."""
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    return b"".join(deflater.compress(piece) for _ in range(count)) + deflater.flush()
+    head, blocks = (deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH) for data in (start, piece))
+    return head + blocks * count + deflater.flush()
 
 
 def nested(tag: int, levels: int) -> bytes:
@@ -125,9 +126,9 @@ def headers(elements: int, depth: int = DEFAULT_BUDGETS.depth) -> Iterator[tuple
         ids = item(element(0x00100020, b"LO", text)) * min(elements // 50, 1000)
         yield f"texts of {what}", explicit, element(0x00080005, b"CS", term) + element(_OTHER_IDS, b"SQ", ids)
     yield "a private value of 60 MiB", explicit, element(_PRIVATE, b"OB", bytes(60 * MIB))
-    yield "1 GiB of deflated zeros", deflate, deflated(bytes(MIB), 1024)
+    yield "1 GiB of deflated zeros", deflate, deflated(b"", bytes(MIB), 1024)
     value = element(_PRIVATE, b"OB", b"", 1024 * MIB)
-    yield "a deflated value of 1 GiB", deflate, deflated(value + bytes(MIB), 1) + deflated(bytes(MIB), 1024)
+    yield "a deflated value of 1 GiB", deflate, deflated(value, bytes(MIB), 1024)
 
 
 def take(transfer_syntax: str, data: bytes, budgets: Budgets = DEFAULT_BUDGETS) -> None:

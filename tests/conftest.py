@@ -17,16 +17,24 @@ import pytest
 import structlog
 from pydicom.data.data_manager import DATA_ROOT
 
+from tests.examples import load_profile
 from tests.left_out import LeftOut, search_path
 from tests.servers.outage_proxy import OutageProxy
 from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import ValidatorProcess
+from tests.workers import Workers
 
 _THREADS_END_WITHIN_S = 5.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the bars, ``tests/acceptance/test_bar_*.py``."""
+    """Options of the bars, ``tests/acceptance/test_bar_*.py``, and that of ``make test``."""
+    parser.addoption(
+        "--servers",
+        choices=("all", "none", "only"),
+        default="all",
+        help="which tests: all, those that need no server of tests/servers, or those that need one",
+    )
     bars = parser.getgroup("bars")
     bars.addoption(
         "--seed", type=int, help="what chance decides in a bar; default: 1, and another each time with --soak"
@@ -38,7 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tests whose programs are missing are left out and counted; programs and signals are those of the system."""
     os.environ["PATH"] = search_path()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
-    config.pluginmanager.register(LeftOut())
+    load_profile(config.option.hypothesis_profile)
+    config.pluginmanager.register(LeftOut(config.option.servers))
+    config.pluginmanager.register(Workers(config), "workers")
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(10**6) if config.option.soak else 1
 
@@ -86,24 +96,15 @@ def pydicom_files() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def fhir_server() -> Iterator[Callable[[str, str], str]]:
+def fhir_server(pytestconfig: pytest.Config) -> Callable[[str, str], str]:
     """``fhir_server("medplum", "r4")`` is the base URL of a FHIR server; each is started on first use.
 
     All tests of a session share them: use identifiers that no other test uses. A test that uses this one says which
     servers it means with ``@pytest.mark.needs("medplum")``.
     """
-    servers: dict[tuple[str, str], ServerProcess] = {}
-
-    def base_url(name: str, version: str) -> str:
-        if (name, version) not in servers:
-            server = ServerProcess(name, version)
-            server.start()
-            servers[name, version] = server
-        return servers[name, version].base_url
-
-    yield base_url
-    for server in servers.values():
-        server.stop()
+    workers = pytestconfig.pluginmanager.get_plugin("workers")
+    assert isinstance(workers, Workers)
+    return workers.base_url
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +48,7 @@ PERMISSIONS = {
 """What the machine may forbid -> how to get it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Server:
     """A program of ``tests/servers``, which is built from the packages of a registry.
 
@@ -56,6 +58,8 @@ class Server:
         Its folder; ``@pytest.mark.needs(key)`` says that a test needs it.
     name
         Stands in the report where it could not be built.
+    size
+        What the first build downloads.
     programs
         What builds and runs it.
     fixtures
@@ -64,23 +68,31 @@ class Server:
 
     key: str
     name: str
+    size: str
     programs: tuple[str, ...]
-    fixtures: frozenset[str]
+    fixtures: Set[str]
 
     @property
     def run(self) -> Path:
         """Its command."""
         return _SERVERS / self.key / "run.sh"
 
+    @property
+    def how(self) -> str:
+        """What has to be there before it can run."""
+        missing = [why_missing(program) for program in self.programs if find_program(program) is None]
+        return f"which need {self.name}: " + ("; ".join(missing) or f"its first run downloads {self.size}")
+
 
 _SERVERS = Path(__file__).parent / "servers"
 _JAVA = ("java", "mvn")
 SERVERS = (
-    Server("hapi", "the test FHIR server", _JAVA, frozenset({"hapi", "hapi_process", "hapi_r4", "hapi_r5"})),
-    Server("medplum", "the second test FHIR server", ("node", "npm"), frozenset({"medplum", "medplum_process"})),
-    Server("validator", "the FHIR validator", _JAVA, frozenset({"validator"})),
+    Server("hapi", "the test FHIR server", "280 MB", _JAVA, {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
+    Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
+    Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
 )
 _NODE = _SERVERS / "medplum" / "get_node.sh"
+_MISSING = pytest.StashKey[str]()
 _SERVER_TIMEOUT_S = 300
 """Of a test that uses one: the first has to wait for its start."""
 _BUILD_TIMEOUT_S = 1800
@@ -164,7 +176,7 @@ def why_missing(what: str) -> str:
     return f"{what} is not installed; get it with: apt-get install {DEBIAN_PACKAGES[what]}"
 
 
-def _build(server: Server) -> str:
+def build(server: Server) -> str:
     """Build a server where it is not built yet; what went wrong, or an empty text."""
     try:
         done = subprocess.run(
@@ -183,15 +195,21 @@ def _build(server: Server) -> str:
 
 
 class LeftOut:
-    """The pytest plugin; :mod:`tests.conftest` registers it."""
+    """The pytest plugin; :mod:`tests.conftest` registers it.
 
-    def __init__(self) -> None:
-        self._missing: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+    With pytest-xdist each worker finds the same, and the process that reports takes it from one of them.
+    """
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+        self._lines: list[str] = []
         self._troubles: dict[str, str] = {}
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Find what each test needs and the machine has not."""
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Take the tests that this run is for, and find what each needs and the machine has not."""
+        left = self._leave(items)
+        self._lines += [f"left to make test-all: {_tests(left[server])}, {server.how}" for server in left]
         for item in items:
             used = [server for server in SERVERS if _uses(item, server)]
             if used and item.get_closest_marker("timeout") is None:
@@ -201,36 +219,65 @@ class LeftOut:
                 if name not in DEBIAN_PACKAGES.keys() | PERMISSIONS.keys():
                     raise pytest.UsageError(f"{item.nodeid} needs {name!r}, unknown to tests/left_out.py")
                 if find_program(name) is None:
-                    self._missing.setdefault(item.nodeid, name)
+                    item.stash.setdefault(_MISSING, name)
+
+    def _leave(self, items: list[pytest.Item]) -> Counter[Server]:
+        """Take out what is for another run; how many tests wait for which server there."""
+        taken: list[pytest.Item] = []
+        left: Counter[Server] = Counter()
+        for item in items:
+            server = next((server for server in SERVERS if _uses(item, server)), None)
+            if self._servers == "all" or (self._servers == "only") == (server is not None):
+                taken.append(item)
+            elif server is not None:
+                left[server] += 1
+        items[:] = taken
+        return left
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Build servers before the first test, so that no test's time goes into downloads."""
         if session.config.option.collectonly:
             return
         for server in SERVERS:
-            wanting = [i.nodeid for i in session.items if _uses(i, server) and i.nodeid not in self._missing]
-            if wanting and (trouble := _build(server)):
+            wanting = [item for item in session.items if _uses(item, server) and _MISSING not in item.stash]
+            if wanting and (trouble := build(server)):
                 self._troubles[server.name] = trouble
-                self._missing.update(dict.fromkeys(wanting, server.name))
+                for item in wanting:
+                    item.stash[_MISSING] = server.name
+        counts = Counter(item.stash[_MISSING] for item in session.items if _MISSING in item.stash)
+        self._lines += [f"left out {_tests(count)}: {why_missing(what)}" for what, count in sorted(counts.items())]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Leave the test out, or fail it where that is not allowed."""
-        missing = self._missing.get(item.nodeid)
+        missing = item.stash.get(_MISSING, None)
         if missing is None:
             return
         if in_ci():
             pytest.fail(why_missing(missing), pytrace=False)
-        self._counts[missing] += 1
         pytest.skip(why_missing(missing))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand what was found to the process that reports."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["left out"] = (self._lines, self._troubles)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take it from a worker."""
+        self._lines, self._troubles = getattr(node, "workeroutput", {}).get("left out", (self._lines, self._troubles))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """One line for each missing program."""
         for name, trouble in self._troubles.items():
             terminalreporter.section(f"building {name}")
             terminalreporter.write_line(trouble)
-        for what, count in sorted(self._counts.items()):
-            terminalreporter.write_line(f"left out {count} test{'s' if count > 1 else ''}: {why_missing(what)}")
+        for line in self._lines:
+            terminalreporter.write_line(line)
+
+
+def _tests(count: int) -> str:
+    return f"{count} test{'s' if count > 1 else ''}"
 
 
 def _needs(item: pytest.Item) -> set[str]:

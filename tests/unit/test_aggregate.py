@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
@@ -63,7 +63,6 @@ RECORDS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(records=RECORDS, data=st.data())
 def test_the_order_of_arrival_does_not_matter(records: list[InstanceRecord], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(records))

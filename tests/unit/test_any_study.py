@@ -9,7 +9,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir import translation
@@ -25,6 +25,7 @@ from testdata.make_cases import record_of
 from tests import element_checker
 from tests.any_data_set import SCRIPTS, any_file
 from tests.conformance import MODELS, POLICIES
+from tests.examples import examples
 from tests.invariants import to_be_written
 
 ODD = (
@@ -100,7 +101,7 @@ def written(study: Study) -> Iterator[tuple[str, Mapped]]:
                         assert str(error)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(charset=st.sampled_from(sorted(SCRIPTS)), seed=st.integers(0, 2**32))
 def test_it_passes_the_checks_or_is_refused(charset: str, seed: int) -> None:
     for version, mapped in written(any_study(charset, seed)):
@@ -108,7 +109,7 @@ def test_it_passes_the_checks_or_is_refused(charset: str, seed: int) -> None:
             assert element_checker.check(resource, version) == []
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(charset=st.sampled_from(sorted(SCRIPTS)), seed=st.integers(0, 2**32))
 def test_fhir_resources_accepts_it(charset: str, seed: int) -> None:
     for version, mapped in written(any_study(charset, seed)):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -18,6 +17,7 @@ from dicom2fhir.config import FhirDestination, FileDestination, Folder, Settings
 from dicom2fhir.config.destinations import option_names
 from dicom2fhir.config.sections import Fhir, Log, Pacs, Receiver, Store
 from dicom2fhir.errors import ConfigError
+from tests.examples import examples
 
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("receiver",): Receiver,
@@ -337,7 +337,7 @@ _TABLES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(list(Settings.model_fields)) | st.text(max_size=3), _TABLES, max_size=4))
-@settings_of_hypothesis(deadline=None, max_examples=200, derandomize=True, database=None)
+@examples(200, derandomize=True, database=None)
 def test_whatever_is_given_is_settings_or_an_error_in_our_words(tables: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):
         warnings(load(overrides=tables, environ={}))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import config, dcmread, uid
 from pydicom.datadict import dictionary_VM, keyword_for_tag
@@ -24,6 +24,7 @@ from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
 from tests.any_data_set import EVERYTHING, SCRIPTS, SYNTAXES, any_file, odd_file
+from tests.examples import examples
 
 REFUSED = {
     "rtplan_truncated.dcm": "ends within an element; pydicom gives what came before it",
@@ -174,7 +175,7 @@ def test_the_generated_files(generated: Path) -> None:
 
 
 @pytest.mark.parametrize("charset", SCRIPTS)
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(seed=st.integers(0, 2**32), syntax=st.sampled_from(SYNTAXES), undefined=st.booleans())
 def test_data_sets_of_any_content(charset: str, seed: int, syntax: uid.UID, undefined: bool) -> None:
     # made by a seed: nested strategies took a hundred times as long as what they test
@@ -182,7 +183,7 @@ def test_data_sets_of_any_content(charset: str, seed: int, syntax: uid.UID, unde
 
 
 @pytest.mark.parametrize("charset", SCRIPTS)
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(seed=st.integers(0, 2**32))
 def test_data_sets_in_odd_encodings(charset: str, seed: int) -> None:
     data = odd_file(charset, seed)
@@ -191,7 +192,7 @@ def test_data_sets_in_odd_encodings(charset: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("keyword", sorted({a.keyword for a in EVERYTHING if a.vr == "SQ"} | {*HOLDERS}))
-@settings(deadline=None, max_examples=5)
+@examples(5)
 @given(seed=st.integers(0, 2**32))
 def test_damage_costs_the_sequence_that_it_is_in(keyword: str, seed: int) -> None:
     """Nothing else, and it is noted."""

@@ -281,7 +281,7 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold (section 2.2)."""
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(raw=any_raw(EVERYTHING), syntax=st.sampled_from([EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN]))
 def test_any_bytes_of_any_attribute_become_text_that_fhir_can_hold(raw: Raw, syntax: str) -> None:
     uids: Raw = {tag: uid for tag, (_, uid) in UIDS.items()}
@@ -292,14 +292,12 @@ def test_any_bytes_of_any_attribute_become_text_that_fhir_can_hold(raw: Raw, syn
     assert len(set(found.notes)) == len(found.notes)
 
 
-@settings(deadline=None)
 @given(raw=any_raw(UIDS_TAKEN))
 def test_any_bytes_of_a_uid_identify_or_are_refused(raw: Raw) -> None:
     with suppress(MissingUID):
         decode_instance(Received(raw, EXPLICIT_VR_LITTLE_ENDIAN, FILE))
 
 
-@settings(deadline=None)
 @given(character_set=any_character_set, name=any_bytes)
 def test_any_name_in_any_character_set_becomes_text(character_set: bytes, name: bytes) -> None:
     by, _ = encodings(character_set.decode("latin-1").split("\\"))

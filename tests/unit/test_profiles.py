@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from dicom2fhir import assembly, config, translation
@@ -30,6 +29,7 @@ from dicom2fhir.store.sqlite import SqliteStore
 from testdata.make_cases import studies_of
 from testdata.make_dicom import write
 from tests.any_data_set import SCRIPTS, any_file
+from tests.examples import examples
 from tests.invariants import violations
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -764,7 +764,7 @@ def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
 # Studies of any content -----------------------------------------------------------------------------------------------
 
 
-@settings_of_hypothesis(deadline=None, max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32), charset=st.sampled_from(sorted(SCRIPTS)), archive=st.booleans())
 def test_any_study_becomes_valid_fhir_or_is_refused(seed: int, charset: str, archive: bool) -> None:
     (made,) = studies_of([any_file(charset, seed)])

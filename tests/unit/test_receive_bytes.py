@@ -9,15 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.receive import dimse
 from dicom2fhir.receive.negotiation import accept, decode_request
+from tests.examples import examples
 from tests.scripted_peer import CT, EXPLICIT_LE, associate_rq, command, context, element, item
 
-EXAMPLES = settings(deadline=None, max_examples=500, derandomize=True, database=None)
+EXAMPLES = examples(500, derandomize=True, database=None)
 
 SPLICES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 8), st.binary(max_size=8)), max_size=4)
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.attributes import WANTED
@@ -29,6 +29,7 @@ from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
 from testdata.make_dicom import ct_instances
 from tests.any_data_set import odd_file
+from tests.examples import examples
 from tests.held import held_bytes
 
 SYNTAXES = (
@@ -159,7 +160,7 @@ def cut(data: bytes, random: Random) -> list[bytes]:
     return pieces
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(seed=st.integers(0, 2**32), first_look=st.sampled_from([1, 60, 400, 8192]), budgets=st.sampled_from(BUDGETS))
 def test_with_memory_and_in_pieces_as_without_and_whole(seed: int, first_look: int, budgets: Budgets) -> None:
     # made by a seed: nested strategies take a hundred times as long as what they test
@@ -172,7 +173,7 @@ def test_with_memory_and_in_pieces_as_without_and_whole(seed: int, first_look: i
             assert outcome(HeaderReader(syntax, WANTED, budgets, cache), cut(data, random)) == whole
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(seed=st.integers(0, 2**32), first_look=st.sampled_from([1, 60, 400]), budgets=st.sampled_from(BUDGETS))
 def test_the_same_for_odd_encodings_and_damage(seed: int, first_look: int, budgets: Budgets) -> None:
     random = Random(seed)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.convert import Reading
 from dicom2fhir.model import InstanceRecord, Note, Origin, Study
 from dicom2fhir.store.sqlite import SqliteStore
+from tests.examples import examples
 
 FILE = Origin("file")
 HELD = Origin("dimse", association="a")
@@ -41,7 +42,7 @@ def identities(study: Study | None) -> set[tuple[str, str, str]]:
     return {(study.uid, series.uid, one.uid) for series in study.series for one in series.instances}
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(keys=KEYS, data=st.data())
 def test_every_order_on_every_road_gives_the_same_studies(
     tmp_path_factory: pytest.TempPathFactory, keys: list[Key], data: st.DataObject

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from dicom2fhir.fhir.client import FhirClient
@@ -16,6 +16,7 @@ from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
 from dicom2fhir.fhir.server import FhirDestination
 from dicom2fhir.model import Delivered, Instance, Outcome, Refused, Resource, Retry, Series, Study, Write
+from tests.examples import examples
 from tests.scripted_server import ScriptedServer
 
 POLICY = Policy(patient=Write.UPSERT)
@@ -136,9 +137,7 @@ JSON = st.recursive(
 )
 ON_SERVER = {"ImagingStudy": theirs(OURS), "Patient": theirs(PATIENT)}
 PLACES = [(kind, path) for kind, resource in ON_SERVER.items() for path in places(resource)]
-QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+QUICK = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def put(server: Answering, kind: str, resource: Any) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
@@ -26,6 +26,7 @@ from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Re
 from dicom2fhir.store.incoming import KEPT_REJECTIONS
 from dicom2fhir.store.schema import queries
 from dicom2fhir.store.sqlite import SqliteStore
+from tests.examples import examples
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 FOLDER = Origin("folder", path="/in/a.dcm")
@@ -201,7 +202,7 @@ def test_a_bad_record_leaves_the_others_of_its_batch_alone(bench: Bench) -> None
     assert added(bench.store, record(), FOLDER) is Change.NEW
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 2**32))
 def test_the_order_of_arrival_does_not_matter(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     draw = random.Random(seed)

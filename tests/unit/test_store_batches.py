@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store.base import Change, FileMark, Rejection, State
 from dicom2fhir.store.sqlite import SqliteStore
+from tests.examples import examples
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 FILE = Origin("file", path="/archive/a.dcm")
@@ -103,7 +104,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(happened=st.lists(events, max_size=12))
 def test_batches_do_what_their_records_do_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, happened: list[tuple[Any, ...]]

@@ -38,7 +38,7 @@ def test_not_started_by_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     ("microseconds", "pid", "expected"),
     [
         ("60000000", None, 60.0),
-        ("1500000", str(os.getpid()), 1.5),
+        ("1500000", "4711", 1.5),
         ("60000000", "1", None),
         ("0", None, None),
         ("soon", None, None),
@@ -49,6 +49,7 @@ def test_watchdog_time(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
     if pid is not None:
         monkeypatch.setenv("WATCHDOG_PID", pid)
     assert watchdog_s() == expected

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import NotExpressible
@@ -18,6 +18,7 @@ from dicom2fhir.synthetic import studies as demo_studies
 from testdata.make_cases import studies_of
 from testdata.make_dicom import CASES, encode, encoded
 from tests.any_data_set import SCRIPTS, any_file
+from tests.examples import examples
 from tests.invariants import violations
 
 ACCEPTED = [case.name for case in CASES.values() if case.outcome == "accepted"]
@@ -54,7 +55,7 @@ def test_every_study_of_the_demo_is_valid() -> None:
         assert_valid(study)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(charset=st.sampled_from(sorted(SCRIPTS)), seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=3))
 def test_a_study_of_any_content_is_valid(charset: str, seeds: list[int]) -> None:
     (study,) = studies_of(any_file(charset, seed) for seed in seeds)

@@ -7,7 +7,7 @@ from datetime import UTC, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.sr._snomed_dict import mapping
 
@@ -204,7 +204,6 @@ def test_dt(dt: str, expected: str | None) -> None:
     assert date_time_of_dt(dt, BERLIN) == expected
 
 
-@settings(deadline=None)
 @given(
     da=st.text("0123456789.-", max_size=10),
     tm=st.text("0123456789.:,+- ", max_size=14),
@@ -215,7 +214,6 @@ def test_whatever_comes_is_a_valid_date_time_or_none(da: str, tm: str, zone: tzi
         assert found is None or DATE_TIME.fullmatch(found)
 
 
-@settings(deadline=None)
 @given(st.dates(), st.times(), st.sampled_from([BERLIN, NEW_YORK, KOLKATA]))
 def test_every_moment_is_valid(day: object, time: object, zone: tzinfo) -> None:
     da, tm = str(day).replace("-", ""), str(time).replace(":", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.header import (
@@ -20,6 +20,7 @@ from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import DAMAGED, ITEMS_TAKEN, NO_VALUE
 from dicom2fhir.model import Raw
+from tests.examples import examples
 
 UNDEFINED = 0xFFFFFFFF
 DESCRIPTION = 0x00081030
@@ -235,7 +236,7 @@ def test_a_first_element_of_unknown_vr_does_not_make_all_implicit(vr: bytes) -> 
     assert read(e, first + around(e, b"")) == {DESCRIPTION: b"CT", LAST: b"7 "}
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(value=st.text("ABCDEFGILMNOSTUVW 0123^", max_size=100), end=st.booleans())
 def test_a_single_implicit_element_is_not_taken_for_something_else(value: str, end: bool) -> None:
     """Whatever letters it holds, also those of VRs."""
