@@ -62,7 +62,7 @@ def opened_item(value: bytes) -> bytes:
 
 
 def deflated(start: bytes, piece: bytes, count: int) -> bytes:
-    """A start and a piece many times over, deflated; the piece is compressed once, into blocks that refer to nothing before."""
+    """A start and a piece many times over, deflated; the piece is compressed once, into blocks that stand alone."""
     deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     head, blocks = (deflater.compress(data) + deflater.flush(zlib.Z_FULL_FLUSH) for data in (start, piece))
     return head + blocks * count + deflater.flush()
