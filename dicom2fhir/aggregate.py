@@ -7,14 +7,13 @@ stands is settled by counting, never by order: see :data:`dicom2fhir.dicom.attri
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
-from typing import Any
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
-from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study
+from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study, Value, items_of
 from dicom2fhir.patients import Counted, Settlement, apply, canonical, conflict_of
 
 _NOTHING_SETTLED: Settlement = {}
@@ -85,39 +84,39 @@ def _instance_order(instance: Instance) -> tuple[float, _UidOrder]:
     return _number(instance.attrs.get("InstanceNumber")), _uid_order(instance.uid)
 
 
-def _number(value: Any) -> float:
+def _number(value: Value | None) -> float:
     """An IS for sorting, however it is written; what is no number comes last."""
+    if not isinstance(value, str):
+        return inf
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         return inf
     return number if isfinite(number) else inf
 
 
 def _distinct(mappings: Iterable[Attrs]) -> Counted:
     """Equal mappings counted together; mappings that are one object are compared once."""
-    by_id: dict[int, list[Any]] = {}
-    for mapping in mappings:
-        counted = by_id.get(id(mapping))
-        if counted is None:
-            by_id[id(mapping)] = [mapping, 1]
-        else:
-            counted[1] += 1
-    if len(by_id) == 1:
-        return [(mapping, count) for mapping, count in by_id.values()]
-    by_text: dict[str, list[Any]] = {}
-    for mapping, count in by_id.values():
-        by_text.setdefault(canonical(mapping), [mapping, 0])[1] += count
-    return [(mapping, count) for _, (mapping, count) in sorted(by_text.items())]
+    every = list(mappings)
+    counts = Counter(map(id, every))
+    objects = [(mapping, counts[number]) for number, mapping in {id(mapping): mapping for mapping in every}.items()]
+    if len(objects) == 1:
+        return objects
+    by_text: dict[str, tuple[Attrs, int]] = {}
+    for mapping, count in objects:
+        text = canonical(mapping)
+        first, before = by_text.get(text, (mapping, 0))
+        by_text[text] = first, before + count
+    return [by_text[text] for text in sorted(by_text)]
 
 
-def _agree(level: Level, counted: Counted, notes: set[Note]) -> dict[str, Any]:
+def _agree(level: Level, counted: Counted, notes: set[Note]) -> dict[str, Value]:
     """One value for each attribute of a level."""
     if len(counted) == 1:
         only = dict(counted[0][0])
-        every = [a.keyword for a in LEVELS[level] if a.pick == "every" and a.keyword in only]
-        return only | {keyword: _every(keyword, counted) for keyword in every}
-    result: dict[str, Any] = {}
+        repeated = [a.keyword for a in LEVELS[level] if a.pick == "every" and a.keyword in only]
+        return only | {keyword: _every(keyword, counted) for keyword in repeated}
+    result: dict[str, Value] = {}
     others: dict[str, list[Attrs]] = defaultdict(list)
     followers: dict[str, list[Attribute]] = defaultdict(list)
     for attribute in LEVELS[level]:
@@ -137,12 +136,12 @@ def _agree(level: Level, counted: Counted, notes: set[Note]) -> dict[str, Any]:
             result |= found[0]
         if attribute.others_to:
             others[attribute.others_to] += found[1:]
-    return result | {keyword: [*result.get(keyword, ()), *items] for keyword, items in others.items() if items}
+    return result | {keyword: [*items_of(result.get(keyword)), *items] for keyword, items in others.items() if items}
 
 
-def _every(keyword: str, counted: Counted) -> list[Any]:
+def _every(keyword: str, counted: Counted) -> list[Attrs]:
     """Each distinct item of a sequence, in a fixed order."""
-    items = {canonical(item): item for mapping, _ in counted for item in mapping.get(keyword, ())}
+    items = {canonical(item): item for mapping, _ in counted for item in items_of(mapping.get(keyword))}
     return [items[text] for text in sorted(items)]
 
 
@@ -168,7 +167,7 @@ def _moments(group: Sequence[str], candidates: Sequence[Attrs]) -> list[str]:
     ]
 
 
-def _local(da: Any, tm: Any) -> str:
+def _local(da: Value | None, tm: Value | None) -> str:
     day, time = (re.sub(r"\D", "", value) if isinstance(value, str) else "" for value in (da, tm))
     return day[:8] + (time.ljust(6, "0") if time else _NO_TIME)
 
@@ -182,11 +181,11 @@ def _in_utc(local: str, offset: re.Match[str]) -> str:
     return re.sub(r"\D", "", moment.isoformat()) + local[14:]
 
 
-def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes: set[Note]) -> list[dict[str, Any]]:
+def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes: set[Note]) -> list[dict[str, Value]]:
     """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
     then the others in a fixed order."""
     votes: dict[str, int] = defaultdict(int)
-    candidates: dict[str, dict[str, Any]] = {}
+    candidates: dict[str, dict[str, Value]] = {}
     for mapping, count in counted:
         values = {keyword: mapping[keyword] for keyword in group if keyword in mapping}
         if values:

@@ -11,10 +11,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-Attrs = Mapping[str, Any]
-"""Keyword -> ``str`` | ``list[str]`` | ``list[Attrs]`` (the items of a sequence). An empty value is left out."""
+Value: TypeAlias = "str | list[str] | list[Attrs]"
+"""One value, several values, or the items of a sequence."""
+
+Attrs: TypeAlias = Mapping[str, Value]
+"""Keyword -> value. An empty value is left out."""
+
+
+def texts_of(value: Value | None) -> list[str]:
+    """The values of an attribute that is no sequence."""
+    if isinstance(value, str):
+        return [value] if value else []
+    return [text for text in value or () if isinstance(text, str)]
+
+
+def items_of(value: Value | None) -> list[Attrs]:
+    """The items of a sequence."""
+    if value is None or isinstance(value, str):
+        return []
+    return [item for item in value if not isinstance(item, str)]
+
 
 Raw = dict[int, "bytes | list[Raw]"]
 """Tag -> undecoded value, or the items of a sequence. Instances may share values, so nobody changes them."""

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
 
-from dicom2fhir.model import Attrs, InstanceRecord
+from dicom2fhir.model import Attrs, InstanceRecord, Value, items_of, texts_of
 
 Counted = Sequence[tuple[Attrs, int]]
 """Distinct mappings, and how many instances carry each."""
@@ -48,7 +47,7 @@ class Named:
     verdict: Verdict | None
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """The same text for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
@@ -70,7 +69,7 @@ def _key(patient: Attrs, disputed: set[str]) -> str:
     patient_id = _id_of(patient)
     if not patient_id:
         return ""
-    parts: list[Any] = [patient_id]
+    parts: list[object] = [patient_id]
     if disputed & {canonical([patient_id, kind]) for kind in ("local", "universal")}:
         issuers = dict(issuer_names(patient))
         if not issuers:
@@ -111,13 +110,12 @@ def conflict_of(patients: Counted) -> str:
 
 def _id_of(patient: Attrs) -> str:
     """The PatientID; of several values, which the store of 0.1.0 holds as a list, the first one, which is written."""
-    patient_id = patient.get("PatientID", "")
-    return next(filter(None, patient_id), "") if isinstance(patient_id, list) else str(patient_id)
+    return next(filter(None, texts_of(patient.get("PatientID"))), "")
 
 
-def issuer_names(patient: Attrs) -> Iterator[tuple[str, Any]]:
+def issuer_names(patient: Attrs) -> Iterator[tuple[str, Value]]:
     """What a patient's issuer is called, by the kinds of names that it has."""
-    qualifiers: Attrs = next(iter(patient.get("IssuerOfPatientIDQualifiersSequence", ())), {})
+    qualifiers: Attrs = next(iter(items_of(patient.get("IssuerOfPatientIDQualifiersSequence"))), {})
     if local := patient.get("IssuerOfPatientID") or qualifiers.get("LocalNamespaceEntityID"):
         yield "local", local
     if universal := qualifiers.get("UniversalEntityID"):

@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
-from dicom2fhir.model import Attrs
+from dicom2fhir.model import Attrs, Value, items_of, texts_of
 
 Patterns = Mapping[str, tuple[str, ...]]
 """A key of :data:`KEYS` -> patterns as in a shell."""
@@ -78,13 +77,9 @@ def stated_by(mappings: Iterable[Attrs], calling_ae_titles: Iterable[str]) -> di
     return {**found, _CALLING_AE_TITLE: tuple(sorted(calling_ae_titles))}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Value | None) -> Iterator[str]:
     """The texts of an attribute: its values, or the codes and meanings of a code sequence."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, Mapping):
+    yield from texts_of(value)
+    for item in items_of(value):
         for name in _CODES:
-            yield from _texts(value.get(name))
+            yield from _texts(item.get(name))

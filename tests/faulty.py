@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import cast
 
 from dicom2fhir import aggregate
 from dicom2fhir.dicom import extract as decoding
@@ -33,9 +34,10 @@ def stumble(name: str, record: InstanceRecord) -> None:
 def decode_instance(received: Received, cache: decoding.DecodedCache | None = None) -> InstanceRecord:
     """As the real one, but for the mistakes."""
     record = DECODE(received, cache)
-    description = record.study.get("StudyDescription", "")
+    description = str(record.study.get("StudyDescription", ""))
     stumble(description, record)
-    return replace(record, instance={"SOPClassUID": {1, 2}}) if description == "not to be kept" else record
+    no_text = cast("str", {1, 2})
+    return replace(record, instance={"SOPClassUID": no_text}) if description == "not to be kept" else record
 
 
 def assemble(
@@ -43,7 +45,7 @@ def assemble(
 ) -> Study:
     """As the real one, but for the mistakes."""
     first, *others = records
-    stumble(first.study.get("StudyDescription", "").removeprefix("assemble "), first)
+    stumble(str(first.study.get("StudyDescription", "")).removeprefix("assemble "), first)
     return ASSEMBLE(study_uid, revision, [first, *others], settlement)
 
 

@@ -20,6 +20,7 @@ from dicom2fhir.cli.options import (
     store_file,
 )
 from dicom2fhir.errors import StudyBusy
+from dicom2fhir.model import texts_of
 from dicom2fhir.patients import Named, Verdict
 from dicom2fhir.store.base import StudyStatus
 from dicom2fhir.texts import counted, printable
@@ -94,11 +95,7 @@ def settle(
 
 def _patient(number: int, named: Named, show_identifiers: bool) -> dict[str, Any]:
     """A patient for machines and people; what identifies is masked unless it was asked for."""
-    values = {
-        keyword: "\\".join(value) if isinstance(value, list) else str(value)
-        for keyword in _SHOWN
-        if (value := named.patient.get(keyword))
-    }
+    values = {keyword: "\\".join(texts) for keyword in _SHOWN if (texts := texts_of(named.patient.get(keyword)))}
     return {
         "number": number,
         "instances": named.instances,

@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
@@ -16,7 +15,7 @@ from dicom2fhir.dicom.groups import flattened, has_holders, unreadable
 from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.dicom.walk import TOO_LONG
 from dicom2fhir.errors import Mismatch, MissingUID
-from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received, Value, texts_of
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
@@ -97,7 +96,7 @@ class _Decoder:
             self.warn(attribute, f"{what} after the first {_DECODED_AT_MOST} left out")
         return min(number, _DECODED_AT_MOST)
 
-    def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Any]:
+    def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Value]:
         """The attributes of a level, each by itself or by what says the same in its place."""
         self.steps_left = _STEPS  # for each level anew, because what a level was decoded to is used again
         result = self.attrs(raw, LEVELS[level], encodings)
@@ -108,9 +107,9 @@ class _Decoder:
                 result[attribute.keyword] = value
         return result
 
-    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Encodings) -> dict[str, Any]:
+    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Encodings) -> dict[str, Value]:
         """Keyword -> decoded value, without the empty ones."""
-        result: dict[str, Any] = {}
+        result: dict[str, Value] = {}
         for attribute in attributes:
             value = raw.get(attribute.tag)
             if not value:
@@ -131,11 +130,11 @@ class _Decoder:
                 result[attribute.keyword] = decoded
         return result
 
-    def instead(self, raw: Raw, attribute: Attribute, encodings: Encodings) -> Any:
+    def instead(self, raw: Raw, attribute: Attribute, encodings: Encodings) -> Value | None:
         """What another attribute says of the same, in the unit of this one; None where none does."""
         for other in attribute.instead:
             if other.tag in raw and (value := self.attrs(raw, (other,), encodings).get(other.keyword)):
-                return _scaled(value, other.factor)
+                return _scaled(value, other.factor) if other.factor else value
         return None
 
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
@@ -203,14 +202,15 @@ class _Decoder:
         return self.several(parts, attribute)
 
 
-def _scaled(value: str | list[str], factor: str) -> str | list[str]:
+def _scaled(value: Value, factor: str) -> str | list[str]:
     """Numbers in another unit; what is no number is empty."""
-    if not factor:
-        return value
-    if isinstance(value, list):
-        return [str(_scaled(one, factor)) for one in value]
+    scaled = [_product(text, factor) for text in texts_of(value)]
+    return scaled[0] if isinstance(value, str) else scaled
+
+
+def _product(text: str, factor: str) -> str:
     try:
-        return str((Decimal(value) * Decimal(factor)).normalize())
+        return str((Decimal(text) * Decimal(factor)).normalize())
     except ArithmeticError:
         return ""
 
@@ -225,7 +225,7 @@ class DecodedCache:
 
     def __init__(self) -> None:
         self._all: dict[bytes, _Decoded] = {}
-        self._last: dict[Level, tuple[tuple[Any, ...], _Decoded]] = {}
+        self._last: dict[Level, tuple[tuple[object, ...], _Decoded]] = {}
         self._room = _CACHE_BYTES
 
     def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Encodings) -> Attrs:
@@ -289,13 +289,15 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
     uids = decoder.attrs(raw, UIDS, encodings)
     _settle(uids, "SOPInstanceUID", received.sop_instance, received)
     _settle(instance, "SOPClassUID", received.sop_class, received)
-    for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        _check_uid(where, uids.get(where), notes)
-    _check_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
+    study_uid, series_uid, sop_uid = (
+        _checked_uid(where, uids.get(where), notes)
+        for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    )
+    _checked_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
     return InstanceRecord(
-        study_uid=uids["StudyInstanceUID"],
-        series_uid=uids["SeriesInstanceUID"],
-        sop_uid=uids["SOPInstanceUID"],
+        study_uid=study_uid,
+        series_uid=series_uid,
+        sop_uid=sop_uid,
         patient=patient,
         study=study,
         series=series,
@@ -304,7 +306,7 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
     )
 
 
-def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Received) -> None:
+def _settle(attrs: dict[str, Value], keyword: str, claimed: str, received: Received) -> None:
     """Fill in what the data set leaves out by what the command or the file meta information says of it."""
     found = attrs.get(keyword)
     if found == claimed:
@@ -317,11 +319,12 @@ def _settle(attrs: dict[str, Any], keyword: str, claimed: str, received: Receive
         raise Mismatch(f"{keyword} of the command and of the data set differ.")
 
 
-def _check_uid(keyword: str, value: Any, notes: list[Note]) -> None:
+def _checked_uid(keyword: str, value: Value | None, notes: list[Note]) -> str:
     if isinstance(value, str) and len(value) <= _LONGEST_UID and _OID.fullmatch(value):
-        return
+        return value
     if not value:
         raise MissingUID(f"{keyword} is missing.")
     if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
         raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
     notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
+    return value

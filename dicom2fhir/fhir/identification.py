@@ -11,7 +11,7 @@ from types import MappingProxyType
 from dicom2fhir.fhir import related
 from dicom2fhir.fhir.scope import Scope
 from dicom2fhir.fhir.shapes import IdentifierKind
-from dicom2fhir.fhir.values import DICOM_UID, identifier, issuer_system, oid, one, several
+from dicom2fhir.fhir.values import DICOM_UID, first_item, identifier, issuer_system, oid, one
 from dicom2fhir.model import Attrs, Resource
 
 
@@ -36,7 +36,7 @@ def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
     value = one(attrs.get("AccessionNumber"))
     if not value:
         return None
-    issuer = next(iter(several(attrs.get("IssuerOfAccessionNumberSequence"))), None)
+    issuer = first_item(attrs, "IssuerOfAccessionNumberSequence")
     system, name = issuer_system(scope.context.policy.systems.accession_number, "", issuer)
     return identifier(value, system, "ACSN", name)
 
@@ -46,7 +46,7 @@ def _accessions(scope: Scope) -> list[Resource]:
 
     A request seldom repeats the issuer: a number without one is the order that has this number with one.
     """
-    items = (scope.attrs, *scope.all("RequestAttributesSequence"))
+    items = (scope.attrs, *scope.items("RequestAttributesSequence"))
     found = [own for attrs in items if (own := _accession(scope, attrs))]
     issued = {own["value"]: own for own in reversed(found) if "system" in own}
     each: dict[tuple[str, str], Resource] = {}

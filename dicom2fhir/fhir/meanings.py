@@ -6,8 +6,8 @@ none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.rules` says whic
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from itertools import islice
-from typing import Any
 
 from dicom2fhir.fhir import related, tables
 from dicom2fhir.fhir.moments import earliest, is_before
@@ -24,10 +24,9 @@ from dicom2fhir.fhir.values import (
     date_time,
     date_time_of_dt,
     one,
-    several,
     unsigned_int,
 )
-from dicom2fhir.model import Attrs, Instance, Resource, Series, Study
+from dicom2fhir.model import Attrs, Instance, Resource, Series, Study, items_of, texts_of
 
 # Study --------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +112,7 @@ def interpreters(scope: Scope) -> list[Resource]:
     )
     if scope.context.dialect.holds_several("interpreter"):
         return list(people)
-    if len(scope.all("NameOfPhysiciansReadingStudy")) > 1:
+    if len(scope.texts("NameOfPhysiciansReadingStudy")) > 1:
         scope.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
     return list(islice(people, 1))
 
@@ -128,7 +127,7 @@ def reasons(scope: Scope) -> list[Concept]:
     """Reasons of each request and of the study itself: a code with the words that stand beside it, or the words
     alone. Where the version has room for one, that has the first code and all words."""
     found: dict[Concept, None] = {}
-    requests = [scope.attrs, *(r for r in scope.all("RequestAttributesSequence") if isinstance(r, dict))]
+    requests = [scope.attrs, *scope.items("RequestAttributesSequence")]
     for attrs in requests:
         inner = Scope(scope.context, scope.node, attrs)
         codes = inner.concepts("ReasonForRequestedProcedureCodeSequence")
@@ -187,7 +186,7 @@ def number(scope: Scope, keyword: str) -> int | None:
 
 def body_site(scope: Scope) -> Concept | None:
     """Where the body was imaged: the coded region before the Defined Term."""
-    for region in scope.all("AnatomicRegionSequence"):
+    for region in scope.items("AnatomicRegionSequence"):
         found = concept(region, scope.context.schemes)
         if found:
             return found
@@ -214,8 +213,8 @@ def _side(scope: Scope, image: Attrs) -> str:
     """Which side an image shows: its Laterality, else what the modifiers of its regions say, if that is one side."""
     modifiers = (
         coding(modifier, scope.context.schemes)
-        for region in several(image.get("AnatomicRegionSequence"))
-        for modifier in several(region.get("AnatomicRegionModifierSequence"))
+        for region in items_of(image.get("AnatomicRegionSequence"))
+        for modifier in items_of(region.get("AnatomicRegionModifierSequence"))
     )
     sides = {_SIDES[code.code] for code in modifiers if code and code.system == SNOMED_CT and code.code in _SIDES}
     return one(image.get("ImageLaterality")) or (sides.pop() if len(sides) == 1 else "")
@@ -260,7 +259,7 @@ def series_moment(scope: Scope, series: Series) -> str | None:
     return inner.moment("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime")
 
 
-def _instance_moment(instance: Instance, kind: str, zone: Any) -> str | None:
+def _instance_moment(instance: Instance, kind: str, zone: tzinfo | None) -> str | None:
     attrs = instance.attrs
     found = date_time_of_dt(one(attrs.get(f"{kind}DateTime")), zone)
     return found or date_time(one(attrs.get(f"{kind}Date")), one(attrs.get(f"{kind}Time")), zone)
@@ -337,5 +336,4 @@ def title(scope: Scope) -> str | None:
             return meaning
     if title := one(attrs.get("DocumentTitle")):
         return title
-    kinds = attrs.get("ImageType")
-    return "\\".join(kinds) if isinstance(kinds, list) else kinds
+    return "\\".join(texts_of(attrs.get("ImageType"))) or None

@@ -7,8 +7,7 @@ People who have none get one made of their name as written (:func:`_spelling`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from dicom2fhir.fhir.scope import Context, Scope
@@ -23,15 +22,15 @@ from dicom2fhir.fhir.values import (
     concept,
     deterministic_id,
     fhir_date,
+    first_item,
     gender,
     human_names,
     identifier,
     issuer_system,
     oid,
     one,
-    several,
 )
-from dicom2fhir.model import Attrs, Entry, Resource, Write
+from dicom2fhir.model import Attrs, Entry, Resource, Write, items_of
 
 
 def search_by(*identifiers: Resource) -> str:
@@ -139,7 +138,7 @@ def _patient_identifiers(context: Context, patient: Attrs) -> Iterator[Resource]
     """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose kind nobody knows."""
     if one(patient.get("PatientID")):
         yield _patient_identifier(context, patient, "MR")
-    for other in several(patient.get("OtherPatientIDsSequence")):
+    for other in items_of(patient.get("OtherPatientIDsSequence")):
         if one(other.get("PatientID")):
             carrier = one(other.get("TypeOfPatientID")).upper()
             yield _patient_identifier(context, other, carrier if carrier in _CARRIERS else "")
@@ -147,7 +146,7 @@ def _patient_identifiers(context: Context, patient: Attrs) -> Iterator[Resource]
 
 def _patient_identifier(context: Context, attrs: Attrs, otherwise: str) -> Resource:
     """An identifier of the type that its issuer's qualifiers give, else of another one."""
-    qualifiers = next(iter(several(attrs.get("IssuerOfPatientIDQualifiersSequence"))), None)
+    qualifiers = first_item(attrs, "IssuerOfPatientIDQualifiersSequence")
     local = one(attrs.get("IssuerOfPatientID"))
     system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
     type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or otherwise
@@ -156,7 +155,7 @@ def _patient_identifier(context: Context, attrs: Attrs, otherwise: str) -> Resou
 
 def _species(context: Context, patient: Attrs) -> Concept | None:
     """What animal the patient is (PS3.3 C.7.1.1); None for people."""
-    code = next(iter(several(patient.get("PatientSpeciesCodeSequence"))), None)
+    code = first_item(patient, "PatientSpeciesCodeSequence")
     found = concept(code, context.schemes) if code else None
     words = one(patient.get("PatientSpeciesDescription"))
     return found or (Concept(text=words) if words else None)
@@ -222,14 +221,14 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
 
     Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
     """
-    names = scope.all(names_keyword)
-    identifications = scope.all(identifications_keyword)
+    names = scope.texts(names_keyword)
+    identifications = scope.items(identifications_keyword)
     count = max(len(names), len(identifications))
     people = (
         _practitioner(
             scope.context,
-            one(names[i]) if i < len(names) else "",
-            identifications[i] if i < len(identifications) and isinstance(identifications[i], dict) else {},
+            names[i] if i < len(names) else "",
+            identifications[i] if i < len(identifications) else {},
         )
         for i in range(count)
     )
@@ -237,7 +236,7 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
 
 
 def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
-    codes = several(identification.get("PersonIdentificationCodeSequence"))
+    codes = items_of(identification.get("PersonIdentificationCodeSequence"))
     identifiers = [_identifier_of(code) for item in codes if (code := coding(item, context.schemes))]
     names = human_names(pn)
     if not identifiers and not names:
@@ -255,7 +254,7 @@ def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource 
     return _refer(context, resource, names[0]["text"] if names else "")
 
 
-def _spelling(names: list[Resource], codes: list[Any]) -> Resource:
+def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
     """The identifier of all people who are written alike: searches by name find them, and no two spellings are one.
 
     Codes, where there are some, and the designators of their private schemes belong to it: two hospitals give the same
@@ -290,7 +289,7 @@ def equipment(scope: Scope) -> Resource | None:
         _put_device_name(scope.context, resource, station)
     if model:
         dialect.put(resource, "Device.model", model)
-    versions = [{"value": version} for version in scope.all("SoftwareVersions") if version]
+    versions = [{"value": version} for version in scope.texts("SoftwareVersions") if version]
     if versions:
         dialect.put(resource, "Device.version", versions)
     return _refer(scope.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
@@ -376,15 +375,15 @@ _MIME_TYPE = "application/dicom"
 def specimens(scope: Scope) -> list[Resource]:
     """Logical references to the specimens of a series (PS3.3 C.7.6.22): the bridge has no Specimen of its own to
     offer."""
-    found: list[Any] = scope.all("SpecimenDescriptionSequence")
+    found = scope.items("SpecimenDescriptionSequence")
     if not found and scope.text("SpecimenIdentifier"):
         found = [scope.attrs]
     references = {}
     for item in found:
         value, uid = one(item.get("SpecimenIdentifier")), one(item.get("SpecimenUID"))
         if value:
-            issuers = several(item.get("IssuerOfTheSpecimenIdentifierSequence"))
-            system, issuer = issuer_system(scope.context.policy.systems.specimen, "", next(iter(issuers), None))
+            issued_by = first_item(item, "IssuerOfTheSpecimenIdentifierSequence")
+            system, issuer = issuer_system(scope.context.policy.systems.specimen, "", issued_by)
             own = identifier(value, system, issuer=issuer)
         elif uid:
             own = identifier(oid(uid), URI)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.shapes import Dialect
-from dicom2fhir.fhir.values import Concept, Systems, concept, date_time, deterministic_id, offset, one, several, zone_of
-from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write
+from dicom2fhir.fhir.values import (
+    Concept,
+    Systems,
+    concept,
+    date_time,
+    deterministic_id,
+    first_item,
+    offset,
+    one,
+    zone_of,
+)
+from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Context:
         self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), policy.time_zone)
         self._scheme_uids = {
             one(item.get("CodingSchemeDesignator")): one(item.get("CodingSchemeUID"))
-            for item in several(study.attrs.get("CodingSchemeIdentificationSequence"))
+            for item in items_of(study.attrs.get("CodingSchemeIdentificationSequence"))
             if item.get("CodingSchemeUID")
         }
 
@@ -113,23 +122,21 @@ class Scope:
         value = self.attrs.get(keyword)
         return value if isinstance(value, str) else one(value)
 
-    def all(self, keyword: str) -> list[Any]:
-        """Every value, or every item of a sequence."""
-        return several(self.attrs.get(keyword))
+    def texts(self, keyword: str) -> list[str]:
+        """Every value of an attribute that is no sequence."""
+        return texts_of(self.attrs.get(keyword))
+
+    def items(self, keyword: str) -> list[Attrs]:
+        """Every item of a sequence."""
+        return items_of(self.attrs.get(keyword))
 
     def item(self, keyword: str) -> Attrs | None:
         """The first item of a sequence."""
-        items = self.all(keyword)
-        return items[0] if items and isinstance(items[0], dict) else None
+        return first_item(self.attrs, keyword)
 
     def concepts(self, *keywords: str) -> list[Concept]:
         """The codes of code sequences, each once."""
-        found = (
-            concept(item, self.context.schemes)
-            for keyword in keywords
-            for item in self.all(keyword)
-            if isinstance(item, dict)
-        )
+        found = (concept(item, self.context.schemes) for keyword in keywords for item in self.items(keyword))
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
 
     def aside(self) -> Scope:

@@ -16,7 +16,7 @@ from dicom2fhir.fhir.plausible import is_plausible
 from dicom2fhir.fhir.profile import AddedResource, ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
 from dicom2fhir.fhir.scope import Context, Scope
 from dicom2fhir.fhir.values import Concept, concept, date_time, date_time_of_dt, decimal, one, several
-from dicom2fhir.model import Attrs, Instance, Resource, Series
+from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of
 
 _UCUM = "http://unitsofmeasure.org"
 _LONGEST_S = 24 * 60 * 60
@@ -64,7 +64,8 @@ class Place:
         else:
             found = self._common(name)
         if inner:
-            found = next((values for item in found if (values := several(item.get(inner)))), [])
+            items = (item for item in found if not isinstance(item, str))
+            found = next((values for item in items if (values := several(item.get(inner)))), [])
         return self._plausible(inner or name, found)
 
     def _plausible(self, keyword: str, found: list[Any]) -> list[Any]:
@@ -291,8 +292,8 @@ class Place:
 
 def _in(attrs: Attrs, keyword: str) -> str:
     name, _, inner = keyword.partition("/")
-    values = several(attrs.get(name))
-    return one([one(item.get(inner)) for item in values]) if inner else one(values)
+    value = attrs.get(name)
+    return one([one(item.get(inner)) for item in items_of(value)]) if inner else one(value)
 
 
 def _number(number: Decimal) -> int | float:

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
-from typing import Any
 from unicodedata import east_asian_width
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.tables import identifier_types, snomed_ct
-from dicom2fhir.model import Attrs, Resource
+from dicom2fhir.model import Attrs, Resource, Value, items_of, texts_of
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SNOMED_CT = "http://snomed.info/sct"
@@ -312,20 +311,23 @@ def concept(item: Attrs, schemes: Schemes) -> Concept | None:
     return Concept(text=meaning) if meaning else None
 
 
-def one(value: Any) -> str:
+def one(value: Value | None) -> str:
     """The first of possibly several values that is not empty; ``""`` when there is none."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list | tuple):
-        return next((v for v in value if isinstance(v, str) and v), "")
-    return ""
+    return next(filter(None, texts_of(value)), "")
 
 
-def several(value: Any) -> list[Any]:
-    """The values of a possibly multi-valued attribute as a list."""
+def first_item(attrs: Attrs, keyword: str) -> Attrs | None:
+    """The first item of a sequence."""
+    return next(iter(items_of(attrs.get(keyword))), None)
+
+
+def several(value: Value | None) -> list[str | Attrs]:
+    """The values of an attribute, or its items where it is a sequence."""
     if not value:
         return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return [value] if isinstance(value, str) else [*value]
 
 
 _UNIVERSAL = {"ISO": "urn:oid:{}", "UUID": "urn:uuid:{}", "URI": "{}", "DNS": "http://{}"}

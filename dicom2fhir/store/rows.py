@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -83,7 +83,7 @@ def _dump(attrs: Attrs) -> bytes:
         raise CannotUnderstand("The attributes cannot be kept: a value is not text") from error
 
 
-def _as_dict(value: object) -> dict[str, Any]:
+def _as_dict(value: object) -> dict[str, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError
@@ -158,7 +158,7 @@ def short(text: str) -> str:
     return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
-def rejection_row(rejection: Rejection) -> dict[str, Any]:
+def rejection_row(rejection: Rejection) -> dict[str, object]:
     """Parameters of ``new_rejection``."""
     origin = rejection.origin
     return {
@@ -192,7 +192,7 @@ def rejection_of(row: Row) -> Rejection:
     )
 
 
-def mark_row(mark: FileMark, reader: int) -> dict[str, Any]:
+def mark_row(mark: FileMark, reader: int) -> dict[str, object]:
     """Parameters of ``mark_file``."""
     return {
         "path": os.fsencode(mark.path),

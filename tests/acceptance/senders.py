@@ -106,7 +106,7 @@ def _kind(file: Path) -> tuple[str, str] | None:
     except BridgeError:
         return None
     record = record_of(file)
-    return (record.instance["SOPClassUID"], syntax) if record else None
+    return (str(record.instance["SOPClassUID"]), syntax) if record else None
 
 
 def pynetdicom_send(address: Address, files: Iterable[Path], monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:

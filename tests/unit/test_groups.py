@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, WANTED
 from dicom2fhir.dicom.extract import DecodedCache, decode_instance
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.model import InstanceRecord, Origin, items_of
 from dicom2fhir.synthetic import Values, code, instance
 from testdata.make_cases import record_of, studies_of
 
@@ -131,7 +131,7 @@ def test_time_zone_and_anatomy_of_groups() -> None:
     ]
     record = record_of(plain(TimezoneOffsetFromUTC=None, **{SHARED: groups}))
     assert record.study["TimezoneOffsetFromUTC"] == record.series["TimezoneOffsetFromUTC"] == "-0500"
-    (region,) = record.series["AnatomicRegionSequence"]
+    (region,) = items_of(record.series["AnatomicRegionSequence"])
     assert region["CodeValue"] == "12738006"
 
 

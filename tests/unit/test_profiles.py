@@ -20,9 +20,11 @@ from dicom2fhir.fhir.capabilities import Capabilities
 from dicom2fhir.fhir.conform import conform
 from dicom2fhir.fhir.dialects import DIALECTS
 from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.profile import Missing, Profile
+from dicom2fhir.fhir.profile import Missing, Profile, ValueSource
 from dicom2fhir.fhir.profile_elements import faults
+from dicom2fhir.fhir.scope import Context
 from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.sources import Place
 from dicom2fhir.fhir.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Retry, Series, Study, Write
 from dicom2fhir.store.sqlite import SqliteStore
@@ -440,6 +442,14 @@ def extension(tmp_path: Path, body: str, made: Study, at: str = "series") -> lis
 )
 def test_a_simple_extension(tmp_path: Path, body: str, attrs: Attrs, expected: list[Resource]) -> None:
     assert extension(tmp_path, body, study(attrs)) == expected
+
+
+@pytest.mark.parametrize("type_", ["string", "date"])
+def test_an_attribute_that_is_no_sequence_has_no_items(type_: str) -> None:
+    made = study({"FilterType": "W"})
+    context = Context(made, DIALECTS["R4"], Policy())
+    place = Place(context, {}, {}, {}, made.series[0], {})
+    assert place.value(ValueSource.model_validate({"from": "FilterType/StudyDate", "type": type_})) == []
 
 
 def test_an_instance_takes_what_its_series_has_and_a_series_what_most_images_have(tmp_path: Path) -> None:

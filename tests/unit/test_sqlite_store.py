@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from dicom2fhir.aggregate import assemble
 from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
-from dicom2fhir.model import InstanceRecord, Note, Origin
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
 from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Store
 from dicom2fhir.store.incoming import KEPT_REJECTIONS
@@ -132,8 +132,10 @@ def test_new_changed_unchanged(bench: Bench) -> None:
 
 
 def test_equal_attributes_in_another_order_or_kind_of_mapping_are_unchanged(bench: Bench) -> None:
-    first = replace(record(), patient={"A": "1", "B": [{"C": "2", "D": "3"}]})
-    again = replace(first, patient=MappingProxyType({"B": [MappingProxyType({"D": "3", "C": "2"})], "A": "1"}))
+    items: list[Attrs] = [{"C": "2", "D": "3"}]
+    again_items: list[Attrs] = [MappingProxyType({"D": "3", "C": "2"})]
+    first = replace(record(), patient={"A": "1", "B": items})
+    again = replace(first, patient=MappingProxyType({"B": again_items, "A": "1"}))
     assert added(bench.store, first, FOLDER) is Change.NEW
     assert added(bench.store, again, FOLDER) is Change.UNCHANGED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -206,7 +206,8 @@ def test_a_batch_is_kept_whole_or_not_at_all(store: SqliteStore) -> None:
 
 
 def test_a_record_that_is_not_json_is_refused(store: SqliteStore) -> None:
-    bad = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {"Rows": object()})
+    no_text = cast("str", object())
+    bad = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {"Rows": no_text})
     with pytest.raises(CannotUnderstand):
         store.add_many([record(1), bad], FILE)
     assert store.study("1.1") is None

@@ -33,6 +33,7 @@ from dicom2fhir.fhir.values import (
     unsigned_int,
     zone_of,
 )
+from dicom2fhir.model import Attrs
 
 BERLIN, NEW_YORK, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("Asia/Kolkata")
 DATE_TIME = re.compile(
@@ -244,7 +245,8 @@ def test_gender(sex: str, expected: str | None) -> None:
 
 
 def test_one_and_several() -> None:
-    assert (one("a"), one(["", "a", "b"]), one([]), one(None), one([{}])) == ("a", "a", "", "", "")
+    items: list[Attrs] = [{}]
+    assert (one("a"), one(["", "a", "b"]), one([]), one(None), one(items)) == ("a", "a", "", "", "")
     assert (several("a"), several(["a", ""]), several(""), several(None)) == (["a"], ["a", ""], [], [])
 
 
