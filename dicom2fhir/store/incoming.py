@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypedDict
 
@@ -48,6 +48,8 @@ class _Study:
     """By their hash."""
     held_by: set[str] = field(default_factory=set)
     """Associations."""
+    is_open: bool = False
+    """Whether an instance changes no delivery: all wait, or remember that something came since their claim."""
 
 
 class KnownRows:
@@ -55,14 +57,20 @@ class KnownRows:
 
     It is wrong once what it was learnt from is rolled back: :meth:`forget`.
 
+    Parameters
+    ----------
+    sees_claims
+        Whether all claims are taken and ended in this process. Where not, nothing is known of deliveries.
+
     Attributes
     ----------
     reader
         The number of the reader of all that comes in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sees_claims: bool) -> None:
         self.reader = 0
+        self._sees_claims = sees_claims
         self._studies: dict[str, _Study] = {}
 
     def forget(self) -> None:
@@ -73,6 +81,21 @@ class KnownRows:
         """Think of nothing as held by an association."""
         for study in self._studies.values():
             study.held_by.discard(association)
+
+    def forget_deliveries(self, study_uid: str) -> None:
+        """Think that an instance may change a delivery of a study; after each claim, and each end of one."""
+        study = self._studies.get(study_uid)
+        if study:
+            study.is_open = False
+
+    def opened(self, study: _Study) -> None:
+        """Know that ``reopen`` was run for a study."""
+        study.is_open = self._sees_claims
+
+    def is_open(self, arrival: Arrival) -> bool:
+        """Whether an instance changes nothing but its study."""
+        study = self._studies.get(arrival.packed.study_uid)
+        return study is not None and study.is_open
 
     def row(self, arrival: Arrival) -> Row | None:
         """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
@@ -140,22 +163,38 @@ def reader_number(sql: Statements, fingerprint: str) -> int:
     return row[0] if row else sql.insert("new_reader", fingerprint=fingerprint)
 
 
-def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule) -> None:
-    """Say anew when studies are due everywhere; after each change of what that depends on."""
-    sql.run("settle", studies=_numbers(study_ids), **rule)
+def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
+    """Apply the due rule to studies at one destination or at all; after each change of what it depends on."""
+    sql.run("settle", studies=_numbers(study_ids), destination_id=destination_id, **rule)
+
+
+def fill_destination(sql: Statements, destination: str, now: float, rule: DueRule) -> None:
+    """Give a destination every study that it has no delivery of."""
+    (destination_id,) = sql.one("destination_id", destination=destination) or (None,)
+    study_ids = [study_id for (study_id,) in sql.all("lacking_studies", destination_id=destination_id)]
+    sql.run("fill_destination", studies=_numbers(study_ids), destination_id=destination_id, now=now)
+    settle(sql, study_ids, rule, destination_id)
 
 
 def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
     """Keep instances.
 
     Most come over an association that holds their study already, so that it waits for the end of that. Then nothing is
-    to be done but to keep them, by one statement that needs no transaction around it.
+    to be done but to keep them, by one statement that needs no transaction around it: it changes no due time. Nor is
+    anything to be done for those that are kept as they come.
     """
-    rows = [row for arrival in arrivals if (row := known.row(arrival))]
-    if len(rows) == len(arrivals):
-        _arrive(sql, known, rows, now, rule)
-    else:
+    opened: list[Row] = []
+    closed: list[Row] = []
+    for arrival in arrivals:
+        row = known.row(arrival)
+        if row is None:
+            add_many(sql, known, arrivals, now, rule)
+            return
+        (opened if known.is_open(arrival) else closed).append(row)
+    if closed and set(_changes(sql, closed)) != {Change.UNCHANGED}:
         add_many(sql, known, arrivals, now, rule)
+    elif opened:
+        _arrive(sql, known, opened, now)
 
 
 def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
@@ -165,20 +204,32 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         rows = [row for _, row in learnt]
         changes = _changes(sql, rows)
         changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
-        sql.wake |= sql.one("moved_on", studies=_numbers(changed)) is not None
-        _arrive(sql, known, rows, now, rule)
+        _arrive(sql, known, rows, now)
         outdated = {study.id: study for study, _ in learnt if not study.is_current}
         if outdated:
             _read_anew(sql, known, outdated, rows)
-        held = set()
+        held, resent = set(), set()
         for (study, _), (_, association, calling_ae) in zip(learnt, arrivals, strict=True):
             if association and association not in study.held_by:
                 study.held_by.add(association)
                 if sql.run("hold", association=association, study_id=study.id):
                     held.add(study.id)
-                    sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now)
+                    if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
+                        resent.add(study.id)
+        _reopen(sql, changed, now, instances_changed=True)
+        _reopen(sql, resent - changed, now, instances_changed=False)
+        for study, _ in learnt:
+            if study.id in changed:
+                known.opened(study)
         settle(sql, changed | held, rule)
     return changes
+
+
+def _reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool) -> None:
+    """Have studies wait again where something came that their deliveries do not have."""
+    if study_ids:
+        reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
+        sql.wake |= reopened > 0
 
 
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
@@ -201,9 +252,9 @@ def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study]
         study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
 
 
-def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float, rule: DueRule) -> None:
+def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:
     instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
-    sql.run("arrive", instances=instances.decode(), now=now, max_wait_s=rule["max_wait_s"], reader=known.reader)
+    sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader)
 
 
 def _numbers(numbers: Iterable[int]) -> str:

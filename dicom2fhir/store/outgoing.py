@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from dicom2fhir.store.base import Claim, Failing, State
-from dicom2fhir.store.incoming import DueRule, settle
+from dicom2fhir.store.incoming import DueRule, fill_destination, settle
 from dicom2fhir.store.rows import short
 from dicom2fhir.store.statements import Row, Statements
 
@@ -33,7 +33,7 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRul
         sql.run("leave_destination", destination=name)
     for name in sorted(wanted - in_force):
         sql.run("enter_destination", destination=name)
-        sql.run("fill_destination", destination=name, now=now, **rule)
+        fill_destination(sql, name, now, rule)
     sql.wake = True
 
 

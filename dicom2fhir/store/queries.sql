@@ -27,18 +27,27 @@ SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body,
 FROM json_each(:keys) AS wanted CROSS JOIN instance
 WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
--- name: moved_on
--- Whether there is a delivery that an arrival makes due anew.
-SELECT 1 FROM delivery
-WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('delivered', 'refused', 'excluded') LIMIT 1;
-
 -- name: arrive
 -- One statement for all instances, because another thread may take the interpreter with each.
-INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, at, latest_at)
+INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
     json_extract(value, '$[4]'), json_extract(value, '$[5]'), :reader, CAST(json_extract(value, '$[6]') AS BLOB),
-    CAST(json_extract(value, '$[7]') AS BLOB), :now, :now + :max_wait_s
+    CAST(json_extract(value, '$[7]') AS BLOB), :now
 FROM json_each(:instances);
+
+-- name: reopen
+-- What was excluded waits again, and where instances changed (and not only who sent them) what was delivered or refused too. What
+-- is being sent remembers the first change since its claim. Due times follow by `settle`.
+UPDATE delivery SET
+    newer_at = iif(state = 'sending', :now, NULL),
+    changed_at = iif(state = 'sending', changed_at, :now),
+    attempts = iif(state = 'sending', attempts, 0),
+    not_before = iif(state = 'sending', not_before, 0),
+    reason = iif(state = 'sending', reason, ''),
+    state = iif(state = 'sending', state, 'waiting')
+WHERE study_id IN (SELECT value FROM json_each(:studies)) AND (
+    +state = 'excluded' OR (+state = 'sending' AND newer_at IS NULL)
+    OR (:instances_changed AND +state IN ('delivered', 'refused')));
 
 -- name: outdated
 SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint <> :reader;
@@ -71,15 +80,17 @@ INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
 -- name: settle
--- The due rule: quiet time, or the cap while an association holds the study, and never before the pause after a failed try or
--- the end of the lease. What is simpler stands by itself: fill_destination, and the cap alone in the trigger `arrived`.
+-- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, at the latest
+-- at the longest wait after the first change that the destination does not have; and never before the pause after a failed try or
+-- the lease has ended. Elsewhere due_at is only set to the end of a new lease, or to now where somebody asks for it.
 UPDATE delivery SET
     last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(
         changed_at + :max_wait_s,
         CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = delivery.study_id) THEN 1e300
              ELSE (SELECT last_at FROM study WHERE id = delivery.study_id) + :quiet_period_s END))
-WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending');
+WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending')
+    AND destination_id = coalesce(:destination_id, destination_id);
 
 -- name: begin_studies_by_now
 -- A change that lies in the future was recorded while the clock was wrong.
@@ -150,6 +161,9 @@ ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes, mtime_ns = ex
 -- name: destinations
 SELECT name, in_force FROM destination;
 
+-- name: destination_id
+SELECT id FROM destination WHERE name = :destination;
+
 -- name: leave_destination
 UPDATE destination SET in_force = 0 WHERE name = :destination;
 
@@ -167,14 +181,13 @@ SELECT destination.name, destination.recipe, made.recipe, made.n
 FROM destination LEFT JOIN made ON destination_id = id AND made.recipe <> destination.recipe AND n > 0
 WHERE in_force ORDER BY destination.name, made.recipe;
 
+-- name: lacking_studies
+SELECT id FROM study WHERE NOT EXISTS (
+    SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = :destination_id);
+
 -- name: fill_destination
-INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at, due_at)
-SELECT study.id, destination.id, 'waiting', study.last_at, :now,
-    CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = study.id) THEN :now + :max_wait_s
-         ELSE min(study.last_at + :quiet_period_s, :now + :max_wait_s) END
-FROM study, destination
-WHERE destination.name = :destination AND NOT EXISTS (
-    SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = destination.id);
+INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
+SELECT value, :destination_id, 'waiting', :now, :now FROM json_each(:studies);
 
 -- name: claimable
 SELECT delivery.study_id, delivery.destination_id, CAST(study.uid AS BLOB), study.revision, delivery.delivered_revision,

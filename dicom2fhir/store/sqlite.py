@@ -115,21 +115,22 @@ class SqliteStore:
         self._wake = False
         self._packer = Packer()
         self._reader = reader
-        self._known = incoming.KnownRows()
+        self._owns = access is Access.OWN
+        self._known = incoming.KnownRows(sees_claims=self._owns)
         self._ended: set[str] = set()
         """Associations that hold studies although they have ended, because that could not be written."""
         self._writer: Writer | None = None
         self._progress: Progress | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
             writing = None
-            if access is Access.OWN:
+            if self._owns:
                 lock, writing, self.set_aside = own(self.path, steps(), self._end_former_life, busy_timeout_s)
                 undo.callback(os.close, lock)
             else:
                 require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
             if access is Access.ATTACH:
                 writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
-            if writing and access is Access.OWN:
+            if writing and self._owns:
                 self._progress = follow(self.path, Statements(writing))
                 undo.callback(self._progress.close)
             if writing:
@@ -322,12 +323,27 @@ class SqliteStore:
         self._write(lambda sql: sql.run("set_mapping_fingerprint", destination=destination, fingerprint=fingerprint))
 
     def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
-        """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once."""
+        """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once.
+
+        Raises
+        ------
+        StoreUnavailable
+            This process does not own the file: the owner would not know of the claim.
+        """
+        if not self._owns:
+            raise StoreUnavailable(f"The store {self.path} was not opened to deliver from")
         self._catch_up()
         with self._read() as sql:  # asking costs the writer nothing while nothing is due
             if outgoing.claimable(sql, destination, self._clock.now()) is None:
                 return None
-        return self._write(lambda sql: outgoing.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over))
+
+        def operation(sql: Statements) -> Claim | None:
+            claim = outgoing.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over)
+            if claim:
+                self._known.forget_deliveries(claim.study_uid)
+            return claim
+
+        return self._write(operation)
 
     def _catch_up(self) -> None:
         """Do what due times rest on and what could not be done before."""
@@ -409,10 +425,11 @@ class SqliteStore:
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; where the lease has gone, only ``accepted`` counts."""
         now, rule = self._clock.now(), self._rule
-        self._write(
+        self._end_claim(
+            claim,
             lambda sql: outgoing.delivered(
                 sql, claim, revision, base, fingerprint, unlinked, now, rule, accepted=accepted
-            )
+            ),
         )
 
     def failing(self, claim: Claim, most_s: float) -> Failing:
@@ -424,17 +441,25 @@ class SqliteStore:
         self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
-        self._write(
-            lambda sql: outgoing.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule)
+        self._end_claim(
+            claim,
+            lambda sql: outgoing.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule),
         )
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
+        self._end_claim(claim, lambda sql: outgoing.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.exclude`; nothing happens when the lease has gone to another."""
-        self._write(lambda sql: outgoing.exclude(sql, claim, reason, selection, self._rule))
+        self._end_claim(claim, lambda sql: outgoing.exclude(sql, claim, reason, selection, self._rule))
+
+    def _end_claim(self, claim: Claim, operation: Callable[[Statements], None]) -> None:
+        def run(sql: Statements) -> None:
+            operation(sql)
+            self._known.forget_deliveries(claim.study_uid)
+
+        self._write(run)
 
     def set_selection(self, destination: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""

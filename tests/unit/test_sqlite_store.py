@@ -345,6 +345,22 @@ def test_an_association_that_sends_what_is_known_holds_what_waits(bench: Bench) 
     assert bench.store.next_due_at(DEST) == start + QUIET_S
 
 
+def test_a_slice_that_comes_over_an_association_after_the_delivery_makes_the_study_wait_again(bench: Bench) -> None:
+    bench.store.add(record(1), over("a"))
+    bench.later(MAX_WAIT_S)
+    bench.deliver()
+    bench.store.add(record(1), over("a"))
+    assert bench.state() is State.DELIVERED
+    bench.store.add(record(2), over("a"))
+    assert bench.store.next_due_at(DEST) == bench.clock.now + MAX_WAIT_S
+    bench.later(MAX_WAIT_S)
+    claim = bench.claim()
+    bench.store.add(record(3), over("a"))
+    bench.store.delivered(claim, 2, b"")
+    assert bench.state() is State.WAITING
+    assert bench.store.next_due_at(DEST) == bench.clock.now + MAX_WAIT_S
+
+
 def test_associations_of_a_former_life_hold_nothing(bench: Bench) -> None:
     start = bench.clock.now
     bench.store.add(record(), over("a"))
@@ -542,6 +558,16 @@ def test_requeue_from_another_process_leaves_leases_and_associations_alone(bench
     assert bench.state("1.1") is State.DELIVERED
     bench.later(QUIET_S)
     assert bench.none_due()
+
+
+def test_only_the_owner_of_the_file_claims(bench: Bench) -> None:
+    bench.store.add(record(), FOLDER)
+    bench.later(QUIET_S)
+    other = SqliteStore.attach(bench.path, clock=bench.clock)
+    with pytest.raises(StoreUnavailable, match="not opened to deliver"):
+        other.claim(DEST, "w", 60.0)
+    other.close()
+    assert bench.claim().study_uid == "1.1"
 
 
 # Destinations
@@ -904,7 +930,7 @@ STAY_SMALL = {
 """Tables that may be walked, and why that is cheap."""
 
 WALKS = {
-    "fill_destination": "once for a new destination, which gets every study",
+    "lacking_studies": "once for a new destination, which gets every study",
     "latest_studies": "walks an index from its end and stops at LIMIT",
     "rejections": "walks from the end and stops at LIMIT",
 }
