@@ -75,10 +75,7 @@ def test_every_key_is_described(table: type[BaseModel]) -> None:
 
 def test_the_example_is_sound(example: Path) -> None:
     said = CliRunner().invoke(cli, ["profiles", "check", str(example)])
-    assert (said.exit_code, said.output) == (
-        0,
-        "network is sound: Imaging network: CT, MR and PET, 1.0, for FHIR R4\n",
-    )
+    assert said.exit_code == 0, said.output
 
 
 def test_the_example_has_every_key(example: Path) -> None:
