@@ -19,7 +19,7 @@ import json
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -67,7 +67,7 @@ def studies_of(files: Iterable[bytes]) -> list[Study]:
     return [assemble(uid, 1, found) for uid, found in records.items()]
 
 
-def _files(case: dict[str, Any]) -> list[bytes]:
+def _files(case: dict[str, Any]) -> Sequence[bytes]:
     if "pydicom" in case:
         return [Path(str(get_testdata_file(case["pydicom"]))).read_bytes()]
     files = encoded(case["generated"])

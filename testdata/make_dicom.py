@@ -13,6 +13,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -110,9 +111,10 @@ def _without_meta(made: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def encoded(name: str) -> list[bytes]:
+@cache
+def encoded(name: str) -> tuple[bytes, ...]:
     """Files of a case."""
-    return [encode(content) for content in CASES[name].make()]
+    return tuple(encode(content) for content in CASES[name].make())
 
 
 def datasets(name: str) -> list[Dataset]:

@@ -27,6 +27,7 @@ SETTINGS = """
 port = 0
 [store]
 min_free_bytes = 0
+quiet_period_s = 0
 [fhir]
 validation = "always"
 [log]

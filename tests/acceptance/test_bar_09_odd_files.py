@@ -64,8 +64,9 @@ def test_both_roads_come_to_what_the_table_says(
     inbox = history / "inbox"
     inbox.mkdir()
     daemon = make_daemon(
+        ("--quiet-period", "30"),
         settings=f'[folders.inbox]\npath = "{inbox}"\nstable_s = 0.1\nincomplete_s = 0.5\nrescan_s = 0.5\n'
-        + to_files(history / "out")
+        + to_files(history / "out"),
     )
     daemon.start()
     rows = by_road(daemon, inbox)

@@ -48,7 +48,7 @@ def test_parallel_associations_are_served_alike(
         instances[path] = of(encoded)
         ledger.send(of(encoded))
         shares[number // each].append(path)
-    daemon = make_daemon(settings=to_files(history / "out"))
+    daemon = make_daemon(("--quiet-period", "30"), to_files(history / "out"))
     daemon.start()
     began = time.monotonic()
     with ThreadPoolExecutor(senders) as pool:

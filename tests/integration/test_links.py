@@ -311,7 +311,7 @@ patient = "ensure"
 type = "file"
 directory = "{tmp_path / "out"}"
 """
-    daemon = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+    daemon = DaemonProcess(tmp_path / "daemon", (), settings)
     daemon.start()
 
     def run(*arguments: str, status: int = 0, command: str = "relink") -> str:

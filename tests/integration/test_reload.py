@@ -31,7 +31,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], DaemonProcess]]:
     made: list[DaemonProcess] = []
 
     def start(settings: str) -> DaemonProcess:
-        daemon = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+        daemon = DaemonProcess(tmp_path / "daemon", (), settings)
         made.append(daemon)
         daemon.start()
         return daemon

@@ -57,7 +57,7 @@ stable_s = 0.1
 type = "file"
 directory = "{tmp_path / "out"}"
 """
-    made = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+    made = DaemonProcess(tmp_path / "daemon", (), settings)
     made.start()
     yield made
     made.clean_up()

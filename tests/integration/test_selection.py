@@ -44,7 +44,7 @@ def daemon(tmp_path: Path, own: ScriptedServer, national: ScriptedServer) -> Ite
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     settings = SETTINGS.format(inbox=inbox, own=own.url, national=national.url)
-    made = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+    made = DaemonProcess(tmp_path / "daemon", (), settings)
     made.start()
     yield made
     made.clean_up()

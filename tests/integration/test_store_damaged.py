@@ -20,7 +20,7 @@ from tests.integration.test_upkeep_commands import STUDY, of
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     settings = f"[destinations.files]\ntype = 'file'\ndirectory = '{tmp_path / 'out'}'\n"
-    made = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+    made = DaemonProcess(tmp_path / "daemon", (), settings)
     yield made
     made.clean_up()
 

@@ -29,7 +29,7 @@ def of(patient: str, number: int) -> Dataset:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     settings = f"[destinations.files]\ntype = 'file'\ndirectory = '{tmp_path / 'out'}'\n"
-    made = DaemonProcess(tmp_path / "daemon", ("--quiet-period", "0"), settings)
+    made = DaemonProcess(tmp_path / "daemon", (), settings)
     made.start()
     yield made
     made.clean_up()
