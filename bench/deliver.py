@@ -24,17 +24,17 @@ import requests
 
 from bench.report import Goal, Result, Row, options, progress, show
 from bench.store import records, sample_record
-from dicom2fhir.deliver import Deliverer
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.formats import dump
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.questions import Question
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.deliver.worker import Deliverer
+from dicom2fhir.demo.synthetic import make_uid
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.queries import Question
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.fhir.version.formats import dump
 from dicom2fhir.model import Delivered, Origin, Outcome, Resource, Study, Write
 from dicom2fhir.ops import logs
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import make_uid
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.servers.process import ServerProcess
 
 WORKERS = (1, 2, 4, 8)

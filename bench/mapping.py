@@ -20,14 +20,14 @@ import orjson
 
 from bench.report import Goal, Result, Row, options, progress, show
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
-from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Origin, Received, Study, Write
 from dicom2fhir.ops import logs
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 
 SIZES = (1000, 5000)

@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
+from dicom2fhir.demo.synthetic import make_uid
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import make_uid
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 
 SIZES = (10_000, 100_000, 1_000_000)

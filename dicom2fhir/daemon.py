@@ -13,23 +13,25 @@ from types import FrameType
 
 import structlog
 
-from dicom2fhir import __version__, assembly, translation
-from dicom2fhir.access import Use, faults, open_to_others, present_user
+from dicom2fhir import __version__
 from dicom2fhir.config import Settings, warnings
-from dicom2fhir.config.needs import needs
-from dicom2fhir.deliver import Deliverer
-from dicom2fhir.dicom.fingerprint import fingerprint
-from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.config.needed_files import needs
+from dicom2fhir.deliver.worker import Deliverer
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import BridgeError, StoreUnavailable
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
-from dicom2fhir.ops.state import DaemonState, DestinationState, DiskState, StateFile
-from dicom2fhir.ops.systemd import notify, reloading, watchdog_s
-from dicom2fhir.receive.folder import FolderWatcher
-from dicom2fhir.receive.intake import Watch
-from dicom2fhir.receive.scp import StorageSCP
-from dicom2fhir.reload import Blueprint, blueprint, difference, needs_restart
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile
+from dicom2fhir.receive.dimse.scp import StorageSCP
+from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.watcher import FolderWatcher
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
+from dicom2fhir.system.systemd import notify, reloading, watchdog_s
+from dicom2fhir.wiring import options as translation
+from dicom2fhir.wiring import parts
+from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
 
 _LOOK_EVERY_S = 1.0
 _STOP_TIMEOUT_S = 20.0
@@ -98,7 +100,7 @@ class Daemon:
         return self._blueprint.settings
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
-        return {name: assembly.deliverer(plan.settings, name, self.store) for name in names}
+        return {name: parts.deliverer(plan.settings, name, self.store) for name in names}
 
     def _make_watchers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, FolderWatcher]:
         return {name: self._make_watcher(*plan.folders[name]) for name in names}
@@ -174,7 +176,7 @@ class Daemon:
         self.store.set_destinations(settings.destinations)
         for known in self.store.destinations():
             self.store.set_mapping_fingerprint(
-                known.name, assembly.mapping_fingerprint_of(settings, known.name, known.fingerprint)
+                known.name, parts.mapping_fingerprint_of(settings, known.name, known.fingerprint)
             )
 
     def reload(self) -> None:

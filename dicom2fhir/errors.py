@@ -206,7 +206,7 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def places_of(error: BaseException) -> list[str]:
-    """Where an exception came through, the innermost last: ``dicom2fhir/dicom/extract.py:12 extract``.
+    """Where an exception came through, the innermost last: ``dicom2fhir/dicom/decode.py:12 extract``.
 
     Neither its text nor source lines with values: they may hold patient data.
     """

@@ -15,12 +15,13 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dicom2fhir import config, translation
+from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.profile import (
+from dicom2fhir.fhir.mapping.rules import RULES, Level, Rule
+from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile.model import (
     AddedResource,
     Code,
     CodeTable,
@@ -35,8 +36,8 @@ from dicom2fhir.fhir.profile import (
     ReferenceTo,
     ValueSource,
 )
-from dicom2fhir.fhir.profile_words import asked_of, parts_of, sources_of
-from dicom2fhir.fhir.rules import RULES, Level, Rule
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.wiring import options
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +53,7 @@ def documents() -> dict[Path, str]:
         ROOT / "config.example.toml": config.example(),
         ROOT / "docs" / "mapping" / "README.md": mapping_index(),
         **{ROOT / "docs" / "mapping" / f"{name}.md": mapping(dialect) for name, dialect in DIALECTS.items()},
-        **{ROOT / "docs" / "mapping" / f"{name}.md": profile_page(name) for name in translation.profile_names()},
+        **{ROOT / "docs" / "mapping" / f"{name}.md": profile_page(name) for name in options.profile_names()},
         ROOT / "docs" / "cli.md": commands(),
         profile_format: between(profile_format.read_text("utf-8"), "keys", profile_keys()),
         readme: between(readme.read_text("utf-8"), "mapping", summary()),
@@ -109,7 +110,7 @@ def mapping_index() -> str:
         "# From DICOM to FHIR\n\nGenerated from the rule table by `make docs`. One page for each FHIR version:\n\n",
         *(f"* [{dialect.name}]({name}.md) ({dialect.fhir_version})\n" for name, dialect in DIALECTS.items()),
         "\nand one for each profile, with what it changes:\n\n",
-        *(f"* [{name}]({name}.md): {translation.profile(name).title}\n" for name in translation.profile_names()),
+        *(f"* [{name}]({name}.md): {options.profile(name).title}\n" for name in options.profile_names()),
         "\n## Attributes that are read\n\nThe receiver passes on only these attributes.\n\n",
         _table(("Attribute", "Tag", "VR", "Of each item", "If it is missing"), map(_attribute_row, taken())),
         "\nAttributes of series and instances that are missing at the top level are read from these sequences, in "
@@ -145,7 +146,7 @@ def mapping(dialect: Dialect) -> str:
 
 def profile_page(name: str) -> str:
     """``docs/mapping/<profile>.md``: what a profile says of itself, its elements, and its extensions."""
-    profile = translation.profile(name)
+    profile = options.profile(name)
     claims = "".join(f"* FHIR {version}: `{url}`\n" for version, url in profile.versions.items())
     elements = ((f"`{rule.path}`", _sources(sources_of(rule)), "; ".join(asked_of(rule))) for rule in profile.element)
     extensions = (
@@ -161,7 +162,7 @@ def profile_page(name: str) -> str:
     )
     return "".join(
         (
-            f"# {profile.title}\n\nGenerated from `dicom2fhir/fhir/profiles/{name}.toml` by `make docs`. A required "
+            f"# {profile.title}\n\nGenerated from `dicom2fhir/fhir/profile/profiles/{name}.toml` by `make docs`. A required "
             f"value that is missing: `{profile.missing}`, unless `fhir.profile_missing` says otherwise.\n\n{claims}\n",
             f"{profile.doc.strip()}\n\n## Elements\n\n",
             _table(("Element", "DICOM attributes", "Requirement"), elements),

@@ -29,19 +29,19 @@ from zoneinfo import ZoneInfo
 
 from pydicom.data import get_testdata_file
 
-from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.decode import decode_instance
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.runs import HeaderCache
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.conform import conform
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.profile import Profile
-from dicom2fhir.fhir.values import Systems
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
-from dicom2fhir.translation import profile
+from dicom2fhir.wiring.options import profile
 from testdata.make_dicom import encoded
 
 CASES_DIRECTORY = Path(__file__).with_name("cases")

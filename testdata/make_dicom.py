@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 
-from dicom2fhir.synthetic import Values, code, dataset, instance, make_uid
+from dicom2fhir.demo.synthetic import Values, code, dataset, instance, make_uid
 
 Content = Dataset | bytes
 Outcome = Literal["accepted", "refused", "skipped"]

@@ -18,9 +18,9 @@ from pydicom import config, dcmread, dcmwrite, uid
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 
+from dicom2fhir.demo.synthetic import dataset
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, Attribute
-from dicom2fhir.dicom.header import LONG_VRS
-from dicom2fhir.synthetic import dataset
+from dicom2fhir.dicom.data_elements import LONG_VRS
 
 SYNTAXES = (
     uid.ImplicitVRLittleEndian,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir import cli
-from dicom2fhir.config import places
+from dicom2fhir.config import locations
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run(
     for name in [name for name in os.environ if name.startswith("DICOM2FHIR_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(places, "SYSTEM_CONFIG", tmp_path / "none.toml")
+    monkeypatch.setattr(locations, "SYSTEM_CONFIG", tmp_path / "none.toml")
 
     def program(*arguments: str | Path, stdin: bytes = b"") -> Result:
         capfdbinary.readouterr()  # what the test's own parts said

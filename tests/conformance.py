@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir import bundle, profile_files, validate
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.profile import load
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.fhir.version import validate
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Entry, Resource, Study, Write
 from testdata.make_cases import CASES_DIRECTORY, studies_of
 from testdata.make_dicom import CASES, encoded
@@ -146,17 +148,13 @@ def outputs() -> list[Output]:
     """Every version, and every profile in each of its versions."""
     return [
         *(Output(name) for name in DIALECTS),
-        *(
-            Output(version, name)
-            for name in profile_files.names()
-            for version in tomllib.loads(profile_text(name))["versions"]
-        ),
+        *(Output(version, name) for name in load.names() for version in tomllib.loads(profile_text(name))["versions"]),
     ]
 
 
 def profile_text(name: str) -> str:
     """The file of a profile that comes along."""
-    return (Path(profile_files.__file__).parent / "profiles" / f"{name}.toml").read_text("utf-8")
+    return (Path(load.__file__).parent / "profiles" / f"{name}.toml").read_text("utf-8")
 
 
 @cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2fhir.store.base import Stats, StudyStatus
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 ROOT = Path(__file__).parents[1]
 READY_WITHIN_S = 60.0

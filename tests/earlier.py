@@ -6,11 +6,11 @@ import dicom2fhir
 
 dicom2fhir.__version__ = "0.0.1"  # before another module asks for it
 
-from dicom2fhir.dicom import fingerprint  # noqa: E402
-from dicom2fhir.fhir import meanings  # noqa: E402
+from dicom2fhir.dicom import reader_fingerprint  # noqa: E402
+from dicom2fhir.fhir.mapping import imaging_study  # noqa: E402
 
-fingerprint.READER_REVISION -= 1
-meanings.body_site = lambda scope: None  # before the rules refer to it
+reader_fingerprint.READER_REVISION -= 1
+imaging_study.body_site = lambda scope: None  # before the rules refer to it
 
 if __name__ == "__main__":
     from dicom2fhir.cli import main

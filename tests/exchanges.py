@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import orjson
 
-from dicom2fhir.fhir.http import Answer, Http
+from dicom2fhir.fhir.send.http import Answer, Http
 
 
 @contextmanager

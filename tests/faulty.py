@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import cast
 
-from dicom2fhir import aggregate
-from dicom2fhir.dicom import extract as decoding
+from dicom2fhir.dicom import decode as decoding
+from dicom2fhir.dicom import study
+from dicom2fhir.dicom.patients import Settlement
 from dicom2fhir.model import InstanceRecord, Received, Study
-from dicom2fhir.patients import Settlement
 
 NOTHING: Settlement = {}
 DECODE = decoding.decode_instance
-ASSEMBLE = aggregate.assemble
+ASSEMBLE = study.assemble
 
 
 def stumble(name: str, record: InstanceRecord) -> None:
@@ -51,7 +51,7 @@ def assemble(
 
 # before any other module imports them, and in worker processes too, which import this module under another name
 decoding.decode_instance = decode_instance
-aggregate.assemble = assemble
+study.assemble = assemble
 
 if __name__ == "__main__":
     from dicom2fhir.cli import main

@@ -16,7 +16,7 @@ from typing import Any
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
-from dicom2fhir.fhir import bundle
+from dicom2fhir.fhir.send import bundle
 from dicom2fhir.model import Mapped, Resource, Write
 
 ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())

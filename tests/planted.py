@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dicom2fhir.cli.bars import progress
+from dicom2fhir.cli.progress_bars import progress
 
 ROOT = Path(__file__).parents[1]
 LISTS = Path(__file__).parent / "data" / "planted"

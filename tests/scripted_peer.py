@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse.scp import StorageSCP
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -94,7 +94,7 @@ AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assi
 
 
 def name_of(path: Path) -> str:
-    """``dicom2fhir/fhir/client.py`` -> ``fhir.client``."""
+    """``dicom2fhir/fhir/send/client.py`` -> ``fhir.client``."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

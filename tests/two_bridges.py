@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dicom2fhir.deliver import Deliverer
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import ServerUnavailable
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import InstanceRecord, Origin, Resource
-from dicom2fhir.retry import RetryPolicy
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -15,8 +15,8 @@ from pydicom.uid import UID
 from dicom2fhir import errors
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.model import FileMark, Origin, Received
-from dicom2fhir.receive.folder import FolderWatcher
-from dicom2fhir.receive.intake import Watch
+from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.watcher import FolderWatcher
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STABLE_S = 0.2

@@ -15,9 +15,9 @@ from typing import Any, cast
 import click
 
 from dicom2fhir import __version__
-from dicom2fhir.cli import streams
 from dicom2fhir.cli.options import EXIT_FAILED
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady, ServerUnavailable, StoreDamaged, StoreUnavailable
+from dicom2fhir.system import terminal
 
 EXIT_UNAVAILABLE = 69
 EXIT_IO = 74
@@ -94,9 +94,9 @@ def cli(context: click.Context) -> None:
     """Bridge DICOM to FHIR: receive DICOM by C-STORE and from folders, write ImagingStudy to FHIR servers."""
     # on standard error: not among what a command writes to standard output
     if context.invoked_subcommand in _TRANSLATING:
-        from dicom2fhir.ops import later
+        from dicom2fhir.ops import lazy_logs
 
-        later.configure("error", "text")
+        lazy_logs.configure("error", "text")
     else:
         from dicom2fhir.ops import logs
 
@@ -105,12 +105,12 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit."""
-    streams.prepare()
+    terminal.prepare()
     try:
         status = _run()
     except BrokenPipeError:  # of standard error
         status = EXIT_NO_READER
-    unwritten = streams.flush()
+    unwritten = terminal.flush()
     if unwritten and not status:
         status = _told(unwritten)
     sys.exit(status)

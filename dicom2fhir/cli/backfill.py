@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 from rich.progress import TextColumn
 
-from dicom2fhir import report, translation
-from dicom2fhir.cli.bars import progress
+from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
@@ -21,7 +20,9 @@ from dicom2fhir.cli.options import (
     state_dir_option,
     store_of,
 )
-from dicom2fhir.cli.page import Page
+from dicom2fhir.cli.output import Page
+from dicom2fhir.cli.progress_bars import progress
+from dicom2fhir.wiring import options
 
 
 @click.command()
@@ -55,7 +56,7 @@ def backfill(
 
     The daemon may run at the same time. An interrupted import continues when the same command is run again.
     """
-    from dicom2fhir import backfill as archives
+    from dicom2fhir.jobs import backfill as archives
 
     settings = load_settings(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
     since_s = moment_since(since)
@@ -83,7 +84,7 @@ def backfill(
             dry_run=dry_run,
             again=again,
             since=since_s,
-            budgets=translation.budgets(settings),
+            budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,
         )
         try:
@@ -96,6 +97,6 @@ def backfill(
         put_json({"store": str(path)} | summary.as_json())
     else:
         for line in summary.lines(dry_run, owned):
-            console.print(report.as_it_stands(line), soft_wrap=True)
+            console.print(tables.as_it_stands(line), soft_wrap=True)
     if summary.failed:
         context.exit(EXIT_FAILED)

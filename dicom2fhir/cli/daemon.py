@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from dicom2fhir import access, config, report, translation
+from dicom2fhir import config
+from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import (
     config_in_force,
     config_option,
@@ -18,14 +19,16 @@ from dicom2fhir.cli.options import (
     put_json,
     state_dir_option,
 )
-from dicom2fhir.cli.page import Page
+from dicom2fhir.cli.output import Page
 from dicom2fhir.cli.service_user import service_user
-from dicom2fhir.config import places
-from dicom2fhir.config.needs import needs
+from dicom2fhir.config import locations
+from dicom2fhir.config.needed_files import needs
 from dicom2fhir.errors import ConfigError, ServerUnavailable
-from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.ops import logs
-from dicom2fhir.ops.unit import read_unit, shut_out
+from dicom2fhir.system import permissions
+from dicom2fhir.system.systemd_unit import read_unit, shut_out
+from dicom2fhir.wiring import options
 
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -104,24 +107,24 @@ def serve(
 @json_option
 def check_config(config_file: Path | None, online: bool, user_name: str | None, as_json: bool) -> None:
     """Check the configuration, the file permissions of the service's user and, with --online, the FHIR servers."""
-    from dicom2fhir import assembly
+    from dicom2fhir.wiring import parts
 
     config_file = config_in_force(config_file)
     settings = load_settings(config_file)
     config.require_roads(settings)
-    unit = read_unit() if places.is_system_config(config_file) else None
+    unit = read_unit() if locations.is_system_config(config_file) else None
     user = service_user(user_name, settings, config_file, unit)
     wanted = needs(settings, config_file)
     try:
-        found = access.faults(wanted, user)
+        found = permissions.faults(wanted, user)
     except PermissionError as error:
         raise click.UsageError(f"--user {user.name}: {error}") from None
     found += shut_out(wanted, unit) if unit else []
-    exposed = access.open_to_others(settings.store.directory)
+    exposed = permissions.open_to_others(settings.store.directory)
     doubts = [*config.warnings(settings), *exposed, *(str(fault) for fault in found if fault.is_missing)]
     errors = [str(fault) for fault in found if not fault.is_missing]
-    plans = [assembly.plan(settings, name, online) for name in settings.destinations]
-    store = str(translation.store_path(settings))
+    plans = [parts.plan(settings, name, online) for name in settings.destinations]
+    store = str(options.store_path(settings))
     if as_json:
         put_json({"store": store, "user": user.name, "errors": errors, "warnings": doubts, "destinations": plans})
     else:
@@ -132,7 +135,7 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
         for doubt in doubts:
             click.echo(f"warning: {doubt}")
         if plans:
-            Page().print(report.plans_table(plans))
+            Page().print(tables.plans_table(plans))
     if errors:
         raise ConfigError(f"The daemon would not work as user {user.name}; see above.")
     if any(plan["error"] for plan in plans):
@@ -163,7 +166,7 @@ def echo(
     tls_key: Path | None,
 ) -> None:
     """Check that a DICOM receiver responds (C-ECHO)."""
-    from dicom2fhir.receive import echo as verification
+    from dicom2fhir.receive.dimse import verification
 
     receiver = load_settings(config_file).receiver
     own = receiver.tls_certificate
@@ -191,6 +194,6 @@ def echo(
 )
 def demo(keep_running: bool, output_dir: Path | None) -> None:
     """Convert synthetic studies with a temporary daemon, a C-STORE sender and a watched folder."""
-    from dicom2fhir.demo import Demo
+    from dicom2fhir.demo.run import Demo
 
     Demo(Page(), output_dir).run(keep_running)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from dicom2fhir import config, translation
-from dicom2fhir.config import Settings, places
-from dicom2fhir.texts import printable
-from dicom2fhir.versions import NUMBERS, canonical
+from dicom2fhir import config
+from dicom2fhir.config import Settings, locations
+from dicom2fhir.fhir.version.names import NUMBERS, canonical
+from dicom2fhir.system.text import printable
+from dicom2fhir.wiring import options
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.sqlite import SqliteStore
+    from dicom2fhir.store.sqlite.store import SqliteStore
 
 EXIT_FAILED = 1
 
@@ -30,7 +31,7 @@ def config_option(command: Command) -> Command:
         "--config",
         "config_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"Configuration file.  [default: {places.SYSTEM_CONFIG} if it exists]",
+        help=f"Configuration file.  [default: {locations.SYSTEM_CONFIG} if it exists]",
     )(command)
 
 
@@ -69,8 +70,8 @@ def state_dir_option(command: Command) -> Command:
 
 
 def moment_since(since: str | None) -> float | None:
-    """The value of ``--since`` (:func:`dicom2fhir.backfill.moment`) in seconds since the epoch."""
-    from dicom2fhir.backfill import moment
+    """The value of ``--since`` (:func:`dicom2fhir.jobs.backfill.moment`) in seconds since the epoch."""
+    from dicom2fhir.jobs.backfill import moment
 
     try:
         return moment(since, time.time()) if since else None
@@ -89,9 +90,9 @@ def load_settings(
         As :func:`dicom2fhir.config.load`.
     """
     config_file = config_in_force(config_file)
-    if not places.is_system_config(config_file):
+    if not locations.is_system_config(config_file):
         return config.load(config_file, overrides, sections=sections)
-    from dicom2fhir.ops.unit import read_unit
+    from dicom2fhir.system.systemd_unit import read_unit
 
     # what the service is given beside its file counts for every command, or each would see another configuration
     unit = read_unit()
@@ -102,14 +103,14 @@ def load_settings(
 
 def config_in_force(config_file: Path | None) -> Path | None:
     """The file that is named, else the service's where there is one."""
-    if config_file is None and places.SYSTEM_CONFIG.exists():
-        return places.SYSTEM_CONFIG
+    if config_file is None and locations.SYSTEM_CONFIG.exists():
+        return locations.SYSTEM_CONFIG
     return config_file
 
 
 def store_of(settings: Settings) -> Path:
     """The store's file, which is named on standard error: there may be several, and only the service's is delivered."""
-    path = translation.store_path(settings)
+    path = options.store_path(settings)
     click.echo(printable(f"store: {path}"), err=True)
     return path
 
@@ -128,7 +129,7 @@ def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
         raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
-def patient_mode(settings: Settings) -> translation.PatientMode:
+def patient_mode(settings: Settings) -> options.PatientMode:
     """The patient mode of commands that write Bundles which have to stand alone."""
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 

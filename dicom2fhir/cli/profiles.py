@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir import report, translation
+from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import json_option, put_json
-from dicom2fhir.cli.page import Page
+from dicom2fhir.cli.output import Page
+from dicom2fhir.wiring import options
 
 
 @click.group()
@@ -20,11 +21,11 @@ def profiles() -> None:
 @json_option
 def list_profiles(as_json: bool) -> None:
     """List the profiles that are included."""
-    found = [translation.profile(name) for name in translation.profile_names()]
+    found = [options.profile(name) for name in options.profile_names()]
     if as_json:
         put_json([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
     else:
-        Page().print(report.profiles_table(found))
+        Page().print(tables.profiles_table(found))
 
 
 @profiles.command("show")
@@ -32,16 +33,16 @@ def list_profiles(as_json: bool) -> None:
 @json_option
 def show_profile(name: str, as_json: bool) -> None:
     """Show what the profile NAME (or a file) requires, and what is not known about it."""
-    found = translation.profile(name)
+    found = options.profile(name)
     if as_json:
         put_json(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     else:
-        Page().print(report.profile_tables(found))
+        Page().print(tables.profile_tables(found))
 
 
 @profiles.command("check")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check_profile(file: Path) -> None:
     """Check your own profile FILE."""
-    found = translation.profile(str(file.absolute()))
+    found = options.profile(str(file.absolute()))
     click.echo(f"{found.name} is valid: {found.title}, for FHIR {', '.join(found.versions)}")

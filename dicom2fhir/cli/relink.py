@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.progress import Progress
 
-from dicom2fhir import report
-from dicom2fhir.cli.bars import progress
+from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import config_option, json_option, moment_since, put_json, state_dir_option, store_file
-from dicom2fhir.cli.page import Page
+from dicom2fhir.cli.output import Page
+from dicom2fhir.cli.progress_bars import progress
 from dicom2fhir.cli.studies import require_known
 
 
@@ -42,7 +42,7 @@ def relink(
     """
     if [bool(studies), everything, since is not None].count(True) != 1:
         raise click.UsageError("name studies, or use either --all or --since")
-    from dicom2fhir.store.sqlite import SqliteStore
+    from dicom2fhir.store.sqlite.store import SqliteStore
 
     since_s = moment_since(since) or 0.0
     path = store_file(config_file, state_dir)
@@ -56,7 +56,7 @@ def relink(
     if as_json:
         put_json({"store": str(path), "due": due})
     else:
-        Page().print(report.due_table(due))
+        Page().print(tables.due_table(due))
 
 
 def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:

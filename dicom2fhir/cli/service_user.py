@@ -10,14 +10,16 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir import access
-from dicom2fhir.config import Settings, places
-from dicom2fhir.ops.unit import Unit
+from dicom2fhir.config import Settings, locations
+from dicom2fhir.system import permissions
+from dicom2fhir.system.systemd_unit import Unit
 
 _NAME = "dicom2fhir"
 
 
-def service_user(given: str | None, settings: Settings, config_file: Path | None, unit: Unit | None) -> access.User:
+def service_user(
+    given: str | None, settings: Settings, config_file: Path | None, unit: Unit | None
+) -> permissions.User:
     """Who runs the daemon: the user that is named, else, if root asks, the owner of the store, else the unit's user.
 
     Anybody but root can only answer for themselves, and only the service's own configuration is the unit's matter.
@@ -25,21 +27,21 @@ def service_user(given: str | None, settings: Settings, config_file: Path | None
     groups = _groups(unit)
     if given is not None:
         try:
-            return access.user_of(pwd.getpwnam(given), groups)
+            return permissions.user_of(pwd.getpwnam(given), groups)
         except KeyError:
             raise click.BadParameter(f"there is no user {given!r}", param_hint="--user") from None
     if os.geteuid() != 0:
-        return access.present_user()
+        return permissions.present_user()
     with suppress(OSError):
         owner = os.stat(settings.store.directory)
         if owner.st_uid != 0:
-            return access.user_by_id(owner.st_uid, owner.st_gid, groups)
-    if not places.is_system_config(config_file):
-        return access.present_user()
+            return permissions.user_by_id(owner.st_uid, owner.st_gid, groups)
+    if not locations.is_system_config(config_file):
+        return permissions.present_user()
     name = (unit and unit.last("User")) or _NAME
     with suppress(KeyError):
-        return access.user_of(pwd.getpwnam(name), groups)
-    return access.dynamic_user(name, groups)
+        return permissions.user_of(pwd.getpwnam(name), groups)
+    return permissions.dynamic_user(name, groups)
 
 
 def _groups(unit: Unit | None) -> list[int]:

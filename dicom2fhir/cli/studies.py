@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicom2fhir import report
-from dicom2fhir import status as bridge
+from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
@@ -20,13 +19,14 @@ from dicom2fhir.cli.options import (
     state_dir_option,
     store_file,
 )
-from dicom2fhir.cli.page import Page
-from dicom2fhir.dicom.fingerprint import fingerprint
+from dicom2fhir.cli.output import Page
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
+from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.base import State
-from dicom2fhir.texts import counted
+from dicom2fhir.system.text import counted
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.sqlite import SqliteStore
+    from dicom2fhir.store.sqlite.store import SqliteStore
 
 _EXAMPLES = 20
 """Studies that ``retry --remap`` names."""
@@ -68,8 +68,8 @@ def status(
     """Show the state of the daemon, of reception and deliveries, or of one STUDY (its Study Instance UID)."""
     if (check or acknowledge) and (study or outdated):
         raise click.UsageError("--check and --acknowledge are about the whole bridge, not about studies")
-    from dicom2fhir.store import damage
-    from dicom2fhir.store.sqlite import SqliteStore
+    from dicom2fhir.store.sqlite import damage
+    from dicom2fhir.store.sqlite.store import SqliteStore
 
     store = SqliteStore.open_readonly(store_file(config_file, state_dir), reader=fingerprint())
     try:
@@ -85,7 +85,7 @@ def status(
     if as_json:
         put_json(bridge.as_json(seen))
     else:
-        Page().print(report.status_tables(seen))
+        Page().print(tables.status_tables(seen))
     if acknowledge:
         damage.acknowledge(seen.store)
         click.echo(f"acknowledged: {counted(len(seen.damages), 'damage')} of the store", err=True)
@@ -112,7 +112,7 @@ def _show_study(store: SqliteStore, study_uid: str, as_json: bool) -> None:
     if as_json:
         put_json({"store": str(store.path)} | bridge.study_json(found, daemon, now))
     else:
-        Page().print(report.study_tables([found], daemon, now))
+        Page().print(tables.study_tables([found], daemon, now))
 
 
 @click.command()
@@ -138,7 +138,7 @@ def retry(
         raise click.UsageError("name studies, or use --all")
     if remap and not everything:
         raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
-    from dicom2fhir.store.sqlite import SqliteStore
+    from dicom2fhir.store.sqlite.store import SqliteStore
 
     store = SqliteStore.attach(store_file(config_file, state_dir), reader=fingerprint())
     try:

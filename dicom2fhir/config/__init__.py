@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from dicom2fhir.config import kinds
+from dicom2fhir.config import value_types
 from dicom2fhir.config.destinations import FhirDestination, FileDestination, Selection, option_names
 from dicom2fhir.config.example import render
-from dicom2fhir.config.places import state_directory
+from dicom2fhir.config.locations import state_directory
 from dicom2fhir.config.sections import (
     Folder,
     Store,
@@ -35,7 +35,7 @@ from dicom2fhir.config.sources import (
     read_toml,
 )
 from dicom2fhir.errors import ConfigError
-from dicom2fhir.texts import counted
+from dicom2fhir.system.text import counted
 
 __all__ = [
     "FhirDestination",
@@ -167,9 +167,9 @@ def warnings(settings: Settings) -> list[str]:
 
 def _doubts(settings: Settings) -> Iterator[str]:
     receiver = settings.receiver
-    is_local = kinds.is_loopback(receiver.host)
+    is_local = value_types.is_loopback(receiver.host)
     guarded = receiver.networks or receiver.calling_ae_titles or receiver.tls_client_ca or is_local
-    if receiver.enabled and not is_local and kinds.are_everything(receiver.networks):
+    if receiver.enabled and not is_local and value_types.are_everything(receiver.networks):
         shown = ", ".join(map(str, receiver.networks))
         yield f"receiver.networks = {shown}: every address may connect; name the networks of those who send"
     if receiver.enabled and not guarded:
@@ -191,7 +191,7 @@ def _doubts(settings: Settings) -> Iterator[str]:
         if not isinstance(destination, FhirDestination):
             continue
         url = urlsplit(destination.url)
-        if url.scheme == "http" and not kinds.is_loopback(url.hostname or ""):
+        if url.scheme == "http" and not value_types.is_loopback(url.hostname or ""):
             what = "patient data" if destination.auth == "none" else "credentials and patient data"
             yield f"destinations.{name}.url = {destination.url!r}: {what} travel unencrypted; use https"
 
@@ -205,7 +205,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name, destination in settings.destinations.items():
         if isinstance(destination, FileDestination):
             written.append((f"destinations.{name}.directory", destination.directory))
-    return kinds.overlaps(watched, written)
+    return value_types.overlaps(watched, written)
 
 
 def _options(table: Key, merged: Merged) -> list[str]:

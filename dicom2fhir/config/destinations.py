@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
-from dicom2fhir.config import kinds
+from dicom2fhir.config import value_types
 from dicom2fhir.config.sections import FhirVersion, Format, PatientMode, Section
 from dicom2fhir.errors import ConfigError
 
@@ -21,14 +21,16 @@ def option_names(model: type[BaseModel]) -> list[str]:
 class Selection(Section):
     """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; neither case nor spaces at the ends count."""
 
-    modality: kinds.Patterns = Field((), description="Modality (0008,0060) of a series; * ? [] work as in a shell.")
-    institution: kinds.Patterns = Field(
+    modality: value_types.Patterns = Field(
+        (), description="Modality (0008,0060) of a series; * ? [] work as in a shell."
+    )
+    institution: value_types.Patterns = Field(
         (), description="Institution Name (0008,0080), or code or meaning of Institution Code Sequence (0008,0082)."
     )
-    department: kinds.Patterns = Field(
+    department: value_types.Patterns = Field(
         (), description="Institutional Department Name (0008,1040), or the same of its Type Code Sequence (0008,1041)."
     )
-    calling_ae_title: kinds.Patterns = Field(
+    calling_ae_title: value_types.Patterns = Field(
         (), description="Calling AE title of a sender. Files have none, so that only never matches them."
     )
 
@@ -40,7 +42,7 @@ class Selection(Section):
 class Destination(Section):
     """What both types of destination have."""
 
-    version: kinds.Version[Literal["inherit", "auto", FhirVersion]] = Field(
+    version: value_types.Version[Literal["inherit", "auto", FhirVersion]] = Field(
         "inherit", description="As fhir.version, for this destination."
     )
     patient: Literal["inherit", "auto", PatientMode] = Field(
@@ -66,7 +68,7 @@ class FhirDestination(Destination):
     """``[destinations.NAME]`` with ``type = "fhir"``."""
 
     type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
-    url: kinds.BaseUrl = Field(
+    url: value_types.BaseUrl = Field(
         description="Base URL of the server. Requests use the proxies that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and"
         " NO_PROXY name, except to a server on this machine.",
         examples=["https://fhir.example/fhir"],
@@ -76,20 +78,20 @@ class FhirDestination(Destination):
     password: SecretStr = Field(
         SecretStr(""), description='Password for auth = "basic"; prefer a credential or password_file.'
     )
-    password_file: kinds.OptionalPath = Field(None, description="File that contains the password.")
+    password_file: value_types.OptionalPath = Field(None, description="File that contains the password.")
     token: SecretStr = Field(SecretStr(""), description='Token for auth = "bearer"; prefer a credential or token_file.')
-    token_file: kinds.OptionalPath = Field(None, description="File that contains the token.")
-    timeout_s: kinds.Seconds = Field(30, description="Time for the server to respond.")
+    token_file: value_types.OptionalPath = Field(None, description="File that contains the token.")
+    timeout_s: value_types.Seconds = Field(30, description="Time for the server to respond.")
     workers: int = Field(2, ge=1, le=64, description="Number of studies sent concurrently.")
-    ca_file: kinds.OptionalPath = Field(
+    ca_file: value_types.OptionalPath = Field(
         None,
         description="CA certificates (PEM) to trust instead of the system's. Without it, REQUESTS_CA_BUNDLE,"
         " SSL_CERT_FILE and SSL_CERT_DIR are used if they are set.",
     )
-    retry_max_s: kinds.Seconds = Field(
+    retry_max_s: value_types.Seconds = Field(
         60, description="Longest pause between attempts while the server cannot be reached."
     )
-    give_up_after_s: kinds.InheritedSeconds = Field(
+    give_up_after_s: value_types.InheritedSeconds = Field(
         None, description="As fhir.give_up_after_s, for this destination.", examples=["inherit"]
     )
 
@@ -139,7 +141,9 @@ class FileDestination(Destination):
     """``[destinations.NAME]`` with ``type = "file"``."""
 
     type: Literal["file"] = Field("file", description="Files: one Bundle for each revision of a study.")
-    directory: kinds.LocalPath = Field(description="Folder that the files are written to.", examples=["/srv/fhir/out"])
+    directory: value_types.LocalPath = Field(
+        description="Folder that the files are written to.", examples=["/srv/fhir/out"]
+    )
 
 
 def _destination_type(value: Any) -> str | None:

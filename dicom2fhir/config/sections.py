@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from dicom2fhir.config import kinds
-from dicom2fhir.config.places import state_directory
+from dicom2fhir.config import value_types
+from dicom2fhir.config.locations import state_directory
 
 FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
@@ -57,30 +57,30 @@ class Receiver(Section):
         " machine.",
     )
     port: int = Field(11112, ge=0, le=65535, description="TCP port to listen on; 0 chooses a free port.")
-    ae_title: kinds.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
+    ae_title: value_types.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
     require_called_ae_title: bool = Field(
         True, description="Whether to reject associations whose called AE title is not ae_title."
     )
-    calling_ae_titles: kinds.AeTitles = Field((), description="Calling AE titles that are accepted; empty: all.")
-    networks: kinds.Networks = Field(
+    calling_ae_titles: value_types.AeTitles = Field((), description="Calling AE titles that are accepted; empty: all.")
+    networks: value_types.Networks = Field(
         (), description='Networks and addresses that may connect, for example "10.1.0.0/16"; empty: all.'
     )
     open: bool = Field(
         False, description="Whether any peer that can reach the port may send when no list restricts it."
     )
-    tls_certificate: kinds.OptionalPath = Field(
+    tls_certificate: value_types.OptionalPath = Field(
         None,
         description="TLS certificate with its chain, a PEM file. If it is set, only TLS connections are accepted (1.2"
         " or later, PS3.15 B.12). Empty: no TLS.",
         examples=["/etc/dicom2fhir/tls.crt"],
     )
-    tls_key: kinds.OptionalPath = Field(
+    tls_key: value_types.OptionalPath = Field(
         None,
         description="Private key of tls_certificate, a PEM file without passphrase. Empty: the key is in the"
         " certificate file.",
         examples=["/etc/dicom2fhir/tls.key"],
     )
-    tls_client_ca: kinds.OptionalPath = Field(
+    tls_client_ca: value_types.OptionalPath = Field(
         None,
         description="CA certificates (PEM) for the certificates of senders. If it is set, every sender must present a"
         " certificate.",
@@ -109,14 +109,16 @@ class Receiver(Section):
         " most of them is closed.",
     )
     max_waiting_per_peer: int = Field(256, ge=1, le=10_000, description="The same for one address.")
-    acse_timeout_s: kinds.Seconds = Field(
+    acse_timeout_s: value_types.Seconds = Field(
         30, description="Time from connecting to the association request, including the TLS handshake."
     )
-    dimse_timeout_s: kinds.Seconds = Field(
+    dimse_timeout_s: value_types.Seconds = Field(
         30,
         description="Time for the rest of a PDU to arrive after its first byte, and for a sender to read a response.",
     )
-    network_timeout_s: kinds.Seconds = Field(60, description="Time without data after which an association is aborted.")
+    network_timeout_s: value_types.Seconds = Field(
+        60, description="Time without data after which an association is aborted."
+    )
     min_bytes_per_s: float = Field(
         1024,
         ge=0,
@@ -161,7 +163,7 @@ class Receiver(Section):
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         rules = self.networks or self.calling_ae_titles or self.tls_client_ca
-        if self.enabled and not (rules or self.open or kinds.is_loopback(self.host)):
+        if self.enabled and not (rules or self.open or value_types.is_loopback(self.host)):
             raise ValueError(
                 f"host = {self.host!r} can be reached by other machines: restrict senders with networks = [...] or"
                 " calling_ae_titles = [...], or set open = true, or listen on 127.0.0.1"
@@ -180,7 +182,7 @@ class Receiver(Section):
 class Folder(Section):
     """``[folders.NAME]``."""
 
-    path: kinds.LocalPath = Field(
+    path: value_types.LocalPath = Field(
         description="The folder to watch, with all its subfolders.", examples=["/srv/dicom/inbox"]
     )
     watch: Literal["auto", "native", "poll"] = Field(
@@ -188,28 +190,28 @@ class Folder(Section):
         description="How new files are detected: by file system events (native), by polling (poll, for network"
         " shares), or by whichever works (auto).",
     )
-    stable_s: kinds.Seconds = Field(
+    stable_s: value_types.Seconds = Field(
         2, description="A file is imported when its size and modification time have not changed for this long."
     )
-    incomplete_s: kinds.Seconds = Field(
+    incomplete_s: value_types.Seconds = Field(
         600,
         description="A file that ends too early is left alone until it has not changed for this long; then it is"
         " refused. If the end cannot be determined (a data set without pixel data, or deflated), the file"
         " is imported at once, and moved or deleted after this time.",
     )
-    rescan_s: kinds.Seconds = Field(60, description="How often the whole folder is scanned.")
-    poll_s: kinds.Seconds = Field(5, description="The same when polling.")
-    ignore: kinds.Texts = Field(
+    rescan_s: value_types.Seconds = Field(60, description="How often the whole folder is scanned.")
+    poll_s: value_types.Seconds = Field(5, description="The same when polling.")
+    ignore: value_types.Texts = Field(
         (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload"),
         description="Names (or paths below the folder) of files and folders to ignore; * ? [] work as in a shell.",
     )
     afterwards: Literal["keep", "delete", "move"] = Field(
         "keep", description="What to do with a file after its import; move requires move_to."
     )
-    move_to: kinds.OptionalPath = Field(
+    move_to: value_types.OptionalPath = Field(
         None, description='Folder for imported files when afterwards = "move"; it must not be inside a watched folder.'
     )
-    rejected_to: kinds.OptionalPath = Field(
+    rejected_to: value_types.OptionalPath = Field(
         None,
         description="Folder for refused files, each with a reason file; it must not be inside a watched folder."
         " Empty: refused files stay where they are, and the reason is in the store.",
@@ -226,7 +228,7 @@ class Folder(Section):
 class Store(Section):
     """``[store]``."""
 
-    directory: kinds.LocalPath = Field(
+    directory: value_types.LocalPath = Field(
         default_factory=lambda: state_directory(os.environ),
         description="Folder of the store, on a local disk. Default: $STATE_DIRECTORY (set by systemd); otherwise"
         " /var/lib/dicom2fhir, the service's, for every command that reads /etc/dicom2fhir/config.toml;"
@@ -245,7 +247,7 @@ class Store(Section):
         le=604_800,
         description="A study is sent after this time at the latest, even if instances are still arriving.",
     )
-    min_free_bytes: kinds.Bytes = Field(
+    min_free_bytes: value_types.Bytes = Field(
         536_870_912,
         description="Smallest free space on the disk of the store. Below it nothing is accepted (A700; senders retry).",
     )
@@ -262,7 +264,7 @@ class Store(Section):
 class Fhir(Section):
     """``[fhir]``."""
 
-    version: kinds.Version[Literal["auto", FhirVersion]] = Field(
+    version: value_types.Version[Literal["auto", FhirVersion]] = Field(
         "auto",
         description="FHIR version (name or number). auto reads it from the server's /metadata, and means R4 for"
         " files. Nothing is sent to a server of another version, and its studies wait (R4 and R4B count as"
@@ -281,7 +283,7 @@ class Fhir(Section):
         " need it, and claim the profile only if nothing is missing), sentinel (write the profile's"
         " placeholder), refuse (do not write the study), or default (the profile's own choice).",
     )
-    time_zone: kinds.Zone = Field(
+    time_zone: value_types.Zone = Field(
         "",
         description='Time zone of times without Timezone Offset From UTC (0008,0201), for example "Europe/Paris".'
         " Empty: only the date is written.",
@@ -338,7 +340,7 @@ class Fhir(Section):
         description="Largest number of instances that are listed; a study with more is written without the list (the"
         ' counts stay right). "none": no limit, 0: never a list.',
     )
-    give_up_after_s: kinds.Seconds = Field(
+    give_up_after_s: value_types.Seconds = Field(
         86_400,
         description="A study that keeps failing (HTTP 500, timeouts...) is refused when it has done so for this long"
         " while the server accepted others; outages do not count. `dicom2fhir retry` tries again.",
@@ -353,35 +355,39 @@ class Fhir(Section):
 class Systems(Section):
     """``[systems]``: issuer, as it stands in DICOM -> identifier system."""
 
-    patient_id_default: kinds.Uri = Field("", description="Identifier system of a Patient ID without an issuer.")
-    accession_number_default: kinds.Uri = Field(
+    patient_id_default: value_types.Uri = Field("", description="Identifier system of a Patient ID without an issuer.")
+    accession_number_default: value_types.Uri = Field(
         "", description="Identifier system of an Accession Number without an issuer."
     )
-    admission_id_default: kinds.Uri = Field("", description="Identifier system of an Admission ID without an issuer.")
-    specimen_default: kinds.Uri = Field("", description="Identifier system of a Specimen Identifier without an issuer.")
-    study_id: kinds.Uri = Field("", description="Identifier system of Study ID, which never has an issuer.")
-    patient_id: kinds.UriTable = Field(
+    admission_id_default: value_types.Uri = Field(
+        "", description="Identifier system of an Admission ID without an issuer."
+    )
+    specimen_default: value_types.Uri = Field(
+        "", description="Identifier system of a Specimen Identifier without an issuer."
+    )
+    study_id: value_types.Uri = Field("", description="Identifier system of Study ID, which never has an issuer.")
+    patient_id: value_types.UriTable = Field(
         {},
         description="Issuer of Patient ID (0010,0021), case-sensitive -> system.",
         examples=[{"HOSPITAL A": "urn:oid:1.2.3.4"}],
     )
-    accession_number: kinds.UriTable = Field(
+    accession_number: value_types.UriTable = Field(
         {},
         description="Issuer of Accession Number Sequence (0008,0051): Local Namespace (0040,0031) or Universal Entity"
         " ID (0040,0032) -> system.",
         examples=[{"RIS": "https://hospital.example/accession"}],
     )
-    admission_id: kinds.UriTable = Field(
+    admission_id: value_types.UriTable = Field(
         {},
         description="The same for Issuer of Admission ID Sequence (0038,0014).",
         examples=[{"HIS": "https://hospital.example/admission"}],
     )
-    specimen: kinds.UriTable = Field(
+    specimen: value_types.UriTable = Field(
         {},
         description="The same for Issuer of the Specimen Identifier Sequence (0040,0562).",
         examples=[{"LIS": "https://hospital.example/specimen"}],
     )
-    coding_schemes: kinds.UriTable = Field(
+    coding_schemes: value_types.UriTable = Field(
         {},
         description="Coding Scheme Designator (0008,0102), mainly private ones -> system; also used for codes of"
         " people and institutions.",
@@ -400,7 +406,7 @@ class Systems(Section):
 class Pacs(Section):
     """``[pacs]``."""
 
-    dicomweb_url: kinds.DicomwebUrl = Field(
+    dicomweb_url: value_types.DicomwebUrl = Field(
         "",
         description='DICOMweb base URL of the archive, for example "https://pacs.example/dicom-web" (without'
         " /studies); it is written as Endpoint. Empty: no Endpoint.",

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom2fhir.config.destinations import AnyDestination, FhirDestination
-from dicom2fhir.config.kinds import Name
 from dicom2fhir.config.sections import (
     Fhir,
     FhirVersion,
@@ -20,6 +19,7 @@ from dicom2fhir.config.sections import (
     Store,
     Systems,
 )
+from dicom2fhir.config.value_types import Name
 
 
 class Settings(BaseModel):

@@ -1,6 +1,6 @@
 """The attributes that are taken from a data set; whatever is not in this table never leaves the receiver.
 
-The table is the product's one list of DICOM inputs: the header reader takes its tags, :mod:`dicom2fhir.aggregate` its
+The table is the product's one list of DICOM inputs: the header reader takes its tags, :mod:`dicom2fhir.dicom.study` its
 rules for instances that disagree, the documentation its contents. Tags and value representations are those of PS3.6.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dicom2fhir.dicom.header import Wanted
+from dicom2fhir.dicom.data_elements import Wanted
 
 Level = Literal["patient", "study", "series", "instance"]
 
@@ -387,7 +387,7 @@ def taken() -> Iterator[Attribute]:
 
 
 def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | bytes | None]:
-    """The tags of attributes, for a :class:`~dicom2fhir.dicom.header.HeaderReader`."""
+    """The tags of attributes, for a :class:`~dicom2fhir.dicom.data_elements.HeaderReader`."""
     items: dict[int, list[Attribute]] = {}
     vrs: dict[int, bytes] = {}
     for attribute in attributes:

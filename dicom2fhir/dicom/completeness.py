@@ -6,8 +6,7 @@ import struct
 from enum import Enum
 from typing import BinaryIO, NamedTuple
 
-from dicom2fhir.dicom.encoding import BIG, LITTLE
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     BULK_DATA,
     ITEM,
     ITEM_DELIMITER,
@@ -17,6 +16,7 @@ from dicom2fhir.dicom.header import (
     SHORT_VRS,
     UNDEFINED,
 )
+from dicom2fhir.dicom.element_encoding import BIG, LITTLE
 from dicom2fhir.model import Note
 
 _PIXEL_DATA = 0x7FE00010

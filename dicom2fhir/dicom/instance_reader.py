@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import DecodedCache, decode_instance
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.decode import DecodedCache, decode_instance
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import FileHeader, read_file
 from dicom2fhir.dicom.reader import HeaderReader, without_limit
-from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.model import InstanceRecord, Received
 
 
@@ -36,5 +36,5 @@ class InstanceReader:
         return read_file(file, WANTED, self._budgets, self._headers)
 
     def decode(self, received: Received) -> InstanceRecord:
-        """Decode an instance; see :func:`dicom2fhir.dicom.extract.decode_instance`."""
+        """Decode an instance; see :func:`dicom2fhir.dicom.decode.decode_instance`."""
         return decode_instance(received, self._decoded)

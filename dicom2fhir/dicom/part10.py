@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from dicom2fhir.dicom.completeness import Rest
-from dicom2fhir.dicom.encoding import LITTLE, own_encoding
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -18,8 +17,9 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
+from dicom2fhir.dicom.element_encoding import LITTLE, own_encoding
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Note, Origin, Raw, Received
 

@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Callable
 
 from dicom2fhir.dicom.completeness import HEAD_BYTES, Rest
-from dicom2fhir.dicom.encoding import BIG, LITTLE, data_set_start, is_explicit
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     DEFLATED,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -16,7 +15,8 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
-from dicom2fhir.dicom.runs import HeaderCache
+from dicom2fhir.dicom.element_encoding import BIG, LITTLE, data_set_start, is_explicit
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
@@ -50,7 +50,7 @@ class HeaderReader:
     transfer_syntax
         Its Transfer Syntax UID; an unknown one is read as Explicit VR Little Endian, as all encapsulated ones are.
     wanted
-        The tags to take; see :data:`~dicom2fhir.dicom.header.Wanted`.
+        The tags to take; see :data:`~dicom2fhir.dicom.data_elements.Wanted`.
     cache
         Of the headers that were read before this one, one after the other.
     hold

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from dicom2fhir.dicom.encoding import BIG, FIRST_DATA_GROUP, LITTLE, Unpack, measure, own_encoding
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     BULK_DATA,
     ITEM,
     ITEM_DELIMITER,
@@ -23,6 +22,7 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
+from dicom2fhir.dicom.element_encoding import BIG, FIRST_DATA_GROUP, LITTLE, Unpack, measure, own_encoding
 from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw

@@ -21,8 +21,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.ops.later import Later
-from dicom2fhir.texts import printable, token
+from dicom2fhir.ops.lazy_logs import Later
+from dicom2fhir.system.text import printable, token
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from dicom2fhir.dicom.patients import Named, Verdict
 from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
-from dicom2fhir.patients import Named, Verdict
 
 
 class Change(StrEnum):
@@ -35,7 +35,7 @@ class State(StrEnum):
     REFUSED = "refused"
     """A person has to look; a new instance or ``retry`` sends it again."""
     EXCLUDED = "excluded"
-    """The destination is not meant for it (:mod:`dicom2fhir.selection`); decided anew when one of them changes."""
+    """The destination is not meant for it (:mod:`dicom2fhir.store.selection`); decided anew when one of them changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class Store(Ledger, Protocol):
 
     def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
         """What destinations choose by -> every value that an instance of the study states, or who sent it
-        (:data:`dicom2fhir.selection.KEYS`)."""
+        (:data:`dicom2fhir.store.selection.KEYS`)."""
 
     def delivered(
         self,

@@ -11,8 +11,8 @@ from pathlib import Path
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import Origin
-from dicom2fhir.store.schema import APPLICATION_ID, steps
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.schema import APPLICATION_ID, steps
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import EncodedInstance
 
 VERSIONS = range(1, len(steps()))

@@ -11,13 +11,13 @@ from typing import Any
 
 import requests
 
-from dicom2fhir.aggregate import assemble
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import InstanceRecord, Origin, Resource
-from dicom2fhir.synthetic import instance
 
 _TIMEOUT_S = 60
 _AT_ONCE = 20

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import EncodedInstance
 from tests.acceptance.earlier_stores import keep, write_earlier
 from tests.acceptance.load import Load, of, slices, stored

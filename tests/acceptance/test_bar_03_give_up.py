@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from dicom2fhir.deliver import Deliverer
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.model import Delivered, InstanceRecord, Origin, Outcome, Retry, Study
-from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import DeliveryStatus, State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
 
 pytestmark = [pytest.mark.bar(3), pytest.mark.timeout(120)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.hostile import element, headers
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost, loop_s
 from tests.daemon_process import SETTINGS, folder_to_files, run_command, wait_until

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir.aggregate import assemble
-from dicom2fhir.assembly import dialect_for
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.dicom.study import assemble
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Refused, Retry, Study
+from dicom2fhir.wiring.parts import dialect_for
 from testdata.make_cases import record_of
 from testdata.make_dicom import encoded
 from tests.acceptance.fuzzing import corpus, fuzz, mutated

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Received
-from dicom2fhir.receive.listen import Listen
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.scp import StorageSCP
 from tests.acceptance.fuzzing import corpus, fuzz, keeping, mutated, search
 from tests.scripted_peer import (
     ABORT,

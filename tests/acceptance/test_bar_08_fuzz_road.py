@@ -20,20 +20,20 @@ import orjson
 import pytest
 from rich.console import Console
 
-from dicom2fhir.aggregate import assemble
-from dicom2fhir.convert import as_resources
+from dicom2fhir.cli.tables import explain_json, explain_tables
 from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
-from dicom2fhir.dicom.extract import decode_instance
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError, BridgeFault
-from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.formats import Format, dump
-from dicom2fhir.fhir.mapping import Policy, trace_study
-from dicom2fhir.fhir.traces import trace_profile
+from dicom2fhir.fhir.mapping.engine import Policy, trace_study
+from dicom2fhir.fhir.profile.trace import trace_profile
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.fhir.version.formats import Format, dump
+from dicom2fhir.jobs.conversion import as_resources
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study
-from dicom2fhir.report import explain_json, explain_tables
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import CASES, encoded
 from tests.acceptance.fuzzing import VALUES, corpus, fuzz, mutated
 from tests.any_data_set import SCRIPTS, any_file

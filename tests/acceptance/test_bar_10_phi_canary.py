@@ -15,7 +15,7 @@ from threading import Thread
 
 import pytest
 
-from dicom2fhir.ops import state
+from dicom2fhir.ops import daemon_state
 from tests.acceptance.canaries import Canaries, HostileServer, as_file, association_rq, c_store, data_set, encoded
 from tests.daemon_process import DaemonProcess, run_command, wait_until
 from tests.scripted_peer import RELEASE_RQ, Peer, p_data, pdu, pdv
@@ -78,7 +78,7 @@ class Hospital:
         self.daemon.address = wait_until(self._listening, WITHIN_S, f"it listens:\n{self.daemon.end_of_log()}")
 
     def _listening(self) -> tuple[str, int] | None:
-        said = state.read(self.daemon.state_dir)
+        said = daemon_state.read(self.daemon.state_dir)
         if said is None or said.pid != self.daemon.pid or not said.listening:
             return None
         host, _, port = said.listening.rpartition(":")
@@ -88,7 +88,7 @@ class Hospital:
         wait_until(lambda: all(event in self.log for event in events), WITHIN_S, f"{events} are logged")
 
     def keep_state(self, when: str) -> None:
-        said = json.loads((self.daemon.state_dir / state.NAME).read_bytes())
+        said = json.loads((self.daemon.state_dir / daemon_state.NAME).read_bytes())
         for destination in said["destinations"]:
             del destination["reason"]  # for `status`; it may quote the server
         self.said[f"daemon.json {when}"] = json.dumps(said)

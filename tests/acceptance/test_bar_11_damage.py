@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.errors import ConfigError, StoreDamaged
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance, make_uid
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess
 from tests.integration.test_one_bad_file import send
 from tests.integration.test_upkeep_commands import of

@@ -11,7 +11,7 @@ import pytest
 
 from dicom2fhir.model import Origin
 from dicom2fhir.store.base import FileMark, Rejection
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.acceptance.earlier_stores import VERSIONS, keep, write_earlier
 from tests.acceptance.load import Load, of, slices, stored
 from tests.acceptance.promises import Ledger, check

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir import assembly, config
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir import config
+from dicom2fhir.receive.dimse.scp import StorageSCP
+from dicom2fhir.wiring import parts
 from tests.pki import Pki
 from tests.scripted_peer import RELEASE_RQ, Kept, Peer, associate_rq, store
 
@@ -158,7 +159,7 @@ def receiver(pki: Pki, tmp_path: Path) -> Iterator[Callable[[Rules], tuple[Stora
         path = tmp_path / "config.toml"
         path.write_text(settings(rules, pki))
         kept = Kept()
-        listen = assembly.listen(config.load(path, environ={}))
+        listen = parts.listen(config.load(path, environ={}))
         scp = StorageSCP(
             listen,
             on_received=kept.on_received,

@@ -1,4 +1,4 @@
-"""Write ``dicom2fhir/fhir/data/element_order.json``: ``python -m tests.data.make_element_order``.
+"""Write ``dicom2fhir/fhir/version/data/element_order.json``: ``python -m tests.data.make_element_order``.
 
 What XML needs to know and JSON does not: the order of the elements, and the type of each. From the same sources as
 ``elements.json``, see :mod:`tests.data.make_elements`. In the table are the resources that the bridge writes, those

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from dicom2fhir.fhir.mapping import MAPPING_REVISION
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
 from testdata.make_cases import CASES, case_of, expected_file, profile_of, study_and_policy, variants
 from tests.data.snapshots import Seen, Snapshot, hashed, retake
 

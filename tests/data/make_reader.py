@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from dicom2fhir.dicom.fingerprint import fingerprint
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import BridgeError
 from testdata.make_cases import record_of
 from testdata.make_dicom import CASES, encoded

@@ -1,4 +1,4 @@
-"""Write ``dicom2fhir/fhir/data/record_types.json``: ``python -m tests.data.make_record_types``.
+"""Write ``dicom2fhir/fhir/version/data/record_types.json``: ``python -m tests.data.make_record_types``.
 
 The Directory Record Type (0004,1430) of each storage SOP class of PS3.6, which is what a DICOMDIR calls its instances
 (PS3.3 F.3.2.2). The SOP classes are those of pydicom's dictionary, and so are their types, where pydicom has one. What

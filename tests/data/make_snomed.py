@@ -1,4 +1,4 @@
-"""Write ``dicom2fhir/fhir/data/snomed.json``: ``python -m tests.data.make_snomed``.
+"""Write ``dicom2fhir/fhir/version/data/snomed.json``: ``python -m tests.data.make_snomed``.
 
 The SNOMED RT style code values that DICOM used before 2019, under the designators SRT, SNM3 and 99SDM, each with its
 SNOMED CT concept id (PS3.16 Annex O, table O-1). The pairs are those that pydicom ships.

@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir import backfill, convert
-from dicom2fhir.backfill import Backfill, Summary
-from dicom2fhir.chunks import read_chunk
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.receive.files import found
+from dicom2fhir.jobs import backfill, conversion
+from dicom2fhir.jobs.backfill import Backfill, Summary
+from dicom2fhir.jobs.backfill_worker import read_chunk
+from dicom2fhir.receive.folder.files import found
 from dicom2fhir.store.base import State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.daemon_process import ROOT, DaemonProcess, environment, run_command, wait_until
 
@@ -78,8 +78,8 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
 def same_as_converted(store: SqliteStore, files: Path) -> int:
     """Check that the store holds the very studies that ``convert`` makes of the files; how many."""
     with ExitStack() as stack:
-        sources = convert.sources([str(files)], sys.stdin.buffer, _pass_over, stack)
-        reading = convert.read(sources, _pass_over)
+        sources = conversion.sources([str(files)], sys.stdin.buffer, _pass_over, stack)
+        reading = conversion.read(sources, _pass_over)
     studies = [reading.study(uid) for uid in sorted(reading.studies)]
     assert store.stats().studies == len(studies)
     for study in studies:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from dicom2fhir import access
-from dicom2fhir.access import Need, Use, faults, present_user
 from dicom2fhir.cli import service_user
-from dicom2fhir.config import load, places
-from dicom2fhir.config.needs import needs
-from dicom2fhir.ops.unit import FOLDERS, NAME, Unit, read_unit, shut_out
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.config import load, locations
+from dicom2fhir.config.needed_files import needs
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system import permissions
+from dicom2fhir.system.permissions import Need, Use, faults, present_user
+from dicom2fhir.system.systemd_unit import FOLDERS, NAME, Unit, read_unit, shut_out
 from tests.command_line import Run
 from tests.users import NOBODY, needs_root
 
@@ -159,7 +159,7 @@ def test_only_the_service_s_configuration_is_its_user_s_matter(
     os.chown(site / "state", 0, 0)
     monkeypatch.setattr(service_user, "_NAME", "nobody")
     if is_service_s:
-        monkeypatch.setattr(places, "SYSTEM_CONFIG", site / "config.toml")
+        monkeypatch.setattr(locations, "SYSTEM_CONFIG", site / "config.toml")
     assert run("check-config", "--config", site / "config.toml", "--json").json["user"] == user
 
 
@@ -170,8 +170,8 @@ def test_before_the_service_has_run_root_answers_for_a_user_without_rights(
     """With DynamicUser= there is no such user yet, and no folder of the store either: systemd makes both."""
     text = (site / "config.toml").read_text().replace(f'"{site}/out"', f'"{site}/absent/out"')
     (site / "config.toml").write_text(text.replace(f'[store]\ndirectory = "{site}/state"\n', ""))
-    monkeypatch.setattr(places, "SYSTEM_CONFIG", site / "config.toml")
-    monkeypatch.setattr(places, "SERVICE_STATE", site / "absent")
+    monkeypatch.setattr(locations, "SYSTEM_CONFIG", site / "config.toml")
+    monkeypatch.setattr(locations, "SERVICE_STATE", site / "absent")
     site.chmod(0o755)
     for name in ("taken", "moved", "rejected"):
         (site / name).chmod(0o777)
@@ -191,9 +191,9 @@ def test_state_that_systemd_keeps_private_is_reached_as_the_service_reaches_it(
     private.chmod(0o700)
     (open_path / "dicom2fhir").symlink_to(private / "dicom2fhir")
     need = Need("store.directory", open_path / "dicom2fhir", Use.FILL)
-    user = access.user_by_id(NOBODY, NOBODY)
+    user = permissions.user_by_id(NOBODY, NOBODY)
     assert len(faults([need], user)) == 1
-    monkeypatch.setattr(access, "_PRIVATE", private)
+    monkeypatch.setattr(permissions, "_PRIVATE", private)
     assert faults([need], user) == []
 
 
@@ -304,7 +304,7 @@ def test_a_state_directory_that_others_may_look_into_is_told(
     (state / "store.db").touch()
     (state / "store.db").chmod(file_mode)
     state.chmod(mode)
-    assert [line.partition("'")[2].partition("'")[0] for line in access.open_to_others(state)] == [
+    assert [line.partition("'")[2].partition("'")[0] for line in permissions.open_to_others(state)] == [
         str(state / name) for name in exposed
     ]
     config = tmp_path / "config.toml"
@@ -315,4 +315,4 @@ def test_a_state_directory_that_others_may_look_into_is_told(
 
 
 def test_a_state_directory_that_is_absent_is_not_told(tmp_path: Path) -> None:
-    assert access.open_to_others(tmp_path / "state") == []
+    assert permissions.open_to_others(tmp_path / "state") == []

@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from dicom2fhir import __version__
+from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.extract import decode_instance
-from dicom2fhir.dicom.fingerprint import fingerprint
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.listen import Listen
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.store.base import Rejection
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance, make_uid
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance
+from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 from tests.daemon_process import ROOT, environment, run_command, wait_until
 

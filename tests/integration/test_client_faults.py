@@ -15,14 +15,14 @@ import orjson
 import pytest
 
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
-from dicom2fhir.fhir.auth import Basic, Bearer
-from dicom2fhir.fhir.bundle import conditional_update, create_as, transaction, update
-from dicom2fhir.fhir.client import FhirClient, _parsed_bytes
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.http import Http
-from dicom2fhir.fhir.lookup import Batches, Lookup
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.auth import Basic, Bearer
+from dicom2fhir.fhir.send.bundle import conditional_update, create_as, transaction, update
+from dicom2fhir.fhir.send.client import FhirClient, _parsed_bytes
+from dicom2fhir.fhir.send.find import Batches, Lookup
+from dicom2fhir.fhir.send.http import Http
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Resource, Study
 from tests.socket_server import SocketServer, read_request
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.synthetic import instance
+from dicom2fhir.demo.synthetic import instance
 from tests.daemon_process import run_command
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.mapping import Policy
+from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.model import Delivered, Retry, Study, Write
 from tests.daemon_process import wait_until
 from tests.memory_server import Manner, MemoryServer, memory_server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.model import Note
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.daemon_process import run_command
 

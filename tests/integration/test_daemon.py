@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import ConfigError, NotReady, StoreInUse, StoreUnavailable
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
 
 Settings = dict[str, Any]

@@ -15,16 +15,16 @@ import pytest
 import requests
 import structlog
 
-from dicom2fhir import deliver
-from dicom2fhir.deliver import Deliverer, Destination
+from dicom2fhir.deliver import worker
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.worker import Deliverer, Destination
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Entry, InstanceRecord, Mapped, Origin, Outcome, Refused, Retry, Study, Write
-from dicom2fhir.retry import RetryPolicy
-from dicom2fhir.selection import Selection
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.selection import Selection
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
 from tests.servers.outage_proxy import OutageProxy
 
@@ -139,7 +139,7 @@ def test_a_slice_that_comes_while_its_study_is_sent_is_sent_too(store: SqliteSto
 
 
 def test_a_commit_wakes_the_workers(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver, "_LOOK_AGAIN_S", 3600.0)
+    monkeypatch.setattr(worker, "_LOOK_AGAIN_S", 3600.0)
     with running(store, Scripted(lambda *_: Delivered(b""))):
         add(store, "1.1")
         eventually(all_delivered(store, 1))
@@ -273,7 +273,7 @@ def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_abou
 def test_a_store_that_fails_while_a_choice_is_made_refuses_nothing(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), ValueError("Doe^John")])
     stated = store.stated
 
@@ -347,7 +347,7 @@ def test_no_more_are_passed_over_than_there_are(store: SqliteStore, passed_over:
 
 
 def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), RuntimeError("Doe^John")])
     claim = store.claim
 

@@ -16,13 +16,13 @@ import pytest
 import requests
 
 from dicom2fhir.errors import ServerRefused
-from dicom2fhir.fhir import bundle
-from dicom2fhir.fhir.base import Base
-from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.mapping import Policy
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.last_sent import Base
+from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
 from tests.servers.outage_proxy import OutageProxy
 from tests.two_bridges import check_complete, race

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import requests
 
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.base import Base
-from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.last_sent import Base
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.model import Delivered, Mapped, Refused, Resource, Study, Write
-from dicom2fhir.synthetic import instance
 from testdata.make_cases import CASES, mapped, studies_of
 from testdata.make_dicom import encode
 from tests.servers.process import ServerProcess

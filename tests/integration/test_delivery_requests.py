@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from dicom2fhir.fhir import recognition
-from dicom2fhir.fhir.capabilities import Capabilities, TypeCapabilities
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.mapping import Policy
-from dicom2fhir.fhir.questions import Question
+from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.send import recognition
+from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.model import Delivered, Outcome, Refused, Resource, Retry, Series, Study, Write
 from tests.exchanges import recorded
 from tests.memory_server import Manner, MemoryServer, memory_server

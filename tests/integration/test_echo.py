@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir import assembly, config
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir import config
+from dicom2fhir.receive.dimse.scp import StorageSCP
+from dicom2fhir.wiring import parts
 from tests.daemon_process import run_command
 from tests.pki import Pki
 from tests.readme import steps
@@ -29,7 +30,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     def start(text: str) -> tuple[Path, int]:
         file = tmp_path / "config.toml"
         file.write_text(text)
-        listen = assembly.listen(config.load(file, {"receiver": {"port": 0}}, environ={}))
+        listen = parts.listen(config.load(file, {"receiver": {"port": 0}}, environ={}))
         scp = StorageSCP(
             listen, on_received=lambda *_: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
         )

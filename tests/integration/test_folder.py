@@ -15,9 +15,9 @@ import structlog
 from dicom2fhir import errors
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.model import FileMark, Origin, Received
-from dicom2fhir.receive import notices
-from dicom2fhir.receive.files import Found, is_on_network, move, open_file, walk
-from dicom2fhir.receive.folder import FolderWatcher
+from dicom2fhir.receive.folder import watch_events
+from dicom2fhir.receive.folder.files import Found, is_on_network, move, open_file, walk
+from dicom2fhir.receive.folder.watcher import FolderWatcher
 from tests.watched_folder import CT, MODES, SLOW_S, Bridge, Mode, Running, dicom, passes, until
 
 # watchdog meets a new folder twice, by its notice and by walking, and says so; it goes on with the second
@@ -95,7 +95,7 @@ def test_new_subfolders_are_followed(
 def test_lost_notices_are_made_up_for_by_looking(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices.Notices, "on_any_event", lambda self, event: None)
+    monkeypatch.setattr(watch_events.Notices, "on_any_event", lambda self, event: None)
     watcher = start("native", rescan_s=0.3)
     passes(watcher)
     (inbox / "a").write_bytes(dicom())
@@ -105,7 +105,7 @@ def test_lost_notices_are_made_up_for_by_looking(
 def test_more_notices_than_can_be_kept(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "_MOST", 2)
+    monkeypatch.setattr(watch_events, "_MOST", 2)
     watcher = start("native", SLOW_S)
     passes(watcher)
     for number in range(12):
@@ -116,7 +116,7 @@ def test_more_notices_than_can_be_kept(
 def test_more_files_than_are_waited_for_at_a_time(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder._MOST_WAITING", 3)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._MOST_WAITING", 3)
     for number in range(10):
         (inbox / str(number)).write_bytes(dicom(number))
     start("poll", SLOW_S)
@@ -156,7 +156,7 @@ def test_a_file_that_becomes_a_link_before_it_is_opened(
         swapped.set()
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", swap)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", swap)
     (inbox / "a").write_bytes(dicom(1))
     watcher = start("poll")
     assert swapped.wait(20)
@@ -169,12 +169,12 @@ def test_a_file_that_is_written_to_while_it_is_read(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def append(path: str) -> BinaryIO:
-        monkeypatch.setattr("dicom2fhir.receive.intake.open_file", open_file)
+        monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", open_file)
         with open(path, "ab") as file:
             file.write(bytes(2))
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", append)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", append)
     (inbox / "a").write_bytes(dicom(1))
     start("poll")
     until(lambda: bridge.marks)
@@ -192,7 +192,7 @@ def test_vanishing_files_are_fine(
             os.unlink(path)
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", vanish)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", vanish)
     watcher = start(mode)
     for number in range(5):
         (inbox / f"gone{number}").write_bytes(dicom(number))
@@ -218,15 +218,15 @@ def test_unreadable_files_are_recorded_once_and_tried_again(
             raise PermissionError(errno.EACCES, "Permission denied")
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", refuse)
-    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", refuse)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._FIRST_PAUSE_S", 0.05)
     (inbox / "locked").write_bytes(dicom(1))
     (inbox / "open").write_bytes(dicom(2))
     start("poll")
     until(lambda: len(tries) >= 3 and bridge.marks)
     assert [reason for _, reason in bridge.rejected] == ["The file cannot be read: Permission denied."]
     assert bridge.fates() == {"open": "taken"}
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", open_file)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", open_file)
     until(lambda: len(bridge.marks) == 2)
 
 
@@ -386,7 +386,7 @@ def test_kept_files_are_not_read_again_after_a_restart(
         opened.append(Path(path).name)
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", note)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", note)
     start(mode)
     (inbox / "c").write_bytes(dicom(2))
     until(lambda: len(bridge.marks) == 3)
@@ -405,7 +405,7 @@ def test_nothing_is_lost_while_the_store_fails(
     capsys: pytest.CaptureFixture[str],
     error: Exception,
 ) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._FIRST_PAUSE_S", 0.05)
     bridge.fail = error
     for number in range(3):
         (inbox / str(number)).write_bytes(dicom(number))
@@ -441,7 +441,7 @@ def test_one_file_that_trips_us_up_does_not_keep_the_others(
 
 
 def test_the_ledger_fails_too(start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._FIRST_PAUSE_S", 0.05)
     asked = []
 
     def fail(path: str) -> FileMark | None:
@@ -460,7 +460,7 @@ def test_the_ledger_fails_too(start: Running, bridge: Bridge, inbox: Path, monke
 def test_the_folder_may_go_away_for_a_while(
     start: Running, bridge: Bridge, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._FIRST_PAUSE_S", 0.05)
     watcher = start("native")
     assert watcher.is_native
     os.rename(inbox, tmp_path / "away")
@@ -500,10 +500,10 @@ def test_names_are_not_logged(start: Running, bridge: Bridge, inbox: Path, capsy
 def test_auto_polls_where_notices_cannot_be_had(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: notices.Notices) -> None:
+    def refuse(self: watch_events.Notices) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr(notices.Notices, "start", refuse)
+    monkeypatch.setattr(watch_events.Notices, "start", refuse)
     watcher = start("auto", SLOW_S)
     assert not watcher.is_native
     (inbox / "a").write_bytes(dicom(1))
@@ -516,11 +516,11 @@ def test_auto_polls_where_notices_cannot_be_had(
 def test_notices_are_asked_for_again(start: Running, bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's watches belong to all programs: others may need them all while we start."""
 
-    def refuse(self: notices.Notices) -> None:
+    def refuse(self: watch_events.Notices) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(notices.Notices, "start", refuse)
+        patch.setattr(watch_events.Notices, "start", refuse)
         watcher = start("native", 0.3)
         passes(watcher)
         assert not watcher.is_native
@@ -528,7 +528,7 @@ def test_notices_are_asked_for_again(start: Running, bridge: Bridge, monkeypatch
 
 
 def test_auto_polls_on_network_file_systems(start: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder.is_on_network", lambda folder: True)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher.is_on_network", lambda folder: True)
     assert not start("auto").is_native
 
 
@@ -573,7 +573,7 @@ def test_a_folder_that_hangs_does_not_hold_up_the_start(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a network share does whose server is away."""
-    monkeypatch.setattr("dicom2fhir.receive.folder._FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._FIRST_LOOK_S", 0.05)
     answers, find = threading.Event(), FolderWatcher._find
 
     def hang(watcher: FolderWatcher) -> bool:

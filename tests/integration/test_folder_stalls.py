@@ -13,7 +13,7 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
 
 from dicom2fhir import errors
-from dicom2fhir.receive.files import open_file
+from dicom2fhir.receive.folder.files import open_file
 from tests.watched_folder import MODES, SLOW_S, STABLE_S, Bridge, Mode, Running, dicom, passes, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
@@ -71,7 +71,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         opened.append(Path(path).name)
         return open_file(path)
 
-    monkeypatch.setattr("dicom2fhir.receive.intake.open_file", note)
+    monkeypatch.setattr("dicom2fhir.receive.folder.folder_file.open_file", note)
     return opened
 
 
@@ -224,7 +224,7 @@ def test_a_writer_that_sets_the_size_beforehand(
 def test_more_files_left_alone_than_are_waited_for_at_a_time(
     start: Running, bridge: Bridge, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dicom2fhir.receive.folder._MOST_WAITING", 3)
+    monkeypatch.setattr("dicom2fhir.receive.folder.watcher._MOST_WAITING", 3)
     for number in range(10):
         (inbox / f"{number} cut").write_bytes(NATIVE[:-1])
     start("poll", incomplete_s=SLOW_S, **options(tmp_path, "delete"))

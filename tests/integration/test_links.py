@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
-from dicom2fhir.fhir.values import Systems
+from dicom2fhir.demo.synthetic import instance, make_uid
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Retry, Study
-from dicom2fhir.synthetic import instance, make_uid
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
 from tests.integration.test_one_bad_file import send
 from tests.memory_server import Failed, Manner, MemoryServer

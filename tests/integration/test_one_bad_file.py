@@ -15,8 +15,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.store.base import State
-from dicom2fhir.synthetic import instance
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 
 FAULTY = "tests.faulty"

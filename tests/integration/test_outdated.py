@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir.synthetic import instance, make_uid
+from dicom2fhir.demo.synthetic import instance, make_uid
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 from tests.integration.test_one_bad_file import CONFIG
 

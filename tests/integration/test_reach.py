@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.errors import NotAuthorised, ServerUnavailable
-from dicom2fhir.fhir.auth import Basic
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.trust import origin_of, proxies_for
+from dicom2fhir.fhir.send.auth import Basic
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.tls_and_proxy import origin_of, proxies_for
 from tests.pki import Pki
 from tests.proxy import Proxy
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dicom2fhir.config import Settings
-from dicom2fhir.reload import AT_START, difference
-from dicom2fhir.synthetic import instance
+from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.wiring.reload import AT_START, difference
 from tests.daemon_process import ROOT, SETTINGS, DaemonProcess, environment, wait_until
 from tests.pki import Pki
 from tests.scripted_peer import REJECTED, Peer, associate_rq, command, data_set, p_data, pdv, store
@@ -215,7 +215,7 @@ def test_a_hang_up_before_the_daemon_is_ready_waits(tmp_path: Path) -> None:
 
 
 def test_every_section_is_looked_at_again_or_needs_a_restart() -> None:
-    """A section that is added has to be thought of in :mod:`dicom2fhir.reload`."""
+    """A section that is added has to be thought of in :mod:`dicom2fhir.wiring.reload`."""
     replaced = {"receiver", "folders", "fhir", "systems", "pacs", "destinations", "log"}
     assert set(Settings.model_fields) == replaced | set(AT_START)
     assert set(AT_START["store"]) == set(Settings.model_fields["store"].annotation.model_fields)  # type: ignore[union-attr]

@@ -28,14 +28,14 @@ from structlog.testing import capture_logs
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import DEFLATED as READ_DEFLATED
-from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.data_elements import DEFLATED as READ_DEFLATED
+from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.listen import Listen, is_within
-from dicom2fhir.receive.negotiation import best_syntax, is_storage
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse.negotiation import best_syntax, is_storage
+from dicom2fhir.receive.dimse.options import Listen, is_within
+from dicom2fhir.receive.dimse.scp import StorageSCP
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PRIVATE_CLASS = "1.3.6.1.4.1.9590.100.1.5"

@@ -16,9 +16,9 @@ import pytest
 
 from dicom2fhir import errors
 from dicom2fhir.model import Received
-from dicom2fhir.receive.listen import Listen
-from dicom2fhir.receive.scp import StorageSCP
-from dicom2fhir.receive.tls import Tls
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.scp import StorageSCP
+from dicom2fhir.receive.dimse.tls import Tls
 from testdata.make_dicom import ct_files
 from tests.pki import Pki
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import Budgets
+from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.dicom.walk import TOO_LONG
-from dicom2fhir.receive import association
-from dicom2fhir.receive.listen import Listen
-from dicom2fhir.receive.negotiation import IMPLEMENTATION_CLASS_UID
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse import association
+from dicom2fhir.receive.dimse.negotiation import IMPLEMENTATION_CLASS_UID
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.scp import StorageSCP
 from tests.scripted_peer import (
     ABORT,
     CT,

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir import assembly, config
+from dicom2fhir import config
 from dicom2fhir.config import Settings
-from dicom2fhir.fhir import recognition
-from dicom2fhir.fhir.dialects import DIALECTS
+from dicom2fhir.fhir.send import recognition
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, InstanceRecord, Origin, Retry
 from dicom2fhir.store.base import DeliveryStatus, State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring import parts
 from tests.daemon_process import run_command, wait_until
 from tests.scripted_server import scripted_server
 
@@ -51,7 +52,7 @@ def held(store: SqliteStore) -> Sequence[DeliveryStatus]:
 def test_check_config_compares_what_is_set_with_what_the_server_says(server: str) -> None:
     with scripted_server(DIALECTS[server].fhir_version) as fhir:
         errors = {
-            version: assembly.plan(settings(version, fhir.url), "main", online=True)["error"] for version in DIALECTS
+            version: parts.plan(settings(version, fhir.url), "main", online=True)["error"] for version in DIALECTS
         }
     assert {name for name, error in errors.items() if not error} == {name for name in DIALECTS if agrees(name, server)}
     assert all(f'set version = "{server}" or "auto"' in error for error in errors.values() if error)
@@ -64,7 +65,7 @@ def test_a_server_of_another_version_is_sent_nothing_and_studies_wait(
     version: str, server: str, tmp_path: Path
 ) -> None:
     with scripted_server(DIALECTS[server].fhir_version) as fhir, store_with_a_study(tmp_path) as store:
-        deliverer = assembly.deliverer(settings(version, fhir.url), "main", store)
+        deliverer = parts.deliverer(settings(version, fhir.url), "main", store)
         deliverer.start()
         try:
             if agrees(version, server):
@@ -80,15 +81,15 @@ def test_a_server_of_another_version_is_sent_nothing_and_studies_wait(
 @pytest.mark.parametrize("said", ["", "3.5.0"])
 def test_where_the_server_s_version_is_not_known_the_one_that_is_set_holds(said: str) -> None:
     with scripted_server(said) as fhir:
-        plan = assembly.plan(settings("R4", fhir.url), "main", online=True)
+        plan = parts.plan(settings("R4", fhir.url), "main", online=True)
         assert plan["error"] == ""
         assert plan["server"] == f"a server without a name, FHIR {said or 'of a version that it does not say'}"
-        assert assembly.plan(settings("auto", fhir.url), "main", online=True)["error"] != ""
+        assert parts.plan(settings("auto", fhir.url), "main", online=True)["error"] != ""
 
 
 def test_a_server_that_was_upgraded_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with scripted_server("4.0.1") as fhir, store_with_a_study(tmp_path) as store:
-        destination = assembly.deliverer(settings("R4", fhir.url), "main", store)._destination
+        destination = parts.deliverer(settings("R4", fhir.url), "main", store)._destination
         study = store.study("1.2")
         assert study is not None
         outcomes = [destination.deliver(study, b""), destination.deliver(study, b"")]

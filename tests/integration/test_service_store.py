@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.config import load, places
+from dicom2fhir.config import load, locations
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.ops.state import DaemonState, StateFile
-from dicom2fhir.ops.unit import NAME, read_unit
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance
+from dicom2fhir.ops.daemon_state import DaemonState, StateFile
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.systemd_unit import NAME, read_unit
 from tests.command_line import Run
 from tests.users import NOBODY, as_user, needs_root
 
@@ -29,8 +29,8 @@ def system(open_path: Path, tmp_path: Path, run: Run, monkeypatch: pytest.Monkey
     config.parent.mkdir()
     out = tmp_path / "out"
     config.write_text(f'[store]\nmin_free_bytes = 0\n[destinations.files]\ntype = "file"\ndirectory = "{out}"\n')
-    monkeypatch.setattr(places, "SYSTEM_CONFIG", config)
-    monkeypatch.setattr(places, "SERVICE_STATE", open_path / "var")
+    monkeypatch.setattr(locations, "SYSTEM_CONFIG", config)
+    monkeypatch.setattr(locations, "SERVICE_STATE", open_path / "var")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     instance("CT", "one").save_as(tmp_path / "1.dcm", enforce_file_format=True)
@@ -39,10 +39,10 @@ def system(open_path: Path, tmp_path: Path, run: Run, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("named", [False, True, "link"])
 def test_every_command_uses_the_services_store(run: Run, system: Path, tmp_path: Path, named: bool | str) -> None:
-    config = places.SYSTEM_CONFIG
+    config = locations.SYSTEM_CONFIG
     if named == "link":
         config = tmp_path / "mine.toml"
-        config.symlink_to(places.SYSTEM_CONFIG)
+        config.symlink_to(locations.SYSTEM_CONFIG)
     flags = ["--config", config] if named else []
     store = f"store: {system / 'store.db'}\n"
     taken = run("backfill", tmp_path / "1.dcm", *flags)
@@ -57,7 +57,7 @@ def test_every_command_uses_the_services_store(run: Run, system: Path, tmp_path:
 
 def test_another_configuration_has_another_store(run: Run, system: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text(places.SYSTEM_CONFIG.read_text())
+    mine.write_text(locations.SYSTEM_CONFIG.read_text())
     done = run("backfill", tmp_path / "1.dcm", "--config", mine, "--json")
     assert done.json["store"] == str(tmp_path / "home" / "dicom2fhir" / "store.db")
     assert not system.exists()
@@ -69,31 +69,33 @@ def test_what_is_wrong_elsewhere_keeps_nobody_from_the_store(
 ) -> None:
     """After a reload that was refused, `status` is where people look for the reason."""
     assert run("backfill", tmp_path / "1.dcm").status == 0
-    text = places.SYSTEM_CONFIG.read_text()
-    places.SYSTEM_CONFIG.write_text(text + wrong)
+    text = locations.SYSTEM_CONFIG.read_text()
+    locations.SYSTEM_CONFIG.write_text(text + wrong)
     for command in (["status", "--json"], ["retry", "--all"]):
         done = run(*command)
         assert (done.status, done.stderr) == (0, f"store: {system / 'store.db'}\n")
     assert run("check-config").status == run("backfill", tmp_path / "1.dcm").status == 78
-    places.SYSTEM_CONFIG.write_text(text.replace("min_free_bytes", "min_free"))
+    locations.SYSTEM_CONFIG.write_text(text.replace("min_free_bytes", "min_free"))
     assert run("status").status == 78
     assert run("status", "--state-dir", system).status == 0
 
 
 def test_what_the_configuration_and_systemd_say_wins(system: Path, tmp_path: Path) -> None:
     there = {"STATE_DIRECTORY": str(tmp_path / "given")}
-    assert load(places.SYSTEM_CONFIG, environ=there).store.directory == tmp_path / "given"
+    assert load(locations.SYSTEM_CONFIG, environ=there).store.directory == tmp_path / "given"
     own = {"store": {"directory": str(tmp_path / "own")}}
-    assert load(places.SYSTEM_CONFIG, own, environ={}).store.directory == tmp_path / "own"
-    assert load(places.SYSTEM_CONFIG, environ={}).store.directory == system
+    assert load(locations.SYSTEM_CONFIG, own, environ={}).store.directory == tmp_path / "own"
+    assert load(locations.SYSTEM_CONFIG, environ={}).store.directory == system
 
 
 def test_what_the_unit_gives_the_service_counts_for_every_command(
     run: Run, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Secrets as credentials, as the unit recommends, and variables of a drop-in."""
-    text = places.SYSTEM_CONFIG.read_text()
-    places.SYSTEM_CONFIG.write_text(text + '[destinations.main]\nurl = "https://127.0.0.1:1/fhir"\nauth = "bearer"\n')
+    text = locations.SYSTEM_CONFIG.read_text()
+    locations.SYSTEM_CONFIG.write_text(
+        text + '[destinations.main]\nurl = "https://127.0.0.1:1/fhir"\nauth = "bearer"\n'
+    )
     assert run("backfill", tmp_path / "1.dcm").status == 78
     (tmp_path / "token").write_text("geheim")
     units = tmp_path / "units"
@@ -102,7 +104,7 @@ def test_what_the_unit_gives_the_service_counts_for_every_command(
         f"[Service]\nLoadCredential=destinations__main__token:{tmp_path}/token\nLoadCredential=other:/none\n"
         f'StateDirectory=bridge\nEnvironment="DICOM2FHIR_STORE__DIRECTORY={tmp_path}/of the unit" PATH=/bin\n'
     )
-    monkeypatch.setattr("dicom2fhir.ops.unit.FOLDERS", (units,))
+    monkeypatch.setattr("dicom2fhir.system.systemd_unit.FOLDERS", (units,))
     done = run("backfill", tmp_path / "1.dcm", "--json")
     assert (done.status, done.json["store"]) == (0, f"{tmp_path}/of the unit/store.db")
     assert run("status", "--json").json["store"] == f"{tmp_path}/of the unit/store.db"

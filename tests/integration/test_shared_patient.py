@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom2fhir.errors import ServerUnavailable
-from dicom2fhir.fhir import bundle
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.mapping import Policy
-from dicom2fhir.fhir.merge import without_version
-from dicom2fhir.fhir.server import FhirDestination
-from dicom2fhir.fhir.values import deterministic_id
+from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.merge import without_version
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.datatypes import deterministic_id
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import Delivered, Resource, Retry, Study, Write
 from tests.memory_server import Manner, MemoryServer, memory_server
 from tests.two_bridges import fhir_destination

@@ -12,7 +12,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
-from dicom2fhir.synthetic import instance
+from dicom2fhir.demo.synthetic import instance
 from tests.daemon_process import DaemonProcess, run_command, wait_until
 from tests.scripted_server import ScriptedServer, scripted_server
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 CHILD = """
 import itertools, resource, sys, threading

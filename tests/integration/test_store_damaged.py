@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.synthetic import instance, make_uid
+from dicom2fhir.demo.synthetic import instance, make_uid
 from tests.daemon_process import ROOT, DaemonProcess, environment, run_command
 from tests.integration.test_one_bad_file import send
 from tests.integration.test_upkeep_commands import STUDY, of

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from dicom2fhir import deliver
-from dicom2fhir.deliver import Deliverer
+from dicom2fhir.deliver import worker
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.worker import Deliverer
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import Delivered, InstanceRecord, Origin, Outcome, Refused, Retry, Study
-from dicom2fhir.retry import RetryPolicy
 from dicom2fhir.store.base import State
-from dicom2fhir.store.sqlite import SqliteStore
-from dicom2fhir.synthetic import instance
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess, wait_until
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
@@ -148,7 +148,7 @@ def test_an_end_that_was_not_recorded_does_not_outlive_the_process(
 def test_an_outcome_is_recorded_when_the_lock_is_gone(
     store: SqliteStore, clock: Clock, outcome: Outcome, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
     answering, answer = threading.Event(), threading.Event()
     tries = []
 
@@ -164,7 +164,7 @@ def test_an_outcome_is_recorded_when_the_lock_is_gone(
     add(store)
     clock.now += QUIET_S
     complaints = threading.Event()
-    monkeypatch.setattr(deliver.log, "error", lambda *_, **__: complaints.set())
+    monkeypatch.setattr(worker.log, "error", lambda *_, **__: complaints.set())
     deliverer = Deliverer(store, Destination(), workers=1, lease_s=3_600.0, policy=RetryPolicy(), wall_clock=clock)
     deliverer.start()
     try:

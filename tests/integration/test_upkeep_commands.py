@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom2fhir.synthetic import instance, make_uid
+from dicom2fhir.demo.synthetic import instance, make_uid
 from tests.daemon_process import ROOT, SETTLES_WITHIN_S, DaemonProcess, environment, run_command, wait_until
 from tests.integration.test_one_bad_file import send
 

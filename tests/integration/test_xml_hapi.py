@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir.convert import as_resources
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.bundle import transaction, update
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect, by_fhir_version
-from dicom2fhir.fhir.formats import dump, media_type
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.merge import canonical
-from dicom2fhir.fhir.server import FhirDestination
-from dicom2fhir.fhir.xml import dump_xml
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.bundle import transaction, update
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.merge import canonical
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
+from dicom2fhir.fhir.version.formats import dump, media_type
+from dicom2fhir.fhir.version.xml import dump_xml
+from dicom2fhir.jobs.conversion import as_resources
 from dicom2fhir.model import Delivered, Mapped, Resource, Study, Write
-from dicom2fhir.synthetic import instance
 from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
 from testdata.make_dicom import encode
 from tests.conformance import with_orders_inside

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from dicom2fhir import config
-from dicom2fhir.fhir.dialects import DIALECTS, Dialect
-from dicom2fhir.fhir.files import FileDestination
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.directory import FileDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Study, Write
-from dicom2fhir.synthetic import instance
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encode
 from tests.fhir_xml import FHIR, values_of_json, values_of_xml

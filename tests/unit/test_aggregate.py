@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.aggregate import assemble
 from dicom2fhir.dicom.attributes import LEVELS, Attribute
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.model import InstanceRecord, Note, Study
 from testdata.make_cases import record_of
 from testdata.make_dicom import CASES, encoded

@@ -12,15 +12,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir import translation
-from dicom2fhir.aggregate import assemble
-from dicom2fhir.convert import as_resources
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.fhir import validate
-from dicom2fhir.fhir.conform import conform
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.fhir.version import validate
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.jobs.conversion import as_resources
 from dicom2fhir.model import Mapped, Study, Write
+from dicom2fhir.wiring import options
 from testdata.make_cases import record_of
 from tests import element_checker
 from tests.any_data_set import SCRIPTS, any_file
@@ -40,7 +40,7 @@ UIDS = ("1.2.3", "1.2.03", "3.4", "0", "2.25." + "9" * 39, "1." + "9" * 62, "A-b
 """What FHIR's ``id`` can hold; anything else has been refused at the door."""
 OIDS = {f"ImagingStudy.{name}" for name in ("uid", "series.uid", "series.instance.uid", "series.instance.sopClass")}
 """fhir.resources demands of STU3's ``oid`` what only R4 demands: a root from 0 to 2, and more than a root."""
-PROFILES = [translation.profile(name) for name in translation.profile_names()]
+PROFILES = [options.profile(name) for name in options.profile_names()]
 FEW, MANY = 3, 2_000
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from dicom2fhir.fhir.base import Base, digest
-from dicom2fhir.fhir.bundle import refer, standalone, update
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.files import FileDestination
+from dicom2fhir.fhir.send.bundle import refer, standalone, update
+from dicom2fhir.fhir.send.directory import FileDestination
+from dicom2fhir.fhir.send.last_sent import Base, digest
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
 
 SUBJECT = {"reference": "urn:uuid:p", "type": "Patient", "identifier": {"system": "urn:h", "value": "1"}}

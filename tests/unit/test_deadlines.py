@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from dicom2fhir.fhir.deadlines import Deadlines
+from dicom2fhir.fhir.send.deadlines import Deadlines
 
 _LONG_S = 30.0
 

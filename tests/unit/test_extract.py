@@ -19,8 +19,8 @@ from pydicom.datadict import dictionary_VM, keyword_for_tag
 from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute, taken
 from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
 from dicom2fhir.dicom.character_sets import decode, encodings
-from dicom2fhir.dicom.extract import decode_instance
-from dicom2fhir.dicom.header import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
+from dicom2fhir.dicom.data_elements import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
+from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
 from dicom2fhir.model import InstanceRecord, Note, Origin, Raw, Received

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dicom2fhir.dicom import fingerprint as room
+from dicom2fhir.dicom import reader_fingerprint as room
 from dicom2fhir.dicom.attributes import LEVELS, Attribute
-from dicom2fhir.dicom.fingerprint import fingerprint
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from tests.data import make_reader
 from tests.data.snapshots import Snapshot
 
@@ -49,7 +49,7 @@ def test_a_reader_that_reads_differently_has_another_fingerprint() -> None:
     kept = Snapshot.read(make_reader.SNAPSHOT)
     if kept.fingerprint == PRESENT:
         assert kept.differences(make_reader.observe()) == [], (
-            "files give other records: raise READER_REVISION (dicom2fhir/dicom/fingerprint.py)"
+            "files give other records: raise READER_REVISION (dicom2fhir/dicom/reader_fingerprint.py)"
         )
     else:
         pytest.fail("the reader has another fingerprint: python -m tests.data.make_reader takes the snapshot anew")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping import MAPPING_REVISION
-from dicom2fhir.fhir.validate import check
-from dicom2fhir.translation import profile, profile_names
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
+from dicom2fhir.fhir.version.validate import check
+from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import CASES, expected_file, mapped, outcome, variants, version_of
 from tests.data import make_mapping
 from tests.data.snapshots import Snapshot
@@ -29,7 +29,9 @@ def test_a_mapping_with_other_output_has_another_revision() -> None:
     kept, now = Snapshot.read(make_mapping.SNAPSHOT), make_mapping.observe()
     if kept.fingerprint == str(MAPPING_REVISION):
         changed = kept.differences(now)
-        assert changed == [], "raise MAPPING_REVISION (dicom2fhir/fhir/mapping.py): status tells older deliveries by it"
+        assert changed == [], (
+            "raise MAPPING_REVISION (dicom2fhir/fhir/mapping/engine.py): status tells older deliveries by it"
+        )
     assert kept == now, "the golden files are others: python -m tests.data.make_mapping takes their snapshot anew"
 
 

@@ -9,11 +9,11 @@ import pytest
 from pydicom import dcmwrite, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from dicom2fhir.demo.synthetic import Values, code, instance
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, WANTED
-from dicom2fhir.dicom.extract import DecodedCache, decode_instance
+from dicom2fhir.dicom.decode import DecodedCache, decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.model import InstanceRecord, Origin, items_of
-from dicom2fhir.synthetic import Values, code, instance
 from testdata.make_cases import record_of, studies_of
 
 SHARED, FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"

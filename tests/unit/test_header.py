@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from bench.hostile import MIB, peak_bytes
+from dicom2fhir.demo.synthetic import code, dataset
 from dicom2fhir.dicom.attributes import WANTED as TAKEN
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     DEFLATED,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -34,7 +35,6 @@ from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.dicom.walk import TOO_LONG
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom, Transient
 from dicom2fhir.model import Raw
-from dicom2fhir.synthetic import code, dataset
 from testdata.make_dicom import encoded
 
 STUDY_ID = 0x00200010

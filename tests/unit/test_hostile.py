@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from bench.hostile import MIB, headers, peak_bytes, processor_s
-from dicom2fhir.dicom.header import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 
 BUDGETS = Budgets(elements=30_000, inflated_bytes=DEFAULT_BUDGETS.inflated_bytes // 10)
 """A tenth of what is allowed, so that the tests are soon done."""

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydicom import dcmwrite
 
-from dicom2fhir.fhir.conform import conform
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.moments import day_from, day_until, moment, moment_of_dt
-from dicom2fhir.fhir.plausible import BOUNDS, is_plausible
+from dicom2fhir.demo.synthetic import Values, code, instance
+from dicom2fhir.fhir.mapping.date_times import day_from, day_until, moment, moment_of_dt
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.fhir.profile.plausible_ranges import BOUNDS, is_plausible
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Mapped, Resource
-from dicom2fhir.synthetic import Values, code, instance
-from dicom2fhir.translation import profile
+from dicom2fhir.wiring.options import profile
 from testdata.make_cases import studies_of
 from tests.invariants import violations
 

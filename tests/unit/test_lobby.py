@@ -10,9 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from dicom2fhir.receive.listen import Listen
-from dicom2fhir.receive.lobby import Guest, Lobby
-from dicom2fhir.receive.scp import StorageSCP
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.pending_connections import Guest, Lobby
+from dicom2fhir.receive.dimse.scp import StorageSCP
 from tests.scripted_peer import ECHO, WAIT_S, Kept, Peer, associate, associate_rq, release, until
 
 

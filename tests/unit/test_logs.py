@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.ops import later
+from dicom2fhir.ops import lazy_logs
 from dicom2fhir.ops.logs import configure
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -256,7 +256,7 @@ def test_a_closed_stream_stops_nobody(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_logging_is_set_up_by_the_first_record(capsys: pytest.CaptureFixture[str]) -> None:
-    later.configure("error", "json")
+    lazy_logs.configure("error", "json")
     logging.getLogger("pydicom").warning("value %s", CANARY)
     logging.getLogger("py.warnings").warning(CANARY)
     assert capsys.readouterr().err == ""

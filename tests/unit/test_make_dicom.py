@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 
-from dicom2fhir.synthetic import instance, make_uid, studies
+from dicom2fhir.demo.synthetic import instance, make_uid, studies
 from testdata.make_dicom import CASES, ct_files, ct_instances, datasets, encoded, write, write_all
 
 READABLE = [case.name for case in CASES.values() if case.readable]

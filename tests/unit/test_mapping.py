@@ -11,15 +11,15 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir import tables
-from dicom2fhir.fhir.bundle import refer, standalone, unlinked
-from dicom2fhir.fhir.dialects import DIALECTS, by_fhir_version
-from dicom2fhir.fhir.mapping import Policy, imaging_study_id, map_study, trace_study
-from dicom2fhir.fhir.rules import RULES
-from dicom2fhir.fhir.validate import check
-from dicom2fhir.fhir.values import Systems
+from dicom2fhir.fhir.mapping.engine import Policy, imaging_study_id, map_study, trace_study
+from dicom2fhir.fhir.mapping.rules import RULES
+from dicom2fhir.fhir.send.bundle import refer, standalone, unlinked
+from dicom2fhir.fhir.version import code_tables
+from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
+from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
-from dicom2fhir.translation import profile, profile_names
+from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encoded
 from tests.invariants import ELEMENTS, context_group, to_be_written, violations
@@ -931,7 +931,7 @@ def test_a_study_lists_acquisition_modalities_up_to_r4b_and_all_from_r5_on(versi
 
 @pytest.mark.parametrize("cid", [29, 33])
 def test_modalities_are_those_of_the_standard(cid: int) -> None:
-    ours = tables.acquisition_modalities() if cid == 29 else tables.modalities()
+    ours = code_tables.acquisition_modalities() if cid == 29 else code_tables.modalities()
     newer = {"ANN", "RTINTENT", "RTRAD", "RTSEGANN", "XAPROTOCOL"}  # of PS3.3 C.7.3.1.1.1, after pydicom's edition
     assert ours - newer == context_group(cid)
 

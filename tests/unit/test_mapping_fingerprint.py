@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir import assembly, config, translation
+from dicom2fhir import config
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import ConfigError
-from dicom2fhir.fhir.mapping import MAPPING_REVISION
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
+from dicom2fhir.wiring import options, parts
 
 PLACES = {"device": "referenced", "location": "referenced", "practitioner": "referenced"}
 
@@ -28,7 +29,7 @@ def settings(**fhir: Any) -> Settings:
 
 
 def fingerprint(made: Settings, profile: str = "none") -> str:
-    return translation.mapping_fingerprint(made, "link", translation.load_profile(profile))("R4")
+    return options.mapping_fingerprint(made, "link", options.load_profile(profile))("R4")
 
 
 def test_it_names_version_and_profile() -> None:
@@ -63,8 +64,8 @@ def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
         fingerprint(settings(time_zone="Europe/Paris")),
         fingerprint(settings(max_instances=5)),
         fingerprint(settings(**PLACES)),
-        translation.mapping_fingerprint(settings(), "ensure")("R4"),
-        translation.mapping_fingerprint(settings(), "link")("R5"),
+        options.mapping_fingerprint(settings(), "ensure")("R4"),
+        options.mapping_fingerprint(settings(), "link")("R5"),
     ]
     assert len(set(found)) == len(found)
 
@@ -75,7 +76,7 @@ def test_what_does_not_shape_it_leaves_it() -> None:
 
 def test_another_revision_of_the_mapping_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(settings())
-    monkeypatch.setattr(translation, "MAPPING_REVISION", MAPPING_REVISION + 1)
+    monkeypatch.setattr(options, "MAPPING_REVISION", MAPPING_REVISION + 1)
     assert fingerprint(settings()) != before
 
 
@@ -96,14 +97,14 @@ def test_it_is_the_same_in_every_process() -> None:
 
 def test_a_server_that_chooses_the_version_is_taken_to_speak_what_it_spoke() -> None:
     made = settings()
-    assert assembly.mapping_fingerprint_of(made, "server", "").startswith("auto base@")
-    assert assembly.mapping_fingerprint_of(made, "server", "R5 osiris@12345678").startswith("R5 base@")
-    assert assembly.mapping_fingerprint_of(made, "old", "R5 osiris@12345678").startswith("DSTU2 base@")
-    assert assembly.mapping_fingerprint_of(made, "files", "R5 osiris@12345678").startswith("R4 base@")
+    assert parts.mapping_fingerprint_of(made, "server", "").startswith("auto base@")
+    assert parts.mapping_fingerprint_of(made, "server", "R5 osiris@12345678").startswith("R5 base@")
+    assert parts.mapping_fingerprint_of(made, "old", "R5 osiris@12345678").startswith("DSTU2 base@")
+    assert parts.mapping_fingerprint_of(made, "files", "R5 osiris@12345678").startswith("R4 base@")
 
 
 def test_a_server_of_another_version_is_told_all_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"none of DSTU2 \(1.0.2\), 1.4.0 \(1.4.0\), STU3 \(3.0.2\)"):
-        assembly.dialect_for("auto")("2.9.9")
-    assert assembly.dialect_for("auto")("3.0.1").name == "STU3"
-    assert assembly.dialect_for("R4")("2.9.9").name == "R4"
+        parts.dialect_for("auto")("2.9.9")
+    assert parts.dialect_for("auto")("3.0.1").name == "STU3"
+    assert parts.dialect_for("R4")("2.9.9").name == "R4"

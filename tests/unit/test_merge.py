@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.fhir.merge import canonical, merge
+from dicom2fhir.fhir.send.merge import canonical, merge
 from dicom2fhir.model import Resource
 
 UID = "urn:oid:1.2.3"

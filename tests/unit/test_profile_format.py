@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from dicom2fhir import translation
 from dicom2fhir.cli import cli
-from dicom2fhir.fhir import profile as models
-from dicom2fhir.fhir.conform import conform
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import map_study
-from dicom2fhir.fhir.profile import Profile
-from dicom2fhir.fhir.validate import check
+from dicom2fhir.fhir.mapping.engine import map_study
+from dicom2fhir.fhir.profile import model as models
+from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Mapped
+from dicom2fhir.wiring import options
 from testdata.make_cases import study_and_policy
 from tests.invariants import violations
 
@@ -80,18 +80,18 @@ def test_the_example_is_sound(example: Path) -> None:
 
 def test_the_example_has_every_key(example: Path) -> None:
     every = {f"{table.__name__}.{name}" for table in TABLES for name in get_annotations(table)}
-    assert {"when_known", *every} - set(keys_of(translation.profile(str(example)))) == set()
+    assert {"when_known", *every} - set(keys_of(options.profile(str(example)))) == set()
 
 
 @pytest.mark.parametrize("case", ["ct", "contrast", "pet-ct", "mr", "patient-empty"])
 def test_what_the_example_makes_is_valid(case: str, example: Path) -> None:
-    result = conformed(translation.profile(str(example)), case)
+    result = conformed(options.profile(str(example)), case)
     assert violations(result, "R4") == []
     assert [note for entry in result.entries for note in check(entry.resource, "R4")] == []
 
 
 def test_the_example_does_what_its_comments_say(example: Path) -> None:
-    study = conformed(translation.profile(str(example)), "pet-ct").entries[0].resource
+    study = conformed(options.profile(str(example)), "pet-ct").entries[0].resource
     assert study["meta"]["profile"] == [f"{URL}/network-imagingstudy"]
     made = {resource["resourceType"]: resource for resource in study["contained"]}
     assert study["reasonReference"] == [{"reference": f"#{made['Observation']['id']}", "type": "Observation"}]

@@ -13,21 +13,22 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir import assembly, config, translation
+from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.errors import ConfigError, NotExpressible
-from dicom2fhir.fhir.capabilities import Capabilities
-from dicom2fhir.fhir.conform import conform
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.profile import Missing, Profile, ValueSource
-from dicom2fhir.fhir.profile_elements import faults
-from dicom2fhir.fhir.scope import Context
-from dicom2fhir.fhir.server import FhirDestination
-from dicom2fhir.fhir.sources import Place
-from dicom2fhir.fhir.validate import check
+from dicom2fhir.fhir.mapping.context import Context
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.fhir.profile.element_check import faults
+from dicom2fhir.fhir.profile.model import Missing, Profile, ValueSource
+from dicom2fhir.fhir.profile.values import Place
+from dicom2fhir.fhir.send.capabilities import Capabilities
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Retry, Series, Study, Write
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring import options, parts
 from testdata.make_cases import studies_of
 from testdata.make_dicom import write
 from tests.any_data_set import SCRIPTS, any_file
@@ -56,7 +57,7 @@ def study(series: Attrs | None = None, *images: Attrs, **attrs: Any) -> Study:
 def profile(tmp_path: Path, text: str, head: str = HEAD) -> Profile:
     file = tmp_path / "own.toml"
     file.write_text(head + text, "utf-8")
-    return translation.profile(str(file))
+    return options.profile(str(file))
 
 
 def refusal(tmp_path: Path, text: str, head: str = HEAD) -> str:
@@ -177,9 +178,9 @@ def test_an_element_that_no_version_of_the_profile_has_is_named(tmp_path: Path, 
     assert said in refusal(tmp_path, text, both)
 
 
-@pytest.mark.parametrize("name", translation.profile_names())
+@pytest.mark.parametrize("name", options.profile_names())
 def test_the_profiles_that_come_along_name_elements_of_their_versions(name: str) -> None:
-    assert faults(translation.profile(name)) == []
+    assert faults(options.profile(name)) == []
 
 
 def test_a_version_that_has_other_elements_is_none_of_a_profile(tmp_path: Path) -> None:
@@ -197,20 +198,20 @@ def test_a_sentinel_mode_needs_sentinels(tmp_path: Path) -> None:
 def test_what_is_no_toml_or_no_file_is_told(tmp_path: Path) -> None:
     assert "is not TOML" in refusal(tmp_path, "[[[")
     with pytest.raises(ConfigError, match="cannot be read"):
-        translation.profile(str(tmp_path / "nothing.toml"))
+        options.profile(str(tmp_path / "nothing.toml"))
     with pytest.raises(ConfigError, match='did you mean "osiris"'):
-        translation.profile("osiriss")
+        options.profile("osiriss")
     with pytest.raises(ConfigError, match="there are eu-imaging"):
-        translation.profile("xyz")
+        options.profile("xyz")
 
 
 def test_none_is_no_profile() -> None:
-    assert translation.load_profile("none") is None
+    assert options.load_profile("none") is None
 
 
-@pytest.mark.parametrize("name", translation.profile_names())
+@pytest.mark.parametrize("name", options.profile_names())
 def test_the_profiles_that_come_along_are_sound_and_say_what_they_do_not_know(name: str) -> None:
-    found = translation.profile(name)
+    found = options.profile(name)
     assert found.name == name
     assert len(found.doc) > 100
     assert all(url.startswith("http") for url in found.versions.values())
@@ -326,13 +327,13 @@ def test_codes_that_become_one_stand_once() -> None:
     more = Series("1.2.9", {"Modality": "MG"}, two.series[0].instances[:0])
     again = Series("1.2.10", {"Modality": "US"}, ())
     made = Study(two.uid, 1, two.patient, two.attrs, (*two.series, more, again))
-    modalities = imaging_study(translation.profile("osiris"), made)["modality"]
+    modalities = imaging_study(options.profile("osiris"), made)["modality"]
     assert [code["code"] for code in modalities] == ["CT", "C0439673"]
 
 
 @pytest.mark.parametrize("missing", ["omit", "sentinel"])
 def test_a_study_that_acquired_nothing_does_not_claim_a_profile_that_wants_a_modality(missing: Any) -> None:
-    chosen = translation.profile("osiris")
+    chosen = options.profile("osiris")
     report = conformed(chosen, study({"Modality": "SR"}), missing)
     assert "modality" not in report.entries[0].resource
     assert "meta" not in report.entries[0].resource
@@ -365,7 +366,7 @@ def test_a_concept_without_words_gets_its_code_as_text(tmp_path: Path) -> None:
 
 def test_one_performer_for_each_function_and_at_most_so_many() -> None:
     made = study({"PerformingPhysicianName": ["A^A", "B^B"], "OperatorsName": "C^C"})
-    result = conformed(translation.profile("eu-imaging"), made)
+    result = conformed(options.profile("eu-imaging"), made)
     resource = result.entries[0].resource
     functions = [p["function"]["coding"][0]["code"] for p in resource["series"][0]["performer"]]
     assert functions == ["PRF", "SPRF"]
@@ -575,7 +576,7 @@ def contained(resource: Resource, type_: str) -> list[Resource]:
 
 def test_osiris_performers_are_devices_with_all_that_imaging_device_asks() -> None:
     made = study({"Manufacturer": "Acme", "PerformingPhysicianName": "A^A"})
-    resource = imaging_study(translation.profile("osiris"), made)
+    resource = imaging_study(options.profile("osiris"), made)
     (device,) = contained(resource, "Device")
     assert device["meta"]["profile"] == [f"{OSIRIS}/imaging-device"]
     assert (device["manufacturer"], device["version"]) == ("Acme", [{"value": "Unknown"}])
@@ -583,11 +584,11 @@ def test_osiris_performers_are_devices_with_all_that_imaging_device_asks() -> No
     (performer,) = resource["series"][0]["performer"]
     assert performer["actor"]["reference"] == f"#{device['id']}"
     assert contained(resource, "Practitioner") == []
-    assert "performer" not in imaging_study(translation.profile("osiris"), study())["series"][0]
+    assert "performer" not in imaging_study(options.profile("osiris"), study())["series"][0]
 
 
 def test_osiris_endpoint_is_the_archive_or_a_placeholder() -> None:
-    own = translation.profile("osiris")
+    own = options.profile("osiris")
     placeholder = imaging_study(own, study())
     assert contained(placeholder, "Endpoint")[0]["address"] == "Unknown"
     with_archive = conformed(own, study(), dicomweb_url="https://pacs.example/dicom-web")
@@ -598,7 +599,7 @@ def test_osiris_endpoint_is_the_archive_or_a_placeholder() -> None:
 
 def test_osiris_analysis_and_service() -> None:
     made = study({"InstitutionName": "Centre"}, StudyDate="20240702", StudyTime="101500")
-    resource = imaging_study(translation.profile("osiris"), made)
+    resource = imaging_study(options.profile("osiris"), made)
     (analysis,) = contained(resource, "Observation")
     assert analysis["effectiveDateTime"] == resource["started"] == "2024-07-02T10:15:00+02:00"
     assert analysis["subject"] == resource["subject"]
@@ -609,7 +610,7 @@ def test_osiris_analysis_and_service() -> None:
 def test_osiris_doses_are_in_megabecquerels(modality: str, given: str, mbq: float) -> None:
     tracer = [{"Radiopharmaceutical": "FDG", "RadionuclideTotalDose": given}]
     resource = imaging_study(
-        translation.profile("osiris"), study({"Modality": modality, "RadiopharmaceuticalInformationSequence": tracer})
+        options.profile("osiris"), study({"Modality": modality, "RadiopharmaceuticalInformationSequence": tracer})
     )
     (injection,) = contained(resource, "MedicationAdministration")
     assert injection["dosage"]["dose"]["value"] == mbq
@@ -621,12 +622,12 @@ def test_osiris_doses_are_in_megabecquerels(modality: str, given: str, mbq: floa
 def test_an_injection_of_unknown_dose_has_no_dosage() -> None:
     tracer = [{"Radiopharmaceutical": "FDG"}]
     made = study({"Modality": "PT", "RadiopharmaceuticalInformationSequence": tracer})
-    (injection,) = contained(imaging_study(translation.profile("osiris"), made), "MedicationAdministration")
+    (injection,) = contained(imaging_study(options.profile("osiris"), made), "MedicationAdministration")
     assert "dosage" not in injection
 
 
 def test_the_patient_of_osiris_and_never_a_placeholder_in_what_is_updated() -> None:
-    own = translation.profile("osiris")
+    own = options.profile("osiris")
     ensured = conformed(own, study(), patient=Write.ENSURE).entries[1].resource
     assert ensured["meta"]["profile"] == [f"{OSIRIS}/onco-patient"]
     assert (ensured["birthDate"], ensured["gender"]) == ("1000-01-01", "unknown")
@@ -639,7 +640,7 @@ def test_the_patient_of_osiris_and_never_a_placeholder_in_what_is_updated() -> N
 
 
 def test_mado_wants_an_endpoint_in_every_series() -> None:
-    own = translation.profile("mado")
+    own = options.profile("mado")
     assert not claims(imaging_study(own, study()))
     resource = imaging_study(own, study(), dicomweb_url="https://pacs.example/dicom-web")
     assert claims(resource)
@@ -647,7 +648,7 @@ def test_mado_wants_an_endpoint_in_every_series() -> None:
 
 
 def test_ips_wants_a_patient_that_can_be_referred_to() -> None:
-    own = translation.profile("ips")
+    own = options.profile("ips")
     assert claims(imaging_study(own, study()))
     nobody = Study("1.2.1", 1, {}, {}, study().series)
     assert not claims(imaging_study(own, nobody))
@@ -655,7 +656,7 @@ def test_ips_wants_a_patient_that_can_be_referred_to() -> None:
 
 def test_laterality_of_mii_is_of_cid_244() -> None:
     made = study({"Laterality": "L", "Modality": "XYZ"})
-    series = imaging_study(translation.profile("mii-bildgebung"), made)["series"][0]
+    series = imaging_study(options.profile("mii-bildgebung"), made)["series"][0]
     assert (series["laterality"]["code"], series["modality"]["code"]) == ("7771000", "OT")
 
 
@@ -663,16 +664,16 @@ def test_laterality_of_mii_is_of_cid_244() -> None:
 
 
 def test_a_profile_of_another_version_is_an_error() -> None:
-    osiris = translation.profile("osiris")
+    osiris = options.profile("osiris")
     with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
-        translation.dialect("R5", osiris)
-    assert translation.dialect("auto", osiris).name == "R4"
-    assert translation.dialect("auto", None).name == "R4"
-    assert translation.dialect("R5", translation.profile("eu-imaging")).name == "R5"
+        options.dialect("R5", osiris)
+    assert options.dialect("auto", osiris).name == "R4"
+    assert options.dialect("auto", None).name == "R4"
+    assert options.dialect("R5", options.profile("eu-imaging")).name == "R5"
 
 
 def test_auto_takes_what_the_server_speaks_or_says_that_the_profile_does_not() -> None:
-    chosen = assembly.dialect_for("auto", translation.profile("osiris"))
+    chosen = parts.dialect_for("auto", options.profile("osiris"))
     assert chosen("4.0.1").name == "R4"
     with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
         chosen("5.0.0")
@@ -686,11 +687,9 @@ class R5Server:
 
 
 def test_a_delivery_waits_for_a_server_that_the_profile_is_made_for() -> None:
-    osiris = translation.profile("osiris")
+    osiris = options.profile("osiris")
     server: Any = R5Server()
-    destination = FhirDestination(
-        "main", server, lambda study, dialect: Mapped(()), assembly.dialect_for("auto", osiris)
-    )
+    destination = FhirDestination("main", server, lambda study, dialect: Mapped(()), parts.dialect_for("auto", osiris))
     outcome = destination.deliver(study(), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
     assert "speaks FHIR 5.0.0" in outcome.reason and "made for FHIR R4" in outcome.reason
@@ -709,7 +708,7 @@ def test_a_destination_has_the_profile_of_fhir_unless_it_says_otherwise(tmp_path
         '[destinations.b]\ntype = "file"\ndirectory = "OUT"\nprofile = "none"\nversion = "R5"\n',
     )
     assert (made.profile("a"), made.profile("b")) == ("osiris", "none")
-    plans = {name: assembly.plan(made, name, online=False) for name in "ab"}
+    plans = {name: parts.plan(made, name, online=False) for name in "ab"}
     assert [(plan["version"], plan["profile"]) for plan in plans.values()] == [("R4", "osiris"), ("R5", "")]
 
 
@@ -720,14 +719,14 @@ def test_a_destination_of_another_version_is_named(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
     try:
         with pytest.raises(ConfigError, match=r"destinations\.a\.profile: .* made for FHIR R4"):
-            assembly.deliverer(made, "a", store)
+            parts.deliverer(made, "a", store)
     finally:
         store.close()
 
 
 def test_the_operator_decides_what_missing_values_become(tmp_path: Path) -> None:
     made = settings(tmp_path, '[fhir]\nprofile_missing = "refuse"\n')
-    mapping = translation.mapper(made, "link", translation.profile("osiris"))
+    mapping = options.mapper(made, "link", options.profile("osiris"))
     with pytest.raises(NotExpressible):
         mapping(study(), DIALECTS["R4"])
 
@@ -742,11 +741,11 @@ def run(*arguments: str | Path) -> str:
 
 
 def test_list_show_and_check(tmp_path: Path) -> None:
-    assert {one["name"] for one in json.loads(run("profiles", "list", "--json"))} == set(translation.profile_names())
+    assert {one["name"] for one in json.loads(run("profiles", "list", "--json"))} == set(options.profile_names())
     assert "osiris" in run("profiles", "list")
     assert "XRayTubeCurrent" in run("profiles", "show", "osiris")
     shown = json.loads(run("profiles", "show", "mado", "--json"))
-    assert shown["versions"] == translation.profile("mado").versions
+    assert shown["versions"] == options.profile("mado").versions
     own = tmp_path / "own.toml"
     own.write_text(HEAD)
     assert "own is valid" in run("profiles", "check", own)
@@ -778,8 +777,8 @@ def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 2**32), charset=st.sampled_from(sorted(SCRIPTS)), archive=st.booleans())
 def test_any_study_becomes_valid_fhir_or_is_refused(seed: int, charset: str, archive: bool) -> None:
     (made,) = studies_of([any_file(charset, seed)])
-    for name in translation.profile_names():
-        chosen = translation.profile(name)
+    for name in options.profile_names():
+        chosen = options.profile(name)
         for version in chosen.versions:
             for missing in get_args(Missing):
                 with contextlib.suppress(NotExpressible):

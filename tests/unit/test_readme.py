@@ -14,7 +14,7 @@ import pytest
 
 from dicom2fhir.cli import cli
 from dicom2fhir.config import load
-from dicom2fhir.config.places import SERVICE_STATE, SYSTEM_CONFIG
+from dicom2fhir.config.locations import SERVICE_STATE, SYSTEM_CONFIG
 from tests.readme import README, steps
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import CannotUnderstand
-from dicom2fhir.receive import dimse
-from dicom2fhir.receive.negotiation import accept, decode_request
+from dicom2fhir.receive.dimse import command_set
+from dicom2fhir.receive.dimse.negotiation import accept, decode_request
 from tests.examples import examples
 from tests.scripted_peer import CT, EXPLICIT_LE, associate_rq, command, context, element, item
 
@@ -42,14 +42,14 @@ ELEMENTS = st.lists(
 @EXAMPLES
 @given(
     st.binary(max_size=100) | st.builds(b"".join, ELEMENTS) | st.builds(spliced, st.just(command()), SPLICES),
-    st.sampled_from([dimse.SUCCESS, dimse.UNEXPECTED]),
+    st.sampled_from([command_set.SUCCESS, command_set.UNEXPECTED]),
 )
-def test_any_command_set_is_understood_or_refused(data: bytes, answer: dimse.Answer) -> None:
+def test_any_command_set_is_understood_or_refused(data: bytes, answer: command_set.Answer) -> None:
     with suppress(CannotUnderstand):
-        decoded = dimse.decode(data)
+        decoded = command_set.decode(data)
         assert 0 <= decoded.field <= 0xFFFF
         assert decoded.message_id is None or 0 <= decoded.message_id <= 0xFFFF
-        response = dimse.decode(dimse.encode_response(decoded, answer))
+        response = command_set.decode(command_set.encode_response(decoded, answer))
         assert response.is_response
         assert not response.has_data_set
         assert (response.sop_class, response.sop_instance) == (decoded.sop_class, decoded.sop_instance)

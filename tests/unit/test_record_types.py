@@ -7,9 +7,9 @@ import json
 import pytest
 from pydicom import uid as sop
 
-from dicom2fhir.fhir import tables
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.version import code_tables
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Instance, Series, Study
 from tests.data.make_record_types import TABLE, WITHOUT, pydicom_types, record_type, storage_sop_classes
 
@@ -84,8 +84,8 @@ def test_a_sop_class_without_directory_record_has_no_type(sop_class: str) -> Non
 
 
 def test_every_storage_sop_class_of_the_dictionary_has_a_type_or_is_known_to_have_none() -> None:
-    assert storage_sop_classes().keys() <= tables.record_types().keys() | WITHOUT
-    assert pydicom_types().items() <= tables.record_types().items()
+    assert storage_sop_classes().keys() <= code_tables.record_types().keys() | WITHOUT
+    assert pydicom_types().items() <= code_tables.record_types().items()
 
 
 def test_the_table_is_what_its_script_writes() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.retry import Circuit, Permit, RetryPolicy
+from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy
 
 POLICY = RetryPolicy(first_s=1.0, factor=2.0, cap_s=60.0)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.attributes import WANTED
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -22,8 +22,8 @@ from dicom2fhir.dicom.header import (
     Budgets,
     Wanted,
 )
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import Walk
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.aggregate import assemble
-from dicom2fhir.convert import Reading
+from dicom2fhir.dicom.study import assemble
+from dicom2fhir.jobs.conversion import Reading
 from dicom2fhir.model import InstanceRecord, Note, Origin, Study
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
 
 FILE = Origin("file")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.selection import KEYS, Selection
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.selection import KEYS, Selection
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 STATED = {
     "modality": ("CT", "SR"),

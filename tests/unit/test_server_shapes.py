@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
-from dicom2fhir.fhir.client import FhirClient
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.server import FhirDestination
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Instance, Outcome, Refused, Resource, Retry, Series, Study, Write
 from tests.examples import examples
 from tests.scripted_server import ScriptedServer
@@ -65,7 +65,7 @@ class Answering(ScriptedServer):
 def server() -> Iterator[Answering]:
     made = Answering()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dicom2fhir.fhir.server._CONFLICT_PAUSE_S", 0.0)
+        patch.setattr("dicom2fhir.fhir.send.server._CONFLICT_PAUSE_S", 0.0)
         yield made
     made.close()
 

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.aggregate import assemble
+from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
-from dicom2fhir.store import outgoing
 from dicom2fhir.store.base import Change, Claim, DestinationStatus, FileMark, Rejection, State, Store
-from dicom2fhir.store.incoming import KEPT_REJECTIONS
-from dicom2fhir.store.schema import queries
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite import deliveries
+from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
+from dicom2fhir.store.sqlite.schema import queries
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
@@ -180,7 +180,7 @@ def test_notes_are_kept(bench: Bench) -> None:
 def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[InstanceRecord] = []
     monkeypatch.setattr(
-        "dicom2fhir.store.sqlite.assemble", lambda _uid, _revision, records, _settlement: seen.extend(records)
+        "dicom2fhir.store.sqlite.store.assemble", lambda _uid, _revision, records, _settlement: seen.extend(records)
     )
     for number in range(3):
         bench.store.add(record(number), FOLDER)
@@ -650,7 +650,7 @@ def test_a_destination_that_speaks_another_version_than_it_did_tells_by_its_deli
 
 
 def test_everything_is_made_due_again_in_several_commits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing, "AT_ONCE", 2)
+    monkeypatch.setattr(deliveries, "AT_ONCE", 2)
     bench.store.set_destinations([DEST, "second"])
     for number in range(5):
         bench.store.add(record(study=f"1.{number}"), FOLDER)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir import status
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.ops.state import FRESH_S, NAME, DaemonState, DestinationState, DiskState, StateFile, read
-from dicom2fhir.status import Daemon, as_json, daemon_of, moment, overview, why
+from dicom2fhir.ops import status
+from dicom2fhir.ops.daemon_state import FRESH_S, NAME, DaemonState, DestinationState, DiskState, StateFile, read
+from dicom2fhir.ops.status import Daemon, as_json, daemon_of, moment, overview, why
 from dicom2fhir.store.base import DeliveryStatus, Rejection, State, StudyStatus
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 NOW = 1_800_000_000.0
 UP = DestinationState("main", "up", NOW - 60)

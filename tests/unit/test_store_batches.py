@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store.base import Change, FileMark, Rejection, State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0

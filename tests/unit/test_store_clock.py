@@ -10,10 +10,10 @@ import pytest
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store import schema
 from dicom2fhir.store.base import Claim, State
-from dicom2fhir.store.clock import Clock
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite import schema
+from dicom2fhir.store.sqlite.clock import Clock
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 QUIET_S, MAX_WAIT_S, LEASE_S, PAUSE_S = 30.0, 900.0, 600.0, 60.0
 LOOK_S = 2.0

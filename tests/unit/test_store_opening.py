@@ -15,12 +15,12 @@ import pytest
 
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.mounts import file_system_type
-from dicom2fhir.store import damage, disk, schema
 from dicom2fhir.store.base import DestinationStatus, FileMark
-from dicom2fhir.store.disk import Space, require_local
-from dicom2fhir.store.readers import Readers
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite import damage, disk, schema
+from dicom2fhir.store.sqlite.disk import Space, require_local
+from dicom2fhir.store.sqlite.read_connections import Readers
+from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.mounts import file_system_type
 
 ORIGIN = Origin("folder")
 
@@ -59,7 +59,7 @@ def test_a_fresh_store_is_private_and_marked(tmp_path: Path) -> None:
 def test_a_later_step_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled(tmp_path / "store.db")
     later = (*schema.steps(), "ALTER TABLE study ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'; DELETE FROM file")
-    monkeypatch.setattr("dicom2fhir.store.sqlite.steps", lambda: later)
+    monkeypatch.setattr("dicom2fhir.store.sqlite.store.steps", lambda: later)
     with pytest.raises(ConfigError, match="start the daemon once"):
         SqliteStore.open_readonly(path)
     store = open_store(path)
@@ -162,7 +162,7 @@ def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypa
     path = filled(tmp_path / "store.db")
     bad = (*schema.steps(), "CREATE TABLE half (n); CREATE TABLE half (n)")
     with monkeypatch.context() as patched:
-        patched.setattr("dicom2fhir.store.sqlite.steps", lambda: bad)
+        patched.setattr("dicom2fhir.store.sqlite.store.steps", lambda: bad)
         with pytest.raises(StoreUnavailable, match=f"version {len(bad)}"):
             open_store(path)
     store = open_store(path)

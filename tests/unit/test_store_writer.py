@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.statements import transaction
-from dicom2fhir.store.writer import Writer, _Job
+from dicom2fhir.store.sqlite.statements import transaction
+from dicom2fhir.store.sqlite.writer import Writer, _Job
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.ops.systemd import notify, watchdog_s
+from dicom2fhir.system.systemd import notify, watchdog_s
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.texts import counted, printable
-from dicom2fhir.versions import NUMBERS, canonical
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.fhir.version.names import NUMBERS, canonical
+from dicom2fhir.system.text import counted, printable
 
 PACKAGE = Path(__file__).parents[2] / "dicom2fhir"
 

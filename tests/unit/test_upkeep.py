@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import InstanceRecord, Origin, Study
-from dicom2fhir.patients import Verdict
 from dicom2fhir.store.base import State
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 FILE = Origin("file")
 HELD = Origin("dimse", association="a")

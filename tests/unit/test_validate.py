@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom2fhir.demo.synthetic import studies as demo_studies
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.mapping import Policy, map_study
-from dicom2fhir.fhir.validate import Mode, Validator, check
+from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.fhir.version.validate import Mode, Validator, check
 from dicom2fhir.model import Entry, Mapped, Note, Study, Write
-from dicom2fhir.synthetic import studies as demo_studies
 from testdata.make_cases import studies_of
 from testdata.make_dicom import CASES, encode, encoded
 from tests.any_data_set import SCRIPTS, any_file

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.sr._snomed_dict import mapping
 
-from dicom2fhir.fhir.values import (
+from dicom2fhir.fhir.version.datatypes import (
     CODING_SCHEMES,
     URI,
     Coding,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.dicom.header import (
+from dicom2fhir.dicom.data_elements import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -16,8 +16,8 @@ from dicom2fhir.dicom.header import (
     PER_FRAME_FUNCTIONAL_GROUPS,
     Wanted,
 )
+from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.runs import HeaderCache
 from dicom2fhir.dicom.walk import DAMAGED, ITEMS_TAKEN, NO_VALUE
 from dicom2fhir.model import Raw
 from tests.examples import examples

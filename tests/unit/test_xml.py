@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir import bundle, formats, xml
-from dicom2fhir.fhir.bundle import standalone
-from dicom2fhir.fhir.dialects import DIALECTS
-from dicom2fhir.fhir.elements import types_of
-from dicom2fhir.fhir.xml import dump_xml
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.version import formats, xml
+from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.fhir.version.elements import types_of
+from dicom2fhir.fhir.version.xml import dump_xml
 from dicom2fhir.model import Resource
 from testdata.make_cases import CASES, expected_file, mapped, variants, version_of
 from tests.fhir_xml import FHIR, values_of_json, values_of_xml

@@ -1,0 +1,154 @@
+"""``convert``."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from dicom2fhir.cli.options import (
+    EXIT_FAILED,
+    config_option,
+    load_settings,
+    patient_mode,
+    profile_option,
+    version_option,
+)
+from dicom2fhir.cli.terminal import screen
+from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.version.formats import Format, dump
+from dicom2fhir.jobs import conversion
+from dicom2fhir.model import Note
+from dicom2fhir.system.text import counted
+from dicom2fhir.wiring import options
+
+_SEVERAL: dict[Format, str] = {
+    "json": "Standard output is NDJSON: one Bundle per line.",
+    "xml": "Standard output is one XML document per line.",
+}
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@config_option
+@version_option
+@profile_option
+@click.option(
+    "--patient",
+    type=click.Choice(["link", "ensure", "upsert"]),
+    help="How the Patient is handled (see fhir.patient).  [default: ensure]",
+)
+@click.option("--time-zone", help="Time zone of times without an offset, for example Europe/Paris.")
+@click.option(
+    "--as",
+    "shape",
+    type=click.Choice(["bundle", "resources"]),
+    default="bundle",
+    show_default=True,
+    help="One transaction Bundle per study, or one resource per line (bulk data NDJSON; for XML one document"
+    " per line).",
+)
+@click.option("--format", "format_", type=click.Choice(["json", "xml"]), help="Output format.  [default: json]")
+@click.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write one file per study to this folder.",
+)
+@click.pass_context
+def convert(
+    context: click.Context,
+    paths: tuple[str, ...],
+    config_file: Path | None,
+    version: str | None,
+    profile_name: str | None,
+    patient: options.PatientMode | None,
+    time_zone: str | None,
+    shape: str,
+    format_: Format | None,
+    output_dir: Path | None,
+) -> None:
+    """Convert DICOM files to FHIR. PATHS are files, folders or zip archives; - reads standard input.
+
+    Several studies are written to standard output as NDJSON, one Bundle per line (XML: one document per line).
+    """
+    fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
+    settings = load_settings(config_file, {"fhir": fhir})
+    profile = options.load_profile(settings.fhir.profile)
+    dialect = options.dialect(settings.fhir.version, profile)
+    mapping = options.mapper(settings, patient_mode(settings), profile, _log_finding)
+    out = sys.stdout.buffer
+    problems = written = 0
+
+    with ExitStack() as stack:
+        shown = stack.enter_context(screen())
+
+        def tell(name: str, reason: str) -> None:
+            nonlocal problems
+            problems += 1
+            shown.say(f"{name}: {reason}")
+
+        found = list(conversion.sources(paths, sys.stdin.buffer, tell, stack))
+        shown.begin("reading", len(found))
+        reading = conversion.read(found, tell, shown.advance, options.budgets(settings))
+        shown.begin("mapping", len(reading.studies))
+        indent = out.isatty() or output_dir is not None
+        if out.isatty() and output_dir is None:
+            shown.stop()  # it would erase lines of what is now written to the same terminal
+
+        lacking: Counter[str] = Counter()
+
+        def converted(study_uid: str) -> tuple[str, bytes]:
+            study = reading.study(study_uid)
+            if study.conflict:
+                raise NotExpressible(study.conflict)
+            mapped = mapping(study, dialect)
+            resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
+            content = b"".join(
+                dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
+                for resource in resources
+            )
+            lacking.update({note.text for note in mapped.notes if note.level == "version"})
+            return mapped.entries[0].resource["id"], content
+
+        for study_uid in sorted(reading.studies):
+            shown.advance()
+            try:
+                name, content = attempt(converted, study_uid)
+            except (NotExpressible, BridgeFault) as error:
+                tell(study_uid, str(error))
+                continue
+            written += 1
+            if output_dir:
+                suffix = settings.fhir.format if shape == "bundle" else f"nd{settings.fhir.format}"
+                conversion.write_file(output_dir, f"{name}.{suffix}", content)
+            else:
+                out.write(content)
+        out.flush()
+    for text, studies in sorted(lacking.items()):
+        shown.say(f"{text} ({counted(studies, 'study')})")
+    if written > 1 and shape == "bundle" and not indent:
+        shown.say(_SEVERAL[settings.fhir.format])
+    if output_dir or problems or reading.skipped:
+        told = [f"{counted(reading.instances, 'instance')} of {counted(len(reading.studies), 'study')}"]
+        if reading.skipped:
+            told.append(f"{counted(reading.skipped, 'other file')} skipped")
+        if problems:
+            told.append(counted(problems, "problem"))
+        where = f"; written to {output_dir}" if output_dir else ""
+        shown.say(", ".join(told) + where)
+    if problems or not reading.studies:
+        if not reading.studies:
+            shown.say("nothing was converted: no SOP instance found")
+        context.exit(EXIT_FAILED)
+
+
+def _log_finding(study_uid: str, finding: Note) -> None:
+    from dicom2fhir.ops import logs
+
+    logs.configure("error", "text")  # only now; see dicom2fhir.ops.lazy_logs
+    options.log_finding(study_uid, finding)

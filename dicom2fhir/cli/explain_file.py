@@ -1,0 +1,54 @@
+"""``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dicom2fhir.cli import tables
+from dicom2fhir.cli.options import (
+    config_option,
+    json_option,
+    load_settings,
+    patient_mode,
+    profile_option,
+    put_json,
+    version_option,
+)
+from dicom2fhir.cli.output import Page
+from dicom2fhir.config import Settings
+from dicom2fhir.errors import attempt
+from dicom2fhir.fhir.mapping.engine import Trace, trace_study
+from dicom2fhir.fhir.profile.trace import trace_profile
+from dicom2fhir.jobs import conversion
+from dicom2fhir.model import Mapped
+from dicom2fhir.wiring import options
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@config_option
+@version_option
+@profile_option
+@json_option
+def explain(file: str, config_file: Path | None, version: str | None, profile_name: str | None, as_json: bool) -> None:
+    """Show which attribute of FILE is mapped to which element, what is left out and why."""
+    settings = load_settings(config_file, {"fhir": {"version": version, "profile": profile_name}})
+    mapped, traces = attempt(_traced, file, settings)
+    if as_json:
+        put_json(tables.explain_json(mapped, traces))
+    else:
+        Page().print(tables.explain_tables(mapped, traces))
+
+
+def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:
+    profile = options.load_profile(settings.fhir.profile)
+    dialect = options.dialect(settings.fhir.version, profile)
+    study = conversion.study_of(file, options.budgets(settings))
+    policy = options.policy(settings, patient_mode(settings))
+    mapped, traces = trace_study(study, dialect, policy)
+    if profile:
+        mapped = options.conformed(settings, mapped, study, dialect, policy, profile)
+        traces += trace_profile(profile, mapped, study)
+    return mapped, traces

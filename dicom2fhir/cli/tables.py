@@ -1,0 +1,284 @@
+"""What the reading commands show: tables for people, and some of it as JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dicom2fhir.fhir.mapping.engine import Trace
+from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.model import Mapped
+from dicom2fhir.ops.daemon_state import DestinationState
+from dicom2fhir.ops.status import Daemon, Overview, moment, why
+from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.system.text import counted, printable
+
+_NOTE_STYLES = {"warning": "yellow", "info": "", "version": "yellow"}
+STATE_STYLES = {
+    State.DELIVERED: "green",
+    State.REFUSED: "bold red",
+    State.SENDING: "cyan",
+    State.WAITING: "yellow",
+    State.EXCLUDED: "dim",
+}
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """A table whose last column is as wide as the terminal allows; the others are never broken."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+    return table
+
+
+def as_it_stands(value: str, style: str = "") -> Text:
+    """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
+    return Text(printable(value, keep="\n"), style)
+
+
+def status_tables(seen: Overview) -> RenderableType:
+    """``status``."""
+    parts: list[RenderableType] = [as_it_stands(line, "bold red") for line in seen.attention]
+    parts += [Text()] if parts else []
+    parts += [_daemon_table(seen.daemon), Text(), _stats_table(seen.stats)]
+    if seen.destinations:
+        parts += [Text(), _destinations_table(seen.destinations, seen.daemon)]
+    if seen.studies:
+        parts += [Text(), study_tables(seen.studies, seen.daemon, seen.at)]
+    if seen.rejections:
+        table = _table("When", "Refused when they came in")
+        for rejection in seen.rejections:
+            origin = rejection.origin
+            where = Text(printable(origin.path or f"{origin.calling_ae}@{origin.peer}"))
+            said = f"{rejection.kind}: {rejection.reason}" if rejection.kind else rejection.reason
+            table.add_row(moment(rejection.at), Text("\n").join([where, as_it_stands(said, "yellow")]))
+        parts += [Text(), table]
+    return Group(*parts)
+
+
+def _daemon_table(daemon: Daemon) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    said = daemon.said
+    if not daemon.running or said is None:
+        table.add_row("Daemon", "running" if daemon.running else "not running")
+        return table
+    table.add_row("Daemon", f"running since {moment(said.started_at)} (process {said.pid}, version {said.version})")
+    if said.listening:
+        table.add_row("Listening", f"{said.listening}, {counted(said.associations, 'association')} open")
+    for name, obstacle in sorted((said.folders or {}).items()):
+        table.add_row("Folder", f"{name}: {obstacle or 'watched'}")
+    if disk := said.disk:
+        intake = "nothing is taken in" if disk.intake_stopped else "instances are taken in"
+        table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} wanted: {intake}")
+    for kind, number in sorted((said.refused or {}).items()):
+        table.add_row("Turned away", as_it_stands(f"{number} x {kind}"))
+    return table
+
+
+def _stats_table(stats: Stats) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("Studies", str(stats.studies))
+    table.add_row("Series", str(stats.series))
+    table.add_row("Instances", str(stats.instances))
+    table.add_row("Deliveries", str(stats.waiting + stats.sending + stats.delivered + stats.refused + stats.excluded))
+    for state in State:
+        table.add_row(Text(f"  {state.value}", style=STATE_STYLES[state]), str(getattr(stats, state.value)))
+    table.add_row("Refused instances", str(stats.rejected))
+    for kind, number in stats.rejected_by_kind.items():
+        table.add_row(f"  {kind or 'kind not known'}", str(number))
+    table.add_row("Skipped files", str(stats.skipped))
+    if stats.outdated:
+        table.add_row("Read by another version", str(stats.outdated))
+    if stats.oldest_undelivered_at:
+        table.add_row("Oldest undelivered", moment(stats.oldest_undelivered_at))
+    return table
+
+
+def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemon) -> Table:
+    table = _table("Destination", "How it stands, and its mapping")
+    for one in destinations:
+        said = _standing(daemon.destination(one.name)).append(
+            as_it_stands(f"\n{one.fingerprint or 'mapping not known'}")
+        )
+        if number := sum(one.others.values()):
+            made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
+            were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"
+            said.append("\n").append(as_it_stands(f"{were} made with another mapping: {made}", "yellow"))
+            said.append(as_it_stands(f"\ndicom2fhir retry --all --remap --destination {one.name}", "yellow"))
+        table.add_row(as_it_stands(one.name), said)
+    return table
+
+
+def _standing(found: DestinationState | None) -> Text:
+    """How a destination stands, and why and until when."""
+    if found is None:
+        return Text("unknown", "dim")
+    if found.state == "untried":
+        return Text("not used since the daemon started")
+    if found.until is None:
+        return Text(f"up since {moment(found.since)}", "green")
+    until = f"next try at {moment(found.until)}"
+    return as_it_stands(f"{found.state} since {moment(found.since)}, {until}: {found.reason}", "bold red")
+
+
+def study_tables(studies: Sequence[StudyStatus], daemon: Daemon, now: float) -> RenderableType:
+    """Each study with a row for each destination; a UID has its line to itself, so that it can be copied."""
+    named = [delivery.destination for study in studies for delivery in study.deliveries]
+    parts: list[RenderableType] = []
+    for study in studies:
+        counts = [counted(study.series, "series"), counted(study.instances, "instance"), f"revision {study.revision}"]
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, min_width=max(map(len, named), default=0))
+        table.add_column(no_wrap=True, min_width=max(map(len, State)))
+        table.add_column(overflow="fold")
+        for delivery in study.deliveries:
+            table.add_row(
+                as_it_stands(delivery.destination),
+                _state(delivery),
+                as_it_stands(_last_word(delivery, study, daemon, now)),
+            )
+        if not study.deliveries:
+            table.add_row("no destination")
+        parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
+    return Group(*parts)
+
+
+def _state(delivery: DeliveryStatus) -> Text:
+    return Text(delivery.state.value, style=STATE_STYLES[delivery.state])
+
+
+def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+    if delivery.state is State.DELIVERED:
+        by_identifier = f"; by identifier, not found there: {delivery.reason}" if delivery.reason else ""
+        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}"
+    return why(delivery, study, daemon, now)
+
+
+def due_table(due: Mapping[str, int]) -> Table:
+    """``relink``: how many deliveries are due at each destination."""
+    table = _table("Destination", "Due now")
+    for name, count in due.items():
+        table.add_row(as_it_stands(name), f"{count:,}")
+    return table
+
+
+def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
+    """``check-config``: what will be done at each destination."""
+    table = _table("Destination", "Plan")
+    for plan in plans:
+        profile = f", profile {plan['profile']}" if plan["profile"] else ""
+        said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}{profile}, patient: {plan['patient']}")
+        if plan["ids"]:
+            said.append(f", ids: {plan['ids']}")
+        for word in ("only", "except"):
+            for key, patterns in plan[word].items():
+                said.append("\n").append(as_it_stands(f"{word} {key}: {', '.join(patterns)}"))
+        for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
+            if words:
+                said.append("\n").append(as_it_stands(words, style))
+        table.add_row(as_it_stands(plan["name"]), said)
+    return table
+
+
+def profiles_table(profiles: Iterable[Profile]) -> Table:
+    """``profiles list``."""
+    table = _table("Profile", "FHIR", "Title")
+    for profile in profiles:
+        table.add_row(profile.name, ", ".join(profile.versions), as_it_stands(profile.title))
+    return table
+
+
+def profile_tables(profile: Profile) -> RenderableType:
+    """``profiles show``: what it says of itself, then its elements and extensions."""
+    versions = "\n".join(f"FHIR {version}: {url or 'claims no profile'}" for version, url in profile.versions.items())
+    head = f"{profile.title}\n\n{versions}\nA missing value: {profile.missing}\n\n{profile.doc.strip()}\n"
+    elements = _table("Element", "What is asked")
+    for rule in profile.element:
+        sources = [f"from {', '.join(sources)}"] if (sources := sources_of(rule)) else []
+        elements.add_row(rule.path, as_it_stands("; ".join([*sources, *asked_of(rule)]) or "-"))
+    extensions = _table("Extension", "From")
+    for extension in profile.extension:
+        for path, part in parts_of(extension):
+            asked = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
+            source = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
+            extensions.add_row(path, as_it_stands(f"{source} ({asked})"))
+    parts: list[RenderableType] = [as_it_stands(head), elements]
+    return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
+
+
+def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, Any]:
+    """``explain --json``."""
+    return {
+        "elements": [
+            {
+                "element": trace.rule.concept if trace.element is None else _path(trace),
+                "exists": trace.element is not None,
+                "attributes": list(trace.rule.attributes),
+                "given": list(trace.given),
+                "value": trace.value,
+                "rule": trace.rule.how,
+            }
+            for trace in traces
+        ],
+        "notes": [asdict(note) for note in mapped.notes],
+    }
+
+
+def _path(trace: Trace) -> str:
+    """Where the element is in the dialect's ImagingStudy."""
+    level, _, _ = trace.rule.concept.rpartition(".")
+    return {"": "", "series": "series.", "instance": "series.instance."}[level] + (trace.element or "")
+
+
+def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
+    """``explain``: every element, where it came from, and what was dropped and why."""
+    table = _table("Element", "Value, and what it comes from")
+    for trace in traces:
+        if trace.element is not None:
+            source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
+            table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
+    parts: list[RenderableType] = [table]
+    if mapped.notes:
+        notes = _table("Dropped or replaced")
+        for note in mapped.notes:
+            notes.add_row(as_it_stands(note.where + "\n  ").append(as_it_stands(note.text, _NOTE_STYLES[note.level])))
+        parts += [Text(), notes]
+    return Group(*parts)
+
+
+def _short(trace: Trace) -> Text:
+    """The element's values, one a line."""
+    if trace.value is None:
+        return Text("left out", style="yellow") if trace.given else Text("-", style="dim")
+    values = trace.value if isinstance(trace.value, list) else [trace.value]
+    return Text("\n").join(as_it_stands(_plain(value)) for value in values)
+
+
+def _plain(value: Any) -> str:
+    """A FHIR value in one line, with the words that tell it apart."""
+    match value:
+        case list():
+            return "; ".join(_plain(one) for one in value)
+        case {"url": str(url), "extension": list(parts)}:
+            return f"{url.rpartition('/')[2]}: {_plain(parts)}"
+        case {"url": str(url)}:
+            return f"{url.rpartition('/')[2]} {_plain(next(v for key, v in value.items() if key != 'url'))}"
+        case dict():
+            for keys in (("concept",), ("coding", "text"), ("actor",), ("identifier", "display"), ("display", "code")):
+                found = [_plain(value[key]) for key in keys if key in value]
+                if found:
+                    return " ".join(found)
+            return str(value.get("value") or value.get("reference") or value.get("text") or value)
+        case _:
+            return str(value)

@@ -1,0 +1,1 @@
+"""The demonstration: synthetic studies through a real daemon."""

@@ -1,0 +1,330 @@
+"""From a header's values to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here."""
+
+from __future__ import annotations
+
+import marshal
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from dicom2fhir.dicom import character_sets
+from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
+from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
+from dicom2fhir.dicom.data_elements import EXPLICIT_VR_BIG_ENDIAN
+from dicom2fhir.dicom.functional_groups import flattened, has_holders, unreadable
+from dicom2fhir.dicom.walk import TOO_LONG
+from dicom2fhir.errors import Mismatch, MissingUID
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received, Value, texts_of
+
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
+_ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
+"""Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
+_NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
+"""The binary VRs among those taken, as :mod:`struct` names them."""
+_NO_SEQUENCE = "cannot be read as a sequence; left out"
+_TOO_LONG = "is longer than max_value_bytes; left out"
+_NOT_TEXT = frozenset({"SQ", *_NUMBERS})
+_USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
+"""Most files name no other character set."""
+_DECODED_AT_MOST = 1000
+"""Values of one attribute and items of one sequence; the rest is left out with a note."""
+_STEPS = 2500
+"""Of the text of one level, on what is not simply in its character set (:func:`.character_sets.decode`); a page of
+Japanese has some hundred."""
+_CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
+"""What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
+
+_LONGEST_UID = 64
+_FHIR_ID = re.compile(rf"[A-Za-z0-9\-.]{{1,{_LONGEST_UID}}}")
+_OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+"""A UID by PS3.5 section 9.1, and FHIR's ``oid`` without its prefix."""
+
+
+_REPEATED: Mapping[Level, tuple[int, ...]] = {
+    level: (SPECIFIC_CHARACTER_SET.tag, *(a.tag for own in LEVELS[level] for a in (own, *own.instead)))
+    for level in ("patient", "study", "series")
+}
+"""What the instances of a series have in common: the tags of all that it is decoded from."""
+_REPLACEABLE: Mapping[Level, tuple[Attribute, ...]] = {
+    level: tuple(a for a in attributes if a.instead) for level, attributes in LEVELS.items()
+}
+_REPLACING: Mapping[Level, frozenset[int]] = {
+    level: frozenset(other.tag for a in attributes for other in a.instead) for level, attributes in _REPLACEABLE.items()
+}
+_Decoded = tuple[Attrs, tuple[Note, ...]]
+_CACHE_BYTES = 256 * 1024
+"""Undecoded values; those of one series take about 1 kB."""
+_MARSHAL_VERSION = 2
+"""The last in which equal values always give equal bytes; later ones mark objects that are referred to twice."""
+
+
+class _Decoder:
+    """Decodes the values of one data set and notes what could not be decoded."""
+
+    def __init__(self, big_endian: bool) -> None:
+        self.notes: list[Note] = []
+        self.order = ">" if big_endian else "<"
+        self.steps_left = _STEPS
+
+    def encodings(self, raw: Raw, inherited: Encodings) -> Encodings:
+        """Python encodings by Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
+        value = raw.get(SPECIFIC_CHARACTER_SET.tag)
+        if not isinstance(value, bytes):
+            if value:
+                self.items(value, SPECIFIC_CHARACTER_SET, inherited)  # which notes why it is none
+            return inherited
+        usual = _USUAL_ENCODINGS.get(value.rstrip(b"\0 "))
+        if usual:
+            return usual
+        names = self.text(value, SPECIFIC_CHARACTER_SET, DEFAULT)
+        if not names:
+            return inherited
+        found, problem = character_sets.encodings([names] if isinstance(names, str) else names)
+        if problem:
+            self.warn(SPECIFIC_CHARACTER_SET, problem)
+        return found
+
+    def warn(self, attribute: Attribute, text: str) -> None:
+        """Note that a value was not taken as it stood."""
+        self.notes.append(Note("warning", attribute.keyword, text))
+
+    def bounded(self, number: int, what: str, attribute: Attribute) -> int:
+        """How many of so many values or items are decoded."""
+        if number > _DECODED_AT_MOST:
+            self.warn(attribute, f"{what} after the first {_DECODED_AT_MOST} left out")
+        return min(number, _DECODED_AT_MOST)
+
+    def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Value]:
+        """The attributes of a level, each by itself or by what says the same in its place."""
+        self.steps_left = _STEPS  # for each level anew, because what a level was decoded to is used again
+        result = self.attrs(raw, LEVELS[level], encodings)
+        if raw.keys().isdisjoint(_REPLACING[level]):
+            return result
+        for attribute in _REPLACEABLE[level]:
+            if attribute.keyword not in result and (value := self.instead(raw, attribute, encodings)):
+                result[attribute.keyword] = value
+        return result
+
+    def attrs(self, raw: Raw, attributes: Iterable[Attribute], encodings: Encodings) -> dict[str, Value]:
+        """Keyword -> decoded value, without the empty ones."""
+        result: dict[str, Value] = {}
+        for attribute in attributes:
+            value = raw.get(attribute.tag)
+            if not value:
+                continue
+            if attribute.vr not in _NOT_TEXT and isinstance(value, bytes) and value.isascii():
+                # most values, and most of the time of decoding
+                plain = value.decode("ascii").rstrip("\0 ").lstrip(" ")
+                if plain.isprintable() and "\\" not in plain:
+                    if plain:
+                        result[attribute.keyword] = plain
+                    continue
+            decoded = (
+                self.text(value, attribute, encodings)
+                if isinstance(value, bytes)
+                else self.items(value, attribute, encodings)
+            )
+            if decoded:
+                result[attribute.keyword] = decoded
+        return result
+
+    def instead(self, raw: Raw, attribute: Attribute, encodings: Encodings) -> Value | None:
+        """What another attribute says of the same, in the unit of this one; None where none does."""
+        for other in attribute.instead:
+            if other.tag in raw and (value := self.attrs(raw, (other,), encodings).get(other.keyword)):
+                return _scaled(value, other.factor) if other.factor else value
+        return None
+
+    def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
+        """The items of a sequence that hold anything wanted."""
+        if attribute.vr != "SQ":
+            self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not a value that its VR can have; left out")
+            return []
+        decoded = raws[: self.bounded(len(raws), "items", attribute)]
+        found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)
+        return [item for item in found if item]
+
+    def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
+        """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
+        if attribute.vr == "SQ":
+            self.warn(attribute, _NO_SEQUENCE)
+            return ""
+        if attribute.vr in _NUMBERS:
+            return self.numbers(value, attribute)
+        if value.isascii() and b"\x1b" not in value:
+            # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
+            text = value.decode("ascii")
+        elif attribute.vr in _TEXT_VRS:
+            text, as_named, self.steps_left = character_sets.decode(value, encodings, self.steps_left)
+            if not as_named:
+                self.warn(attribute, "does not decode by Specific Character Set")
+        else:
+            text = value.decode("latin-1")
+        if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
+            return self.cleaned(text, attribute)
+        written = text.split("\\", _DECODED_AT_MOST)
+        parts = [self.cleaned(part, attribute) for part in written[: self.bounded(len(written), "values", attribute)]]
+        while parts and not parts[-1]:
+            parts.pop()
+        return self.several(parts, attribute)
+
+    def several(self, parts: list[str], attribute: Attribute) -> str | list[str]:
+        """Values as many as PS3.6 allows: of those beyond, the first stands and equal ones are one."""
+        if attribute.many:
+            return parts[0] if len(parts) == 1 else parts
+        distinct = list(dict.fromkeys(filter(None, parts)))
+        if len(distinct) > 1:
+            if attribute.vr == "UI":
+                return distinct  # which object is meant must not be guessed
+            self.warn(attribute, "has several values; the first stands")
+        return distinct[0] if distinct else ""
+
+    def cleaned(self, value: str, attribute: Attribute) -> str:
+        """A value without padding and control characters; it ends at a NUL, behind which memory was written out."""
+        if value.isprintable():
+            return value.strip()
+        value, _, rest = value.partition("\0")
+        if rest.strip("\0 "):
+            self.warn(attribute, "holds a NUL; what follows it is left out")
+        return value.translate(_CONTROLS).strip()
+
+    def numbers(self, value: bytes, attribute: Attribute) -> str | list[str]:
+        """Binary numbers, written as IS and DS would be."""
+        kind = _NUMBERS[attribute.vr]
+        size = struct.calcsize(kind)
+        if len(value) % size:
+            self.warn(attribute, "has a length that its VR cannot have; left out")
+            return ""
+        count = self.bounded(len(value) // size, "values", attribute)
+        parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
+        return self.several(parts, attribute)
+
+
+def _scaled(value: Value, factor: str) -> str | list[str]:
+    """Numbers in another unit; what is no number is empty."""
+    scaled = [_product(text, factor) for text in texts_of(value)]
+    return scaled[0] if isinstance(value, str) else scaled
+
+
+def _product(text: str, factor: str) -> str:
+    try:
+        return str((Decimal(text) * Decimal(factor)).normalize())
+    except ArithmeticError:
+        return ""
+
+
+class DecodedCache:
+    """What the patient, study and series of earlier instances were decoded to, so that records share it.
+
+    For one thread. It begins anew when it is full.
+    """
+
+    __slots__ = ("_all", "_last", "_room")
+
+    def __init__(self) -> None:
+        self._all: dict[bytes, _Decoded] = {}
+        self._last: dict[Level, tuple[tuple[object, ...], _Decoded]] = {}
+        self._room = _CACHE_BYTES
+
+    def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Encodings) -> Attrs:
+        """Decode the attributes of a level, unless that was done."""
+        values = (decoder.order, *map(raw.get, _REPEATED[level]))
+        last = self._last.get(level)
+        # of what a reader jumped over the objects are the same as in the last instance, so this compares addresses
+        if last is not None and last[0] == values:
+            attrs, notes = last[1]
+            decoder.notes += notes
+            return attrs
+        key = marshal.dumps((level, values), _MARSHAL_VERSION)
+        found = self._all.get(key)
+        if found is None:
+            before = len(decoder.notes)
+            found = decoder.level(level, raw, encodings), tuple(decoder.notes[before:])
+            self._keep(key, found)
+        else:
+            decoder.notes += found[1]
+        if len(key) <= _CACHE_BYTES:
+            self._last[level] = values, found
+        return found[0]
+
+    def _keep(self, key: bytes, decoded: _Decoded) -> None:
+        if len(key) > self._room:
+            self._all.clear()
+            self._room = _CACHE_BYTES
+        if len(key) <= self._room:
+            self._all[key] = decoded
+            self._room -= len(key)
+
+
+def decode_instance(received: Received, cache: DecodedCache | None = None) -> InstanceRecord:
+    """Decode what the bridge keeps of a SOP instance.
+
+    Parameters
+    ----------
+    cache
+        Of the instances that were decoded before this one.
+
+    Raises
+    ------
+    MissingUID
+        One of Study, Series, SOP Instance or SOP Class UID is missing or cannot be an identifier in FHIR.
+    Mismatch
+        The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
+    """
+    raw = received.taken
+    cache = cache or DecodedCache()
+    decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN)
+    notes = decoder.notes
+    notes += received.notes
+    if has_holders(raw):
+        notes += (Note("warning", keyword, _NO_SEQUENCE) for keyword in unreadable(raw))
+        raw = flattened(raw)
+    encodings = decoder.encodings(raw, DEFAULT)
+    patient = cache.attrs("patient", raw, decoder, encodings)
+    study = cache.attrs("study", raw, decoder, encodings)
+    series = cache.attrs("series", raw, decoder, encodings)
+    instance = decoder.level("instance", raw, encodings)
+    uids = decoder.attrs(raw, UIDS, encodings)
+    _settle(uids, "SOPInstanceUID", received.sop_instance, received)
+    _settle(instance, "SOPClassUID", received.sop_class, received)
+    study_uid, series_uid, sop_uid = (
+        _checked_uid(where, uids.get(where), notes)
+        for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    )
+    _checked_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
+    return InstanceRecord(
+        study_uid=study_uid,
+        series_uid=series_uid,
+        sop_uid=sop_uid,
+        patient=patient,
+        study=study,
+        series=series,
+        instance=instance,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _settle(attrs: dict[str, Value], keyword: str, claimed: str, received: Received) -> None:
+    """Fill in what the data set leaves out by what the command or the file meta information says of it."""
+    found = attrs.get(keyword)
+    if found == claimed:
+        return
+    claimed = claimed.partition("\0")[0].strip()
+    if not found:
+        if claimed:
+            attrs[keyword] = claimed
+    elif claimed and found != claimed and received.origin.kind == "dimse":
+        raise Mismatch(f"{keyword} of the command and of the data set differ.")
+
+
+def _checked_uid(keyword: str, value: Value | None, notes: list[Note]) -> str:
+    if isinstance(value, str) and len(value) <= _LONGEST_UID and _OID.fullmatch(value):
+        return value
+    if not value:
+        raise MissingUID(f"{keyword} is missing.")
+    if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
+        raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
+    notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
+    return value

@@ -1,0 +1,162 @@
+"""How elements are encoded where neither the transfer syntax nor their VR tells (PS3.5 section 7.1)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from dicom2fhir.dicom.data_elements import ITEM, ITEM_GROUP, LONG_VRS, SEQUENCE_DELIMITER, SHORT_VRS, UNDEFINED, VRS
+
+Unpack = tuple[Callable[..., tuple[Any, ...]], ...]
+LITTLE: Unpack = tuple(struct.Struct(f).unpack_from for f in ("<HH2sH", "<HHL", "<L"))
+BIG: Unpack = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L"))
+"""Group, element, VR and short length; group, element and length without VR; long length."""
+FIRST_DATA_GROUP = 0x0004
+"""Groups 0000 and 0002 are of commands and file meta information (PS3.7 section 6.3.1, PS3.10 section 7.1): where they
+stand in a data set they may have kept their own encoding."""
+_LEADING_ELEMENTS = 100
+"""Of these groups that are passed over to find the first that shows how the data set is encoded."""
+_ENDLESS = 1 << 62
+_LEAST_OF_TEXT = 0x2020
+"""Two characters read as a length: a value that is text is not taken for an element."""
+
+
+def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
+    """VR, empty if it has none, and length of an element or item that may not be encoded as the data set is.
+
+    Of a VR with a 32-bit length, the length comes behind it. A VR that this version does not know is UN where it has
+    such a length (PS3.5 section 7.1.2), and given as it stands where it has a 16-bit one.
+    """
+    group, _, vr, length = unpack[0](data, pos)
+    if group != ITEM_GROUP:
+        if vr in VRS:
+            return vr, length
+        if _is_two_capitals(vr):
+            return (vr, length) if length else (b"UN", length)
+    return b"", unpack[1](data, pos)[2]
+
+
+def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:
+    """Position of the first element that belongs to the data set, from ``pos`` on: behind command and meta elements.
+
+    It may lie behind the bytes that are there; then more are needed, and those up to it are not.
+    """
+    for _ in range(_LEADING_ELEMENTS):
+        if pos + 8 > len(data):
+            break
+        group, _, vr, length = unpack[0](data, pos)
+        if group >= FIRST_DATA_GROUP:
+            break
+        vr, length = own_encoding(data, pos, unpack)
+        if vr in LONG_VRS:
+            if pos + 12 > len(data):
+                break
+            (length,) = unpack[2](data, pos + 8)
+        if length == UNDEFINED:
+            break
+        pos += (12 if vr in LONG_VRS else 8) + length
+    return pos
+
+
+def is_explicit(data: bytes, pos: int, declared: bool, is_final: bool, longest: int, unpack: Unpack) -> bool | None:
+    """Whether a data set has explicit VRs: some writers declare the wrong transfer syntax.
+
+    Parameters
+    ----------
+    pos
+        Of its first element, see :func:`data_set_start`.
+    is_final, longest
+        As for :func:`measure`.
+
+    Returns
+    -------
+    bool | None
+        None if more bytes are needed.
+    """
+    if pos + 8 > len(data):
+        return declared if is_final else None
+    group, _, vr, _ = unpack[0](data, pos)
+    if group < FIRST_DATA_GROUP:
+        if is_final or pos + 12 <= len(data):
+            return declared
+        return None
+    if vr in VRS or not declared:
+        return vr in VRS
+    if _is_two_capitals(vr):
+        return True
+    # a blank VR does not make the others implicit
+    measured = measure(data, pos, _ENDLESS, is_final, longest, unpack)
+    if measured is None:
+        return None
+    following = sum(measured)
+    if following + 6 > len(data) and not is_final and following < UNDEFINED:
+        return False if measured[1] > longest else None  # 32 bits of length: what stands for the VR is part of it
+    return data[following + 4 : following + 6] in VRS
+
+
+def measure(
+    data: bytes, start: int, limit: int, is_final: bool, longest: int, unpack: Unpack
+) -> tuple[int, int] | None:
+    """Tell where the value of an element of unknown VR begins and how long it is.
+
+    PS3.5 section 7.1.2 gives VRs to come a 32-bit length; found are also blank VRs with 16-bit lengths, and single
+    elements of Implicit VR among explicit ones. The shortest reading behind which another element begins is taken.
+
+    Parameters
+    ----------
+    limit
+        Where the item or data set ends.
+    is_final
+        Whether the data set ends where ``data`` ends.
+    longest
+        Value for which this is tried.
+
+    Returns
+    -------
+    tuple[int, int] | None
+        None if more bytes are needed.
+    """
+    with_vr, without_vr, long = unpack
+    end = min(limit, len(data))
+    group, element, vr, short = with_vr(data, start)
+    implicit = without_vr(data, start)[2]
+    if not short and 0 < implicit < _LEAST_OF_TEXT:
+        return start + 8, implicit  # what stands in place of a VR is no text
+    readings = [(start + 8, short), (start + 8, implicit)]
+    if not short and start + 12 <= limit:
+        if start + 12 <= end:
+            readings.append((start + 12, long(data, start + 8)[0]))
+        elif not is_final:
+            return None
+    for pos, length in sorted(readings, key=sum):
+        stop = pos if length == UNDEFINED else pos + length
+        if stop == limit:
+            return pos, length
+        if stop - pos > longest or stop + 8 > limit:
+            continue
+        if is_final and stop == len(data):
+            return pos, length
+        if stop + 8 <= end:
+            if _follows(with_vr(data, stop), group << 16 | element, vr, length == UNDEFINED):
+                return pos, length
+        elif not is_final:
+            return None
+    return readings[0] if _is_two_capitals(vr) else readings[1]
+
+
+def _follows(head: tuple[int, int, bytes, int], tag: int, vr: bytes, is_sequence: bool) -> bool:
+    """Whether that is the head of an element that may come next: tags ascend (PS3.5 section 7.1)."""
+    group, element, next_vr, short = head
+    following = group << 16 | element
+    if is_sequence:
+        return following in (ITEM, SEQUENCE_DELIMITER)
+    if group == ITEM_GROUP:
+        return following != ITEM
+    is_short = (next_vr in SHORT_VRS or next_vr == vr) and short < _LEAST_OF_TEXT
+    return following > tag and (is_short or (next_vr in LONG_VRS and not short))
+
+
+def _is_two_capitals(vr: bytes) -> bool:
+    """Whether it may be a VR that this version does not know; comparing texts would let b"B\\0" pass, a length."""
+    return vr.isalpha() and vr.isupper()

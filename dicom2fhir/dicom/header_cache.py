@@ -1,0 +1,173 @@
+"""What the headers of a series have in common, remembered as bytes: a walk jumps over what it has walked over before.
+
+One header of a series repeats the one before but for a few elements. An element that begins a data set or follows
+another one outside of sequences means the same wherever its bytes are the same; so where a run of known elements
+stands, what was taken of it is taken again, and a comparison of bytes is all that it costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets, Wanted
+from dicom2fhir.dicom.walk import Walk
+from dicom2fhir.model import Raw
+
+_REMEMBERED_BYTES = 128 * 1024
+_REMEMBERED_ELEMENTS = 4000
+"""Longer headers are not remembered; most of single images hold 2 to 100 kB and 60 to 400 elements, which count for 200
+to 1000."""
+_WORTH = 0.75
+"""The share of elements that must be known for runs to be used; with less a plain walk costs little more."""
+_SPARE = 1
+"""Elements that may stand before a run beyond those that stood there before."""
+_TRIES = 3
+"""Headers to learn from until one is as expected; a series whose headers are alike needs two."""
+_PAUSES = (2, 16, 128)
+"""Headers that are only walked over when that was in vain, once, twice and so on."""
+
+Encoding = tuple[bool, bool, Wanted, Budgets]
+"""What the meaning of bytes depends on: explicit VRs, big endian, what is wanted and within which limits."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Elements that follow one another.
+
+    Attributes
+    ----------
+    gap
+        How many other elements stood before it.
+    data
+        Empty for an element that depends on what follows it.
+    count
+        Elements, those in sequences too.
+    """
+
+    data: bytes
+    taken: Raw
+    count: int
+    gap: int
+
+
+class HeaderCache:
+    """What was the same in the last headers; for one reader at a time."""
+
+    __slots__ = ("_at", "_encoding", "_gap", "_known", "_pause", "_pauses", "_runs", "_tries", "length")
+
+    def __init__(self) -> None:
+        self._encoding: Encoding = (True, False, {}, DEFAULT_BUDGETS)
+        self._known: frozenset[bytes] = frozenset()
+        """The elements of the last header, then those of them that were in every header since."""
+        self._runs: list[_Run] = []
+        self._at = self._gap = 0
+        """The run that comes next in the present header, and how many elements were walked over since the last."""
+        self._tries = self._pause = self._pauses = 0
+        self.length = 0
+        """Bytes of a header that the next one is likely to have; 0 when nothing is known."""
+
+    def begin(self, encoding: Encoding) -> None:
+        """Begin a header."""
+        self._at = self._gap = 0
+        if encoding != self._encoding:
+            if self._known:
+                self._forget()
+            self._encoding = encoding
+
+    def jump(self, walk: Walk, pos: int, taken: Raw) -> int:
+        """Walk on from ``pos`` while there are runs to come; where that ended.
+
+        Raises
+        ------
+        CannotUnderstand, BudgetExceeded
+            As :meth:`Walk.elements`.
+        """
+        data = walk.data
+        runs = self._runs
+        end = len(data)
+        while self._at < len(runs) and pos < end:
+            run = runs[self._at]
+            if data.startswith(run.data, pos) and run.count <= walk.elements_left and not walk.is_in_sequence:
+                taken.update(run.taken)
+                walk.elements_left -= run.count
+                pos += len(run.data)
+                self._at += 1
+                self._gap = 0
+            elif self._gap < run.gap + _SPARE:
+                pos = walk.elements(pos, pos + 1)
+                if walk.is_waiting or walk.ended_at is not None:
+                    break
+                self._gap += 1
+            else:
+                break
+        return pos
+
+    def finish(self, walk: Walk, length: int) -> None:
+        """End a header that was understood; learn from it if it was not as expected."""
+        if self._runs and self._at == len(self._runs):
+            self._tries = self._pauses = 0
+        elif self._pause:
+            self._pause -= 1
+        elif (
+            self._tries == _TRIES
+            or walk.offset + length > _REMEMBERED_BYTES
+            or walk.budgets.elements - walk.elements_left > _REMEMBERED_ELEMENTS
+        ):
+            self._forget()
+        else:
+            self._tries += 1
+            self._learn(self._elements(walk, length))
+            self.length = length
+
+    def _elements(self, before: Walk, length: int) -> list[_Run]:
+        """Walk over a header once more, element by element, and leave out what may mean something else elsewhere."""
+        explicit, big, wanted, budgets = self._encoding
+        walk = Walk(big, budgets, wanted)
+        walk.data, walk.is_final = before.data, before.is_final
+        found = []
+        pos = 0
+        while pos < length:
+            start, left, guesses = pos, walk.elements_left, walk.guesses
+            taken: Raw = {}
+            walk.begin(explicit, taken)
+            pos = walk.elements(pos, pos + 1)
+            exact = walk.guesses == guesses
+            found.append(_Run(before.data[start:pos] if exact else b"", taken, left - walk.elements_left, 0))
+        return found
+
+    def _learn(self, elements: list[_Run]) -> None:
+        """Make runs of the elements that were known; where those are few, know these instead."""
+        known = frozenset(element.data for element in elements if element.data)
+        same = known & self._known
+        if len(same) >= _WORTH * len(elements):
+            self._known = same
+            self._runs = _joined(elements, same)
+        else:
+            self._known = known
+            self._runs = []
+
+    def _forget(self) -> None:
+        """Begin anew after a pause; each is longer than the last."""
+        self._known = frozenset()
+        self._runs = []
+        self.length = self._tries = 0
+        self._pause = _PAUSES[self._pauses]
+        self._pauses = min(self._pauses + 1, len(_PAUSES) - 1)
+
+
+def _joined(elements: list[_Run], known: frozenset[bytes]) -> list[_Run]:
+    """The runs that known elements make."""
+    runs = []
+    gap = 0
+    for is_known, some in groupby(elements, lambda element: element.data in known):
+        together = list(some)
+        if is_known:
+            taken: Raw = {}
+            for element in together:
+                taken.update(element.taken)
+            data = b"".join(element.data for element in together)
+            runs.append(_Run(data, taken, sum(element.count for element in together), gap))
+        else:
+            gap = len(together)
+    return runs

@@ -1,0 +1,1 @@
+"""From a study to FHIR resources: the rules, and what they mean."""

@@ -1,0 +1,169 @@
+"""What a rule sees: one node of a study, and the study's mapping under way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import tzinfo
+from zoneinfo import ZoneInfo
+
+from dicom2fhir.fhir.version.datatypes import (
+    Concept,
+    Systems,
+    concept,
+    date_time,
+    deterministic_id,
+    first_item,
+    offset,
+    one,
+    zone_of,
+)
+from dicom2fhir.fhir.version.dialect import Dialect
+from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides about the mapping.
+
+    Attributes
+    ----------
+    time_zone
+        For dates and times without (0008,0201) Timezone Offset From UTC; None: such times are left out, dates stay.
+    patient
+        How the Patient is written.
+    linked
+        Which of ``order`` and ``encounter`` are looked up on the server, so that references to them are literal where
+        exactly one is found.
+    referenced
+        Resource types among Practitioner, Organization, Location and Device that become resources of their own, where
+        they have an identifier; all others are contained in the ImagingStudy.
+    dicomweb_url
+        Base of the archive's DICOMweb service, for an Endpoint; empty: none.
+    availability
+        Instance Availability of instances that state none; None: left out.
+    accession_identifier
+        Whether the study's ``identifier`` holds its accession numbers from R5 on too, where ``basedOn`` has them.
+    max_instances
+        Studies with more instances than this are written without instance lists; None: never.
+    """
+
+    time_zone: ZoneInfo | None = None
+    systems: Systems = field(default_factory=Systems)
+    patient: Write = Write.LINK
+    linked: frozenset[str] = frozenset()
+    referenced: frozenset[str] = frozenset()
+    dicomweb_url: str = ""
+    endpoint_name: str = "DICOMweb"
+    availability: str | None = None
+    accession_identifier: bool = False
+    max_instances: int | None = None
+
+
+class Context:
+    """One study being mapped: what is collected on the way."""
+
+    def __init__(self, study: Study, dialect: Dialect, policy: Policy) -> None:
+        self.study = study
+        self.dialect = dialect
+        self.policy = policy
+        self.notes: dict[Note, None] = dict.fromkeys(study.notes)
+        self.contained: dict[str, Resource] = {}
+        self.entries: dict[str, Entry] = {}
+        self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), policy.time_zone)
+        self._scheme_uids = {
+            one(item.get("CodingSchemeDesignator")): one(item.get("CodingSchemeUID"))
+            for item in items_of(study.attrs.get("CodingSchemeIdentificationSequence"))
+            if item.get("CodingSchemeUID")
+        }
+
+    def for_other_resource(self) -> Context:
+        """The same study with the same notes, for a resource with contained resources of its own."""
+        other = Context(self.study, self.dialect, self.policy)
+        other.notes = self.notes
+        return other
+
+    def schemes(self, designator: str) -> str:
+        """The system of a Coding Scheme Designator; see :data:`dicom2fhir.fhir.version.datatypes.Schemes`."""
+        return self.policy.systems.of_coding_scheme(designator, self._scheme_uids)
+
+    def note(self, level: NoteLevel, where: str, text: str) -> None:
+        """Tell that something was dropped or replaced."""
+        self.notes[Note(level, where, text)] = None
+
+    def lacks(self, path: str, what: str) -> None:
+        """Tell that the FHIR version has no ``what``, which the study would need at this path."""
+        self.note("version", path, f"{self.dialect.name} has no {what}")
+
+    def contain(self, resource: Resource) -> Resource:
+        """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""
+        # named by its content, so that the same person keeps the same id whatever else joins the study
+        name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource)).replace('-', '')[:12]}"
+        self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **self.dialect.adapt(resource)}
+        return {"reference": f"#{name}", "type": resource["resourceType"]}
+
+    def add(self, entry: Entry) -> Resource:
+        """Write a resource beside the ImagingStudy and answer with the reference to it; equal ones are written once."""
+        self.entries[entry.resource["id"]] = replace(entry, resource=self.dialect.adapt(entry.resource))
+        return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
+
+
+@dataclass(slots=True)
+class Scope:
+    """One node (study, series or instance) as its rules see it."""
+
+    context: Context
+    node: Study | Series | Instance
+    attrs: Attrs
+    series_uid: str = ""
+    """Of an instance."""
+
+    def text(self, keyword: str) -> str:
+        """The first value of an attribute, or ``""``."""
+        value = self.attrs.get(keyword)
+        return value if isinstance(value, str) else one(value)
+
+    def texts(self, keyword: str) -> list[str]:
+        """Every value of an attribute that is no sequence."""
+        return texts_of(self.attrs.get(keyword))
+
+    def items(self, keyword: str) -> list[Attrs]:
+        """Every item of a sequence."""
+        return items_of(self.attrs.get(keyword))
+
+    def item(self, keyword: str) -> Attrs | None:
+        """The first item of a sequence."""
+        return first_item(self.attrs, keyword)
+
+    def concepts(self, *keywords: str) -> list[Concept]:
+        """The codes of code sequences, each once."""
+        found = (concept(item, self.context.schemes) for keyword in keywords for item in self.items(keyword))
+        return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
+
+    def aside(self) -> Scope:
+        """The same node in a mapping of its own, of which nothing is kept."""
+        context = self.context
+        return replace(self, context=Context(context.study, context.dialect, context.policy))
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of this node's dates: a report's workstation may keep another one than the scanner."""
+        return zone_of(self.text("TimezoneOffsetFromUTC"), None) or self.context.zone
+
+    def moment(self, date_keyword: str, time_keyword: str) -> str | None:
+        """A date and its time as ``dateTime``; a value that no calendar or clock knows is noted."""
+        da, tm = self.text(date_keyword), self.text(time_keyword)
+        if not da:
+            return None
+        value = date_time(da, tm, self.zone)
+        if value is None:
+            self.note(date_keyword, "is not a date; left out")
+        elif tm and "T" not in value:
+            why = "is not a time" if self.zone else "has no time zone: set fhir.time_zone"
+            self.note(time_keyword, f"{why}; the date alone stands")
+        if self.text("TimezoneOffsetFromUTC") and not offset(self.text("TimezoneOffsetFromUTC")):
+            self.note("TimezoneOffsetFromUTC", "is not an offset; left out")
+        return value
+
+    def note(self, where: str, text: str) -> None:
+        """Warn about an attribute."""
+        self.context.note("warning", where, text)

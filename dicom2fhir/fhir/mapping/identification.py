@@ -1,0 +1,77 @@
+"""What identifies a study: its UID and Study ID, and the accession numbers of its orders, with references to these.
+
+The functions are of the same kind as those of :mod:`dicom2fhir.fhir.mapping.imaging_study`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from dicom2fhir.fhir.mapping import related
+from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.version.datatypes import DICOM_UID, first_item, identifier, issuer_system, oid, one
+from dicom2fhir.fhir.version.dialect import IdentifierKind
+from dicom2fhir.model import Attrs, Resource
+
+
+def identifiers(scope: Scope) -> list[Resource]:
+    """What the dialect has here of the study's UID, its accession numbers and its Study ID."""
+    return [found for kind in scope.context.dialect.identifiers for found in _IDENTIFIERS[kind](scope)]
+
+
+def _study_uid(scope: Scope) -> list[Resource]:
+    return [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
+
+
+def _study_id(scope: Scope) -> list[Resource]:
+    value = scope.text("StudyID")
+    if not value:
+        return []
+    own = identifier(value, scope.context.policy.systems.study_id, use="secondary")
+    return [{"use": own.pop("use"), "type": {"text": "Study ID"}, **own}]
+
+
+def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
+    value = one(attrs.get("AccessionNumber"))
+    if not value:
+        return None
+    issuer = first_item(attrs, "IssuerOfAccessionNumberSequence")
+    system, name = issuer_system(scope.context.policy.systems.accession_number, "", issuer)
+    return identifier(value, system, "ACSN", name)
+
+
+def _accessions(scope: Scope) -> list[Resource]:
+    """The study's accession number, then those of its requests and of instances that name another, each once.
+
+    A request seldom repeats the issuer: a number without one is the order that has this number with one.
+    """
+    items = (scope.attrs, *scope.items("RequestAttributesSequence"))
+    found = [own for attrs in items if (own := _accession(scope, attrs))]
+    issued = {own["value"]: own for own in reversed(found) if "system" in own}
+    each: dict[tuple[str, str], Resource] = {}
+    for own in found:
+        known = own if "system" in own else issued.get(own["value"], own)
+        each.setdefault((known.get("system", ""), known["value"]), known)
+    return list(each.values())
+
+
+_IDENTIFIERS: Mapping[IdentifierKind, Callable[[Scope], list[Resource]]] = MappingProxyType(
+    {
+        "uid": _study_uid,
+        "accession": _accessions,
+        "further accession": lambda scope: _accessions(scope)[1:],
+        "accession if asked for": lambda scope: _accessions(scope) if scope.context.policy.accession_identifier else [],
+        "study id": _study_id,
+    }
+)
+
+
+def accession(scope: Scope) -> Resource | None:
+    """The one accession number of versions that have an element for it."""
+    return next(iter(_accessions(scope)), None)
+
+
+def orders(scope: Scope) -> list[Resource]:
+    """A reference to the order behind each accession number."""
+    return [related.order(scope, own) for own in _accessions(scope)]

@@ -1,0 +1,296 @@
+"""The rule table: which attribute feeds which element of ImagingStudy, and what it means there.
+
+A rule answers with *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the dialect
+gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are printed from
+here, and ``explain`` shows them at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dicom2fhir.fhir.mapping import identification, imaging_study, related
+from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.model import Series
+
+Meaning = Callable[[Scope], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One element and where it comes from.
+
+    Attributes
+    ----------
+    concept
+        Key of the dialect's ``elements``.
+    attributes
+        Keywords read, the preferred one first; empty for what is counted or configured.
+    how
+        What happens to the value, for people.
+    elsewhere
+        Concepts that say the same in the versions that lack this one.
+    """
+
+    concept: str
+    attributes: tuple[str, ...]
+    meaning: Meaning
+    how: str
+    elsewhere: tuple[str, ...] = ()
+
+
+_UID = "bare, or as urn:oid: where the version has an oid here"
+
+STUDY_RULES = (
+    Rule("uid", ("StudyInstanceUID",), lambda scope: scope.node.uid, "as urn:oid:"),
+    Rule(
+        "accession",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        identification.accession,
+        "as ACSN with its issuer's system",
+        elsewhere=("identifier", "basedOn"),
+    ),
+    Rule(
+        "identifier",
+        (
+            "StudyInstanceUID",
+            "AccessionNumber",
+            "IssuerOfAccessionNumberSequence",
+            "RequestAttributesSequence",
+            "StudyID",
+        ),
+        identification.identifiers,
+        "what the version has here: the UID as urn:oid: under urn:dicom:uid; accession numbers as ACSN with their "
+        "issuers' systems (up to 3.2.0 those after the first, from R5 on where `fhir.accession_identifier` asks for "
+        "them); Study ID as secondary",
+    ),
+    Rule(
+        "status",
+        ("InstanceAvailability",),
+        imaging_study.status,
+        "`available`, because an instance has arrived, unless all are UNAVAILABLE",
+    ),
+    Rule(
+        "availability",
+        ("InstanceAvailability",),
+        imaging_study.availability,
+        "the worst of the instances; where none states it, `pacs.availability`",
+    ),
+    Rule(
+        "statedAvailability",
+        ("InstanceAvailability",),
+        imaging_study.stated_availability,
+        "extension, when an instance states it: the worst",
+    ),
+    Rule(
+        "modality",
+        ("Modality",),
+        imaging_study.modalities,
+        "the distinct values of the series; up to R4B those of CID 29 only",
+    ),
+    Rule(
+        "subject",
+        (
+            "PatientID",
+            "IssuerOfPatientID",
+            "IssuerOfPatientIDQualifiersSequence",
+            "OtherPatientIDsSequence",
+            "PatientName",
+            "PatientSex",
+            "PatientBirthDate",
+            "PatientSpeciesDescription",
+            "PatientSpeciesCodeSequence",
+            "QualityControlSubject",
+        ),
+        related.subject,
+        "Patient by identifier (linked, ensured or upserted); a contained Device for a quality control subject",
+    ),
+    Rule(
+        "encounter",
+        ("AdmissionID", "IssuerOfAdmissionIDSequence"),
+        related.encounter,
+        "the Encounter that the server has by its visit number (VN), else a logical reference",
+    ),
+    Rule(
+        "started",
+        ("StudyDate", "StudyTime", "TimezoneOffsetFromUTC"),
+        imaging_study.study_started,
+        "with the data set's offset, else the configured zone, else the date alone; else the earliest series",
+    ),
+    Rule(
+        "basedOn",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        identification.orders,
+        "the order (ServiceRequest; ProcedureRequest in STU3, DiagnosticOrder up to 1.4.0) that the server has by each "
+        "accession number, else a logical reference, up to 1.4.0 to a contained one",
+    ),
+    Rule(
+        "referrer",
+        ("ReferringPhysicianName", "ReferringPhysicianIdentificationSequence"),
+        imaging_study.referrer,
+        "Practitioner",
+    ),
+    Rule(
+        "interpreter",
+        ("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),
+        imaging_study.interpreters,
+        "Practitioners",
+    ),
+    Rule("endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint when `pacs.dicomweb_url` is set"),
+    Rule("url", (), imaging_study.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule("numberOfSeries", (), lambda scope: len(scope.context.study.series), "counted"),
+    Rule(
+        "numberOfInstances",
+        (),
+        lambda scope: sum(len(series.instances) for series in scope.context.study.series),
+        "counted",
+    ),
+    Rule(
+        "procedure", ("ProcedureCodeSequence",), imaging_study.procedures, "each code once; up to 1.4.0 its words alone"
+    ),
+    Rule(
+        "location",
+        ("InstitutionalDepartmentName", "InstitutionalDepartmentTypeCodeSequence", "PerformedLocation"),
+        related.location,
+        "Location: the room, part of the department",
+    ),
+    Rule(
+        "reason",
+        (
+            "ReasonForTheRequestedProcedure",
+            "ReasonForRequestedProcedureCodeSequence",
+            "ReasonForPerformedProcedureCodeSequence",
+            "RequestAttributesSequence",
+        ),
+        imaging_study.reasons,
+        "codes, with the words as text",
+    ),
+    Rule("note", ("StudyComments",), lambda scope: scope.text("StudyComments"), "Annotation"),
+    Rule("description", ("StudyDescription",), lambda scope: scope.text("StudyDescription"), "as it stands"),
+)
+
+
+SERIES_RULES = (
+    Rule("series.uid", ("SeriesInstanceUID",), lambda scope: scope.node.uid, _UID),
+    Rule(
+        "series.number",
+        ("SeriesNumber",),
+        lambda scope: imaging_study.number(scope, "SeriesNumber"),
+        "0 to 2147483647, else left out",
+    ),
+    Rule(
+        "series.modality",
+        ("Modality",),
+        imaging_study.series_modality,
+        "DCM code; the first of several; OT when missing",
+    ),
+    Rule("series.description", ("SeriesDescription",), lambda scope: scope.text("SeriesDescription"), "as it stands"),
+    Rule(
+        "series.numberOfInstances",
+        (),
+        lambda scope: len(scope.node.instances) if isinstance(scope.node, Series) else None,
+        "counted",
+    ),
+    Rule(
+        "series.availability",
+        ("InstanceAvailability",),
+        imaging_study.availability,
+        "the worst of the instances; where none states it, `pacs.availability`",
+    ),
+    Rule(
+        "series.statedAvailability",
+        ("InstanceAvailability",),
+        imaging_study.stated_availability,
+        "extension, when an instance states it: the worst",
+    ),
+    Rule("series.url", (), imaging_study.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule(
+        "series.bodySite",
+        ("AnatomicRegionSequence", "BodyPartExamined"),
+        imaging_study.body_site,
+        "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its words",
+    ),
+    Rule(
+        "series.laterality",
+        ("Laterality", "ImageLaterality", "AnatomicRegionSequence"),
+        imaging_study.laterality,
+        "SNOMED CT; Image Laterality, else the regions' modifiers, when all images agree",
+    ),
+    Rule(
+        "series.specimen",
+        ("SpecimenDescriptionSequence", "SpecimenIdentifier", "IssuerOfTheSpecimenIdentifierSequence"),
+        related.specimens,
+        "logical reference by identifier",
+    ),
+    Rule(
+        "series.started",
+        (
+            "SeriesDate",
+            "SeriesTime",
+            "TimezoneOffsetFromUTC",
+            "AcquisitionDateTime",
+            "AcquisitionDate",
+            "AcquisitionTime",
+            "ContentDate",
+            "ContentTime",
+            "PerformedProcedureStepStartDate",
+            "PerformedProcedureStepStartTime",
+        ),
+        imaging_study.series_started,
+        "Series Date, else the earliest acquisition, content, or procedure step; not before the study (R6, FHIR-53726)",
+    ),
+    Rule(
+        "series.performer",
+        (
+            "PerformingPhysicianName",
+            "PerformingPhysicianIdentificationSequence",
+            "OperatorsName",
+            "OperatorIdentificationSequence",
+            "Manufacturer",
+            "ManufacturerModelName",
+            "DeviceSerialNumber",
+            "DeviceUID",
+            "SoftwareVersions",
+            "StationName",
+            "InstitutionName",
+            "InstitutionCodeSequence",
+        ),
+        imaging_study.performers,
+        "performing physicians PRF, operators SPRF, equipment DEV, institution LOC",
+    ),
+)
+
+
+INSTANCE_RULES = (
+    Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, _UID),
+    Rule("instance.sopClass", ("SOPClassUID",), lambda scope: scope.text("SOPClassUID"), "as urn:oid:"),
+    Rule(
+        "instance.number",
+        ("InstanceNumber",),
+        lambda scope: imaging_study.number(scope, "InstanceNumber"),
+        "as series",
+    ),
+    Rule(
+        "instance.type",
+        ("SOPClassUID",),
+        imaging_study.record_type,
+        "the Directory Record Type of the SOP class",
+        elsewhere=("instance.sopClass",),
+    ),
+    Rule(
+        "instance.title",
+        ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
+        imaging_study.title,
+        "the first of these that says anything",
+    ),
+    Rule("instance.content", (), imaging_study.content, "WADO-RS, when `pacs.dicomweb_url` is set"),
+)
+
+Level = Literal["study", "series", "instance"]
+RULES: Mapping[Level, tuple[Rule, ...]] = {
+    "study": STUDY_RULES,
+    "series": SERIES_RULES,
+    "instance": INSTANCE_RULES,
+}

@@ -1,0 +1,1 @@
+"""Profiles: what a country or a project asks for beyond its FHIR version."""

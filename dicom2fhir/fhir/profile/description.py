@@ -1,0 +1,36 @@
+"""What a profile says, for people: the documents and ``profiles show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dicom2fhir.fhir.profile.model import ElementRule, ExtensionPart, sources_in
+
+
+def sources_of(rule: ElementRule) -> tuple[str, ...]:
+    """Every source of an element, each once."""
+    return tuple(dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default))))
+
+
+def asked_of(rule: ElementRule) -> list[str]:
+    """What is asked of an element, in words."""
+    said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
+    said += ["made by the profile"] if rule.value is not None else []
+    said += ["made by the profile when the mapping has none"] if rule.default is not None else []
+    said += [f"codes of {rule.codes}"] if rule.codes else []
+    said += ["a text when there is but a code"] if rule.words else []
+    said += [f"one for each {rule.first_by}"] if rule.first_by else []
+    said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
+    return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
+
+
+def parts_of(
+    part: ExtensionPart, path: str = "", modalities: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ExtensionPart]]:
+    """The extensions that hold values, by the names that lead to them, each with the modalities that it is for."""
+    path = f"{path}.{part.url}" if path else part.url.rpartition("/")[2]
+    modalities = part.modalities or modalities
+    if not part.part:
+        yield path, part.model_copy(update={"modalities": modalities})
+    for inner in part.part:
+        yield from parts_of(inner, path, modalities)

@@ -1,0 +1,63 @@
+"""What a profile did to a study, for ``explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dicom2fhir.fhir.mapping.engine import Trace
+from dicom2fhir.fhir.mapping.rules import Rule
+from dicom2fhir.fhir.profile.description import sources_of
+from dicom2fhir.fhir.profile.model import Profile, sources_in
+from dicom2fhir.model import Mapped, Resource, Study
+
+
+def trace_profile(profile: Profile, mapped: Mapped, study: Study) -> list[Trace]:
+    """Each element and extension that the profile speaks of, as it came out (of the first series and instance)."""
+    return list(_traces(profile, mapped.entries[0].resource, study))
+
+
+def _traces(profile: Profile, resource: Resource, study: Study) -> Iterator[Trace]:
+    given = {keyword for keyword, value in {**study.patient, **study.attrs}.items() if value}
+    for series in study.series[:1]:
+        given |= set(series.attrs) | {keyword for instance in series.instances[:1] for keyword in instance.attrs}
+    for element in profile.element:
+        keywords = _keywords(*sources_of(element))
+        level, name = _split(element.path)
+        concept = f"{level}.{name}" if level else name.partition(".")[0]
+        yield _trace(profile, concept, name, keywords, given, _at(resource, element.path))
+    for extension in profile.extension:
+        prefix = {"study": "", "series": "series.", "instance": "series.instance."}[extension.at]
+        held = _at(resource, f"{prefix}extension") or []
+        value = [found for found in held if found["url"] == extension.url] or None
+        concept = "extension" if extension.at == "study" else f"{extension.at}.extension"
+        name = f"extension({extension.url.rpartition('/')[2]})"
+        yield _trace(profile, concept, name, _keywords(*sources_in(extension)), given, value)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Level (empty for the study) and element."""
+    if path.startswith("series.instance."):
+        return "instance", path.removeprefix("series.instance.")
+    return ("series", path.removeprefix("series.")) if path.startswith("series.") else ("", path)
+
+
+def _keywords(*sources: str) -> tuple[str, ...]:
+    names = (name.partition("/")[0] for source in sources if not source.startswith("@") for name in source.split("+"))
+    return tuple(dict.fromkeys(names))
+
+
+def _trace(
+    profile: Profile, concept: str, element: str, keywords: tuple[str, ...], given: set[str], value: Any
+) -> Trace:
+    rule = Rule(concept, keywords, lambda scope: None, f"as profile {profile.name} wants it")
+    return Trace(rule, element, tuple(keyword for keyword in keywords if keyword in given), value)
+
+
+def _at(resource: Resource, path: str) -> Any:
+    node: Any = resource
+    for step in path.split("."):
+        if isinstance(node, list):
+            node = node[0] if node else None
+        node = node.get(step) if isinstance(node, dict) else None
+    return node

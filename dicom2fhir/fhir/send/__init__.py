@@ -1,0 +1,1 @@
+"""The destinations: a FHIR server, or a directory."""

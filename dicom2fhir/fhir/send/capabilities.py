@@ -1,0 +1,106 @@
+"""What a FHIR server says it can do (``GET [base]/metadata``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dicom2fhir.fhir.send.lenient import as_object, as_objects
+from dicom2fhir.model import Resource
+
+_VERSION = re.compile(r"\d{1,2}(\.\d{1,4}){1,2}(-(ballot|snapshot|cibuild|draft|preview)\d{0,2})?")
+"""https://hl7.org/fhir/R5/valueset-FHIR-version.html."""
+_TRANSACTION_MODES = {
+    "batch": frozenset({"batch"}),
+    "transaction": frozenset({"transaction"}),
+    "both": frozenset({"batch", "transaction"}),
+}
+"""``Conformance.rest.transactionMode`` of FHIR 1.0.2, in the words of later versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeCapabilities:
+    """What is offered for one resource type (``CapabilityStatement.rest.resource``).
+
+    Attributes
+    ----------
+    update_create
+        Whether a ``PUT`` may create a resource under the client's id; None when it is not said (HAPI).
+    checks_versions
+        Whether an update onto another version than the current one fails (``versioning`` is ``versioned-update``).
+    """
+
+    update_create: bool | None = None
+    conditional_create: bool = False
+    conditional_update: bool = False
+    checks_versions: bool = False
+
+    @property
+    def ids(self) -> str:
+        """Who chooses the id of a resource that is created, in words."""
+        return {True: "ours", False: "the server's", None: "ours unless refused"}[self.update_create]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server offers; a type that it does not list has the defaults of :class:`TypeCapabilities`.
+
+    Attributes
+    ----------
+    batch
+        Whether it is worth trying to send it a batch. HAPI takes them and lists ``transaction`` alone.
+    """
+
+    fhir_version: str
+    software: str = ""
+    software_version: str = ""
+    transaction: bool = False
+    batch: bool = False
+    types: Mapping[str, TypeCapabilities] = field(default_factory=dict)
+
+    @property
+    def named_version(self) -> str:
+        """``fhir_version`` as logs may have it: any text may stand there."""
+        return self.fhir_version if _VERSION.fullmatch(self.fhir_version) else "of no known form"
+
+    def of(self, resource_type: str) -> TypeCapabilities:
+        """What is offered for ``resource_type``."""
+        return self.types.get(resource_type, TypeCapabilities())
+
+    def may_have(self, resource_type: str) -> bool:
+        """Whether the server may have resources of a type: it lists none at all, or this one."""
+        return not self.types or resource_type in self.types
+
+
+def read_capabilities(statement: Resource) -> Capabilities:
+    """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""
+    software = as_object(statement.get("software"))
+    types: dict[str, TypeCapabilities] = {}
+    offered: set[str] = set()
+    for rest in as_objects(statement.get("rest")):
+        if rest.get("mode") == "client":
+            continue
+        offered |= {_text(item.get("code")) for item in as_objects(rest.get("interaction"))}
+        offered |= _TRANSACTION_MODES.get(_text(rest.get("transactionMode")), frozenset())
+        for item in as_objects(rest.get("resource")):
+            update_create = item.get("updateCreate")
+            types[_text(item.get("type"))] = TypeCapabilities(
+                update_create=update_create if isinstance(update_create, bool) else None,
+                conditional_create=item.get("conditionalCreate") is True,
+                conditional_update=item.get("conditionalUpdate") is True,
+                checks_versions=item.get("versioning") == "versioned-update",
+            )
+    return Capabilities(
+        _text(statement.get("fhirVersion")),
+        _text(software.get("name")),
+        _text(software.get("version")),
+        "transaction" in offered,
+        not offered.isdisjoint(("batch", "transaction")),
+        types,
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

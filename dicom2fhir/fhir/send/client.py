@@ -1,0 +1,361 @@
+"""A FHIR server over HTTP: the interactions that are needed, and every way they fail as one of our errors.
+
+Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8; up to 1.4.0 it was
+``application/json+fhir``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from requests.auth import AuthBase
+
+from dicom2fhir.errors import (
+    Ambiguous,
+    BridgeError,
+    EditConflict,
+    Misshapen,
+    NotAuthorised,
+    ServerRefused,
+    ServerUnavailable,
+)
+from dicom2fhir.fhir.send.answer_shape import entries_of, require_sound
+from dicom2fhir.fhir.send.capabilities import Capabilities, read_capabilities
+from dicom2fhir.fhir.send.http import Answer, Http, retry_after_s
+from dicom2fhir.fhir.send.lenient import as_object, as_objects
+from dicom2fhir.fhir.send.operation_outcome import issues_of, said_in, status_in
+from dicom2fhir.fhir.send.queries import NOT_THERE, Question, found_in, is_of_another, matches
+from dicom2fhir.fhir.send.tls_and_proxy import origin_of
+from dicom2fhir.model import Resource
+from dicom2fhir.system.text import counted
+
+MEDIA_TYPE = "application/fhir+json"
+_ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
+_FRESH = {"Cache-Control": "no-cache, no-store"}
+"""RFC 9111 section 5.2.1. Unless it is told so, HAPI may answer with what the same search found a minute ago, and keeps
+what it finds, which doubles its work."""
+_STRICT = {**_FRESH, "Prefer": "handling=strict"}
+"""A server that ignores a parameter it does not know would answer with everything."""
+_PATIENCE = frozenset({407, 408, 425, 429})
+_NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
+"""What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
+_NO_HISTORY = frozenset({400, 403, 404, 405, 410, 422, 501})
+"""Answers of a server that has no history of a resource or does not show it."""
+_CONFLICTS = frozenset({304, 409, 412})
+"""304 is an entry of LinuxForHealth's that is there already, against RFC 9110 section 13.1.2; HAPI says 409 for 412."""
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
+_REMARKS = ("warning", "information", "success")
+"""``OperationOutcome.issue.severity`` of what was done nevertheless."""
+_WORDS = {
+    401: "it does not accept our credentials; check auth, and the username and password or token",
+    403: "it forbids this to us; ask whoever runs it for the right to read, search, create and update",
+    407: "the proxy wants credentials; put them into its address, http://user:password@host:port",
+    408: "it waited too long for the request; it is tried again",
+    429: "it asks to be sent less; it is tried again",
+    500: "it failed; its log says why",
+    502: "what stands in front of it does not reach it; check that it runs",
+    503: "it is out of service for now; check that it runs",
+    504: "what stands in front of it had no answer in time; check that it runs",
+}
+"""What a status means for whoever runs the bridge."""
+_KINDS = frozenset(
+    {"no Content-Type", "text/html", "text/plain", "text/xml", "application/json", "application/xml"}
+    | {"application/fhir+json", "application/json+fhir", "application/fhir+xml", "application/xml+fhir"}
+    | {"application/octet-stream", "application/problem+json", "application/xhtml+xml"}
+)
+_MAX_PARSED_BYTES = 256 * 1024 * 1024
+"""A study of 100,000 instances counts for 250 MiB at most, by :func:`_parsed_bytes`."""
+_VALUE_BYTES, _OBJECT_BYTES, _MEMBER_BYTES = 64, 160, 110
+"""Of a text, number or array, of an object, and of a name in it with its place."""
+_OF_ALL = frozenset({401, 407, 429})
+"""Statuses that speak of us and not of what was sent."""
+_MAX_DEPTH = 64
+
+
+class FhirClient:
+    """One FHIR server. May be used from several threads.
+
+    Parameters
+    ----------
+    base_url
+        Service base URL, with or without a trailing slash.
+    timeout_s
+        Budget of one exchange, all in all.
+    max_retry_after_s
+        The most that a ``Retry-After`` of the server is believed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth: AuthBase | None = None,
+        timeout_s: float = 30.0,
+        ca_file: Path | None = None,
+        max_response_bytes: int = 48 * 1024 * 1024,
+        max_retry_after_s: float = 3600.0,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout_s = timeout_s
+        self._max_retry_after_s = max_retry_after_s
+        self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
+        self._dump: Callable[[Resource], bytes] = orjson.dumps
+        self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
+
+    def speak(self, media_type: str, sent: str = "", dump: Callable[[Resource], bytes] = orjson.dumps) -> None:
+        """Send and ask for this from now on; until then, whatever FHIR server it may be is asked.
+
+        Parameters
+        ----------
+        media_type
+            Of the version's JSON.
+        sent
+            Media type of what ``dump`` makes, where that is not JSON. Answers are JSON all the same.
+        """
+        self._sent, self._accepted, self._dump = sent or media_type, media_type, dump
+
+    def capabilities(self) -> Capabilities:
+        """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
+        try:
+            return read_capabilities(self._resource("GET", "/metadata", ("CapabilityStatement", "Conformance")))
+        except ServerRefused as error:
+            raise ServerUnavailable(f"/metadata: {error}", issues=error.issues) from error
+        except ServerUnavailable as error:
+            error.unclear = False  # nothing of a study was sent
+            raise
+
+    def check_access(self) -> None:
+        """Ask something that is not public, as ``/metadata`` is; any answer but 401, 403 and a failure will do."""
+        with suppress(ServerRefused):  # it knows us, and perhaps not the parameter
+            self._resource("GET", "/ImagingStudy?_summary=count", ("Bundle",))
+
+    def read(self, resource_type: str, resource_id: str) -> Resource | None:
+        """The resource, or None when it is not there or was deleted."""
+        answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}", _FRESH)
+        if answer.status in NOT_THERE:  # where no FHIR server is, the write that follows will tell
+            return None
+        found = self._expect(answer, (resource_type,))
+        if found.get("id") != resource_id:
+            raise Misshapen(f"the server was asked for one {resource_type} and sends another")
+        return found
+
+    def search(self, resource_type: str, query: str) -> list[Resource]:
+        """The first few matches of a percent-encoded query; further pages are not read."""
+        answer = self._exchange("GET", f"/{Question(resource_type, query=query).url}", _STRICT)
+        return matches(self._expect(answer, ("Bundle",)), resource_type)
+
+    def ask(self, question: Question) -> list[Resource]:
+        """What is found, by :meth:`read` or :meth:`search`."""
+        if question.query:
+            return self.search(question.resource_type, question.query)
+        found = self.read(question.resource_type, question.resource_id)
+        return [] if found is None else [found]
+
+    def ask_all(self, questions: Sequence[Question]) -> list[list[Resource] | None]:
+        """Ask in one batch (https://hl7.org/fhir/R4/http.html#transaction).
+
+        Returns
+        -------
+        list[list[Resource] | None]
+            What :meth:`ask` would return for each question; None where that cannot be told from the batch.
+        """
+        asked = [{"request": {"method": "GET", "url": question.url}} for question in questions]
+        headers = {"Content-Type": f"{self._sent}; charset=utf-8", **_STRICT}
+        body = self._dump({"resourceType": "Bundle", "type": "batch", "entry": asked})
+        entries = as_objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
+        if len(entries) != len(asked):
+            raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
+        if any(is_of_another(question, entry) for question, entry in zip(questions, entries, strict=True)):
+            raise ServerRefused("a batch was answered in another order")
+        return [found_in(question, entry) for question, entry in zip(questions, entries, strict=True)]
+
+    def history(self, resource_type: str, resource_id: str) -> tuple[list[Resource], bool]:
+        """The latest versions of a resource, the newest first, and whether these are all; none where none are kept.
+
+        In place of a deletion there is an empty one.
+        """
+        answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}/_history?_count=20")
+        if answer.status in _NO_HISTORY:
+            return [], False
+        bundle = self._expect(answer, ("Bundle",))
+        versions = [as_object(entry.get("resource")) for entry in entries_of(bundle)]
+        for version in filter(None, versions):
+            require_sound(version, {})
+        is_more = any(link.get("relation") == "next" for link in as_objects(bundle.get("link")))
+        return versions, not is_more
+
+    def transaction(self, bundle: Resource) -> list[Resource]:
+        """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.
+
+        Responses are empty where the server leaves them out. A transaction is done whole or not at all, so its success
+        is that of each entry.
+
+        Raises
+        ------
+        EditConflict
+            Somebody else wrote at the same time (409; 412 where a version was named).
+        Ambiguous
+            A conditional write of the Bundle matches several resources (412).
+        """
+        conditional = _is_conditional(bundle)
+        # With return=minimal, Medplum leaves out which ids it chose, and what is wrong with what it refuses.
+        headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=OperationOutcome"}
+        answer = self._exchange("POST", "", headers, self._dump(bundle))
+        is_success = 200 <= answer.status < 300
+        if is_success and _says_nothing(answer):
+            return [{} for _ in bundle["entry"]]
+        try:
+            result = self._expect(answer, ("Bundle",), conditional)
+        except ServerUnavailable as error:
+            error.alive = is_success
+            raise
+        responses = [as_object(entry.get("response")) for entry in as_objects(result.get("entry"))]
+        if len(responses) != len(bundle["entry"]):
+            asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
+            raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}", alive=True)
+        return [self._succeeded(response, conditional) for response in responses]
+
+    def _succeeded(self, response: Resource, conditional: bool) -> Resource:
+        """The response of one entry, with no more than the code as its status; a failure is raised."""
+        issues = issues_of(response.get("outcome"))
+        try:
+            status = status_in(response)
+        except ValueError:
+            said = "an entry of a transaction was answered without a status of three digits"
+            raise ServerUnavailable(f"{self.base_url}: {said}", alive=True, issues=issues) from None
+        if status is None:
+            return response
+        if not 200 <= status < 300:
+            raise self._failure(status, issues, conditional)
+        return {**response, "status": str(status)}
+
+    def _resource(self, method: str, path: str, expected: tuple[str, ...]) -> Resource:
+        return self._expect(self._exchange(method, path), expected)
+
+    def _exchange(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        return self._http.exchange(
+            method, f"{self.base_url}{path}", {"Accept": self._accepted, **(headers or {})}, body
+        )
+
+    def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
+        """The resource in an answer of success; anything else is raised."""
+        status, resource = answer.status, _parse(answer.body)
+        is_success = 200 <= status < 300
+        if is_success and resource is not None and resource["resourceType"] in types:
+            return resource
+        issues = said_in(answer, resource)
+        if is_success:
+            if resource is None:
+                raise self._unavailable(
+                    f"HTTP {status} without a FHIR resource in JSON ({_kind(answer)}); check that url is the"
+                    " base of a FHIR server, and that nothing in front of it asks for a login",
+                    issues,
+                )
+            if resource["resourceType"] == "OperationOutcome":
+                raise ServerRefused(f"HTTP {status} with an OperationOutcome", issues)
+            raise self._unavailable(f"HTTP {status} with another resource than {' or '.join(types)}")
+        if 300 <= status < 400:
+            target = origin_of(answer.headers.get("Location", ""), self.base_url)
+            raise self._unavailable(
+                f"HTTP {status}, a redirection to {target}, which is not followed; if the server is there, set"
+                " url to its base",
+                issues,
+            )
+        if status in _NO_FHIR_HERE and (resource is None or resource["resourceType"] != "OperationOutcome"):
+            raise self._unavailable(
+                f"HTTP {status}, not from a FHIR server ({_kind(answer)}); check that url is its base", issues
+            )
+        raise self._failure(status, issues, conditional, retry_after_s(answer.headers))
+
+    def _unavailable(self, what: str, issues: tuple[str, ...] = ()) -> ServerUnavailable:
+        return ServerUnavailable(f"{self.base_url}: {what}", unclear=True, issues=issues)
+
+    def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, asked_s: float = 0.0) -> BridgeError:
+        """The error for a status that is not success, of a response or of one entry in it."""
+        if status == 412 and conditional:
+            said = "HTTP 412: several resources on the server match where there must be one"
+            return Ambiguous(said, issues=issues)
+        if status in _CONFLICTS:
+            said = f"HTTP {status}: somebody else writes the same resources at the same time"
+            return EditConflict(said, issues=issues)
+        if status not in (401, 403) and status not in _PATIENCE and 200 <= status < 500:
+            return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
+        error = NotAuthorised if status in (401, 403) else ServerUnavailable
+        said = f"HTTP {status}: {_WORDS[status]}" if status in _WORDS else f"HTTP {status}"
+        after_s = min(asked_s, self._max_retry_after_s)
+        return error(
+            f"{self.base_url}: {said}{_pause_in_words(asked_s, after_s)}",
+            after_s,
+            unclear=status not in _OF_ALL,
+            issues=issues,
+        )
+
+
+def _pause_in_words(asked_s: float, after_s: float) -> str:
+    if not asked_s:
+        return ""
+    kept = f", and gets {after_s:,.0f} s" if after_s < asked_s else ""
+    return f"; it asks for a pause of {asked_s:,.0f} s (Retry-After){kept}, which `dicom2fhir retry` ends"
+
+
+def _is_conditional(bundle: Resource) -> bool:
+    """Whether a 412 must mean several matches; where a version is named besides, reading again will tell."""
+    requests = [as_object(entry.get("request")) for entry in as_objects(bundle.get("entry"))]
+    if any("ifMatch" in request or "ifNoneMatch" in request for request in requests):
+        return False
+    return any("ifNoneExist" in request or "?" in str(request.get("url")) for request in requests)
+
+
+def _parse(body: bytes | bytearray) -> Resource | None:
+    if _parsed_bytes(body) > _MAX_PARSED_BYTES:
+        raise ServerUnavailable(f"the answer would take more than {_MAX_PARSED_BYTES} bytes of memory", unclear=True)
+    try:
+        resource = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str) or _too_deep(resource):
+        return None
+    return resource
+
+
+def _parsed_bytes(body: bytes | bytearray) -> int:
+    """Memory that JSON takes at most when it is parsed: two bytes (``{}``) may become a hundred."""
+    is_narrow = body.isascii() and b"\\u" not in body  # one wide character makes all of its text wide
+    characters = len(body) if is_narrow else 4 * len(body)
+    values = _VALUE_BYTES * (body.count(b",") + body.count(b"["))
+    return characters + values + _OBJECT_BYTES * body.count(b"{") + _MEMBER_BYTES * body.count(b":")
+
+
+def _says_nothing(answer: Answer) -> bool:
+    """Whether an answer of success says no more than that: no content, a Bundle without entries, or only remarks."""
+    if not answer.body or answer.body.isspace():
+        # An answer that ends with the connection may be one that was cut off (RFC 9112 section 6.3).
+        return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
+    resource = _parse(answer.body) or {}
+    if resource.get("resourceType") == "OperationOutcome":
+        return all(issue.get("severity") in _REMARKS for issue in as_objects(resource.get("issue")))
+    return resource.get("resourceType") == "Bundle" and not resource.get("entry")
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether JSON is nested deeper than any FHIR resource; level by level, since recursion is what must be spared."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _kind(answer: Answer) -> str:
+    """The media type of an answer, if it is a common one: any text may stand there, and what is said is logged."""
+    kind = answer.headers.get("Content-Type", "no Content-Type").partition(";")[0].strip().lower()
+    return kind if kind in _KINDS else "another Content-Type"

@@ -1,0 +1,91 @@
+"""A destination that is a directory: one transaction Bundle per study revision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.send.last_sent import Base, digest
+from dicom2fhir.fhir.version.formats import Format, dump
+from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
+from dicom2fhir.system.durable import make_directory
+
+
+class Named(Protocol):
+    """A FHIR version as the mapping takes it."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``R4``."""
+
+
+Dialect = TypeVar("Dialect", bound=Named)
+
+
+class FileDestination(Generic[Dialect]):
+    """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees half a file.
+
+    Parameters
+    ----------
+    directory
+        Made when it is not there, for the owner only: the files hold patient data.
+    map_study
+        Maps a study to resources in a FHIR version.
+    dialect
+        The FHIR version, as ``map_study`` takes it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        map_study: Callable[[Study, Dialect], Mapped],
+        dialect: Dialect,
+        format_: Format = "json",
+    ) -> None:
+        self.name = name
+        self._directory = directory
+        self._map_study = map_study
+        self._dialect = dialect
+        self._format = format_
+
+    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
+        """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
+        if study.conflict:
+            return Refused((study.conflict,), answered=False)
+        try:
+            mapped = self._map_study(study, self._dialect)
+        except NotExpressible as error:
+            return Refused((str(error),), answered=False)
+        remote_id = str(mapped.entries[0].resource["id"])
+        now = Base(remote_id, digest(mapped))
+        if Base.from_bytes(base).digest == now.digest and not again:
+            return Delivered(base, written=False, fingerprint=mapped.fingerprint, answered=False)
+        try:
+            content = dump(standalone(mapped), self._dialect.name, self._format)
+            self._write(f"{remote_id}.{study.revision}.{self._format}", f".{remote_id}.tmp", content)
+        except NotExpressible as error:
+            return Refused((str(error),), answered=False)
+        except OSError as error:
+            reason = f"{self._directory} cannot be written to: {error.strerror}; check that it is there, and its rights"
+            return Retry(reason, whole_destination=True)
+        return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint)
+
+    def _write(self, name: str, temporary: str, content: bytes) -> None:
+        make_directory(self._directory, 0o700)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # The name is the study's, which has one writer at a time: what a crash left is written over.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+        finally:
+            os.close(directory)

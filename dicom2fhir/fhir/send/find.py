@@ -1,0 +1,294 @@
+"""Which resource on a server is ours, and which of them are being written just now."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM
+from dicom2fhir.fhir.send.queries import Question
+from dicom2fhir.model import Entry, Resource, Write
+
+_BATCH_TRIES = 3
+"""Batches in a row that may fail where single requests succeed: the second one may have met a server that stumbled."""
+_BATCH_SIZE = 50
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be found.
+
+    Attributes
+    ----------
+    known_id
+        The id that it had last time; empty where that is not known.
+    by_own_id
+        Whether it may be there under our id and not be found by its search.
+    """
+
+    entry: Entry
+    known_id: str = ""
+    by_own_id: bool = False
+
+    def questions(self) -> Iterator[Question]:
+        """What has to be asked, as far as that does not depend on an answer."""
+        resource_type = self.entry.resource["resourceType"]
+        if self.known_id:
+            yield Question(resource_type, self.known_id)
+            return
+        if self.entry.search:
+            yield Question(resource_type, query=self.entry.search)
+        if self.by_own_id:
+            yield Question(resource_type, self.entry.resource["id"])
+
+
+class Batches:
+    """Whether a server answers several questions at once. May be used from several threads."""
+
+    def __init__(self, destination: str, offered: bool) -> None:
+        self._destination = destination
+        self._tries = _BATCH_TRIES if offered else 0
+        self._lock = threading.Lock()
+
+    @property
+    def are_taken(self) -> bool:
+        """False once it has been found out, which stays so: what a server was built for does not come back."""
+        return self._tries > 0
+
+    def succeeded(self) -> None:
+        """A batch was answered."""
+        with self._lock:
+            if self._tries:
+                self._tries = _BATCH_TRIES
+
+    def failed(self, is_refusal: bool) -> None:
+        """A batch was not answered, and the same questions were when they came one by one."""
+        with self._lock:
+            if not self._tries:
+                return
+            self._tries = 0 if is_refusal else self._tries - 1
+            if not self._tries:
+                log.warning("server.batch_refused", destination=self._destination)
+
+
+class Lookup:
+    """Finds resources for one delivery, which has until ``deadline`` (of ``time.monotonic``)."""
+
+    def __init__(self, client: FhirClient, deadline: float, batches: Batches) -> None:
+        self._client = client
+        self.deadline = deadline
+        self._batches = batches
+        self._answers: dict[Question, list[Resource]] = {}
+        self._unanswered: dict[Question, bool] = {}
+        """By a batch; whether it was refused."""
+
+    def check_time(self) -> None:
+        """Give up a delivery that takes too long, whose claim may end before it does."""
+        if time.monotonic() > self.deadline:
+            raise ServerUnavailable(
+                "the FHIR server is too slow: a study takes longer than its time limit", unclear=True
+            )
+
+    def prepare(self, wanted: Iterable[Wanted]) -> None:
+        """Ask at once what :meth:`find` will ask; forget all earlier answers.
+
+        A failure says nothing yet: single requests tell whether the server or its batches are at fault.
+        """
+        self._answers.clear()
+        self._unanswered.clear()
+        asked = {question: one.entry for one in wanted for question in one.questions()}
+        questions = list(asked) if len(asked) > 1 else []
+        for start in range(0, len(questions), _BATCH_SIZE):
+            if self._batches.are_taken:
+                self._ask_all({question: asked[question] for question in questions[start : start + _BATCH_SIZE]})
+
+    def find(self, wanted: Wanted) -> Resource | None:
+        """What the server holds of an entry: under the id it had last time, by its search, or under our own id.
+
+        Raises
+        ------
+        Ambiguous
+            Several resources on the server match.
+        Misshapen
+            What the server holds is not FHIR.
+        """
+        entry, known_id = wanted.entry, wanted.known_id
+        resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
+        found = self._ask(Question(resource_type, known_id), entry) if known_id else []
+        # an id that the server chose is another study's on another server
+        if found and (known_id == own_id or _is_same(entry.resource, found[0])):
+            return found[0]
+        if entry.search:
+            matches = self._ask(Question(resource_type, query=entry.search), entry)
+            matches = [item for item in matches if _is_same(entry.resource, item) and not _is_void(entry, item)]
+            if len(matches) > 1:
+                ids = ", ".join(require_id(match) for match in matches)
+                raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
+            if matches:
+                return matches[0]
+        if not wanted.by_own_id or own_id == known_id:
+            return None
+        return next(iter(self._ask(Question(resource_type, own_id), entry)), None)
+
+    def is_of_another(self, found: Resource, patient: Resource, known_id: str) -> bool:
+        """Whether the subject of a resource has an identifier of an issuer that gave this patient another one.
+
+        Parameters
+        ----------
+        known_id
+            The id of the Patient on the server; empty where that is not known.
+        """
+        subject = found.get("subject") or found.get("patient")  # an Encounter of DSTU2 has the latter
+        if not isinstance(subject, dict):
+            return False
+        subject_id = id_in(subject.get("reference"), "Patient")
+        if subject_id and subject_id == known_id:
+            return False
+        self.check_time()
+        theirs = self._client.read("Patient", subject_id) if subject_id else {"identifier": [subject.get("identifier")]}
+        return _are_different(_identifiers(patient), _identifiers(theirs or {}))
+
+    def _ask(self, question: Question, entry: Entry) -> list[Resource]:
+        found = self._answers.get(question)
+        if found is None:
+            self.check_time()
+            found = self._client.ask(question)
+            if question in self._unanswered:
+                self._batches.failed(self._unanswered[question])
+                self._unanswered.clear()
+        is_merged = entry.write in (Write.OWN, Write.UPSERT)
+        for item in found:
+            require_sound(item, entry.resource if is_merged else {})
+        return found
+
+    def _ask_all(self, asked: Mapping[Question, Entry]) -> None:
+        self.check_time()
+        try:
+            answers = self._client.ask_all(list(asked))
+        except ServerUnavailable as error:  # NotAuthorised too
+            if error.after_s:
+                raise
+            self._unanswered |= dict.fromkeys(asked, isinstance(error, NotAuthorised))
+            return
+        except (ServerRefused, EditConflict):
+            self._unanswered |= dict.fromkeys(asked, True)
+            return
+        for (question, entry), found in zip(asked.items(), answers, strict=True):
+            # A search that was not understood matches everything; alone it is refused then, by handling=strict.
+            if found is None or (question.query and not all(_is_same(entry.resource, item) for item in found)):
+                self._unanswered[question] = False
+            else:
+                self._answers[question] = found
+        if not self._unanswered:
+            self._batches.succeeded()
+
+    def predecessor(self, ours: Resource, resource_id: str, version: str) -> Resource | None:
+        """What a version of a resource, which is ours, replaced, from its history.
+
+        Parameters
+        ----------
+        version
+            ``meta.versionId``; without it, or when it is not in the history, the newest one is meant.
+
+        Returns
+        -------
+        Resource | None
+            None when it replaced nothing, came after a deletion, or no history is kept.
+        """
+        self.check_time()
+        versions, _ = self._client.history(ours["resourceType"], resource_id)
+        numbers = [version_of(found) for found in versions]
+        at = numbers.index(version) if version in numbers else 0
+        replaced = versions[at + 1] if at + 1 < len(versions) else {}
+        if replaced.get("resourceType") != ours["resourceType"]:
+            return None
+        require_sound(replaced, ours)
+        return replaced
+
+    def first(self, resource: Resource) -> Resource:
+        """The first version of a resource on the server; empty where the server does not show it."""
+        self.check_time()
+        versions, are_all = self._client.history(resource["resourceType"], require_id(resource))
+        return versions[-1] if versions and are_all else {}
+
+
+def identity(entry: Entry) -> str:
+    """What a resource is known by, whatever its id is on a server."""
+    return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
+
+
+def version_of(resource: Resource) -> str:
+    """The ``meta.versionId`` that a server gave; empty when it gives none."""
+    return str(resource.get("meta", {}).get("versionId") or "")
+
+
+def id_in(location: object, resource_type: str) -> str:
+    """The id in the ``location`` of a response (``[base/]Type/id[/_history/version]``); empty when there is none."""
+    found = re.search(rf"(?:^|/){resource_type}/([A-Za-z0-9\-.]{{1,64}})(?:/_history/|$)", str(location))
+    return found[1] if found else ""
+
+
+def _is_same(ours: Resource, theirs: Resource) -> bool:
+    """Whether a match shares an identifier with ours: a server that ignores a parameter matches everything."""
+    wanted = _identifiers(ours)
+    return not wanted or bool(wanted & _identifiers(theirs))
+
+
+def _is_void(entry: Entry, found: Resource) -> bool:
+    """Whether an order or encounter "was in error": https://hl7.org/fhir/R4/valueset-request-status.html."""
+    return entry.write is Write.LINK and found.get("status") == "entered-in-error"
+
+
+def _are_different(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:
+    """Whether a system has one value for us and another for them, and none is common."""
+    return not ours & theirs and not {system for system, _ in ours}.isdisjoint(system for system, _ in theirs)
+
+
+def _identifiers(resource: Resource) -> set[tuple[str, str]]:
+    found = resource.get("identifier")
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    if isinstance(uid := resource.get("uid"), str):  # an ImagingStudy up to 3.2.0
+        items.append({"system": DICOM_UID_SYSTEM, "value": uid})
+    return {(str(item.get("system", "")), _bare(item)) for item in items if isinstance(item.get("value"), str)}
+
+
+def _bare(identifier: Resource) -> str:
+    value = str(identifier["value"])
+    return value.removeprefix("urn:oid:") if identifier.get("system") == DICOM_UID_SYSTEM else value
+
+
+class Writing:
+    """The identities that are being written, so that no two threads write the same one at once.
+
+    HAPI stores duplicates when conditional updates of one new identifier meet, and so may any server.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._held: set[str] = set()
+
+    @contextmanager
+    def hold(self, keys: Collection[str], deadline: float) -> Iterator[None]:
+        """Have all of ``keys`` alone; all at once, so that nobody waits while holding some."""
+        with self._changed:
+            remaining = max(deadline - time.monotonic(), 0.0)
+            if not self._changed.wait_for(lambda: self._held.isdisjoint(keys), remaining):
+                raise EditConflict("another study that shares a resource with this one is being written for long")
+            self._held.update(keys)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.difference_update(keys)
+                self._changed.notify_all()

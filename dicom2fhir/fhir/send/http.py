@@ -1,0 +1,265 @@
+"""One HTTP exchange with budgets: of time in all, however slowly bytes drip, and of bytes in the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.send.deadlines import Deadlines
+from dicom2fhir.fhir.send.metered_response import Meter, MeteredResponse
+from dicom2fhir.fhir.send.tls_and_proxy import peer_of, proxies_for, tls_context
+from dicom2fhir.system.network import failure
+
+_READ_BYTES = 64 * 1024
+_HEADERS = {"User-Agent": requests.utils.default_user_agent(), "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray
+
+
+class _Line:
+    """The socket of a thread's connection, so that it can be cut while the thread waits in it."""
+
+    def __init__(self) -> None:
+        self.socket: socket.socket | None = None
+        self.was_cut = False
+        self.meter = Meter()
+        self.is_ready = False
+        """Whether a request can be sent: the peer, its proxy and its certificate are in order."""
+
+    def opened(self, opened: socket.socket, is_ready: bool) -> None:
+        self.socket = opened
+        self.is_ready = is_ready
+        if self.was_cut:
+            raise TimeoutError
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self.socket is not None:
+            with contextlib.suppress(OSError):  # closed already
+                # Past SSLSocket.shutdown, which would take the TLS state away under the thread that reads from it.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+
+
+class _Connection(HTTPConnection):
+    """Tells its line which socket it uses, and counts what comes over it."""
+
+    def __init__(self, *args: Any, line: _Line, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._line = line
+        self.response_class = partial(MeteredResponse, line.meter)  # type: ignore[assignment]  # it is called, no more
+
+    def _new_conn(self) -> socket.socket:
+        opened = super()._new_conn()
+        self._line.opened(opened, is_ready=False)  # a proxy's answer and the TLS handshake may follow
+        return opened
+
+    def connect(self) -> None:
+        self._line.is_ready = False
+        super().connect()
+        self._line.opened(self.sock, is_ready=True)
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Transport over sockets that its line knows, with the certificates that it is given."""
+
+    def __init__(self, line: _Line, tls: ssl.SSLContext | None) -> None:
+        self.line = line
+        self._tls = tls
+        self._pools = {"http": partial(_Pool, line=line), "https": partial(_SecurePool, line=line)}
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, ssl_context=self._tls)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options, ssl_context=self._tls, proxy_ssl_context=self._tls)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"  # by the context; requests would add certifi's authorities to it
+
+
+class Http:
+    """Requests over connections that are kept open, one per calling thread.
+
+    Each request goes straight to a transport adapter, without a ``requests.Session``: that would read ``.netrc``,
+    follow redirections and keep cookies. Proxies and, without ``ca_file``, certificates are those of the environment
+    (:mod:`dicom2fhir.fhir.send.tls_and_proxy`).
+
+    Parameters
+    ----------
+    timeout_s
+        Budget of one exchange, connecting included.
+    ca_file
+        Certificates to trust instead of the system's (PEM).
+    max_response_bytes
+        Largest body that is read.
+    """
+
+    def __init__(
+        self, *, auth: AuthBase | None, timeout_s: float, ca_file: Path | None, max_response_bytes: int
+    ) -> None:
+        self._auth = auth
+        self._timeout_s = timeout_s
+        self._ca_file = ca_file
+        self._max_response_bytes = max_response_bytes
+        self._local = threading.local()
+        self._deadlines = Deadlines()
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """Send a request and read the whole answer, whatever its status.
+
+        Raises
+        ------
+        ServerUnavailable
+            Anything that keeps the answer from arriving whole and in time.
+        """
+        proxies = proxies_for(url)
+        peer = peer_of(url, proxies)
+        adapter = self._adapter(url, peer)
+        line = adapter.line
+        line.was_cut = False
+        line.meter.begin()
+        deadline = time.monotonic() + self._timeout_s
+        late = ServerUnavailable(f"{peer}: no complete answer within {self._timeout_s:g} s (timeout_s)")
+        try:
+            with self._deadlines.limit(deadline, line.cut):
+                request = requests.Request(method, url, {**_HEADERS, **headers}, data=body, auth=self._auth).prepare()
+                response = adapter.send(request, stream=True, timeout=self._timeout_s, proxies=proxies)
+                content = self._content(response, line, deadline, late)
+            response.raw.release_conn()
+            return Answer(response.status_code, response.headers, content)
+        except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
+            self._disconnect()
+            if line.was_cut or isinstance(error, requests.Timeout):
+                late.unclear = line.is_ready
+                raise late from None
+            raise ServerUnavailable(_reason(error, peer), unclear=line.is_ready) from error
+        except ServerUnavailable as error:
+            self._disconnect()
+            error.unclear = line.is_ready
+            raise
+
+    def _content(self, response: requests.Response, line: _Line, deadline: float, late: ServerUnavailable) -> bytearray:
+        """The whole body, in time; otherwise the connection is closed, since the rest of the answer is on it."""
+        try:
+            content = self._read(response, line.meter)
+            if line.was_cut or time.monotonic() > deadline:
+                raise late  # a head that was cut reads like one that is complete
+        except BaseException:
+            response.close()
+            raise
+        return content
+
+    def _read(self, response: requests.Response, meter: Meter) -> bytearray:
+        """The body, into one buffer, so that it is never there twice."""
+        most = self._max_response_bytes
+        expected = response.headers.get("Content-Length", "")
+        if expected.isdecimal() and int(expected) > most:
+            raise ServerUnavailable(f"the answer is larger than {most} bytes")
+        body = bytearray()
+        meter.expect(_READ_BYTES)
+        while part := response.raw.read1(_READ_BYTES):
+            meter.expect(len(part))
+            body += part
+            if len(body) > most:
+                raise ServerUnavailable(f"the answer is larger than {most} bytes")
+        if expected.isdecimal() and len(body) < int(expected):
+            raise ServerUnavailable("the answer ends before its Content-Length")
+        return body
+
+    def _adapter(self, url: str, peer: str) -> _Adapter:
+        found: _Adapter | None = getattr(self._local, "adapter", None)
+        if found is None:
+            found = self._local.adapter = _Adapter(_Line(), self._tls(peer) if url.startswith("https:") else None)
+        return found
+
+    def _tls(self, peer: str) -> ssl.SSLContext:
+        try:
+            return tls_context(self._ca_file)
+        except OSError as error:
+            said = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it holds no certificates"
+            named = f"ca_file {self._ca_file}" if self._ca_file else "the file that REQUESTS_CA_BUNDLE names"
+            raise ServerUnavailable(f"{peer}: TLS: {named} cannot be used: {said}") from None
+
+    def _disconnect(self) -> None:
+        """Close the calling thread's connection; the next request opens another."""
+        found: _Adapter | None = getattr(self._local, "adapter", None)
+        if found is not None:
+            found.close()
+            del self._local.adapter
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now, 0 when it says nothing."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:12])
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(when - time.time(), 0.0)
+
+
+def _reason(error: Exception, peer: str) -> str:
+    """What went wrong, and where: the text of these exceptions may hold addresses and memory locations."""
+    if isinstance(error, requests.exceptions.ProxyError) and (refusal := _refusal_of_proxy(error)):
+        return f"{peer}: {refusal}"
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return f"{peer}: a proxy of this kind is not supported; HTTP proxies are"
+    if words := failure(error, peer):
+        return words
+    if isinstance(error, requests.ConnectionError):
+        return f"{peer}: the connection was cut before the answer was complete"
+    return f"{peer}: the answer is not HTTP; check the port ({type(error).__name__})"
+
+
+def _refusal_of_proxy(error: requests.exceptions.ProxyError) -> str:
+    """The status with which a proxy refuses to connect (RFC 9110 section 9.3.6), which only a text tells."""
+    found = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+    if found is None:
+        return ""
+    if found[1] == "407":
+        return "HTTP 407: it wants credentials; put them into its address, http://user:password@host:port"
+    return f"HTTP {found[1]}: it does not connect to the FHIR server; ask whoever runs it, or set NO_PROXY"

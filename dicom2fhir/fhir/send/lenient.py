@@ -1,0 +1,15 @@
+"""Reading what a server sends: an unexpected shape counts as not said; :mod:`dicom2fhir.fhir.send.answer_shape` refuses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_objects(value: object) -> list[dict[str, Any]]:
+    """The objects in a list; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

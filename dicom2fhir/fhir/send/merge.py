@@ -1,0 +1,381 @@
+"""Three-way merge of a resource: what we emit is ours and wins, what others added survives.
+
+``base`` is what we sent last, ``ours`` what we would send now, ``theirs`` what the server holds. What stands in
+``base`` and no longer in ``ours`` is removed; what stands in ``theirs`` only was added by somebody else and stays.
+
+* Objects merge key by key. Two objects that name different things (a Coding with another code, a Reference to another
+  resource) do not mix: ours is taken whole.
+* Lists merge by the identity of their items (:func:`identities`): ours in our order, then what others added in theirs.
+  An item of ours that we no longer send goes, even where others changed it.
+* An element that is not a list and that we no longer send goes too, unless somebody changed it since.
+* Values (``value[x]``, extensions, narrative, contained resources that are new to us) are taken whole.
+* Several studies update one Patient, and a study's base does not say what another study, or another bridge, wrote last.
+  So items that nothing identifies (its names) carry a mark on the server (:func:`marked`), and ours replace all such.
+
+The invariants of the ImagingStudy that count or repeat something are restored afterwards by :func:`restore_invariants`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import orjson
+
+from dicom2fhir.fhir.version.code_tables import acquisition_modalities
+from dicom2fhir.model import Resource
+
+DICOM_UID_SYSTEM = "urn:dicom:uid"
+_CHOICE = re.compile(r"^_?(value|deceased|multipleBirth)[A-Z]")
+"""Elements of which only one type may be present (FHIR "choice of data types") in what we write."""
+_CODING = {"system", "version", "code", "display", "userSelected", "id", "extension"}
+_EXTENSIONS = ("extension", "modifierExtension")
+_IDENTIFIERS = ("identifier", "accession")
+_MODALITIES = ("modality", "modalityList")
+"""What an ImagingStudy calls its modalities, from R4 on and before."""
+_SERVERS_OWN = ("versionId", "lastUpdated")
+_MARK = "dicom2fhir-"
+"""Begins the ``id`` of a marked item: https://hl7.org/fhir/R4/element.html#id."""
+_MISSING: Any = object()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys: equal for equal values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def without_version(resource: Resource) -> Resource:
+    """The resource without what the server alone sets: ``meta.versionId`` and ``meta.lastUpdated``."""
+    if "meta" not in resource:
+        return resource
+    meta = {key: value for key, value in resource["meta"].items() if key not in _SERVERS_OWN}
+    rest = {key: value for key, value in resource.items() if key != "meta"}
+    return {**rest, "meta": meta} if meta else rest
+
+
+def marked(resource: Resource) -> Resource:
+    """A resource that several studies update, with a mark on each item that only its whole content tells apart."""
+    return {name: _marked(name, value) if isinstance(value, list) else value for name, value in resource.items()}
+
+
+def _marked(name: str, items: list[Any]) -> list[Any]:
+    return [
+        {"id": f"{_MARK}{name}-{number}", **item} if isinstance(item, dict) and _is_unidentified(name, item) else item
+        for number, item in enumerate(items, 1)
+    ]
+
+
+def has_marks(resource: Resource) -> bool:
+    """Whether some item is marked."""
+    return any(_is_marked(item) for value in resource.values() if isinstance(value, list) for item in value)
+
+
+def marked_as(written: Resource, resource: Resource) -> Resource:
+    """A resource with our mark on the items that ``written`` has too, which we wrote before there were marks."""
+    ours = {name: [_content(item) for item in value] for name, value in written.items() if isinstance(value, list)}
+    return {
+        name: [
+            one if _content(item) in ours.get(name, ()) else item
+            for item, one in zip(value, _marked(name, value), strict=True)
+        ]
+        if isinstance(value, list)
+        else value
+        for name, value in resource.items()
+    }
+
+
+def _is_unidentified(name: str, item: dict[str, Any]) -> bool:
+    return name != "contained" and name not in _EXTENSIONS and not identities(name, item)
+
+
+def _is_marked(item: Any) -> bool:
+    return isinstance(item, dict) and str(item.get("id", "")).startswith(_MARK)
+
+
+def _has_other_id(ours: Any, theirs: Any) -> bool:
+    """Whether an item of ours stands under an id of the server's or of somebody else's, which others may refer to."""
+    return _is_marked(ours) and "id" in theirs and not _is_marked(theirs)
+
+
+def _content(item: Any) -> bytes:
+    """All of an item but its ``id``, which says where it stands and not what it is."""
+    return canonical({key: value for key, value in item.items() if key != "id"} if isinstance(item, dict) else item)
+
+
+def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisition_only: bool = False) -> Resource:
+    """The resource to write.
+
+    Parameters
+    ----------
+    base
+        What we sent last, or None when nothing is known of it: then everything in ``theirs`` is somebody else's.
+    ours
+        Our full state; its ``id`` counts.
+    theirs
+        What the server holds now.
+    acquisition_only
+        Whether an ImagingStudy lists the acquisition modalities of its series only; see
+        :class:`~dicom2fhir.fhir.version.dialect.Dialect`.
+
+    Returns
+    -------
+    Resource
+        A new object that may share parts with its sources.
+    """
+    theirs = without_version(theirs)
+    ours = _as_published(without_version(ours), theirs)
+    merged: Resource = _object(_as_published(without_version(base), theirs) if base else {}, ours, theirs)
+    if "contained" in merged:
+        _drop_unreferenced(merged, {item.get("id") for item in ours.get("contained", ())})
+    if ours.get("resourceType") == "ImagingStudy":
+        merged = restore_invariants(merged, ours, acquisition_only)
+    return merged
+
+
+def _as_published(ours: Resource, theirs: Resource) -> Resource:
+    """Our study with the accession number in its place that stands there on the server, if it is one of the study's.
+
+    ``accession`` holds one and is searched, ``identifier`` holds the others: when a later instance makes another one
+    the first, the study must still be found by the one that was published.
+    """
+    mine, published, others = ours.get("accession"), theirs.get("accession"), ours.get("identifier", [])
+    if not mine or not published:
+        return ours
+    at = next((n for n, other in enumerate(others) if _is_number(other, published)), None)
+    if at is None:
+        return ours
+    return {**ours, "accession": others[at], "identifier": [*others[:at], mine, *others[at + 1 :]]}
+
+
+def _is_number(identifier: Resource, published: Resource) -> bool:
+    """Whether an accession number is the published one, whose issuer may not have been known then."""
+    same_system = published.get("system") in (None, identifier.get("system"))
+    return same_system and identifier.get("value") == published.get("value")
+
+
+def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        whole = _CHOICE.match(name) or name in _EXTENSIONS or (name == "text" and "div" in ours)
+        if whole or _different(name, base, ours, theirs):
+            return ours
+        return _object(base if isinstance(base, dict) else {}, ours, theirs)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return _list(name, base if isinstance(base, list) else [], ours, theirs)
+    return ours
+
+
+def _different(name: str, base: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether these, or what we sent before, name different things: a mixture could point at the wrong patient."""
+    return _contradict(name, ours, theirs) or (isinstance(base, dict) and _contradict(name, ours, base))
+
+
+def _contradict(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
+    if _is_reference(one) or _is_reference(other):
+        mine, others = dict(_reference_parts(one)), dict(_reference_parts(other))
+        return any(mine[part] != others[part] for part in mine.keys() & others.keys())
+    return bool(identities(name, one)) and not set(identities(name, one)) & set(identities(name, other))
+
+
+def _reference_parts(item: dict[str, Any]) -> Iterator[tuple[str, Hashable]]:
+    if isinstance(item.get("reference"), str):
+        yield "reference", item["reference"]
+    if isinstance(item.get("identifier"), dict):
+        yield "identifier", identities("identifier", item["identifier"])
+
+
+def _object(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for name, value in ours.items():
+        paired = _is_paired(name, ours, theirs)
+        merged[name] = value if name not in theirs or paired else _value(name, base.get(name), value, theirs[name])
+    chosen = {found[1] for name in ours if (found := _CHOICE.match(name))}
+    for name, value in theirs.items():
+        choice = _CHOICE.match(name)
+        if name in ours or (choice and choice[1] in chosen) or (_is_paired(name, ours, theirs) and _twin(name) in ours):
+            continue
+        left = _left(name, base[name], value) if name in base else value
+        if left is not _MISSING:
+            merged[name] = left
+    return merged
+
+
+def _left(name: str, base: Any, theirs: Any) -> Any:
+    """What remains of an element that we sent before and no longer send: what others put there since."""
+    if canonical(base) == canonical(theirs):
+        return _MISSING
+    if isinstance(base, list) and isinstance(theirs, list):
+        return _list(name, base, [], theirs) or _MISSING
+    return theirs
+
+
+def _twin(name: str) -> str:
+    return name[1:] if name.startswith("_") else f"_{name}"
+
+
+def _is_paired(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether a list of primitives goes by position with its ``_name`` twin (FHIR JSON): such are not merged."""
+    plain = name.removeprefix("_")
+    marked = f"_{plain}"
+    return any(isinstance(side.get(marked), list) for side in (ours, theirs))
+
+
+def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> list[Any]:
+    left: dict[Hashable, list[int]] = defaultdict(list)
+    their_keys = [_keys(name, item) for item in theirs]
+    for index, keys in enumerate(their_keys):
+        for key in keys:
+            left[key].append(index)
+    base_items = {key: item for item in reversed(base) for key in _keys(name, item)}
+    taken: set[int] = set()
+    merged: list[Any] = []
+    our_keys: set[Hashable] = set()
+    for item in ours:
+        keys = _keys(name, item)
+        our_keys.update(keys)
+        match = next((i for key in keys for i in left.get(key, ()) if i not in taken), None)
+        if match is None:
+            merged.append(item)
+            continue
+        taken.add(match)
+        before = next((base_items[key] for key in keys if key in base_items), None)
+        foreign = name == "contained" and before is None
+        value = item if foreign else _value(name, before, item, theirs[match])
+        merged.append({**value, "id": theirs[match]["id"]} if _has_other_id(item, theirs[match]) else value)
+    repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
+    for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
+        decisive = keys[:1] if repeats else keys
+        if index in taken or _is_marked(item) or any(key in our_keys or key in base_items for key in decisive):
+            continue
+        merged.append(item)
+    return merged
+
+
+def _keys(name: str, item: Any) -> tuple[Hashable, ...]:
+    if name == "contained" and isinstance(item, dict) and "id" in item:
+        return (("id", str(item["id"])),)
+    if name in _EXTENSIONS and isinstance(item, dict):
+        return (canonical(item), ("url", str(item.get("url"))))
+    return identities(name, item) or (_content(item),)
+
+
+def identities(name: str, item: Any) -> tuple[Hashable, ...]:
+    """What an item of the list ``name`` is known by; two items with one of these in common are the same thing.
+
+    Empty for an item that only its whole content tells apart. Every Identifier of system ``urn:dicom:uid`` is the same
+    one: a study has exactly one Study Instance UID, and other writers leave out its ``urn:oid:`` prefix.
+    """
+    if not isinstance(item, dict):
+        return ()
+    if isinstance(item.get("uid"), str):
+        return (("uid", item["uid"]),)
+    if isinstance(item.get("coding"), list):
+        found = tuple(key for coding in item["coding"] for key in identities("coding", coding))
+        return found or _text(item)
+    if isinstance(item.get("concept"), dict):
+        return identities("concept", item["concept"])
+    if isinstance(item.get("actor"), dict):
+        return identities("actor", item["actor"])
+    if _is_reference(item):
+        return tuple(_reference_parts(item))
+    if isinstance(item.get("value"), str) and (name in _IDENTIFIERS or "system" in item):
+        if item.get("system") == DICOM_UID_SYSTEM:
+            return (("identifier", DICOM_UID_SYSTEM),)
+        return (("identifier", str(item.get("system")), item["value"]),)
+    if isinstance(item.get("code"), str) and item.keys() <= _CODING:
+        return (("code", str(item.get("system")), item["code"]),)
+    return _text(item)
+
+
+def _text(item: dict[str, Any]) -> tuple[Hashable, ...]:
+    is_concept = isinstance(item.get("text"), str) and item.keys() <= {"coding", "text", "id", "extension"}
+    return (("text", item["text"]),) if is_concept else ()
+
+
+def _is_reference(item: dict[str, Any]) -> bool:
+    """Whether an object is a Reference (a CodeableReference's ``reference`` is an object)."""
+    named = isinstance(item.get("reference"), str) or isinstance(item.get("identifier"), dict)
+    return named and item.keys() <= {"reference", "type", "identifier", "display", "id", "extension"}
+
+
+def _drop_unreferenced(merged: Resource, our_ids: set[Any]) -> None:
+    """Contained resources that nothing refers to must not stay (HL7 invariant dom-3)."""
+    used = set(_local_references(merged))
+    kept = [item for item in merged["contained"] if item.get("id") in our_ids or item.get("id") in used]
+    if kept:
+        merged["contained"] = kept
+    else:
+        del merged["contained"]
+
+
+def _local_references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        reference = value.get("reference")
+        if isinstance(reference, str) and reference.startswith("#"):
+            yield reference[1:]
+        for inner in value.values():
+            yield from _local_references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _local_references(inner)
+
+
+def restore_invariants(merged: Resource, ours: Resource, acquisition_only: bool) -> Resource:
+    """Counts and modalities of an ImagingStudy in which series or instances of others survived (R6 ist-3 to ist-7).
+
+    Counts are ours where we list no instances (large studies are sent without lists): then a list of others does not
+    stay either. ``modality`` follows the series only where our own output did.
+    """
+    our_series = {series.get("uid"): series for series in ours.get("series", ())}
+    series = [_recounted(item, our_series.get(item.get("uid"))) for item in merged.get("series", ())]
+    if not series or "series" not in ours:
+        return merged
+    restored = {**merged, "series": series}
+    added = len(series) > len(ours["series"]) or any(
+        item.get("numberOfInstances") != our_series[item.get("uid")].get("numberOfInstances") for item in series
+    )
+    if added:
+        restored["numberOfSeries"] = len(series)
+        counts = [item.get("numberOfInstances") for item in series]
+        if all(isinstance(count, int) for count in counts):
+            restored["numberOfInstances"] = sum(counts)
+    name = next((name for name in _MODALITIES if name in restored), None)
+    if name and _modalities(ours.get(name, ())) == _modalities(_of_series(ours, acquisition_only)):
+        restored[name] = _distinct(restored[name], _of_series(restored, acquisition_only))
+        if not restored[name]:
+            del restored[name]
+    return restored
+
+
+def _recounted(series: dict[str, Any], ours: dict[str, Any] | None) -> dict[str, Any]:
+    if "instance" not in series:
+        return series
+    if ours is not None and "instance" not in ours:
+        return {key: value for key, value in series.items() if key != "instance"}
+    if ours is not None and len(series["instance"]) == len(ours["instance"]):
+        return series
+    return {**series, "numberOfInstances": len(series["instance"])}
+
+
+def _of_series(study: Resource, acquisition_only: bool) -> list[Any]:
+    found = [series["modality"] for series in study.get("series", ()) if "modality" in series]
+    if not acquisition_only:
+        return found
+    return [modality for modality in found if modality.get("code") in acquisition_modalities()]
+
+
+def _modalities(items: Any) -> set[Hashable]:
+    return {_keys("modality", item)[0] for item in items}
+
+
+def _distinct(study: list[Any], series: list[Any]) -> list[Any]:
+    """The study's list without what no series has, and with what a series of others has besides."""
+    known, wanted = _modalities(study), _modalities(series)
+    kept = [item for item in study if _keys("modality", item)[0] in wanted]
+    for item in series:
+        key = _keys("modality", item)[0]
+        if key not in known:
+            known.add(key)
+            kept.append(item)
+    return kept

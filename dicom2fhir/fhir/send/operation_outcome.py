@@ -1,0 +1,91 @@
+"""What a server says beside a status, for a person: cleaned of markup and control characters, and cut.
+
+It may echo patient data, so it is shown by ``status`` and never logged.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from dicom2fhir.fhir.send.http import Answer
+from dicom2fhir.fhir.send.lenient import as_object, as_objects
+
+_MAX_ISSUES = 20
+_MAX_CHARS = 500
+_MAX_PAGE_BYTES = 64 * 1024
+"""Of a page that is looked at; style sheets may stand before its words."""
+_TAG = re.compile(r"(<[^<>]*>)")
+_UNSEEN = ("<script", "<style")
+_XML_VALUE = re.compile(r'<(?:\w+:)?(?:diagnostics|text)\s+value="([^"<]*)"')
+"""In an OperationOutcome as XML (https://hl7.org/fhir/R4/xml.html), which some servers send whatever they are asked."""
+_STATUS = re.compile(r"([1-9][0-9]{2})(?:\s.*)?", re.DOTALL)
+
+
+def status_in(response: dict[str, Any]) -> int | None:
+    """The status of a Bundle entry's ``response``, None when it has none.
+
+    It "starts with a 3 digit HTTP code and may contain the standard HTTP description"
+    (https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.response.status).
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    status = response.get("status")
+    if status is None:
+        return None
+    found = _STATUS.fullmatch(str(status).strip()) if isinstance(status, str | int) else None
+    if found is None:
+        raise ValueError
+    return int(found[1])
+
+
+def issues_of(outcome: object) -> tuple[str, ...]:
+    """The issues of an OperationOutcome; empty when it is none."""
+    issues = as_objects(as_object(outcome).get("issue"))
+    return tuple(_cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
+
+
+def _issue(issue: dict[str, Any]) -> str:
+    words = issue.get("diagnostics") or as_object(issue.get("details")).get("text") or issue.get("code") or ""
+    places = issue.get("expression") or issue.get("location") or []
+    place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""
+    return f"{issue.get('severity', 'error')}: {words}{f' ({place})' if place else ''}"
+
+
+def said_in(answer: Answer, resource: object) -> tuple[str, ...]:
+    """What an answer says: the issues of an OperationOutcome, where that is its ``resource``, else its text."""
+    return issues_of(resource) or tuple(filter(None, [_cleaned(_text(answer))]))
+
+
+def _text(answer: Answer) -> str:
+    """The words of a page, of an OperationOutcome in XML, or of what else is text."""
+    kind = answer.headers.get("Content-Type", "text/plain").lower()
+    if not re.match(r"text/|\S+[/+](json|xml|xhtml)", kind):
+        return ""
+    text = answer.body[:_MAX_PAGE_BYTES].decode("utf-8", "replace")
+    if "\0" in text or "json" in kind:
+        return "" if "\0" in text else text
+    if values := _XML_VALUE.findall(text):
+        return html.unescape("; ".join(values))
+    return html.unescape(" ".join(_seen(text)))
+
+
+def _seen(page: str) -> Iterator[str]:
+    """What a browser would show of a page."""
+    is_seen = True
+    for part in _TAG.split(page):
+        if _TAG.fullmatch(part):
+            is_seen = not part.lower().startswith(_UNSEEN)
+        elif is_seen:
+            yield part
+
+
+def _cleaned(text: str) -> str:
+    """In one line, without what a terminal would obey; blanks are many in a page."""
+    start = text[: 8 * _MAX_CHARS]
+    return " ".join("".join(char if char.isprintable() else " " for char in start).split())[:_MAX_CHARS]

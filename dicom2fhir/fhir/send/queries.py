@@ -1,0 +1,75 @@
+"""What is asked of a FHIR server, and what its answers say was found: alone or as an entry of a batch response."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from dicom2fhir.errors import Misshapen
+from dicom2fhir.fhir.send.answer_shape import entries_of
+from dicom2fhir.fhir.send.lenient import as_object
+from dicom2fhir.fhir.send.operation_outcome import status_in
+from dicom2fhir.model import Resource
+
+NOT_THERE = frozenset({404, 410})
+"""Answers to a read of what was never there or was deleted."""
+_MATCHES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A read by ``resource_id``, or a search by ``query`` (percent-encoded)."""
+
+    resource_type: str
+    resource_id: str = ""
+    query: str = ""
+
+    @property
+    def url(self) -> str:
+        """Relative to the base of the server."""
+        if self.query:
+            return f"{self.resource_type}?{self.query}&_count={_MATCHES}"
+        return f"{self.resource_type}/{quote(self.resource_id, safe='')}"
+
+
+def matches(bundle: Resource, resource_type: str) -> list[Resource]:
+    """The resources of a searchset that the search was for."""
+    found = [
+        entry["resource"]
+        for entry in entries_of(bundle)
+        if as_object(entry.get("resource")).get("resourceType") == resource_type
+        and as_object(entry.get("search")).get("mode", "match") == "match"
+    ]
+    return found[:_MATCHES]
+
+
+def is_of_another(question: Question, entry: Resource) -> bool:
+    """Whether an entry of a batch response holds what a question for another type would find."""
+    resource = as_object(entry.get("resource"))
+    try:
+        items = [as_object(item.get("resource")) for item in entries_of(resource)] or [resource]
+    except Misshapen:
+        return False
+    found = {kind for item in items if isinstance(kind := item.get("resourceType"), str)}
+    found -= {"Bundle", "OperationOutcome"}
+    return bool(found) and question.resource_type not in found
+
+
+def found_in(question: Question, entry: Resource) -> list[Resource] | None:
+    """What an entry of a batch response says was found; None where it is no usable answer to the question."""
+    resource = as_object(entry.get("resource"))
+    try:
+        status = status_in(as_object(entry.get("response")))
+    except ValueError:
+        return None
+    if question.resource_id and status in NOT_THERE:
+        return []
+    if status is None or not 200 <= status < 300:
+        return None
+    kind = resource.get("resourceType")
+    if question.query:
+        with suppress(Misshapen):  # to ask alone will tell
+            return matches(resource, question.resource_type) if kind == "Bundle" else None
+    is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
+    return [resource] if is_it else None

@@ -1,0 +1,160 @@
+"""Which FHIR server answers at an address, and what it can do: asked once for all workers of a destination."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from dicom2fhir.errors import ConfigError, ServerUnavailable
+from dicom2fhir.fhir.send.capabilities import Capabilities
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.find import Batches
+from dicom2fhir.fhir.version.formats import Format, dump, media_type
+
+_UNFIT_PAUSE_S = 60.0
+"""For a server of a version that is not to be written: a person has to change it or the configuration."""
+_ASK_AGAIN_S = 600.0
+"""A server that was upgraded while nothing was sent to it has not been seen to be away."""
+
+log = structlog.get_logger(__name__)
+
+
+class Named(Protocol):
+    """A FHIR version as the mapping takes it."""
+
+    @property
+    def name(self) -> str:
+        """For people, e.g. ``R4``."""
+
+    @property
+    def media_type(self) -> str:
+        """Of its JSON."""
+
+    @property
+    def acquisition_only(self) -> bool:
+        """Whether an ImagingStudy lists acquisition modalities only."""
+
+
+Dialect = TypeVar("Dialect", bound=Named)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised(Generic[Dialect]):
+    """A server that can be written to.
+
+    Attributes
+    ----------
+    batches
+        Whether it answers several questions at once, as far as is known.
+    shared
+        Resources seen on it that several studies refer to: identity -> literal reference, and our content of it then.
+        Forgotten with the rest, since somebody may delete them there.
+    """
+
+    capabilities: Capabilities
+    dialect: Dialect
+    batches: Batches
+    asked_at: float
+    """On ``time.monotonic``."""
+    shared: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Differs between servers and between releases of one; the server's own words, which are not for logs."""
+        found = self.capabilities
+        return found.fhir_version, found.software, found.software_version, found.of("ImagingStudy").ids
+
+
+class Recognition(Generic[Dialect]):
+    """Asks a server for its ``/metadata``, and keeps the answer for a while. May be used from several threads.
+
+    Parameters
+    ----------
+    dialect_for
+        As for :class:`dicom2fhir.fhir.send.server.FhirDestination`.
+    """
+
+    def __init__(
+        self, destination: str, client: FhirClient, dialect_for: Callable[[str], Dialect], format_: Format
+    ) -> None:
+        self._destination = destination
+        self._client = client
+        self._dialect_for = dialect_for
+        self._format = format_
+        self._lock = threading.Lock()
+        self._known: Recognised[Dialect] | None = None
+        self._last: Recognised[Dialect] | None = None
+        """Stays when ``_known`` is forgotten."""
+        self._asking: Future[Recognised[Dialect]] | None = None
+
+    def server(self) -> Recognised[Dialect]:
+        """The server; who comes while it is being asked waits for that answer, or shares the failure.
+
+        Raises
+        ------
+        ServerUnavailable
+            There is no server, or none of a version that can be written.
+        """
+        with self._lock:
+            known = self._known
+            if known is not None and time.monotonic() - known.asked_at < _ASK_AGAIN_S:
+                return known
+            asking, is_ours = self._asking, self._asking is None
+            if asking is None:
+                asking = self._asking = Future()
+        if is_ours:
+            try:
+                asking.set_result(self._ask())
+            except BaseException as error:
+                asking.set_exception(error)
+            finally:
+                with self._lock:
+                    self._asking = None
+        return asking.result()
+
+    def forget(self) -> None:
+        """Ask again next time: the server was away, and may come back as another."""
+        with self._lock:
+            self._known = None
+
+    def _ask(self) -> Recognised[Dialect]:
+        found = self._client.capabilities()
+        try:
+            dialect = self._dialect_for(found.fhir_version)
+        except ConfigError as error:
+            said = f"The server speaks FHIR {found.named_version}: {error}"
+            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
+        except (LookupError, ValueError):
+            said = f"FHIR version {found.named_version} is not supported"
+            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
+        self._client.speak(
+            dialect.media_type,
+            media_type(dialect.media_type, self._format),
+            partial(dump, version=dialect.name, format_=self._format),
+        )
+        server = Recognised(found, dialect, Batches(self._destination, found.batch), time.monotonic())
+        if self._last is not None and self._last.identity == server.identity:
+            server = Recognised(found, dialect, self._last.batches, server.asked_at)
+        else:
+            self._log(server)
+        with self._lock:
+            self._known = self._last = server
+        return server
+
+    def _log(self, server: Recognised[Dialect]) -> None:
+        found = server.capabilities
+        log.info(
+            "server.recognised",
+            destination=self._destination,
+            fhir_version=found.named_version,
+            dialect=server.dialect.name,
+            ids=found.of("ImagingStudy").ids,
+            transaction=found.transaction,
+        )

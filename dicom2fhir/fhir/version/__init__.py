@@ -1,0 +1,1 @@
+"""What differs between FHIR versions: names, datatypes, formats, code tables, validation."""

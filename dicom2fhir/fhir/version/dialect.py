@@ -1,0 +1,256 @@
+"""How meaning becomes JSON in one FHIR version: elements by name and datatype, and what the datatypes lack or call
+otherwise.
+
+A :class:`Dialect` is a value. What differs between versions is in its fields; no code asks which version it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.version.datatypes import URI, Coding, Concept, oid
+from dicom2fhir.model import Resource
+
+Shape = Literal[
+    "as is",
+    "code",
+    "Coding",
+    "CodeableConcept",
+    "CodeableReference",
+    "Annotation",
+    "Reference",
+    "Reference by display",
+    "performer",
+    "actor",
+    "oid",
+    "Coding of oid",
+    "code extension",
+]
+
+
+IdentifierKind = Literal["uid", "accession", "further accession", "accession if asked for", "study id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a FHIR version.
+
+    Attributes
+    ----------
+    shape
+        The datatype that a meaning takes there.
+    many
+        Whether it repeats.
+    types
+        For references: the resource types that it may point at; empty: whatever the rule makes.
+    url
+        Of an extension.
+    """
+
+    name: str
+    shape: Shape = "as is"
+    many: bool = False
+    types: frozenset[str] = frozenset()
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A FHIR version.
+
+    Attributes
+    ----------
+    elements
+        Concept -> element, for ImagingStudy (``modality``, ``series.modality``, ``instance.uid``...) and, with the
+        type before it, for the other resources (``Device.name``).
+    lateralities
+        (0020,0060) Laterality and its kin -> code.
+    identifiers
+        What the study's ``identifier`` holds, in this order. ``accession`` are all accession numbers, ``further
+        accession`` those that the element ``accession`` has no room for.
+    oid
+        What the datatype ``oid`` takes.
+    acquisition_only
+        Whether the study's modalities are the acquisition modalities of its series (PS3.16 CID 29); else they are all
+        modalities of its series (ist-7).
+    systems
+        System of R4 -> what this version calls it.
+    reference_parts
+        Which of ``reference``, ``type``, ``identifier``, ``display`` the datatype Reference has.
+    families_repeat
+        Whether ``HumanName.family`` is a list.
+    search_by
+        The search parameter that finds an ImagingStudy by its Study Instance UID: ``identifier`` as a token, any other
+        by the UID as ``urn:oid:``.
+    unavailable
+        ``ImagingStudy.status`` of a study whose instances can no longer be had.
+    order_type
+        The resource type of an order for imaging.
+    media_type
+        Of its JSON.
+    """
+
+    name: str
+    fhir_version: str
+    elements: Mapping[str, Element]
+    lateralities: Mapping[str, Coding]
+    identifiers: tuple[IdentifierKind, ...]
+    oid: re.Pattern[str]
+    acquisition_only: bool
+    systems: Mapping[str, str] = field(default_factory=dict)
+    reference_parts: frozenset[str] = frozenset({"reference", "type", "identifier", "display"})
+    families_repeat: bool = False
+    search_by: str = "identifier"
+    unavailable: str = "registered"
+    order_type: str = "ServiceRequest"
+    media_type: str = "application/fhir+json"
+
+    def put(self, target: Resource, concept: str, meaning: Any) -> Any:
+        """Set the concept's element in ``target``.
+
+        Returns
+        -------
+        Any
+            The JSON that was set; None when this version has no such element, or cannot say this in it.
+
+        Raises
+        ------
+        NotExpressible
+            The version demands a form that the value does not have.
+        """
+        element = self.elements.get(concept)
+        if element is None:
+            return None
+        if element.shape == "as is" and not element.many and self.is_plain:
+            target[element.name] = meaning
+            return meaning
+        meanings = meaning if isinstance(meaning, list) else [meaning]
+        shaped = [json for one in meanings if (json := _SHAPES[element.shape](self, element, one)) is not None]
+        if not shaped:
+            return None
+        target[element.name] = shaped if element.many else shaped[0]
+        return target[element.name]
+
+    def adapt(self, json: Any) -> Any:
+        """Rewrite JSON of R4's datatypes to this version's: other systems, references with fewer parts, family
+        names."""
+        if isinstance(json, list):
+            return [self.adapt(item) for item in json]
+        if not isinstance(json, dict):
+            return json
+        adapted = {key: self.adapt(value) for key, value in json.items()}
+        if self.systems and adapted.get("system") in self.systems:
+            adapted["system"] = self.systems[adapted["system"]]
+        if self.families_repeat and isinstance(adapted.get("family"), str):
+            adapted["family"] = [adapted["family"]]
+        return adapted
+
+    def holds_several(self, concept: str) -> bool:
+        """Whether the element of a concept, where the version has one, is a list."""
+        element = self.elements.get(concept)
+        return element is None or element.many
+
+    def repeats(self, path: str) -> bool:
+        """Whether the element at a path of ImagingStudy (``series.modality``) is a list."""
+        parent, _, name = path.rpartition(".")
+        level = parent.rpartition(".")[2]
+        return any(
+            element.many and element.name == name
+            for concept, element in self.elements.items()
+            if concept.rpartition(".")[0] == level
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether :meth:`adapt` has nothing to do."""
+        return not self.systems and not self.families_repeat
+
+    def writes_as(self, other: Dialect) -> bool:
+        """Whether both write the same: R4B left ImagingStudy, and what goes with it, as it is in R4."""
+        return replace(self, name=other.name, fhir_version=other.fhir_version) == other
+
+    def reference(self, reference: Resource) -> Resource | None:
+        """A Reference without the parts that this version does not know; None when nothing is left that says
+        anything."""
+        kept = {key: value for key, value in reference.items() if key in self.reference_parts}
+        return self.adapt(kept) if kept.keys() - {"type"} else None
+
+
+def _coding(meaning: Concept) -> Resource:
+    if not meaning.codings:
+        return {"display": meaning.text}
+    coding = meaning.codings[0]
+    return {
+        key: value
+        for key, value in (
+            ("system", coding.system),
+            ("version", coding.version),
+            ("code", coding.code),
+            ("display", coding.display),
+        )
+        if value
+    }
+
+
+def codeable_concept(meaning: Concept) -> Resource:
+    """A CodeableConcept, the same in every version but for its systems."""
+    result: Resource = {}
+    if meaning.codings:
+        result["coding"] = [_coding(Concept((coding,))) for coding in meaning.codings]
+    if meaning.text:
+        result["text"] = meaning.text
+    return result
+
+
+def _reference(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
+    if element.types and meaning.get("type") not in element.types:
+        return None
+    return dialect.reference(meaning)
+
+
+def _performer(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
+    """Who took part, with the function; where the element is a bare reference, without."""
+    actor = dialect.reference(meaning["actor"])
+    return {"function": dialect.adapt(meaning["function"]), "actor": actor} if actor else None
+
+
+def _actor(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
+    return _reference(dialect, element, meaning["actor"])
+
+
+def _oid(dialect: Dialect, element: Element, uid: str) -> str:
+    if not dialect.oid.fullmatch(oid(uid)):
+        raise NotExpressible(
+            f"A UID has a form that {element.name} cannot hold in FHIR {dialect.name} (leading zeros, letters): "
+            "send to a version from R4 on, or correct it at the source."
+        )
+    return oid(uid)
+
+
+_SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyType(
+    {
+        "as is": lambda dialect, element, meaning: meaning if dialect.is_plain else dialect.adapt(meaning),
+        "code": lambda dialect, element, meaning: meaning.codings[0].code,
+        "Coding": lambda dialect, element, meaning: dialect.adapt(_coding(meaning)),
+        "CodeableConcept": lambda dialect, element, meaning: dialect.adapt(codeable_concept(meaning)),
+        "CodeableReference": lambda dialect, element, meaning: {"concept": dialect.adapt(codeable_concept(meaning))},
+        "Annotation": lambda dialect, element, meaning: {"text": meaning},
+        "Reference": _reference,
+        "Reference by display": lambda dialect, element, meaning: {"display": words_of(meaning)},
+        "performer": _performer,
+        "actor": _actor,
+        "oid": _oid,
+        "code extension": lambda dialect, element, code: {"url": element.url, "valueCode": code},
+        "Coding of oid": lambda dialect, element, uid: {"system": URI, "code": oid(uid)},
+    }
+)
+
+
+def words_of(meaning: Concept) -> str:
+    """What a concept says to people."""
+    return meaning.text or next((c.display or c.code for c in meaning.codings), "")

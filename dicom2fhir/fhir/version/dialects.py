@@ -1,0 +1,258 @@
+"""Every FHIR version that can be written, as a value: what it calls things and how it shapes them.
+
+The rules (:mod:`dicom2fhir.fhir.mapping.rules`) speak of *concepts* such as ``reason``; the dialect says that R4 has
+``reasonCode``, a list of CodeableConcept, and R5 ``reason``, a list of CodeableReference. What a dialect does not list
+does not exist in that version. Each version is told by what it changes in the one after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dicom2fhir.fhir.version.datatypes import CONNECTION_TYPE, DCM, SNOMED_CT, V2_0203, V3_PARTICIPATION, Coding
+from dicom2fhir.fhir.version.dialect import Dialect, Element, codeable_concept
+
+__all__ = ["DIALECTS", "Dialect", "Element", "by_fhir_version", "codeable_concept"]
+
+_UNILATERAL = {
+    "L": Coding("419161000", SNOMED_CT, "Unilateral left"),
+    "R": Coding("419465000", SNOMED_CT, "Unilateral right"),
+    "B": Coding("51440002", SNOMED_CT, "Bilateral"),
+}
+"""Value set bodysite-laterality, the example binding up to R4B."""
+
+_CID_244 = {
+    "L": Coding("7771000", SNOMED_CT, "Left"),
+    "R": Coding("24028007", SNOMED_CT, "Right"),
+    "B": Coding("51440002", SNOMED_CT, "Bilateral"),
+}
+"""PS3.16 CID 244, the example binding from R5 on. No laterality of DICOM is its "Unilateral"; see meanings."""
+
+_OID_OF_R4 = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
+_OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+
+_STU3_EXTENSION = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy"
+"""Elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
+
+_Changes = Mapping[str, Element | None]
+
+
+def _changed(elements: Mapping[str, Element], changes: _Changes) -> Mapping[str, Element]:
+    return {concept: element for concept, element in {**elements, **changes}.items() if element is not None}
+
+
+_R4 = Dialect(
+    name="R4",
+    fhir_version="4.0.1",
+    elements={
+        "identifier": Element("identifier", many=True),
+        "status": Element("status"),
+        "statedAvailability": Element("extension", "code extension", many=True, url=f"{_STU3_EXTENSION}.availability"),
+        "modality": Element("modality", "Coding", many=True),
+        "subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
+        "encounter": Element("encounter", "Reference"),
+        "started": Element("started"),
+        "basedOn": Element("basedOn", "Reference", many=True),
+        "referrer": Element("referrer", "Reference"),
+        "interpreter": Element("interpreter", "Reference", many=True),
+        "endpoint": Element("endpoint", "Reference", many=True),
+        "numberOfSeries": Element("numberOfSeries"),
+        "numberOfInstances": Element("numberOfInstances"),
+        "procedure": Element("procedureCode", "CodeableConcept", many=True),
+        "location": Element("location", "Reference"),
+        "reason": Element("reasonCode", "CodeableConcept", many=True),
+        "note": Element("note", "Annotation", many=True),
+        "description": Element("description"),
+        "series": Element("series", many=True),
+        "series.uid": Element("uid"),
+        "series.number": Element("number"),
+        "series.modality": Element("modality", "Coding"),
+        "series.description": Element("description"),
+        "series.numberOfInstances": Element("numberOfInstances"),
+        "series.statedAvailability": Element(
+            "extension", "code extension", many=True, url=f"{_STU3_EXTENSION}.series.availability"
+        ),
+        "series.bodySite": Element("bodySite", "Coding"),
+        "series.laterality": Element("laterality", "Coding"),
+        "series.specimen": Element("specimen", "Reference", many=True),
+        "series.started": Element("started"),
+        "series.performer": Element("performer", "performer", many=True),
+        "series.instance": Element("instance", many=True),
+        "instance.uid": Element("uid"),
+        "instance.sopClass": Element("sopClass", "Coding of oid"),
+        "instance.number": Element("number"),
+        "instance.title": Element("title"),
+        "Patient.extension": Element("extension", many=True),
+        "Practitioner.name": Element("name", many=True),
+        "Device.name": Element("deviceName", many=True),
+        "Device.name.value": Element("name"),
+        "Device.name.type": Element("type", "code"),
+        "Device.model": Element("modelNumber"),
+        "Device.serialNumber": Element("serialNumber"),
+        "Device.version": Element("version", many=True),
+        "Endpoint.connectionType": Element("connectionType", "Coding"),
+        "Endpoint.payloadType": Element("payloadType", "CodeableConcept", many=True),
+        "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
+    },
+    lateralities=_UNILATERAL,
+    identifiers=("uid", "accession", "study id"),
+    oid=_OID_OF_R4,
+    acquisition_only=True,
+)
+
+_R4B = replace(_R4, name="R4B", fhir_version="4.3.0")
+
+_R5 = replace(
+    _R4,
+    name="R5",
+    fhir_version="5.0.0",
+    elements=_changed(
+        _R4.elements,
+        {
+            "modality": Element("modality", "CodeableConcept", many=True),
+            "interpreter": None,
+            "procedure": Element("procedure", "CodeableReference", many=True),
+            "reason": Element("reason", "CodeableReference", many=True),
+            "series.modality": Element("modality", "CodeableConcept"),
+            "series.bodySite": Element("bodySite", "CodeableReference"),
+            "series.laterality": Element("laterality", "CodeableConcept"),
+            "Device.name": Element("name", many=True),
+            "Device.name.value": Element("value"),
+            "Endpoint.connectionType": Element("connectionType", "CodeableConcept", many=True),
+            "Endpoint.payloadType": None,
+            "Endpoint.payloadMimeType": None,
+            "Endpoint.payload": Element("payload", many=True),
+        },
+    ),
+    lateralities=_CID_244,
+    identifiers=("uid", "accession if asked for", "study id"),
+    acquisition_only=False,
+)
+
+_R6 = replace(
+    _R5,
+    name="R6",
+    fhir_version="6.0.0-ballot3",
+    elements=_changed(
+        _R5.elements,
+        {
+            "instance.sopClass": Element("sopClass", "oid"),
+            "Device.name.type": Element("type", "CodeableConcept"),
+            "Device.version": Element("deviceVersion", many=True),
+        },
+    ),
+    unavailable="inactive",
+)
+"""Its third ballot and no later one: series.instance.numberOfFrames, for one, came afterwards (FHIR-55483)."""
+
+_3_2_0 = replace(
+    _R4,
+    name="3.2.0",
+    fhir_version="3.2.0",
+    elements=_changed(
+        _R4.elements,
+        {
+            "uid": Element("uid", "oid"),
+            "accession": Element("accession"),
+            "availability": Element("availability"),
+            "statedAvailability": None,
+            "series.statedAvailability": None,
+            "status": None,
+            "modality": Element("modalityList", "Coding", many=True),
+            "encounter": Element("context", "Reference"),
+            "reason": Element("reason", "CodeableConcept"),
+            "location": None,
+            "note": None,
+            "series.uid": Element("uid", "oid"),
+            "series.availability": Element("availability"),
+            "series.performer": Element(
+                "performer", "actor", many=True, types=frozenset({"Practitioner", "Organization"})
+            ),
+            "instance.uid": Element("uid", "oid"),
+            "instance.sopClass": Element("sopClass", "oid"),
+            "Device.name": None,
+            "Device.name.value": None,
+            "Device.name.type": None,
+            "Device.model": Element("model"),
+            "Device.serialNumber": None,
+            "Device.version": None,
+        },
+    ),
+    identifiers=("further accession", "study id"),
+    oid=_OID_OF_STU3,
+    systems={
+        V2_0203: "http://hl7.org/fhir/v2/0203",
+        V3_PARTICIPATION: "http://hl7.org/fhir/v3/ParticipationType",
+        CONNECTION_TYPE: "http://hl7.org/fhir/endpoint-connection-type",
+    },
+    reference_parts=frozenset({"reference", "identifier", "display"}),
+    search_by="study",
+)
+"""A ballot between STU3 and R4; known from its ImagingStudy page alone, so the other resources are those of STU3."""
+
+_STU3 = replace(
+    _3_2_0,
+    name="STU3",
+    fhir_version="3.0.2",
+    elements=_changed(
+        _3_2_0.elements,
+        {
+            "subject": Element("patient", "Reference", types=frozenset({"Patient"})),
+            "series.specimen": None,
+            "series.performer": Element("performer", "actor", many=True, types=frozenset({"Practitioner"})),
+            "Patient.extension": None,
+            "Patient.animal": Element("animal"),
+        },
+    ),
+    order_type="ProcedureRequest",
+)
+
+_1_4_0 = replace(
+    _STU3,
+    name="1.4.0",
+    fhir_version="1.4.0",
+    elements=_changed(
+        _STU3.elements,
+        {
+            "encounter": None,
+            "basedOn": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
+            "interpreter": Element("interpreter", "Reference"),
+            "endpoint": None,
+            "url": Element("url"),
+            "procedure": Element("procedure", "Reference by display", many=True),
+            "reason": None,
+            "series.url": Element("url"),
+            "series.performer": None,
+            "instance.type": Element("type"),
+            "instance.content": Element("content", many=True),
+        },
+    ),
+    order_type="DiagnosticOrder",
+    systems={**_STU3.systems, DCM: "http://nema.org/dicom/dicm"},
+    reference_parts=frozenset({"reference", "display"}),
+    families_repeat=True,
+    media_type="application/json+fhir",
+)
+
+_DSTU2 = replace(
+    _1_4_0,
+    name="DSTU2",
+    fhir_version="1.0.2",
+    elements=_changed(_1_4_0.elements, {"Practitioner.name": Element("name")}),
+)
+
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.name: dialect for dialect in (_DSTU2, _1_4_0, _STU3, _3_2_0, _R4, _R4B, _R5, _R6)
+}
+"""Every FHIR version that can be written, by name, the oldest first."""
+
+
+def by_fhir_version(fhir_version: str) -> Dialect | None:
+    """The dialect that a server speaks by its CapabilityStatement's ``fhirVersion``; None for one that is not known.
+
+    Only major and minor number count: 4.0.0 and 4.0.1 are both R4.
+    """
+    release = fhir_version.split("-")[0].split(".")[:2]
+    return next((d for d in DIALECTS.values() if d.fhir_version.split(".")[:2] == release), None)

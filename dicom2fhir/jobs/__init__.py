@@ -1,0 +1,1 @@
+"""Work that ends: an import of an archive, a conversion of files."""

@@ -1,0 +1,372 @@
+"""Archives into the store: what ``dicom2fhir backfill`` does.
+
+Worker processes read headers, this process alone writes: what came of some hundred files - instances, marks in the
+ledger, rejections - is one transaction. So a run that was killed is resumed by running it again: files that the ledger
+knows as they are now are not read once more. The deliveries are the daemon's work; it may run beside a backfill, whose
+transactions are short, or be started afterwards.
+
+A study should not be sent before all its files are in. Only the archive's order tells when that is: a study is held, as
+by an open association, until a whole window of :data:`WINDOW_FILES` further files brought nothing more of it, or to the
+end of the run. The longest wait caps that, and when a study was held too short a time the rest makes a new revision of
+it: it is sent once more, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from itertools import islice
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
+from dicom2fhir.errors import BridgeError, NoStore, Permanent, StoreInUse, attempt
+from dicom2fhir.jobs.backfill_worker import Chunk, count_files, end_with_parent, origin_of, read_chunk
+from dicom2fhir.model import FileMark, InstanceRecord, Origin
+from dicom2fhir.receive.folder.files import Found, walk
+from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.system.text import counted, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dicom2fhir.store.base import Store
+    from dicom2fhir.store.sqlite.store import SqliteStore
+
+WINDOW_FILES = 10_000
+"""A study is let go when so many files in a row had nothing of it. More would let whole archives wait, fewer would send
+studies twice whose files lie in many folders."""
+_CHUNK_FILES = 256
+"""Read by one worker at a time and written in one transaction, which takes some 20 ms: others want to write too."""
+_CHUNKS_AHEAD = 2
+"""For each worker, so that it never waits."""
+_LISTED_FAILURES = 1000
+_BUSY_TIMEOUT_S = 60.0
+"""How long the daemon may keep the store; it never does for more than a moment, but nothing presses here."""
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a run, and of a part of it while it goes on.
+
+    Every file counts once, in one of ``done_before``, ``taken``, ``skipped`` and ``failed``.
+    """
+
+    files: int = 0
+    done_before: int = 0
+    """An earlier run or a watched folder took or skipped them as they are now."""
+    outdated: int = 0
+    """Of those done before: taken by another version of the program, one that may have read less."""
+    taken: int = 0
+    new: int = 0
+    """Of those taken; the store knew the others, as they are (``unchanged``) or with other attributes."""
+    changed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    """Not SOP instances."""
+    failed: int = 0
+    """Files and folders that cannot be read or understood, those that an earlier run could not understand too."""
+    studies: int = 0
+    """Distinct ones among those taken; remembering that costs about 100 bytes a study."""
+    seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of the first 1,000."""
+
+    def fail(self, path: str, reason: str) -> None:
+        """Count a failure, and list it while there is room."""
+        self.failed += 1
+        if len(self.failures) < _LISTED_FAILURES:
+            self.failures.append((path, reason))
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary for machines."""
+        failures = [{"path": path, "reason": reason} for path, reason in self.failures]
+        return asdict(self) | {"seconds": round(self.seconds, 3), "failures": failures}
+
+    def lines(self, dry_run: bool, daemon_runs: bool) -> Iterator[str]:
+        """The summary for people."""
+        for path, reason in self.failures:
+            yield printable(f"{path}: {reason}")
+        if self.failed > len(self.failures):
+            yield f"... and {self.failed - len(self.failures):,} more"
+        taken = f"{counted(self.taken, 'instance')} of {counted(self.studies, 'study')}"
+        counts = [taken if dry_run else f"{taken} ({self.new:,} new)"]
+        more = {"done before": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
+        counts += [f"{number:,} {what}" for what, number in more.items() if number]
+        yield f"{counted(self.files, 'file')} in {self.seconds:,.1f} s: {', '.join(counts)}"
+        if self.outdated:
+            files = counted(self.outdated, "file")
+            yield f"{files} done before by another version of dicom2fhir: --again reads everything again."
+        if dry_run:
+            yield "Nothing was written."
+        elif self.new or self.changed:
+            yield (
+                "The daemon runs and delivers the studies once they are quiet."
+                if daemon_runs
+                else "The studies are in the store; start the daemon (dicom2fhir serve), and it will deliver them."
+            )
+
+
+def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | None:
+    """Open a store beside a daemon or without one, and make it when there is none.
+
+    Parameters
+    ----------
+    read_only
+        For a dry run: None when there is no store.
+    options
+        ``quiet_period_s``, ``max_wait_s`` and ``min_free_bytes`` as the daemon has them.
+    """
+    # here, because the workers load this module too
+    from dicom2fhir.store.sqlite.store import SqliteStore
+
+    if read_only:
+        with suppress(NoStore):
+            return SqliteStore.open_readonly(path, reader=fingerprint())
+        return None
+    try:
+        return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
+    except NoStore:
+        with suppress(StoreInUse):  # a daemon makes it just now
+            SqliteStore(path, **options).close()
+    return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start the workers, which the first task does: Ctrl-C reaches them too, and would end them half made."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+class Backfill:
+    """One run.
+
+    Parameters
+    ----------
+    store
+        Where to; None, for a dry run only, when there is none.
+    dry_run
+        Read and count, write nothing.
+    again
+        Read files that are done before, too.
+    since
+        Pass over files that were last modified before that, in seconds since the epoch; they are not counted.
+    on_progress
+        Called now and then, in the calling thread, with what has come so far and how many files there are in all; None
+        while that is not known.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        *,
+        workers: int,
+        dry_run: bool = False,
+        again: bool = False,
+        since: float | None = None,
+        budgets: Budgets = DEFAULT_BUDGETS,
+        on_progress: Callable[[Summary, int | None], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._writes = None if dry_run else store
+        self._workers = workers
+        self._again = again
+        self._since = since
+        self._budgets = budgets
+        self._on_progress = on_progress
+        self._total: Future[int] | None = None
+        self._summary = Summary()
+        self._studies: set[int] = set()
+
+    def run(self, paths: Iterable[str | Path]) -> Summary:
+        """Take every file below ``paths``.
+
+        Raises
+        ------
+        StoreUnavailable
+            It cannot be written any more; another run goes on from there.
+        BridgeError
+            A worker ended, most likely for want of memory.
+        """
+        started = time.monotonic()
+        roots = [os.path.realpath(path) for path in paths]
+        holds = _Holds(self._writes, roots)
+        pending: dict[Future[Chunk], list[Found]] = {}
+        with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
+            try:
+                if self._on_progress:
+                    with _interrupts_held_back():
+                        self._total = pool.submit(count_files, roots)
+                for files in self._chunks(roots):
+                    with _interrupts_held_back():
+                        pending[pool.submit(read_chunk, files, self._budgets)] = files
+                    if len(pending) >= (1 + _CHUNKS_AHEAD) * self._workers:
+                        self._settle(pending, holds)
+                while pending:
+                    self._settle(pending, holds)
+            except BrokenProcessPool as error:
+                raise BridgeError("A process that reads files ended; is there enough memory for them all?") from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        holds.release()
+        self._tell(started)
+        return self._summary
+
+    def _tell(self, started: float) -> None:
+        self._summary.seconds = time.monotonic() - started
+        self._summary.studies = len(self._studies)
+
+    def _chunks(self, roots: Sequence[str]) -> Iterator[list[Found]]:
+        """What is to be read, in the order of the archive so that a study's files come together."""
+        files = walk(roots, in_order=True, on_error=self._cannot_read)
+        if self._since is not None:
+            since_ns = int(self._since * 1e9)
+            files = (file for file in files if file.mtime_ns >= since_ns)
+        while some := list(islice(files, _CHUNK_FILES)):
+            self._summary.files += len(some)
+            left = self._without_done(some)
+            if left:
+                yield left
+            elif self._on_progress:
+                self._on_progress(self._summary, self._files_in_all())
+
+    def _cannot_read(self, path: str, error: OSError) -> None:
+        self._summary.files += 1
+        text = os.fsencode(path).decode("utf-8", "backslashreplace")
+        self._summary.fail(text, error.strerror or str(error))
+
+    def _without_done(self, files: Sequence[Found]) -> list[Found]:
+        """Those of which the ledger does not know what is to be known."""
+        marks = self._store.file_marks([file.text for file in files]) if self._store and not self._again else {}
+        left = []
+        for file in files:
+            mark = marks.get(file.text)
+            if mark is None or not mark.holds_for(file.size_bytes, file.mtime_ns):
+                left.append(file)
+            elif mark.outcome == "rejected":
+                self._summary.fail(file.text, mark.reason)
+            else:
+                self._summary.done_before += 1
+                self._summary.outdated += mark.by_other_reader
+        return left
+
+    def _files_in_all(self) -> int | None:
+        return self._total.result() if self._total and self._total.done() else None
+
+    def _settle(self, pending: dict[Future[Chunk], list[Found]], holds: _Holds) -> None:
+        """Write what was handed out first: of several files of one instance the last of the archive stands."""
+        future = next(iter(pending))
+        files = pending.pop(future)
+        self._keep(files, future.result(), holds.origin(len(files)))
+        if self._on_progress:
+            self._on_progress(self._summary, self._files_in_all())
+
+    def _keep(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
+        """Write what came of some files; a record that the store cannot take is its file's fault alone."""
+        try:
+            self._write(files, chunk, origin)
+        except Permanent:
+            for part in chunk.apart():
+                self._keep_one(files, part, origin)
+
+    def _keep_one(self, files: Sequence[Found], part: Chunk, origin: Origin) -> None:
+        try:
+            self._write(files, part, origin)
+        except Permanent as error:
+            if not part.taken:
+                raise
+            self._write(files, Chunk(rejected=[(place, error.kind, str(error)) for place in part.taken]), origin)
+
+    def _write(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
+        records = [InstanceRecord(*plain) for plain in chunk.plain]
+        if self._writes:
+            outcomes = [(place, "taken", "") for place in chunk.taken]
+            outcomes += [(place, "skipped", reason) for place, reason in chunk.skipped]
+            outcomes += [(place, "rejected", reason) for place, _, reason in chunk.rejected]
+            changes = attempt(
+                self._writes.add_many,
+                records,
+                origin,
+                [_mark(files[place], outcome, reason) for place, outcome, reason in outcomes],
+                [
+                    Rejection(time.time(), origin_of(files[place]), reason, kind)
+                    for place, kind, reason in chunk.rejected
+                ],
+            )
+            self._summary.new += changes.count(Change.NEW)
+            self._summary.changed += changes.count(Change.CHANGED)
+            self._summary.unchanged += changes.count(Change.UNCHANGED)
+        self._studies.update(hash(record.study_uid) for record in records)
+        self._summary.taken += len(records)
+        self._summary.skipped += len(chunk.skipped)
+        failed = [*((place, reason) for place, _, reason in chunk.rejected), *chunk.unreadable]
+        for place, reason in failed:
+            self._summary.fail(files[place].text, reason)
+
+
+def _mark(file: Found, outcome: str, reason: str) -> FileMark:
+    return FileMark(file.text, file.size_bytes, file.mtime_ns, outcome, reason)
+
+
+class _Holds:
+    """Names the associations that hold studies: two in turn, so that a study outlasts the window that it came in.
+
+    The names are those of the paths, so that a run that goes on with a killed one also lets go of what that held.
+    """
+
+    def __init__(self, store: Store | None, roots: Sequence[str]) -> None:
+        self._store = store
+        self._name = hashlib.sha256(os.fsencode("\0".join(roots))).hexdigest()[:12]
+        self._window = 0
+        self._left = WINDOW_FILES
+
+    def origin(self, files: int) -> Origin:
+        """The origin of as many files."""
+        if self._left <= 0:
+            self._window = 1 - self._window
+            self._left = WINDOW_FILES
+            self._end(self._window)
+        self._left -= files
+        return Origin("file", association=self._association(self._window))
+
+    def release(self) -> None:
+        """Let go of all."""
+        for window in (0, 1):
+            self._end(window)
+
+    def _association(self, window: int) -> str:
+        return f"backfill-{self._name}-{window}"
+
+    def _end(self, window: int) -> None:
+        if self._store:
+            self._store.association_ended(self._association(window))
+
+
+def moment(text: str, now: float) -> float:
+    """Read a date (``2026-01-31``, ``2026-01-31T08:00``; local time) or how long ago (``90m``, ``7d``, ``2w``).
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if ago:
+        return now - float(ago[1]) * _UNITS_S[ago[2]]
+    return datetime.fromisoformat(text.strip()).timestamp()

@@ -1,0 +1,106 @@
+"""Headers of some hundred files at a time: what the worker processes of a backfill do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import parent_process
+from typing import Any
+
+from dicom2fhir.dicom.completeness import noted
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.errors import BridgeError, NotDicom, attempt
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.receive.folder.files import Found, found, open_file, walk
+
+Plain = tuple[Any, ...]
+"""The fields of an :class:`InstanceRecord`: pickled in a tenth of its time, and mappings that records share once."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What a worker read: ``plain`` are the records of the files at the places ``taken``, in this order."""
+
+    plain: list[Plain] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    """Place and reason."""
+    rejected: list[tuple[int, str, str]] = field(default_factory=list)
+    """What will not be understood next time either: place, kind and reason."""
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    """What another time may be readable."""
+
+    def apart(self) -> Iterator[Chunk]:
+        """Each record by itself, with its file's place; then the rest."""
+        for place, plain in zip(self.taken, self.plain, strict=True):
+            yield Chunk(plain=[plain], taken=[place])
+        yield Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable)
+
+
+def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
+    """Read headers, in a worker process."""
+    chunk = Chunk()
+    reader = InstanceReader(budgets)
+    for place, file in enumerate(files):
+        try:
+            record = attempt(_read, file, reader)
+        except NotDicom as error:
+            chunk.skipped.append((place, str(error)))
+        except BridgeError as error:
+            chunk.rejected.append((place, error.kind, str(error)))
+        except OSError as error:
+            chunk.unreadable.append((place, error.strerror or str(error)))
+        except MemoryError:
+            chunk.unreadable.append((place, "There is not enough memory to read it"))
+        else:
+            chunk.taken.append(place)
+            chunk.plain.append(
+                (
+                    record.study_uid,
+                    record.series_uid,
+                    record.sop_uid,
+                    record.patient,
+                    record.study,
+                    record.series,
+                    record.instance,
+                    record.notes,
+                )
+            )
+    return chunk
+
+
+def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
+    with open_file(file.path) as source:
+        header = reader.read_file(source)
+        notes = noted(source, header.rest, file.size_bytes)
+        if found(file.path, os.fstat(source.fileno())) != file:
+            raise OSError(errno.EAGAIN, "The file changes while it is read")
+    return reader.decode(header.received(origin_of(file), notes))
+
+
+def origin_of(file: Found) -> Origin:
+    """Where the instance of a file comes from."""
+    return Origin("file", path=file.text)
+
+
+def count_files(paths: Sequence[str]) -> int:
+    """How many files there are, in a worker process, for the time left."""
+    return sum(1 for _ in walk(paths, on_error=lambda _path, _error: None))
+
+
+def end_with_parent() -> None:
+    """Prepare a worker: Ctrl-C is its parent's affair, and it must not outlive a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,267 @@
+"""Files to FHIR, once and without a server: what ``dicom2fhir convert`` does."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from dicom2fhir.dicom.completeness import noted
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.dicom.study import assemble
+from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
+from dicom2fhir.receive.folder.files import open_file, walk
+from dicom2fhir.system.text import counted
+
+STDIN = "-"
+_ZIP_MAGIC = b"PK\x03\x04"
+_ENCRYPTED = 0x1
+"""General purpose bit 0 of a member (APPNOTE.TXT section 4.4.4)."""
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_IN_MEMORY_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing that may be a DICOM file.
+
+    ``asked_for`` is True when the user named it and not just a folder or an archive that holds it: only then it must be
+    DICOM.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    asked_for: bool
+
+
+@dataclass(slots=True)
+class Reading:
+    """What came of reading sources."""
+
+    studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
+    """Study Instance UID -> Series and SOP Instance UID -> record; of several files of one instance the last stands."""
+    skipped: int = 0
+    """Files that are not SOP instances and that nobody asked for by name."""
+    failed: int = 0
+
+    @property
+    def instances(self) -> int:
+        """How many there are; one that several files hold counts once."""
+        return sum(map(len, self.studies.values()))
+
+    def study(self, uid: str) -> Study:
+        """One of :attr:`studies`, assembled."""
+        return assemble(uid, 1, self.studies[uid].values())
+
+
+def sources(
+    paths: Iterable[str], stdin: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
+) -> Iterator[Source]:
+    """The files behind the paths: files themselves, all below folders, the members of zip archives, ``-`` for stdin.
+
+    Parameters
+    ----------
+    on_error
+        Told the name and the reason of what cannot even be looked at.
+    open_until
+        Closes the archives, which have to stay open while their members are read.
+    """
+    for path in paths:
+        if path == STDIN:
+            yield from _file_or_members("stdin", stdin, on_error, open_until)
+        elif Path(path).is_dir():
+            tell = partial(_tell, on_error)
+            yield from (
+                Source(found.path, partial(open_file, found.path), asked_for=False)
+                for found in walk([path], in_order=True, on_error=tell)
+            )
+        else:
+            try:
+                yield from _named(path, on_error, open_until)
+            except OSError as error:
+                _tell(on_error, path, error)
+
+
+def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStack) -> Iterator[Source]:
+    """What a file is whose name was given; only archives and pipes stay open, for there may be very many files."""
+    with ExitStack() as for_now:
+        file = for_now.enter_context(Path(path).open("rb"))
+        if file.seekable() and not _is_archive(file):
+            yield Source(path, lambda: Path(path).open("rb"), asked_for=True)  # noqa: SIM115 (closed by who reads)
+        else:
+            open_until.push(for_now.pop_all())
+            yield from _file_or_members(path, file, on_error, open_until)
+
+
+def _is_archive(file: BinaryIO) -> bool:
+    """Whether it is a zip archive, or begins like one."""
+    file.seek(0)
+    begins = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+    return begins or zipfile.is_zipfile(file)
+
+
+def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> None:
+    on_error(name, error.strerror or str(error))
+
+
+def _file_or_members(
+    name: str, file: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
+) -> Iterator[Source]:
+    """A file that stays open, or the members of the zip archive that it is.
+
+    A member is read only as far as its header goes, so that one which inflates to very much costs nothing.
+    """
+    if not file.seekable():
+        spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (closed with open_until)
+        held = cast("BinaryIO", open_until.enter_context(spooled))
+        shutil.copyfileobj(file, held)
+        file = held
+    if not _is_archive(file):
+        file.seek(0)
+        yield Source(name, lambda: file, asked_for=True)
+        return
+    if not zipfile.is_zipfile(file):
+        on_error(name, "the zip archive is damaged or not complete")
+        return
+    try:
+        archive = open_until.enter_context(attempt(zipfile.ZipFile, file))
+    except (OSError, BridgeError) as error:
+        on_error(name, f"the archive cannot be read: {error}")
+        return
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    obstacles = [_obstacle(member) for member in members]
+    for obstacle, number in Counter(filter(None, obstacles)).items():
+        on_error(name, f"{counted(number, 'file')} of the archive cannot be read: {obstacle}")
+    for member, obstacle in zip(members, obstacles, strict=True):
+        if not obstacle:
+            yield Source(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
+
+
+def _obstacle(member: zipfile.ZipInfo) -> str:
+    """What keeps a whole archive's members from being read, so that it is said once; ``""`` for nothing."""
+    if member.flag_bits & _ENCRYPTED:
+        return "encrypted; unpack the archive with its password first"
+    if member.compress_type not in _METHODS:
+        return f"compression method {member.compress_type} is not supported; unpack the archive first"
+    return ""
+
+
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    return cast("BinaryIO", archive.open(member))
+
+
+def read(
+    found: Iterable[Source],
+    on_error: Callable[[str, str], None],
+    on_read: Callable[[], None] = lambda: None,
+    budgets: Budgets = DEFAULT_BUDGETS,
+) -> Reading:
+    """Read every source; what cannot be read is told and passed over.
+
+    Parameters
+    ----------
+    on_error
+        Told the name and the reason.
+    on_read
+        Called after each source, for a progress bar.
+    """
+    reading = Reading()
+    reader = InstanceReader(budgets)
+    for source in found:
+        try:
+            record = attempt(_read_one, source, reader)
+            reading.studies[record.study_uid][record.series_uid, record.sop_uid] = record
+        except NotDicom as error:
+            if source.asked_for:
+                reading.failed += 1
+                on_error(source.name, str(error))
+            else:
+                reading.skipped += 1
+        except BridgeError as error:
+            reading.failed += 1
+            on_error(source.name, str(error))
+        except OSError as error:
+            reading.failed += 1
+            on_error(source.name, error.strerror or str(error))
+        except MemoryError:
+            reading.failed += 1
+            on_error(source.name, "there is not enough memory to read it")
+        on_read()
+    return reading
+
+
+def _read_one(source: Source, reader: InstanceReader) -> InstanceRecord:
+    with _opened(source) as file:
+        header = reader.read_file(file)
+        # the members of archives and what came by a pipe have no end that is known without reading all of it
+        is_file = isinstance(file, io.BufferedReader)
+        notes = noted(file, header.rest, os.fstat(file.fileno()).st_size) if is_file else ()
+    return reader.decode(header.received(Origin("file", path=source.name), notes))
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    try:
+        file = source.open()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        # what the archive's directory does not tell, or a version of ZIP that Python does not read
+        raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
+    with file:
+        try:
+            yield file
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise CannotUnderstand(f"The archive's member is damaged: {error}.") from None
+
+
+def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
+    """The study that one file makes.
+
+    Raises
+    ------
+    Permanent
+        The file is no SOP instance, or cannot be understood.
+    """
+    record = _read_one(Source(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
+    return assemble(record.study_uid, 1, [record])
+
+
+def as_resources(mapped: Mapped) -> list[Resource]:
+    """The resources by themselves, for bulk data: they refer to each other by type and id."""
+    targets = {
+        entry.placeholder: bundle.unlinked(entry)
+        if entry.write is Write.LINK
+        else f"{entry.resource['resourceType']}/{entry.resource['id']}"
+        for entry in mapped.entries
+    }
+    return [
+        bundle.refer(entry.resource, targets, mapped.entries)
+        for entry in mapped.entries
+        if entry.write is not Write.LINK
+    ]
+
+
+def write_file(directory: Path, name: str, content: bytes) -> Path:
+    """Write a file that is whole or not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".", suffix=".tmp", delete=False) as file:
+        try:
+            shutil.copyfileobj(io.BytesIO(content), file)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).rename(path)
+    return path

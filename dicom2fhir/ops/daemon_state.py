@@ -1,0 +1,150 @@
+"""What the daemon says of itself: one small document beside the store, which other processes read.
+
+The daemon writes it; ``status`` reads it, beside a daemon or without one. Whether the daemon runs is not said by the
+document but by the lock of the store: a process that was killed could not take its word back. It holds no patient data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from dicom2fhir.system.permissions import give_to_owner
+
+NAME = "daemon.json"
+FRESH_S = 30.0
+"""A running daemon whose document is older hangs, or cannot write."""
+_REPEAT_S = 10.0
+"""It is written this often even if nothing changes."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """One destination; times are seconds since the epoch.
+
+    Attributes
+    ----------
+    state
+        ``untried`` until it was used, ``up``, ``down``, or ``paused`` where it asked for that or may not be written to.
+    reason
+        Why it is down or paused; may quote the server.
+    until
+        The next try is not earlier; None while it is not down or paused.
+    written, unchanged, failed, refused, excluded
+        What became of the tries since the start.
+    """
+
+    name: str
+    state: str
+    since: float
+    reason: str = ""
+    until: float | None = None
+    written: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    refused: int = 0
+    excluded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskState:
+    """The store's disk against its watermark."""
+
+    free_bytes: int
+    min_free_bytes: int
+    intake_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonState:
+    """The whole document; times are seconds since the epoch.
+
+    Attributes
+    ----------
+    stopped_at
+        When it ended in good order; None while it runs, or when it was killed.
+    listening
+        Host and port; empty where nothing listens.
+    refused
+        What the receiver turned away since the start, by kind.
+    folders
+        Watched folder -> why no files are taken from it; empty while they are.
+    config_refused
+        Why the configuration was not taken over when it was read last; empty when it is in force.
+    needs_restart
+        Options that have changed and wait for a restart.
+    """
+
+    pid: int
+    version: str
+    started_at: float
+    written_at: float = 0.0
+    stopped_at: float | None = None
+    listening: str = ""
+    associations: int = 0
+    refused: Mapping[str, int] | None = None
+    folders: Mapping[str, str] | None = None
+    config_refused: str = ""
+    needs_restart: tuple[str, ...] = ()
+    disk: DiskState | None = None
+    destinations: tuple[DestinationState, ...] = ()
+
+
+class StateFile:
+    """Writes the document where it changed, and every ten seconds.
+
+    A failure is logged once and never raised: what is lost is a report, and not what is reported.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+        self._path = directory / NAME
+        self._clock = clock
+        self._last: DaemonState | None = None
+        self._fails = False
+
+    def write(self, state: DaemonState) -> None:
+        """Have the document say this from now on."""
+        now = self._clock()
+        last = self._last
+        if last and last.stopped_at:  # the store, and the document with it, may be another daemon's by now
+            return
+        if last and replace(last, written_at=state.written_at) == state and 0 <= now - last.written_at < _REPEAT_S:
+            return
+        self._last = replace(state, written_at=now)
+        temporary = self._path.with_name(f".{NAME}.tmp")
+        try:
+            # nothing is synced: after a crash of the machine the daemon has gone too
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "wb") as file:
+                give_to_owner(descriptor, self._path.parent)
+                file.write(orjson.dumps(self._last))
+            os.replace(temporary, self._path)
+            self._fails = False
+        except OSError as error:
+            if not self._fails:
+                log.warning("state.not_written", error=error.strerror)
+            self._fails = True
+
+
+def read(directory: Path) -> DaemonState | None:
+    """What a daemon of this store said last; None where there is nothing that can be understood."""
+    try:
+        said: Any = orjson.loads((directory / NAME).read_bytes())
+        return DaemonState(
+            **{
+                **said,
+                "disk": said["disk"] and DiskState(**said["disk"]),
+                "destinations": tuple(DestinationState(**one) for one in said["destinations"]),
+                "needs_restart": tuple(said["needs_restart"]),
+            }
+        )
+    except (OSError, ValueError, TypeError, KeyError):  # none yet, cut off, or of another version
+        return None

@@ -1,0 +1,277 @@
+"""How the bridge stands: one document for ``status --json`` and for whoever else asks, and what a person has to see to.
+
+Everything is read, from the store and from what the daemon says of itself; nothing here waits for the daemon. It holds
+no patient data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from dicom2fhir.ops import daemon_state
+from dicom2fhir.ops.daemon_state import DaemonState, DestinationState
+from dicom2fhir.store.base import Damage, DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.system.text import counted
+
+_RECENT_S = 86_400.0
+"""A refusal of something that came in calls for a person so long, because nothing tells when one has seen to it."""
+
+
+class Readable(Protocol):
+    """What is asked of the store."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a daemon has it."""
+
+    @property
+    def damages(self) -> Sequence[Damage]:
+        """What happened to its file and nobody has acknowledged."""
+
+    def stats(self) -> Stats:
+        """Counts over the whole store."""
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        """The destinations in force."""
+
+    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
+        """The studies changed last."""
+
+    def study_status(self, study_uid: str) -> StudyStatus | None:
+        """One study."""
+
+    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
+        """The latest refusals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The daemon as another process sees it.
+
+    Attributes
+    ----------
+    running
+        Whether a process has the store.
+    silent
+        It runs, and has not said for long how it is.
+    said
+        What a daemon of this store said last; None where none has.
+    """
+
+    running: bool
+    silent: bool
+    said: DaemonState | None
+
+    def destination(self, name: str) -> DestinationState | None:
+        """How a destination stands; None where nobody can know."""
+        if self.said is None or not self.running or self.silent:
+            return None
+        return next((one for one in self.said.destinations if one.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything that ``status`` shows."""
+
+    at: float
+    store: Path
+    daemon: Daemon
+    stats: Stats
+    destinations: Sequence[DestinationStatus]
+    studies: Sequence[StudyStatus]
+    rejections: Sequence[Rejection]
+    damages: Sequence[Damage]
+    attention: Sequence[str]
+    """What a person has to see to, a sentence each."""
+
+
+def daemon_of(store: Readable, now: float) -> Daemon:
+    """The daemon that has the store, or that had it last."""
+    running, said = store.is_owned, daemon_state.read(store.path.parent)
+    fresh = said is not None and said.stopped_at is None and now - said.written_at < daemon_state.FRESH_S
+    return Daemon(running, running and not fresh, said)
+
+
+def overview(store: Readable, only: State | None, limit: int, now: float | None = None) -> Overview:
+    """Look at everything.
+
+    Parameters
+    ----------
+    only
+        Studies in this state, and no rejections.
+    limit
+        Of studies and of rejections.
+    """
+    now = time.time() if now is None else now
+    daemon, stats = daemon_of(store, now), store.stats()
+    latest, damages = store.rejections(max(limit, 1)), store.damages
+    return Overview(
+        at=now,
+        store=store.path,
+        daemon=daemon,
+        stats=stats,
+        destinations=store.destinations(),
+        studies=store.studies(only, limit),
+        rejections=[] if only else latest[:limit],
+        damages=damages,
+        attention=[*map(_damage_told, damages), *_attention(daemon, stats, latest, now)],
+    )
+
+
+def _damage_told(damage: Damage) -> str:
+    aside = f" The damaged files are kept as {damage.aside}." if damage.aside else ""
+    return f"{moment(damage.at)}: {damage.reason}.{aside} docs/store-damaged.md says what to do."
+
+
+def _attention(daemon: Daemon, stats: Stats, latest: Sequence[Rejection], now: float) -> Iterator[str]:
+    if not daemon.running:
+        yield f"The daemon is not running{_last_seen(daemon.said)}."
+    elif daemon.silent:
+        yield f"The daemon has not said how it is{_last_seen(daemon.said)}: look at its log, or restart it."
+    elif daemon.said:
+        yield from _complaints(daemon.said)
+    if stats.refused:
+        refused = f"{counted(stats.refused, 'delivery')} {'is' if stats.refused == 1 else 'are'}"
+        yield f"{refused} refused: `status --state refused` shows why, `retry` sends again."
+    if latest and now - latest[0].at < _RECENT_S:
+        yield "Something that came in was refused within the last 24 hours: `status` lists what and why."
+
+
+def _last_seen(said: DaemonState | None) -> str:
+    if said is None:
+        return ""
+    if said.stopped_at:
+        return f"; it stopped at {moment(said.stopped_at)}"
+    return f"; its last sign of life is of {moment(said.written_at)}"
+
+
+def _complaints(said: DaemonState) -> Iterator[str]:
+    if said.disk and said.disk.intake_stopped:
+        yield (
+            f"Nothing is taken in: {counted(said.disk.free_bytes, 'byte')} free on the store's disk, and"
+            f" store.min_free_bytes is {said.disk.min_free_bytes:,}."
+        )
+    if said.config_refused:
+        yield f"The configuration was not reloaded, the settings from before are in force: {said.config_refused}"
+    if said.needs_restart:
+        yield f"The daemon must be restarted for {', '.join(said.needs_restart)}."
+    for name, obstacle in (said.folders or {}).items():
+        if obstacle:
+            yield f"Nothing is taken from folder {name}: {obstacle}."
+    for one in said.destinations:
+        if one.state in ("down", "paused"):
+            yield f"Destination {one.name} is {one.state} since {moment(one.since)}: {one.reason}"
+
+
+def why(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+    """Why a delivery is not done; empty where it is."""
+    match delivery.state:
+        case State.WAITING:
+            return _why_it_waits(delivery, study, daemon, now)
+        case State.REFUSED:
+            return delivery.reason
+        case State.SENDING:
+            return "" if daemon.running else "the daemon stopped while it was sent"
+        case State.EXCLUDED:
+            return f"{delivery.reason}{_still_there(delivery)}"
+        case _:
+            return ""
+
+
+def _still_there(delivery: DeliveryStatus) -> str:
+    if not delivery.delivered_revision:
+        return ""
+    sent = f"revision {delivery.delivered_revision} was sent at {moment(delivery.delivered_at)}"
+    return f"; {sent}, before it was left out, and stays there"
+
+
+def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+    if not daemon.running:
+        return "the daemon is not running"
+    destination = daemon.destination(delivery.destination)
+    if destination and destination.until is not None:
+        return (
+            f"destination {destination.state}: {destination.reason}; next try at"
+            f" {moment(max(destination.until, delivery.due_at))}"
+        )
+    if delivery.reason:
+        tries = f" after {counted(delivery.attempts, 'try')}" if delivery.attempts else ""
+        return f"retry at {moment(delivery.due_at)}{tries} because {delivery.reason}"
+    if delivery.due_at <= now:
+        return f"due since {moment(delivery.due_at)}, others go first" if delivery.due_at else "due now"
+    if study.association_open:
+        return f"an association that sends it is open; at {moment(delivery.due_at)} at the latest"
+    return f"quiet period until {moment(delivery.due_at)}"
+
+
+def moment(at: float | None) -> str:
+    """Seconds since the epoch as local time, to the second."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _iso(at: float | None) -> str | None:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
+
+
+def as_json(seen: Overview) -> dict[str, Any]:
+    """The document."""
+    stats = asdict(seen.stats)
+    stats["oldest_undelivered_at"] = _iso(seen.stats.oldest_undelivered_at)
+    return {
+        "at": _iso(seen.at),
+        "store": str(seen.store),
+        "attention": list(seen.attention),
+        "damages": [asdict(damage) | {"at": _iso(damage.at)} for damage in seen.damages],
+        "daemon": _daemon_json(seen.daemon),
+        "stats": stats,
+        "destinations": [_destination_json(one, seen.daemon) for one in seen.destinations],
+        "studies": [study_json(study, seen.daemon, seen.at) for study in seen.studies],
+        "rejections": [
+            {
+                "at": _iso(rejection.at),
+                "origin": rejection.origin.kind,
+                "calling_ae": rejection.origin.calling_ae,
+                "peer": rejection.origin.peer,
+                "path": rejection.origin.path,
+                "kind": rejection.kind,
+                "reason": rejection.reason,
+            }
+            for rejection in seen.rejections
+        ],
+    }
+
+
+def _daemon_json(daemon: Daemon) -> dict[str, Any]:
+    facts: dict[str, Any] = {"running": daemon.running, "silent": daemon.silent}
+    if daemon.said is None:
+        return facts
+    said = asdict(daemon.said)
+    del said["destinations"]
+    return facts | said | {name: _iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
+
+
+def _destination_json(one: DestinationStatus, daemon: Daemon) -> dict[str, Any]:
+    facts = {"name": one.name, "mapping": one.fingerprint, "other_mappings": dict(one.others)}
+    found = daemon.destination(one.name)
+    if found is None:
+        return facts
+    return facts | asdict(found) | {"since": _iso(found.since), "until": _iso(found.until)}
+
+
+def study_json(study: StudyStatus, daemon: Daemon, now: float) -> dict[str, Any]:
+    """One study of the document."""
+    facts = asdict(study)
+    facts["first_at"], facts["last_at"] = _iso(study.first_at), _iso(study.last_at)
+    for shown, delivery in zip(facts["deliveries"], study.deliveries, strict=True):
+        shown["due_at"], shown["delivered_at"] = _iso(delivery.due_at), _iso(delivery.delivered_at)
+        shown["why"] = why(delivery, study, daemon, now)
+    return facts

@@ -1,0 +1,1 @@
+"""C-STORE and C-ECHO over associations."""

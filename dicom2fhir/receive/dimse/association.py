@@ -1,0 +1,436 @@
+"""One association as its acceptor: PDUs in, negotiation, PDUs out (PS3.8 sections 7 and 9, PS3.7 section 9).
+
+Messages are taken one after the other, and none is read before the last one is answered: what a peer sends ahead waits
+in its own machine. A data set is read as it streams in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.dicom.reader import HeaderReader
+from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.dimse import command_set as dimse
+from dicom2fhir.receive.dimse import negotiation
+from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
+from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
+from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, Context
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.refusal_counts import Refusals
+
+log = structlog.get_logger(__name__)
+
+_ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _ABORT = 0x01, 0x04, 0x05, 0x07
+_LAST_PDU_TYPE = 0x07
+_RELEASE_RP = bytes.fromhex("06000000000400000000")
+_CONTROL_BYTES = 4
+"""Length of an A-RELEASE-RQ and of an A-ABORT (PS3.8 tables 9-24 and 9-26)."""
+
+_PDU = struct.Struct(">BxL")
+_PDV = struct.Struct(">LBB")
+_DATA_PDU = struct.Struct(">BBLLBB")
+_COMMAND, _LAST = 0x01, 0x02
+"""Bits of the message control header (PS3.8 section E.2)."""
+
+_MAX_COMMAND_BYTES = 16 * 1024
+"""Of a command set; a C-STORE-RQ takes some 200 bytes."""
+_GOODBYE_S = 2.0
+"""For the peer to close the connection when all is said."""
+
+
+class _Abort(Exception):
+    """The peer broke the protocol: A-ABORT by the service provider, with a reason of PS3.8 table 9-26."""
+
+    def __init__(self, reason: int, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2, 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What an association calls; see :class:`dicom2fhir.receive.dimse.scp.StorageSCP`."""
+
+    on_received: Callable[[Received, InstanceReader], object]
+    on_rejected: Callable[[Origin, BridgeError], None]
+    on_association_ended: Callable[[str], None]
+
+
+class Association:
+    """One connection, from its acceptance to its end, on a thread of its own.
+
+    Parameters
+    ----------
+    admit
+        Asked once the request is found good; False: there are too many associations.
+    stopping
+        Set when no new instance may be begun.
+    space, refusals
+        Shared by all associations.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        peer: str,
+        rules: Listen,
+        callbacks: Callbacks,
+        *,
+        admit: Callable[[Association], bool],
+        stopping: threading.Event,
+        space: HeaderSpace,
+        refusals: Refusals,
+    ) -> None:
+        self.wire = wire
+        self.peer = peer
+        self.is_associated = self.is_leaving = False
+        """Whether the request was accepted; whether all was said."""
+        self._rules = rules
+        self._callbacks = callbacks
+        self._admit = admit
+        self._stopping = stopping
+        self._space = space
+        self._refusals = refusals
+        self._share = Share(space)
+        self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
+        self._contexts: dict[int, Context] = {}
+        self._max_send_bytes = 0
+        self._reader = InstanceReader(rules.budgets)
+        self._message_since: tuple[float, int] | None = None
+        self._reset()
+        self._stored = self._failed = 0
+
+    def _reset(self) -> None:
+        """No message is under way."""
+        self._context_id = 0
+        self._command_set = bytearray()
+        self._command: dimse.Command | None = None
+        self._header: HeaderReader | None = None
+        self._fault: Exception | None = None
+        """Why the data set is read no further, though all of it has to come before the answer."""
+        self._message_since = None
+        self._share.let_go()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no message is under way."""
+        return not self._context_id
+
+    def watch(self, now: float) -> None:
+        """End waits that take too long; called by the listener's thread several times a second."""
+        wire, message = self.wire, self._message_since
+        if now >= wire.expires_at:
+            if wire.expired:
+                wire.cut()
+            wire.expires_at = now + _GOODBYE_S
+            wire.expire()
+        elif message is not None and not wire.expired:
+            took_s = now - message[0]
+            slow = wire.received_bytes - message[1] < self._rules.min_bytes_per_s * took_s
+            if slow and took_s > self._rules.dimse_timeout_s and wire.expires_at < NEVER:
+                wire.expires_at = now + _GOODBYE_S
+                wire.expire()
+
+    def run(self) -> None:
+        """Live through the association."""
+        try:
+            if self._negotiate():
+                self._serve()
+        except (Ended, OSError) as error:
+            self._say_why(error)
+        except _Abort as abort:
+            log.warning("association.aborted", peer=self.peer, reason=str(abort))
+            self._refusals.count("association: protocol error")
+            self._abort(2, abort.reason)
+        finally:
+            if self.is_leaving:
+                self.wire.see_off()
+            self.is_leaving = True
+            self.wire.close()
+            self._share.let_go()
+
+    def _say_why(self, error: Exception) -> None:
+        if not self.is_associated:
+            if self.wire.expired:
+                log.info("connection.expired", peer=self.peer)
+            elif not isinstance(error, Ended) and not self._stopping.is_set():
+                log.warning("connection.failed", peer=self.peer, error=type(error).__name__)
+            return
+        if self.wire.expired or self._stopping.is_set():
+            reason = "too slow or silent" if self.wire.expired else "the receiver stops"
+            log.warning("association.aborted", peer=self.peer, reason=reason)
+            self._abort(0, 0)
+
+    # Negotiation
+
+    def _negotiate(self) -> bool:
+        wire, rules = self.wire, self._rules
+        wire.wait()
+        wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
+        kind, length = wire.unpack(_PDU)
+        if kind == _ABORT:
+            return False  # which is not answered (PS3.8 table 9-10, AA-2)
+        if kind != _ASSOCIATE_RQ:
+            reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
+            raise _Abort(reason, "The first PDU is no association request.")
+        if length > rules.max_associate_bytes:
+            raise _Abort(INVALID_PARAMETER, f"An association request of {length} bytes is announced.")
+        body = bytearray()
+        for piece in wire.pieces(length):
+            body += piece
+        try:
+            request = negotiation.decode_request(_PDU.pack(kind, length) + body)
+            answer = self._answer(request)
+        except CannotUnderstand as error:
+            raise _Abort(INVALID_PARAMETER, str(error)) from None
+        if isinstance(answer, negotiation.Rejection):
+            log.warning(
+                "association.rejected",
+                peer=self.peer,
+                calling_ae=request.calling_ae,
+                called_ae=request.called_ae,
+                source=answer.source,
+                reason=answer.reason,
+            )
+            self._refusals.count(f"association: {answer.meaning}")
+            self._leave(answer.encode())
+            return False
+        self._contexts, self._max_send_bytes = answer.contexts, answer.max_send_bytes
+        wire.widen()
+        wire.send(answer.pdu)
+        return True
+
+    def _answer(self, request: negotiation.Request) -> Acceptance | negotiation.Rejection:
+        rules = self._rules
+        self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
+        if not request.protocol_version & 1:
+            return negotiation.PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.application_context != negotiation.APPLICATION_CONTEXT:
+            return negotiation.NO_SUCH_APPLICATION_CONTEXT
+        if rules.require_called_ae_title and request.called_ae != rules.ae_title:
+            return negotiation.CALLED_AE_NOT_RECOGNIZED
+        if rules.calling_ae_titles and request.calling_ae not in rules.calling_ae_titles:
+            return negotiation.CALLING_AE_NOT_RECOGNIZED
+        acceptance = negotiation.accept(request, rules.max_pdu_bytes)
+        return acceptance if self._admit(self) else negotiation.LOCAL_LIMIT_EXCEEDED
+
+    # Messages
+
+    def _serve(self) -> None:
+        origin = self._origin
+        context = {"peer": origin.peer, "calling_ae": origin.calling_ae, "association": origin.association}
+        log.info("association.accepted", **context)
+        released = False
+        try:
+            released = self._read_pdus()
+        finally:
+            log.info("association.ended", stored=self._stored, failed=self._failed, released=released, **context)
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        try:
+            self._callbacks.on_association_ended(self._origin.association)
+        except Exception as error:  # nobody is left to answer to; the store tries again
+            log.warning(
+                "association.end_not_recorded", error=type(error).__name__, association=self._origin.association
+            )
+
+    def _read_pdus(self) -> bool:
+        """Until the end; whether that was an orderly release."""
+        wire, rules = self.wire, self._rules
+        while True:
+            if not wire.has_more:
+                wire.expires_at = time.monotonic() + rules.network_timeout_s
+            if self.is_idle and self._stopping.is_set():
+                raise Ended
+            wire.wait()
+            wire.expires_at = time.monotonic() + rules.dimse_timeout_s
+            kind, length = wire.unpack(_PDU)
+            if kind == _P_DATA_TF:
+                if length > rules.max_pdu_bytes:
+                    raise _Abort(INVALID_PARAMETER, f"A P-DATA-TF of {length} bytes is announced.")
+                self._read_data(length)
+                continue
+            if not _ASSOCIATE_RQ <= kind <= _LAST_PDU_TYPE:
+                raise _Abort(UNRECOGNIZED_PDU, f"A PDU of the unknown type {kind:02X}.")
+            if kind not in (_RELEASE_RQ, _ABORT):
+                raise _Abort(UNEXPECTED_PDU, f"A PDU of type {kind:02X} within an association.")
+            if length != _CONTROL_BYTES:
+                raise _Abort(INVALID_PARAMETER, f"A PDU of type {kind:02X} and {length} bytes.")
+            wire.skip(length)
+            if kind == _RELEASE_RQ:
+                self._leave(_RELEASE_RP)
+                return True
+            return False
+
+    def _read_data(self, left: int) -> None:
+        """The presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""
+        wire = self.wire
+        if not left:
+            raise _Abort(INVALID_PARAMETER, "A P-DATA-TF without a presentation data value.")
+        while left:
+            if left < _PDV.size:
+                raise _Abort(INVALID_PARAMETER, "A P-DATA-TF ends within the header of a presentation data value.")
+            length, context_id, control = wire.unpack(_PDV)
+            count = length - 2
+            left -= _PDV.size + count
+            if count < 0 or left < 0:
+                raise _Abort(INVALID_PARAMETER, f"A presentation data value claims {length} bytes.")
+            if not self._context_id or context_id != self._context_id:
+                self._begin(context_id)
+            if control & _COMMAND:
+                self._read_command(count, bool(control & _LAST))
+            else:
+                self._read_data_set(count, bool(control & _LAST))
+
+    def _begin(self, context_id: int) -> None:
+        """Begin a message."""
+        if context_id not in self._contexts:
+            raise _Abort(INVALID_PARAMETER, f"The presentation context {context_id} was not accepted.")
+        if self._context_id:
+            raise _Abort(UNEXPECTED_PARAMETER, "A message goes on in another presentation context.")
+        if self._stopping.is_set():
+            raise Ended
+        self._context_id = context_id
+        self._message_since = (time.monotonic(), self.wire.received_bytes)
+
+    def _read_command(self, count: int, is_last: bool) -> None:
+        if self._command is not None:
+            raise _Abort(UNEXPECTED_PARAMETER, "A command where the data set of the last one must be.")
+        if len(self._command_set) + count > _MAX_COMMAND_BYTES:
+            raise _Abort(INVALID_PARAMETER, "The command set is too long.")
+        for piece in self.wire.pieces(count):
+            self._command_set += piece
+        if not is_last:
+            return
+        try:
+            command = dimse.decode(bytes(self._command_set))
+        except CannotUnderstand as error:
+            raise _Abort(INVALID_PARAMETER, str(error)) from None
+        if command.is_response or (command.message_id is None and command.field != dimse.C_CANCEL_RQ):
+            raise _Abort(INVALID_PARAMETER, "The command is a response, or has no message ID.")
+        self._command = command
+        if command.has_data_set:
+            syntax = self._contexts[self._context_id].transfer_syntax
+            self._header = self._reader.open_header(syntax, self._share.hold)
+        else:
+            self._finish(command)
+
+    def _read_data_set(self, count: int, is_last: bool) -> None:
+        if self._command is None:
+            raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
+        wire, header = self.wire, self._header
+        if self._command.field == dimse.C_STORE_RQ and header is not None and not header.is_complete:
+            for piece in wire.pieces(count):
+                count -= len(piece)
+                try:
+                    attempt(header.write, piece)
+                except (BridgeFault, MemoryError, Transient) as error:
+                    self._header, self._fault = None, error
+                    self._share.let_go()
+                    break
+                if header.is_complete:
+                    break
+        wire.skip(count)
+        if is_last:
+            self._finish(self._command)
+
+    def _finish(self, command: dimse.Command) -> None:
+        """Do what a complete message asks for, and answer."""
+        context_id, header = self._context_id, self._header
+        answer = dimse.UNRECOGNIZED_OPERATION
+        self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
+        if command.field == dimse.C_ECHO_RQ:
+            answer = dimse.SUCCESS
+        elif command.field == dimse.C_STORE_RQ:
+            answer = self._store(command, self._contexts[context_id], header)
+        if answer is not dimse.SUCCESS:
+            self._refusals.count(f"message: {answer.status:04X} {answer.comment}".strip())
+        self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
+        if command.field != dimse.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
+            self._send_command(context_id, dimse.encode_response(command, answer))
+        self._reset()
+
+    def _send_command(self, context_id: int, command_set: bytes) -> None:
+        most = self._max_send_bytes - _PDV.size if self._max_send_bytes else len(command_set)
+        step = max(most - most % 2, 2)
+        pdus = []
+        for at in range(0, len(command_set), step):
+            piece = command_set[at : at + step]
+            control = _COMMAND | (_LAST if at + step >= len(command_set) else 0)
+            pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
+        self.wire.send(b"".join(pdus))
+
+    def _store(self, request: dimse.Command, context: Context, header: HeaderReader | None) -> dimse.Answer:
+        if context.abstract_syntax == VERIFICATION:
+            return dimse.SOP_CLASS_NOT_SUPPORTED
+        answer, kind = dimse.SUCCESS, ""
+        try:
+            self._hand_over(request, header)
+        except Exception as error:  # the edge between the bridge and the DICOM protocol
+            answer = dimse.answer_to(error)
+            kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
+            if not isinstance(error, BridgeError):
+                log.error(
+                    "instance.failed",
+                    error=type(error).__name__,
+                    frames=places_of(error),
+                    association=self._origin.association,
+                )
+        if answer is dimse.SUCCESS:
+            self._stored += 1
+        else:
+            self._failed += 1
+            log.warning(
+                "instance.refused",
+                sop_instance=request.sop_instance,
+                status=f"{answer.status:04X}",
+                kind=kind,
+                association=self._origin.association,
+            )
+        return answer
+
+    def _hand_over(self, request: dimse.Command, header: HeaderReader | None) -> None:
+        try:
+            if self._fault is not None:
+                raise self._fault
+            if header is None or not request.sop_class or not request.sop_instance:
+                raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
+            taken = attempt(header.end)
+        except Transient:
+            raise
+        except BridgeError as error:
+            self._callbacks.on_rejected(self._origin, error)
+            raise
+        received = Received(
+            taken,
+            header.transfer_syntax,
+            self._origin,
+            sop_class=request.sop_class,
+            sop_instance=request.sop_instance,
+        )
+        self._callbacks.on_received(received, self._reader)
+
+    # The end
+
+    def _abort(self, source: int, reason: int) -> None:
+        with contextlib.suppress(OSError):
+            self._leave(_PDU.pack(_ABORT, _CONTROL_BYTES) + bytes((0, 0, source, reason)))
+
+    def _leave(self, last_pdu: bytes) -> None:
+        """Say the last thing."""
+        self.wire.expires_at = time.monotonic() + _GOODBYE_S
+        self.is_leaving = True  # before it is sent, so that who has read it may come again at once
+        self.wire.send(last_pdu)

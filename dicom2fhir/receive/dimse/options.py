@@ -1,0 +1,88 @@
+"""Where and to whom the receiver listens, and how much of anything it takes."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.receive.dimse.tls import Tls
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where and to whom a :class:`~dicom2fhir.receive.dimse.scp.StorageSCP` listens; only AE titles have a standard's limits.
+
+    Attributes
+    ----------
+    host
+        An address or name of this machine; ``::`` means all addresses, IPv4 too.
+    port
+        0 takes any free port; :attr:`~dicom2fhir.receive.dimse.scp.StorageSCP.address` tells which.
+    reuse_port
+        Whether other processes may listen on the same port (``SO_REUSEPORT``), if they allow it too.
+    tls
+        Without it connections are not encrypted.
+    calling_ae_titles
+        Who may open an association; everybody when empty.
+    networks
+        From where connections are taken, IPv4 and IPv6; from everywhere when empty.
+    max_associations, max_associations_per_peer
+        More are rejected (transient, local limit exceeded). A peer is an address.
+    max_waiting, max_waiting_per_peer
+        Connections that are no association yet, or no longer. The one that has waited longest makes room for the next.
+    acse_timeout_s
+        From the connection to the whole association request, the TLS handshake too.
+    dimse_timeout_s
+        For one PDU to come, from its first byte to its last, and for a peer to take an answer.
+    network_timeout_s
+        For anything to come over an open association.
+    min_bytes_per_s
+        Average rate of a message that takes longer than ``dimse_timeout_s``.
+    max_associate_bytes
+        Longest A-ASSOCIATE-RQ.
+    max_pdu_bytes
+        Longest P-DATA-TF that peers are asked to send (PS3.8 D.1), and are allowed to.
+    max_held_bytes
+        Of data sets without their Pixel Data, by all associations together, each one's first MiB not counted. What is
+        more is refused with A700 (Out of resources), so it is not less than ``budgets.header_bytes``.
+    budgets
+        Of a data set without its Pixel Data.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 11112
+    reuse_port: bool = False
+    tls: Tls | None = None
+    ae_title: str = "DICOM2FHIR"
+    require_called_ae_title: bool = True
+    calling_ae_titles: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    max_associations: int = 64
+    max_associations_per_peer: int = 48
+    max_waiting: int = 512
+    max_waiting_per_peer: int = 256
+    acse_timeout_s: float = 30.0
+    dimse_timeout_s: float = 30.0
+    network_timeout_s: float = 60.0
+    min_bytes_per_s: float = 1024.0
+    max_associate_bytes: int = 256 * 1024
+    max_pdu_bytes: int = 128 * 1024
+    max_held_bytes: int = 128 * 1024 * 1024
+    budgets: Budgets = DEFAULT_BUDGETS
+
+
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address belongs to one of the networks; an IPv4-mapped IPv6 address counts as the IPv4 address."""
+    peer = ipaddress.ip_address(plain(address))
+    return any(peer in network for network in networks)
+
+
+def plain(address: str) -> str:
+    """An address without its zone, and an IPv4-mapped one (RFC 4291 section 2.5.5.2) as the IPv4 address."""
+    peer = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
+        peer = peer.ipv4_mapped
+    return str(peer)

@@ -1,0 +1,356 @@
+"""The listener for C-ECHO and C-STORE: who may connect, how many at a time, and how long anybody may take."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.errors import BridgeError, ConfigError, NotReady
+from dicom2fhir.model import Origin, Received
+from dicom2fhir.receive.dimse.association import Association, Callbacks
+from dicom2fhir.receive.dimse.connection import Ended, Wire
+from dicom2fhir.receive.dimse.memory_budget import HeaderSpace
+from dicom2fhir.receive.dimse.options import Listen, is_within, plain
+from dicom2fhir.receive.dimse.pending_connections import Guest, Lobby
+from dicom2fhir.receive.dimse.refusal_counts import Refusals
+from dicom2fhir.receive.dimse.tls import server_context
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 0.1
+_LAST_WAIT_S = 2.0
+_USHERS = 2
+"""Threads for TLS handshakes: OpenSSL computes without the interpreter's lock, and more would only be in the way."""
+_BACKLOG = 4096
+"""Connections that the system completes before they are accepted; it may have a lower limit of its own."""
+_MAX_AE_TITLE_CHARACTERS = 16
+_LAST_PORT = 65535
+
+
+class StorageSCP:
+    """Accepts C-ECHO and C-STORE for every storage SOP class and every transfer syntax.
+
+    Parameters
+    ----------
+    on_received
+        Takes one instance, and the reader that decodes it. Success (0000) is sent when it returns, and the status for
+        its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises. Called from one thread per association.
+    on_rejected
+        Told of instances that did not get as far as ``on_received``, and why.
+    on_association_ended
+        Told once of each association that was accepted, by the name in its instances' ``Origin.association``, whatever
+        ended it, after its last ``on_received``.
+    """
+
+    def __init__(
+        self,
+        listen: Listen,
+        *,
+        on_received: Callable[[Received, InstanceReader], object],
+        on_rejected: Callable[[Origin, BridgeError], None],
+        on_association_ended: Callable[[str], None],
+    ) -> None:
+        self._listen = listen
+        self._callbacks = Callbacks(on_received, on_rejected, on_association_ended)
+        self._stopping = threading.Event()
+        self._listener: socket.socket | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._lobby: Lobby | None = None
+        self._thread: threading.Thread | None = None
+        self._ushers: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._space = HeaderSpace(listen.max_held_bytes)
+        self._refusals = Refusals()
+        self._open: dict[Association, threading.Thread] = {}
+        self._address = ("", 0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that are listened on, once started."""
+        if self._listener is None:
+            raise RuntimeError("not started")
+        return self._address
+
+    @property
+    def associations(self) -> int:
+        """How many associations are open, those still in negotiation too."""
+        with self._lock:
+            open_ = sum(not association.is_leaving for association in self._open)
+        return open_ + (len(self._lobby) if self._lobby else 0)
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """What was turned away since the start: connections, associations and instances, by kind."""
+        return self._refusals.counts()
+
+    def is_alive(self) -> bool:
+        """Whether connections are being accepted."""
+        return self._thread is not None and self._thread.is_alive() and not self._stopping.is_set()
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises
+        ------
+        ConfigError
+            The address may not be listened on, the AE title is not one or the files for TLS are not usable.
+        NotReady
+            The port is in use, this machine does not have the address yet, or a file for TLS is not there.
+        """
+        listen = self._listen
+        _require_ae_title(listen)
+        if not 0 <= listen.port <= _LAST_PORT:
+            raise ConfigError(f"Cannot listen on {listen.host}:{listen.port}: a port is a number from 0 to 65535.")
+        if listen.tls is not None:
+            self._tls = server_context(listen.tls)
+        try:
+            self._listener = _bound(listen)
+        except OSError as error:
+            forbidden = error.errno in (errno.EACCES, errno.EPERM)
+            raise (ConfigError if forbidden else NotReady)(_why_not(listen, error)) from error
+        host, port = self._listener.getsockname()[:2]
+        self._address = (str(host), int(port))
+        self._lobby = Lobby(self._listener)
+        self._thread = threading.Thread(target=self._accept, args=(self._lobby,), name="storage SCP", daemon=True)
+        self._thread.start()
+        for number in range(_USHERS):
+            name = f"storage SCP lobby {number}"
+            self._ushers.append(threading.Thread(target=self._let_in, args=(self._lobby,), name=name, daemon=True))
+            self._ushers[-1].start()
+        log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
+
+    def take_over(self, listen: Listen) -> None:
+        """Let other rules stand for connections that come from now on; the files for TLS are read again.
+
+        Associations that are open go on under the rules that they began with. Where is listened on does not change.
+
+        Raises
+        ------
+        ConfigError, NotReady
+            As :meth:`start`; then nothing has changed.
+        """
+        _require_ae_title(listen)
+        tls = server_context(listen.tls) if listen.tls is not None else None
+        self._space.resize(listen.max_held_bytes - self._listen.max_held_bytes)
+        self._listen, self._tls = listen, tls
+
+    # The listener's thread
+
+    def _accept(self, lobby: Lobby) -> None:
+        look_at = 0.0
+        while not self._stopping.is_set():
+            lobby.wait(_LOOK_EVERY_S)
+            try:
+                for connection, address in lobby.arrivals():
+                    self._welcome(lobby, connection, address)
+            except OSError as error:
+                # such as too many open files: it passes when connections end, and must not cost a processor meanwhile
+                log.warning("connection.not_accepted", error=error.strerror)
+                self._stopping.wait(_LOOK_EVERY_S)
+            if (now := time.monotonic()) >= look_at:
+                look_at = now + _LOOK_EVERY_S
+                for guest in lobby.guests():
+                    if now >= guest.since + self._listen.acse_timeout_s:
+                        log.info("connection.expired", peer=guest.peer)
+                        lobby.show_out(guest)
+                self._watch(now)
+        lobby.close()
+
+    def _watch(self, now: float) -> None:
+        with self._lock:
+            present = list(self._open)
+        for association in present:
+            association.watch(now)
+
+    def _welcome(self, lobby: Lobby, connection: socket.socket, address: str) -> None:
+        """Let a connection wait until it says something, or close it."""
+        listen = self._listen
+        if listen.networks and not is_within(address, listen.networks):
+            log.warning("connection.refused", peer=address, reason="not within the allowed networks")
+            self._refusals.count("connection: not within the allowed networks")
+            connection.close()
+            return
+        peer = plain(address)
+        if self._make_room(lobby, peer):
+            lobby.take_in(Guest(connection, peer, time.monotonic()))
+        else:
+            self._refusals.count("connection: too many at a time")
+            connection.close()
+
+    def _make_room(self, lobby: Lobby, peer: str) -> bool:
+        """Whether one more may wait, if need be in the place of another.
+
+        That is the one who has kept us waiting longest, of the address that has most of them: whoever opens many pushes
+        out its own. Of the places, half are for those whom we keep waiting: a flood gets no more, and those whom it
+        would push out have time to answer.
+        """
+        listen = self._listen
+        if len(lobby) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
+            return True
+        with self._lock:
+            idle = [each for each in self._open if each.is_leaving or not each.is_associated]
+        silent: list[Association | Guest] = [each for each in idle if not each.wire.is_cut]
+        guests = lobby.guests()
+        silent += [each for each in guests if not each.is_ready]
+        ready = [each for each in guests if each.is_ready]
+        of_peer = [each for each in silent if each.peer == peer]
+        ready_of_peer = sum(each.peer == peer for each in ready)
+        if 2 * len(ready) >= listen.max_waiting or 2 * ready_of_peer >= listen.max_waiting_per_peer:
+            return False
+        if len(of_peer) + ready_of_peer >= listen.max_waiting_per_peer:
+            silent = of_peer
+        elif len(silent) + len(ready) < listen.max_waiting:
+            return True
+        by_peer = Counter([peer, *(each.peer for each in silent)])
+        most = max(by_peer.values())
+        first = min((each for each in silent if by_peer[each.peer] == most), key=_since)
+        if isinstance(first, Guest):
+            lobby.show_out(first)
+        else:
+            first.wire.cut()
+        return True
+
+    # The ushers' threads
+
+    def _let_in(self, lobby: Lobby) -> None:
+        """Go through TLS handshakes step by step, and start the associations."""
+        while (guest := lobby.next()) is not None:
+            try:
+                if guest.step(self._tls):
+                    self._begin(guest)
+                else:
+                    lobby.take_back(guest)
+            except Ended:
+                guest.connection.close()
+            except Exception as error:  # the peer is gone, or no thread can be had: the usher serves the next one
+                log.warning("connection.failed", peer=guest.peer, error=type(error).__name__)
+                guest.connection.close()
+
+    def _begin(self, guest: Guest) -> None:
+        association = Association(
+            Wire(guest.connection, guest.since, guest.since + self._listen.acse_timeout_s),
+            guest.peer,
+            self._listen,
+            self._callbacks,
+            admit=self._admit,
+            stopping=self._stopping,
+            space=self._space,
+            refusals=self._refusals,
+        )
+        thread = threading.Thread(target=self._live, args=(association,), name=f"association {guest.peer}", daemon=True)
+        with self._lock:
+            self._open[association] = thread
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):
+            with self._lock:
+                del self._open[association]
+            raise
+
+    # The associations' threads
+
+    def _live(self, association: Association) -> None:
+        try:
+            association.run()
+        except Exception:  # the edge of a thread: an error of our own in one association must not pass unseen
+            log.exception("association.failed", peer=association.peer)
+        finally:
+            with self._lock:
+                del self._open[association]
+
+    def _admit(self, newcomer: Association) -> bool:
+        listen = self._listen
+        with self._lock:
+            present = [each for each in self._open if each.is_associated and not each.is_leaving]
+            of_peer = sum(each.peer == newcomer.peer for each in present)
+            if len(present) >= listen.max_associations or of_peer >= listen.max_associations_per_peer:
+                return False
+            newcomer.is_associated = True
+            return True
+
+    # Whoever stops it
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Close the port, let instances that are under way finish, abort the associations and wait for their end."""
+        if self._listener is None or self._thread is None or self._stopping.is_set():
+            return
+        deadline = time.monotonic() + timeout_s
+        self._stopping.set()
+        self._thread.join()
+        for usher in self._ushers:
+            usher.join()
+        self._listener.close()
+        with self._lock:
+            present = dict(self._open)
+        for association in present:
+            if association.is_idle:
+                # one that is not looks at the flag before it begins the next message
+                association.wire.wake()
+        self._wait(deadline)
+        with self._lock:
+            late = list(self._open)
+        for association in late:
+            association.wire.cut()
+        self._wait(time.monotonic() + _LAST_WAIT_S)
+        log.info("scp.stopped", aborted=len(present), stuck=len(self._open))
+
+    def _wait(self, deadline: float) -> None:
+        """Until every association has ended or it is time, looking after them meanwhile."""
+        while (now := time.monotonic()) < deadline:
+            with self._lock:
+                threads = list(self._open.values())
+            if not threads:
+                return
+            self._watch(now)
+            threads[0].join(min(_LOOK_EVERY_S, deadline - now))
+
+
+def _since(waiting: Association | Guest) -> float:
+    return waiting.since if isinstance(waiting, Guest) else waiting.wire.since
+
+
+def _require_ae_title(listen: Listen) -> None:
+    title = listen.ae_title
+    if not (1 <= len(title.strip()) <= _MAX_AE_TITLE_CHARACTERS and title.isascii() and title.isprintable()):
+        raise ConfigError(f"{title!r} is not an AE title: 1 to 16 ASCII characters (PS3.5 6.2).")
+
+
+def _bound(listen: Listen) -> socket.socket:
+    """A listening socket.
+
+    Raises
+    ------
+    OSError
+        There is none to be had.
+    """
+    family, _, _, _, where = socket.getaddrinfo(listen.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    both = listen.host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(
+        (str(where[0]), listen.port),
+        family=family,
+        backlog=_BACKLOG,
+        reuse_port=listen.reuse_port,
+        dualstack_ipv6=both,
+    )
+
+
+def _why_not(listen: Listen, error: OSError) -> str:
+    where = f"Cannot listen on {listen.host}:{listen.port}"
+    number = error.errno
+    if isinstance(error, socket.gaierror):
+        return f"{where}: the host name cannot be resolved; name an address of this machine."
+    if number == errno.EADDRINUSE:
+        return f"{where}: another program uses the port; stop it or choose another port."
+    if number == errno.EADDRNOTAVAIL:
+        return f"{where}: this machine has no such address; use one of its own, or 0.0.0.0 or :: for all."
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a port above."
+    return f"{where}: {error}"

@@ -1,0 +1,180 @@
+"""A C-ECHO service class user, to ask a receiver whether it is there (PS3.4 annex A).
+
+It speaks for itself, and not through pynetdicom: that loses an answer now and then, and keeps to itself why there is no
+association.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom2fhir.errors import CannotUnderstand, ServerUnavailable
+from dicom2fhir.receive.dimse import command_set
+from dicom2fhir.receive.dimse.negotiation import verification_request
+from dicom2fhir.receive.dimse.options import Network, is_within
+from dicom2fhir.system.network import failure
+
+_PDU = struct.Struct(">BxL")
+_PDV = struct.Struct(">LBB")
+_ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA_TF, _RELEASE_RQ = 2, 3, 4, 5
+"""PS3.8 section 9.3.1."""
+_COMMAND_AND_LAST = 0x03
+_CONTEXT = 1
+_LONGEST_PDU = 64 * 1024
+
+_REJECTED = {
+    (1, 3): "it does not know the calling AE title {calling}; name one of receiver.calling_ae_titles (--calling-ae)",
+    (1, 7): "it is not called {called}; name its AE title (--called-ae)",
+    (3, 1): "it is busy; ask again later",
+    (3, 2): "it has as many associations as it takes (receiver.max_associations); ask again later",
+}
+"""Source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+_NO_REASON = "it rejects the association (source {source}, reason {reason} of PS3.8 table 9-21); its log says why"
+_SILENT = (
+    "it closed the connection without an answer; check that this machine is within receiver.networks, and whether TLS"
+    " is wanted (--tls)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """How TLS is spoken.
+
+    Attributes
+    ----------
+    authority
+        Certificates (PEM) of which the receiver's must be one, or be signed by one; None: the system's store.
+    any_name
+        Whether the certificate may be made out to another name than the one that is called.
+    certificate, key
+        What is shown to a receiver that wants a certificate.
+    """
+
+    authority: Path | None
+    any_name: bool
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """What the connection is wrapped in.
+
+        Raises
+        ------
+        ServerUnavailable
+            A file cannot be used.
+        """
+        try:
+            context = ssl.create_default_context(cafile=str(self.authority) if self.authority else None)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the receiver's own certificate may be named
+            context.check_hostname = not self.any_name
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
+            raise ServerUnavailable(
+                f"TLS: {self.authority or ''} {self.certificate or ''} {self.key or ''}:"
+                f" {why or 'not PEM files that belong together'}"
+            ) from None
+        return context
+
+
+def own_address(host: str, networks: tuple[Network, ...]) -> str:
+    """Where this machine reaches its own receiver: what listens on every address is asked at one that it allows."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 (it is compared)
+        return host
+    loopback = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    addresses = (loopback, *(_address_towards(network) for network in networks))
+    return next((address for address in addresses if address and is_within(address, networks)), loopback)
+
+
+def _address_towards(network: Network) -> str:
+    """This machine's address on the way to a network; empty where there is no way. Nothing is sent."""
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((str(network.broadcast_address), 9))
+            return str(asking.getsockname()[0])
+    except OSError:
+        return ""
+
+
+def echo(
+    host: str, port: int, called_ae: str, calling_ae: str, secured: Secured | None = None, timeout_s: float = 10.0
+) -> float:
+    """Send one C-ECHO; the seconds from the connection to the answer.
+
+    Raises
+    ------
+    ServerUnavailable
+        Nobody answers, or not with Success, and what to look at.
+    """
+    where = f"{called_ae} at [{host}]:{port}" if ":" in host else f"{called_ae} at {host}:{port}"
+    context = secured.context() if secured else None
+    started = time.monotonic()
+    try:
+        with closing(socket.create_connection((host, port), timeout_s)) as plain:
+            _ask_over(plain, context, host, called_ae, calling_ae)
+    except ServerUnavailable as error:
+        raise ServerUnavailable(f"{where}: {error}") from error
+    except OSError as error:
+        raise ServerUnavailable(failure(error, where)) from error
+    return time.monotonic() - started
+
+
+def _ask_over(plain: socket.socket, context: ssl.SSLContext | None, host: str, called_ae: str, calling_ae: str) -> None:
+    try:
+        with context.wrap_socket(plain, server_hostname=host) if context else plain as connection:
+            _ask(connection, called_ae, calling_ae)
+    except (ConnectionError, ssl.SSLEOFError):
+        raise ServerUnavailable(_SILENT) from None
+
+
+def _ask(connection: socket.socket, called_ae: str, calling_ae: str) -> None:
+    connection.sendall(verification_request(called_ae, calling_ae, _CONTEXT))
+    kind, body = _receive(connection)
+    if kind == _ASSOCIATE_RJ and len(body) >= 4:
+        _, _, source, reason = body[:4]
+        words = _REJECTED.get((source, reason), _NO_REASON)
+        raise ServerUnavailable(words.format(called=called_ae, calling=calling_ae, source=source, reason=reason))
+    if kind != _ASSOCIATE_AC:
+        raise ServerUnavailable("it answers no association request; check that this is the port of a DICOM receiver")
+    command = command_set.encode_echo()
+    connection.sendall(
+        _PDU.pack(_P_DATA_TF, len(command) + 6) + _PDV.pack(len(command) + 2, _CONTEXT, _COMMAND_AND_LAST) + command
+    )
+    kind, body = _receive(connection)
+    if kind != _P_DATA_TF or not _is_success(body):
+        raise ServerUnavailable("it does not answer C-ECHO with Success; its log says why")
+    connection.sendall(_PDU.pack(_RELEASE_RQ, 4) + bytes(4))
+    _receive(connection)
+
+
+def _is_success(body: bytes) -> bool:
+    try:
+        return command_set.status_of(body[_PDV.size :]) == command_set.SUCCESS.status
+    except CannotUnderstand:
+        return False
+
+
+def _receive(connection: socket.socket) -> tuple[int, bytes]:
+    """The type and content of the next PDU."""
+    kind, length = _PDU.unpack(_exactly(connection, _PDU.size))
+    if length > _LONGEST_PDU:
+        raise ServerUnavailable("it does not speak DICOM there; check the port, and whether TLS is wanted (--tls)")
+    return kind, _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = connection.recv(length - len(data))
+        if not part:
+            raise ServerUnavailable(_SILENT)
+        data += part
+    return data

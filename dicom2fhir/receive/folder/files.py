@@ -1,0 +1,247 @@
+"""Finding, opening and moving files in folders that strangers write to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+from dicom2fhir.system.durable import make_directory, sync_directory
+from dicom2fhir.system.mounts import MOUNTINFO, NETWORK_FILE_SYSTEMS, VIRTUAL_FILE_SYSTEMS, file_system_type
+
+_COLLISIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A regular file as it looked once; two that are equal are the same file, unchanged."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+    @property
+    def text(self) -> str:
+        """The path as text that can be written anywhere: names need not be UTF-8."""
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+
+def found(path: str, status: os.stat_result) -> Found | None:
+    """Describe what ``status`` says of ``path``; None when it is not a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Found(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def look_at(path: str) -> Found | None:
+    """Look at a file without following a symbolic link; None when it is gone or not a regular file."""
+    try:
+        return found(path, os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_ignored(path: str, root: str, patterns: Collection[str]) -> bool:
+    """Whether a pattern fits the name of ``path`` or where it lies below ``root``."""
+    steps = (os.path.basename(path), os.path.relpath(path, root))
+    return any(fnmatchcase(step, pattern.rstrip("/")) for pattern in patterns for step in steps)
+
+
+def _raise(path: str, error: OSError) -> None:
+    raise error
+
+
+def walk(
+    paths: Iterable[str | Path],
+    *,
+    ignore: Collection[str] = (),
+    in_order: bool = False,
+    on_error: Callable[[str, OSError], None] = _raise,
+) -> Iterator[Found]:
+    """Find the regular files in folders and all below, one folder at a time.
+
+    Symbolic links below ``paths`` are not followed, so that there are no loops and no ways out; pipes, sockets and
+    devices are passed over, and what vanishes meanwhile too.
+
+    Parameters
+    ----------
+    paths
+        Folders, or files, which are found whatever they are called. These may be symbolic links.
+    ignore
+        Patterns (``* ? []``) for names, or for paths below the folder, of files and folders to pass over.
+    in_order
+        By name, which takes memory for one folder's names; otherwise as the file system has them.
+    on_error
+        Told of folders and files that cannot be read; raises by default.
+    """
+    for path in paths:
+        root = os.fspath(path)
+        try:
+            status = os.stat(root)
+        except OSError as error:
+            on_error(root, error)
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from walk_folder(root, root, ignore=ignore, in_order=in_order, on_error=on_error)
+        elif one := found(root, status):
+            yield one
+
+
+def walk_folder(
+    folder: str,
+    root: str,
+    *,
+    ignore: Collection[str] = (),
+    leave_out: Collection[str] = (),
+    in_order: bool = False,
+    on_error: Callable[[str, OSError], None] = _raise,
+) -> Iterator[Found]:
+    """Do what :func:`walk` does for one folder, with patterns that count from ``root``.
+
+    Parameters
+    ----------
+    leave_out
+        Folders to pass over, written as they are come upon: ``folder`` with names joined to it.
+    """
+    folders = [folder]
+    while folders:
+        now = folders.pop()
+        below: list[str] = []
+        try:
+            with os.scandir(now) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name) if in_order else entries:
+                    if (ignore and is_ignored(entry.path, root, ignore)) or entry.path in leave_out:
+                        continue
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            below.append(entry.path)
+                        elif entry.is_file(follow_symlinks=False) and (
+                            one := found(entry.path, entry.stat(follow_symlinks=False))
+                        ):
+                            yield one
+                    except FileNotFoundError:
+                        continue
+        except OSError as error:
+            # a folder below may vanish meanwhile, the one that was named must be there
+            if now == folder or not isinstance(error, FileNotFoundError | NotADirectoryError):
+                on_error(now, error)
+        folders.extend(reversed(below))
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a regular file for reading: no symbolic link is followed, no pipe waits, no device is touched.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened or is something else (``ELOOP`` for a symbolic link, ``EINVAL``).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def has_holes(source: BinaryIO, size_bytes: int) -> bool:
+    """Whether parts of an open file were never written, as when its writer set the size beforehand.
+
+    Moves the position that ``source`` reads from. Not all file systems tell.
+    """
+    try:
+        return os.lseek(source.fileno(), 0, os.SEEK_HOLE) < size_bytes
+    except OSError:
+        return False
+
+
+def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") -> Path:
+    """Move a file to the same place below another folder; where the name is taken it gets a number.
+
+    Parameters
+    ----------
+    root
+        Where the file's path below ``folder`` begins.
+    reason
+        Written to ``<name>.reason.txt`` beside it, when there is one.
+
+    Returns
+    -------
+    Path
+        Where it is now; the move and the reason are on disk.
+    """
+    wish = Path(folder, os.path.relpath(file.path, root))
+    make_directory(wish.parent)
+    target = _reserve(wish)
+    try:
+        if reason:
+            _write_reason(reason_of(target), reason)
+        try:
+            os.replace(file.path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy(file, target)
+            if look_at(file.path) != file:
+                raise OSError(errno.EAGAIN, "the file changed while it was copied") from None
+            sync_directory(target.parent)  # the two file systems reach their disks each in its own time
+            os.unlink(file.path)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        reason_of(target).unlink(missing_ok=True)
+        raise
+    sync_directory(target.parent)
+    return target
+
+
+def reason_of(path: str | Path) -> Path:
+    """The file that says why another one was refused."""
+    return Path(f"{path}.reason.txt")
+
+
+def _reserve(wish: Path) -> Path:
+    """Create an empty file that nobody had before."""
+    for number in range(_COLLISIONS):
+        target = wish.with_name(f"{wish.name}.{number}") if number else wish
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+        except FileExistsError:
+            continue
+        return target
+    raise OSError(errno.EEXIST, "too many files of this name")
+
+
+def _write_reason(path: Path, reason: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(reason + "\n")
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _copy(file: Found, target: Path) -> None:
+    """Copy over to another file system; nobody sees half a file under the final name."""
+    half = target.with_name(f".{target.name}.part")
+    try:
+        with open_file(file.path) as source, open(half, "wb") as sink:
+            shutil.copyfileobj(source, sink, 1024 * 1024)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.utime(half, ns=(file.mtime_ns, file.mtime_ns))
+        os.replace(half, target)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def is_on_network(folder: str | Path, mountinfo: Path = MOUNTINFO) -> bool:
+    """Whether others may write into ``folder`` from elsewhere, of which the kernel gives no notice."""
+    return file_system_type(Path(folder), mountinfo) in NETWORK_FILE_SYSTEMS | VIRTUAL_FILE_SYSTEMS

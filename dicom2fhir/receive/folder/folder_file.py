@@ -1,0 +1,245 @@
+"""What happens to one file of a watched folder: read, handed over, remembered, put away."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from dicom2fhir.dicom.attributes import UIDS
+from dicom2fhir.dicom.completeness import Completeness, completeness
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.dicom.part10 import FileHeader
+from dicom2fhir.errors import (
+    BridgeError,
+    BridgeFault,
+    BudgetExceeded,
+    CannotUnderstand,
+    EndsTooEarly,
+    Mismatch,
+    NotDicom,
+    Unreadable,
+    attempt,
+)
+from dicom2fhir.model import FileMark, Origin, Received
+from dicom2fhir.receive.folder.files import Found, found, has_holes, look_at, move, open_file, reason_of
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.base import Ledger
+
+log = structlog.get_logger(__name__)
+
+Fate = Literal["taken", "skipped", "rejected", "gone"]
+
+_REFUSED = (BridgeFault, CannotUnderstand, Mismatch)
+"""What is the file's own fault, however often it is tried."""
+
+_MOST_MOVED = 10_000
+_UID_TAGS = frozenset(uid.tag for uid in UIDS)
+
+_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
+"""Gone, or no regular file any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is watched and what becomes of the files.
+
+    Attributes
+    ----------
+    mode
+        ``native`` listens to the system's notices (inotify), ``poll`` looks every ``poll_s``, ``auto`` is ``native``
+        where that works.
+    stable_s
+        A file is taken when its size and time have not changed for so long.
+    incomplete_s
+        A file that ends too early is refused, and one of which that cannot be told is moved or deleted, when its size
+        and time have not changed for so long.
+    rescan_s, poll_s
+        How often the whole folder is looked through, with and without notices.
+    ignore
+        Patterns for names, or paths below the folder, of files and folders to pass over.
+    afterwards
+        What becomes of a file that was stored.
+    move_to
+        For ``afterwards="move"``; the path below the folder is kept.
+    rejected_to
+        Where files go that were refused, each with a reason beside it; None leaves them.
+    """
+
+    path: Path
+    mode: Literal["auto", "native", "poll"] = "auto"
+    stable_s: float = 2.0
+    incomplete_s: float = 600.0
+    rescan_s: float = 60.0
+    poll_s: float = 5.0
+    ignore: tuple[str, ...] = (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload")
+    afterwards: Literal["keep", "delete", "move"] = "keep"
+    move_to: Path | None = None
+    rejected_to: Path | None = None
+    max_file_bytes: int | None = None
+
+
+class Changed(Exception):
+    """The file is not the one any more that was looked at."""
+
+
+class Incomplete(Exception):
+    """Somebody may go on to write the file."""
+
+
+class Intake:
+    """Takes files that have stopped changing."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        root: str,
+        on_received: Callable[[Received, InstanceReader], object],
+        on_rejected: Callable[[Origin, BridgeError], None],
+        ledger: Ledger,
+        budgets: Budgets,
+    ) -> None:
+        self._watch = watch
+        self._root = root
+        self._on_received = on_received
+        self._on_rejected = on_rejected
+        self._ledger = ledger
+        self._reader = InstanceReader(budgets)
+        self._moved: dict[str, tuple[int, int]] = {}
+        """Size and time of refused files when they were moved, by where they are now."""
+
+    def is_done_with(self, file: Found) -> bool:
+        """Whether the ledger knows what is to be known of the file as it is now."""
+        mark = self._ledger.file_mark(file.text)
+        return mark is not None and mark.holds_for(file.size_bytes, file.mtime_ns)
+
+    def take(self, file: Found, *, again: bool = False, is_final: bool = False) -> Fate:
+        """Take one file; what became of it is durable when this returns.
+
+        Parameters
+        ----------
+        again
+            This file was tried before and its trouble is recorded.
+        is_final
+            It has not changed for so long that nobody will go on to write it.
+
+        Raises
+        ------
+        Changed
+            Somebody writes to the file after all.
+        Incomplete
+            It is to be left alone and taken once more when it is final. What it holds may have been stored.
+        OSError
+            The file cannot be read or put away now. One that was stored meanwhile may be taken once more.
+        BridgeError
+            What ``on_received`` and the ledger raise when the file is not at fault.
+        """
+        origin = Origin("folder", path=file.text)
+        try:
+            header, state = self._read(file)
+            if state is Completeness.CUT:
+                raise EndsTooEarly
+        except NotDicom as error:
+            return self._mark(file, "skipped", str(error))
+        except _REFUSED as error:
+            if not is_final and _may_be_for_want_of_bytes(error):
+                raise Incomplete from None
+            self._on_rejected(origin, error)
+            return self._reject(file, str(error))
+        except OSError as error:
+            if error.errno in _VANISHED:
+                return "gone"
+            if not again:
+                self._on_rejected(origin, Unreadable(f"The file cannot be read: {error.strerror}."))
+            raise
+        is_safe = is_final or state is Completeness.WHOLE
+        if not is_safe and not header.taken.keys() >= _UID_TAGS:
+            raise Incomplete
+        try:
+            self._on_received(header.received(origin), self._reader)
+        except NotDicom as error:
+            return self._mark(file, "skipped", str(error))
+        except _REFUSED as error:
+            return self._reject(file, str(error))
+        return self._put_away(file, is_safe)
+
+    def _read(self, file: Found) -> tuple[FileHeader, Completeness]:
+        limit = self._watch.max_file_bytes
+        if limit is not None and file.size_bytes > limit:
+            raise BudgetExceeded(f"The file is larger than {limit} bytes.")
+        with open_file(file.path) as source:
+            try:
+                header = attempt(self._reader.read_file, source)
+                state = completeness(source, header.rest, file.size_bytes)
+                if state is Completeness.WHOLE and has_holes(source, file.size_bytes):
+                    state = Completeness.UNKNOWN
+            except BudgetExceeded as error:
+                if has_holes(source, file.size_bytes):
+                    raise EndsTooEarly(str(error)) from None
+                raise
+            finally:
+                if found(file.path, os.fstat(source.fileno())) != file:
+                    raise Changed
+        return header, state
+
+    def _mark(self, file: Found, fate: Fate, reason: str = "") -> Fate:
+        self._ledger.mark_file(FileMark(file.text, file.size_bytes, file.mtime_ns, fate, reason))
+        return fate
+
+    def _put_away(self, file: Found, is_safe: bool) -> Fate:
+        """Keep, delete or move what was stored; after a crash before this the file is taken again, to no effect."""
+        if self._watch.afterwards == "keep":
+            return self._mark(file, "taken")
+        if not is_safe:
+            raise Incomplete
+        if look_at(file.path) != file:
+            raise Changed
+        if self._watch.afterwards == "delete":
+            os.unlink(file.path)
+        elif self._watch.move_to is not None:
+            move(file, self._root, self._watch.move_to)
+        return "taken"
+
+    def _reject(self, file: Found, reason: str) -> Fate:
+        if self._watch.rejected_to is None:
+            return self._mark(file, "rejected", reason)
+        if look_at(file.path) != file:
+            raise Changed
+        try:
+            target = move(file, self._root, self._watch.rejected_to, reason)
+        except OSError as error:
+            log.warning("folder.not_moved", error=error.strerror, to="rejected")
+            return self._mark(file, "rejected", reason)
+        if len(self._moved) < _MOST_MOVED:
+            self._moved[str(target)] = file.size_bytes, file.mtime_ns
+        return "rejected"
+
+    def take_back(self) -> None:
+        """Move refused files back that have changed since: their writer had not finished, or somebody mended them."""
+        rejected_to = self._watch.rejected_to
+        if rejected_to is None:
+            return
+        for path, moved in list(self._moved.items()):
+            file = look_at(path)
+            if file and (file.size_bytes, file.mtime_ns) == moved:
+                continue
+            del self._moved[path]
+            if file is None:
+                continue
+            try:
+                move(file, rejected_to, self._root)
+                reason_of(file.path).unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("folder.not_moved", error=error.strerror, to="watched")
+
+
+def _may_be_for_want_of_bytes(error: BridgeError) -> bool:
+    """Whether it may be understood once more of the file is there."""
+    return isinstance(error, CannotUnderstand) and not isinstance(error, BudgetExceeded)

@@ -1,0 +1,307 @@
+"""What the writer does when something comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypedDict
+
+import orjson
+
+from dicom2fhir.model import FileMark
+from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.store.sqlite.rows import Packed, mark_row, rejection_row
+from dicom2fhir.store.sqlite.statements import Row, Statements
+
+KEPT_REJECTIONS = 10_000
+_KNOWN_STUDIES = 256
+_KNOWN_ROWS = 1_000
+"""Of each kind of one study."""
+_KEY = 3
+"""By so many of its first columns an instance is known: study, SOP Instance UID, series."""
+
+
+class DueRule(TypedDict):
+    """A study is due when nothing changed for the one, at the latest the other after its first undelivered change."""
+
+    quiet_period_s: float
+    max_wait_s: float
+
+
+class Arrival(NamedTuple):
+    """An instance, and the association and AE title that it came from; empty text: none."""
+
+    packed: Packed
+    association: str
+    calling_ae: str
+
+
+@dataclass(slots=True, eq=False)
+class _Study:
+    """The numbers of rows that the instances of a study share."""
+
+    id: int
+    is_current: bool
+    """Whether all of it was read by the reader of this process."""
+    series: dict[str, int] = field(default_factory=dict)
+    attrs: dict[bytes, int] = field(default_factory=dict)
+    """By their hash."""
+    held_by: set[str] = field(default_factory=set)
+    """Associations."""
+    is_open: bool = False
+    """Whether an instance changes no delivery: all wait, or remember that something came since their claim."""
+
+
+class KnownRows:
+    """What the writer need not ask the file again; such rows are never deleted while a daemon runs.
+
+    It is wrong once what it was learnt from is rolled back: :meth:`forget`.
+
+    Parameters
+    ----------
+    sees_claims
+        Whether all claims are taken and ended in this process. Where not, nothing is known of deliveries.
+
+    Attributes
+    ----------
+    reader
+        The number of the reader of all that comes in.
+    """
+
+    def __init__(self, sees_claims: bool) -> None:
+        self.reader = 0
+        self._sees_claims = sees_claims
+        self._studies: dict[str, _Study] = {}
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self._studies.clear()
+
+    def forget_association(self, association: str) -> None:
+        """Think of nothing as held by an association."""
+        for study in self._studies.values():
+            study.held_by.discard(association)
+
+    def forget_deliveries(self, study_uid: str) -> None:
+        """Think that an instance may change a delivery of a study; after each claim, and each end of one."""
+        study = self._studies.get(study_uid)
+        if study:
+            study.is_open = False
+
+    def opened(self, study: _Study) -> None:
+        """Know that ``reopen`` was run for a study."""
+        study.is_open = self._sees_claims
+
+    def is_open(self, arrival: Arrival) -> bool:
+        """Whether an instance changes nothing but its study."""
+        study = self._studies.get(arrival.packed.study_uid)
+        return study is not None and study.is_open
+
+    def row(self, arrival: Arrival) -> Row | None:
+        """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
+        packed, association, _ = arrival
+        study = self._studies.get(packed.study_uid)
+        if study is None or not study.is_current or association not in study.held_by:
+            return None
+        numbers = (
+            study.series.get(packed.series_uid),
+            study.attrs.get(packed.patient[0]),
+            study.attrs.get(packed.study[0]),
+            study.attrs.get(packed.series[0]),
+        )
+        return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
+
+    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[_Study, Row]:
+        """The study of an instance, and the instance as ``arrive`` takes it; what is missing is added."""
+        study = self._study(sql, packed.study_uid, now)
+        series = self._series(sql, study, packed.series_uid)
+        shared = (self._attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
+        return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
+
+    def _study(self, sql: Statements, uid: str, now: float) -> _Study:
+        """The rows of a study; a new one is added with its deliveries."""
+        study = self._studies.get(uid)
+        if study is None:
+            found = sql.one("known_study", study_uid=uid, reader=self.reader)
+            if found:
+                study = _Study(found[0], bool(found[1]))
+            else:
+                study = _Study(sql.insert("new_study", study_uid=uid, now=now, reader=self.reader), True)
+                sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
+            if len(self._studies) >= _KNOWN_STUDIES:
+                del self._studies[next(iter(self._studies))]
+            self._studies[uid] = study
+        return study
+
+    @staticmethod
+    def _series(sql: Statements, study: _Study, uid: str) -> int:
+        number = study.series.get(uid)
+        if number is None:
+            row = sql.one("series_id", study_id=study.id, series_uid=uid)
+            number = row[0] if row else sql.insert("new_series", study_id=study.id, series_uid=uid)
+            if len(study.series) >= _KNOWN_ROWS:
+                study.series.clear()
+            study.series[uid] = number
+        return number
+
+    @staticmethod
+    def _attrs(sql: Statements, study: _Study, hashed: tuple[bytes, bytes]) -> int:
+        digest, body = hashed
+        number = study.attrs.get(digest)
+        if number is None:
+            row = sql.one("attrs_id", study_id=study.id, hash=digest)
+            number = row[0] if row else sql.insert("new_attrs", study_id=study.id, hash=digest, body=body)
+            if len(study.attrs) >= _KNOWN_ROWS:
+                study.attrs.clear()
+            study.attrs[digest] = number
+        return number
+
+
+def reader_number(sql: Statements, fingerprint: str) -> int:
+    """The number of a reader; a new one is added."""
+    row = sql.one("reader_id", fingerprint=fingerprint)
+    return row[0] if row else sql.insert("new_reader", fingerprint=fingerprint)
+
+
+def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
+    """Apply the due rule to studies at one destination or at all; after each change of what it depends on."""
+    sql.run("settle", studies=_numbers(study_ids), destination_id=destination_id, **rule)
+
+
+def fill_destination(sql: Statements, destination: str, now: float, rule: DueRule) -> None:
+    """Give a destination every study that it has no delivery of."""
+    (destination_id,) = sql.one("destination_id", destination=destination) or (None,)
+    study_ids = [study_id for (study_id,) in sql.all("lacking_studies", destination_id=destination_id)]
+    sql.run("fill_destination", studies=_numbers(study_ids), destination_id=destination_id, now=now)
+    settle(sql, study_ids, rule, destination_id)
+
+
+def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
+    """Keep instances.
+
+    Most come over an association that holds their study already, so that it waits for the end of that. Then nothing is
+    to be done but to keep them, by one statement that needs no transaction around it: it changes no due time. Nor is
+    anything to be done for those that are kept as they come.
+    """
+    opened: list[Row] = []
+    closed: list[Row] = []
+    for arrival in arrivals:
+        row = known.row(arrival)
+        if row is None:
+            add_many(sql, known, arrivals, now, rule)
+            return
+        (opened if known.is_open(arrival) else closed).append(row)
+    if closed and set(_changes(sql, closed)) != {Change.UNCHANGED}:
+        add_many(sql, known, arrivals, now, rule)
+    elif opened:
+        _arrive(sql, known, opened, now)
+
+
+def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
+    """Keep instances, and say what each was."""
+    with sql.transaction():
+        learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
+        rows = [row for _, row in learnt]
+        changes = _changes(sql, rows)
+        changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
+        _arrive(sql, known, rows, now)
+        outdated = {study.id: study for study, _ in learnt if not study.is_current}
+        if outdated:
+            _read_anew(sql, known, outdated, rows)
+        held, resent = set(), set()
+        for (study, _), (_, association, calling_ae) in zip(learnt, arrivals, strict=True):
+            if association and association not in study.held_by:
+                study.held_by.add(association)
+                if sql.run("hold", association=association, study_id=study.id):
+                    held.add(study.id)
+                    if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
+                        resent.add(study.id)
+        _reopen(sql, changed, now, instances_changed=True)
+        _reopen(sql, resent - changed, now, instances_changed=False)
+        for study, _ in learnt:
+            if study.id in changed:
+                known.opened(study)
+        settle(sql, changed | held, rule)
+    return changes
+
+
+def _reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool) -> None:
+    """Have studies wait again where something came that their deliveries do not have."""
+    if study_ids:
+        reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
+        sql.wake |= reopened > 0
+
+
+def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
+    """What the arrival of each of these instances will be, one after the other."""
+    keys = orjson.dumps([row[:2] for row in rows]).decode()
+    present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
+    changes = []
+    for row in rows:
+        old = present.get(row[:_KEY])
+        changes.append(Change.UNCHANGED if old == row else Change.CHANGED if old else Change.NEW)
+        present[row[:_KEY]] = row
+    return changes
+
+
+def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study], rows: Sequence[Row]) -> None:
+    """Note who read these instances of studies of which another reader read something."""
+    keys = orjson.dumps([row[:_KEY] for row in rows if row[0] in outdated]).decode()
+    sql.run("read_by", keys=keys, reader=known.reader)
+    for study in outdated.values():
+        study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
+
+
+def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:
+    instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
+    sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader)
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    """Row numbers as the statements take them: a JSON array."""
+    return orjson.dumps(list(numbers)).decode()
+
+
+def end_association(sql: Statements, known: KnownRows, association: str, rule: DueRule) -> None:
+    """Let go of the studies that an association held."""
+    known.forget_association(association)
+    held = [study_id for (study_id,) in sql.all("held_by", association=association)]
+    if held:
+        sql.run("release", association=association)
+        settle(sql, held, rule)
+        sql.wake = True
+
+
+def end_former_life(sql: Statements, now: float, rule: DueRule) -> None:
+    """Let go of what a process held that is no more: its leases and its associations.
+
+    The clock may have been set since.
+    """
+    held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
+    sql.run("release_all")
+    sql.run("void_leases")
+    settle(sql, held, rule)
+    follow_clock(sql, now, rule)
+
+
+def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
+    """Say anew when studies are due after the clock was set; doing it twice changes nothing more.
+
+    No wait is longer from now on than it is from its beginning, and who sends something keeps the right to.
+    """
+    sql.run("begin_studies_by_now", now=now)
+    sql.run("renew_leases", now=now)
+    sql.run("begin_waits_by_now", now=now)
+    settle(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))}, rule)
+    sql.wake = True
+
+
+def reject(sql: Statements, rejection: Rejection) -> None:
+    """Remember a refusal and forget the oldest."""
+    number = sql.insert("new_rejection", **rejection_row(rejection))
+    sql.run("forget_rejections", last_id=number - KEPT_REJECTIONS)
+
+
+def mark_files(sql: Statements, known: KnownRows, marks: Iterable[FileMark]) -> None:
+    """Remember what became of files."""
+    sql.run_many("mark_file", [mark_row(mark, known.reader) for mark in marks])

@@ -1,0 +1,192 @@
+"""A store that is damaged: how it is found out, where its files go, and what people are told until one has seen it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import orjson
+import structlog
+
+from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
+from dicom2fhir.store.base import Damage
+from dicom2fhir.store.sqlite import progress_mark
+from dicom2fhir.store.sqlite.disk import replace_file, require_permission
+from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
+from dicom2fhir.system.durable import sync_directory
+
+log = structlog.get_logger(__name__)
+
+FILES = ("", "-wal", "-shm")
+"""Ends of the names of the files that make a store."""
+_JOURNAL = "-journal"
+"""Of a store without a write-ahead log, such as a copy, while a transaction is written into it."""
+_KEPT = (*FILES, _JOURNAL, progress_mark.END)
+_MAGIC = b"SQLite format 3\0"
+_VERSIONS = slice(18, 20)
+"""Of the file format, for writing and for reading: 1, 1 with a rollback journal, 2, 2 with a write-ahead log
+(https://sqlite.org/fileformat2.html, section 1.3.3)."""
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""The disk, other processes or permissions are at fault; every other error of a mere look is the file's own."""
+
+
+def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
+    """Look at a store that is, or was, there without changing it.
+
+    Raises
+    ------
+    StoreDamaged
+        It is gone, or it is not a sound SQLite file with our tables.
+    ConfigError
+        It is another program's, or of a newer version.
+    """
+    if not os.path.lexists(path):
+        # SQLite would throw a write-ahead log away, and with it commits that the lost main file did not have yet.
+        raise StoreDamaged(f"The store {path} is missing, and other files of it are there")
+    require_permission(path, os.R_OK | os.W_OK)
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file")
+    try:
+        _undo_half_a_transaction(path, busy_timeout_s)
+        _require_header(path)
+        # A connection that only reads leaves the WAL as it is when it closes; another would write damage onwards.
+        with closing(connect(path, read_only=True, busy_timeout_s=busy_timeout_s)) as connection:
+            _require_schema(connection, path, steps)
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        if primary_code(error) in _PASSING:
+            raise StoreUnavailable(f"The store {path} cannot be read: {error}") from error
+        raise StoreDamaged(f"The store {path} is damaged: {error}") from error
+    if verdict != "ok":
+        raise StoreDamaged(f"The store {path} is damaged: {verdict}")
+
+
+def _undo_half_a_transaction(path: Path, busy_timeout_s: float) -> None:
+    """Let SQLite undo what a crash left in the middle, which a connection that only reads cannot."""
+    if not os.path.lexists(f"{path}{_JOURNAL}"):
+        return
+    with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _require_header(path: Path) -> None:
+    """Hold what SQLite would not say of the header: it takes an empty file for an empty store."""
+    # before any connection: to close a file ends all locks that the process has on it
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(_MAGIC):
+        raise StoreDamaged(f"The store {path} is damaged: it has no SQLite header")
+    has_log = os.path.lexists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
+    if header[_VERSIONS] not in ([b"\2\2"] if has_log else [b"\1\1", b"\2\2"]):
+        raise StoreDamaged(f"The store {path} is damaged: its header does not name a write-ahead log")
+
+
+def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    """Hold that the file has every table, index and trigger of its version."""
+    found = _schema(connection)
+    is_marked = pragma(connection, "application_id") == APPLICATION_ID
+    if found and not is_marked and not found & _made_by(steps[:1]):
+        raise ConfigError(f"{path} is an SQLite file of another program; it was not touched")
+    if is_marked:
+        require_version(connection, path, len(steps))
+    version = pragma(connection, "user_version")
+    if not is_marked or version < 1:
+        raise StoreDamaged(f"The store {path} is damaged: its header does not say that it is one")
+    if missing := sorted(name for name, _ in _made_by(steps[:version]) - found):
+        raise StoreDamaged(f"The store {path} is damaged: {', '.join(missing)} missing or changed")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Name and SQL of all that was made by statements; versions of SQLite differ in how they quote and space it."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {(name, re.sub(r'[\s"]+', "", sql)) for name, sql in rows}
+
+
+def _made_by(steps: Sequence[str]) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for step in steps:
+            connection.executescript(step)
+        return _schema(connection)
+
+
+def set_aside(path: Path, reason: str) -> Path | None:
+    """Rename a store's files out of the way, never over others; the new name of the main file, None without files.
+
+    What people are told is on disk first: no crash can leave a fresh store without a word.
+    """
+    log.critical("store.damaged", path=str(path), reason=reason)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = (path.with_name(f"{path.name}.damaged-{stamp}{f'-{n}' if n else ''}") for n in count())
+    aside = next(name for name in names if not any(os.path.lexists(f"{name}{end}") for end in _KEPT))
+    present = [end for end in _KEPT if os.path.lexists(f"{path}{end}")]
+    report(path, reason, str(aside) if present else "")
+    for end in present:
+        os.rename(f"{path}{end}", f"{aside}{end}")
+    sync_directory(path.parent)
+    log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
+    return aside if present else None
+
+
+def is_expected(path: Path) -> bool:
+    """Whether a store is at ``path``, or something of one that was."""
+    return any(os.path.lexists(f"{path}{end}") for end in _KEPT)
+
+
+def tell_what_is_lacking(path: Path, changes: int) -> None:
+    """Tell that the newest changes of a sound store are missing."""
+    log.critical("store.behind", path=str(path), changes=changes)
+    report(
+        path,
+        f"The store {path} lacks its newest changes ({changes} or more): its write-ahead log was lost, or an older copy"
+        " was put in its place",
+    )
+
+
+def _notices_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.damage")
+
+
+def report(path: Path, reason: str, aside: str = "") -> None:
+    """Have ``status`` tell of a damage from now on; durable when it returns."""
+    told = [*damages(path), Damage(datetime.now(UTC).timestamp(), reason, aside)]
+    replace_file(_notices_path(path), orjson.dumps([asdict(one) for one in told]))
+
+
+def damages(path: Path) -> list[Damage]:
+    """What happened to the store at ``path`` and nobody has acknowledged; the oldest first."""
+    notices = _notices_path(path)
+    try:
+        return [Damage(**one) for one in orjson.loads(notices.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError):  # damaged too
+        return [
+            Damage(notices.stat().st_mtime, f"The store was damaged; {notices}, which said how, is damaged too", "")
+        ]
+
+
+def acknowledge(path: Path) -> None:
+    """Tell of no damage any more that has happened until now."""
+    _notices_path(path).unlink(missing_ok=True)
+    sync_directory(path.parent)

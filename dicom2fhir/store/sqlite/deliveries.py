@@ -1,0 +1,205 @@
+"""What the writer does when something goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any, NamedTuple
+
+import structlog
+
+from dicom2fhir.store.base import Claim, Failing, State
+from dicom2fhir.store.sqlite.arrivals import DueRule, fill_destination, settle
+from dicom2fhir.store.sqlite.rows import short
+from dicom2fhir.store.sqlite.statements import Row, Statements
+
+log = structlog.get_logger(__name__)
+
+_HORIZON_S = 86_400.0
+"""No study is due later than the longest wait and this from now, and no pause after a failed try is longer."""
+
+AT_ONCE = 2_000
+"""Studies that one commit makes due again: others want to write meanwhile."""
+
+
+def horizon_s(rule: DueRule) -> float:
+    """Beyond this many seconds from now a due time is the work of a wrong clock."""
+    return rule["max_wait_s"] + _HORIZON_S
+
+
+def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRule) -> None:
+    """Name the destinations in force; give a new one every study that it has no row for."""
+    in_force = {name for name, active in sql.all("destinations") if active}
+    for name in sorted(in_force - wanted):
+        sql.run("leave_destination", destination=name)
+    for name in sorted(wanted - in_force):
+        sql.run("enter_destination", destination=name)
+        fill_destination(sql, name, now, rule)
+    sql.wake = True
+
+
+def claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
+    """The delivery that has been due longest; so many are passed over, or fewer where there are no more."""
+    row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over)
+    return claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
+
+
+def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int) -> Claim | None:
+    """Lease the delivery that has been due longest; one whose study cannot even be named is refused."""
+    while row := claimable(sql, destination, now, passed_over):
+        study_id, destination_id, uid, revision, delivered_revision, attempts, base = row
+        key = {"study_id": study_id, "destination_id": destination_id}
+        try:
+            study_uid = str(uid, "utf-8")
+        except UnicodeDecodeError:
+            reason = "The rows of the study in the store are damaged: its UID is not UTF-8"
+            sql.run("give_back_refused", **key, state=State.REFUSED, reason=reason, now=now)
+            continue
+        sql.run("take", **key, owner=owner, now=now, lease_s=lease_s)
+        again = delivered_revision == revision
+        return Claim(study_uid, destination, owner, revision, attempts, base or b"", again)
+    return None
+
+
+class _Held(NamedTuple):
+    key: dict[str, int]
+    revision: int
+    """Of the study, now."""
+    is_newer: bool
+    """Whether an instance, or another sender, came since the claim."""
+
+
+def _held(sql: Statements, claim: Claim) -> _Held | None:
+    """What a claim is about, if it still holds."""
+    row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
+    if row is not None:
+        study_id, destination_id, revision, newer_at, state, owner = row
+        if state == State.SENDING and owner == claim.owner:
+            return _Held({"study_id": study_id, "destination_id": destination_id}, revision, newer_at is not None)
+    log.warning("lease.lost", study=claim.study_uid, destination=claim.destination, owner=claim.owner)
+    return None
+
+
+def delivered(
+    sql: Statements,
+    claim: Claim,
+    revision: int,
+    base: bytes,
+    fingerprint: str,
+    unlinked: str,
+    now: float,
+    rule: DueRule,
+    *,
+    accepted: bool,
+) -> None:
+    """Record a success."""
+    if accepted:
+        sql.run("accept", destination=claim.destination)
+    held = _held(sql, claim)
+    if held is not None:
+        sql.run("keep_base", **held.key, body=base)
+        sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
+        _give_back(
+            sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
+            fingerprint=fingerprint, unlinked=short(unlinked),
+        )  # fmt: skip
+
+
+def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
+    """Record that a person has to look."""
+    held = _held(sql, claim)
+    if held is not None:
+        _give_back(
+            sql, "give_back_refused", held, State.REFUSED, rule, revision=revision, now=now, reason=short(reason)
+        )
+
+
+def exclude(sql: Statements, claim: Claim, reason: str, selection: str, rule: DueRule) -> None:
+    """Record that the destination is not meant for the study.
+
+    It waits again when something came since the claim, or the destination takes something else by now.
+    """
+    held = _held(sql, claim)
+    if held is not None:
+        is_outdated = held.is_newer or sql.one("selection", destination=claim.destination) != (selection,)
+        state = State.WAITING if is_outdated else State.EXCLUDED
+        sql.run("give_back_excluded", **held.key, state=state, reason=short(reason))
+        settle(sql, [held.key["study_id"]], rule)
+        sql.wake |= is_outdated
+
+
+def set_selection(sql: Statements, destination: str, selection: str, now: float) -> None:
+    """Say what a destination takes; with another text than before, make what is excluded due."""
+    if sql.run("set_selection", destination=destination, selection=selection):
+        sql.wake |= sql.run("decide_anew", destination=destination, now=now) > 0
+
+
+def _give_back(
+    sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: Any
+) -> None:
+    """End a claim in the state ``end``, or waiting again when the study is newer by now than what was dealt with."""
+    state = State.WAITING if held.revision > revision else end
+    sql.run(name, **held.key, state=state, revision=revision, **parameters)
+    settle(sql, [held.key["study_id"]], rule)
+    sql.wake |= state is State.WAITING
+
+
+def failing(sql: Statements, claim: Claim, most_s: float, now: float) -> Failing:
+    """How long a study that has just failed has done so while its destination accepted others."""
+    row = sql.one("failing", study_uid=claim.study_uid, destination=claim.destination)
+    before_s, since, accepted_then, accepted = row or (0.0, None, 0, 0)
+    if since is None:
+        return Failing(before_s, False, now, accepted)
+    if accepted == accepted_then:
+        return Failing(before_s, before_s > 0, min(since, now), accepted)
+    return Failing(before_s + min(max(now - since, 0.0), most_s), True, now, accepted)
+
+
+def retry(
+    sql: Statements,
+    claim: Claim,
+    after_s: float,
+    reason: str,
+    count: bool,
+    failing: Failing | None,
+    now: float,
+    rule: DueRule,
+) -> None:
+    """Record a failed try."""
+    held = _held(sql, claim)
+    if held is not None:
+        if failing:
+            counted = {"failing_s": failing.for_s, "failing_at": failing.at, "failing_accepted": failing.accepted}
+            sql.run("count_failing", **held.key, **counted)
+        not_before = now + min(max(after_s, 0.0), horizon_s(rule))
+        sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
+        settle(sql, [held.key["study_id"]], rule)
+        sql.wake = True
+
+
+def requeue(sql: Statements, study_uid: str, destination: str | None, all_states: bool, now: float) -> int:
+    """Make deliveries of a study due now; how many."""
+    sql.wake = True
+    return sql.run("requeue_study", study_uid=study_uid, destination=destination, all_states=all_states, now=now)
+
+
+def requeue_some(sql: Statements, first: int, destination: str | None, all_states: bool, now: float) -> int:
+    """Make deliveries of :data:`AT_ONCE` studies due now, from the number ``first`` on; how many."""
+    sql.wake = True
+    last = first + AT_ONCE - 1
+    return sql.run("requeue_some", first=first, last=last, destination=destination, all_states=all_states, now=now)
+
+
+def relink(sql: Statements, study_uid: str, destination: str, now: float) -> int:
+    """Make a delivery due now that refers to something by identifier; how many."""
+    (study_id,) = sql.one("study_id", study_uid=study_uid) or (None,)
+    return _relink(sql, study_id, study_id, destination, 0.0, now)
+
+
+def relink_some(sql: Statements, first: int, destination: str, since: float, now: float) -> int:
+    """The same of :data:`AT_ONCE` studies, from the number ``first`` on, that changed since a time; how many."""
+    return _relink(sql, first, first + AT_ONCE - 1, destination, since, now)
+
+
+def _relink(sql: Statements, first: int | None, last: int | None, destination: str, since: float, now: float) -> int:
+    sql.wake = True
+    return sql.run("relink", first=first, last=last, destination=destination, since=since, now=now)

@@ -1,0 +1,66 @@
+"""What the writer does when a person settles a study's patients or has a study forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from dicom2fhir.dicom.patients import Named, Settlement, Verdict, named
+from dicom2fhir.errors import StoreDamaged, StudyBusy
+from dicom2fhir.store.base import State
+from dicom2fhir.store.sqlite import deliveries
+from dicom2fhir.store.sqlite.statements import Statements
+
+_BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement", "study")
+"""What goes with a study, itself last: the others refer to it."""
+
+
+def settlement_of(sql: Statements, study_id: int) -> Settlement:
+    """What a person has settled; empty as long as nobody has."""
+    return {patient: Verdict(verdict) for patient, verdict in sql.all("settlement", study_id=study_id)}
+
+
+def patients_of(sql: Statements, study_id: int) -> list[Named]:
+    """The patients whom the instances name, those first who came first: so their places stay when another one comes."""
+    rows = sql.all("study_patients", study_id=study_id)
+    try:
+        patients = [(orjson.loads(body), count) for body, count in rows]
+    except orjson.JSONDecodeError:
+        raise StoreDamaged("The patients of this study cannot be read") from None
+    return named(patients, settlement_of(sql, study_id))
+
+
+def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float) -> None:
+    """Put a settlement in the place of the one before, and make the study due now as a new revision."""
+    row = sql.one("study_id", study_uid=study_uid)
+    if row is None:
+        return
+    (study_id,) = row
+    sql.run("forget_settlement", study_id=study_id)
+    sql.run_many(
+        "new_verdict",
+        [{"study_id": study_id, "patient": key, "verdict": verdict.value} for key, verdict in verdicts.items()],
+    )
+    sql.run("raise_revision", study_id=study_id, now=now)
+    deliveries.requeue(sql, study_uid, None, True, now)
+
+
+def forget(sql: Statements, study_uid: str, now: float, leases_hold: bool) -> bool:
+    """Delete all that is kept of a study; False when there is nothing.
+
+    Raises
+    ------
+    StudyBusy
+        It is being sent now.
+    """
+    row = sql.one("study_id", study_uid=study_uid)
+    if row is None:
+        return False
+    (study_id,) = row
+    sending = [row for row in sql.all("study_deliveries", study_id=study_id) if row[1] == State.SENDING]
+    if leases_hold and any(lease_until > now for _, _, _, lease_until, *_ in sending):
+        raise StudyBusy
+    for what in _BELONGINGS:
+        sql.run(f"forget_{what}", study_id=study_id)
+    return True

@@ -1,0 +1,133 @@
+"""Becoming the owner of the store's file, or somebody who writes beside the owner."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store.sqlite import damage
+from dicom2fhir.store.sqlite.disk import lock_file, not_permitted, require_local
+from dicom2fhir.store.sqlite.progress_mark import END, Progress
+from dicom2fhir.store.sqlite.schema import connect, is_corrupt, migrate, require_settings
+from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.system.durable import make_directory, sync_directory
+from dicom2fhir.system.permissions import give_to_owner
+
+log = structlog.get_logger(__name__)
+
+
+def lock_path(path: Path) -> Path:
+    """The file that the owner of a store holds locked."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def own(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> tuple[int, sqlite3.Connection, Path | None]:
+    """Become the one process that owns the file, and make sure that it is sound.
+
+    Parameters
+    ----------
+    steps
+        The schema's; the file is brought to the newest version.
+    end_former_life
+        Ends the leases and associations that the last owner left.
+
+    Returns
+    -------
+    int
+        The lock's descriptor; the file belongs to others again once it is closed.
+    sqlite3.Connection
+        To write.
+    Path | None
+        Where a damaged file went that was found there.
+    """
+    try:
+        make_directory(path.parent, 0o700)
+        require_local(path.parent)
+        lock = lock_file(lock_path(path))
+    except PermissionError:
+        raise not_permitted(path) from None
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    try:
+        return lock, *_open_sound(path, steps, end_former_life, busy_timeout_s)
+    except BaseException as error:
+        os.close(lock)
+        if isinstance(error, OSError):
+            raise _cannot_open(path, error) from error
+        raise
+
+
+def _open_sound(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> tuple[sqlite3.Connection, Path | None]:
+    """Open what is there, or a fresh store where there is none or a damaged one; where that went."""
+    aside = None
+    try:
+        if damage.is_expected(path):
+            damage.inspect(path, steps, busy_timeout_s)
+            return _begin_life(path, steps, end_former_life, busy_timeout_s), None
+    except (StoreDamaged, StoreUnavailable) as error:
+        if not isinstance(error, StoreDamaged) and not is_corrupt(error.__cause__):
+            raise
+        aside = damage.set_aside(path, str(error))
+    _create(path, steps)
+    return _begin_life(path, steps, end_former_life, busy_timeout_s), aside
+
+
+def follow(path: Path, sql: Statements) -> Progress:
+    """Compare a store that was opened with what was written beside it, and begin to write that anew."""
+    progress = Progress(path.with_name(f"{path.name}{END}"))
+    if changes := progress.lacking(sql):
+        damage.tell_what_is_lacking(path, changes)
+    progress.follow(sql)
+    return progress
+
+
+def _create(path: Path, steps: Sequence[str]) -> None:
+    """Put a store without content at ``path``, whole or not at all: so one without tables is always damaged."""
+    new = path.with_name(f"{path.name}.new")
+    for end in ("", "-wal", "-shm"):
+        Path(f"{new}{end}").unlink(missing_ok=True)  # of a crash
+    # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
+    made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        give_to_owner(made, path.parent)
+    finally:
+        os.close(made)
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        # The log from the start: to change to it later needs a transaction of another kind, which a crash leaves half.
+        require_settings(connection, {"journal_mode": "wal", "synchronous": 2})
+        migrate(connection, steps)
+    os.rename(new, path)
+    sync_directory(path.parent)
+    log.info("store.created", path=str(path))
+
+
+def _begin_life(
+    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+) -> sqlite3.Connection:
+    """Open a sound store as its owner: it is migrated, and leases and associations of its former life end."""
+    connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)
+    try:
+        migrate(connection, steps)
+        connection.execute("BEGIN IMMEDIATE")
+        end_former_life(Statements(connection))
+        connection.execute("COMMIT")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _cannot_open(path, error) from error
+        raise
+    return connection
+
+
+def _cannot_open(path: Path, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"The store {path} cannot be opened: {error}")

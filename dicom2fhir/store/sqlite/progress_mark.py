@@ -1,0 +1,57 @@
+"""How far the store had come, written beside it: so it is known when its newest changes are missing.
+
+A write-ahead log that is lost, cut off or altered takes the newest commits with it, and what remains is a sound store.
+Every second the owner writes how many revisions there have been, and does not wait for the disk: that is never more
+than what is durable. What was lost within a second of its commit, or with the power, may go unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.system.permissions import give_to_owner
+
+END = ".progress"
+"""Of the file's name, after that of the store."""
+_DIGITS = 20
+
+
+class Progress:
+    """The file; made when absent."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        give_to_owner(self._descriptor, path.parent)
+        self._written = self._read()
+
+    def lacking(self, sql: Statements) -> int:
+        """How many of the changes that were once committed a store has not."""
+        return max(self._written - _revisions(sql), 0)
+
+    def follow(self, sql: Statements) -> None:
+        """Write how far the store is."""
+        revisions = _revisions(sql)
+        if revisions != self._written:
+            os.pwrite(self._descriptor, f"{revisions:0{_DIGITS}}\n".encode("ascii"), 0)
+            self._written = revisions
+
+    def close(self) -> None:
+        """Have it on disk, and close it."""
+        with suppress(OSError):  # the store itself is on disk
+            os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+    def _read(self) -> int:
+        """-1 where nothing is known."""
+        try:
+            return int(os.pread(self._descriptor, _DIGITS, 0))
+        except ValueError:
+            return -1
+
+
+def _revisions(sql: Statements) -> int:
+    row = sql.one("revisions")
+    return int(row[0]) if row else 0

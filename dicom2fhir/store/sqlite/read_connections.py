@@ -1,0 +1,73 @@
+"""Connections that only read, lent to one caller at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store.sqlite.schema import connect, primary_code
+
+
+class Readers:
+    """As many connections as were ever needed at once; not one a thread, as threads come and go with associations."""
+
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees the store as it is now, whatever is written meanwhile.
+
+        Raises
+        ------
+        StoreUnavailable
+            The store is closed or cannot be read.
+        StoreDamaged
+            What was read is not text.
+        """
+        connection = self._borrow()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except sqlite3.Error as error:
+            if primary_code(error) == 0:  # the error of the sqlite3 module, which quotes the text
+                raise StoreDamaged("Text in the rows of the store is not UTF-8") from None
+            raise StoreUnavailable(f"The store cannot be read: {error}") from error
+        finally:
+            self._give_back(connection)
+
+    def close(self) -> None:
+        """Close what is idle now, and what is lent when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable("The store is closed")
+            if self._idle:
+                return self._idle.pop()
+        return connect(self._path, read_only=True, busy_timeout_s=self._busy_timeout_s)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.rollback()
+        except sqlite3.Error:
+            connection.close()
+            return
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()

@@ -1,0 +1,204 @@
+"""Records as rows and rows as records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from dicom2fhir.errors import CannotUnderstand, StoreDamaged
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
+from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
+from dicom2fhir.store.selection import stated_by
+from dicom2fhir.store.sqlite.statements import Row, Statements
+
+_MAX_TEXT = 4000
+"""Characters kept of a reason or a peer's name: they come from the network."""
+
+
+class Packed(NamedTuple):
+    """An :class:`InstanceRecord` ready for the writer, so that its thread does as little as possible."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    patient: tuple[bytes, bytes]
+    """(hash, body) of the attributes of a level that instances share."""
+    study: tuple[bytes, bytes]
+    series: tuple[bytes, bytes]
+    body: bytes
+    notes: bytes | None
+
+
+_PACKED_ATTRS = 1_000
+
+
+class Packer:
+    """Encodes records, for any thread; a mapping that several of them share is encoded once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Attrs, tuple[bytes, bytes]]] = {}
+        """By identity; that the mapping is held here keeps its number from being given to another."""
+
+    def pack(self, record: InstanceRecord) -> Packed:
+        """Encode a record; equal attributes give equal bytes, whatever their order.
+
+        Raises
+        ------
+        CannotUnderstand
+            An attribute is not JSON as it stands.
+        """
+        notes = record.notes
+        return Packed(
+            study_uid=record.study_uid,
+            series_uid=record.series_uid,
+            sop_uid=record.sop_uid,
+            patient=self._hashed(record.patient),
+            study=self._hashed(record.study),
+            series=self._hashed(record.series),
+            body=_dump(record.instance),
+            notes=orjson.dumps([[note.level, note.where, note.text] for note in notes]) if notes else None,
+        )
+
+    def _hashed(self, attrs: Attrs) -> tuple[bytes, bytes]:
+        known = self._known.get(id(attrs))
+        if known is not None:
+            return known[1]
+        body = _dump(attrs)
+        hashed = blake2b(body, digest_size=16).digest(), body
+        if len(self._known) >= _PACKED_ATTRS:
+            self._known.clear()
+        self._known[id(attrs)] = attrs, hashed
+        return hashed
+
+
+def _dump(attrs: Attrs) -> bytes:
+    try:
+        return orjson.dumps(attrs, default=_as_dict, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        # The encoder's own words may hold the value.
+        raise CannotUnderstand("The attributes cannot be kept: a value is not text") from error
+
+
+def _as_dict(value: object) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def read_records(sql: Statements, study_id: int, study_uid: str) -> list[InstanceRecord]:
+    """All records of a study; those with the same attributes share one mapping.
+
+    Raises
+    ------
+    StoreDamaged
+        Rows contradict each other or are not JSON.
+    """
+    try:
+        series: dict[int, str] = dict(sql.all("study_series", study_id=study_id))
+        shared = {number: orjson.loads(body) for number, body in sql.all("study_attrs", study_id=study_id)}
+        return [
+            InstanceRecord(
+                study_uid=study_uid,
+                series_uid=series[series_id],
+                sop_uid=sop_uid,
+                patient=shared[patient],
+                study=shared[study],
+                series=shared[of_series],
+                instance=orjson.loads(body),
+                notes=tuple(Note(*note) for note in orjson.loads(notes)) if notes else (),
+            )
+            for sop_uid, series_id, patient, study, of_series, body, notes in sql.all(
+                "study_instances", study_id=study_id
+            )
+        ]
+    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+        raise StoreDamaged(f"Rows of study {study_uid} are damaged") from error
+
+
+def read_stated(sql: Statements, study_id: int) -> Mapping[str, Sequence[str]]:
+    """What a study states for those who choose by it; mappings that no instance refers to do not count."""
+    bodies = (orjson.loads(body) for (body,) in sql.all("study_stated", study_id=study_id))
+    return stated_by(bodies, (calling_ae for (calling_ae,) in sql.all("study_origins", study_id=study_id)))
+
+
+def read_status(sql: Statements, row: Row) -> StudyStatus:
+    """A study's row with its deliveries to the destinations in force."""
+    study_id, uid, revision, series, instances, first_at, last_at = row
+    return StudyStatus(
+        study_uid=str(uid, "utf-8", "replace"),  # also where it is damaged: a person has to see that
+        revision=revision,
+        series=series,
+        instances=instances,
+        first_at=first_at,
+        last_at=last_at,
+        association_open=sql.one("is_held", study_id=study_id) == (1,),
+        deliveries=tuple(
+            DeliveryStatus(
+                destination=destination,
+                state=State(state),
+                delivered_revision=delivered_revision,
+                due_at=due_at,
+                attempts=attempts,
+                reason=reason,
+                delivered_at=delivered_at,
+            )
+            for destination, state, delivered_revision, due_at, attempts, reason, delivered_at in sql.all(
+                "study_deliveries", study_id=study_id
+            )
+        ),
+    )
+
+
+def short(text: str) -> str:
+    """``text`` within its budget and as UTF-8 can hold it."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def rejection_row(rejection: Rejection) -> dict[str, object]:
+    """Parameters of ``new_rejection``."""
+    origin = rejection.origin
+    return {
+        "at": rejection.at,
+        "kind": origin.kind,
+        "calling_ae": short(origin.calling_ae),
+        "called_ae": short(origin.called_ae),
+        "peer": short(origin.peer),
+        "path": os.fsencode(origin.path),
+        "association": short(origin.association),
+        "reason": short(rejection.reason),
+        "error": rejection.kind,
+    }
+
+
+def rejection_of(row: Row) -> Rejection:
+    """The rejection in a row of ``rejections``."""
+    at, kind, calling_ae, called_ae, peer, path, association, reason, error = row
+    return Rejection(
+        at=at,
+        origin=Origin(
+            kind=kind,
+            calling_ae=calling_ae,
+            called_ae=called_ae,
+            peer=peer,
+            path=os.fsdecode(path),
+            association=association,
+        ),
+        reason=reason,
+        kind=error,
+    )
+
+
+def mark_row(mark: FileMark, reader: int) -> dict[str, object]:
+    """Parameters of ``mark_file``."""
+    return {
+        "path": os.fsencode(mark.path),
+        "size_bytes": mark.size_bytes,
+        "mtime_ns": mark.mtime_ns,
+        "outcome": mark.outcome,
+        "reason": short(mark.reason),
+        "reader": reader,
+    }

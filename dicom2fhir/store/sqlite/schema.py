@@ -1,0 +1,138 @@
+"""The store's file: its SQL, its version, its settings."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import structlog
+
+from dicom2fhir.errors import ConfigError, StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+APPLICATION_ID = 0x44324652
+"""Says in the file's header (``PRAGMA application_id``) that it is ours: "D2FR"."""
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNREADABLE = _DAMAGED | {sqlite3.SQLITE_IOERR}
+
+
+def _package() -> Traversable:
+    return resources.files("dicom2fhir.store.sqlite")
+
+
+@cache
+def queries() -> Mapping[str, str]:
+    """The statements of ``queries.sql`` by name."""
+    text = _package().joinpath("queries.sql").read_text("utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True))
+
+
+@cache
+def steps() -> tuple[str, ...]:
+    """The schema's history: step *n* (from 0) takes a store from version *n* to *n* + 1."""
+    later = _package().joinpath("migrations")
+    files = sorted(later.iterdir(), key=lambda file: file.name) if later.is_dir() else []
+    return tuple(file.read_text("utf-8") for file in (_package().joinpath("schema.sql"), *files))
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code (https://sqlite.org/rescode.html); 0 when the error is not SQLite's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_corrupt(error: BaseException | None) -> bool:
+    """True when SQLite says that the file itself is damaged."""
+    return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGED
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """True when the file or its disk is at fault, and not a lock or a shortage that passes."""
+    return primary_code(error) in _UNREADABLE
+
+
+def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Connection:
+    """Open a connection in autocommit mode with every setting read back; whoever has it next may be another thread.
+
+    Raises
+    ------
+    StoreUnavailable
+        The file cannot be opened, or a setting did not take (its name is in the message).
+    """
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"The store {path} cannot be opened: {error}") from error
+    settings: dict[str, int | str] = {"busy_timeout": round(busy_timeout_s * 1000)}
+    if read_only:
+        settings["query_only"] = 1
+    else:
+        # synchronous=FULL (2): with NORMAL the last commits, already acknowledged, are lost when the power fails.
+        settings |= {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "journal_size_limit": 64 << 20}
+    try:
+        require_settings(connection, settings)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def require_settings(connection: sqlite3.Connection, settings: Mapping[str, int | str]) -> None:
+    """Set pragmas and read them back; raise :class:`StoreUnavailable` naming the first that did not take."""
+    for name, wanted in settings.items():
+        try:
+            connection.execute(f"PRAGMA {name}={wanted}").close()
+            (got,) = connection.execute(f"PRAGMA {name}").fetchone()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"The store cannot be opened: PRAGMA {name}: {error}") from error
+        if got != wanted:
+            raise StoreUnavailable(f"The store cannot be opened: PRAGMA {name} is {got}, not {wanted}")
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Value of a numeric pragma."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def require_version(connection: sqlite3.Connection, path: Path, known: int, *, exact: bool = False) -> None:
+    """Raise :class:`ConfigError` unless the file is a store of ours that this program understands.
+
+    Parameters
+    ----------
+    known
+        The newest schema version that this program knows.
+    exact
+        True when the caller may not migrate: an older store is refused too.
+    """
+    version = pragma(connection, "user_version")
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if not empty and pragma(connection, "application_id") != APPLICATION_ID:
+        raise ConfigError(f"{path} is an SQLite file of another program; it was not touched")
+    if version > known:
+        raise ConfigError(
+            f"The store {path} has schema version {version}, this program knows up to {known}; it was not touched"
+        )
+    if exact and version < known:
+        raise ConfigError(f"The store {path} has schema version {version}, not yet {known}; start the daemon once")
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
+    """Bring a store up to version ``len(steps)``, each step in a transaction of its own."""
+    version = pragma(connection, "user_version")
+    for number, step in enumerate(steps[version:], start=version + 1):
+        try:
+            marks = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number};"
+            connection.executescript(f"BEGIN IMMEDIATE;\n{step}\n;{marks} COMMIT;")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.rollback()
+            raise StoreUnavailable(f"The store cannot be brought to schema version {number}: {error}") from error
+        log.info("store.migrated", version=number)

@@ -1,0 +1,63 @@
+"""What ``status`` reads of a store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dicom2fhir.store.base import DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.sqlite.rows import read_status
+from dicom2fhir.store.sqlite.statements import Statements
+
+
+def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
+    """Where one study stands."""
+    row = sql.one("study_status", study_uid=study_uid)
+    return read_status(sql, row) if row else None
+
+
+def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatus]:
+    """The studies changed last, newest first."""
+    if state is None:
+        rows = sql.all("latest_studies", limit=limit)
+    else:
+        rows = sql.all("latest_studies_in_state", limit=limit, state=state)
+    return [read_status(sql, row) for row in rows]
+
+
+def outdated_studies(sql: Statements, reader: str, limit: int) -> list[StudyStatus]:
+    """Studies of which another reader read something."""
+    return [read_status(sql, row) for row in sql.all("outdated_studies", reader=reader, limit=limit)]
+
+
+def destinations(sql: Statements) -> list[DestinationStatus]:
+    """The destinations in force, by name."""
+    found: dict[str, DestinationStatus] = {}
+    for name, fingerprint, other, count in sql.all("mapping_fingerprints"):
+        status = found.setdefault(name, DestinationStatus(name, fingerprint, {}))
+        if other is not None:
+            found[name] = replace(status, others={**status.others, other: count})
+    return list(found.values())
+
+
+def stats(sql: Statements, reader: str) -> Stats:
+    """Counts over the whole store."""
+    totals: dict[str, int] = dict(sql.all("totals"))
+    tallies: dict[str, int] = dict(sql.all("tallies"))
+    kinds: dict[str, int] = dict(sql.all("rejected"))
+    outdated = sql.one("outdated", reader=reader)
+    (oldest,) = sql.one("oldest_undelivered") or (None,)
+    return Stats(
+        studies=totals["studies"],
+        series=totals["series"],
+        instances=totals["instances"],
+        waiting=tallies.get(State.WAITING, 0),
+        sending=tallies.get(State.SENDING, 0),
+        delivered=tallies.get(State.DELIVERED, 0),
+        refused=tallies.get(State.REFUSED, 0),
+        excluded=tallies.get(State.EXCLUDED, 0),
+        rejected=totals["rejected"],
+        rejected_by_kind=kinds,
+        skipped=totals["skipped"],
+        outdated=outdated[0] if outdated else 0,
+        oldest_undelivered_at=oldest,
+    )

@@ -1,0 +1,225 @@
+"""From settings to the mapping of studies.
+
+This and :mod:`dicom2fhir.wiring.parts` alone know both what the operator wrote and what the rooms take. Nothing here needs
+network or store, so that commands which only make FHIR start quickly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
+
+from dicom2fhir.config import Settings
+from dicom2fhir.dicom.attributes import taken
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, Policy, map_study
+from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.fhir.version.validate import Validator
+from dicom2fhir.model import Mapped, Note, Study, Write
+
+if TYPE_CHECKING:
+    from dicom2fhir.fhir.profile.model import Profile
+
+PatientMode = Literal["link", "ensure", "upsert"]
+
+
+def store_path(settings: Settings) -> Path:
+    """The store's file."""
+    return settings.store.directory / "store.db"
+
+
+def budgets(settings: Settings) -> Budgets:
+    """How much of a data set is looked at."""
+    receiver = settings.receiver
+    return Budgets(
+        header_bytes=receiver.max_header_bytes,
+        elements=receiver.max_elements,
+        depth=receiver.max_sequence_depth,
+        value_bytes=receiver.max_value_bytes,
+        inflated_bytes=receiver.max_inflated_bytes,
+    )
+
+
+def policy(settings: Settings, patient: PatientMode) -> Policy:
+    """What the operator decides about the mapping."""
+    fhir, systems = settings.fhir, settings.systems
+    places = {
+        "Practitioner": fhir.practitioner,
+        "Organization": fhir.organization,
+        "Location": fhir.location,
+        "Device": fhir.device,
+    }
+    references = {"order": fhir.order, "encounter": fhir.encounter}
+    return Policy(
+        time_zone=ZoneInfo(fhir.time_zone) if fhir.time_zone else None,
+        systems=Systems(
+            patient_id=systems.with_default("patient_id"),
+            accession_number=systems.with_default("accession_number"),
+            admission_id=systems.with_default("admission_id"),
+            specimen=systems.with_default("specimen"),
+            study_id=systems.study_id,
+            coding_schemes=systems.coding_schemes,
+        ),
+        patient=Write(patient),
+        linked=frozenset(name for name, mode in references.items() if mode == "link"),
+        referenced=frozenset(type_ for type_, place in places.items() if place == "referenced"),
+        dicomweb_url=settings.pacs.dicomweb_url,
+        endpoint_name=settings.pacs.endpoint_name,
+        availability=_availability(settings),
+        accession_identifier=fhir.accession_identifier,
+        max_instances=fhir.max_instances,
+    )
+
+
+def _names_of_attributes() -> Iterator[str]:
+    for attribute in taken():
+        yield attribute.keyword
+        yield from (f"{attribute.keyword}/{item.keyword}" for item in attribute.items)
+
+
+def load_profile(name: str) -> Profile | None:
+    """A profile by its name or its file's path; None for ``none``.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`dicom2fhir.fhir.profile.load.load`.
+    """
+    return None if name == "none" else profile(name)
+
+
+def profile(name: str) -> Profile:
+    """A profile by its name or its file's path.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`dicom2fhir.fhir.profile.load.load`.
+    """
+    from dicom2fhir.fhir.profile import load  # here and below: without profile nothing that knows profiles is loaded
+
+    return load.load(name, set(_names_of_attributes()))
+
+
+def profile_names() -> list[str]:
+    """The profiles that come along."""
+    from dicom2fhir.fhir.profile import load
+
+    return load.names()
+
+
+def dialect(version: str, profile: Profile | None) -> Dialect:
+    """The dialect of a version that was set; ``auto`` means the profile's first, or R4.
+
+    Raises
+    ------
+    ConfigError
+        The profile is made for other versions.
+    """
+    if version == "auto":
+        return DIALECTS[next(iter(profile.versions)) if profile else "R4"]
+    check_version(version, profile)
+    return DIALECTS[version]
+
+
+def check_version(version: str, profile: Profile | None) -> None:
+    """Hold that a profile is made for a FHIR version.
+
+    Raises
+    ------
+    ConfigError
+        It is not.
+    """
+    if profile and version not in profile.versions:
+        made_for = " and ".join(profile.versions)
+        raise ConfigError(f"The profile {profile.name} is made for FHIR {made_for}, and the version here is {version}.")
+
+
+def _availability(settings: Settings) -> str | None:
+    """What can truthfully be said of instances that do not say it themselves."""
+    said = settings.pacs.availability
+    if said == "auto":
+        return "ONLINE" if settings.pacs.dicomweb_url else None
+    return None if said == "none" else said
+
+
+def mapper(
+    settings: Settings,
+    patient: PatientMode,
+    profile: Profile | None = None,
+    on_finding: Callable[[str, Note], None] | None = None,
+) -> Callable[[Study, Dialect], Mapped]:
+    """The mapping as the operator wants it, with fhir.resources looking at what comes out.
+
+    Parameters
+    ----------
+    on_finding
+        Told the Study Instance UID and what is wrong with the resources; :func:`log_finding` if not given.
+    """
+    tell = on_finding or log_finding
+    chosen = policy(settings, patient)
+    validator = Validator(settings.fhir.validation, first=settings.configures_mapping)
+    fingerprint_in = mapping_fingerprint(settings, patient, profile)
+
+    def mapped(study: Study, dialect: Dialect) -> Mapped:
+        result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
+        for note in validator(result, dialect.name):
+            tell(study.uid, note)
+        return replace(result, fingerprint=fingerprint_in(dialect.name))
+
+    return mapped
+
+
+def log_finding(study_uid: str, finding: Note) -> None:
+    """Log what fhir.resources finds wrong with the resources of a study."""
+    import structlog  # here, because commands that make FHIR hardly ever log, and it takes long to load
+
+    structlog.get_logger(__name__).error("resource.invalid", study=study_uid, where=finding.where, finding=finding.text)
+
+
+def mapping_fingerprint(
+    settings: Settings, patient: PatientMode, profile: Profile | None = None
+) -> Callable[[str], str]:
+    """The function from a FHIR version to the mapping's fingerprint in it, such as ``R4 osiris@1f0c9a2b``.
+
+    It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.engine.MAPPING_REVISION`), with the options that shape
+    its output, and with the content of the profile.
+    """
+    content = [
+        MAPPING_REVISION,
+        asdict(policy(settings, patient)),
+        profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
+        settings.fhir.profile_missing,
+    ]
+    text = json.dumps(content, default=_as_json, sort_keys=True).encode()
+    rest = f"{profile.name if profile else 'base'}@{blake2b(text, digest_size=4).hexdigest()}"
+    return lambda version: f"{version} {rest}"
+
+
+def _as_json(value: object) -> Any:
+    """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.engine.Policy`."""
+    return sorted(value) if isinstance(value, frozenset) else str(value)
+
+
+def conformed(
+    settings: Settings,
+    mapped: Mapped,
+    study: Study,
+    dialect: Dialect,
+    policy: Policy,
+    profile: Profile | None,
+) -> Mapped:
+    """What the mapping made, as the profile wants it where there is one."""
+    if profile is None:
+        return mapped
+    from dicom2fhir.fhir.profile.apply import conform
+
+    missing = settings.fhir.profile_missing
+    return conform(profile, mapped, study, dialect, policy, None if missing == "default" else missing)

@@ -1,0 +1,236 @@
+"""From settings to the parts of the daemon, with :mod:`dicom2fhir.wiring.options` for the mapping.
+
+Nothing is started here; :mod:`dicom2fhir.daemon` does that.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+from requests.auth import AuthBase
+
+from dicom2fhir.config import FhirDestination, FileDestination, Settings
+from dicom2fhir.config import Folder as FolderSettings
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.worker import Deliverer
+from dicom2fhir.errors import BridgeError, ConfigError
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.fhir.send.auth import Basic, Bearer
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.directory import FileDestination as Files
+from dicom2fhir.fhir.send.server import FhirDestination as Server
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.dimse.tls import Tls
+from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.store.base import Store
+from dicom2fhir.store.selection import Selection
+from dicom2fhir.system.text import quoted
+from dicom2fhir.wiring.options import budgets, check_version, dialect, load_profile, mapper, mapping_fingerprint
+
+_REQUESTS_PER_DELIVERY = 8
+"""How many exchanges a slow delivery may take before its lease could be taken for lost."""
+
+
+def listen(settings: Settings) -> Listen:
+    """Where and to whom the receiver listens."""
+    receiver = settings.receiver
+    return Listen(
+        host=receiver.host,
+        port=receiver.port,
+        reuse_port=receiver.reuse_port,
+        tls=_tls(settings),
+        ae_title=receiver.ae_title,
+        require_called_ae_title=receiver.require_called_ae_title,
+        calling_ae_titles=tuple(receiver.calling_ae_titles),
+        networks=tuple(ipaddress.ip_network(network) for network in receiver.networks),
+        max_associations=receiver.max_associations,
+        max_associations_per_peer=receiver.max_associations_per_peer,
+        max_waiting=receiver.max_waiting,
+        max_waiting_per_peer=receiver.max_waiting_per_peer,
+        acse_timeout_s=receiver.acse_timeout_s,
+        dimse_timeout_s=receiver.dimse_timeout_s,
+        network_timeout_s=receiver.network_timeout_s,
+        min_bytes_per_s=receiver.min_bytes_per_s,
+        max_associate_bytes=receiver.max_associate_bytes,
+        max_pdu_bytes=receiver.max_pdu_bytes,
+        max_held_bytes=receiver.max_held_bytes,
+        budgets=budgets(settings),
+    )
+
+
+def _tls(settings: Settings) -> Tls | None:
+    receiver = settings.receiver
+    if receiver.tls_certificate is None:
+        return None
+    return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
+
+
+def watch(folder: FolderSettings) -> Watch:
+    """What a folder watcher is told."""
+    return Watch(
+        path=folder.path,
+        mode=folder.watch,
+        stable_s=folder.stable_s,
+        incomplete_s=folder.incomplete_s,
+        rescan_s=folder.rescan_s,
+        poll_s=folder.poll_s,
+        ignore=tuple(folder.ignore),
+        afterwards=folder.afterwards,
+        move_to=folder.move_to,
+        rejected_to=folder.rejected_to,
+        max_file_bytes=folder.max_file_bytes,
+    )
+
+
+def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:
+    """What turns a server's ``fhirVersion`` into a dialect: the server's own, or the version that is set if they agree.
+
+    It raises ConfigError for a version that no dialect has where ``auto`` is set, for a version that is set and is not
+    the server's, and for one that the profile is not made for.
+    """
+
+    def chosen(fhir_version: str) -> Dialect:
+        spoken = by_fhir_version(fhir_version)
+        if version == "auto":
+            if spoken is None:
+                known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
+                raise ConfigError(f"This version is none of {known}.")
+            found = spoken
+        else:
+            found = DIALECTS[version]
+            if spoken is not None and not spoken.writes_as(found):
+                raise ConfigError(
+                    f'version = "{version}" is set, but this is {spoken.name}, which has other elements and would lose'
+                    f' some without an error; set version = "{spoken.name}" or "auto". Nothing is sent until then.'
+                )
+        check_version(found.name, profile)
+        return found
+
+    return chosen
+
+
+def client(destination: FhirDestination) -> FhirClient:
+    """The HTTP client of a destination."""
+    return FhirClient(
+        destination.url, auth=_auth(destination), timeout_s=destination.timeout_s, ca_file=destination.ca_file
+    )
+
+
+def _auth(destination: FhirDestination) -> AuthBase | None:
+    match destination.auth:
+        case "basic":
+            return Basic(destination.username, destination.secret)
+        case "bearer":
+            return Bearer(destination.secret)
+        case _:
+            return None
+
+
+def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
+    """What will be done at a destination, for ``check-config``; with ``online`` the server is asked.
+
+    ``error`` says why the destination cannot be used, or is empty.
+    """
+    destination = settings.destinations[name]
+    profile = profile_of(settings, name)
+    version: str = settings.fhir_version(name)
+    if isinstance(destination, FileDestination):
+        version = dialect(settings.version_set(name), profile).name
+    facts: dict[str, Any] = {
+        "name": name,
+        "type": destination.type,
+        "target": str(destination.directory if isinstance(destination, FileDestination) else destination.url),
+        "version": version,
+        "profile": profile.name if profile else "",
+        "patient": settings.patient_mode(name),
+        "only": destination.only.given(),
+        "except": destination.except_.given(),
+        "server": "",
+        "ids": "",
+        "error": "",
+    }
+    if online and isinstance(destination, FhirDestination):
+        try:
+            server = client(destination)
+            found = server.capabilities()
+            software = f"{found.software} {found.software_version}".strip()
+            version_there = f"FHIR {found.fhir_version or 'of a version that it does not say'}"
+            facts["server"] = f"{software or 'a server without a name'}, {version_there}"
+            facts["version"] = dialect_for(version, profile)(found.fhir_version).name
+            facts["ids"] = found.of("ImagingStudy").ids
+            server.check_access()
+            if not found.transaction:
+                facts["error"] = "the server does not say that it takes transactions"
+        except BridgeError as error:
+            facts["error"] = f"{error}{quoted(error.issues)}"
+    return facts
+
+
+def profile_of(settings: Settings, name: str) -> Profile | None:
+    """The profile of a destination, fit for the version that is set.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be used, or is made for other versions.
+    """
+    try:
+        profile = load_profile(settings.profile(name))
+        dialect(settings.version_set(name), profile)
+    except ConfigError as error:
+        raise ConfigError(f"destinations.{name}.profile: {error}") from None
+    return profile
+
+
+def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
+    """What studies are made with for a destination now.
+
+    Parameters
+    ----------
+    last
+        What they were made with; it tells the FHIR version of a server that chooses it. Empty when nothing is known.
+    """
+    profile = profile_of(settings, name)
+    if isinstance(settings.destinations[name], FileDestination):
+        version = dialect(settings.version_set(name), profile).name
+    elif (version := settings.fhir_version(name)) == "auto" and last:
+        version = last.split()[0]
+    return mapping_fingerprint(settings, settings.patient_mode(name), profile)(version)
+
+
+def selection(settings: Settings, name: str) -> Selection:
+    """What a destination takes."""
+    destination = settings.destinations[name]
+    return Selection(only=destination.only.given(), never=destination.except_.given())
+
+
+def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
+    """The workers of one destination.
+
+    Raises
+    ------
+    ConfigError
+        Its profile cannot be used.
+    """
+    destination = settings.destinations[name]
+    profile = profile_of(settings, name)
+    mapping = mapper(settings, settings.patient_mode(name), profile)
+    if isinstance(destination, FileDestination):
+        version = dialect(settings.version_set(name), profile)
+        files = Files(name, destination.directory, mapping, version, settings.format(name))
+        patience = RetryPolicy(give_up_after_s=settings.fhir.give_up_after_s)
+        return Deliverer(store, files, workers=1, policy=patience, selection=selection(settings, name))
+    budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
+    chosen = dialect_for(settings.fhir_version(name), profile)
+    server = Server(name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name))
+    return Deliverer(
+        store,
+        server,
+        workers=destination.workers,
+        lease_s=2 * (budget_s + destination.timeout_s),
+        policy=RetryPolicy(cap_s=destination.retry_max_s, give_up_after_s=settings.give_up_after_s(destination)),
+        selection=selection(settings, name),
+    )

@@ -1,0 +1,113 @@
+"""The configuration, read again while the daemon runs: what its parts are made of, and which of them change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dicom2fhir.config import FhirDestination, Settings, require_roads
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.receive.dimse.options import Listen
+from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.wiring import options as translation
+from dicom2fhir.wiring import parts
+
+AT_START: Mapping[str, Collection[str]] = {
+    "receiver": ("enabled", "host", "port", "reuse_port"),
+    "store": ("directory", "quiet_period_s", "max_wait_s", "min_free_bytes"),
+}
+"""Section -> options that are looked at when the daemon starts, and not again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """All that the workers of a destination are made of.
+
+    Passwords and tokens are not among it: they are read for each request.
+    """
+
+    sections: tuple[object, ...]
+    profile: Profile | None
+    ca_file: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What the parts of a daemon are made of: parts with equal blueprints need not be replaced."""
+
+    settings: Settings
+    listen: Listen
+    folders: Mapping[str, tuple[Watch, Budgets]]
+    routes: Mapping[str, Route]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Names of named parts."""
+
+    gone: tuple[str, ...]
+    changed: tuple[str, ...]
+    new: tuple[str, ...]
+
+    @property
+    def to_stop(self) -> tuple[str, ...]:
+        """What is there and must not go on as it is."""
+        return self.gone + self.changed
+
+    @property
+    def to_start(self) -> tuple[str, ...]:
+        """What is to be there and is not yet, or not so."""
+        return self.changed + self.new
+
+
+def blueprint(settings: Settings) -> Blueprint:
+    """Lay out the parts.
+
+    Raises
+    ------
+    ConfigError
+        Nothing can come in or go out, or a profile cannot be used.
+    """
+    require_roads(settings)
+    budgets = translation.budgets(settings)
+    return Blueprint(
+        settings,
+        parts.listen(settings),
+        {name: (parts.watch(folder), budgets) for name, folder in settings.folders.items()},
+        {name: _route(settings, name) for name in settings.destinations},
+    )
+
+
+def _route(settings: Settings, name: str) -> Route:
+    destination = settings.destinations[name]
+    sections = destination, settings.fhir, settings.systems, settings.pacs
+    ca_file = None
+    if isinstance(destination, FhirDestination) and destination.ca_file:
+        try:
+            status = os.stat(destination.ca_file)
+            ca_file = status.st_ino, status.st_size, status.st_mtime_ns
+        except OSError:
+            pass  # to connect says so, and may find it later
+    return Route(sections, parts.profile_of(settings, name), ca_file)
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+    """What was removed, what is made of something else, what was added."""
+    return Difference(
+        tuple(name for name in old if name not in new),
+        tuple(name for name in old if name in new and old[name] != new[name]),
+        tuple(name for name in new if name not in old),
+    )
+
+
+def needs_restart(started: Settings, new: Settings) -> list[str]:
+    """Options that have changed since the start and are not looked at again."""
+    return [
+        f"{section}.{option}"
+        for section, options in AT_START.items()
+        for option in options
+        if getattr(getattr(started, section), option) != getattr(getattr(new, section), option)
+    ]
