@@ -29,8 +29,7 @@ from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
-from dicom2fhir.wiring import options as translation
-from dicom2fhir.wiring import parts
+from dicom2fhir.wiring import options, parts
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
 
 _LOOK_EVERY_S = 1.0
@@ -68,7 +67,7 @@ class Daemon:
         self._leaving: list[Deliverer] = []
         self._config_refused = ""
         self.store = SqliteStore(
-            translation.store_path(settings),
+            options.store_path(settings),
             quiet_period_s=settings.store.quiet_period_s,
             max_wait_s=settings.store.max_wait_s,
             min_free_bytes=settings.store.min_free_bytes,
@@ -215,8 +214,8 @@ class Daemon:
         self._blueprint = new
         _warn(new.settings)
         log.info("config.reloaded", destinations=asdict(routes), folders=asdict(folders), receiver=is_other_receiver)
-        if options := needs_restart(self._started_with, new.settings):
-            log.warning("config.needs_restart", options=options)
+        if changed := needs_restart(self._started_with, new.settings):
+            log.warning("config.needs_restart", options=changed)
 
     def _replace_deliverers(self, to_stop: Iterable[str], deliverers: dict[str, Deliverer]) -> None:
         """Let the old ones finish what they send, while the new begin: the lease keeps them off the same study."""

@@ -2,8 +2,8 @@
 
 A DICOM attribute is known by its keyword (PS3.6) and its value is plain Python: text as decoded by the data set's
 character set and stripped of padding, a list where several values stood, a list of dicts where a sequence stood.
-Numbers, dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.version.datatypes` reads them, so
-that a record is JSON as it stands and nothing is lost on the way.
+Numbers, dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.version.datatypes` reads
+them, so that a record is JSON as it stands and nothing is lost on the way.
 """
 
 from __future__ import annotations

@@ -162,8 +162,9 @@ def profile_page(name: str) -> str:
     )
     return "".join(
         (
-            f"# {profile.title}\n\nGenerated from `dicom2fhir/fhir/profile/profiles/{name}.toml` by `make docs`. A required "
-            f"value that is missing: `{profile.missing}`, unless `fhir.profile_missing` says otherwise.\n\n{claims}\n",
+            f"# {profile.title}\n\nGenerated from `dicom2fhir/fhir/profile/profiles/{name}.toml` by `make docs`. A "
+            f"required value that is missing: `{profile.missing}`, unless `fhir.profile_missing` says otherwise.\n\n"
+            f"{claims}\n",
             f"{profile.doc.strip()}\n\n## Elements\n\n",
             _table(("Element", "DICOM attributes", "Requirement"), elements),
             "\n## Extensions\n\n" if profile.extension else "",

@@ -1,6 +1,6 @@
 """Who may know whom. The sources are read, not imported; every import counts, also one inside a function.
 
-A new room needs a line in ``RULES``. The line that fits best holds: ``fhir.http`` before ``fhir``.
+A new room needs a line in ``RULES``. The line that fits best holds: ``fhir.send.http`` before ``fhir.send``.
 """
 
 from __future__ import annotations
@@ -18,72 +18,63 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
 HEADERS = (
-    "dicom.attributes dicom.completeness dicom.encoding dicom.header dicom.instance_reader dicom.part10 dicom.reader"
+    "dicom.attributes dicom.completeness dicom.data_elements dicom.element_encoding dicom.instance_reader dicom.part10"
+    " dicom.reader"
 )
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
 RULES = {
-    # room            rooms that it may import                       packages that it may import
-    "":               ("",                                           ""),
-    "model":          ("",                                           ""),
-    "texts":          ("",                                           ""),
-    "versions":       ("",                                           ""),
-    "network":        ("",                                           ""),
-    "durable":        ("",                                           ""),
-    "errors":         ("",                                           ""),
-    "dicom":          ("model errors dicom",                         ""),
-    "dicom.character_sets": ("",                                     ""),
-    "dicom.header":   ("model errors",                               ""),
-    "dicom.encoding": ("dicom.header",                               ""),
-    "dicom.completeness": ("model dicom.header dicom.encoding",            ""),
-    "dicom.walk":     ("model errors dicom.header dicom.encoding dicom.wrong_vr", ""),
-    "dicom.wrong_vr": ("",                                           ""),
-    "dicom.runs":     ("model errors dicom.header dicom.walk",       ""),
-    "dicom.reader":   ("model errors dicom.header dicom.completeness dicom.encoding dicom.walk dicom.runs", ""),
-    "dicom.part10":   ("model errors dicom.header dicom.completeness dicom.encoding dicom.reader dicom.runs", ""),
-    "receive":        (f"model errors {HEADERS} durable mounts receive",   "pydicom pynetdicom structlog"),
-    "receive.dimse":  ("errors",                                     ""),
-    "receive.folder": (f"model errors texts {HEADERS} receive store.base", "structlog"),  # the ledger as a type
-    "receive.echo":   ("errors network receive",                      ""),
-    "receive.intake": (f"model errors {HEADERS} receive store.base", "structlog"),
-    "receive.notices": ("",                                          "watchdog"),
-    "patients":       ("model",                                      ""),
-    "aggregate":      ("model dicom.attributes patients",                     ""),
-    "ingest":         ("model errors dicom store.base",              "structlog"),
-    "store":          ("access model errors aggregate durable mounts patients selection store", "orjson structlog"),
-    "store.base":     ("model errors patients",                               ""),
-    "fhir":           ("model errors fhir",                          "orjson structlog"),
-    "fhir.auth":      ("model errors fhir",                          "requests"),
-    "fhir.client":    ("model errors texts fhir",                          "orjson requests structlog"),
-    "fhir.http":      ("model errors network fhir",                  "requests structlog urllib3"),
-    "fhir.files":     ("model errors durable fhir",                  ""),
-    "fhir.trust":     ("",                                           "requests"),
-    "fhir.validate":  ("model errors fhir",                          "fhir pydantic"),
-    "selection":      ("model",                                      ""),
-    "deliver":        ("model errors texts store.base fhir retry selection",         "structlog"),
-    "access":         ("texts",                                      ""),
-    "mounts":         ("",                                           ""),
-    "retry":          ("",                                           ""),
-    "ops":            ("model errors ops texts store.base",          "structlog"),
-    "ops.state":      ("access",                                     "orjson structlog"),
-    "ops.unit":       ("access",                                     ""),
-    "fhir.profile":   ("model errors versions",                               "pydantic"),
-    "fhir.profile_files": ("errors texts fhir.profile fhir.profile_elements", "pydantic"),
-    "config":         ("access errors texts versions config",                        "pydantic pydantic_core"),
-    "convert":        ("model errors texts dicom aggregate fhir receive.files", "orjson"),
-    "chunks":         ("model errors dicom receive.files",           ""),
-    "backfill":       ("model errors texts chunks dicom receive.files store", ""),
-    "status":         ("ops.state store.base texts",                 ""),
-    "report":         ("model ops.state status store.base fhir texts", "rich"),
-    "synthetic":      ("",                                           "pydicom"),
-    # These put the rooms together; nobody imports them, and nobody else sees the configuration.
-    "translation":    ("model errors dicom fhir config",                   "structlog"),
-    "assembly":       (EVERYTHING,                                   EVERYTHING),
-    "reload":         ("dicom fhir receive config assembly translation", ""),
-    "daemon":         (EVERYTHING,                                   EVERYTHING),
-    "__main__":       ("cli",                                        ""),
-    "cli":            (EVERYTHING,                                   EVERYTHING),
-    "demo":           (EVERYTHING,                                   EVERYTHING),
+    # room                  rooms that it may import                        packages that it may import
+    "":                     ("",                                            ""),
+    "model":                ("",                                            ""),
+    "errors":               ("",                                            ""),
+    "system":               ("errors system",                               "structlog"),
+    "system.terminal":      ("system.text",                                 "click"),
+    "dicom":                ("model errors dicom",                          ""),
+    "dicom.character_sets": ("",                                            ""),
+    "dicom.data_elements":  ("",                                            ""),
+    "dicom.element_encoding": ("dicom.data_elements",                       ""),
+    "dicom.completeness":   ("model dicom.data_elements dicom.element_encoding", ""),
+    "dicom.walk":           ("model errors dicom.data_elements dicom.element_encoding dicom.wrong_vr", ""),
+    "dicom.wrong_vr":       ("",                                            ""),
+    "dicom.header_cache":   ("model errors dicom.data_elements dicom.walk", ""),
+    "ingest":               ("model errors dicom store.base",               "structlog"),
+    "receive.dimse":        (f"model errors system {HEADERS} receive.dimse", "pydicom pynetdicom structlog"),
+    "receive.dimse.command_set": ("errors",                                 ""),
+    "receive.folder":       (f"model errors system {HEADERS} receive.folder store.base", "structlog"),  # as types
+    "receive.folder.watch_events": ("",                                     "watchdog"),
+    "store.base":           ("model errors dicom.patients",                 ""),
+    "store.selection":      ("model",                                       ""),
+    "store.sqlite":         ("model errors system dicom.patients dicom.study store", "orjson structlog"),
+    "deliver":              ("model errors system.text store.base store.selection deliver", "structlog"),
+    "deliver.retry":        ("",                                            ""),
+    "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),
+    "fhir.version.names":   ("",                                            ""),
+    "fhir.version.validate": ("model errors fhir.version",                  "fhir pydantic"),
+    "fhir.mapping":         ("model errors fhir.version fhir.mapping",      "structlog"),
+    "fhir.profile":         ("model errors fhir.version fhir.mapping fhir.profile", "structlog"),
+    "fhir.profile.model":   ("model errors fhir.version.names",             "pydantic"),
+    "fhir.profile.load":    ("errors system.text fhir.profile.model fhir.profile.element_check", "pydantic"),
+    "fhir.send":            ("model errors fhir.version fhir.send",         "orjson structlog"),
+    "fhir.send.auth":       ("errors",                                      "requests"),
+    "fhir.send.client":     ("model errors system.text fhir.send",          "orjson requests structlog"),
+    "fhir.send.directory":  ("model errors system.durable fhir.version fhir.send", ""),
+    "fhir.send.http":       ("errors system.network fhir.send",             "requests structlog urllib3"),
+    "fhir.send.tls_and_proxy": ("",                                         "requests"),
+    "ops":                  ("errors system ops store.base",                "orjson structlog"),
+    "config":               ("errors system.permissions system.text fhir.version.names config",
+                             "pydantic pydantic_core"),
+    "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
+                             "orjson"),
+    # These put the rooms together; nobody else sees the configuration.
+    "wiring":               (EVERYTHING,                                    EVERYTHING),
+    "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.profile config", "structlog"),
+    "daemon":               (EVERYTHING,                                    EVERYTHING),
+    "demo":                 (EVERYTHING,                                    EVERYTHING),
+    "demo.synthetic":       ("",                                            "pydicom"),
+    "__main__":             ("cli",                                         ""),
+    "cli":                  (EVERYTHING,                                    EVERYTHING),
+    "cli.tables":           ("model ops store.base system.text fhir.mapping fhir.profile", "rich"),
 }  # fmt: skip
 
 DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic"}

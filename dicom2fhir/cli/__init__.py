@@ -30,16 +30,16 @@ EXIT_NO_READER = 141
 _COMMANDS = {
     "backfill": "backfill.backfill",
     "check-config": "daemon.check_config",
-    "convert": "convert.convert",
+    "convert": "convert_files.convert",
     "demo": "daemon.demo",
     "echo": "daemon.echo",
-    "explain": "explain.explain",
-    "forget": "upkeep.forget",
+    "explain": "explain_file.explain",
+    "forget": "interventions.forget",
     "profiles": "profiles.profiles",
     "relink": "relink.relink",
     "retry": "studies.retry",
     "serve": "daemon.serve",
-    "settle": "upkeep.settle",
+    "settle": "interventions.settle",
     "status": "studies.status",
 }
 """Name -> module and function here."""

@@ -17,7 +17,7 @@ from dicom2fhir.cli.options import (
     profile_option,
     version_option,
 )
-from dicom2fhir.cli.terminal import screen
+from dicom2fhir.cli.terminal import progress_on_stderr
 from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.formats import Format, dump
@@ -85,7 +85,7 @@ def convert(
     problems = written = 0
 
     with ExitStack() as stack:
-        shown = stack.enter_context(screen())
+        shown = stack.enter_context(progress_on_stderr())
 
         def tell(name: str, reason: str) -> None:
             nonlocal problems

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from dicom2fhir.cli.output import Page
-from dicom2fhir.cli.terminal import Lines
+from dicom2fhir.system.terminal import Lines
 from dicom2fhir.system.text import printable
 
 

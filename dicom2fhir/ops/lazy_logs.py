@@ -24,6 +24,9 @@ class Later(logging.Handler):
         """Log the first record of the process."""
         from dicom2fhir.ops import logs
 
+        root = logging.getLogger()
+        # another list, because the one that this is in is being gone through
+        root.handlers = [other for other in root.handlers if other is not self]
         logs.configure(*self._set).handle(record)
 
 

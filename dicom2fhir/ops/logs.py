@@ -21,7 +21,6 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.ops.lazy_logs import Later
 from dicom2fhir.system.text import printable, token
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -206,8 +205,7 @@ def configure(
         )
     )
     root = logging.getLogger()
-    # another list, because Later calls this while the one that it is in is being gone through
-    root.handlers = [*(old for old in root.handlers if not isinstance(old, _Handler | Later)), handler]
+    root.handlers = [*(old for old in root.handlers if not isinstance(old, _Handler)), handler]
     root.setLevel(number)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))

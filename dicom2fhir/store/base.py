@@ -35,7 +35,7 @@ class State(StrEnum):
     REFUSED = "refused"
     """A person has to look; a new instance or ``retry`` sends it again."""
     EXCLUDED = "excluded"
-    """The destination is not meant for it (:mod:`dicom2fhir.store.selection`); decided anew when one of them changes."""
+    """The destination does not want it (:mod:`dicom2fhir.store.selection`); decided anew when one of them changes."""
 
 
 @dataclass(frozen=True, slots=True)

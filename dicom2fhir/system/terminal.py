@@ -6,6 +6,10 @@ import io
 import os
 import sys
 
+import click
+
+from dicom2fhir.system.text import printable
+
 _CLOSED = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
 """How a closed stream is replaced: to read standard input or to write standard output is then an error (EBADF), and
 messages on standard error are lost."""
@@ -39,3 +43,20 @@ def flush() -> OSError | None:
             lost = lost or error
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return lost
+
+
+class Lines:
+    """Where nobody watches, progress is not shown."""
+
+    def say(self, line: str) -> None:
+        """Write one line, whatever is in it: names of files may hold line breaks."""
+        click.echo(printable(line), err=True)
+
+    def begin(self, step: str, total: int) -> None:
+        """A step of so many parts begins."""
+
+    def advance(self) -> None:
+        """One part more is done."""
+
+    def stop(self) -> None:
+        """Show no progress from here on."""

@@ -1,7 +1,7 @@
 """From settings to the mapping of studies.
 
-This and :mod:`dicom2fhir.wiring.parts` alone know both what the operator wrote and what the rooms take. Nothing here needs
-network or store, so that commands which only make FHIR start quickly.
+Only this and :mod:`dicom2fhir.wiring.parts` know both what the operator wrote and what the rooms take. Nothing here
+needs network or store, so that commands which only make FHIR start quickly.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def mapping_fingerprint(
 ) -> Callable[[str], str]:
     """The function from a FHIR version to the mapping's fingerprint in it, such as ``R4 osiris@1f0c9a2b``.
 
-    It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.engine.MAPPING_REVISION`), with the options that shape
-    its output, and with the content of the profile.
+    It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.engine.MAPPING_REVISION`), with the options that
+    shape its output, and with the content of the profile.
     """
     content = [
         MAPPING_REVISION,

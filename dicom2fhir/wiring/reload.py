@@ -12,8 +12,7 @@ from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.folder.folder_file import Watch
-from dicom2fhir.wiring import options as translation
-from dicom2fhir.wiring import parts
+from dicom2fhir.wiring import options, parts
 
 AT_START: Mapping[str, Collection[str]] = {
     "receiver": ("enabled", "host", "port", "reuse_port"),
@@ -72,7 +71,7 @@ def blueprint(settings: Settings) -> Blueprint:
         Nothing can come in or go out, or a profile cannot be used.
     """
     require_roads(settings)
-    budgets = translation.budgets(settings)
+    budgets = options.budgets(settings)
     return Blueprint(
         settings,
         parts.listen(settings),
@@ -107,7 +106,7 @@ def needs_restart(started: Settings, new: Settings) -> list[str]:
     """Options that have changed since the start and are not looked at again."""
     return [
         f"{section}.{option}"
-        for section, options in AT_START.items()
-        for option in options
+        for section, names in AT_START.items()
+        for option in names
         if getattr(getattr(started, section), option) != getattr(getattr(new, section), option)
     ]

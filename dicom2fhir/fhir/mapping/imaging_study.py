@@ -1,7 +1,7 @@
 """What the attributes mean: one function for each element that takes more than a look-up.
 
-A function takes a :class:`~dicom2fhir.fhir.mapping.context.Scope` and answers with meaning, None or an empty list where there is
-none; what it drops or replaces it notes. :mod:`dicom2fhir.fhir.mapping.rules` says which element each of them feeds.
+A function takes a :class:`~dicom2fhir.fhir.mapping.context.Scope` and returns meaning, None or an empty list where
+there is none; it notes what it drops or replaces. :mod:`dicom2fhir.fhir.mapping.rules` says which element each feeds.
 """
 
 from __future__ import annotations

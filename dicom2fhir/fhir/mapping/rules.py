@@ -1,8 +1,8 @@
 """The rule table: which attribute feeds which element of ImagingStudy, and what it means there.
 
-A rule answers with *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the dialect
-gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are printed from
-here, and ``explain`` shows them at work.
+A rule returns *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the
+dialect gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are
+printed from here, and ``explain`` shows them at work.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Profiles as data: one TOML file says what a country or a project asks of an ImagingStudy beyond its FHIR version.
 
 The files that come along lie in ``profiles/``; an operator may name one of their own. ``Field(description=...)`` is the
-only place where a key is documented: ``docs/profile-format.md`` is made from it. :mod:`dicom2fhir.fhir.profile.apply` applies
-a profile.
+only place where a key is documented: ``docs/profile-format.md`` is made from it. :mod:`dicom2fhir.fhir.profile.apply`
+applies a profile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading what a server sends: an unexpected shape counts as not said; :mod:`dicom2fhir.fhir.send.answer_shape` refuses it."""
+"""Reading what a server sends: an unexpected shape counts as absent.
+
+:mod:`dicom2fhir.fhir.send.answer_shape` refuses it.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ One delivery goes like this:
    unless the study is to be sent again.
 3. Merge ours with what is there: :mod:`dicom2fhir.fhir.send.merge`. What comes out as it was is not written.
 4. Send the rest as one transaction. Existing resources are named with the version that was read, and new ones are
-   created as in :mod:`dicom2fhir.fhir.send.creation`; a conflict means to begin again at 2. A refusal may mean that a linked
-   resource has gone since it was looked up: so it is believed the second time.
+   created as in :mod:`dicom2fhir.fhir.send.creation`; a conflict means to begin again at 2. A refusal may mean that a
+   linked resource has gone since it was looked up: so it is believed the second time.
 """
 
 from __future__ import annotations

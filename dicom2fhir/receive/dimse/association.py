@@ -20,8 +20,7 @@ from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.dimse import command_set as dimse
-from dicom2fhir.receive.dimse import negotiation
+from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
 from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, Context
@@ -116,7 +115,7 @@ class Association:
         """No message is under way."""
         self._context_id = 0
         self._command_set = bytearray()
-        self._command: dimse.Command | None = None
+        self._command: command_set.Command | None = None
         self._header: HeaderReader | None = None
         self._fault: Exception | None = None
         """Why the data set is read no further, though all of it has to come before the answer."""
@@ -316,10 +315,10 @@ class Association:
         if not is_last:
             return
         try:
-            command = dimse.decode(bytes(self._command_set))
+            command = command_set.decode(bytes(self._command_set))
         except CannotUnderstand as error:
             raise _Abort(INVALID_PARAMETER, str(error)) from None
-        if command.is_response or (command.message_id is None and command.field != dimse.C_CANCEL_RQ):
+        if command.is_response or (command.message_id is None and command.field != command_set.C_CANCEL_RQ):
             raise _Abort(INVALID_PARAMETER, "The command is a response, or has no message ID.")
         self._command = command
         if command.has_data_set:
@@ -332,7 +331,7 @@ class Association:
         if self._command is None:
             raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
         wire, header = self.wire, self._header
-        if self._command.field == dimse.C_STORE_RQ and header is not None and not header.is_complete:
+        if self._command.field == command_set.C_STORE_RQ and header is not None and not header.is_complete:
             for piece in wire.pieces(count):
                 count -= len(piece)
                 try:
@@ -347,40 +346,40 @@ class Association:
         if is_last:
             self._finish(self._command)
 
-    def _finish(self, command: dimse.Command) -> None:
+    def _finish(self, command: command_set.Command) -> None:
         """Do what a complete message asks for, and answer."""
         context_id, header = self._context_id, self._header
-        answer = dimse.UNRECOGNIZED_OPERATION
+        answer = command_set.UNRECOGNIZED_OPERATION
         self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
-        if command.field == dimse.C_ECHO_RQ:
-            answer = dimse.SUCCESS
-        elif command.field == dimse.C_STORE_RQ:
+        if command.field == command_set.C_ECHO_RQ:
+            answer = command_set.SUCCESS
+        elif command.field == command_set.C_STORE_RQ:
             answer = self._store(command, self._contexts[context_id], header)
-        if answer is not dimse.SUCCESS:
+        if answer is not command_set.SUCCESS:
             self._refusals.count(f"message: {answer.status:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
-        if command.field != dimse.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
-            self._send_command(context_id, dimse.encode_response(command, answer))
+        if command.field != command_set.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
+            self._send_command(context_id, command_set.encode_response(command, answer))
         self._reset()
 
-    def _send_command(self, context_id: int, command_set: bytes) -> None:
-        most = self._max_send_bytes - _PDV.size if self._max_send_bytes else len(command_set)
+    def _send_command(self, context_id: int, encoded: bytes) -> None:
+        most = self._max_send_bytes - _PDV.size if self._max_send_bytes else len(encoded)
         step = max(most - most % 2, 2)
         pdus = []
-        for at in range(0, len(command_set), step):
-            piece = command_set[at : at + step]
-            control = _COMMAND | (_LAST if at + step >= len(command_set) else 0)
+        for at in range(0, len(encoded), step):
+            piece = encoded[at : at + step]
+            control = _COMMAND | (_LAST if at + step >= len(encoded) else 0)
             pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
         self.wire.send(b"".join(pdus))
 
-    def _store(self, request: dimse.Command, context: Context, header: HeaderReader | None) -> dimse.Answer:
+    def _store(self, request: command_set.Command, context: Context, header: HeaderReader | None) -> command_set.Answer:
         if context.abstract_syntax == VERIFICATION:
-            return dimse.SOP_CLASS_NOT_SUPPORTED
-        answer, kind = dimse.SUCCESS, ""
+            return command_set.SOP_CLASS_NOT_SUPPORTED
+        answer, kind = command_set.SUCCESS, ""
         try:
             self._hand_over(request, header)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
-            answer = dimse.answer_to(error)
+            answer = command_set.answer_to(error)
             kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
             if not isinstance(error, BridgeError):
                 log.error(
@@ -389,7 +388,7 @@ class Association:
                     frames=places_of(error),
                     association=self._origin.association,
                 )
-        if answer is dimse.SUCCESS:
+        if answer is command_set.SUCCESS:
             self._stored += 1
         else:
             self._failed += 1
@@ -402,7 +401,7 @@ class Association:
             )
         return answer
 
-    def _hand_over(self, request: dimse.Command, header: HeaderReader | None) -> None:
+    def _hand_over(self, request: command_set.Command, header: HeaderReader | None) -> None:
         try:
             if self._fault is not None:
                 raise self._fault

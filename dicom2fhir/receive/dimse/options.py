@@ -13,7 +13,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where and to whom a :class:`~dicom2fhir.receive.dimse.scp.StorageSCP` listens; only AE titles have a standard's limits.
+    """Where and to whom a :class:`~dicom2fhir.receive.dimse.scp.StorageSCP` listens.
+
+    Only AE titles have limits in the standard.
 
     Attributes
     ----------

@@ -42,7 +42,8 @@ class StorageSCP:
     ----------
     on_received
         Takes one instance, and the reader that decodes it. Success (0000) is sent when it returns, and the status for
-        its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises. Called from one thread per association.
+        its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises. Called from one thread per
+        association.
     on_rejected
         Told of instances that did not get as far as ``on_received``, and why.
     on_association_ended

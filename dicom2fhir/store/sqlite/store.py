@@ -32,8 +32,7 @@ from dicom2fhir.store.base import (
     Stats,
     StudyStatus,
 )
-from dicom2fhir.store.sqlite import arrivals as incoming
-from dicom2fhir.store.sqlite import damage, deliveries, interventions, status_queries
+from dicom2fhir.store.sqlite import arrivals, damage, deliveries, interventions, status_queries
 from dicom2fhir.store.sqlite.arrivals import Arrival, DueRule
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Anchor, Room, Space, is_locked, require_permission
@@ -117,7 +116,7 @@ class SqliteStore:
         self._packer = Packer()
         self._reader = reader
         self._owns = access is Access.OWN
-        self._known = incoming.KnownRows(sees_claims=self._owns)
+        self._known = arrivals.KnownRows(sees_claims=self._owns)
         self._ended: set[str] = set()
         """Associations that hold studies although they have ended, because that could not be written."""
         self._writer: Writer | None = None
@@ -165,12 +164,12 @@ class SqliteStore:
         return cls(path, **options, access=Access.ATTACH)
 
     def _end_former_life(self, sql: Statements) -> None:
-        incoming.end_former_life(sql, self._clock.now(), self._rule)
+        arrivals.end_former_life(sql, self._clock.now(), self._rule)
 
     def _reader_number(self) -> int:
         with self._read() as sql:
             row = sql.one("reader_id", fingerprint=self._reader)
-        return row[0] if row else self._write(lambda sql: incoming.reader_number(sql, self._reader))
+        return row[0] if row else self._write(lambda sql: arrivals.reader_number(sql, self._reader))
 
     @property
     def is_owned(self) -> bool:
@@ -239,11 +238,11 @@ class SqliteStore:
         arrival = Arrival(self._packer.pack(record), origin.association, origin.calling_ae)
         self._require_writer().run_together(self._add, arrival)
 
-    def _add(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[None]:
+    def _add(self, connection: sqlite3.Connection, waiting: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
-        incoming.add(sql, self._known, arrivals, self._clock.now(), self._rule)
+        arrivals.add(sql, self._known, waiting, self._clock.now(), self._rule)
         self._wake |= sql.wake
-        return [None] * len(arrivals)
+        return [None] * len(waiting)
 
     def add_many(
         self,
@@ -257,10 +256,10 @@ class SqliteStore:
         batch = [Arrival(self._packer.pack(record), origin.association, origin.calling_ae) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
-            changes = incoming.add_many(sql, self._known, batch, self._clock.now(), self._rule)
-            incoming.mark_files(sql, self._known, marks)
+            changes = arrivals.add_many(sql, self._known, batch, self._clock.now(), self._rule)
+            arrivals.mark_files(sql, self._known, marks)
             for rejection in rejections:
-                incoming.reject(sql, rejection)
+                arrivals.reject(sql, rejection)
             return changes
 
         return self._write(operation)
@@ -279,14 +278,14 @@ class SqliteStore:
     def _end(self, associations: Iterable[str]) -> None:
         def operation(sql: Statements) -> None:
             for association in associations:
-                incoming.end_association(sql, self._known, association, self._rule)
+                arrivals.end_association(sql, self._known, association, self._rule)
 
         self._write(operation)
         self._ended.difference_update(associations)
 
     def reject(self, rejection: Rejection) -> None:
         """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
-        self._write(lambda sql: incoming.reject(sql, rejection))
+        self._write(lambda sql: arrivals.reject(sql, rejection))
 
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
         """See :meth:`dicom2fhir.store.base.Store.rejections`."""
@@ -312,7 +311,7 @@ class SqliteStore:
 
     def mark_file(self, mark: FileMark) -> None:
         """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
-        self._write(lambda sql: incoming.mark_files(sql, self._known, [mark]))
+        self._write(lambda sql: arrivals.mark_files(sql, self._known, [mark]))
 
     def set_destinations(self, names: Iterable[str]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""
@@ -358,7 +357,7 @@ class SqliteStore:
     def _follow_clock(self) -> None:
         if self._writer:
             reading = self._clock.read()
-            self._write(lambda sql: incoming.follow_clock(sql, reading.now, self._rule))
+            self._write(lambda sql: arrivals.follow_clock(sql, reading.now, self._rule))
             self._clock.forget_steps(reading)
 
     def next_due_at(self, destination: str) -> float | None:
