@@ -19,7 +19,8 @@ from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
-from dicom2fhir.fhir.mapping.rules import RULES, Level, Rule
+from dicom2fhir.fhir.mapping.rule import Rule
+from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.profile.model import (
     AddedResource,
@@ -42,7 +43,6 @@ from dicom2fhir.wiring import options
 ROOT = Path(__file__).parents[1]
 
 _TAGS: Mapping[str, int] = {attribute.keyword: attribute.tag for attribute in taken()}
-_PREFIX: Mapping[Level, str] = {"study": "", "series": "series.", "instance": "series.instance."}
 
 
 def documents() -> dict[Path, str]:
@@ -83,25 +83,33 @@ def _number(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _element(dialect: Dialect, level: Level, rule: Rule) -> str:
+def _element(dialect: Dialect, path: str, rule: Rule) -> str:
     element = dialect.elements.get(rule.concept)
-    return f"`{_PREFIX[level]}{element.name}`" if element else ""
+    if element is None:
+        return ""
+    _, _, inner = f"{path}.".partition(".")
+    return f"`{inner}{element.name}`"
 
 
 def summary() -> str:
     """The table of the README: the elements of the newest and the most used version, and their attributes."""
     rows = (
         (
-            _element(DIALECTS["R4"], level, rule) or "-",
-            _element(DIALECTS["R5"], level, rule) or "-",
+            _element(DIALECTS["R4"], path, rule) or "-",
+            _element(DIALECTS["R5"], path, rule) or "-",
             ", ".join(f"{keyword} {_tag(keyword)}" for keyword in rule.attributes[:3])
             + (", ..." if len(rule.attributes) > 3 else "")
             or f"*{rule.how}*",
         )
-        for level, rules in RULES.items()
+        for path, rules in _rules_of("ImagingStudy")
         for rule in rules
     )
     return _table(("ImagingStudy in R4, R4B", "in R5", "from DICOM"), rows)
+
+
+def _rules_of(type_: str) -> list[tuple[str, tuple[Rule, ...]]]:
+    """The rule tables of a resource type: its own, and those of its elements with elements of their own."""
+    return [(path, rules) for path, rules in RULES.items() if path.partition(".")[0] == type_]
 
 
 def mapping_index() -> str:
@@ -129,19 +137,28 @@ _REMARKS: Mapping[str, str] = {
 
 
 def mapping(dialect: Dialect) -> str:
-    """``docs/mapping/<version>.md``: every element of ImagingStudy that is written, and where it comes from."""
-    rows = (
-        (element, _shape(dialect, rule), "<br>".join(f"{k} {_tag(k)}" for k in rule.attributes), rule.how)
-        for level, rules in RULES.items()
-        for rule in rules
-        if (element := _element(dialect, level, rule))
-    )
+    """``docs/mapping/<version>.md``: every element that a rule writes, and where it comes from."""
+    types = dict.fromkeys(path.partition(".")[0] for path in RULES)
+    tables = {type_: _rows(dialect, type_) for type_ in types}
     return (
-        f"# ImagingStudy in FHIR {dialect.name} ({dialect.fhir_version})\n\nGenerated from the rules by `make docs`. "
+        f"# The mapping in FHIR {dialect.name} ({dialect.fhir_version})\n\nGenerated from the rules by `make docs`. "
         "The attributes of a rule are listed in order of preference; * marks elements that repeat.\n\n"
         + _REMARKS.get(dialect.name, "")
-        + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
+        + "\n".join(
+            f"## {type_}\n\n" + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
+            for type_, rows in tables.items()
+            if rows
+        )
     )
+
+
+def _rows(dialect: Dialect, type_: str) -> list[tuple[str, str, str, str]]:
+    return [
+        (element, _shape(dialect, rule), "<br>".join(f"{k} {_tag(k)}" for k in rule.attributes), rule.how)
+        for path, rules in _rules_of(type_)
+        for rule in rules
+        if (element := _element(dialect, path, rule))
+    ]
 
 
 def profile_page(name: str) -> str:

@@ -19,7 +19,8 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.output import Page
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import attempt
-from dicom2fhir.fhir.mapping.engine import Trace, trace_study
+from dicom2fhir.fhir.mapping.engine import trace_study
+from dicom2fhir.fhir.mapping.rule import Trace
 from dicom2fhir.fhir.profile.trace import trace_profile
 from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Mapped

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dicom2fhir.fhir.mapping.engine import Trace
+from dicom2fhir.fhir.mapping.rule import Trace
 from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.model import Mapped

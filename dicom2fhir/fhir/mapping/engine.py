@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from dicom2fhir.fhir.mapping.context import Context, Policy, Scope
 from dicom2fhir.fhir.mapping.losses import note_losses
 from dicom2fhir.fhir.mapping.related import search_by
-from dicom2fhir.fhir.mapping.rules import INSTANCE_RULES, SERIES_RULES, STUDY_RULES, Rule
+from dicom2fhir.fhir.mapping.rule import Trace, apply
+from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.version.datatypes import DICOM_UID, deterministic_id, identifier, oid
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
-__all__ = ["MAPPING_REVISION", "Policy", "Trace", "imaging_study_id", "map_study", "trace_study"]
+__all__ = ["MAPPING_REVISION", "Policy", "imaging_study_id", "map_study", "trace_study"]
 
 MAPPING_REVISION = 1
 """Of the code from a study to its resources, profiles included. Raise it with a change after which the same study and
 options may give other resources: ``status`` then tells which deliveries were made before. Options and the content of
 profiles count by themselves (:func:`dicom2fhir.wiring.options.mapping_fingerprint`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """One rule at work: which attributes fed which element with what; ``value`` is None when nothing came of it."""
-
-    rule: Rule
-    element: str | None
-    """Its name in the dialect; None when that version has no such element."""
-    given: tuple[str, ...]
-    """The keywords among the rule's attributes that had a value."""
-    value: Any
 
 
 def imaging_study_id(study_uid: str) -> str:
@@ -59,20 +45,21 @@ def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | N
     context = Context(study, dialect, policy)
     head: Resource = {"resourceType": "ImagingStudy", "id": imaging_study_id(study.uid)}
     body: Resource = {}
-    _apply(STUDY_RULES, Scope(context, study, study.attrs), body, traces)
+    apply(RULES["ImagingStudy"], Scope(context, study, study.attrs), body, traces)
     total = sum(len(series.instances) for series in study.series)
     with_instances = policy.max_instances is None or total <= policy.max_instances
     if not with_instances:
         context.note("info", "ImagingStudy.series.instance", "left out: more instances than fhir.max_instances")
+    series_rules, instance_rules = RULES["ImagingStudy.series"], RULES["ImagingStudy.series.instance"]
     series_list = []
     for series in study.series:
         mapped: Resource = {}
-        _apply(SERIES_RULES, Scope(context, series, series.attrs), mapped, traces)
+        apply(series_rules, Scope(context, series, series.attrs), mapped, traces)
         if with_instances:
             instances = []
             for instance in series.instances:
                 target: Resource = {}
-                _apply(INSTANCE_RULES, Scope(context, instance, instance.attrs, series.uid), target, traces)
+                apply(instance_rules, Scope(context, instance, instance.attrs, series.uid), target, traces)
                 instances.append(target)
                 traces = None
             dialect.put(mapped, "series.instance", instances)
@@ -92,18 +79,3 @@ def _found_by(uid: str, dialect: Dialect) -> str:
     if dialect.search_by == "identifier":
         return search_by(identifier(oid(uid), DICOM_UID), identifier(uid, DICOM_UID))
     return f"{dialect.search_by}={quote(oid(uid), safe='')}"
-
-
-def _apply(rules: Iterable[Rule], scope: Scope, target: Resource, traces: list[Trace] | None) -> None:
-    dialect = scope.context.dialect
-    for rule in rules:
-        # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)
-        meaning = rule.meaning(scope) if rule.concept in dialect.elements else None
-        value = None
-        if meaning or meaning == 0:
-            value = dialect.put(target, rule.concept, meaning)
-        if traces is not None:
-            element = dialect.elements.get(rule.concept)
-            everything = {**scope.context.study.patient, **scope.attrs}
-            given = tuple(keyword for keyword in rule.attributes if everything.get(keyword))
-            traces.append(Trace(rule, element.name if element else None, given, value))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from dicom2fhir.fhir.mapping import related
 from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.mapping.related import own_id, search_by, sought
+from dicom2fhir.fhir.mapping.subject import subject
 from dicom2fhir.fhir.version.datatypes import DICOM_UID, first_item, identifier, issuer_system, oid, one
 from dicom2fhir.fhir.version.dialect import IdentifierKind
-from dicom2fhir.model import Attrs, Resource
+from dicom2fhir.model import Attrs, Entry, Resource, Write
 
 
 def identifiers(scope: Scope) -> list[Resource]:
@@ -74,4 +75,24 @@ def accession(scope: Scope) -> Resource | None:
 
 def orders(scope: Scope) -> list[Resource]:
     """A reference to the order behind each accession number."""
-    return [related.order(scope, own) for own in _accessions(scope)]
+    return [_order(scope, own) for own in _accessions(scope)]
+
+
+def _order(scope: Scope, accession: Resource) -> Resource:
+    """The order by its accession number: the server's, else a reference by identifier.
+
+    Where a Reference cannot hold an identifier, an order in the study that says just this takes its place.
+    """
+    context = scope.context
+    type_ = context.dialect.order_type
+    if "identifier" in context.dialect.reference_parts:
+        return sought(context, "order", type_, accession)
+    order_id = own_id(type_, accession)
+    resource: Resource = {
+        "resourceType": type_,
+        "id": order_id,
+        "subject": context.dialect.reference(subject(scope)),
+        "identifier": [accession],
+    }
+    search = search_by(accession) if "order" in context.policy.linked else ""
+    return context.add(Entry(resource, Write.LINK, search, f"order-{order_id.replace('-', '')[:12]}"))

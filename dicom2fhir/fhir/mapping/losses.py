@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from dicom2fhir.fhir.mapping.context import Context, Scope
-from dicom2fhir.fhir.mapping.rules import RULES, Level, Rule
-from dicom2fhir.model import Attrs, Instance, Series, Study
+from dicom2fhir.fhir.mapping.rule import Rule
+from dicom2fhir.fhir.mapping.rules import RULES
+from dicom2fhir.model import Instance, Series, Study
 
 
 def note_losses(context: Context) -> None:
     """Note each element that the study would have in another version, and in this one nowhere."""
     elements = context.dialect.elements
-    for level, rules in RULES.items():
-        for rule in rules:
-            if elements.keys().isdisjoint((rule.concept, *rule.elsewhere)) and _is_said(rule, level, context):
-                path = f"series.{rule.concept}" if level == "instance" else rule.concept
-                context.lacks(f"ImagingStudy.{path}", f"element for {path}")
+    for path, nodes in _NODES.items():
+        for rule in RULES[path]:
+            if elements.keys().isdisjoint((rule.concept, *rule.elsewhere)) and _is_said(rule, nodes, context):
+                element = f"{path}.{rule.concept.rpartition('.')[2]}"
+                context.lacks(element, f"element for {element.removeprefix('ImagingStudy.')}")
 
 
-def _is_said(rule: Rule, level: Level, context: Context) -> bool:
+def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: Context) -> bool:
     """Whether the rule would write anything. It is tried aside, so that nothing is contained that nobody refers to."""
     return any(
-        rule.meaning(Scope(context, node, attrs, series_uid).aside())
-        for node, attrs, series_uid in _nodes(context.study, level)
-        if not attrs.keys().isdisjoint(rule.attributes)
+        rule.meaning(Scope(context, node, node.attrs, series_uid).aside())
+        for node, series_uid in nodes(context.study)
+        if not node.attrs.keys().isdisjoint(rule.attributes)
     )
 
 
-def _nodes(study: Study, level: Level) -> Iterator[tuple[Study | Series | Instance, Attrs, str]]:
-    if level == "study":
-        yield study, study.attrs, ""
-    for series in study.series:
-        if level == "series":
-            yield series, series.attrs, ""
-        elif level == "instance":
-            yield from ((instance, instance.attrs, series.uid) for instance in series.instances)
+_Node = tuple[Study | Series | Instance, str]
+"""With the Series Instance UID of an instance."""
+
+
+def _study(study: Study) -> Iterator[_Node]:
+    yield study, ""
+
+
+def _series(study: Study) -> Iterator[_Node]:
+    yield from ((series, "") for series in study.series)
+
+
+def _instances(study: Study) -> Iterator[_Node]:
+    yield from ((instance, series.uid) for series in study.series for instance in series.instances)
+
+
+_NODES: Mapping[str, Callable[[Study], Iterator[_Node]]] = MappingProxyType(
+    {"ImagingStudy": _study, "ImagingStudy.series": _series, "ImagingStudy.series.instance": _instances}
+)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from dicom2fhir.fhir.mapping.context import Context, Scope
+from dicom2fhir.fhir.mapping.rule import Rule, apply, text
 from dicom2fhir.fhir.version.datatypes import (
     CONNECTION_TYPE,
     DCM,
@@ -18,11 +19,8 @@ from dicom2fhir.fhir.version.datatypes import (
     Coding,
     Concept,
     coding,
-    concept,
     deterministic_id,
-    fhir_date,
     first_item,
-    gender,
     human_names,
     identifier,
     issuer_system,
@@ -47,7 +45,8 @@ def search_by(*identifiers: Resource) -> str:
     return "identifier=" + ",".join(f"{escaped(i.get('system', ''))}%7C{escaped(i['value'])}" for i in identifiers)
 
 
-def _own_id(type_: str, found: Resource) -> str:
+def own_id(type_: str, found: Resource) -> str:
+    """The deterministic id of a resource by one of its identifiers."""
     return deterministic_id(type_, found.get("system", ""), found["value"])
 
 
@@ -56,7 +55,7 @@ def _refer(context: Context, resource: Resource, display: str) -> Resource:
     type_ = resource["resourceType"]
     known = next((found for found in resource.get("identifier", []) if found.get("system")), None)
     if known and type_ in context.policy.referenced:
-        own = {"resourceType": type_, "id": _own_id(type_, known), **resource}
+        own = {"resourceType": type_, "id": own_id(type_, known), **resource}
         reference = context.add(Entry(own, Write.ENSURE, search_by(known)))
     else:
         if type_ in context.policy.referenced:
@@ -69,127 +68,7 @@ def _identifier_of(code: Coding) -> Resource:
     return identifier(code.code, code.system)
 
 
-# Patient -------------------------------------------------------------------------------------------------------------
-
-
-def subject(scope: Scope) -> Resource:
-    """The Patient (PS3.3 C.7.1.1), or the Device that a quality control image shows."""
-    patient = scope.context.study.patient
-    context = scope.context
-    if one(patient.get("QualityControlSubject")).upper() == "YES":
-        if "Device" in context.dialect.elements["subject"].types:
-            return _phantom(context, patient)
-        context.lacks(
-            "ImagingStudy.subject", "subject of type Device: the quality control subject is written as a Patient"
-        )
-    resource = _patient(context, patient)
-    identifiers = resource.get("identifier", [])
-    if identifiers:
-        resource["id"] = _own_id("Patient", identifiers[0])
-        # where a Reference cannot hold an identifier, a patient that the server does not have is contained
-        inside = "" if "identifier" in context.dialect.reference_parts else "patient"
-        entry = Entry(resource, context.policy.patient, search_by(identifiers[0]), inside)
-        return {**context.add(entry), "identifier": identifiers[0]}
-    context.note("warning", "PatientID", "is missing: the patient cannot be told from others")
-    if len(resource) == 1:
-        return {"type": "Patient", "display": "Unknown"}
-    if context.policy.patient is Write.LINK:
-        return context.contain(resource)
-    resource["id"] = deterministic_id("Patient of study", context.study.uid)
-    return context.add(Entry(resource, context.policy.patient, inside="patient"))
-
-
-def _patient(context: Context, patient: Attrs) -> Resource:
-    resource: Resource = {"resourceType": "Patient"}
-    identifiers: dict[tuple[str | None, str], Resource] = {}
-    for own in _patient_identifiers(context, patient):
-        identifiers.setdefault((own.get("system"), own["value"]), own)
-    if identifiers:
-        resource["identifier"] = list(identifiers.values())
-    if names := human_names(one(patient.get("PatientName"))):
-        resource["name"] = names
-    if sex := one(patient.get("PatientSex")):
-        found = gender(sex)
-        if found:
-            resource["gender"] = found
-        elif sex.upper() != "U":
-            context.note("warning", "PatientSex", "is none of M, F, O; left out")
-    if birth := one(patient.get("PatientBirthDate")):
-        day = fhir_date(birth)
-        if day:
-            resource["birthDate"] = day
-        else:
-            context.note("warning", "PatientBirthDate", "is not a date; left out")
-    if species := _species(context, patient):
-        extension = {"url": "species", "valueCodeableConcept": codeable_concept(species)}
-        context.dialect.put(resource, "Patient.extension", {"url": _ANIMAL, "extension": [extension]})
-        context.dialect.put(resource, "Patient.animal", {"species": codeable_concept(species)})
-    return resource
-
-
-_ANIMAL = "http://hl7.org/fhir/StructureDefinition/patient-animal"
-
-
-_CARRIERS = frozenset({"RFID", "BARCODE"})
-"""Of (0010,0022) Type of Patient ID: what the identifier was read from. HL7 has no code for it; TEXT says nothing."""
-
-
-def _patient_identifiers(context: Context, patient: Attrs) -> Iterator[Resource]:
-    """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose kind nobody knows."""
-    if one(patient.get("PatientID")):
-        yield _patient_identifier(context, patient, "MR")
-    for other in items_of(patient.get("OtherPatientIDsSequence")):
-        if one(other.get("PatientID")):
-            carrier = one(other.get("TypeOfPatientID")).upper()
-            yield _patient_identifier(context, other, carrier if carrier in _CARRIERS else "")
-
-
-def _patient_identifier(context: Context, attrs: Attrs, otherwise: str) -> Resource:
-    """An identifier of the type that its issuer's qualifiers give, else of another one."""
-    qualifiers = first_item(attrs, "IssuerOfPatientIDQualifiersSequence")
-    local = one(attrs.get("IssuerOfPatientID"))
-    system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
-    type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or otherwise
-    return identifier(one(attrs["PatientID"]), system, type_code, issuer)
-
-
-def _species(context: Context, patient: Attrs) -> Concept | None:
-    """What animal the patient is (PS3.3 C.7.1.1); None for people."""
-    code = first_item(patient, "PatientSpeciesCodeSequence")
-    found = concept(code, context.schemes) if code else None
-    words = one(patient.get("PatientSpeciesDescription"))
-    return found or (Concept(text=words) if words else None)
-
-
-def _phantom(context: Context, patient: Attrs) -> Resource:
-    """What (0010,0200) Quality Control Subject marks is a device and no patient."""
-    resource: Resource = {"resourceType": "Device"}
-    if one(patient.get("PatientID")):
-        resource["identifier"] = [_patient_identifier(context, patient, "MR") | {"type": {"text": "Phantom"}}]
-    name = " ".join(one(patient.get("PatientName")).replace("^", " ").split())
-    if name:
-        _put_device_name(context, resource, name)
-    return context.contain(resource)
-
-
-def order(scope: Scope, accession: Resource) -> Resource:
-    """The order by its accession number: the server's, else a reference by identifier.
-
-    Where a Reference cannot hold an identifier, an order in the study that says just this takes its place.
-    """
-    context = scope.context
-    type_ = context.dialect.order_type
-    if "identifier" in context.dialect.reference_parts:
-        return _sought(context, "order", type_, accession)
-    own_id = _own_id(type_, accession)
-    resource: Resource = {
-        "resourceType": type_,
-        "id": own_id,
-        "subject": context.dialect.reference(subject(scope)),
-        "identifier": [accession],
-    }
-    search = search_by(accession) if "order" in context.policy.linked else ""
-    return context.add(Entry(resource, Write.LINK, search, f"order-{own_id.replace('-', '')[:12]}"))
+# References that searches find ---------------------------------------------------------------------------------------
 
 
 def encounter(scope: Scope) -> Resource | None:
@@ -199,15 +78,15 @@ def encounter(scope: Scope) -> Resource | None:
     if not value:
         return None
     system, issuer = issuer_system(context.policy.systems.admission_id, "", scope.item("IssuerOfAdmissionIDSequence"))
-    return _sought(context, "encounter", "Encounter", identifier(value, system, "VN", issuer))
+    return sought(context, "encounter", "Encounter", identifier(value, system, "VN", issuer))
 
 
-def _sought(context: Context, option: str, type_: str, own: Resource) -> Resource:
+def sought(context: Context, option: str, type_: str, own: Resource) -> Resource:
     """A reference by identifier, which becomes a literal one where the policy says so and the server has the one."""
     logical = {"type": type_, "identifier": own}
     if option not in context.policy.linked:
         return logical
-    sought = {"resourceType": type_, "id": _own_id(type_, own), "identifier": [own]}
+    sought = {"resourceType": type_, "id": own_id(type_, own), "identifier": [own]}
     return {**context.add(Entry(sought, Write.LINK, search_by(own))), **logical}
 
 
@@ -266,43 +145,62 @@ def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
 # Things and places ---------------------------------------------------------------------------------------------------
 
 
-def equipment(scope: Scope) -> Resource | None:
-    """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1)."""
-    manufacturer, model = scope.text("Manufacturer"), scope.text("ManufacturerModelName")
-    serial, uid, station = scope.text("DeviceSerialNumber"), scope.text("DeviceUID"), scope.text("StationName")
-    if not (manufacturer or model or serial or uid or station):
-        return None
-    dialect = scope.context.dialect
-    resource: Resource = {"resourceType": "Device"}
-    identifiers = [identifier(oid(uid), URI)] if uid else []
-    if serial:
-        # a serial number is unique among the devices of one model only
-        system, _ = issuer_system({}, " ".join(filter(None, (manufacturer, model))))
-        identifiers.append(identifier(serial, system, "SNO"))
-    if identifiers:
-        resource["identifier"] = identifiers
-    if manufacturer:
-        resource["manufacturer"] = manufacturer
-    if serial:
-        dialect.put(resource, "Device.serialNumber", serial)
-    if station:
-        _put_device_name(scope.context, resource, station)
-    if model:
-        dialect.put(resource, "Device.model", model)
-    versions = [{"value": version} for version in scope.texts("SoftwareVersions") if version]
-    if versions:
-        dialect.put(resource, "Device.version", versions)
-    return _refer(scope.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
-
-
-def _put_device_name(context: Context, resource: Resource, name: str) -> None:
+def device_name(scope: Scope, name: str) -> Resource | None:
+    """A ``Device.deviceName``, or what the version calls it."""
     named: Resource = {}
-    context.dialect.put(named, "Device.name.value", name)
-    context.dialect.put(named, "Device.name.type", _USER_FRIENDLY)
-    context.dialect.put(resource, "Device.name", named)
+    if name:
+        scope.context.dialect.put(named, "Device.name.value", name)
+        scope.context.dialect.put(named, "Device.name.type", _USER_FRIENDLY)
+    return named or None
 
 
 _USER_FRIENDLY = Concept((Coding("user-friendly-name", "http://hl7.org/fhir/device-nametype"),))
+
+
+def _device_identifiers(scope: Scope) -> list[Resource]:
+    uid, serial = scope.text("DeviceUID"), scope.text("DeviceSerialNumber")
+    found = [identifier(oid(uid), URI)] if uid else []
+    if serial:
+        # a serial number is unique among the devices of one model only
+        model = " ".join(filter(None, (scope.text("Manufacturer"), scope.text("ManufacturerModelName"))))
+        system, _ = issuer_system({}, model)
+        found.append(identifier(serial, system, "SNO"))
+    return found
+
+
+DEVICE_RULES = (
+    Rule(
+        "Device.identifier",
+        ("DeviceUID", "DeviceSerialNumber", "Manufacturer", "ManufacturerModelName"),
+        _device_identifiers,
+        "the UID as urn:oid:; the serial number as SNO, in a system of manufacturer and model",
+    ),
+    Rule("Device.manufacturer", ("Manufacturer",), text("Manufacturer"), "as it stands"),
+    Rule("Device.serialNumber", ("DeviceSerialNumber",), text("DeviceSerialNumber"), "as it stands"),
+    Rule(
+        "Device.name",
+        ("StationName",),
+        lambda scope: device_name(scope, scope.text("StationName")),
+        "as user-friendly-name",
+    ),
+    Rule("Device.model", ("ManufacturerModelName",), text("ManufacturerModelName"), "as it stands"),
+    Rule(
+        "Device.version",
+        ("SoftwareVersions",),
+        lambda scope: [{"value": version} for version in scope.texts("SoftwareVersions") if version],
+        "each of them",
+    ),
+)
+
+
+def equipment(scope: Scope) -> Resource | None:
+    """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1); nothing that has software alone."""
+    manufacturer, model, station = map(scope.text, ("Manufacturer", "ManufacturerModelName", "StationName"))
+    if not (manufacturer or model or station or scope.text("DeviceSerialNumber") or scope.text("DeviceUID")):
+        return None
+    resource: Resource = {"resourceType": "Device"}
+    apply(DEVICE_RULES, scope, resource)
+    return _refer(scope.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
 
 
 def institution(scope: Scope) -> Resource | None:
@@ -346,30 +244,39 @@ def _department(scope: Scope) -> Resource | None:
     return _refer(scope.context, resource, name)
 
 
+_STUDY = Concept((Coding("113014", DCM, "Study"),))
+_MIME_TYPE = "application/dicom"
+
+ENDPOINT_RULES = (
+    Rule("Endpoint.identifier", (), lambda scope: identifier(scope.context.policy.dicomweb_url, URI), "the address"),
+    Rule("Endpoint.status", (), lambda scope: "active", "active"),
+    Rule(
+        "Endpoint.connectionType",
+        (),
+        lambda scope: Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)),
+        "dicom-wado-rs",
+    ),
+    Rule("Endpoint.name", (), lambda scope: scope.context.policy.endpoint_name, "`pacs.endpoint_name`"),
+    Rule("Endpoint.payloadType", (), lambda scope: _STUDY, "DCM 113014 Study"),
+    Rule("Endpoint.payloadMimeType", (), lambda scope: _MIME_TYPE, _MIME_TYPE),
+    Rule(
+        "Endpoint.payload",
+        (),
+        lambda scope: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
+        f"DCM 113014 Study as {_MIME_TYPE}",
+    ),
+    Rule("Endpoint.address", (), lambda scope: scope.context.policy.dicomweb_url, "`pacs.dicomweb_url`"),
+)
+
+
 def endpoint(scope: Scope) -> Resource | None:
     """The Endpoint of the archive's DICOMweb service, one for all studies."""
     url = scope.context.policy.dicomweb_url
     if not url:
         return None
-    dialect = scope.context.dialect
-    own = identifier(url, URI)
-    resource: Resource = {
-        "resourceType": "Endpoint",
-        "id": deterministic_id("Endpoint", url),
-        "identifier": [own],
-        "status": "active",
-    }
-    dialect.put(resource, "Endpoint.connectionType", Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)))
-    resource["name"] = scope.context.policy.endpoint_name
-    study = Concept((Coding("113014", DCM, "Study"),))
-    dialect.put(resource, "Endpoint.payloadType", study)
-    dialect.put(resource, "Endpoint.payloadMimeType", _MIME_TYPE)
-    dialect.put(resource, "Endpoint.payload", {"type": [codeable_concept(study)], "mimeType": [_MIME_TYPE]})
-    resource["address"] = url
-    return scope.context.add(Entry(resource, Write.UPSERT, search_by(own)))
-
-
-_MIME_TYPE = "application/dicom"
+    resource: Resource = {"resourceType": "Endpoint", "id": deterministic_id("Endpoint", url)}
+    apply(ENDPOINT_RULES, scope, resource)
+    return scope.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
 
 
 def specimens(scope: Scope) -> list[Resource]:

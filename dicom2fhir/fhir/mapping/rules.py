@@ -1,4 +1,4 @@
-"""The rule table: which attribute feeds which element of ImagingStudy, and what it means there.
+"""The rule tables: for each resource type, which attribute feeds which element, and what it means there.
 
 A rule returns *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the
 dialect gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are
@@ -7,39 +7,11 @@ printed from here, and ``explain`` shows them at work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import identification, imaging_study, related
-from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.mapping import identification, imaging_study, related, subject
+from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.model import Series
-
-Meaning = Callable[[Scope], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One element and where it comes from.
-
-    Attributes
-    ----------
-    concept
-        Key of the dialect's ``elements``.
-    attributes
-        Keywords read, the preferred one first; empty for what is counted or configured.
-    how
-        What happens to the value, for people.
-    elsewhere
-        Concepts that say the same in the versions that lack this one.
-    """
-
-    concept: str
-    attributes: tuple[str, ...]
-    meaning: Meaning
-    how: str
-    elsewhere: tuple[str, ...] = ()
-
 
 _UID = "bare, or as urn:oid: where the version has an oid here"
 
@@ -104,7 +76,7 @@ STUDY_RULES = (
             "PatientSpeciesCodeSequence",
             "QualityControlSubject",
         ),
-        related.subject,
+        subject.subject,
         "Patient by identifier (linked, ensured or upserted); a contained Device for a quality control subject",
     ),
     Rule(
@@ -167,8 +139,8 @@ STUDY_RULES = (
         imaging_study.reasons,
         "codes, with the words as text",
     ),
-    Rule("note", ("StudyComments",), lambda scope: scope.text("StudyComments"), "Annotation"),
-    Rule("description", ("StudyDescription",), lambda scope: scope.text("StudyDescription"), "as it stands"),
+    Rule("note", ("StudyComments",), text("StudyComments"), "Annotation"),
+    Rule("description", ("StudyDescription",), text("StudyDescription"), "as it stands"),
 )
 
 
@@ -186,7 +158,7 @@ SERIES_RULES = (
         imaging_study.series_modality,
         "DCM code; the first of several; OT when missing",
     ),
-    Rule("series.description", ("SeriesDescription",), lambda scope: scope.text("SeriesDescription"), "as it stands"),
+    Rule("series.description", ("SeriesDescription",), text("SeriesDescription"), "as it stands"),
     Rule(
         "series.numberOfInstances",
         (),
@@ -265,7 +237,7 @@ SERIES_RULES = (
 
 INSTANCE_RULES = (
     Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, _UID),
-    Rule("instance.sopClass", ("SOPClassUID",), lambda scope: scope.text("SOPClassUID"), "as urn:oid:"),
+    Rule("instance.sopClass", ("SOPClassUID",), text("SOPClassUID"), "as urn:oid:"),
     Rule(
         "instance.number",
         ("InstanceNumber",),
@@ -288,9 +260,12 @@ INSTANCE_RULES = (
     Rule("instance.content", (), imaging_study.content, "WADO-RS, when `pacs.dicomweb_url` is set"),
 )
 
-Level = Literal["study", "series", "instance"]
-RULES: Mapping[Level, tuple[Rule, ...]] = {
-    "study": STUDY_RULES,
-    "series": SERIES_RULES,
-    "instance": INSTANCE_RULES,
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "ImagingStudy": STUDY_RULES,
+    "ImagingStudy.series": SERIES_RULES,
+    "ImagingStudy.series.instance": INSTANCE_RULES,
+    "Patient": subject.PATIENT_RULES,
+    "Device": related.DEVICE_RULES,
+    "Endpoint": related.ENDPOINT_RULES,
 }
+"""A resource type, or the path of an element with elements of its own -> the rules for what is in it."""

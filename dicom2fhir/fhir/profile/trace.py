@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dicom2fhir.fhir.mapping.engine import Trace
-from dicom2fhir.fhir.mapping.rules import Rule
+from dicom2fhir.fhir.mapping.rule import Rule, Trace
 from dicom2fhir.fhir.profile.description import sources_of
 from dicom2fhir.fhir.profile.model import Profile, sources_in
 from dicom2fhir.model import Mapped, Resource, Study

@@ -23,6 +23,7 @@ Shape = Literal[
     "CodeableConcept",
     "CodeableReference",
     "Annotation",
+    "HumanName",
     "Reference",
     "Reference by display",
     "performer",
@@ -240,6 +241,7 @@ _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyTy
         "CodeableConcept": lambda dialect, element, meaning: dialect.adapt(codeable_concept(meaning)),
         "CodeableReference": lambda dialect, element, meaning: {"concept": dialect.adapt(codeable_concept(meaning))},
         "Annotation": lambda dialect, element, meaning: {"text": meaning},
+        "HumanName": lambda dialect, element, meaning: meaning,  # adapted with the resource that it is in
         "Reference": _reference,
         "Reference by display": lambda dialect, element, meaning: {"display": words_of(meaning)},
         "performer": _performer,

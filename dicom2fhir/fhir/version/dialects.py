@@ -43,6 +43,11 @@ def _changed(elements: Mapping[str, Element], changes: _Changes) -> Mapping[str,
     return {concept: element for concept, element in {**elements, **changes}.items() if element is not None}
 
 
+def _without(type_: str, elements: Mapping[str, Element]) -> _Changes:
+    """No resource of a type: nothing in the ImagingStudy refers to one."""
+    return {concept: None for concept in elements if concept.startswith(f"{type_}.")}
+
+
 _R4 = Dialect(
     name="R4",
     fhir_version="4.0.1",
@@ -84,15 +89,25 @@ _R4 = Dialect(
         "instance.sopClass": Element("sopClass", "Coding of oid"),
         "instance.number": Element("number"),
         "instance.title": Element("title"),
+        "Patient.identifier": Element("identifier", many=True),
+        "Patient.name": Element("name", "HumanName", many=True),
+        "Patient.gender": Element("gender"),
+        "Patient.birthDate": Element("birthDate"),
         "Patient.extension": Element("extension", many=True),
         "Practitioner.name": Element("name", many=True),
+        "Device.identifier": Element("identifier", many=True),
+        "Device.manufacturer": Element("manufacturer"),
         "Device.name": Element("deviceName", many=True),
         "Device.name.value": Element("name"),
         "Device.name.type": Element("type", "code"),
         "Device.model": Element("modelNumber"),
         "Device.serialNumber": Element("serialNumber"),
         "Device.version": Element("version", many=True),
+        "Endpoint.identifier": Element("identifier", many=True),
+        "Endpoint.status": Element("status"),
         "Endpoint.connectionType": Element("connectionType", "Coding"),
+        "Endpoint.name": Element("name"),
+        "Endpoint.address": Element("address"),
         "Endpoint.payloadType": Element("payloadType", "CodeableConcept", many=True),
         "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
     },
@@ -172,12 +187,7 @@ _3_2_0 = replace(
             ),
             "instance.uid": Element("uid", "oid"),
             "instance.sopClass": Element("sopClass", "oid"),
-            "Device.name": None,
-            "Device.name.value": None,
-            "Device.name.type": None,
-            "Device.model": Element("model"),
-            "Device.serialNumber": None,
-            "Device.version": None,
+            **_without("Device", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
@@ -220,6 +230,7 @@ _1_4_0 = replace(
             "basedOn": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
             "interpreter": Element("interpreter", "Reference"),
             "endpoint": None,
+            **_without("Endpoint", _STU3.elements),
             "url": Element("url"),
             "procedure": Element("procedure", "Reference by display", many=True),
             "reason": None,

@@ -1,0 +1,68 @@
+"""A rule of the mapping: which attributes feed which element, and what they mean there; and rules at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.model import Resource
+
+Meaning = Callable[[Scope], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One element and where it comes from.
+
+    Attributes
+    ----------
+    concept
+        Key of the dialect's ``elements``.
+    attributes
+        Keywords read, the preferred one first; empty for what is counted or configured.
+    how
+        What happens to the value, for people.
+    elsewhere
+        Concepts that say the same in the versions that lack this one.
+    """
+
+    concept: str
+    attributes: tuple[str, ...]
+    meaning: Meaning
+    how: str
+    elsewhere: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One rule at work: which attributes fed which element with what; ``value`` is None when nothing came of it."""
+
+    rule: Rule
+    element: str | None
+    """Its name in the dialect; None when that version has no such element."""
+    given: tuple[str, ...]
+    """The keywords among the rule's attributes that had a value."""
+    value: Any
+
+
+def apply(rules: Iterable[Rule], scope: Scope, target: Resource, traces: list[Trace] | None = None) -> None:
+    """Write the elements of a resource, or of a part of it; tell in ``traces`` how each came about."""
+    dialect = scope.context.dialect
+    for rule in rules:
+        # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)
+        meaning = rule.meaning(scope) if rule.concept in dialect.elements else None
+        value = None
+        if meaning or meaning == 0:
+            value = dialect.put(target, rule.concept, meaning)
+        if traces is not None:
+            element = dialect.elements.get(rule.concept)
+            everything = {**scope.context.study.patient, **scope.attrs}
+            given = tuple(keyword for keyword in rule.attributes if everything.get(keyword))
+            traces.append(Trace(rule, element.name if element else None, given, value))
+
+
+def text(keyword: str) -> Meaning:
+    """The meaning of an attribute whose first value is written as it stands."""
+    return lambda scope: scope.text(keyword)
