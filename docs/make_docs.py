@@ -27,16 +27,13 @@ from dicom2fhir.fhir.profile.model import (
     Code,
     CodeTable,
     ElementRule,
-    Extension,
-    FirstValue,
     IdentifierRules,
     Include,
     OrderRules,
     PatientProfile,
     Profile,
-    ReferenceTo,
-    ValueSource,
 )
+from dicom2fhir.fhir.profile.template import Extension, FirstValue, ReferenceTo, ValueSource
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.wiring import options
 

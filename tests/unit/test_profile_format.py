@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from dicom2fhir.cli import cli
 from dicom2fhir.fhir.mapping.engine import map_study
-from dicom2fhir.fhir.profile import model as models
+from dicom2fhir.fhir.profile import model, template
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -29,7 +29,7 @@ URL = "https://network.example/fhir/StructureDefinition"
 SECONDS = {"unit": "s", "system": "http://unitsofmeasure.org", "code": "s"}
 TABLES = [
     found
-    for found in vars(models).values()
+    for found in {**vars(template), **vars(model)}.values()
     if isinstance(found, type) and issubclass(found, BaseModel) and found.model_fields
 ]
 

@@ -1,8 +1,7 @@
-"""A profile at work: what the mapping made of a study becomes what the profile asks for.
+"""Applies a profile: what the mapping made of a study becomes what the profile asks for.
 
 A profile acts on the finished resources and the study that they came from, so the rules of the mapping know nothing of
-profiles. What a group (an extension of several parts, a resource, a table marked ``when_known``) asks for is written
-when anything of it is known; what it lacks then is settled by :data:`dicom2fhir.fhir.profile.model.Missing`.
+profiles.
 """
 
 from __future__ import annotations
@@ -15,22 +14,10 @@ from typing import Any
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.context import Context, Policy
 from dicom2fhir.fhir.mapping.date_times import earliest
-from dicom2fhir.fhir.profile.codes import known
 from dicom2fhir.fhir.profile.contained import references, referred_to
-from dicom2fhir.fhir.profile.model import (
-    AddedResource,
-    Code,
-    ElementRule,
-    ExtensionPart,
-    FhirType,
-    FirstValue,
-    Missing,
-    PatientProfile,
-    Profile,
-    ReferenceTo,
-    TemplateObject,
-    ValueSource,
-)
+from dicom2fhir.fhir.profile.fill import Absent, Filler
+from dicom2fhir.fhir.profile.model import Code, ElementRule, Missing, PatientProfile, Profile
+from dicom2fhir.fhir.profile.template import ExtensionPart, ValueSource
 from dicom2fhir.fhir.profile.values import Place
 from dicom2fhir.fhir.version.datatypes import DICOM_UID
 from dicom2fhir.fhir.version.dialects import Dialect
@@ -57,40 +44,39 @@ def conform(
     context = Context(study, dialect, policy)
     context.notes = dict.fromkeys(mapped.notes)
     first, *others = mapped.entries
-    run = _Run(profile, first.resource, context, missing or profile.missing)
-    run.identifiers()
-    run.orders()
+    imaging_study = _ResourceInProfile(profile, first.resource, context, missing or profile.missing)
+    imaging_study.identifiers()
+    imaging_study.orders()
     for rule in profile.element:
-        for place, name in run.places(rule.path):
-            run.element(rule, place, name, f"ImagingStudy.{rule.path}")
-    run.starts()
+        for place, name in imaging_study.places(rule.path):
+            imaging_study.element(rule, place, name, f"ImagingStudy.{rule.path}")
+    imaging_study.starts()
     for extension in profile.extension:
-        for place in run.level(extension.at):
-            run.extend(extension, place)
+        for place in imaging_study.level(extension.at):
+            imaging_study.extend(extension, place)
     if profile.patient != PatientProfile():
-        others = [run.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others]
-    if run.unmet and run.missing == "refuse":
-        raise NotExpressible(f"Profile {profile.name} asks for what is missing: {', '.join(run.unmet)}.")
-    imaging_study = run.finished(profile.versions[dialect.name])
-    referred = set(references(imaging_study))
+        others = [
+            imaging_study.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others
+        ]
+    if imaging_study.unmet and imaging_study.missing == "refuse":
+        raise NotExpressible(f"Profile {profile.name} asks for what is missing: {', '.join(imaging_study.unmet)}.")
+    finished = imaging_study.finished(profile.versions[dialect.name])
+    referred = set(references(finished))
     kept = [entry for entry in others if entry.placeholder in referred]
-    return Mapped((replace(first, resource=imaging_study), *kept), tuple(context.notes))
+    return Mapped((replace(first, resource=finished), *kept), tuple(context.notes))
 
 
-class _Absent(Exception):
-    """A required value is missing, and what it belongs to is to be left out."""
-
-
-class _Run:
-    """One resource of a study on its way: the ImagingStudy, or the Patient."""
+class _ResourceInProfile:
+    """The ImagingStudy, or its Patient, while a profile is applied to it."""
 
     def __init__(self, profile: Profile, resource: Resource, context: Context, missing: Missing) -> None:
         self.profile = profile
-        self.missing = missing
         self.context = context
         self.root: Resource = copy.deepcopy(resource)
         context.contained = {inner["id"]: inner for inner in self.root.pop("contained", [])}
+        self.missing = missing
         self.unmet: dict[str, None] = {}
+        self.filler = Filler(profile, context, missing, self.unmet)
 
     # Places ----------------------------------------------------------------------------------------------------------
 
@@ -161,12 +147,12 @@ class _Run:
                 if found := place.value(source):
                     target[name] = found[0]
             if rule.value is not None:
-                _put(target, name, self.fill(rule.value, place, where))
+                _put(target, name, self.filler.fill(rule.value, place, where))
             if rule.default is not None and not target.get(name):
-                _put(target, name, self.fill(rule.default, place, where))
+                _put(target, name, self.filler.fill(rule.default, place, where))
             if rule.codes and name in target:
-                _put(target, name, self.translated(rule.codes, rule.type, target[name], where))
-        except _Absent as absent:
+                _put(target, name, self.filler.translated(rule.codes, rule.type, target[name], where))
+        except Absent as absent:
             target.pop(name, None)
             (self.unmet if rule.required else {}).setdefault(str(absent))
         if rule.words:
@@ -183,9 +169,9 @@ class _Run:
             missing = "omit" if self.missing == "sentinel" and not rule.placeholder else self.missing
             repeats = self.context.dialect.repeats(where.removeprefix("ImagingStudy."))
             try:
-                stand_in = self.instead(where, rule.type, missing)
+                stand_in = self.filler.instead(where, rule.type, missing)
                 _put(target, name, [stand_in] if repeats and stand_in is not None else stand_in)
-            except _Absent as absent:
+            except Absent as absent:
                 self.unmet.setdefault(str(absent))
 
     def starts(self) -> None:
@@ -219,122 +205,18 @@ class _Run:
             self.context.note("warning", where, f"profile {self.profile.name} has one {rule.first_by} once; the first")
             target[name] = kept
 
-    def translated(self, name: str, type_: FhirType, value: Any, where: str) -> Any:
-        """The codes as the profile writes them, each once."""
-        if isinstance(value, list):
-            found = [code for inner in value if (code := self.translated(name, type_, inner, where)) is not None]
-            return [code for position, code in enumerate(found) if code not in found[:position]]
-        table = self.profile.codes[name]
-        if found_code := known(table, value):
-            return found_code
-        self.context.note("warning", where, f"has a code that profile {self.profile.name} does not have")
-        match table.otherwise:
-            case Code():
-                return table.otherwise.as_json()
-            case "omit":
-                return None
-        return self.instead(where, type_, table.otherwise)
-
     # Extensions ------------------------------------------------------------------------------------------------------
 
     def extend(self, extension: ExtensionPart, place: Place) -> None:
         """Write one extension of one node."""
         try:
-            found = self.extension(extension, place, _short(extension.url))
-        except _Absent as absent:
+            found = self.filler.extension(extension, place, _short(extension.url))
+        except Absent as absent:
             found = []
             if extension.required:
                 self.unmet.setdefault(str(absent))
         if found:
             place.json.setdefault("extension", []).extend(found)
-
-    def extension(self, part: ExtensionPart, place: Place, where: str) -> list[Resource]:
-        """An extension as often as it has values; none where it does not apply or nothing is known."""
-        if part.modalities and place.modality not in part.modalities:
-            return []
-        required = part.required or place.modality in part.required_for
-        if part.part:
-            if not required and not place.knows(part):
-                return []
-            try:
-                inner = [
-                    found
-                    for one_part in part.part
-                    for found in self.extension(one_part, place, f"{where}.{one_part.url}")
-                ]
-            except _Absent as absent:
-                if required:
-                    raise
-                self.context.note("warning", where, f"left out: {absent} is missing")
-                return []
-            return [{"url": part.url, "extension": inner}] if inner else []
-        if part.resource:
-            referred = self.refer(ReferenceTo(resource=part.resource, required=required), place, where)
-            return [{"url": part.url, "valueReference": referred}] if referred else []
-        values = self.taken(part, place, where)
-        if not values and required:
-            stand_in = self.instead(where, part.type)
-            values = [] if stand_in is None else [stand_in]
-        key = f"value{part.type[0].upper()}{part.type[1:]}"
-        return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
-
-    def taken(self, wanted: ValueSource, place: Place, where: str) -> list[Any]:
-        """What a profile asks for, its codes as the profile writes them."""
-        found = place.value(wanted)
-        return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
-
-    # Templates -------------------------------------------------------------------------------------------------------
-
-    def fill(self, template: Any, place: Place, where: str) -> Any:
-        """A template with its places filled; None where nothing is left of it."""
-        match template:
-            case ValueSource():
-                found = self.taken(template, place, where)
-                required = template.required or place.modality in template.required_for
-                return found[0] if found else self.instead(where, template.type) if required else None
-            case FirstValue():
-                found = next((values for one in template.first if (values := self.taken(one, place, where))), [])
-                return found[0] if found else self.instead(where, template.type) if template.required else None
-            case ReferenceTo():
-                return self.refer(template, place, where)
-            case TemplateObject():
-                return self.group(template, place, where)
-            case list():
-                filled = [one for inner in template if (one := self.fill(inner, place, where)) is not None]
-                return filled or None
-        return template
-
-    def group(self, template: TemplateObject, place: Place, where: str) -> Resource | None:
-        """A table; None when it has places for values and none has one."""
-        if template.when_known and not place.knows(template):
-            return None
-        try:
-            filled = {key: self.fill(inner, place, f"{where}.{key}") for key, inner in template.items()}
-        except _Absent:
-            if template.when_known:
-                return None
-            raise
-        left = {key: value for key, value in filled.items() if value is not None}
-        emptied = any(filled[key] is None for key in filled) and not any(
-            _has_places(inner) and filled[key] is not None for key, inner in template.items()
-        )
-        return None if emptied or not left else left
-
-    def refer(self, wanted: ReferenceTo, place: Place, where: str) -> Resource | None:
-        """Contain the first resource of which anything is known, and answer with the reference to it."""
-        known = [name for name in wanted.resource if place.knows_of(name)]
-        if not known and not wanted.required:
-            return None
-        name = (known or list(wanted.resource))[0]
-        made = self.profile.resource[name]
-        try:
-            content = self.fill(made.value, place, f"{where}({made.type})")
-        except _Absent as absent:
-            if wanted.required:
-                raise
-            self.context.note("warning", where, f"left out: {absent} is missing")
-            return None
-        return self.context.contain(_resource(made, content)) if content else None
 
     # The Patient ------------------------------------------------------------------------------------------------------
 
@@ -342,7 +224,7 @@ class _Run:
         """The Patient as the profile wants it."""
         asked = self.profile.patient
         missing = "omit" if self.missing == "sentinel" and entry.write is Write.UPSERT else self.missing
-        own = _Run(self.profile, entry.resource, self.context.for_other_resource(), missing)
+        own = _ResourceInProfile(self.profile, entry.resource, self.context.for_other_resource(), missing)
         place = Place(own.context, self.root, own.root, self.profile.resource)
         for rule in asked.element:
             own.element(rule, place, rule.path, f"Patient.{rule.path}")
@@ -352,19 +234,7 @@ class _Run:
             self.unmet |= own.unmet
         return replace(entry, resource=own.finished(asked.profile))
 
-    # What is missing -------------------------------------------------------------------------------------------------
-
-    def instead(self, where: str, type_: str, missing: Missing | None = None) -> Any:
-        """What stands for a required value that is missing."""
-        missing = missing or self.missing
-        if missing == "refuse":
-            self.unmet.setdefault(where)
-            return None
-        sentinel = self.profile.sentinels.get(type_)
-        if missing == "omit" or sentinel is None:
-            raise _Absent(where)
-        self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
-        return copy.deepcopy(sentinel)
+    # The outcome -----------------------------------------------------------------------------------------------------
 
     def finished(self, canonical: str) -> Resource:
         """The resource, with the claim to the profile when nothing required is missing."""
@@ -404,21 +274,5 @@ def _put(target: Resource, name: str, value: Any) -> None:
         target[name] = value
 
 
-def _resource(made: AddedResource, content: Resource) -> Resource:
-    claim = {"meta": {"profile": [made.profile]}} if made.profile else {}
-    return {"resourceType": made.type, **claim, **content}
-
-
 def _short(url: str) -> str:
     return url.rpartition("/")[2]
-
-
-def _has_places(template: Any) -> bool:
-    match template:
-        case ValueSource() | FirstValue() | ReferenceTo():
-            return True
-        case dict():
-            return any(map(_has_places, template.values()))
-        case list():
-            return any(map(_has_places, template))
-    return False

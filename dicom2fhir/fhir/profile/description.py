@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.fhir.profile.model import ElementRule, ExtensionPart, sources_in
+from dicom2fhir.fhir.profile.model import ElementRule
+from dicom2fhir.fhir.profile.template import ExtensionPart, sources_in
 
 
 def sources_of(rule: ElementRule) -> tuple[str, ...]:

@@ -6,15 +6,8 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from dicom2fhir.fhir.profile.model import (
-    ElementRule,
-    FirstValue,
-    Profile,
-    ReferenceTo,
-    TemplateObject,
-    ValueSource,
-    sources_in,
-)
+from dicom2fhir.fhir.profile.model import ElementRule, Profile
+from dicom2fhir.fhir.profile.template import FirstValue, ReferenceTo, TemplateObject, ValueSource, sources_in
 from dicom2fhir.fhir.version.elements import Types, types_of
 
 _CLOSE = 0.8

@@ -18,15 +18,13 @@ from dicom2fhir.fhir.profile.model import (
     Code,
     CodeTable,
     ElementRule,
-    Extension,
-    ExtensionPart,
     IdentifierRules,
     Include,
     OrderRules,
     PatientProfile,
     Profile,
-    ReferenceTo,
 )
+from dicom2fhir.fhir.profile.template import Extension, ExtensionPart, ReferenceTo
 from dicom2fhir.system.text import counted
 
 

@@ -7,21 +7,22 @@ applies a profile.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from dicom2fhir.fhir.profile.template import (
+    Extension,
+    ExtensionPart,
+    FhirType,
+    Sources,
+    Table,
+    Template,
+    dates_are_typed,
+    sources_in,
+    values_in,
+)
 from dicom2fhir.fhir.version.names import canonical
 from dicom2fhir.model import Resource
 
@@ -29,19 +30,8 @@ Missing = Literal["omit", "sentinel", "refuse"]
 """When a required value is not there: leave out what it belongs to (and the claim to the profile, where that is the
 resource), write the profile's placeholder, or write nothing of the study."""
 
-FhirType = Literal[
-    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Period", "Quantity",
-    "Reference", "string", "url",
-]  # fmt: skip
 VERSIONS = ("R4", "R4B", "R5")
 """Those whose elements a profile may speak of."""
-
-_KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
-_SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _of(*known: str) -> AfterValidator:
@@ -53,7 +43,7 @@ def _of(*known: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Code(_Table):
+class Code(Table):
     """A code of a code system."""
 
     system: str = Field(description="URI of the code system.")
@@ -65,123 +55,7 @@ class Code(_Table):
         return {key: value for key, value in self.model_dump().items() if value}
 
 
-def _sources(value: Any) -> Any:
-    values = (value,) if isinstance(value, str) else value
-    if isinstance(values, list | tuple):
-        for one in values:
-            if not isinstance(one, str) or not _SOURCE.fullmatch(one):
-                raise ValueError(
-                    'must be DICOM keywords such as "KVP", "StudyDate+StudyTime" or "Sequence/Keyword", or "@element"'
-                )
-    return values
-
-
-Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
-Source = Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])]
-
-
-def _dates_are_typed(table: Any) -> Any:
-    is_time = table.type == "dateTime" or getattr(table, "since", ())
-    if not is_time and any("+" in source for source in table.from_):
-        raise ValueError('a date with its time needs type = "dateTime"')
-    return table
-
-
-class ValueSource(_Table):
-    """A value that is taken from DICOM attributes."""
-
-    from_: Sources = Field(
-        (),
-        alias="from",
-        description="Where the value is looked for, the preferred source first: a keyword (`KVP`), a date with its time"
-        " (`StudyDate+StudyTime`), an attribute of a sequence's items (`Sequence/Keyword`), or `@element` and"
-        " `@series.element`: what the ImagingStudy, or the series at hand, has in that element so far.",
-    )
-    type: FhirType = Field(
-        "string", description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}."
-    )
-    unit: str = Field("", description="Of a Quantity: its UCUM code.")
-    factor: float = Field(1, description="What a number is multiplied by.")
-    index: int | None = Field(None, ge=0, description="Of an attribute with several values: which one, from 0.")
-    listed: bool = Field(False, description="`true` writes all values as one text, `[a, b]`.")
-    present: bool = Field(False, description="`true` writes the boolean `true` where any of the sources has a value.")
-    since: Sources = Field(
-        (),
-        description="Sources of a start, the preferred one first: the value is the number of seconds from there to the"
-        " time in `from`.",
-    )
-    until: Source = Field(
-        "", description="Of a Period: source of the time of day when it ends, within half a day after its start."
-    )
-    not_after: Sources = Field(
-        (),
-        description="For a time without a date (TM): sources of the latest moment that it can have, the preferred one"
-        " first. The time lies on that day, or on the day before if it is later. Without such a moment it lies on the"
-        " day of the series.",
-    )
-    lasting: Source = Field(
-        "", description="Source of a duration in seconds, which is added to the moment of `not_after`."
-    )
-    codes: str = Field("", description="Of a Coding: the table in `codes` that it must be of.")
-    modalities: tuple[str, ...] = Field((), description="Only for series of these modalities; empty: for all.")
-    required: bool = Field(False, description="Whether the value must be there; see `missing`.")
-    required_for: tuple[str, ...] = Field((), description="The modalities of series for which it must be there.")
-
-    _typed = model_validator(mode="after")(_dates_are_typed)
-
-
-class ReferenceTo(_Table):
-    """A reference to a resource that the profile adds."""
-
-    resource: tuple[str, ...] = Field(
-        description="Names of tables in `resource`: the first is taken of which the data set says anything."
-    )
-    required: bool = Field(
-        False, description="`true` writes the first one even where the data set says nothing of any of them."
-    )
-
-
-class FirstValue(_Table):
-    """The first of several values that is there."""
-
-    first: tuple[ValueSource, ...] = Field(description="The values, the preferred one first.")
-    type: FhirType = Field("string", description="FHIR datatype of the placeholder for a missing value.")
-    required: bool = Field(False, description="Whether one of them must be there; see `missing`.")
-
-
-class TemplateObject(dict[str, Any]):
-    """A JSON object of a template; ``when_known``: left out when the data set says nothing of what is in it."""
-
-    when_known = False
-
-
-def _template(value: Any) -> Any:
-    """JSON with the places for values marked: a table with ``from``, ``first`` or ``resource`` is such a place."""
-    if isinstance(value, dict):
-        for key, model in (("from", ValueSource), ("first", FirstValue), ("resource", ReferenceTo)):
-            if key in value:
-                given = {**value, key: [value[key]]} if isinstance(value[key], str) else value
-                return model.model_validate(given)
-        group = TemplateObject({key: _template(inner) for key, inner in value.items() if key != "when_known"})
-        group.when_known = value.get("when_known") is True
-        return group
-    return [_template(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _written(value: Any) -> Any:
-    """A template as it stands in a file."""
-    if isinstance(value, TemplateObject):
-        inner = {key: _written(item) for key, item in value.items()}
-        return {**inner, "when_known": True} if value.when_known else inner
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return [_written(item) for item in value] if isinstance(value, list) else value
-
-
-Template = Annotated[Any, PlainValidator(_template), PlainSerializer(_written)]
-
-
-class ElementRule(_Table):
+class ElementRule(Table):
     """What a profile says of one element. The keys act in the order in which they stand here."""
 
     path: str = Field(
@@ -218,33 +92,10 @@ class ElementRule(_Table):
         True, description="`false`: no placeholder ever stands for a missing value, because none can be true."
     )
 
-    _typed = model_validator(mode="after")(_dates_are_typed)
+    _typed = model_validator(mode="after")(dates_are_typed)
 
 
-class ExtensionPart(ValueSource):
-    """An extension of the Patient, or a part of an extension."""
-
-    url: str = Field(min_length=1, description="URL of the extension; of a part, its name.")
-    many: bool = Field(False, description="`true` writes one extension for each value of the attribute.")
-    resource: tuple[str, ...] = Field(
-        (),
-        description="Instead of a value: a reference to the first of these tables in `resource` of which the data set"
-        " says anything.",
-    )
-    part: tuple[ExtensionPart, ...] = Field(
-        (), description="Instead of a value: the parts of an extension that has several."
-    )
-
-
-class Extension(ExtensionPart):
-    """An extension holds a value, with the keys of a value, or parts, or a reference."""
-
-    at: Literal["study", "series", "instance"] = Field(
-        description="Where the extension stands. Only `[[extension]]` has this key."
-    )
-
-
-class Include(_Table):
+class Include(Table):
     """Codes of one system that may stand in an element, as in ``ValueSet.compose.include``."""
 
     system: str = Field(description="URI of the code system, as the profile writes it.")
@@ -255,7 +106,7 @@ class Include(_Table):
     displays: dict[str, str] = Field({}, description="Code -> its display, where the profile prescribes one.")
 
 
-class CodeTable(_Table):
+class CodeTable(Table):
     """The codes that an element may have."""
 
     include: tuple[Include, ...] = Field(min_length=1, description="The codes, system by system.")
@@ -265,7 +116,7 @@ class CodeTable(_Table):
     )
 
 
-class IdentifierRules(_Table):
+class IdentifierRules(Table):
     """Which identifiers the study has, and what else their types say."""
 
     allowed: tuple[Literal["uid", "accession", "study-id"], ...] = Field(
@@ -276,13 +127,13 @@ class IdentifierRules(_Table):
     )
 
 
-class OrderRules(_Table):
+class OrderRules(Table):
     """The accession numbers in ``basedOn``: only the first one with a system keeps a type."""
 
     coding: tuple[Code, ...] = Field((), description="Codes that are added to that type.")
 
 
-class AddedResource(_Table):
+class AddedResource(Table):
     """A resource that the profile adds. It is contained in what refers to it."""
 
     type: str = Field(pattern="^[A-Z][A-Za-z]+$", description="Resource type.")
@@ -290,7 +141,7 @@ class AddedResource(_Table):
     value: Template = Field(description="Its elements: a template.")
 
 
-class PatientProfile(_Table):
+class PatientProfile(Table):
     """What is asked of the Patient that is written beside the study.
 
     With ``fhir.patient = "upsert"`` no placeholder stands for what is missing: it would replace what the server knows.
@@ -301,7 +152,7 @@ class PatientProfile(_Table):
     extension: tuple[ExtensionPart, ...] = Field((), description="Extensions of the Patient.")
 
 
-class Profile(_Table):
+class Profile(Table):
     """A whole file."""
 
     name: str = Field("", description="Name of the profile; by default that of the file.")
@@ -367,28 +218,3 @@ class Profile(_Table):
             yield f"extension {extension.url}", extension
         for name, made in self.resource.items():
             yield f"resource.{name}", made.value
-
-
-def values_in(template: Any) -> Iterator[ValueSource]:
-    """Every value that a template or an extension takes from attributes."""
-    if isinstance(template, ValueSource):
-        yield template
-    inner: Any = ()
-    match template:
-        case ExtensionPart():
-            inner = template.part
-        case FirstValue():
-            inner = template.first
-        case dict():
-            inner = template.values()
-        case list():
-            inner = template
-    for one in inner:
-        yield from values_in(one)
-
-
-def sources_in(template: Any) -> Iterator[str]:
-    """Every source that a template or an extension names, as it is written there."""
-    for value in values_in(template):
-        yield from (*value.from_, *value.since, *value.not_after)
-        yield from (source for source in (value.until, value.lasting) if source)

@@ -7,7 +7,8 @@ from typing import Any
 
 from dicom2fhir.fhir.mapping.rule import Rule, Trace
 from dicom2fhir.fhir.profile.description import sources_of
-from dicom2fhir.fhir.profile.model import Profile, sources_in
+from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.fhir.profile.template import sources_in
 from dicom2fhir.model import Mapped, Resource, Study
 
 

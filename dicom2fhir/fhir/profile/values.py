@@ -12,15 +12,9 @@ from typing import Any
 from dicom2fhir.fhir.mapping.context import Context, Scope
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.mapping.imaging_study import modality_of
-from dicom2fhir.fhir.profile.model import (
-    AddedResource,
-    ExtensionPart,
-    FirstValue,
-    ReferenceTo,
-    TemplateObject,
-    ValueSource,
-)
+from dicom2fhir.fhir.profile.model import AddedResource
 from dicom2fhir.fhir.profile.plausible_ranges import is_plausible
+from dicom2fhir.fhir.profile.template import ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
 from dicom2fhir.fhir.version.datatypes import Concept, concept, date_time, date_time_of_dt, decimal, one, several
 from dicom2fhir.fhir.version.dialects import codeable_concept
 from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of
@@ -189,7 +183,7 @@ class Place:
                 yield own, time, scope.zone
 
     def _time_of_day(self, source: str, wanted: ValueSource) -> list[str]:
-        """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.model.ValueSource.not_after`."""
+        """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.template.ValueSource.not_after`."""
         time = one(self.given(source))
         found = date_time(self._day_of(source, time, wanted), time, self.zone) if time else None
         return [found] if found else []

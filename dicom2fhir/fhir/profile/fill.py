@@ -1,0 +1,178 @@
+"""Templates and extensions of a profile, filled in from a study.
+
+What a group (an extension of several parts, a resource, an object marked ``when_known``) asks for is written when the
+data set says anything of it; what it lacks then is settled by :data:`dicom2fhir.fhir.profile.model.Missing`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from dicom2fhir.fhir.mapping.context import Context
+from dicom2fhir.fhir.profile.codes import known
+from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
+from dicom2fhir.fhir.profile.template import (
+    ExtensionPart,
+    FhirType,
+    FirstValue,
+    ReferenceTo,
+    TemplateObject,
+    ValueSource,
+)
+from dicom2fhir.fhir.profile.values import Place
+from dicom2fhir.model import Resource
+
+
+class Absent(Exception):
+    """A required value is missing, and what it belongs to is to be left out."""
+
+
+class Filler:
+    """Fills in what a profile asks of one resource.
+
+    Parameters
+    ----------
+    missing
+        What to do when a required value is missing.
+    unmet
+        Takes the paths of what is required and missing.
+    """
+
+    def __init__(self, profile: Profile, context: Context, missing: Missing, unmet: dict[str, None]) -> None:
+        self.profile = profile
+        self.context = context
+        self.missing = missing
+        self.unmet = unmet
+
+    def extension(self, part: ExtensionPart, place: Place, where: str) -> list[Resource]:
+        """An extension as often as it has values; none where it does not apply or nothing is known."""
+        if part.modalities and place.modality not in part.modalities:
+            return []
+        required = part.required or place.modality in part.required_for
+        if part.part:
+            if not required and not place.knows(part):
+                return []
+            try:
+                inner = [
+                    found
+                    for one_part in part.part
+                    for found in self.extension(one_part, place, f"{where}.{one_part.url}")
+                ]
+            except Absent as absent:
+                if required:
+                    raise
+                self.context.note("warning", where, f"left out: {absent} is missing")
+                return []
+            return [{"url": part.url, "extension": inner}] if inner else []
+        if part.resource:
+            referred = self._reference(ReferenceTo(resource=part.resource, required=required), place, where)
+            return [{"url": part.url, "valueReference": referred}] if referred else []
+        values = self._values(part, place, where)
+        if not values and required:
+            stand_in = self.instead(where, part.type)
+            values = [] if stand_in is None else [stand_in]
+        key = f"value{part.type[0].upper()}{part.type[1:]}"
+        return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
+
+    def _values(self, wanted: ValueSource, place: Place, where: str) -> list[Any]:
+        """What a profile asks for, its codes as the profile writes them."""
+        found = place.value(wanted)
+        return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
+
+    # Templates -------------------------------------------------------------------------------------------------------
+
+    def fill(self, template: Any, place: Place, where: str) -> Any:
+        """A template with its places filled; None where nothing is left of it."""
+        match template:
+            case ValueSource():
+                found = self._values(template, place, where)
+                required = template.required or place.modality in template.required_for
+                return found[0] if found else self.instead(where, template.type) if required else None
+            case FirstValue():
+                found = next((values for one in template.first if (values := self._values(one, place, where))), [])
+                return found[0] if found else self.instead(where, template.type) if template.required else None
+            case ReferenceTo():
+                return self._reference(template, place, where)
+            case TemplateObject():
+                return self._object(template, place, where)
+            case list():
+                filled = [one for inner in template if (one := self.fill(inner, place, where)) is not None]
+                return filled or None
+        return template
+
+    def _object(self, template: TemplateObject, place: Place, where: str) -> Resource | None:
+        """An object; None when it has places for values and none has one."""
+        if template.when_known and not place.knows(template):
+            return None
+        try:
+            filled = {key: self.fill(inner, place, f"{where}.{key}") for key, inner in template.items()}
+        except Absent:
+            if template.when_known:
+                return None
+            raise
+        left = {key: value for key, value in filled.items() if value is not None}
+        emptied = any(filled[key] is None for key in filled) and not any(
+            _has_places(inner) and filled[key] is not None for key, inner in template.items()
+        )
+        return None if emptied or not left else left
+
+    def _reference(self, wanted: ReferenceTo, place: Place, where: str) -> Resource | None:
+        """Contain the first resource of which anything is known, and answer with the reference to it."""
+        known = [name for name in wanted.resource if place.knows_of(name)]
+        if not known and not wanted.required:
+            return None
+        name = (known or list(wanted.resource))[0]
+        made = self.profile.resource[name]
+        try:
+            content = self.fill(made.value, place, f"{where}({made.type})")
+        except Absent as absent:
+            if wanted.required:
+                raise
+            self.context.note("warning", where, f"left out: {absent} is missing")
+            return None
+        return self.context.contain(_resource(made, content)) if content else None
+
+    def translated(self, name: str, type_: FhirType, value: Any, where: str) -> Any:
+        """The codes as the profile writes them, each once."""
+        if isinstance(value, list):
+            found = [code for inner in value if (code := self.translated(name, type_, inner, where)) is not None]
+            return [code for position, code in enumerate(found) if code not in found[:position]]
+        table = self.profile.codes[name]
+        if found_code := known(table, value):
+            return found_code
+        self.context.note("warning", where, f"has a code that profile {self.profile.name} does not have")
+        match table.otherwise:
+            case Code():
+                return table.otherwise.as_json()
+            case "omit":
+                return None
+        return self.instead(where, type_, table.otherwise)
+
+    def instead(self, where: str, type_: str, missing: Missing | None = None) -> Any:
+        """What stands for a required value that is missing."""
+        missing = missing or self.missing
+        if missing == "refuse":
+            self.unmet.setdefault(where)
+            return None
+        sentinel = self.profile.sentinels.get(type_)
+        if missing == "omit" or sentinel is None:
+            raise Absent(where)
+        self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
+        return copy.deepcopy(sentinel)
+
+
+def _resource(made: AddedResource, content: Resource) -> Resource:
+    claim = {"meta": {"profile": [made.profile]}} if made.profile else {}
+    return {"resourceType": made.type, **claim, **content}
+
+
+def _has_places(template: Any) -> bool:
+    match template:
+        case ValueSource() | FirstValue() | ReferenceTo():
+            return True
+        case dict():
+            return any(map(_has_places, template.values()))
+        case list():
+            return any(map(_has_places, template))
+    return False

@@ -1,0 +1,188 @@
+"""What a profile takes from a study: values, references, templates of JSON with places for them, and extensions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+
+FhirType = Literal[
+    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Period", "Quantity",
+    "Reference", "string", "url",
+]  # fmt: skip
+
+_KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
+_SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
+
+
+class Table(BaseModel):
+    """A table of a profile file: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _sources(value: Any) -> Any:
+    values = (value,) if isinstance(value, str) else value
+    if isinstance(values, list | tuple):
+        for one in values:
+            if not isinstance(one, str) or not _SOURCE.fullmatch(one):
+                raise ValueError(
+                    'must be DICOM keywords such as "KVP", "StudyDate+StudyTime" or "Sequence/Keyword", or "@element"'
+                )
+    return values
+
+
+Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
+Source = Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])]
+
+
+def dates_are_typed(table: Any) -> Any:
+    """Hold that a date with its time is written as one."""
+    is_time = table.type == "dateTime" or getattr(table, "since", ())
+    if not is_time and any("+" in source for source in table.from_):
+        raise ValueError('a date with its time needs type = "dateTime"')
+    return table
+
+
+class ValueSource(Table):
+    """A value that is taken from DICOM attributes."""
+
+    from_: Sources = Field(
+        (),
+        alias="from",
+        description="Where the value is looked for, the preferred source first: a keyword (`KVP`), a date with its time"
+        " (`StudyDate+StudyTime`), an attribute of a sequence's items (`Sequence/Keyword`), or `@element` and"
+        " `@series.element`: what the ImagingStudy, or the series at hand, has in that element so far.",
+    )
+    type: FhirType = Field(
+        "string", description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}."
+    )
+    unit: str = Field("", description="Of a Quantity: its UCUM code.")
+    factor: float = Field(1, description="What a number is multiplied by.")
+    index: int | None = Field(None, ge=0, description="Of an attribute with several values: which one, from 0.")
+    listed: bool = Field(False, description="`true` writes all values as one text, `[a, b]`.")
+    present: bool = Field(False, description="`true` writes the boolean `true` where any of the sources has a value.")
+    since: Sources = Field(
+        (),
+        description="Sources of a start, the preferred one first: the value is the number of seconds from there to the"
+        " time in `from`.",
+    )
+    until: Source = Field(
+        "", description="Of a Period: source of the time of day when it ends, within half a day after its start."
+    )
+    not_after: Sources = Field(
+        (),
+        description="For a time without a date (TM): sources of the latest moment that it can have, the preferred one"
+        " first. The time lies on that day, or on the day before if it is later. Without such a moment it lies on the"
+        " day of the series.",
+    )
+    lasting: Source = Field(
+        "", description="Source of a duration in seconds, which is added to the moment of `not_after`."
+    )
+    codes: str = Field("", description="Of a Coding: the table in `codes` that it must be of.")
+    modalities: tuple[str, ...] = Field((), description="Only for series of these modalities; empty: for all.")
+    required: bool = Field(False, description="Whether the value must be there; see `missing`.")
+    required_for: tuple[str, ...] = Field((), description="The modalities of series for which it must be there.")
+
+    _typed = model_validator(mode="after")(dates_are_typed)
+
+
+class ReferenceTo(Table):
+    """A reference to a resource that the profile adds."""
+
+    resource: tuple[str, ...] = Field(
+        description="Names of tables in `resource`: the first is taken of which the data set says anything."
+    )
+    required: bool = Field(
+        False, description="`true` writes the first one even where the data set says nothing of any of them."
+    )
+
+
+class FirstValue(Table):
+    """The first of several values that is there."""
+
+    first: tuple[ValueSource, ...] = Field(description="The values, the preferred one first.")
+    type: FhirType = Field("string", description="FHIR datatype of the placeholder for a missing value.")
+    required: bool = Field(False, description="Whether one of them must be there; see `missing`.")
+
+
+class TemplateObject(dict[str, Any]):
+    """A JSON object of a template; ``when_known``: left out when the data set says nothing of what is in it."""
+
+    when_known = False
+
+
+def _template(value: Any) -> Any:
+    """JSON with the places for values marked: a table with ``from``, ``first`` or ``resource`` is such a place."""
+    if isinstance(value, dict):
+        for key, model in (("from", ValueSource), ("first", FirstValue), ("resource", ReferenceTo)):
+            if key in value:
+                given = {**value, key: [value[key]]} if isinstance(value[key], str) else value
+                return model.model_validate(given)
+        group = TemplateObject({key: _template(inner) for key, inner in value.items() if key != "when_known"})
+        group.when_known = value.get("when_known") is True
+        return group
+    return [_template(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _written(value: Any) -> Any:
+    """A template as it stands in a file."""
+    if isinstance(value, TemplateObject):
+        inner = {key: _written(item) for key, item in value.items()}
+        return {**inner, "when_known": True} if value.when_known else inner
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return [_written(item) for item in value] if isinstance(value, list) else value
+
+
+Template = Annotated[Any, PlainValidator(_template), PlainSerializer(_written)]
+
+
+class ExtensionPart(ValueSource):
+    """An extension of the Patient, or a part of an extension."""
+
+    url: str = Field(min_length=1, description="URL of the extension; of a part, its name.")
+    many: bool = Field(False, description="`true` writes one extension for each value of the attribute.")
+    resource: tuple[str, ...] = Field(
+        (),
+        description="Instead of a value: a reference to the first of these tables in `resource` of which the data set"
+        " says anything.",
+    )
+    part: tuple[ExtensionPart, ...] = Field(
+        (), description="Instead of a value: the parts of an extension that has several."
+    )
+
+
+class Extension(ExtensionPart):
+    """An extension holds a value, with the keys of a value, or parts, or a reference."""
+
+    at: Literal["study", "series", "instance"] = Field(
+        description="Where the extension stands. Only `[[extension]]` has this key."
+    )
+
+
+def values_in(template: Any) -> Iterator[ValueSource]:
+    """Every value that a template or an extension takes from attributes."""
+    if isinstance(template, ValueSource):
+        yield template
+    inner: Any = ()
+    match template:
+        case ExtensionPart():
+            inner = template.part
+        case FirstValue():
+            inner = template.first
+        case dict():
+            inner = template.values()
+        case list():
+            inner = template
+    for one in inner:
+        yield from values_in(one)
+
+
+def sources_in(template: Any) -> Iterator[str]:
+    """Every source that a template or an extension names, as it is written there."""
+    for value in values_in(template):
+        yield from (*value.from_, *value.since, *value.not_after)
+        yield from (source for source in (value.until, value.lasting) if source)
