@@ -26,7 +26,7 @@ from bench.report import Goal, Result, Row, options, progress, show
 from bench.store import records, sample_record
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.demo.synthetic import make_uid
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.fhir.send.server import FhirDestination
@@ -82,7 +82,7 @@ class Collector(FhirClient):
 
 def destination(client: FhirClient) -> FhirDestination[Dialect]:
     """The server as the bridge knows it; each patient has to be created."""
-    policy = Policy(patient=Write.ENSURE)
+    policy = MappingOptions(patient=Write.ENSURE)
     return FhirDestination(
         _NAME, client, lambda study, dialect: map_study(study, dialect, policy), lambda _: DIALECTS["R4"]
     )

@@ -22,7 +22,7 @@ from bench.report import Goal, Result, Row, options, progress, show
 from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Origin, Received, Study, Write
@@ -32,7 +32,7 @@ from testdata.make_dicom import ct_instances
 
 SIZES = (1000, 5000)
 VERSIONS = ("R4", "R5")
-_POLICY = Policy(patient=Write.ENSURE)
+_POLICY = MappingOptions(patient=Write.ENSURE)
 _LIMIT_MS = 20.0
 _LIMIT_GROWTH = 5.5
 _TOGETHER = 32

@@ -35,10 +35,10 @@ from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Profile
-from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.wiring.options import profile
@@ -84,7 +84,7 @@ def _files(case: dict[str, Any]) -> Sequence[bytes]:
     return kept
 
 
-def _policy(settings: dict[str, Any]) -> Policy:
+def _options(settings: dict[str, Any]) -> MappingOptions:
     values = dict(settings)
     if "time_zone" in values:
         values["time_zone"] = ZoneInfo(values["time_zone"])
@@ -95,8 +95,8 @@ def _policy(settings: dict[str, Any]) -> Policy:
     if "linked" in values:
         values["linked"] = frozenset(values["linked"])
     if "systems" in values:
-        values["systems"] = Systems(**values["systems"])
-    return Policy(**values)
+        values["systems"] = NamingSystems(**values["systems"])
+    return MappingOptions(**values)
 
 
 @cache
@@ -106,11 +106,11 @@ def case_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def study_and_policy(name: str) -> tuple[Study, Policy]:
+def study_and_options(name: str) -> tuple[Study, MappingOptions]:
     """A case's study and the operator's decisions."""
     case = case_of(name)
     (study,) = studies_of(_files(case))
-    return study, _policy(case.get("policy", {}))
+    return study, _options(case.get("policy", {}))
 
 
 def variants(name: str) -> tuple[str, ...]:
@@ -138,16 +138,16 @@ def version_of(variant: str) -> str:
 
 def mapped(name: str, variant: str) -> Mapped:
     """What the bridge makes of a case today, in a version or by a profile."""
-    study, policy = study_and_policy(name)
+    study, options = study_and_options(name)
     dialect = DIALECTS[version_of(variant)]
     chosen = profile_of(variant)
     if chosen is None:
-        return map_study(study, dialect, policy)
+        return map_study(study, dialect, options)
     if case_of(name).get("archive", True):
-        policy = replace(policy, dicomweb_url=_ARCHIVE)
-    result = map_study(study, dialect, policy)
+        options = replace(options, dicomweb_url=_ARCHIVE)
+    result = map_study(study, dialect, options)
     missing = case_of(name).get("profile_missing")
-    return conform(chosen, result, study, dialect, policy, missing)
+    return conform(chosen, result, study, dialect, options, missing)
 
 
 def expected_file(name: str, variant: str) -> Path:

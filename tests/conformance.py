@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile import load
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.version import validate
@@ -39,8 +39,8 @@ SAME_FILES = {"R4B": "R4"}
 
 _EVERY_TYPE = frozenset({"Practitioner", "Organization", "Location", "Device"})
 POLICIES = (
-    Policy(dicomweb_url="https://pacs.example/dicom-web"),
-    Policy(
+    MappingOptions(dicomweb_url="https://pacs.example/dicom-web"),
+    MappingOptions(
         patient=Write.ENSURE,
         linked=frozenset({"order", "encounter"}),
         referenced=_EVERY_TYPE,

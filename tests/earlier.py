@@ -10,7 +10,7 @@ from dicom2fhir.dicom import reader_fingerprint  # noqa: E402
 from dicom2fhir.fhir.mapping import imaging_study  # noqa: E402
 
 reader_fingerprint.READER_REVISION -= 1
-imaging_study.body_site = lambda scope: None  # before the rules refer to it
+imaging_study.body_site = lambda source: None  # before the rules refer to it
 
 if __name__ == "__main__":
     from dicom2fhir.cli import main

@@ -11,7 +11,7 @@ from pathlib import Path
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import ServerUnavailable
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
@@ -117,7 +117,7 @@ def delivering(store: SqliteStore, destination: FhirDestination[Dialect], worker
         assert deliverer.stop(60.0)
 
 
-def fhir_destination(client: FhirClient, policy: Policy, dialect: str = "R4") -> FhirDestination[Dialect]:
+def fhir_destination(client: FhirClient, policy: MappingOptions, dialect: str = "R4") -> FhirDestination[Dialect]:
     """A FHIR server, with the real mapping."""
     return FhirDestination(
         NAME, client, lambda study, version: map_study(study, version, policy), lambda _: DIALECTS[dialect]
@@ -128,7 +128,7 @@ def race(
     folder: Path,
     url: str,
     patients: dict[str, str],
-    policy: Policy,
+    policy: MappingOptions,
     dialect: str = "R4",
     client: type[MeetingClient] = MeetingClient,
 ) -> int:

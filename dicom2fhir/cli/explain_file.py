@@ -24,7 +24,7 @@ from dicom2fhir.fhir.mapping.rule import Trace
 from dicom2fhir.fhir.profile.trace import trace_profile
 from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Mapped
-from dicom2fhir.wiring import options
+from dicom2fhir.wiring import options as translation
 
 
 @click.command()
@@ -44,12 +44,12 @@ def explain(file: str, config_file: Path | None, version: str | None, profile_na
 
 
 def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:
-    profile = options.load_profile(settings.fhir.profile)
-    dialect = options.dialect(settings.fhir.version, profile)
-    study = conversion.study_of(file, options.budgets(settings))
-    policy = options.policy(settings, patient_mode(settings))
-    mapped, traces = trace_study(study, dialect, policy)
+    profile = translation.load_profile(settings.fhir.profile)
+    dialect = translation.dialect(settings.fhir.version, profile)
+    study = conversion.study_of(file, translation.budgets(settings))
+    options = translation.mapping_options(settings, patient_mode(settings))
+    mapped, traces = trace_study(study, dialect, options)
     if profile:
-        mapped = options.conformed(settings, mapped, study, dialect, policy, profile)
+        mapped = translation.conformed(settings, mapped, study, dialect, options, profile)
         traces += trace_profile(profile, mapped, study)
     return mapped, traces

@@ -18,8 +18,8 @@ from dicom2fhir.config import Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.errors import ConfigError
-from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, Policy, map_study
-from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, MappingOptions, map_study
+from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.version.validate import Validator
 from dicom2fhir.model import Mapped, Note, Study, Write
@@ -47,7 +47,7 @@ def budgets(settings: Settings) -> Budgets:
     )
 
 
-def policy(settings: Settings, patient: PatientMode) -> Policy:
+def mapping_options(settings: Settings, patient: PatientMode) -> MappingOptions:
     """What the operator decides about the mapping."""
     fhir, systems = settings.fhir, settings.systems
     places = {
@@ -57,9 +57,9 @@ def policy(settings: Settings, patient: PatientMode) -> Policy:
         "Device": fhir.device,
     }
     references = {"order": fhir.order, "encounter": fhir.encounter}
-    return Policy(
+    return MappingOptions(
         time_zone=ZoneInfo(fhir.time_zone) if fhir.time_zone else None,
-        systems=Systems(
+        systems=NamingSystems(
             patient_id=systems.with_default("patient_id"),
             accession_number=systems.with_default("accession_number"),
             admission_id=systems.with_default("admission_id"),
@@ -164,7 +164,7 @@ def mapper(
         Told the Study Instance UID and what is wrong with the resources; :func:`log_finding` if not given.
     """
     tell = on_finding or log_finding
-    chosen = policy(settings, patient)
+    chosen = mapping_options(settings, patient)
     validator = Validator(settings.fhir.validation, first=settings.configures_mapping)
     fingerprint_in = mapping_fingerprint(settings, patient, profile)
 
@@ -194,7 +194,7 @@ def mapping_fingerprint(
     """
     content = [
         MAPPING_REVISION,
-        asdict(policy(settings, patient)),
+        asdict(mapping_options(settings, patient)),
         profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
         settings.fhir.profile_missing,
     ]
@@ -204,7 +204,7 @@ def mapping_fingerprint(
 
 
 def _as_json(value: object) -> Any:
-    """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.engine.Policy`."""
+    """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.engine.MappingOptions`."""
     return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
@@ -213,7 +213,7 @@ def conformed(
     mapped: Mapped,
     study: Study,
     dialect: Dialect,
-    policy: Policy,
+    options: MappingOptions,
     profile: Profile | None,
 ) -> Mapped:
     """What the mapping made, as the profile wants it where there is one."""
@@ -222,4 +222,4 @@ def conformed(
     from dicom2fhir.fhir.profile.apply import conform
 
     missing = settings.fhir.profile_missing
-    return conform(profile, mapped, study, dialect, policy, None if missing == "default" else missing)
+    return conform(profile, mapped, study, dialect, options, None if missing == "default" else missing)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Refused, Retry, Study
@@ -69,7 +69,7 @@ def study() -> Study:
 def destination(server: Answers) -> FhirDestination[Any]:
     client = FhirClient(server.url, timeout_s=TIMEOUT_S)
     return FhirDestination(
-        "main", client, lambda made, dialect: map_study(made, dialect, Policy()), dialect_for("auto")
+        "main", client, lambda made, dialect: map_study(made, dialect, MappingOptions()), dialect_for("auto")
     )
 
 

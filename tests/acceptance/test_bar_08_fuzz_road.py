@@ -26,7 +26,7 @@ from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError, BridgeFault
-from dicom2fhir.fhir.mapping.engine import Policy, trace_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, trace_study
 from dicom2fhir.fhir.profile.trace import trace_profile
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
@@ -202,7 +202,7 @@ def write(mapped: Mapped, version: str) -> None:
 def explain(study: Study, dialect: Dialect) -> None:
     """What ``dicom2fhir explain`` does with a study."""
     try:
-        mapped, traces = trace_study(study, dialect, Policy())
+        mapped, traces = trace_study(study, dialect, MappingOptions())
     except BridgeError as error:
         blameless(error)
         return

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
-from testdata.make_cases import CASES, case_of, expected_file, profile_of, study_and_policy, variants
+from testdata.make_cases import CASES, case_of, expected_file, profile_of, study_and_options, variants
 from tests.data.snapshots import Seen, Snapshot, hashed, retake
 
 SNAPSHOT = Path(__file__).with_name("mapping.json")
@@ -27,7 +27,7 @@ def observe() -> Snapshot:
 
 
 def _study(name: str) -> bytes:
-    study = asdict(study_and_policy(name)[0])
+    study = asdict(study_and_options(name)[0])
     del study["notes"]  # their words may change
     return json.dumps(study, sort_keys=True).encode()
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.auth import Basic, Bearer
 from dicom2fhir.fhir.send.bundle import conditional_update, create_as, transaction, update
 from dicom2fhir.fhir.send.client import FhirClient, _parsed_bytes
@@ -726,7 +726,7 @@ def test_an_order_that_cannot_be_looked_up_stands_inside_the_study(
         answer(200, {"resourceType": "Bundle", "type": "transaction-response", "entry": [{"response": created}]}),
     )
     study = Study("1.2.1", 1, {"PatientID": "P1"}, {"AccessionNumber": "A1"}, ())
-    policy = Policy(linked=frozenset({"order"}))
+    policy = MappingOptions(linked=frozenset({"order"}))
     destination = FhirDestination(
         "main", FhirClient(server.url), lambda made, dialect: map_study(made, dialect, policy), lambda _: DSTU2
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.model import Delivered, Retry, Study, Write
 from tests.daemon_process import wait_until
@@ -42,7 +42,7 @@ SAFE = LOUD | {name: manner for name, manner in SILENT.items() if manner.has_his
 @pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
 @pytest.mark.parametrize("manner", SAFE)
 def test_two_bridges_that_create_one_study_lose_nothing(tmp_path: Path, manner: str, patient: Write) -> None:
-    policy = Policy(patient=patient, dicomweb_url="http://pacs.example/dicomweb")
+    policy = MappingOptions(patient=patient, dicomweb_url="http://pacs.example/dicomweb")
     with memory_server(SAFE[manner]) as server:
         assert race(tmp_path, server.url, STUDIES, policy) == len(STUDIES), "all were created at the same moment"
         check_all(server)
@@ -51,7 +51,7 @@ def test_two_bridges_that_create_one_study_lose_nothing(tmp_path: Path, manner: 
 @pytest.mark.parametrize("manner", ["412", "409 for a version", "ids of its own"])
 def test_nothing_is_lost_with_the_answers_either(tmp_path: Path, manner: str) -> None:
     with memory_server(LOUD[manner]) as server:
-        race(tmp_path, server.url, STUDIES, Policy(patient=Write.ENSURE), client=LosingClient)
+        race(tmp_path, server.url, STUDIES, MappingOptions(patient=Write.ENSURE), client=LosingClient)
         check_all(server)
 
 
@@ -75,7 +75,7 @@ def test_a_server_that_says_no_more_than_success_gets_everything_once(
     with (
         memory_server(SILENT.get(manner, Manner())) as server,
         filled(tmp_path / "store.db", records) as store,
-        delivering(store, fhir_destination(FhirClient(server.url), Policy(patient=patient))) as deliverer,
+        delivering(store, fhir_destination(FhirClient(server.url), MappingOptions(patient=patient))) as deliverer,
     ):
         wait_until(lambda: store.stats().delivered == len(STUDIES), 20.0, "all studies are delivered")
         assert deliverer.standing().state == "up"
@@ -85,7 +85,7 @@ def test_a_server_that_says_no_more_than_success_gets_everything_once(
 
 
 def one(server: MemoryServer) -> object:
-    return fhir_destination(FhirClient(server.url), Policy()).deliver(Study("1.2.3", 1, {}, {}, ()), b"")
+    return fhir_destination(FhirClient(server.url), MappingOptions()).deliver(Study("1.2.3", 1, {}, {}, ()), b"")
 
 
 @pytest.mark.parametrize("takes_ids", [True, False])

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from dicom2fhir.errors import ServerRefused
-from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
@@ -576,7 +576,7 @@ def test_two_bridges_that_create_one_study_lose_nothing(
     base_url = fhir_server(name, dialect.lower())
     root = f"2.25.{uuid.uuid4().int}"[:40]
     studies = {f"{root}.{number}": f"{root[-12:]}-{number // 2}" for number in range(STUDIES)}
-    assert race(tmp_path, base_url, studies, Policy(patient=patient), dialect) == STUDIES
+    assert race(tmp_path, base_url, studies, MappingOptions(patient=patient), dialect) == STUDIES
     for uid, patient_id in studies.items():
         query = f"identifier=urn:dicom:uid|urn:oid:{uid}" if dialect == "R4" else f"study=urn:oid:{uid}"
         (study,) = search(base_url, f"ImagingStudy?{query}")

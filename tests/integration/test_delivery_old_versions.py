@@ -13,7 +13,7 @@ import requests
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.client import FhirClient
@@ -58,7 +58,7 @@ class Case:
     ) -> None:
         self.client = Server(base_url, chooses_ids)
         self.name = name or uuid.uuid4().hex
-        self.policy = Policy(patient=patient, **policy)
+        self.policy = MappingOptions(patient=patient, **policy)
         self.slices = 1
         self.dialect = dialect_for(self.client.capabilities().fhir_version)
         self.client.speak(self.dialect.media_type)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send import recognition
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.client import FhirClient
@@ -51,7 +51,7 @@ class Choosing(FhirClient):
 
 
 def check_requests(client: FhirClient, patient: Write, dialect: str = "R4") -> None:
-    destination = fhir_destination(client, Policy(patient=patient), dialect)
+    destination = fhir_destination(client, MappingOptions(patient=patient), dialect)
     with recorded() as requests:
         destination.deliver(a_study(), b"")
         assert requests.pop(0) == "GET metadata"
@@ -95,12 +95,12 @@ def test_a_study_that_its_search_does_not_find_is_found_by_our_id(checks_version
     """Somebody took its identifier away; a creation is refused, or what is there is read before."""
     study = a_study()
     with memory_server(Manner(checks_versions=checks_versions)) as server:
-        first = fhir_destination(FhirClient(server.url), Policy()).deliver(study, b"")
+        first = fhir_destination(FhirClient(server.url), MappingOptions()).deliver(study, b"")
         assert isinstance(first, Delivered)
         (theirs,) = server.all("ImagingStudy")
         changed = {**theirs, "identifier": [], "note": [{"text": "kept"}], "meta": {"versionId": "2"}}
         server.versions["ImagingStudy", theirs["id"]].append(changed)
-        again = fhir_destination(FhirClient(server.url), Policy()).deliver(grown(study), b"")
+        again = fhir_destination(FhirClient(server.url), MappingOptions()).deliver(grown(study), b"")
         assert isinstance(again, Delivered)
         (merged,) = server.all("ImagingStudy")
     assert (merged["numberOfSeries"], merged["note"]) == (2, [{"text": "kept"}])
@@ -109,7 +109,7 @@ def test_a_study_that_its_search_does_not_find_is_found_by_our_id(checks_version
 
 def test_an_answer_without_words_takes_a_third_one() -> None:
     with memory_server(Manner(success=b"", takes_ids=False)) as server, recorded() as requests:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.ENSURE))
         assert isinstance(destination.deliver(a_study(), b""), Delivered)
     assert requests == ["GET metadata", "batch", "transaction", "batch"]
 
@@ -117,7 +117,7 @@ def test_an_answer_without_words_takes_a_third_one() -> None:
 @pytest.mark.parametrize("interactions", [(), ("search-system",)])
 def test_batches_that_are_not_offered_are_not_sent(interactions: tuple[str, ...]) -> None:
     with memory_server(Manner(interactions=interactions)) as server, recorded() as requests:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.ENSURE))
         assert isinstance(destination.deliver(a_study(), b""), Delivered)
     assert requests == ["GET metadata", "GET ImagingStudy", *requests[2:5], "transaction"]
 
@@ -202,7 +202,7 @@ def test_where_batches_do_not_work_single_requests_do(fault: str) -> None:
 
 
 def check_all_is_found(server: MemoryServer, tries: int) -> None:
-    destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE, dicomweb_url=PACS))
+    destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.ENSURE, dicomweb_url=PACS))
     studies = [a_study("P1") for _ in range(5)]
     for study in studies[:2]:  # somebody else's, under an id that the server chose
         known = {"system": "urn:dicom:uid", "value": f"urn:oid:{study.uid}"}
@@ -224,7 +224,7 @@ def test_a_batch_in_another_order_makes_no_second_patient() -> None:
     theirs: Resource = {"resourceType": "Patient", "id": "theirs", "identifier": [{"value": "P1"}]}
     server.versions["Patient", "theirs"] = [{**theirs, "meta": {"versionId": "1"}}]
     try:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.ENSURE))
         delivered(destination.deliver(study, b""))
     finally:
         server.close()
@@ -239,7 +239,7 @@ def test_a_server_that_stumbles_keeps_its_batches() -> None:
 
     server = Faulty(answer)
     try:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.LINK))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.LINK))
         with recorded() as requests:
             for _ in range(6):
                 assert isinstance(destination.deliver(a_study(), b""), Delivered)
@@ -258,7 +258,7 @@ def test_a_new_release_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     server = Faulty(lambda _: (400, REFUSED))
     try:
-        destination = fhir_destination(Upgraded(server.url), Policy())
+        destination = fhir_destination(Upgraded(server.url), MappingOptions())
         with recorded() as requests:
             for batches in (1, 1, 2):
                 destination.deliver(a_study(), b"")
@@ -283,7 +283,7 @@ def delete_shared(server: MemoryServer) -> None:
 def test_what_a_study_refers_to_comes_back_when_the_study_is_sent_again(takes_ids: bool, patient: Write) -> None:
     study = a_study("P1")
     with memory_server(Manner(takes_ids=takes_ids)) as server:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=patient, dicomweb_url=PACS))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=patient, dicomweb_url=PACS))
         base = delivered(destination.deliver(study, b"")).base
         delete_shared(server)
         delivered(destination.deliver(study, base, again=True))
@@ -295,7 +295,7 @@ def test_what_a_study_refers_to_comes_back_when_the_study_is_sent_again(takes_id
 
 def test_what_was_seen_on_the_server_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with memory_server(Manner()) as server:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=Write.ENSURE))
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.ENSURE))
         delivered(destination.deliver(a_study("P1"), b""))
         delete_shared(server)
         monkeypatch.setattr(recognition, "_ASK_AGAIN_S", 0.0)
@@ -316,7 +316,7 @@ def test_studies_that_are_sent_again_do_not_wait_for_each_other() -> None:
 
     with memory_server(Manner()) as server, ThreadPoolExecutor(2) as pool:
         client = Meeting(server.url)
-        destination = fhir_destination(client, Policy(patient=Write.ENSURE, dicomweb_url=PACS))
+        destination = fhir_destination(client, MappingOptions(patient=Write.ENSURE, dicomweb_url=PACS))
         studies = [a_study("P1"), a_study("P1")]
         bases = [delivered(destination.deliver(study, b"")).base for study in studies]
         client.meets = True
@@ -340,7 +340,7 @@ class Refusing(MemoryServer):
 def refused_by(resource_type: str, status: int, patient: Write, dialect: str = "R4") -> tuple[Outcome, MemoryServer]:
     server = Refusing(resource_type, status)
     try:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=patient), dialect)
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=patient), dialect)
         study = replace(a_study(), attrs={"AccessionNumber": "A1"})
         with recorded() as requests:
             outcomes = [destination.deliver(study, b"", again=True) for _ in range(5)]
@@ -379,7 +379,7 @@ def test_several_matches_in_a_batch_are_ambiguous() -> None:
         for name in ("a", "b"):
             theirs: Resource = {"resourceType": "ImagingStudy", "id": name, "identifier": [identifier]}
             server.versions["ImagingStudy", name] = [theirs]
-        outcome = fhir_destination(FhirClient(server.url), Policy()).deliver(study, b"")
+        outcome = fhir_destination(FhirClient(server.url), MappingOptions()).deliver(study, b"")
     assert outcome == Refused(("several ImagingStudy resources on the server match: a, b",))
     assert requests == ["GET metadata", "batch"]
 
@@ -396,7 +396,7 @@ def test_eight_workers_ask_at_the_same_time_what_the_server_can_do(is_away: bool
 
     with scripted_server() as server, recorded() as requests, ThreadPoolExecutor(workers) as pool:
         server.is_away = is_away
-        destination = fhir_destination(Waiting(server.url), Policy())
+        destination = fhir_destination(Waiting(server.url), MappingOptions())
 
         def deliver() -> Outcome:
             everybody.wait()

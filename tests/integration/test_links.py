@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Retry, Study
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
@@ -95,8 +95,8 @@ class Bridge:
     """Delivers one study again and again, and remembers of it what the store would."""
 
     def __init__(self, server: Server) -> None:
-        systems = Systems(accession_number={"": ORDER["system"]}, admission_id={"": ENCOUNTER["system"]})
-        policy = Policy(systems=systems, linked=frozenset({"order", "encounter"}))
+        systems = NamingSystems(accession_number={"": ORDER["system"]}, admission_id={"": ENCOUNTER["system"]})
+        policy = MappingOptions(systems=systems, linked=frozenset({"order", "encounter"}))
         self.destination = FhirDestination(
             "main",
             FhirClient(server.url),

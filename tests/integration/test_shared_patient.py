@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom2fhir.errors import ServerUnavailable
-from dicom2fhir.fhir.mapping.engine import Policy
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import without_version
@@ -21,7 +21,7 @@ from tests.memory_server import Manner, MemoryServer, memory_server
 from tests.two_bridges import fhir_destination
 
 SPELLINGS = ["Doe^Jane", "DOE^JANE", "Doe^Jane^A", "Doe-Roe^Jane=山田^花子", "Doe"]
-UPSERT = Policy(patient=Write.UPSERT)
+UPSERT = MappingOptions(patient=Write.UPSERT)
 MANNERS = {
     "ids of ours": Manner(checks_versions=True),
     "versions are not checked": Manner(),
@@ -164,7 +164,7 @@ def test_what_an_earlier_release_wrote_goes_with_the_study_that_it_wrote_it_for(
 
 def test_a_name_that_was_written_without_a_mark_is_known_by_the_first_version(url: str, patient_id: str) -> None:
     """Patients are updated now, and were only created before."""
-    created = fhir_destination(FhirClient(url), Policy(patient=Write.ENSURE))
+    created = fhir_destination(FhirClient(url), MappingOptions(patient=Write.ENSURE))
     deliver(created, study_of(0, patient_id, "Doe"))
     add_what_others_know(url, patient_id)
     patient = patient_of(url, patient_id)
@@ -217,7 +217,7 @@ def test_a_patient_without_an_id_is_contained_where_the_server_chooses_ids(
     patient: Write, dialect: str, manner: Manner
 ) -> None:
     with memory_server(manner) as server:
-        destination = fhir_destination(FhirClient(server.url), Policy(patient=patient), dialect)
+        destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=patient), dialect)
         nameless = deliver(destination, study_of(0, "", "Doe^Jane"))
         (study,) = server.all("ImagingStudy")
         assert (study["contained"][0]["resourceType"], study["contained"][0]["id"]) == ("Patient", "patient")

@@ -12,7 +12,7 @@ import pytest
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import transaction, update
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import canonical
@@ -94,7 +94,7 @@ def without_meta(resource: Resource) -> dict[str, Any]:
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_destination_may_send_xml(hapi: Callable[[str], str], server: str) -> None:
     def map_it(study: Study, dialect: Dialect) -> Mapped:
-        return map_study(study, dialect, Policy(patient=Write.UPSERT))
+        return map_study(study, dialect, MappingOptions(patient=Write.UPSERT))
 
     def dialect_for(fhir_version: str) -> Dialect:
         found = by_fhir_version(fhir_version)

@@ -12,7 +12,7 @@ import pytest
 
 from dicom2fhir import config
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Study, Write
@@ -68,7 +68,7 @@ def study() -> Study:
 
 
 def map_it(study: Study, dialect: Dialect) -> Mapped:
-    return map_study(study, dialect, Policy(patient=Write.ENSURE))
+    return map_study(study, dialect, MappingOptions(patient=Write.ENSURE))
 
 
 def test_a_file_destination_writes_xml(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.version import validate
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -84,7 +84,7 @@ def any_study(charset: str, seed: int) -> Study:
 
 def written(study: Study) -> Iterator[tuple[str, Mapped]]:
     """The study in each version and profile that does not refuse it."""
-    link = Policy(patient=Write.LINK)
+    link = MappingOptions(patient=Write.LINK)
     for version, dialect in DIALECTS.items():
         for policy in (link, *POLICIES):
             try:

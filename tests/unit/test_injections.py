@@ -12,7 +12,7 @@ from pydicom import dcmwrite
 
 from dicom2fhir.demo.synthetic import Values, code, instance
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, moment, moment_of_dt
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.plausible_ranges import BOUNDS, is_plausible
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -36,7 +36,7 @@ def mapped(name: str, *images: dict[str, Any], modality: str = "PT") -> Mapped:
         files.append(buffer.getvalue())
     (study,) = studies_of(files)
     dialect = DIALECTS["R4"]
-    result = conform(profile(name), map_study(study, dialect, Policy()), study, dialect, Policy())
+    result = conform(profile(name), map_study(study, dialect, MappingOptions()), study, dialect, MappingOptions())
     assert violations(result, "R4") == []
     return result
 

@@ -11,11 +11,11 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, imaging_study_id, map_study, trace_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.send.bundle import refer, standalone, unlinked
 from dicom2fhir.fhir.version import code_tables
-from dicom2fhir.fhir.version.datatypes import Systems
+from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
@@ -47,7 +47,7 @@ def study(
 
 def mapped(made: Study, version: str = "R4", **policy: Any) -> Mapped:
     """The study's resources, valid in whatever version."""
-    result = map_study(made, DIALECTS[version], Policy(**policy))
+    result = map_study(made, DIALECTS[version], MappingOptions(**policy))
     assert violations(result, version) == []
     resources = to_be_written(entry.resource for entry in result.entries)
     assert [note for resource in resources for note in check(resource, version)] == []
@@ -195,9 +195,9 @@ def test_the_same_study_has_the_same_id_everywhere() -> None:
 
 def test_the_trace_tells_what_fed_what() -> None:
     made = study({"PatientID": "P1"}, {"StudyDescription": "Thorax", "NameOfPhysiciansReadingStudy": "A"})
-    result, traces = trace_study(made, DIALECTS["R5"], Policy())
+    result, traces = trace_study(made, DIALECTS["R5"], MappingOptions())
     by_concept = {trace.rule.concept: trace for trace in traces}
-    assert result == map_study(made, DIALECTS["R5"], Policy())
+    assert result == map_study(made, DIALECTS["R5"], MappingOptions())
     assert (by_concept["description"].given, by_concept["description"].value) == (("StudyDescription",), "Thorax")
     assert by_concept["interpreter"].given == ("NameOfPhysiciansReadingStudy",)
     assert (by_concept["interpreter"].element, by_concept["interpreter"].value) == (None, None)
@@ -451,7 +451,7 @@ def test_other_patient_ids_follow_each_once() -> None:
             },
         ],
     }
-    systems = Systems(patient_id={"A": "urn:a", "B": "urn:b"})
+    systems = NamingSystems(patient_id={"A": "urn:a", "B": "urn:b"})
     found = mapped(study(patient), systems=systems).entries[1].resource["identifier"]
     code = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203"}
     assert [(i.get("type"), i["system"], i["value"]) for i in found] == [
@@ -540,7 +540,7 @@ def test_accession_numbers_of_several_orders() -> None:
             {"ReasonForTheRequestedProcedure": "Cough"},
         ],
     }
-    policy = {"systems": Systems(accession_number={"RIS": "urn:ris", "OTHER": "urn:other", "": "urn:nobody"})}
+    policy = {"systems": NamingSystems(accession_number={"RIS": "urn:ris", "OTHER": "urn:other", "": "urn:nobody"})}
     expected = [("urn:ris", "1"), ("urn:nobody", "1"), ("urn:other", "1"), ("urn:nobody", "2")]
     for version in FROM_R4:
         found = imaging_study(study(attrs=attrs), version, **policy)
@@ -851,7 +851,7 @@ def test_a_specimen_by_number_or_uid_each_once() -> None:
     series = {
         "SpecimenDescriptionSequence": [numbered, numbered, {"SpecimenUID": "1.2.9"}, {"SpecimenShortDescription": "?"}]
     }
-    found = first_series(study(series=series), systems=Systems(specimen={"LAB": "urn:lab"}))["specimen"]
+    found = first_series(study(series=series), systems=NamingSystems(specimen={"LAB": "urn:lab"}))["specimen"]
     assert [(s["identifier"]["system"], s["identifier"]["value"]) for s in found] == [
         ("urn:lab", "S1"),
         ("urn:ietf:rfc:3986", "urn:oid:1.2.9"),

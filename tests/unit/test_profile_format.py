@@ -21,7 +21,7 @@ from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Mapped
 from dicom2fhir.wiring import options
-from testdata.make_cases import study_and_policy
+from testdata.make_cases import study_and_options
 from tests.invariants import violations
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profile-format.md").read_text("utf-8")
@@ -60,7 +60,7 @@ def keys_of(value: Any) -> Iterator[str]:
 
 
 def conformed(profile: Profile, case: str) -> Mapped:
-    study, policy = study_and_policy(case)
+    study, policy = study_and_options(case)
     dialect = DIALECTS["R4"]
     return conform(profile, map_study(study, dialect, policy), study, dialect, policy)
 

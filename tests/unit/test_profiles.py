@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.errors import ConfigError, NotExpressible
-from dicom2fhir.fhir.mapping.context import Context
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.context import MappingContext
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.element_check import faults
-from dicom2fhir.fhir.profile.model import Missing, Profile, ValueSource
-from dicom2fhir.fhir.profile.values import Place
+from dicom2fhir.fhir.profile.model import Missing, Profile
+from dicom2fhir.fhir.profile.template import ValueSource
+from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.send.capabilities import Capabilities
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -74,7 +75,7 @@ def conformed(
     **policy: Any,
 ) -> Mapped:
     """The study by the profile, valid in its version."""
-    own = Policy(time_zone=ZoneInfo("Europe/Paris"), **policy)
+    own = MappingOptions(time_zone=ZoneInfo("Europe/Paris"), **policy)
     dialect = DIALECTS[version]
     result = conform(chosen, map_study(made, dialect, own), made, dialect, own, missing)
     assert violations(result, version) == []
@@ -448,8 +449,8 @@ def test_a_simple_extension(tmp_path: Path, body: str, attrs: Attrs, expected: l
 @pytest.mark.parametrize("type_", ["string", "date"])
 def test_an_attribute_that_is_no_sequence_has_no_items(type_: str) -> None:
     made = study({"FilterType": "W"})
-    context = Context(made, DIALECTS["R4"], Policy())
-    place = Place(context, {}, {}, {}, made.series[0], {})
+    context = MappingContext(made, DIALECTS["R4"], MappingOptions())
+    place = ProfiledNode(context, {}, {}, {}, made.series[0], {})
     assert place.value(ValueSource.model_validate({"from": "FilterType/StudyDate", "type": type_})) == []
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydicom import uid as sop
 
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version import code_tables
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Instance, Series, Study
@@ -68,7 +68,7 @@ BY_THE_STANDARD = {
 def type_in(version: str, sop_class: str) -> str | None:
     image = Instance("1.2.3", {"SOPClassUID": sop_class})
     made = Study("1.2.1", 1, {"PatientID": "P1"}, {}, (Series("1.2.2", {"Modality": "OT"}, (image,)),))
-    (written,) = map_study(made, DIALECTS[version], Policy()).entries[0].resource["series"][0]["instance"]
+    (written,) = map_study(made, DIALECTS[version], MappingOptions()).entries[0].resource["series"][0]["instance"]
     type_: str | None = written.get("type")
     return type_
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -19,7 +19,7 @@ from dicom2fhir.model import Delivered, Instance, Outcome, Refused, Resource, Re
 from tests.examples import examples
 from tests.scripted_server import ScriptedServer
 
-POLICY = Policy(patient=Write.UPSERT)
+POLICY = MappingOptions(patient=Write.UPSERT)
 STUDY = Study(
     "1.2.1",
     1,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicom2fhir.demo.synthetic import studies as demo_studies
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import Policy, map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import Mode, Validator, check
 from dicom2fhir.model import Entry, Mapped, Note, Study, Write
@@ -24,7 +24,7 @@ from tests.invariants import violations
 ACCEPTED = [case.name for case in CASES.values() if case.outcome == "accepted"]
 EVERY_TYPE = frozenset({"Practitioner", "Organization", "Location", "Device"})
 POLICIES = [
-    Policy(patient=patient, referenced=referenced, dicomweb_url="https://pacs.example/dicom-web")
+    MappingOptions(patient=patient, referenced=referenced, dicomweb_url="https://pacs.example/dicom-web")
     for patient in (Write.LINK, Write.ENSURE)
     for referenced in (frozenset[str](), EVERY_TYPE)
 ]

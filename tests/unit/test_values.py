@@ -16,7 +16,7 @@ from dicom2fhir.fhir.version.datatypes import (
     URI,
     Coding,
     Concept,
-    Systems,
+    NamingSystems,
     coding,
     concept,
     date_time,
@@ -386,7 +386,7 @@ def test_words_stand_for_a_code_that_is_missing() -> None:
     ],
 )
 def test_the_operator_then_the_standard_then_the_data_set_name_a_scheme(designator: str, expected: str) -> None:
-    systems = Systems(
+    systems = NamingSystems(
         coding_schemes={"DCM": "https://operator.example/dcm", "99A": "https://operator.example/a"},
     )
     uids = {"SCT": "2.16.840.1.113883.6.96", "99A": "1.2.8", "99B": "1.2.9", "": "1.2.10"}

@@ -1,4 +1,4 @@
-"""What a rule sees: one node of a study, and the study's mapping under way."""
+"""What a rule reads: one node of a study, and the study's mapping under way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.version.datatypes import (
     Concept,
-    Systems,
+    NamingSystems,
     concept,
     date_time,
     deterministic_id,
@@ -22,7 +22,7 @@ from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, 
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class MappingOptions:
     """What the operator decides about the mapping.
 
     Attributes
@@ -48,7 +48,7 @@ class Policy:
     """
 
     time_zone: ZoneInfo | None = None
-    systems: Systems = field(default_factory=Systems)
+    systems: NamingSystems = field(default_factory=NamingSystems)
     patient: Write = Write.LINK
     linked: frozenset[str] = frozenset()
     referenced: frozenset[str] = frozenset()
@@ -59,32 +59,32 @@ class Policy:
     max_instances: int | None = None
 
 
-class Context:
+class MappingContext:
     """One study being mapped: what is collected on the way."""
 
-    def __init__(self, study: Study, dialect: Dialect, policy: Policy) -> None:
+    def __init__(self, study: Study, dialect: Dialect, options: MappingOptions) -> None:
         self.study = study
         self.dialect = dialect
-        self.policy = policy
+        self.options = options
         self.notes: dict[Note, None] = dict.fromkeys(study.notes)
         self.contained: dict[str, Resource] = {}
         self.entries: dict[str, Entry] = {}
-        self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), policy.time_zone)
+        self.zone = zone_of(one(study.attrs.get("TimezoneOffsetFromUTC")), options.time_zone)
         self._scheme_uids = {
             one(item.get("CodingSchemeDesignator")): one(item.get("CodingSchemeUID"))
             for item in items_of(study.attrs.get("CodingSchemeIdentificationSequence"))
             if item.get("CodingSchemeUID")
         }
 
-    def for_other_resource(self) -> Context:
+    def for_other_resource(self) -> MappingContext:
         """The same study with the same notes, for a resource with contained resources of its own."""
-        other = Context(self.study, self.dialect, self.policy)
+        other = MappingContext(self.study, self.dialect, self.options)
         other.notes = self.notes
         return other
 
     def schemes(self, designator: str) -> str:
         """The system of a Coding Scheme Designator; see :data:`dicom2fhir.fhir.version.datatypes.Schemes`."""
-        return self.policy.systems.of_coding_scheme(designator, self._scheme_uids)
+        return self.options.systems.of_coding_scheme(designator, self._scheme_uids)
 
     def note(self, level: NoteLevel, where: str, text: str) -> None:
         """Tell that something was dropped or replaced."""
@@ -108,10 +108,10 @@ class Context:
 
 
 @dataclass(slots=True)
-class Scope:
-    """One node (study, series or instance) as its rules see it."""
+class MappingSource:
+    """One node (study, series or instance) as its rules read it."""
 
-    context: Context
+    context: MappingContext
     node: Study | Series | Instance
     attrs: Attrs
     series_uid: str = ""
@@ -139,10 +139,10 @@ class Scope:
         found = (concept(item, self.context.schemes) for keyword in keywords for item in self.items(keyword))
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
 
-    def aside(self) -> Scope:
+    def aside(self) -> MappingSource:
         """The same node in a mapping of its own, of which nothing is kept."""
         context = self.context
-        return replace(self, context=Context(context.study, context.dialect, context.policy))
+        return replace(self, context=MappingContext(context.study, context.dialect, context.options))
 
     @property
     def zone(self) -> tzinfo | None:

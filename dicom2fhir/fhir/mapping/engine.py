@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from dicom2fhir.fhir.mapping.context import Context, Policy, Scope
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions, MappingSource
 from dicom2fhir.fhir.mapping.losses import note_losses
 from dicom2fhir.fhir.mapping.related import search_by
 from dicom2fhir.fhir.mapping.rule import Trace, apply
@@ -13,7 +13,7 @@ from dicom2fhir.fhir.version.datatypes import DICOM_UID, deterministic_id, ident
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
-__all__ = ["MAPPING_REVISION", "Policy", "imaging_study_id", "map_study", "trace_study"]
+__all__ = ["MAPPING_REVISION", "MappingOptions", "imaging_study_id", "map_study", "trace_study"]
 
 MAPPING_REVISION = 1
 """Of the code from a study to its resources, profiles included. Raise it with a change after which the same study and
@@ -26,40 +26,40 @@ def imaging_study_id(study_uid: str) -> str:
     return deterministic_id("ImagingStudy", study_uid)
 
 
-def map_study(study: Study, dialect: Dialect, policy: Policy) -> Mapped:
+def map_study(study: Study, dialect: Dialect, options: MappingOptions) -> Mapped:
     """Turn a study into the resources of one FHIR version.
 
     The ImagingStudy comes first, then the resources that it refers to and that are not contained in it. The same study
     gives the same resources to the byte.
     """
-    return _map(study, dialect, policy, None)
+    return _map(study, dialect, options, None)
 
 
-def trace_study(study: Study, dialect: Dialect, policy: Policy) -> tuple[Mapped, list[Trace]]:
+def trace_study(study: Study, dialect: Dialect, options: MappingOptions) -> tuple[Mapped, list[Trace]]:
     """:func:`map_study`, and how each element came about (of the first series and its first instance)."""
     traces: list[Trace] = []
-    return _map(study, dialect, policy, traces), traces
+    return _map(study, dialect, options, traces), traces
 
 
-def _map(study: Study, dialect: Dialect, policy: Policy, traces: list[Trace] | None) -> Mapped:
-    context = Context(study, dialect, policy)
+def _map(study: Study, dialect: Dialect, options: MappingOptions, traces: list[Trace] | None) -> Mapped:
+    context = MappingContext(study, dialect, options)
     head: Resource = {"resourceType": "ImagingStudy", "id": imaging_study_id(study.uid)}
     body: Resource = {}
-    apply(RULES["ImagingStudy"], Scope(context, study, study.attrs), body, traces)
+    apply(RULES["ImagingStudy"], MappingSource(context, study, study.attrs), body, traces)
     total = sum(len(series.instances) for series in study.series)
-    with_instances = policy.max_instances is None or total <= policy.max_instances
+    with_instances = options.max_instances is None or total <= options.max_instances
     if not with_instances:
         context.note("info", "ImagingStudy.series.instance", "left out: more instances than fhir.max_instances")
     series_rules, instance_rules = RULES["ImagingStudy.series"], RULES["ImagingStudy.series.instance"]
     series_list = []
     for series in study.series:
         mapped: Resource = {}
-        apply(series_rules, Scope(context, series, series.attrs), mapped, traces)
+        apply(series_rules, MappingSource(context, series, series.attrs), mapped, traces)
         if with_instances:
             instances = []
             for instance in series.instances:
                 target: Resource = {}
-                apply(instance_rules, Scope(context, instance, instance.attrs, series.uid), target, traces)
+                apply(instance_rules, MappingSource(context, instance, instance.attrs, series.uid), target, traces)
                 instances.append(target)
                 traces = None
             dialect.put(mapped, "series.instance", instances)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.related import own_id, search_by, sought
 from dicom2fhir.fhir.mapping.subject import subject
 from dicom2fhir.fhir.version.datatypes import DICOM_UID, first_item, identifier, issuer_system, oid, one
@@ -16,39 +16,39 @@ from dicom2fhir.fhir.version.dialect import IdentifierKind
 from dicom2fhir.model import Attrs, Entry, Resource, Write
 
 
-def identifiers(scope: Scope) -> list[Resource]:
+def identifiers(source: MappingSource) -> list[Resource]:
     """What the dialect has here of the study's UID, its accession numbers and its Study ID."""
-    return [found for kind in scope.context.dialect.identifiers for found in _IDENTIFIERS[kind](scope)]
+    return [found for kind in source.context.dialect.identifiers for found in _IDENTIFIERS[kind](source)]
 
 
-def _study_uid(scope: Scope) -> list[Resource]:
-    return [identifier(oid(scope.node.uid), DICOM_UID, use="official")]
+def _study_uid(source: MappingSource) -> list[Resource]:
+    return [identifier(oid(source.node.uid), DICOM_UID, use="official")]
 
 
-def _study_id(scope: Scope) -> list[Resource]:
-    value = scope.text("StudyID")
+def _study_id(source: MappingSource) -> list[Resource]:
+    value = source.text("StudyID")
     if not value:
         return []
-    own = identifier(value, scope.context.policy.systems.study_id, use="secondary")
+    own = identifier(value, source.context.options.systems.study_id, use="secondary")
     return [{"use": own.pop("use"), "type": {"text": "Study ID"}, **own}]
 
 
-def _accession(scope: Scope, attrs: Attrs) -> Resource | None:
+def _accession(source: MappingSource, attrs: Attrs) -> Resource | None:
     value = one(attrs.get("AccessionNumber"))
     if not value:
         return None
     issuer = first_item(attrs, "IssuerOfAccessionNumberSequence")
-    system, name = issuer_system(scope.context.policy.systems.accession_number, "", issuer)
+    system, name = issuer_system(source.context.options.systems.accession_number, "", issuer)
     return identifier(value, system, "ACSN", name)
 
 
-def _accessions(scope: Scope) -> list[Resource]:
+def _accessions(source: MappingSource) -> list[Resource]:
     """The study's accession number, then those of its requests and of instances that name another, each once.
 
     A request seldom repeats the issuer: a number without one is the order that has this number with one.
     """
-    items = (scope.attrs, *scope.items("RequestAttributesSequence"))
-    found = [own for attrs in items if (own := _accession(scope, attrs))]
+    items = (source.attrs, *source.items("RequestAttributesSequence"))
+    found = [own for attrs in items if (own := _accession(source, attrs))]
     issued = {own["value"]: own for own in reversed(found) if "system" in own}
     each: dict[tuple[str, str], Resource] = {}
     for own in found:
@@ -57,33 +57,37 @@ def _accessions(scope: Scope) -> list[Resource]:
     return list(each.values())
 
 
-_IDENTIFIERS: Mapping[IdentifierKind, Callable[[Scope], list[Resource]]] = MappingProxyType(
+def _accessions_if_asked_for(source: MappingSource) -> list[Resource]:
+    return _accessions(source) if source.context.options.accession_identifier else []
+
+
+_IDENTIFIERS: Mapping[IdentifierKind, Callable[[MappingSource], list[Resource]]] = MappingProxyType(
     {
         "uid": _study_uid,
         "accession": _accessions,
-        "further accession": lambda scope: _accessions(scope)[1:],
-        "accession if asked for": lambda scope: _accessions(scope) if scope.context.policy.accession_identifier else [],
+        "further accession": lambda source: _accessions(source)[1:],
+        "accession if asked for": _accessions_if_asked_for,
         "study id": _study_id,
     }
 )
 
 
-def accession(scope: Scope) -> Resource | None:
+def accession(source: MappingSource) -> Resource | None:
     """The one accession number of versions that have an element for it."""
-    return next(iter(_accessions(scope)), None)
+    return next(iter(_accessions(source)), None)
 
 
-def orders(scope: Scope) -> list[Resource]:
+def orders(source: MappingSource) -> list[Resource]:
     """A reference to the order behind each accession number."""
-    return [_order(scope, own) for own in _accessions(scope)]
+    return [_order(source, own) for own in _accessions(source)]
 
 
-def _order(scope: Scope, accession: Resource) -> Resource:
+def _order(source: MappingSource, accession: Resource) -> Resource:
     """The order by its accession number: the server's, else a reference by identifier.
 
     Where a Reference cannot hold an identifier, an order in the study that says just this takes its place.
     """
-    context = scope.context
+    context = source.context
     type_ = context.dialect.order_type
     if "identifier" in context.dialect.reference_parts:
         return sought(context, "order", type_, accession)
@@ -91,8 +95,8 @@ def _order(scope: Scope, accession: Resource) -> Resource:
     resource: Resource = {
         "resourceType": type_,
         "id": order_id,
-        "subject": context.dialect.reference(subject(scope)),
+        "subject": context.dialect.reference(subject(source)),
         "identifier": [accession],
     }
-    search = search_by(accession) if "order" in context.policy.linked else ""
+    search = search_by(accession) if "order" in context.options.linked else ""
     return context.add(Entry(resource, Write.LINK, search, f"order-{order_id.replace('-', '')[:12]}"))

@@ -1,7 +1,8 @@
 """What the attributes mean: one function for each element that takes more than a look-up.
 
-A function takes a :class:`~dicom2fhir.fhir.mapping.context.Scope` and returns meaning, None or an empty list where
-there is none; it notes what it drops or replaces. :mod:`dicom2fhir.fhir.mapping.rules` says which element each feeds.
+A function takes a :class:`~dicom2fhir.fhir.mapping.context.MappingSource` and returns meaning, None or an empty list
+where there is none; it notes what it drops or replaces. :mod:`dicom2fhir.fhir.mapping.rules` says which element each of
+them feeds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import tzinfo
 from itertools import islice
 
 from dicom2fhir.fhir.mapping import related
-from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.date_times import earliest, is_before
 from dicom2fhir.fhir.version import code_tables
 from dicom2fhir.fhir.version.datatypes import (
@@ -32,11 +33,11 @@ from dicom2fhir.model import Attrs, Instance, Resource, Series, Study, items_of,
 # Study --------------------------------------------------------------------------------------------------------------
 
 
-def procedures(scope: Scope) -> list[Concept]:
+def procedures(source: MappingSource) -> list[Concept]:
     """The codes of (0008,1032) Procedure Code Sequence."""
-    found = scope.concepts("ProcedureCodeSequence")
-    if scope.context.dialect.elements["procedure"].shape == "Reference by display" and any(c.codings for c in found):
-        scope.context.lacks("ImagingStudy.procedure", "codes of procedures: their words stand alone")
+    found = source.concepts("ProcedureCodeSequence")
+    if source.context.dialect.elements["procedure"].shape == "Reference by display" and any(c.codings for c in found):
+        source.context.lacks("ImagingStudy.procedure", "codes of procedures: their words stand alone")
     return found
 
 
@@ -44,47 +45,47 @@ _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
 
 
-def stated_availability(scope: Scope) -> str | None:
+def stated_availability(source: MappingSource) -> str | None:
     """The worst Instance Availability among the instances that state one."""
-    node = scope.node
-    series = (node,) if isinstance(node, Series) else scope.context.study.series
+    node = source.node
+    series = (node,) if isinstance(node, Series) else source.context.study.series
     stated = {one(instance.attrs.get("InstanceAvailability")).upper() for s in series for instance in s.instances}
     return next((word for word in reversed(_AVAILABILITIES) if word in stated), None)
 
 
-def availability(scope: Scope) -> str | None:
+def availability(source: MappingSource) -> str | None:
     """What the instances state, else what the operator says of the archive."""
-    return stated_availability(scope) or scope.context.policy.availability
+    return stated_availability(source) or source.context.options.availability
 
 
-def status(scope: Scope) -> str:
+def status(source: MappingSource) -> str:
     """``available``, because an instance has arrived, unless every single one is said to be unavailable."""
-    instances = [instance for series in scope.context.study.series for instance in series.instances]
+    instances = [instance for series in source.context.study.series for instance in series.instances]
     gone = all(one(instance.attrs.get("InstanceAvailability")).upper() == "UNAVAILABLE" for instance in instances)
-    return scope.context.dialect.unavailable if gone and instances else "available"
+    return source.context.dialect.unavailable if gone and instances else "available"
 
 
-def url(scope: Scope) -> str | None:
+def url(source: MappingSource) -> str | None:
     """Where a study, series or instance can be had by WADO-RS (PS3.18 section 10.4)."""
-    base = scope.context.policy.dicomweb_url
+    base = source.context.options.dicomweb_url
     if not base:
         return None
-    place = f"{base}/studies/{scope.context.study.uid}"
-    return place if isinstance(scope.node, Study) else f"{place}/series/{scope.node.uid}"
+    place = f"{base}/studies/{source.context.study.uid}"
+    return place if isinstance(source.node, Study) else f"{place}/series/{source.node.uid}"
 
 
-def modalities(scope: Scope) -> list[Concept]:
+def modalities(source: MappingSource) -> list[Concept]:
     """The distinct modalities of the series.
 
     Up to R4B the element holds "all series modality if actual acquisition modalities"; from R5 on all of them, and R6
     demands that both sets are equal (ist-7).
     """
-    found = dict.fromkeys(modality_of(series.attrs) for series in scope.context.study.series)
-    if not scope.context.dialect.acquisition_only:
+    found = dict.fromkeys(modality_of(series.attrs) for series in source.context.study.series)
+    if not source.context.dialect.acquisition_only:
         return list(found)
     acquired = [modality for modality in found if _is_acquisition(modality)]
     if found and not acquired:
-        scope.context.note("info", "ImagingStudy.modality", "left out: no series has an acquisition modality (CID 29)")
+        source.context.note("info", "ImagingStudy.modality", "left out: no series has an acquisition modality (CID 29)")
     return acquired
 
 
@@ -92,60 +93,60 @@ def _is_acquisition(modality: Concept) -> bool:
     return any(coding.code in code_tables.acquisition_modalities() for coding in modality.codings)
 
 
-def study_started(scope: Scope) -> str | None:
+def study_started(source: MappingSource) -> str | None:
     """When the study began; without a Study Date, when its first series did."""
-    started = scope.moment("StudyDate", "StudyTime")
+    started = source.moment("StudyDate", "StudyTime")
     if started:
         return started
-    return earliest(series_moment(scope, series) for series in scope.context.study.series)
+    return earliest(series_moment(source, series) for series in source.context.study.series)
 
 
-def referrer(scope: Scope) -> Resource | None:
+def referrer(source: MappingSource) -> Resource | None:
     """The referring physician (VM 1)."""
-    people = related.practitioners(scope, "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence")
+    people = related.practitioners(source, "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence")
     return next(people, None)
 
 
-def interpreters(scope: Scope) -> list[Resource]:
+def interpreters(source: MappingSource) -> list[Resource]:
     """The physicians reading the study; the first where the version has room for one."""
     people = related.practitioners(
-        scope, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
+        source, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
     )
-    if scope.context.dialect.holds_several("interpreter"):
+    if source.context.dialect.holds_several("interpreter"):
         return list(people)
-    if len(scope.texts("NameOfPhysiciansReadingStudy")) > 1:
-        scope.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
+    if len(source.texts("NameOfPhysiciansReadingStudy")) > 1:
+        source.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
     return list(islice(people, 1))
 
 
-def endpoints(scope: Scope) -> list[Resource]:
+def endpoints(source: MappingSource) -> list[Resource]:
     """The archive's DICOMweb endpoint, if one is configured."""
-    found = related.endpoint(scope)
+    found = related.endpoint(source)
     return [found] if found else []
 
 
-def reasons(scope: Scope) -> list[Concept]:
+def reasons(source: MappingSource) -> list[Concept]:
     """Reasons of each request and of the study itself: a code with the words that stand beside it, or the words
     alone. Where the version has room for one, that has the first code and all words."""
     found: dict[Concept, None] = {}
-    requests = [scope.attrs, *scope.items("RequestAttributesSequence")]
+    requests = [source.attrs, *source.items("RequestAttributesSequence")]
     for attrs in requests:
-        inner = Scope(scope.context, scope.node, attrs)
+        inner = MappingSource(source.context, source.node, attrs)
         codes = inner.concepts("ReasonForRequestedProcedureCodeSequence")
         words = inner.text("ReasonForTheRequestedProcedure")
         if words:
             codes = [Concept(codes[0].codings, words), *codes[1:]] if codes else [Concept(text=words)]
         found |= dict.fromkeys(codes)
-    found |= dict.fromkeys(scope.concepts("ReasonForPerformedProcedureCodeSequence"))
-    if len(found) < 2 or scope.context.dialect.holds_several("reason"):
+    found |= dict.fromkeys(source.concepts("ReasonForPerformedProcedureCodeSequence"))
+    if len(found) < 2 or source.context.dialect.holds_several("reason"):
         return list(found)
-    return [_one_reason(scope, list(found))]
+    return [_one_reason(source, list(found))]
 
 
-def _one_reason(scope: Scope, several_reasons: list[Concept]) -> Concept:
+def _one_reason(source: MappingSource, several_reasons: list[Concept]) -> Concept:
     coded = [reason for reason in several_reasons if reason.codings]
     if len(coded) > 1:
-        scope.context.lacks(
+        source.context.lacks(
             "ImagingStudy.reason", "room for more than one reason: the codes after the first are left out"
         )
     words = (words_of(reason) if len(coded) > 1 else reason.text for reason in several_reasons)
@@ -166,38 +167,38 @@ def modality_of(attrs: Attrs) -> Concept:
     return Concept((Coding(term, DCM),)) if term in code_tables.modalities() else Concept(text=term)
 
 
-def series_modality(scope: Scope) -> Concept:
+def series_modality(source: MappingSource) -> Concept:
     """The modality, with a note where it had to be chosen or is no code."""
-    found = modality_of(scope.attrs)
-    if not scope.text("Modality"):
-        scope.note("Modality", "is missing; OT stands for it")
+    found = modality_of(source.attrs)
+    if not source.text("Modality"):
+        source.note("Modality", "is missing; OT stands for it")
     if not found.codings:
-        scope.note("Modality", "is no term of PS3.16 CID 33; its words stand without a code")
+        source.note("Modality", "is no term of PS3.16 CID 33; its words stand without a code")
     return found
 
 
-def number(scope: Scope, keyword: str) -> int | None:
+def number(source: MappingSource, keyword: str) -> int | None:
     """An IS as ``unsignedInt``; what that cannot hold (a negative number) is left out with a note."""
-    text = scope.text(keyword)
+    text = source.text(keyword)
     value = unsigned_int(text) if text else None
     if text and value is None:
-        scope.note(keyword, "is not a number that unsignedInt can hold; left out")
+        source.note(keyword, "is not a number that unsignedInt can hold; left out")
     return value
 
 
-def body_site(scope: Scope) -> Concept | None:
+def body_site(source: MappingSource) -> Concept | None:
     """Where the body was imaged: the coded region before the Defined Term."""
-    for region in scope.items("AnatomicRegionSequence"):
-        found = concept(region, scope.context.schemes)
+    for region in source.items("AnatomicRegionSequence"):
+        found = concept(region, source.context.schemes)
         if found:
             return found
-    part = scope.text("BodyPartExamined")
+    part = source.text("BodyPartExamined")
     if not part:
         return None
     known = code_tables.body_parts().get("".join(part.upper().split()))
     if known:
         return Concept((Coding(known[0], SNOMED_CT, known[1]),))
-    scope.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")
+    source.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")
     return Concept(text=part)
 
 
@@ -210,10 +211,10 @@ _SIDES = {"24028007": "R", "7771000": "L", "51440002": "B"}
 """SNOMED CT's code of an anatomic modifier (PS3.16 CID 2) -> Laterality."""
 
 
-def _side(scope: Scope, image: Attrs) -> str:
+def _side(source: MappingSource, image: Attrs) -> str:
     """Which side an image shows: its Laterality, else what the modifiers of its regions say, if that is one side."""
     modifiers = (
-        coding(modifier, scope.context.schemes)
+        coding(modifier, source.context.schemes)
         for region in items_of(image.get("AnatomicRegionSequence"))
         for modifier in items_of(region.get("AnatomicRegionModifierSequence"))
     )
@@ -221,35 +222,36 @@ def _side(scope: Scope, image: Attrs) -> str:
     return one(image.get("ImageLaterality")) or (sides.pop() if len(sides) == 1 else "")
 
 
-def laterality(scope: Scope) -> Concept | None:
+def laterality(source: MappingSource) -> Concept | None:
     """Which side, when the series or all its images say the same."""
-    value = scope.text("Laterality")
-    if not value and isinstance(scope.node, Series):
-        of_images = {_side(scope, instance.attrs) for instance in scope.node.instances}
+    value = source.text("Laterality")
+    if not value and isinstance(source.node, Series):
+        of_images = {_side(source, instance.attrs) for instance in source.node.instances}
         if len(of_images) == 1:
             value = of_images.pop()
     if not value:
         return None
-    code = scope.context.dialect.lateralities.get(value.upper())
+    code = source.context.dialect.lateralities.get(value.upper())
     if code is None and value.upper() != _UNPAIRED:
-        scope.note("Laterality", "is none of L, R, B; left out")
+        source.note("Laterality", "is none of L, R, B; left out")
     return Concept((code,)) if code else None
 
 
-def series_started(scope: Scope) -> str | None:
+def series_started(source: MappingSource) -> str | None:
     """When a series began; of a series that says it began before its study, nothing: R6 forbids that (FHIR-53726), and
     the study's date is what an archive finds it by."""
-    started = series_moment(scope, scope.node) if isinstance(scope.node, Series) else None
-    of_study = Scope(scope.context, scope.context.study, scope.context.study.attrs).moment("StudyDate", "StudyTime")
+    started = series_moment(source, source.node) if isinstance(source.node, Series) else None
+    study = source.context.study
+    of_study = MappingSource(source.context, study, study.attrs).moment("StudyDate", "StudyTime")
     if started and of_study and is_before(started, of_study):
-        scope.note("SeriesDate", "is before the study's start; left out")
+        source.note("SeriesDate", "is before the study's start; left out")
         return None
     return started
 
 
-def series_moment(scope: Scope, series: Series) -> str | None:
+def series_moment(source: MappingSource, series: Series) -> str | None:
     """When a series began: its own date, else its first acquisition, content or procedure step."""
-    inner = Scope(scope.context, series, series.attrs)
+    inner = MappingSource(source.context, series, series.attrs)
     started = inner.moment("SeriesDate", "SeriesTime")
     if started:
         return started
@@ -274,27 +276,27 @@ _FUNCTIONS = {
 }
 
 
-def performers(scope: Scope) -> list[Resource]:
+def performers(source: MappingSource) -> list[Resource]:
     """Who and what took part, each with a function."""
     actors: list[tuple[str, Resource | None]] = [
         *(
             ("PRF", person)
             for person in related.practitioners(
-                scope, "PerformingPhysicianName", "PerformingPhysicianIdentificationSequence"
+                source, "PerformingPhysicianName", "PerformingPhysicianIdentificationSequence"
             )
         ),
         *(
             ("SPRF", person)
-            for person in related.practitioners(scope, "OperatorsName", "OperatorIdentificationSequence")
+            for person in related.practitioners(source, "OperatorsName", "OperatorIdentificationSequence")
         ),
     ]
     # what the version's element cannot point at must not be made: nothing would refer to it (dom-3)
-    element = scope.context.dialect.elements.get("series.performer")
+    element = source.context.dialect.elements.get("series.performer")
     for function, type_, make in (("DEV", "Device", related.equipment), ("LOC", "Organization", related.institution)):
         if element is None or not element.types or type_ in element.types:
-            actors.append((function, make(scope)))
-        elif make(scope.aside()):
-            scope.context.lacks("ImagingStudy.series.performer", f"performer of type {type_}")
+            actors.append((function, make(source)))
+        elif make(source.aside()):
+            source.context.lacks("ImagingStudy.series.performer", f"performer of type {type_}")
     return [
         {
             "function": codeable_concept(Concept((Coding(function, V3_PARTICIPATION, _FUNCTIONS[function]),))),
@@ -308,30 +310,30 @@ def performers(scope: Scope) -> list[Resource]:
 # Instance -----------------------------------------------------------------------------------------------------------
 
 
-def record_type(scope: Scope) -> str | None:
+def record_type(source: MappingSource) -> str | None:
     """What a DICOMDIR calls the instance (PS3.3 F.3.2.2).
 
     Nothing for a SOP class that no directory record is defined for, such as a private one: PRIVATE is the type of a
     private record, and says nothing of the instance.
     """
-    return code_tables.record_types().get(scope.text("SOPClassUID"))
+    return code_tables.record_types().get(source.text("SOPClassUID"))
 
 
-def content(scope: Scope) -> list[Resource]:
+def content(source: MappingSource) -> list[Resource]:
     """The instance as an Attachment to be fetched by WADO-RS."""
-    base = scope.context.policy.dicomweb_url
-    if not base or not scope.series_uid:
+    base = source.context.options.dicomweb_url
+    if not base or not source.series_uid:
         return []
-    place = f"{base}/studies/{scope.context.study.uid}/series/{scope.series_uid}/instances/{scope.node.uid}"
+    place = f"{base}/studies/{source.context.study.uid}/series/{source.series_uid}/instances/{source.node.uid}"
     return [{"contentType": "application/dicom", "url": place}]
 
 
-def title(scope: Scope) -> str | None:
+def title(source: MappingSource) -> str | None:
     """What the instance is, in words."""
-    attrs = scope.attrs
+    attrs = source.attrs
     if label := one(attrs.get("ContentLabel")):
         return label
-    if item := scope.item("ConceptNameCodeSequence"):
+    if item := source.item("ConceptNameCodeSequence"):
         meaning = one(item.get("CodeMeaning"))
         if meaning:
             return meaning

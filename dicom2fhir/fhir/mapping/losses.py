@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from dicom2fhir.fhir.mapping.context import Context, Scope
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.model import Instance, Series, Study
 
 
-def note_losses(context: Context) -> None:
+def note_losses(context: MappingContext) -> None:
     """Note each element that the study would have in another version, and in this one nowhere."""
     elements = context.dialect.elements
     for path, nodes in _NODES.items():
@@ -21,10 +21,10 @@ def note_losses(context: Context) -> None:
                 context.lacks(element, f"element for {element.removeprefix('ImagingStudy.')}")
 
 
-def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: Context) -> bool:
+def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: MappingContext) -> bool:
     """Whether the rule would write anything. It is tried aside, so that nothing is contained that nobody refers to."""
     return any(
-        rule.meaning(Scope(context, node, node.attrs, series_uid).aside())
+        rule.meaning(MappingSource(context, node, node.attrs, series_uid).aside())
         for node, series_uid in nodes(context.study)
         if not node.attrs.keys().isdisjoint(rule.attributes)
     )

@@ -1,6 +1,6 @@
 """The resources around an ImagingStudy: who was examined, who and what took part, where it lies.
 
-Each function makes one resource from a scope's attributes and answers with the reference to it. Whether it is
+Each function makes one resource from a source's attributes and answers with the reference to it. Whether it is
 contained or a resource of its own is settled here once, in :func:`_refer`: a resource of its own needs an identifier.
 People who have none get one made of their name as written (:func:`_spelling`).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from dicom2fhir.fhir.mapping.context import Context, Scope
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.rule import Rule, apply, text
 from dicom2fhir.fhir.version.datatypes import (
     CONNECTION_TYPE,
@@ -50,15 +50,15 @@ def own_id(type_: str, found: Resource) -> str:
     return deterministic_id(type_, found.get("system", ""), found["value"])
 
 
-def _refer(context: Context, resource: Resource, display: str) -> Resource:
-    """Contain the resource, or write it beside the study where the policy says so and it can be told from others."""
+def _refer(context: MappingContext, resource: Resource, display: str) -> Resource:
+    """Contain the resource, or write it beside the study where the options say so and it can be told from others."""
     type_ = resource["resourceType"]
     known = next((found for found in resource.get("identifier", []) if found.get("system")), None)
-    if known and type_ in context.policy.referenced:
+    if known and type_ in context.options.referenced:
         own = {"resourceType": type_, "id": own_id(type_, known), **resource}
         reference = context.add(Entry(own, Write.ENSURE, search_by(known)))
     else:
-        if type_ in context.policy.referenced:
+        if type_ in context.options.referenced:
             context.note("info", type_, "has no identifier of a known system: it stays inside the ImagingStudy")
         reference = context.contain(resource)
     return {**reference, "display": display} if display else reference
@@ -71,41 +71,41 @@ def _identifier_of(code: Coding) -> Resource:
 # References that searches find ---------------------------------------------------------------------------------------
 
 
-def encounter(scope: Scope) -> Resource | None:
+def encounter(source: MappingSource) -> Resource | None:
     """The Encounter by (0038,0010) Admission ID: the server's, else a reference by identifier."""
-    context = scope.context
-    value = scope.text("AdmissionID")
+    context = source.context
+    value = source.text("AdmissionID")
     if not value:
         return None
-    system, issuer = issuer_system(context.policy.systems.admission_id, "", scope.item("IssuerOfAdmissionIDSequence"))
+    system, issuer = issuer_system(context.options.systems.admission_id, "", source.item("IssuerOfAdmissionIDSequence"))
     return sought(context, "encounter", "Encounter", identifier(value, system, "VN", issuer))
 
 
-def sought(context: Context, option: str, type_: str, own: Resource) -> Resource:
-    """A reference by identifier, which becomes a literal one where the policy says so and the server has the one."""
+def sought(context: MappingContext, option: str, type_: str, own: Resource) -> Resource:
+    """A reference by identifier, which becomes a literal one where the options say so and the server has the one."""
     logical = {"type": type_, "identifier": own}
-    if option not in context.policy.linked:
+    if option not in context.options.linked:
         return logical
-    sought = {"resourceType": type_, "id": own_id(type_, own), "identifier": [own]}
-    return {**context.add(Entry(sought, Write.LINK, search_by(own))), **logical}
+    resource = {"resourceType": type_, "id": own_id(type_, own), "identifier": [own]}
+    return {**context.add(Entry(resource, Write.LINK, search_by(own))), **logical}
 
 
 # People --------------------------------------------------------------------------------------------------------------
 
 
-def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str) -> Iterator[Resource]:
+def practitioners(source: MappingSource, names_keyword: str, identifications_keyword: str) -> Iterator[Resource]:
     """The people of a PN attribute, each with the item at the same place in its identification sequence.
 
     Whoever is taken from the iterator is contained or written; who is not, is not.
 
     Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
     """
-    names = scope.texts(names_keyword)
-    identifications = scope.items(identifications_keyword)
+    names = source.texts(names_keyword)
+    identifications = source.items(identifications_keyword)
     count = max(len(names), len(identifications))
     people = (
         _practitioner(
-            scope.context,
+            source.context,
             names[i] if i < len(names) else "",
             identifications[i] if i < len(identifications) else {},
         )
@@ -114,14 +114,14 @@ def practitioners(scope: Scope, names_keyword: str, identifications_keyword: str
     return (person for person in people if person)
 
 
-def _practitioner(context: Context, pn: str, identification: Attrs) -> Resource | None:
+def _practitioner(context: MappingContext, pn: str, identification: Attrs) -> Resource | None:
     codes = items_of(identification.get("PersonIdentificationCodeSequence"))
     identifiers = [_identifier_of(code) for item in codes if (code := coding(item, context.schemes))]
     names = human_names(pn)
     if not identifiers and not names:
         return None
     resource: Resource = {"resourceType": "Practitioner"}
-    if names and "Practitioner" in context.policy.referenced and not any(found.get("system") for found in identifiers):
+    if names and "Practitioner" in context.options.referenced and not any(found.get("system") for found in identifiers):
         schemes = filter(None, (one(item.get("CodingSchemeDesignator")) for item in codes))
         identifiers.append(_spelling(names, [*identifiers, *schemes]))
     if identifiers:
@@ -145,24 +145,24 @@ def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
 # Things and places ---------------------------------------------------------------------------------------------------
 
 
-def device_name(scope: Scope, name: str) -> Resource | None:
+def device_name(source: MappingSource, name: str) -> Resource | None:
     """A ``Device.deviceName``, or what the version calls it."""
     named: Resource = {}
     if name:
-        scope.context.dialect.put(named, "Device.name.value", name)
-        scope.context.dialect.put(named, "Device.name.type", _USER_FRIENDLY)
+        source.context.dialect.put(named, "Device.name.value", name)
+        source.context.dialect.put(named, "Device.name.type", _USER_FRIENDLY)
     return named or None
 
 
 _USER_FRIENDLY = Concept((Coding("user-friendly-name", "http://hl7.org/fhir/device-nametype"),))
 
 
-def _device_identifiers(scope: Scope) -> list[Resource]:
-    uid, serial = scope.text("DeviceUID"), scope.text("DeviceSerialNumber")
+def _device_identifiers(source: MappingSource) -> list[Resource]:
+    uid, serial = source.text("DeviceUID"), source.text("DeviceSerialNumber")
     found = [identifier(oid(uid), URI)] if uid else []
     if serial:
         # a serial number is unique among the devices of one model only
-        model = " ".join(filter(None, (scope.text("Manufacturer"), scope.text("ManufacturerModelName"))))
+        model = " ".join(filter(None, (source.text("Manufacturer"), source.text("ManufacturerModelName"))))
         system, _ = issuer_system({}, model)
         found.append(identifier(serial, system, "SNO"))
     return found
@@ -180,34 +180,34 @@ DEVICE_RULES = (
     Rule(
         "Device.name",
         ("StationName",),
-        lambda scope: device_name(scope, scope.text("StationName")),
+        lambda source: device_name(source, source.text("StationName")),
         "as user-friendly-name",
     ),
     Rule("Device.model", ("ManufacturerModelName",), text("ManufacturerModelName"), "as it stands"),
     Rule(
         "Device.version",
         ("SoftwareVersions",),
-        lambda scope: [{"value": version} for version in scope.texts("SoftwareVersions") if version],
+        lambda source: [{"value": version} for version in source.texts("SoftwareVersions") if version],
         "each of them",
     ),
 )
 
 
-def equipment(scope: Scope) -> Resource | None:
+def equipment(source: MappingSource) -> Resource | None:
     """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1); nothing that has software alone."""
-    manufacturer, model, station = map(scope.text, ("Manufacturer", "ManufacturerModelName", "StationName"))
-    if not (manufacturer or model or station or scope.text("DeviceSerialNumber") or scope.text("DeviceUID")):
+    manufacturer, model, station = map(source.text, ("Manufacturer", "ManufacturerModelName", "StationName"))
+    if not (manufacturer or model or station or source.text("DeviceSerialNumber") or source.text("DeviceUID")):
         return None
     resource: Resource = {"resourceType": "Device"}
-    apply(DEVICE_RULES, scope, resource)
-    return _refer(scope.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
+    apply(DEVICE_RULES, source, resource)
+    return _refer(source.context, resource, " ".join(part for part in (manufacturer, model or station) if part))
 
 
-def institution(scope: Scope) -> Resource | None:
+def institution(source: MappingSource) -> Resource | None:
     """The Organization of (0008,0080) Institution Name and (0008,0082) Institution Code Sequence."""
-    name = scope.text("InstitutionName")
-    item = scope.item("InstitutionCodeSequence")
-    code = coding(item, scope.context.schemes) if item else None
+    name = source.text("InstitutionName")
+    item = source.item("InstitutionCodeSequence")
+    code = coding(item, source.context.schemes) if item else None
     if not name and not code:
         return None
     resource: Resource = {"resourceType": "Organization"}
@@ -215,25 +215,25 @@ def institution(scope: Scope) -> Resource | None:
         resource["identifier"] = [_identifier_of(code)]
         name = name or code.display or code.code
     resource["name"] = name
-    return _refer(scope.context, resource, name)
+    return _refer(source.context, resource, name)
 
 
-def location(scope: Scope) -> Resource | None:
+def location(source: MappingSource) -> Resource | None:
     """The Location: the room of (0040,0243) Performed Location, which is part of the department; else that alone."""
-    room = scope.text("PerformedLocation")
-    department = _department(scope)
+    room = source.text("PerformedLocation")
+    department = _department(source)
     if not room:
         return department
     resource: Resource = {"resourceType": "Location", "identifier": [{"value": room}], "name": room}
     if department:
         resource["partOf"] = department
-    return _refer(scope.context, resource, room)
+    return _refer(source.context, resource, room)
 
 
-def _department(scope: Scope) -> Resource | None:
+def _department(source: MappingSource) -> Resource | None:
     """The Location of (0008,1040) Institutional Department Name and (0008,1041), its type."""
-    name = scope.text("InstitutionalDepartmentName")
-    types = scope.concepts("InstitutionalDepartmentTypeCodeSequence")
+    name = source.text("InstitutionalDepartmentName")
+    types = source.concepts("InstitutionalDepartmentTypeCodeSequence")
     if not (name or types):
         return None
     resource: Resource = {"resourceType": "Location"}
@@ -241,56 +241,56 @@ def _department(scope: Scope) -> Resource | None:
         resource["name"] = name
     if types:
         resource["type"] = [codeable_concept(type_) for type_ in types]
-    return _refer(scope.context, resource, name)
+    return _refer(source.context, resource, name)
 
 
 _STUDY = Concept((Coding("113014", DCM, "Study"),))
 _MIME_TYPE = "application/dicom"
 
 ENDPOINT_RULES = (
-    Rule("Endpoint.identifier", (), lambda scope: identifier(scope.context.policy.dicomweb_url, URI), "the address"),
-    Rule("Endpoint.status", (), lambda scope: "active", "active"),
+    Rule("Endpoint.identifier", (), lambda source: identifier(source.context.options.dicomweb_url, URI), "its URL"),
+    Rule("Endpoint.status", (), lambda source: "active", "active"),
     Rule(
         "Endpoint.connectionType",
         (),
-        lambda scope: Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)),
+        lambda source: Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)),
         "dicom-wado-rs",
     ),
-    Rule("Endpoint.name", (), lambda scope: scope.context.policy.endpoint_name, "`pacs.endpoint_name`"),
-    Rule("Endpoint.payloadType", (), lambda scope: _STUDY, "DCM 113014 Study"),
-    Rule("Endpoint.payloadMimeType", (), lambda scope: _MIME_TYPE, _MIME_TYPE),
+    Rule("Endpoint.name", (), lambda source: source.context.options.endpoint_name, "`pacs.endpoint_name`"),
+    Rule("Endpoint.payloadType", (), lambda source: _STUDY, "DCM 113014 Study"),
+    Rule("Endpoint.payloadMimeType", (), lambda source: _MIME_TYPE, _MIME_TYPE),
     Rule(
         "Endpoint.payload",
         (),
-        lambda scope: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
+        lambda source: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
         f"DCM 113014 Study as {_MIME_TYPE}",
     ),
-    Rule("Endpoint.address", (), lambda scope: scope.context.policy.dicomweb_url, "`pacs.dicomweb_url`"),
+    Rule("Endpoint.address", (), lambda source: source.context.options.dicomweb_url, "`pacs.dicomweb_url`"),
 )
 
 
-def endpoint(scope: Scope) -> Resource | None:
+def endpoint(source: MappingSource) -> Resource | None:
     """The Endpoint of the archive's DICOMweb service, one for all studies."""
-    url = scope.context.policy.dicomweb_url
+    url = source.context.options.dicomweb_url
     if not url:
         return None
     resource: Resource = {"resourceType": "Endpoint", "id": deterministic_id("Endpoint", url)}
-    apply(ENDPOINT_RULES, scope, resource)
-    return scope.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
+    apply(ENDPOINT_RULES, source, resource)
+    return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
 
 
-def specimens(scope: Scope) -> list[Resource]:
+def specimens(source: MappingSource) -> list[Resource]:
     """Logical references to the specimens of a series (PS3.3 C.7.6.22): the bridge has no Specimen of its own to
     offer."""
-    found = scope.items("SpecimenDescriptionSequence")
-    if not found and scope.text("SpecimenIdentifier"):
-        found = [scope.attrs]
+    found = source.items("SpecimenDescriptionSequence")
+    if not found and source.text("SpecimenIdentifier"):
+        found = [source.attrs]
     references = {}
     for item in found:
         value, uid = one(item.get("SpecimenIdentifier")), one(item.get("SpecimenUID"))
         if value:
             issued_by = first_item(item, "IssuerOfTheSpecimenIdentifierSequence")
-            system, issuer = issuer_system(scope.context.policy.systems.specimen, "", issued_by)
+            system, issuer = issuer_system(source.context.options.systems.specimen, "", issued_by)
             own = identifier(value, system, issuer=issuer)
         elif uid:
             own = identifier(oid(uid), URI)

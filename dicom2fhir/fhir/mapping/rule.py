@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2fhir.fhir.mapping.context import Scope
+from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.model import Resource
 
-Meaning = Callable[[Scope], Any]
+Meaning = Callable[[MappingSource], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,22 @@ class Trace:
     value: Any
 
 
-def apply(rules: Iterable[Rule], scope: Scope, target: Resource, traces: list[Trace] | None = None) -> None:
+def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces: list[Trace] | None = None) -> None:
     """Write the elements of a resource, or of a part of it; tell in ``traces`` how each came about."""
-    dialect = scope.context.dialect
+    dialect = source.context.dialect
     for rule in rules:
         # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)
-        meaning = rule.meaning(scope) if rule.concept in dialect.elements else None
+        meaning = rule.meaning(source) if rule.concept in dialect.elements else None
         value = None
         if meaning or meaning == 0:
             value = dialect.put(target, rule.concept, meaning)
         if traces is not None:
             element = dialect.elements.get(rule.concept)
-            everything = {**scope.context.study.patient, **scope.attrs}
+            everything = {**source.context.study.patient, **source.attrs}
             given = tuple(keyword for keyword in rule.attributes if everything.get(keyword))
             traces.append(Trace(rule, element.name if element else None, given, value))
 
 
 def text(keyword: str) -> Meaning:
     """The meaning of an attribute whose first value is written as it stands."""
-    return lambda scope: scope.text(keyword)
+    return lambda source: source.text(keyword)

@@ -16,7 +16,7 @@ from dicom2fhir.model import Series
 _UID = "bare, or as urn:oid: where the version has an oid here"
 
 STUDY_RULES = (
-    Rule("uid", ("StudyInstanceUID",), lambda scope: scope.node.uid, "as urn:oid:"),
+    Rule("uid", ("StudyInstanceUID",), lambda source: source.node.uid, "as urn:oid:"),
     Rule(
         "accession",
         ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
@@ -112,11 +112,11 @@ STUDY_RULES = (
     ),
     Rule("endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint when `pacs.dicomweb_url` is set"),
     Rule("url", (), imaging_study.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
-    Rule("numberOfSeries", (), lambda scope: len(scope.context.study.series), "counted"),
+    Rule("numberOfSeries", (), lambda source: len(source.context.study.series), "counted"),
     Rule(
         "numberOfInstances",
         (),
-        lambda scope: sum(len(series.instances) for series in scope.context.study.series),
+        lambda source: sum(len(series.instances) for series in source.context.study.series),
         "counted",
     ),
     Rule(
@@ -145,11 +145,11 @@ STUDY_RULES = (
 
 
 SERIES_RULES = (
-    Rule("series.uid", ("SeriesInstanceUID",), lambda scope: scope.node.uid, _UID),
+    Rule("series.uid", ("SeriesInstanceUID",), lambda source: source.node.uid, _UID),
     Rule(
         "series.number",
         ("SeriesNumber",),
-        lambda scope: imaging_study.number(scope, "SeriesNumber"),
+        lambda source: imaging_study.number(source, "SeriesNumber"),
         "0 to 2147483647, else left out",
     ),
     Rule(
@@ -162,7 +162,7 @@ SERIES_RULES = (
     Rule(
         "series.numberOfInstances",
         (),
-        lambda scope: len(scope.node.instances) if isinstance(scope.node, Series) else None,
+        lambda source: len(source.node.instances) if isinstance(source.node, Series) else None,
         "counted",
     ),
     Rule(
@@ -236,12 +236,12 @@ SERIES_RULES = (
 
 
 INSTANCE_RULES = (
-    Rule("instance.uid", ("SOPInstanceUID",), lambda scope: scope.node.uid, _UID),
+    Rule("instance.uid", ("SOPInstanceUID",), lambda source: source.node.uid, _UID),
     Rule("instance.sopClass", ("SOPClassUID",), text("SOPClassUID"), "as urn:oid:"),
     Rule(
         "instance.number",
         ("InstanceNumber",),
-        lambda scope: imaging_study.number(scope, "InstanceNumber"),
+        lambda source: imaging_study.number(source, "InstanceNumber"),
         "as series",
     ),
     Rule(

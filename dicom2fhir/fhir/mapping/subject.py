@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.fhir.mapping.context import Context, Scope
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.related import device_name, own_id, search_by
 from dicom2fhir.fhir.mapping.rule import Rule, apply
 from dicom2fhir.fhir.version.datatypes import (
@@ -23,10 +23,10 @@ from dicom2fhir.fhir.version.dialect import codeable_concept
 from dicom2fhir.model import Attrs, Entry, Resource, Write
 
 
-def subject(scope: Scope) -> Resource:
+def subject(source: MappingSource) -> Resource:
     """The reference to the Patient, or to the Device."""
-    context = scope.context
-    patient = Scope(context, context.study, context.study.patient)
+    context = source.context
+    patient = MappingSource(context, context.study, context.study.patient)
     if patient.text("QualityControlSubject").upper() == "YES":
         if "Device" in context.dialect.elements["subject"].types:
             return _phantom(patient)
@@ -40,18 +40,18 @@ def subject(scope: Scope) -> Resource:
         resource["id"] = own_id("Patient", identifiers[0])
         # where a Reference cannot hold an identifier, a patient that the server does not have is contained
         inside = "" if "identifier" in context.dialect.reference_parts else "patient"
-        entry = Entry(resource, context.policy.patient, search_by(identifiers[0]), inside)
+        entry = Entry(resource, context.options.patient, search_by(identifiers[0]), inside)
         return {**context.add(entry), "identifier": identifiers[0]}
     context.note("warning", "PatientID", "is missing: the patient cannot be told from others")
     if len(resource) == 1:
         return {"type": "Patient", "display": "Unknown"}
-    if context.policy.patient is Write.LINK:
+    if context.options.patient is Write.LINK:
         return context.contain(resource)
     resource["id"] = deterministic_id("Patient of study", context.study.uid)
-    return context.add(Entry(resource, context.policy.patient, inside="patient"))
+    return context.add(Entry(resource, context.options.patient, inside="patient"))
 
 
-def _phantom(patient: Scope) -> Resource:
+def _phantom(patient: MappingSource) -> Resource:
     """What (0010,0200) Quality Control Subject marks is a device and no patient."""
     resource: Resource = {"resourceType": "Device"}
     if patient.text("PatientID"):
@@ -66,7 +66,7 @@ _CARRIERS = frozenset({"RFID", "BARCODE"})
 """Of (0010,0022) Type of Patient ID: what the identifier was read from. HL7 has no code for it; TEXT says nothing."""
 
 
-def _identifiers(patient: Scope) -> list[Resource]:
+def _identifiers(patient: MappingSource) -> list[Resource]:
     """Each identifier of a system once."""
     found: dict[tuple[str | None, str], Resource] = {}
     for own in _all_identifiers(patient):
@@ -74,7 +74,7 @@ def _identifiers(patient: Scope) -> list[Resource]:
     return list(found.values())
 
 
-def _all_identifiers(patient: Scope) -> Iterator[Resource]:
+def _all_identifiers(patient: MappingSource) -> Iterator[Resource]:
     """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose kind nobody knows."""
     if patient.text("PatientID"):
         yield _identifier(patient.context, patient.attrs, "MR")
@@ -84,16 +84,16 @@ def _all_identifiers(patient: Scope) -> Iterator[Resource]:
             yield _identifier(patient.context, other, carrier if carrier in _CARRIERS else "")
 
 
-def _identifier(context: Context, attrs: Attrs, otherwise: str) -> Resource:
+def _identifier(context: MappingContext, attrs: Attrs, otherwise: str) -> Resource:
     """An identifier of the type that its issuer's qualifiers give, else of another one."""
     qualifiers = first_item(attrs, "IssuerOfPatientIDQualifiersSequence")
     local = one(attrs.get("IssuerOfPatientID"))
-    system, issuer = issuer_system(context.policy.systems.patient_id, local, qualifiers)
+    system, issuer = issuer_system(context.options.systems.patient_id, local, qualifiers)
     type_code = " ".join(one((qualifiers or {}).get("IdentifierTypeCode")).split()) or otherwise
     return identifier(one(attrs["PatientID"]), system, type_code, issuer)
 
 
-def _gender(patient: Scope) -> str | None:
+def _gender(patient: MappingSource) -> str | None:
     sex = patient.text("PatientSex")
     found = gender(sex)
     if sex and not found and sex.upper() != "U":
@@ -101,7 +101,7 @@ def _gender(patient: Scope) -> str | None:
     return found
 
 
-def _birth_date(patient: Scope) -> str | None:
+def _birth_date(patient: MappingSource) -> str | None:
     birth = patient.text("PatientBirthDate")
     day = fhir_date(birth) if birth else None
     if birth and not day:
@@ -109,7 +109,7 @@ def _birth_date(patient: Scope) -> str | None:
     return day
 
 
-def _species(patient: Scope) -> Resource | None:
+def _species(patient: MappingSource) -> Resource | None:
     """What animal the patient is; None for people."""
     code, words = patient.item("PatientSpeciesCodeSequence"), patient.text("PatientSpeciesDescription")
     found = concept(code, patient.context.schemes) if code else None
@@ -118,12 +118,12 @@ def _species(patient: Scope) -> Resource | None:
     return codeable_concept(found) if found else None
 
 
-def _animal_extension(patient: Scope) -> Resource | None:
+def _animal_extension(patient: MappingSource) -> Resource | None:
     species = _species(patient)
     return {"url": _ANIMAL, "extension": [{"url": "species", "valueCodeableConcept": species}]} if species else None
 
 
-def _animal(patient: Scope) -> Resource | None:
+def _animal(patient: MappingSource) -> Resource | None:
     species = _species(patient)
     return {"species": species} if species else None
 

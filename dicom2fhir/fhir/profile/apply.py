@@ -12,20 +12,25 @@ from dataclasses import replace
 from typing import Any
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.context import Context, Policy
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions
 from dicom2fhir.fhir.mapping.date_times import earliest
 from dicom2fhir.fhir.profile.contained import references, referred_to
 from dicom2fhir.fhir.profile.fill import Absent, Filler
 from dicom2fhir.fhir.profile.model import Code, ElementRule, Missing, PatientProfile, Profile
 from dicom2fhir.fhir.profile.template import ExtensionPart, ValueSource
-from dicom2fhir.fhir.profile.values import Place
+from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.version.datatypes import DICOM_UID
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
 
 def conform(
-    profile: Profile, mapped: Mapped, study: Study, dialect: Dialect, policy: Policy, missing: Missing | None = None
+    profile: Profile,
+    mapped: Mapped,
+    study: Study,
+    dialect: Dialect,
+    options: MappingOptions,
+    missing: Missing | None = None,
 ) -> Mapped:
     """Make the resources of a study what the profile asks for.
 
@@ -41,19 +46,19 @@ def conform(
     NotExpressible
         Something required is missing and ``missing`` is ``"refuse"``; the text names the elements.
     """
-    context = Context(study, dialect, policy)
+    context = MappingContext(study, dialect, options)
     context.notes = dict.fromkeys(mapped.notes)
     first, *others = mapped.entries
     imaging_study = _ResourceInProfile(profile, first.resource, context, missing or profile.missing)
     imaging_study.identifiers()
     imaging_study.orders()
     for rule in profile.element:
-        for place, name in imaging_study.places(rule.path):
-            imaging_study.element(rule, place, name, f"ImagingStudy.{rule.path}")
+        for node, name in imaging_study.nodes_at(rule.path):
+            imaging_study.element(rule, node, name, f"ImagingStudy.{rule.path}")
     imaging_study.starts()
     for extension in profile.extension:
-        for place in imaging_study.level(extension.at):
-            imaging_study.extend(extension, place)
+        for node in imaging_study.level(extension.at):
+            imaging_study.extend(extension, node)
     if profile.patient != PatientProfile():
         others = [
             imaging_study.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others
@@ -69,7 +74,7 @@ def conform(
 class _ResourceInProfile:
     """The ImagingStudy, or its Patient, while a profile is applied to it."""
 
-    def __init__(self, profile: Profile, resource: Resource, context: Context, missing: Missing) -> None:
+    def __init__(self, profile: Profile, resource: Resource, context: MappingContext, missing: Missing) -> None:
         self.profile = profile
         self.context = context
         self.root: Resource = copy.deepcopy(resource)
@@ -80,27 +85,27 @@ class _ResourceInProfile:
 
     # Places ----------------------------------------------------------------------------------------------------------
 
-    def level(self, level: str) -> Iterator[Place]:
+    def level(self, level: str) -> Iterator[ProfiledNode]:
         """Each node of a level with its JSON; instances only where the mapping listed them."""
         made = self.profile.resource
         if level == "study":
-            yield Place(self.context, self.root, self.root, made)
+            yield ProfiledNode(self.context, self.root, self.root, made)
             return
         for series, json in zip(self.context.study.series, self.root.get("series", ()), strict=True):
             if level == "series":
-                yield Place(self.context, self.root, json, made, series, json)
+                yield ProfiledNode(self.context, self.root, json, made, series, json)
             else:
                 for instance, inner in zip(series.instances, json.get("instance", ()), strict=False):
-                    yield Place(self.context, self.root, inner, made, series, json, instance)
+                    yield ProfiledNode(self.context, self.root, inner, made, series, json, instance)
 
-    def places(self, path: str) -> Iterator[tuple[Place, str]]:
+    def nodes_at(self, path: str) -> Iterator[tuple[ProfiledNode, str]]:
         """Where a path leads to: the nodes, and the name of the element there."""
         for level, prefix in (("instance", "series.instance."), ("series", "series.")):
             if path.startswith(prefix):
                 name = path.removeprefix(prefix)
-                yield from ((place, name) for place in self.level(level))
+                yield from ((node, name) for node in self.level(level))
                 return
-        yield from ((place, path) for place in self.level("study"))
+        yield from ((node, path) for node in self.level("study"))
 
     # Identifiers -----------------------------------------------------------------------------------------------------
 
@@ -135,21 +140,21 @@ class _ResourceInProfile:
 
     # Elements --------------------------------------------------------------------------------------------------------
 
-    def element(self, rule: ElementRule, place: Place, name: str, where: str) -> None:
+    def element(self, rule: ElementRule, node: ProfiledNode, name: str, where: str) -> None:
         """Give one element of one node what the profile says of it."""
-        target = place.json
+        target = node.json
         *way, name = name.split(".")
         for step in way:
             target = target.get(step) or {}
         try:
             if rule.from_:
                 source = ValueSource.model_validate({"from": rule.from_, "type": rule.type})
-                if found := place.value(source):
+                if found := node.value(source):
                     target[name] = found[0]
             if rule.value is not None:
-                _put(target, name, self.filler.fill(rule.value, place, where))
+                _put(target, name, self.filler.fill(rule.value, node, where))
             if rule.default is not None and not target.get(name):
-                _put(target, name, self.filler.fill(rule.default, place, where))
+                _put(target, name, self.filler.fill(rule.default, node, where))
             if rule.codes and name in target:
                 _put(target, name, self.filler.translated(rule.codes, rule.type, target[name], where))
         except Absent as absent:
@@ -207,16 +212,16 @@ class _ResourceInProfile:
 
     # Extensions ------------------------------------------------------------------------------------------------------
 
-    def extend(self, extension: ExtensionPart, place: Place) -> None:
+    def extend(self, extension: ExtensionPart, node: ProfiledNode) -> None:
         """Write one extension of one node."""
         try:
-            found = self.filler.extension(extension, place, _short(extension.url))
+            found = self.filler.extension(extension, node, _short(extension.url))
         except Absent as absent:
             found = []
             if extension.required:
                 self.unmet.setdefault(str(absent))
         if found:
-            place.json.setdefault("extension", []).extend(found)
+            node.json.setdefault("extension", []).extend(found)
 
     # The Patient ------------------------------------------------------------------------------------------------------
 
@@ -225,11 +230,11 @@ class _ResourceInProfile:
         asked = self.profile.patient
         missing = "omit" if self.missing == "sentinel" and entry.write is Write.UPSERT else self.missing
         own = _ResourceInProfile(self.profile, entry.resource, self.context.for_other_resource(), missing)
-        place = Place(own.context, self.root, own.root, self.profile.resource)
+        node = ProfiledNode(own.context, self.root, own.root, self.profile.resource)
         for rule in asked.element:
-            own.element(rule, place, rule.path, f"Patient.{rule.path}")
+            own.element(rule, node, rule.path, f"Patient.{rule.path}")
         for extension in asked.extension:
-            own.extend(extension, place)
+            own.extend(extension, node)
         if self.missing == "refuse":
             self.unmet |= own.unmet
         return replace(entry, resource=own.finished(asked.profile))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from dicom2fhir.fhir.mapping.context import Context
+from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.profile.codes import known
 from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
 from dicom2fhir.fhir.profile.template import (
@@ -20,7 +20,7 @@ from dicom2fhir.fhir.profile.template import (
     TemplateObject,
     ValueSource,
 )
-from dicom2fhir.fhir.profile.values import Place
+from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.model import Resource
 
 
@@ -39,25 +39,25 @@ class Filler:
         Takes the paths of what is required and missing.
     """
 
-    def __init__(self, profile: Profile, context: Context, missing: Missing, unmet: dict[str, None]) -> None:
+    def __init__(self, profile: Profile, context: MappingContext, missing: Missing, unmet: dict[str, None]) -> None:
         self.profile = profile
         self.context = context
         self.missing = missing
         self.unmet = unmet
 
-    def extension(self, part: ExtensionPart, place: Place, where: str) -> list[Resource]:
+    def extension(self, part: ExtensionPart, node: ProfiledNode, where: str) -> list[Resource]:
         """An extension as often as it has values; none where it does not apply or nothing is known."""
-        if part.modalities and place.modality not in part.modalities:
+        if part.modalities and node.modality not in part.modalities:
             return []
-        required = part.required or place.modality in part.required_for
+        required = part.required or node.modality in part.required_for
         if part.part:
-            if not required and not place.knows(part):
+            if not required and not node.knows(part):
                 return []
             try:
                 inner = [
                     found
                     for one_part in part.part
-                    for found in self.extension(one_part, place, f"{where}.{one_part.url}")
+                    for found in self.extension(one_part, node, f"{where}.{one_part.url}")
                 ]
             except Absent as absent:
                 if required:
@@ -66,47 +66,47 @@ class Filler:
                 return []
             return [{"url": part.url, "extension": inner}] if inner else []
         if part.resource:
-            referred = self._reference(ReferenceTo(resource=part.resource, required=required), place, where)
+            referred = self._reference(ReferenceTo(resource=part.resource, required=required), node, where)
             return [{"url": part.url, "valueReference": referred}] if referred else []
-        values = self._values(part, place, where)
+        values = self._values(part, node, where)
         if not values and required:
             stand_in = self.instead(where, part.type)
             values = [] if stand_in is None else [stand_in]
         key = f"value{part.type[0].upper()}{part.type[1:]}"
         return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
 
-    def _values(self, wanted: ValueSource, place: Place, where: str) -> list[Any]:
+    def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> list[Any]:
         """What a profile asks for, its codes as the profile writes them."""
-        found = place.value(wanted)
+        found = node.value(wanted)
         return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
 
     # Templates -------------------------------------------------------------------------------------------------------
 
-    def fill(self, template: Any, place: Place, where: str) -> Any:
+    def fill(self, template: Any, node: ProfiledNode, where: str) -> Any:
         """A template with its places filled; None where nothing is left of it."""
         match template:
             case ValueSource():
-                found = self._values(template, place, where)
-                required = template.required or place.modality in template.required_for
+                found = self._values(template, node, where)
+                required = template.required or node.modality in template.required_for
                 return found[0] if found else self.instead(where, template.type) if required else None
             case FirstValue():
-                found = next((values for one in template.first if (values := self._values(one, place, where))), [])
+                found = next((values for one in template.first if (values := self._values(one, node, where))), [])
                 return found[0] if found else self.instead(where, template.type) if template.required else None
             case ReferenceTo():
-                return self._reference(template, place, where)
+                return self._reference(template, node, where)
             case TemplateObject():
-                return self._object(template, place, where)
+                return self._object(template, node, where)
             case list():
-                filled = [one for inner in template if (one := self.fill(inner, place, where)) is not None]
+                filled = [one for inner in template if (one := self.fill(inner, node, where)) is not None]
                 return filled or None
         return template
 
-    def _object(self, template: TemplateObject, place: Place, where: str) -> Resource | None:
+    def _object(self, template: TemplateObject, node: ProfiledNode, where: str) -> Resource | None:
         """An object; None when it has places for values and none has one."""
-        if template.when_known and not place.knows(template):
+        if template.when_known and not node.knows(template):
             return None
         try:
-            filled = {key: self.fill(inner, place, f"{where}.{key}") for key, inner in template.items()}
+            filled = {key: self.fill(inner, node, f"{where}.{key}") for key, inner in template.items()}
         except Absent:
             if template.when_known:
                 return None
@@ -117,15 +117,15 @@ class Filler:
         )
         return None if emptied or not left else left
 
-    def _reference(self, wanted: ReferenceTo, place: Place, where: str) -> Resource | None:
+    def _reference(self, wanted: ReferenceTo, node: ProfiledNode, where: str) -> Resource | None:
         """Contain the first resource of which anything is known, and answer with the reference to it."""
-        known = [name for name in wanted.resource if place.knows_of(name)]
+        known = [name for name in wanted.resource if node.knows_of(name)]
         if not known and not wanted.required:
             return None
         name = (known or list(wanted.resource))[0]
         made = self.profile.resource[name]
         try:
-            content = self.fill(made.value, place, f"{where}({made.type})")
+            content = self.fill(made.value, node, f"{where}({made.type})")
         except Absent as absent:
             if wanted.required:
                 raise

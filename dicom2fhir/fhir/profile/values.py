@@ -9,7 +9,7 @@ from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from dicom2fhir.fhir.mapping.context import Context, Scope
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.mapping.imaging_study import modality_of
 from dicom2fhir.fhir.profile.model import AddedResource
@@ -26,7 +26,7 @@ _YES = {"YES": True, "NO": False, "1": True, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ProfiledNode:
     """A node of the study and what became of it.
 
     Attributes
@@ -37,7 +37,7 @@ class Place:
         Those that the profile adds.
     """
 
-    context: Context
+    context: MappingContext
     study_json: Resource
     json: Resource
     resources: Mapping[str, AddedResource]
@@ -98,19 +98,19 @@ class Place:
         (frequent, _), *_ = Counter(map(repr, found)).most_common(1)
         return next(values for values in found if repr(values) == frequent)
 
-    def scopes(self) -> Iterator[Scope]:
+    def mapping_sources(self) -> Iterator[MappingSource]:
         """This node and all that it holds, as the rules of the mapping see them."""
         study = self.context.study
         if self.instance:
-            yield Scope(self.context, self.instance, self.instance.attrs)
+            yield MappingSource(self.context, self.instance, self.instance.attrs)
             return
         if not self.series:
-            yield Scope(self.context, study, study.attrs)
+            yield MappingSource(self.context, study, study.attrs)
         for series in (self.series,) if self.series else study.series:
-            yield Scope(self.context, series, series.attrs)
+            yield MappingSource(self.context, series, series.attrs)
             zone = {"TimezoneOffsetFromUTC": series.attrs.get("TimezoneOffsetFromUTC", "")}
             for instance in series.instances:
-                yield Scope(self.context, instance, {**zone, **instance.attrs})
+                yield MappingSource(self.context, instance, {**zone, **instance.attrs})
 
     # Values ----------------------------------------------------------------------------------------------------------
 
@@ -177,10 +177,10 @@ class Place:
     def _dated(self, source: str) -> Iterator[tuple[str, str | None, tzinfo | None]]:
         """Of the node and what it holds: date, time and zone; the time is None for a DT or TM."""
         date_keyword, plus, time_keyword = source.partition("+")
-        for scope in self.scopes():
-            if own := _in(scope.attrs, date_keyword):
-                time = _in(scope.attrs, time_keyword) or one(self.given(time_keyword)) if plus else None
-                yield own, time, scope.zone
+        for inner in self.mapping_sources():
+            if own := _in(inner.attrs, date_keyword):
+                time = _in(inner.attrs, time_keyword) or one(self.given(time_keyword)) if plus else None
+                yield own, time, inner.zone
 
     def _time_of_day(self, source: str, wanted: ValueSource) -> list[str]:
         """A TM with its day, see :attr:`~dicom2fhir.fhir.profile.template.ValueSource.not_after`."""
@@ -231,7 +231,7 @@ class Place:
     @property
     def zone(self) -> tzinfo | None:
         """Of the node's dates."""
-        return next(self.scopes()).zone
+        return next(self.mapping_sources()).zone
 
     def _moment(self, sources: Iterable[str], pick: Callable[[Iterable[datetime]], datetime]) -> datetime | None:
         """The earliest or the latest moment of the node and of what it holds, of the first source that has any."""

@@ -81,7 +81,7 @@ class Concept:
 
 
 @dataclass(frozen=True, slots=True)
-class Systems:
+class NamingSystems:
     """Which system an identifier belongs to, by the issuer that DICOM names.
 
     Attributes

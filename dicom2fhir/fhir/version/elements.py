@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 
 
-class Element(NamedTuple):
+class ElementDefinition(NamedTuple):
     """One element; ``is_attribute``: in XML it is an attribute."""
 
     position: int
@@ -23,7 +23,7 @@ class Element(NamedTuple):
         return self.type[0].islower()
 
 
-Types = Mapping[str, Mapping[str, Element]]
+Types = Mapping[str, Mapping[str, ElementDefinition]]
 """Resource, datatype or path of an element -> element, ``value[x]`` under each of its names -> what it is."""
 
 
@@ -34,11 +34,11 @@ def types_of(version: str) -> Types:
     return {name: _elements(elements) for name, elements in table[version].items()}
 
 
-def _elements(listed: Mapping[str, str]) -> dict[str, Element]:
+def _elements(listed: Mapping[str, str]) -> dict[str, ElementDefinition]:
     """The elements of a type, in the order in which they are listed; ``value[x]`` is ``valueString`` and so on."""
-    elements: dict[str, Element] = {}
+    elements: dict[str, ElementDefinition] = {}
     for position, (name, types) in enumerate(listed.items()):
         for type_ in types.removeprefix("@").split("|"):
             full = name.replace("[x]", type_[0].upper() + type_[1:])
-            elements[full] = Element(position, type_, types.startswith("@"))
+            elements[full] = ElementDefinition(position, type_, types.startswith("@"))
     return elements
