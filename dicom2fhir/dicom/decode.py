@@ -221,8 +221,6 @@ class DecodedCache:
     For one thread. It begins anew when it is full.
     """
 
-    __slots__ = ("_all", "_last", "_room")
-
     def __init__(self) -> None:
         self._all: dict[bytes, _Decoded] = {}
         self._last: dict[Level, tuple[tuple[object, ...], _Decoded]] = {}

@@ -54,8 +54,6 @@ class _Run:
 class HeaderCache:
     """What was the same in the last headers; for one reader at a time."""
 
-    __slots__ = ("_at", "_encoding", "_gap", "_known", "_pause", "_pauses", "_runs", "_tries", "length")
-
     def __init__(self) -> None:
         self._encoding: Encoding = (True, False, {}, DEFAULT_BUDGETS)
         self._known: frozenset[bytes] = frozenset()

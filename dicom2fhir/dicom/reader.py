@@ -57,24 +57,6 @@ class HeaderReader:
         Told how many bytes of memory the data set takes at most, whenever that changes; what it raises passes.
     """
 
-    __slots__ = (
-        "_budgets",
-        "_cache",
-        "_data",
-        "_error",
-        "_head",
-        "_hold",
-        "_inflate",
-        "_is_begun",
-        "_look_at_bytes",
-        "_pos",
-        "_taken",
-        "_walk",
-        "_wanted",
-        "is_complete",
-        "transfer_syntax",
-    )
-
     def __init__(
         self,
         transfer_syntax: str,

@@ -90,22 +90,6 @@ class Walk:
         Whether elements have VRs, once that is known.
     """
 
-    __slots__ = (
-        "_open",
-        "_taken",
-        "_unpack",
-        "_wanted",
-        "budgets",
-        "data",
-        "elements_left",
-        "ended_at",
-        "explicit",
-        "guesses",
-        "is_final",
-        "is_waiting",
-        "offset",
-    )
-
     def __init__(self, big: bool, budgets: Budgets, wanted: Wanted) -> None:
         self.data = b""
         self.offset = self.guesses = 0

@@ -42,8 +42,6 @@ class HeaderSpace:
 class Share:
     """What one association holds of the space, for one message after the other."""
 
-    __slots__ = ("_space", "_taken")
-
     def __init__(self, space: HeaderSpace) -> None:
         self._space = space
         self._taken = 0

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pydicom._uid_dict import UID_dictionary
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
@@ -128,10 +129,12 @@ def is_storage(abstract_syntax: str) -> bool:
     service = uid_to_service_class(abstract_syntax)
     if service is not ServiceClass:
         return service is StorageServiceClass
-    if abstract_syntax not in UID_dictionary:
-        return _UID.fullmatch(abstract_syntax) is not None
-    name, kind = UID_dictionary[abstract_syntax][:2]
-    return kind == "SOP Class" and (not name or "Storage" in name) and abstract_syntax not in _NOT_STORAGE
+    if not _UID.fullmatch(abstract_syntax):
+        return False
+    uid = UID(abstract_syntax, validation_mode=IGNORE)  # pydicom warns of zeros in the wrong place otherwise
+    if not uid.type:
+        return True  # private, or newer than pydicom's dictionary
+    return uid.type == "SOP Class" and (not uid.name or "Storage" in uid.name) and uid not in _NOT_STORAGE
 
 
 def best_syntax(proposed: Iterable[str]) -> str:

@@ -35,8 +35,6 @@ class Statements:
         Set by an operation that may have brought the next due time nearer.
     """
 
-    __slots__ = ("_connection", "_queries", "wake")
-
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._queries = queries()

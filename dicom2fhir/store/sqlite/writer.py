@@ -50,8 +50,6 @@ nothing is tried again in this process (https://wiki.postgresql.org/wiki/Fsync_E
 class _Job:
     """What one caller waits for."""
 
-    __slots__ = ("gate", "is_done", "item", "operation", "problem", "value")
-
     def __init__(self, operation: Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]], item: Any) -> None:
         self.operation = operation
         self.item = item
