@@ -35,8 +35,11 @@ RULES = {
     "dicom.data_elements":  ("",                                            ""),
     "dicom.element_encoding": ("dicom.data_elements",                       ""),
     "dicom.completeness":   ("model dicom.data_elements dicom.element_encoding", ""),
-    "dicom.walk":           ("model errors dicom.data_elements dicom.element_encoding dicom.wrong_vr", ""),
-    "dicom.wrong_vr":       ("",                                            ""),
+    "dicom.substitutes":    ("model",                                       ""),
+    "dicom.walk_state":     ("model dicom.data_elements dicom.element_encoding", ""),
+    "dicom.walk":           ("model errors dicom.data_elements dicom.element_encoding dicom.substitutes"
+                             " dicom.walk_state dicom.wrong_vr", ""),
+    "dicom.wrong_vr":       ("model dicom.substitutes",                     ""),
     "dicom.header_cache":   ("model errors dicom.data_elements dicom.walk", ""),
     "ingest":               ("model errors dicom store.base",               "structlog"),
     "receive.dimse":        (f"model errors system {HEADERS} receive.dimse", "pydicom pynetdicom structlog"),

@@ -13,7 +13,7 @@ from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, At
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
 from dicom2fhir.dicom.data_elements import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.dicom.functional_groups import flattened, has_holders, unreadable
-from dicom2fhir.dicom.walk import TOO_LONG
+from dicom2fhir.dicom.substitutes import TOO_LONG
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received, Value, texts_of
 

@@ -18,6 +18,7 @@ stand in a data set they may have kept their own encoding."""
 _LEADING_ELEMENTS = 100
 """Of these groups that are passed over to find the first that shows how the data set is encoded."""
 _ENDLESS = 1 << 62
+_LITTLE_ENDIAN_ITEM = b"\xfe\xff\x00\xe0"
 _LEAST_OF_TEXT = 0x2020
 """Two characters read as a length: a value that is text is not taken for an element."""
 
@@ -35,6 +36,11 @@ def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
         if _is_two_capitals(vr):
             return (vr, length) if length else (b"UN", length)
     return b"", unpack[1](data, pos)[2]
+
+
+def encoding_in_un(data: bytes, pos: int, unpack: Unpack) -> tuple[None, Unpack]:
+    """Of the items in a UN element: Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or as the data set is."""
+    return None, LITTLE if data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack
 
 
 def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:

@@ -93,7 +93,7 @@ class HeaderCache:
                 self._at += 1
                 self._gap = 0
             elif self._gap < run.gap + _SPARE:
-                pos = walk.elements(pos, pos + 1)
+                pos = walk.element(pos)
                 if walk.is_waiting or walk.ended_at is not None:
                     break
                 self._gap += 1
@@ -129,7 +129,7 @@ class HeaderCache:
             start, left, guesses = pos, walk.elements_left, walk.guesses
             taken: Raw = {}
             walk.begin(explicit, taken)
-            pos = walk.elements(pos, pos + 1)
+            pos = walk.element(pos)
             exact = walk.guesses == guesses
             found.append(_Run(before.data[start:pos] if exact else b"", taken, left - walk.elements_left, 0))
         return found

@@ -22,19 +22,20 @@ from dicom2fhir.dicom.data_elements import (
     Budgets,
     Wanted,
 )
-from dicom2fhir.dicom.element_encoding import BIG, FIRST_DATA_GROUP, LITTLE, Unpack, measure, own_encoding
+from dicom2fhir.dicom.element_encoding import (
+    BIG,
+    FIRST_DATA_GROUP,
+    LITTLE,
+    Unpack,
+    encoding_in_un,
+    measure,
+    own_encoding,
+)
+from dicom2fhir.dicom.substitutes import DAMAGED, ITEMS_TAKEN, NO_VALUE, TOO_LONG
+from dicom2fhir.dicom.walk_state import Damage, OpenItem, OpenSequence, Short
 from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
-
-DAMAGED = b"damaged"
-"""Stands for a sequence that cannot be read; the decoder notes what should be a sequence and is none."""
-NO_VALUE: list[Raw] = [{}]
-"""Stands for a value that its VR cannot have, as a sequence; the decoder notes that too."""
-TOO_LONG: list[Raw] = [{}, {}]
-"""Stands for a value that is longer than the budget allows and was passed over; the decoder notes that too."""
-ITEMS_TAKEN = 1001
-"""Of one sequence: one more than are decoded, so that the decoder notes that there are more."""
 
 _FIRST_BULK_GROUP = 0x0042
 _LAST = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
@@ -49,22 +50,6 @@ _BYTES_OF_AN_ELEMENT = 8
 _DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
-
-_LITTLE_ENDIAN_ITEM = b"\xfe\xff\x00\xe0"
-
-
-class _Short(Exception):
-    """More bytes are needed; ``args[0]`` is where to go on."""
-
-
-class _Damage(Exception):
-    """What begins at ``args[0]`` cannot be read, nor what follows it."""
-
-
-_Item = tuple[int, bool, bool, Raw]
-"""Of an item: where it ends at the latest, whether a delimiter ends it, whether elements have VRs, what was taken."""
-_Sequence = tuple[int, bool, "bool | None", Unpack, Wanted, list[Raw], Raw, int, int, int, "_Item | None"]
-"""The arguments of :meth:`Walk._items`."""
 
 
 class Walk:
@@ -99,7 +84,7 @@ class Walk:
         self.ended_at: int | None = None
         self._unpack = BIG if big else LITTLE
         self._wanted = wanted
-        self._open: list[_Sequence] = []
+        self._open: list[OpenSequence] = []
         """Sequences that were left to wait for more bytes, the innermost first."""
 
     def begin(self, explicit: bool, taken: Raw) -> None:
@@ -116,7 +101,7 @@ class Walk:
         """Drop the first bytes, which were walked over."""
         self.data = self.data[count:]
         self.offset += count
-        self._open = [_shifted(sequence, count) for sequence in self._open]
+        self._open = [sequence.shifted(count) for sequence in self._open]
 
     def elements(self, pos: int, until: int) -> int:
         """Walk from ``pos`` to ``until``, or behind the element that is begun before that.
@@ -139,13 +124,15 @@ class Walk:
             return self._elements(
                 pos, until, _ENDLESS, False, self.explicit, self._unpack, self._wanted, self._taken, 0
             )
-        except _Short as short:
+        except Short as short:
             self.is_waiting = True
-            where: int = short.args[0]
-            return where
-        except _Damage as damage:
-            message = f"It cannot be known what follows {self._name(damage.args[0])}."
-            raise CannotUnderstand(message) from None
+            return short.pos
+        except Damage as damage:
+            raise CannotUnderstand(f"It cannot be known what follows {self._name(damage.pos)}.") from None
+
+    def element(self, pos: int) -> int:
+        """Walk over one element; see :meth:`elements`."""
+        return self.elements(pos, pos + 1)
 
     def _elements(
         self,
@@ -193,7 +180,7 @@ class Walk:
                         # where the item's own delimiter is missing, what comes shows that it has ended
                         return pos + 8 if tag == ITEM_DELIMITER else pos
                     if tag not in _DELIMITERS or tag == ITEM:
-                        raise _Damage(start)
+                        raise Damage(start)
                 if group == ITEM_GROUP or group < FIRST_DATA_GROUP:
                     vr, length = own_encoding(data, pos, unpack)
             pos += 8
@@ -220,7 +207,7 @@ class Walk:
             if stop > edge:
                 if length == UNDEFINED:
                     if group == ITEM_GROUP:
-                        raise _Damage(start)
+                        raise Damage(start)
                     if pos + 8 > edge:
                         raise self._stop(start, pos + 8, limit, before)
                     self.elements_left = left - _SEQUENCE_COST
@@ -231,21 +218,19 @@ class Walk:
                     continue
                 if stop > limit:
                     self.elements_left = left
-                    raise _Damage(start)
+                    raise Damage(start)
                 if (inner is None or type(inner) is bytes) and length <= longest:
                     raise self._stop(start, stop, limit, before)
             if inner is None or isinstance(inner, bytes):
                 if vr == b"SQ" and length:
                     taken[tag] = NO_VALUE
-                elif length <= longest:
-                    if vr == inner or not inner or not vr:  # most are
-                        taken[tag] = data[pos:stop]
-                    else:
-                        value = recoded(data[pos:stop], vr, inner, unpack is BIG)
-                        taken[tag] = NO_VALUE if value is None else value
-                    left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
-                else:
+                elif length > longest:
                     taken[tag] = TOO_LONG
+                else:
+                    taken[tag] = data[pos:stop]
+                    if inner and vr and vr != inner:  # few are
+                        taken[tag] = recoded(data[pos:stop], vr, inner, unpack is BIG)
+                    left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
                 items: list[Raw] = []
                 taken[tag] = items
@@ -254,10 +239,9 @@ class Walk:
                         taken[tag] = DAMAGED
                     else:
                         self.elements_left = left - _SEQUENCE_COST
-                        has_vrs, order = (
-                            self._of_unknown(pos, unpack) if explicit and vr == b"UN" else (explicit, unpack)
-                        )
-                        pos = self._items(pos, stop, False, has_vrs, order, inner, items, taken, tag, depth + 1, start)
+                        is_unknown = explicit and vr == b"UN"
+                        has_vrs, order = encoding_in_un(data, pos, unpack) if is_unknown else (explicit, unpack)
+                        pos = self._items(pos, tag, start, stop, False, has_vrs, order, inner, items, taken, depth + 1)
                         if self.ended_at is not None:
                             return pos
                         left = self.elements_left
@@ -269,11 +253,7 @@ class Walk:
     def _stop(self, start: int, needed: int, limit: int, left: int) -> Exception:
         """Wait for the bytes up to ``needed``, unless what encloses them ends before that."""
         self.elements_left = left
-        return _Damage(start) if needed > limit else _Short(start)
-
-    def _of_unknown(self, pos: int, unpack: Unpack) -> tuple[None, Unpack]:
-        """How items in UN are encoded: in Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or as they were."""
-        return None, LITTLE if self.data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack
+        return Damage(start) if needed > limit else Short(start)
 
     def _open_end(
         self,
@@ -290,7 +270,7 @@ class Walk:
         before: int,
     ) -> int:
         """Walk over a value of undefined length."""
-        has_vrs, order = (explicit, unpack) if vr != b"UN" else self._of_unknown(pos, unpack)
+        has_vrs, order = (explicit, unpack) if vr != b"UN" else encoding_in_un(self.data, pos, unpack)
         group, element, _ = order[1](self.data, pos)
         is_sequence = group << 16 | element in (ITEM, SEQUENCE_DELIMITER)
         items: list[Raw] = []
@@ -301,7 +281,7 @@ class Walk:
             into[tag] = items if is_sequence else DAMAGED
         if not is_sequence:
             return self._pass_over_text(start, pos, limit, order, before)
-        return self._items(pos, limit, True, has_vrs, order, wanted, items, into, tag, depth + 1, start)
+        return self._items(pos, tag, start, limit, True, has_vrs, order, wanted, items, into, depth + 1)
 
     def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack, before: int) -> int:
         """Find the delimiter of what has undefined length and no items: nothing can be nested in it."""
@@ -311,13 +291,15 @@ class Walk:
         if found >= 0:
             return found + len(delimiter)
         if self.is_final or len(self.data) >= most:
-            raise _Damage(start)
+            raise Damage(start)
         self.elements_left = before
-        raise _Short(start)
+        raise Short(start)
 
     def _items(
         self,
         pos: int,
+        tag: int,
+        start: int,
         limit: int,
         is_delimited: bool,
         explicit: bool | None,
@@ -325,21 +307,21 @@ class Walk:
         wanted: Wanted,
         items: list[Raw],
         into: Raw,
-        tag: int,
         depth: int,
-        start: int,
-        item: _Item | None = None,
+        item: OpenItem | None = None,
     ) -> int:
-        """Walk over the items of a sequence, from the one on that was left to wait."""
+        """Walk over the items of a sequence, from the one on that was left to wait; see :class:`OpenSequence`."""
         if depth > self.budgets.depth:
             raise BudgetExceeded(f"Sequences are nested deeper than {self.budgets.depth}.")
         data = self.data
         edge = min(limit, len(data))
         left = self.elements_left
         header = unpack[1]
+        if is_in_item := item is not None:
+            stop, is_open, has_vrs, taken = item
         try:
-            while item or is_delimited or pos < limit:
-                if not item:
+            while is_in_item or is_delimited or pos < limit:
+                if not is_in_item:
                     if pos + 8 > edge:
                         raise self._stop(pos, pos + 8, limit, left)
                     group, element, length = header(data, pos)
@@ -350,7 +332,7 @@ class Walk:
                     if group != ITEM_GROUP or element != _ITEM_ELEMENT:
                         self.elements_left = left
                         if group << 16 | element not in _DELIMITERS:
-                            raise _Damage(pos)
+                            raise Damage(pos)
                         pos = begin
                         if is_delimited and element == _END_ELEMENT:
                             return pos
@@ -359,17 +341,17 @@ class Walk:
                     stop = limit if is_open else begin + length
                     if stop > limit:
                         self.elements_left = left
-                        raise _Damage(pos)
+                        raise Damage(pos)
                     if not wanted and not is_open:
                         pos = stop
                         continue
-                    has_vrs = explicit
-                    if has_vrs is None:
-                        if begin + 6 > edge and begin + 6 <= stop:
-                            raise self._stop(pos, begin + 6, limit, left + 1)
+                    if explicit is not None:
+                        has_vrs = explicit
+                    elif begin + 6 > edge and begin + 6 <= stop:
+                        raise self._stop(pos, begin + 6, limit, left + 1)
+                    else:
                         has_vrs = data[begin + 4 : begin + 6] in VRS
-                    taken: Raw = {}
-                    item = stop, is_open, has_vrs, taken
+                    is_in_item, taken = True, {}
                     if wanted:
                         items.append(taken)
                         left -= _ITEM_COST
@@ -377,24 +359,26 @@ class Walk:
                             wanted = _NOTHING
                     self.elements_left = left
                     pos = begin
-                stop, is_open, has_vrs, taken = item
                 try:
                     pos = self._elements(pos, stop, stop, is_open, has_vrs, unpack, wanted, taken, depth)
-                except _Damage:
+                except Damage:
                     if is_open:
                         raise
                     if wanted:
                         into[tag], wanted = DAMAGED, _NOTHING
                     pos = stop
-                item = None
+                is_in_item = False
                 left = self.elements_left
                 if tag == PER_FRAME_FUNCTIONAL_GROUPS and depth == 1:
                     self.ended_at = start
                     return pos
-        except _Short:
-            self._open.append((limit, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start, item))
+        except Short:
+            item = OpenItem(stop, is_open, has_vrs, taken) if is_in_item else None
+            self._open.append(
+                OpenSequence(tag, start, limit, is_delimited, explicit, unpack, wanted, items, into, depth, item)
+            )
             raise
-        except _Damage:
+        except Damage:
             is_of_frames = tag == PER_FRAME_FUNCTIONAL_GROUPS and depth == 1
             if is_delimited and not is_of_frames:
                 raise
@@ -422,11 +406,3 @@ class Walk:
             return f"an element {where}"
         group, element, _ = self._unpack[1](self.data, pos)
         return f"the element ({group:04X},{element:04X}) {where}"
-
-
-def _shifted(sequence: _Sequence, count: int) -> _Sequence:
-    """A sequence whose positions count from a later byte."""
-    limit, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start, item = sequence
-    if item:
-        item = (item[0] - count, *item[1:])
-    return limit - count, is_delimited, explicit, unpack, wanted, items, into, tag, depth, start - count, item

@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
+from dicom2fhir.dicom.substitutes import NO_VALUE
+from dicom2fhir.model import Raw
+
 _NUMBERS: Mapping[bytes, str] = {
     b"US": "H",
     b"SS": "h",
@@ -20,13 +23,13 @@ _AS_THEY_STAND = frozenset({b"", b"UN", b"OB", b"OW"})
 """VRs of values whose own VR was lost."""
 
 
-def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | None:
+def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | list[Raw]:
     """Give a number as text, a text as number, and a number of one size as one of another.
 
     Returns
     -------
-    bytes | None
-        None if the VR that is expected cannot hold the value.
+    bytes | list[Raw]
+        :data:`~dicom2fhir.dicom.substitutes.NO_VALUE` if the VR that is expected cannot hold the value.
     """
     own, other = _NUMBERS.get(vr), _NUMBERS.get(expected)
     if own == other or vr in _AS_THEY_STAND or not value:
@@ -42,7 +45,7 @@ def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | None
             return "\\".join(map(str, numbers)).encode()
         return struct.pack(f"{order}{len(numbers)}{other}", *(n if other in "fd" else _whole(n) for n in numbers))
     except (struct.error, ValueError, OverflowError):
-        return None
+        return NO_VALUE
 
 
 def _number(text: bytes) -> float:

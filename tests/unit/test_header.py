@@ -32,7 +32,7 @@ from dicom2fhir.dicom.data_elements import (
 )
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.walk import TOO_LONG
+from dicom2fhir.dicom.substitutes import TOO_LONG
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom, Transient
 from dicom2fhir.model import Raw
 from testdata.make_dicom import encoded

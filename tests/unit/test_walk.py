@@ -18,7 +18,7 @@ from dicom2fhir.dicom.data_elements import (
 )
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.walk import DAMAGED, ITEMS_TAKEN, NO_VALUE
+from dicom2fhir.dicom.substitutes import DAMAGED, ITEMS_TAKEN, NO_VALUE
 from dicom2fhir.model import Raw
 from tests.examples import examples
 
