@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 
 from dicom2fhir import config
 from dicom2fhir.cli import cli
-from dicom2fhir.cli.profiles import profiles
 from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
@@ -265,13 +264,21 @@ def commands() -> str:
         "FHIR server is unavailable, 74 input or output failed, or something is not available yet, 78 the "
         "configuration is not usable, 130 interrupted, 141 the output was closed by its reader.\n"
     ]
-    inner = {f"profiles {name}": command for name, command in profiles.commands.items()}
-    for name, command in (("", cli), *sorted({**cli.commands, **inner}.items())):
-        context = click.Context(
-            command, info_name=f"dicom2fhir {name}".strip(), max_content_width=100, terminal_width=100
-        )
+    for name, command in _with_inner("dicom2fhir", cli):
+        context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
         parts.append(f"\n## {context.info_name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(parts)
+
+
+def _with_inner(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command and, if it is a group, those in it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for inner_name in command.list_commands(context):
+            inner = command.get_command(context, inner_name)
+            assert inner is not None
+            yield from _with_inner(f"{name} {inner_name}", inner)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ time than others to load.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -48,21 +48,6 @@ _TRANSLATING = ("convert", "explain", "profiles")
 """Commands whose own rooms log nothing."""
 
 
-class _Commands(Mapping[str, click.Command]):
-    """The commands by their names, each loaded when it is asked for."""
-
-    def __getitem__(self, name: str) -> click.Command:
-        module, _, function = _COMMANDS[name].partition(".")
-        command: click.Command = getattr(import_module(f"{__name__}.{module}"), function)
-        return command
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_COMMANDS)
-
-    def __len__(self) -> int:
-        return len(_COMMANDS)
-
-
 @contextmanager
 def _reader_may_leave() -> Iterator[None]:
     try:
@@ -71,8 +56,21 @@ def _reader_may_leave() -> Iterator[None]:
         raise click.exceptions.Exit(EXIT_NO_READER) from None
 
 
-class _Group(click.Group):
-    """A group that ends as other programs do when nobody reads its output; click would exit with status 1."""
+class _Commands(click.Group):
+    """The commands, each loaded when it is asked for.
+
+    It ends as other programs do when nobody reads its output; click would exit with status 1.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, function = _COMMANDS[cmd_name].partition(".")
+        command: click.Command = getattr(import_module(f"{__name__}.{module}"), function)
+        return command
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _reader_may_leave():
@@ -83,11 +81,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(
-    cls=_Group,
-    commands=cast("MutableMapping[str, click.Command]", _Commands()),  # it is only read
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="dicom2fhir")
 @click.pass_context
 def cli(context: click.Context) -> None:
