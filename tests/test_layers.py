@@ -67,7 +67,8 @@ RULES = {
     "fhir.send.http":       ("errors system.network fhir.send",             "requests structlog urllib3"),
     "fhir.send.tls_and_proxy": ("",                                         "requests"),
     "ops":                  ("errors system ops store.base",                "orjson structlog"),
-    "config":               ("errors system.permissions system.text fhir.version.names config",
+    "config":               ("errors system.permissions system.text fhir.version.names fhir.version.formats"
+                             " ops.log_names config",
                              "pydantic pydantic_core"),
     "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
                              "orjson"),

@@ -18,6 +18,7 @@ from dicom2fhir.cli.options import (
     version_option,
 )
 from dicom2fhir.cli.terminal import progress_on_stderr
+from dicom2fhir.config import PatientMode
 from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.formats import Format, dump
@@ -66,7 +67,7 @@ def convert(
     config_file: Path | None,
     version: str | None,
     profile_name: str | None,
-    patient: options.PatientMode | None,
+    patient: PatientMode | None,
     time_zone: str | None,
     shape: str,
     format_: Format | None,
@@ -92,7 +93,7 @@ def convert(
             problems += 1
             shown.say(f"{name}: {reason}")
 
-        found = list(conversion.sources(paths, sys.stdin.buffer, tell, stack))
+        found = list(conversion.input_files(paths, sys.stdin.buffer, tell, stack))
         shown.begin("reading", len(found))
         reading = conversion.read(found, tell, shown.advance, options.budgets(settings))
         shown.begin("mapping", len(reading.studies))

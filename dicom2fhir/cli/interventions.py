@@ -19,7 +19,7 @@ from dicom2fhir.cli.options import (
     state_dir_option,
     store_file,
 )
-from dicom2fhir.dicom.patients import Named, Verdict
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import texts_of
 from dicom2fhir.store.base import StudyStatus
@@ -93,7 +93,7 @@ def settle(
         click.echo("Identifiers are masked; --show-identifiers shows them.")
 
 
-def _patient(number: int, named: Named, show_identifiers: bool) -> dict[str, Any]:
+def _patient(number: int, named: NamedPatient, show_identifiers: bool) -> dict[str, Any]:
     """A patient for machines and people; what identifies is masked unless it was asked for."""
     values = {keyword: "\\".join(texts) for keyword in _SHOWN if (texts := texts_of(named.patient.get(keyword)))}
     return {
@@ -109,7 +109,7 @@ def _masked(value: str) -> str:
     return value[:1] + re.sub(r"\w", "*", value[1:])
 
 
-def _verdicts(patients: Sequence[Named], keep: int | None, drop: Sequence[int]) -> dict[str, Verdict]:
+def _verdicts(patients: Sequence[NamedPatient], keep: int | None, drop: Sequence[int]) -> dict[str, Verdict]:
     """What is settled about each patient by its number."""
     numbers = range(1, len(patients) + 1)
     if len(patients) < 2 and not any(patient.verdict for patient in patients):

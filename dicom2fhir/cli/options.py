@@ -12,7 +12,7 @@ import click
 import orjson
 
 from dicom2fhir import config
-from dicom2fhir.config import Settings, locations
+from dicom2fhir.config import PatientMode, Settings, locations
 from dicom2fhir.fhir.version.names import NUMBERS, canonical
 from dicom2fhir.system.text import printable
 from dicom2fhir.wiring import options
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 
-def config_option(command: Command) -> Command:
+def config_option(command: CommandFunction) -> CommandFunction:
     """``--config``."""
     return click.option(
         "--config",
@@ -35,12 +35,12 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
-def json_option(command: Command) -> Command:
+def json_option(command: CommandFunction) -> CommandFunction:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Write JSON.")(command)
 
 
-def profile_option(command: Command) -> Command:
+def profile_option(command: CommandFunction) -> CommandFunction:
     """``--profile``."""
     return click.option(
         "--profile",
@@ -50,19 +50,22 @@ def profile_option(command: Command) -> Command:
     )(command)
 
 
-class _Version(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
+class _FhirVersionChoice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert(canonical(value), param, ctx)
 
 
-def version_option(command: Command) -> Command:
+def version_option(command: CommandFunction) -> CommandFunction:
     """``--fhir``."""
     return click.option(
-        "--fhir", "version", type=_Version(list(NUMBERS)), help="FHIR version, by name or number.  [default: R4]"
+        "--fhir",
+        "version",
+        type=_FhirVersionChoice(list(NUMBERS)),
+        help="FHIR version, by name or number.  [default: R4]",
     )(command)
 
 
-def state_dir_option(command: Command) -> Command:
+def state_dir_option(command: CommandFunction) -> CommandFunction:
     """``--state-dir``."""
     return click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")(
         command
@@ -129,7 +132,7 @@ def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
         raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
-def patient_mode(settings: Settings) -> options.PatientMode:
+def patient_mode(settings: Settings) -> PatientMode:
     """The patient mode of commands that write Bundles which have to stand alone."""
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 

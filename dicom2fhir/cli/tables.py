@@ -16,7 +16,7 @@ from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.model import Mapped
 from dicom2fhir.ops.daemon_state import DestinationState
-from dicom2fhir.ops.status import Daemon, Overview, moment, why
+from dicom2fhir.ops.status import DaemonView, Overview, moment, why
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.system.text import counted, printable
 
@@ -63,7 +63,7 @@ def status_tables(seen: Overview) -> RenderableType:
     return Group(*parts)
 
 
-def _daemon_table(daemon: Daemon) -> Table:
+def _daemon_table(daemon: DaemonView) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -105,7 +105,7 @@ def _stats_table(stats: Stats) -> Table:
     return table
 
 
-def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemon) -> Table:
+def _destinations_table(destinations: Iterable[DestinationStatus], daemon: DaemonView) -> Table:
     table = _table("Destination", "How it stands, and its mapping")
     for one in destinations:
         said = _standing(daemon.destination(one.name)).append(
@@ -132,7 +132,7 @@ def _standing(found: DestinationState | None) -> Text:
     return as_it_stands(f"{found.state} since {moment(found.since)}, {until}: {found.reason}", "bold red")
 
 
-def study_tables(studies: Sequence[StudyStatus], daemon: Daemon, now: float) -> RenderableType:
+def study_tables(studies: Sequence[StudyStatus], daemon: DaemonView, now: float) -> RenderableType:
     """Each study with a row for each destination; a UID has its line to itself, so that it can be copied."""
     named = [delivery.destination for study in studies for delivery in study.deliveries]
     parts: list[RenderableType] = []
@@ -158,7 +158,7 @@ def _state(delivery: DeliveryStatus) -> Text:
     return Text(delivery.state.value, style=STATE_STYLES[delivery.state])
 
 
-def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
     if delivery.state is State.DELIVERED:
         by_identifier = f"; by identifier, not found there: {delivery.reason}" if delivery.reason else ""
         return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}"

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +15,15 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.destinations import FhirDestination, FileDestination, Selection, option_names
+from dicom2fhir.config.destinations import (
+    FhirDestinationSettings,
+    FileDestinationSettings,
+    SelectionSettings,
+    option_names,
+)
 from dicom2fhir.config.example import render
 from dicom2fhir.config.locations import state_directory
-from dicom2fhir.config.sections import (
-    Folder,
-    Store,
-)
+from dicom2fhir.config.sections import FolderSettings, PatientMode, StoreSettings
 from dicom2fhir.config.settings import Settings
 from dicom2fhir.config.sources import (
     NAMED,
@@ -38,9 +40,10 @@ from dicom2fhir.errors import ConfigError
 from dicom2fhir.system.text import counted
 
 __all__ = [
-    "FhirDestination",
-    "FileDestination",
-    "Folder",
+    "FhirDestinationSettings",
+    "FileDestinationSettings",
+    "FolderSettings",
+    "PatientMode",
     "Settings",
     "example",
     "load",
@@ -48,18 +51,19 @@ __all__ = [
     "warnings",
 ]
 
-_PLAIN = {
+_SECTIONS = {
     name: field.annotation
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
-_PATTERNS: Mapping[str, type[BaseModel]] = {
-    **_PLAIN,
-    "folders.NAME": Folder,
-    "destinations.NAME": FhirDestination,
-    "destinations.NAME ": FileDestination,
-}
-_SECRET = {name for name, field in FhirDestination.model_fields.items() if field.annotation is SecretStr}
+_TABLES: Sequence[tuple[str, type[BaseModel]]] = (
+    *_SECTIONS.items(),
+    ("folders.NAME", FolderSettings),
+    ("destinations.NAME", FhirDestinationSettings),
+    ("destinations.NAME", FileDestinationSettings),
+)
+"""Every table with its options, by the name that a message gives it."""
+_SECRET = {name for name, field in FhirDestinationSettings.model_fields.items() if field.annotation is SecretStr}
 
 
 def load(
@@ -119,7 +123,7 @@ def _checked(merged: Merged, state: Path) -> tuple[Settings, list[str]]:
     Only sections of which something is said are checked: defaults are right, and to make pydantic's validators for all
     sections takes longer than to convert a hundred files.
     """
-    sections: dict[str, Any] = {"store": Store.model_construct(directory=state)}
+    sections: dict[str, Any] = {"store": StoreSettings.model_construct(directory=state)}
     wrong: list[str] = []
     for name, field in Settings.model_fields.items():
         given = merged.values.get(name, {})
@@ -139,7 +143,10 @@ def example() -> str:
     """The text of ``config.example.toml``."""
     return render(
         Settings,
-        {"folders": {"inbox": Folder}, "destinations": {"main": FhirDestination, "files": FileDestination}},
+        {
+            "folders": {"inbox": FolderSettings},
+            "destinations": {"main": FhirDestinationSettings, "files": FileDestinationSettings},
+        },
     )
 
 
@@ -188,7 +195,7 @@ def _doubts(settings: Settings) -> Iterator[str]:
                 f"destinations.{name}.only.calling_ae_title: what comes in folders has no AE title, so that this"
                 " destination does not take it"
             )
-        if not isinstance(destination, FhirDestination):
+        if not isinstance(destination, FhirDestinationSettings):
             continue
         url = urlsplit(destination.url)
         if url.scheme == "http" and not value_types.is_loopback(url.hostname or ""):
@@ -203,7 +210,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         written += [(f"folders.{name}.move_to", folder.move_to)] if folder.move_to else []
         written += [(f"folders.{name}.rejected_to", folder.rejected_to)] if folder.rejected_to else []
     for name, destination in settings.destinations.items():
-        if isinstance(destination, FileDestination):
+        if isinstance(destination, FileDestinationSettings):
             written.append((f"destinations.{name}.directory", destination.directory))
     return value_types.overlaps(watched, written)
 
@@ -214,13 +221,13 @@ def _options(table: Key, merged: Merged) -> list[str]:
         case ():
             return list(Settings.model_fields)
         case ("folders", _):
-            return list(Folder.model_fields)
+            return list(FolderSettings.model_fields)
         case ("destinations", _, "only" | "except"):
-            return option_names(Selection)
+            return option_names(SelectionSettings)
         case ("destinations", name):
             kind = merged.values["destinations"][name].get("type")
-            return option_names(FileDestination if kind == "file" else FhirDestination)
-        case (section,) if model := _PLAIN.get(section):
+            return option_names(FileDestinationSettings if kind == "file" else FhirDestinationSettings)
+        case (section,) if model := _SECTIONS.get(section):
             return list(model.model_fields)
     return []
 
@@ -233,7 +240,7 @@ def _unknown(key: Key, merged: Merged) -> str:
     *table, name = key
     near = difflib.get_close_matches(name, _options(tuple(table), merged), n=1)
     if not near:
-        near = [f"{place.strip()}.{name}" for place, model in _PATTERNS.items() if name in model.model_fields][:1]
+        near = [f"{table_name}.{name}" for table_name, model in _TABLES if name in model.model_fields][:1]
     hint = f'; did you mean "{near[0]}"?' if near else ""
     return f"{_spell(key)}: unknown option{hint}{_where(merged.given(key))}"
 

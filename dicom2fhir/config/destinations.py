@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.sections import FhirVersion, Format, PatientMode, Section
+from dicom2fhir.config.sections import FhirVersion, PatientMode, Section
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.version.formats import Format
 
 
 def option_names(model: type[BaseModel]) -> list[str]:
@@ -18,19 +19,19 @@ def option_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-class Selection(Section):
+class SelectionSettings(Section):
     """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; neither case nor spaces at the ends count."""
 
-    modality: value_types.Patterns = Field(
+    modality: value_types.PatternList = Field(
         (), description="Modality (0008,0060) of a series; * ? [] work as in a shell."
     )
-    institution: value_types.Patterns = Field(
+    institution: value_types.PatternList = Field(
         (), description="Institution Name (0008,0080), or code or meaning of Institution Code Sequence (0008,0082)."
     )
-    department: value_types.Patterns = Field(
+    department: value_types.PatternList = Field(
         (), description="Institutional Department Name (0008,1040), or the same of its Type Code Sequence (0008,1041)."
     )
-    calling_ae_title: value_types.Patterns = Field(
+    calling_ae_title: value_types.PatternList = Field(
         (), description="Calling AE title of a sender. Files have none, so that only never matches them."
     )
 
@@ -39,7 +40,7 @@ class Selection(Section):
         return {key: patterns for key in type(self).model_fields if (patterns := getattr(self, key))}
 
 
-class Destination(Section):
+class DestinationSettings(Section):
     """What both types of destination have."""
 
     version: value_types.Version[Literal["inherit", "auto", FhirVersion]] = Field(
@@ -50,21 +51,21 @@ class Destination(Section):
     )
     profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this destination.")
     format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this destination.")
-    only: Selection = Field(
-        default_factory=Selection.model_construct,
+    only: SelectionSettings = Field(
+        default_factory=SelectionSettings.model_construct,
         description="Send only studies in which each key that is set here matches at least one value; an empty list"
         " restricts nothing. `status` shows the other studies as excluded. What was sent before is not"
         " removed.",
     )
-    except_: Selection = Field(
-        default_factory=Selection.model_construct,
+    except_: SelectionSettings = Field(
+        default_factory=SelectionSettings.model_construct,
         alias="except",
         description="Do not send studies in which any key that is set here matches any value; this takes precedence"
         " over only.",
     )
 
 
-class FhirDestination(Destination):
+class FhirDestinationSettings(DestinationSettings):
     """``[destinations.NAME]`` with ``type = "fhir"``."""
 
     type: Literal["fhir"] = Field("fhir", description="A FHIR server.")
@@ -137,7 +138,7 @@ class FhirDestination(Destination):
         raise ConfigError(f"{word}_file = {str(path)!r} is empty")
 
 
-class FileDestination(Destination):
+class FileDestinationSettings(DestinationSettings):
     """``[destinations.NAME]`` with ``type = "file"``."""
 
     type: Literal["file"] = Field("file", description="Files: one Bundle for each revision of a study.")
@@ -151,6 +152,7 @@ def _destination_type(value: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-AnyDestination = Annotated[
-    Annotated[FhirDestination, Tag("fhir")] | Annotated[FileDestination, Tag("file")], Discriminator(_destination_type)
+AnyDestinationSettings = Annotated[
+    Annotated[FhirDestinationSettings, Tag("fhir")] | Annotated[FileDestinationSettings, Tag("file")],
+    Discriminator(_destination_type),
 ]

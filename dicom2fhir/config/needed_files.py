@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom2fhir.config import locations
-from dicom2fhir.config.destinations import FileDestination
+from dicom2fhir.config.destinations import FileDestinationSettings
 from dicom2fhir.config.settings import Settings
 from dicom2fhir.system.permissions import Need, Use
 
@@ -62,7 +62,7 @@ def _of_destinations(settings: Settings) -> Iterator[Need]:
     for name, destination in settings.destinations.items():
         if _is_file(destination.profile):
             yield Need(f"destinations.{name}.profile", Path(destination.profile).absolute(), Use.READ)
-        if isinstance(destination, FileDestination):
+        if isinstance(destination, FileDestinationSettings):
             yield Need(f"destinations.{name}.directory", destination.directory, Use.FILL)
             continue
         for option in ("password_file", "token_file", "ca_file"):

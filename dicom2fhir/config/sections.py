@@ -20,11 +20,12 @@ from pydantic import (
 
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
+from dicom2fhir.fhir.version.formats import Format
+from dicom2fhir.ops.log_names import LogFormat, LogLevel
 
 FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
-Format = Literal["json", "xml"]
-Place = Literal["contained", "referenced"]
+Containment = Literal["contained", "referenced"]
 LinkMode = Literal["link", "identifier"]
 _ELEMENT_BYTES = 40
 """As the reader of headers counts it."""
@@ -46,7 +47,7 @@ class Section(BaseModel):
         return value
 
 
-class Receiver(Section):
+class ReceiverSettings(Section):
     """``[receiver]``."""
 
     enabled: bool = Field(True, description="Whether to listen for C-STORE.")
@@ -179,7 +180,7 @@ class Receiver(Section):
         return self
 
 
-class Folder(Section):
+class FolderSettings(Section):
     """``[folders.NAME]``."""
 
     path: value_types.LocalPath = Field(
@@ -225,7 +226,7 @@ class Folder(Section):
         return self
 
 
-class Store(Section):
+class StoreSettings(Section):
     """``[store]``."""
 
     directory: value_types.LocalPath = Field(
@@ -261,7 +262,7 @@ class Store(Section):
         return self
 
 
-class Fhir(Section):
+class FhirSettings(Section):
     """``[fhir]``."""
 
     version: value_types.Version[Literal["auto", FhirVersion]] = Field(
@@ -307,7 +308,7 @@ class Fhir(Section):
         " it by accession number without a search, as is always done in files.",
     )
     encounter: LinkMode = Field("link", description="The same for the encounter, by Admission ID.")
-    practitioner: Place = Field(
+    practitioner: Containment = Field(
         "contained",
         description="Whether people are contained in the ImagingStudy or written as separate Practitioners, which can"
         " be searched by name (referrer.name) on servers that do not search contained resources. People"
@@ -315,17 +316,17 @@ class Fhir(Section):
         " as written, and that code: people written alike share a Practitioner; another spelling is"
         " another Practitioner.",
     )
-    organization: Place = Field(
+    organization: Containment = Field(
         "contained",
         description="The same for institutions; those without an institution code with its coding scheme stay"
         " contained.",
     )
-    location: Place = Field(
+    location: Containment = Field(
         "contained",
         description="The same for departments and rooms; they stay contained, because DICOM has no identifiers for"
         " them.",
     )
-    device: Place = Field(
+    device: Containment = Field(
         "contained", description="The same for modalities; those without serial number and Device UID stay contained."
     )
     accession_identifier: bool = Field(
@@ -352,7 +353,7 @@ class Fhir(Section):
     )
 
 
-class Systems(Section):
+class SystemsSettings(Section):
     """``[systems]``: issuer, as it stands in DICOM -> identifier system."""
 
     patient_id_default: value_types.Uri = Field("", description="Identifier system of a Patient ID without an issuer.")
@@ -403,7 +404,7 @@ class Systems(Section):
         return {**({"": default} if default else {}), **systems}
 
 
-class Pacs(Section):
+class PacsSettings(Section):
     """``[pacs]``."""
 
     dicomweb_url: value_types.DicomwebUrl = Field(
@@ -419,10 +420,10 @@ class Pacs(Section):
     endpoint_name: str = Field("DICOMweb", min_length=1, max_length=200, description="Name of that Endpoint.")
 
 
-class Log(Section):
+class LogSettings(Section):
     """``[log]``."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    format: Literal["auto", "text", "json"] = Field(
+    level: LogLevel = Field("info", description="Lowest level that is logged.")
+    format: LogFormat = Field(
         "auto", description="Format of log lines; auto is text on a terminal and JSON lines elsewhere."
     )

@@ -6,20 +6,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicom2fhir.config.destinations import AnyDestination, FhirDestination
+from dicom2fhir.config.destinations import AnyDestinationSettings, FhirDestinationSettings
 from dicom2fhir.config.sections import (
-    Fhir,
+    FhirSettings,
     FhirVersion,
-    Folder,
-    Format,
-    Log,
-    Pacs,
+    FolderSettings,
+    LogSettings,
+    PacsSettings,
     PatientMode,
-    Receiver,
-    Store,
-    Systems,
+    ReceiverSettings,
+    StoreSettings,
+    SystemsSettings,
 )
 from dicom2fhir.config.value_types import Name
+from dicom2fhir.fhir.version.formats import Format
 
 
 class Settings(BaseModel):
@@ -27,22 +27,28 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    receiver: Receiver = Field(
-        default_factory=Receiver.model_construct, description="The DICOM receiver (C-STORE SCP)."
+    receiver: ReceiverSettings = Field(
+        default_factory=ReceiverSettings.model_construct, description="The DICOM receiver (C-STORE SCP)."
     )
-    folders: dict[Name, Folder] = Field({}, description="Watched folders, each with its own name.")
-    store: Store = Field(default_factory=Store.model_construct, description="The store, and when studies are sent.")
-    fhir: Fhir = Field(
-        default_factory=Fhir.model_construct,
+    folders: dict[Name, FolderSettings] = Field({}, description="Watched folders, each with its own name.")
+    store: StoreSettings = Field(
+        default_factory=StoreSettings.model_construct, description="The store, and when studies are sent."
+    )
+    fhir: FhirSettings = Field(
+        default_factory=FhirSettings.model_construct,
         description="The FHIR output; each destination may override version, profile, patient, format and"
         " give_up_after_s.",
     )
-    systems: Systems = Field(default_factory=Systems.model_construct, description="Identifier systems, absolute URIs.")
-    pacs: Pacs = Field(default_factory=Pacs.model_construct, description="Where the images can be retrieved.")
-    destinations: dict[Name, AnyDestination] = Field(
+    systems: SystemsSettings = Field(
+        default_factory=SystemsSettings.model_construct, description="Identifier systems, absolute URIs."
+    )
+    pacs: PacsSettings = Field(
+        default_factory=PacsSettings.model_construct, description="Where the images can be retrieved."
+    )
+    destinations: dict[Name, AnyDestinationSettings] = Field(
         {}, description="Destinations of the FHIR output, each with its own name."
     )
-    log: Log = Field(default_factory=Log.model_construct, description="Log, written to standard error.")
+    log: LogSettings = Field(default_factory=LogSettings.model_construct, description="Log, written to standard error.")
 
     @property
     def configures_mapping(self) -> bool:
@@ -70,7 +76,7 @@ class Settings(BaseModel):
         chosen = self.destinations[destination]
         return self.fhir.format if chosen.format == "inherit" else chosen.format
 
-    def give_up_after_s(self, destination: FhirDestination) -> float:
+    def give_up_after_s(self, destination: FhirDestinationSettings) -> float:
         """How long a study may fail at a server that accepts others."""
         chosen = destination.give_up_after_s
         return self.fhir.give_up_after_s if chosen is None else chosen

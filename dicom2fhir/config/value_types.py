@@ -145,7 +145,7 @@ Version = Annotated[Chosen, BeforeValidator(_version)]
 """A choice among names of FHIR versions and other words."""
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_items)]
-Patterns = Annotated[
+PatternList = Annotated[
     tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...], BeforeValidator(_items)
 ]
 AeTitles = Annotated[tuple[AeTitle, ...], BeforeValidator(_items)]

@@ -30,7 +30,7 @@ Settlement = Mapping[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedPatient:
     """One of the patients whom the instances of a study name.
 
     Attributes
@@ -78,7 +78,7 @@ def _key(patient: Attrs, disputed: set[str]) -> str:
     return blake2b(canonical(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def named(patients: Counted, settlement: Settlement) -> list[Named]:
+def named(patients: Counted, settlement: Settlement) -> list[NamedPatient]:
     """The patients that are named, in the order of the mappings."""
     keys = keys_of([patient for patient, _ in patients])
     counts: dict[str, int] = defaultdict(int)
@@ -86,7 +86,7 @@ def named(patients: Counted, settlement: Settlement) -> list[Named]:
     for key, (patient, count) in zip(keys, patients, strict=True):
         counts[key] += count
         first.setdefault(key, patient)
-    return [Named(key, first[key], counts[key], settlement.get(key)) for key in first if key]
+    return [NamedPatient(key, first[key], counts[key], settlement.get(key)) for key in first if key]
 
 
 def conflict_of(patients: Counted) -> str:

@@ -35,7 +35,7 @@ _IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputFile:
     """One thing that may be a DICOM file.
 
     ``asked_for`` is True when the user named it and not just a folder or an archive that holds it: only then it must be
@@ -48,7 +48,7 @@ class Source:
 
 
 @dataclass(slots=True)
-class Reading:
+class ReadInstances:
     """What came of reading sources."""
 
     studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
@@ -67,9 +67,9 @@ class Reading:
         return assemble(uid, 1, self.studies[uid].values())
 
 
-def sources(
+def input_files(
     paths: Iterable[str], stdin: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
-) -> Iterator[Source]:
+) -> Iterator[InputFile]:
     """The files behind the paths: files themselves, all below folders, the members of zip archives, ``-`` for stdin.
 
     Parameters
@@ -85,7 +85,7 @@ def sources(
         elif Path(path).is_dir():
             tell = partial(_tell, on_error)
             yield from (
-                Source(found.path, partial(open_file, found.path), asked_for=False)
+                InputFile(found.path, partial(open_file, found.path), asked_for=False)
                 for found in walk([path], in_order=True, on_error=tell)
             )
         else:
@@ -95,12 +95,12 @@ def sources(
                 _tell(on_error, path, error)
 
 
-def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStack) -> Iterator[Source]:
+def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStack) -> Iterator[InputFile]:
     """What a file is whose name was given; only archives and pipes stay open, for there may be very many files."""
     with ExitStack() as for_now:
         file = for_now.enter_context(Path(path).open("rb"))
         if file.seekable() and not _is_archive(file):
-            yield Source(path, lambda: Path(path).open("rb"), asked_for=True)  # noqa: SIM115 (closed by who reads)
+            yield InputFile(path, lambda: Path(path).open("rb"), asked_for=True)  # noqa: SIM115 (closed by who reads)
         else:
             open_until.push(for_now.pop_all())
             yield from _file_or_members(path, file, on_error, open_until)
@@ -119,7 +119,7 @@ def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> No
 
 def _file_or_members(
     name: str, file: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
-) -> Iterator[Source]:
+) -> Iterator[InputFile]:
     """A file that stays open, or the members of the zip archive that it is.
 
     A member is read only as far as its header goes, so that one which inflates to very much costs nothing.
@@ -131,7 +131,7 @@ def _file_or_members(
         file = held
     if not _is_archive(file):
         file.seek(0)
-        yield Source(name, lambda: file, asked_for=True)
+        yield InputFile(name, lambda: file, asked_for=True)
         return
     if not zipfile.is_zipfile(file):
         on_error(name, "the zip archive is damaged or not complete")
@@ -147,7 +147,7 @@ def _file_or_members(
         on_error(name, f"{counted(number, 'file')} of the archive cannot be read: {obstacle}")
     for member, obstacle in zip(members, obstacles, strict=True):
         if not obstacle:
-            yield Source(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
+            yield InputFile(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
 
 
 def _obstacle(member: zipfile.ZipInfo) -> str:
@@ -164,11 +164,11 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
 
 
 def read(
-    found: Iterable[Source],
+    found: Iterable[InputFile],
     on_error: Callable[[str, str], None],
     on_read: Callable[[], None] = lambda: None,
     budgets: Budgets = DEFAULT_BUDGETS,
-) -> Reading:
+) -> ReadInstances:
     """Read every source; what cannot be read is told and passed over.
 
     Parameters
@@ -178,7 +178,7 @@ def read(
     on_read
         Called after each source, for a progress bar.
     """
-    reading = Reading()
+    reading = ReadInstances()
     reader = InstanceReader(budgets)
     for source in found:
         try:
@@ -203,7 +203,7 @@ def read(
     return reading
 
 
-def _read_one(source: Source, reader: InstanceReader) -> InstanceRecord:
+def _read_one(source: InputFile, reader: InstanceReader) -> InstanceRecord:
     with _opened(source) as file:
         header = reader.read_file(file)
         # the members of archives and what came by a pipe have no end that is known without reading all of it
@@ -213,7 +213,7 @@ def _read_one(source: Source, reader: InstanceReader) -> InstanceRecord:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
+def _opened(source: InputFile) -> Iterator[BinaryIO]:
     try:
         file = source.open()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
@@ -234,7 +234,7 @@ def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
     Permanent
         The file is no SOP instance, or cannot be understood.
     """
-    record = _read_one(Source(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
+    record = _read_one(InputFile(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
     return assemble(record.study_uid, 1, [record])
 
 

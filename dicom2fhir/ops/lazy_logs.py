@@ -7,16 +7,14 @@ quiet as by it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dicom2fhir.ops.logs import Format, Level
+from dicom2fhir.ops.log_names import LogFormat, LogLevel
 
 
 class Later(logging.Handler):
     """Sets up logging at the first record, and hands it on to what takes its own place then."""
 
-    def __init__(self, level: Level, format_: Format) -> None:
+    def __init__(self, level: LogLevel, format_: LogFormat) -> None:
         super().__init__(level.upper())
         self._set = level, format_
 
@@ -30,7 +28,7 @@ class Later(logging.Handler):
         logs.configure(*self._set).handle(record)
 
 
-def configure(level: Level, format_: Format) -> None:
+def configure(level: LogLevel, format_: LogFormat) -> None:
     """Set up logging for the process as :func:`dicom2fhir.ops.logs.configure`, but when it is needed.
 
     That is only seen by the standard library's loggers: who logs with structlog has to call the other first.

@@ -15,16 +15,14 @@ import traceback
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 from dicom2fhir.errors import BridgeError
+from dicom2fhir.ops.log_names import LogFormat, LogLevel
 from dicom2fhir.system.text import printable, token
-
-Level = Literal["debug", "info", "warning", "error"]
-Format = Literal["auto", "text", "json"]
 
 MASK = "***"
 
@@ -156,9 +154,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Say nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
 
 
-def configure(
-    level: Level = "info", format: Format = "auto", stream: TextIO | None = None
-) -> logging.StreamHandler[TextIO]:
+def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> logging.StreamHandler[TextIO]:
     """Set up logging for the process; calling it again replaces what the last call set up.
 
     Parameters

@@ -54,7 +54,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class DaemonView:
     """The daemon as another process sees it.
 
     Attributes
@@ -84,7 +84,7 @@ class Overview:
 
     at: float
     store: Path
-    daemon: Daemon
+    daemon: DaemonView
     stats: Stats
     destinations: Sequence[DestinationStatus]
     studies: Sequence[StudyStatus]
@@ -94,11 +94,11 @@ class Overview:
     """What a person has to see to, a sentence each."""
 
 
-def daemon_of(store: Readable, now: float) -> Daemon:
+def daemon_of(store: Readable, now: float) -> DaemonView:
     """The daemon that has the store, or that had it last."""
     running, said = store.is_owned, daemon_state.read(store.path.parent)
     fresh = said is not None and said.stopped_at is None and now - said.written_at < daemon_state.FRESH_S
-    return Daemon(running, running and not fresh, said)
+    return DaemonView(running, running and not fresh, said)
 
 
 def overview(store: Readable, only: State | None, limit: int, now: float | None = None) -> Overview:
@@ -132,7 +132,7 @@ def _damage_told(damage: Damage) -> str:
     return f"{moment(damage.at)}: {damage.reason}.{aside} docs/store-damaged.md says what to do."
 
 
-def _attention(daemon: Daemon, stats: Stats, latest: Sequence[Rejection], now: float) -> Iterator[str]:
+def _attention(daemon: DaemonView, stats: Stats, latest: Sequence[Rejection], now: float) -> Iterator[str]:
     if not daemon.running:
         yield f"The daemon is not running{_last_seen(daemon.said)}."
     elif daemon.silent:
@@ -172,7 +172,7 @@ def _complaints(said: DaemonState) -> Iterator[str]:
             yield f"Destination {one.name} is {one.state} since {moment(one.since)}: {one.reason}"
 
 
-def why(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+def why(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
     """Why a delivery is not done; empty where it is."""
     match delivery.state:
         case State.WAITING:
@@ -194,7 +194,7 @@ def _still_there(delivery: DeliveryStatus) -> str:
     return f"; {sent}, before it was left out, and stays there"
 
 
-def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: Daemon, now: float) -> str:
+def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
     if not daemon.running:
         return "the daemon is not running"
     destination = daemon.destination(delivery.destination)
@@ -250,7 +250,7 @@ def as_json(seen: Overview) -> dict[str, Any]:
     }
 
 
-def _daemon_json(daemon: Daemon) -> dict[str, Any]:
+def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
     facts: dict[str, Any] = {"running": daemon.running, "silent": daemon.silent}
     if daemon.said is None:
         return facts
@@ -259,7 +259,7 @@ def _daemon_json(daemon: Daemon) -> dict[str, Any]:
     return facts | said | {name: _iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
 
 
-def _destination_json(one: DestinationStatus, daemon: Daemon) -> dict[str, Any]:
+def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, Any]:
     facts = {"name": one.name, "mapping": one.fingerprint, "other_mappings": dict(one.others)}
     found = daemon.destination(one.name)
     if found is None:
@@ -267,7 +267,7 @@ def _destination_json(one: DestinationStatus, daemon: Daemon) -> dict[str, Any]:
     return facts | asdict(found) | {"since": _iso(found.since), "until": _iso(found.until)}
 
 
-def study_json(study: StudyStatus, daemon: Daemon, now: float) -> dict[str, Any]:
+def study_json(study: StudyStatus, daemon: DaemonView, now: float) -> dict[str, Any]:
     """One study of the document."""
     facts = asdict(study)
     facts["first_at"], facts["last_at"] = _iso(study.first_at), _iso(study.last_at)

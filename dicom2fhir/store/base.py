@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from dicom2fhir.dicom.patients import Named, Verdict
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
 
@@ -291,7 +291,7 @@ class Store(Ledger, Protocol):
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """Stop sending ``revision``; a newer one is sent again."""
 
-    def patients(self, study_uid: str) -> Sequence[Named]:
+    def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """The patients whom a study's instances name; their order stays when others come. Empty: no such study."""
 
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from dicom2fhir.config import Settings
+from dicom2fhir.config import PatientMode, Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.errors import ConfigError
@@ -26,8 +26,6 @@ from dicom2fhir.model import Mapped, Note, Study, Write
 
 if TYPE_CHECKING:
     from dicom2fhir.fhir.profile.model import Profile
-
-PatientMode = Literal["link", "ensure", "upsert"]
 
 
 def store_path(settings: Settings) -> Path:

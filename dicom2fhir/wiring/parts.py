@@ -11,16 +11,15 @@ from typing import Any
 
 from requests.auth import AuthBase
 
-from dicom2fhir.config import FhirDestination, FileDestination, Settings
-from dicom2fhir.config import Folder as FolderSettings
+from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.auth import Basic, Bearer
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.fhir.send.directory import FileDestination as Files
-from dicom2fhir.fhir.send.server import FhirDestination as Server
+from dicom2fhir.fhir.send.directory import FileDestination
+from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls
@@ -112,14 +111,14 @@ def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str],
     return chosen
 
 
-def client(destination: FhirDestination) -> FhirClient:
+def client(destination: FhirDestinationSettings) -> FhirClient:
     """The HTTP client of a destination."""
     return FhirClient(
         destination.url, auth=_auth(destination), timeout_s=destination.timeout_s, ca_file=destination.ca_file
     )
 
 
-def _auth(destination: FhirDestination) -> AuthBase | None:
+def _auth(destination: FhirDestinationSettings) -> AuthBase | None:
     match destination.auth:
         case "basic":
             return Basic(destination.username, destination.secret)
@@ -137,12 +136,12 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     destination = settings.destinations[name]
     profile = profile_of(settings, name)
     version: str = settings.fhir_version(name)
-    if isinstance(destination, FileDestination):
+    if isinstance(destination, FileDestinationSettings):
         version = dialect(settings.version_set(name), profile).name
     facts: dict[str, Any] = {
         "name": name,
         "type": destination.type,
-        "target": str(destination.directory if isinstance(destination, FileDestination) else destination.url),
+        "target": str(destination.directory if isinstance(destination, FileDestinationSettings) else destination.url),
         "version": version,
         "profile": profile.name if profile else "",
         "patient": settings.patient_mode(name),
@@ -152,7 +151,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
         "ids": "",
         "error": "",
     }
-    if online and isinstance(destination, FhirDestination):
+    if online and isinstance(destination, FhirDestinationSettings):
         try:
             server = client(destination)
             found = server.capabilities()
@@ -194,7 +193,7 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
         What they were made with; it tells the FHIR version of a server that chooses it. Empty when nothing is known.
     """
     profile = profile_of(settings, name)
-    if isinstance(settings.destinations[name], FileDestination):
+    if isinstance(settings.destinations[name], FileDestinationSettings):
         version = dialect(settings.version_set(name), profile).name
     elif (version := settings.fhir_version(name)) == "auto" and last:
         version = last.split()[0]
@@ -218,14 +217,16 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     destination = settings.destinations[name]
     profile = profile_of(settings, name)
     mapping = mapper(settings, settings.patient_mode(name), profile)
-    if isinstance(destination, FileDestination):
+    if isinstance(destination, FileDestinationSettings):
         version = dialect(settings.version_set(name), profile)
-        files = Files(name, destination.directory, mapping, version, settings.format(name))
+        files = FileDestination(name, destination.directory, mapping, version, settings.format(name))
         patience = RetryPolicy(give_up_after_s=settings.fhir.give_up_after_s)
         return Deliverer(store, files, workers=1, policy=patience, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     chosen = dialect_for(settings.fhir_version(name), profile)
-    server = Server(name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name))
+    server = FhirDestination(
+        name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name)
+    )
     return Deliverer(
         store,
         server,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dicom2fhir.config import FhirDestination, Settings, require_roads
+from dicom2fhir.config import FhirDestinationSettings, Settings, require_roads
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.receive.dimse.options import Listen
@@ -84,7 +84,7 @@ def _route(settings: Settings, name: str) -> Route:
     destination = settings.destinations[name]
     sections = destination, settings.fhir, settings.systems, settings.pacs
     ca_file = None
-    if isinstance(destination, FhirDestination) and destination.ca_file:
+    if isinstance(destination, FhirDestinationSettings) and destination.ca_file:
         try:
             status = os.stat(destination.ca_file)
             ca_file = status.st_ino, status.st_size, status.st_mtime_ns

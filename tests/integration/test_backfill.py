@@ -78,7 +78,7 @@ def counts(summary: dict[str, Any]) -> dict[str, int]:
 def same_as_converted(store: SqliteStore, files: Path) -> int:
     """Check that the store holds the very studies that ``convert`` makes of the files; how many."""
     with ExitStack() as stack:
-        sources = conversion.sources([str(files)], sys.stdin.buffer, _pass_over, stack)
+        sources = conversion.input_files([str(files)], sys.stdin.buffer, _pass_over, stack)
         reading = conversion.read(sources, _pass_over)
     studies = [reading.study(uid) for uid in sorted(reading.studies)]
     assert store.stats().studies == len(studies)

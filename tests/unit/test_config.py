@@ -13,20 +13,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dicom2fhir.config import FhirDestination, FileDestination, Folder, Settings, example, load, require_roads, warnings
+from dicom2fhir.config import (
+    FhirDestinationSettings,
+    FileDestinationSettings,
+    FolderSettings,
+    Settings,
+    example,
+    load,
+    require_roads,
+    warnings,
+)
 from dicom2fhir.config.destinations import option_names
-from dicom2fhir.config.sections import Fhir, Log, Pacs, Receiver, Store
+from dicom2fhir.config.sections import FhirSettings, LogSettings, PacsSettings, ReceiverSettings, StoreSettings
 from dicom2fhir.errors import ConfigError
 from tests.examples import examples
 
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
-    ("receiver",): Receiver,
-    ("store",): Store,
-    ("fhir",): Fhir,
-    ("pacs",): Pacs,
-    ("log",): Log,
-    ("folders", "a"): Folder,
-    ("destinations", "a"): FhirDestination,
+    ("receiver",): ReceiverSettings,
+    ("store",): StoreSettings,
+    ("fhir",): FhirSettings,
+    ("pacs",): PacsSettings,
+    ("log",): LogSettings,
+    ("folders", "a"): FolderSettings,
+    ("destinations", "a"): FhirDestinationSettings,
 }
 PLAIN = [
     (table, name)
@@ -70,9 +79,9 @@ def refusal(
     return str(caught.value)
 
 
-def fhir(settings: Settings, name: str = "main") -> FhirDestination:
+def fhir(settings: Settings, name: str = "main") -> FhirDestinationSettings:
     destination = settings.destinations[name]
-    assert isinstance(destination, FhirDestination)
+    assert isinstance(destination, FhirDestinationSettings)
     return destination
 
 
@@ -316,7 +325,7 @@ def test_credentials_directory_that_cannot_be_read(tmp_path: Path) -> None:
 _NAMES = [
     *Settings.model_fields,
     *(name for field in Settings.model_fields.values() for name in getattr(field.annotation, "model_fields", ())),
-    *FhirDestination.model_fields,
+    *FhirDestinationSettings.model_fields,
     *("main", "path", "ignore", "patient_id", "", "\0", "A.B"),
 ]
 _LEAVES = st.one_of(
@@ -439,7 +448,7 @@ def test_version_and_patient_in_force() -> None:
     )
     assert (settings.fhir_version("main"), settings.patient_mode("main")) == ("R5", "upsert")
     assert (settings.fhir_version("out"), settings.patient_mode("out")) == ("R4B", "link")
-    assert isinstance(settings.destinations["out"], FileDestination)
+    assert isinstance(settings.destinations["out"], FileDestinationSettings)
 
 
 def test_systems_with_their_defaults() -> None:

@@ -16,8 +16,8 @@ import pytest
 import structlog
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.ops import lazy_logs
-from dicom2fhir.ops.logs import configure
+from dicom2fhir.ops import lazy_logs, logs
+from dicom2fhir.ops.log_names import LogFormat, LogLevel
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -37,6 +37,10 @@ class Colour(StrEnum):
 @dataclasses.dataclass
 class Person:
     name: str
+
+
+def configure(stream: io.StringIO, level: LogLevel = "info", format: LogFormat = "auto") -> None:
+    logs.configure(level, format, stream)
 
 
 def entries(stream: io.StringIO) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ ELEMENTS = st.lists(
     st.binary(max_size=100) | st.builds(b"".join, ELEMENTS) | st.builds(spliced, st.just(command()), SPLICES),
     st.sampled_from([command_set.SUCCESS, command_set.UNEXPECTED]),
 )
-def test_any_command_set_is_understood_or_refused(data: bytes, answer: command_set.Answer) -> None:
+def test_any_command_set_is_understood_or_refused(data: bytes, answer: command_set.ResponseStatus) -> None:
     with suppress(CannotUnderstand):
         decoded = command_set.decode(data)
         assert 0 <= decoded.field <= 0xFFFF

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.jobs.conversion import Reading
+from dicom2fhir.jobs.conversion import ReadInstances
 from dicom2fhir.model import InstanceRecord, Note, Origin, Study
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
@@ -53,7 +53,7 @@ def test_every_order_on_every_road_gives_the_same_studies(
     at = data.draw(st.integers(0, len(records)))
     folder = tmp_path_factory.mktemp("orders")
     single, held, batched = stores = [SqliteStore(folder / name, min_free_bytes=0) for name in ("1", "2", "3")]
-    reading = Reading()
+    reading = ReadInstances()
     try:
         for one in shuffled:
             single.add(one, FILE)

@@ -10,7 +10,7 @@ import pytest
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.ops import status
 from dicom2fhir.ops.daemon_state import FRESH_S, NAME, DaemonState, DestinationState, DiskState, StateFile, read
-from dicom2fhir.ops.status import Daemon, as_json, daemon_of, moment, overview, why
+from dicom2fhir.ops.status import DaemonView, as_json, daemon_of, moment, overview, why
 from dicom2fhir.store.base import DeliveryStatus, Rejection, State, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
 
@@ -90,9 +90,9 @@ def test_a_document_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
 def test_a_study_that_waits_shows_why(
     delivery: DeliveryStatus, study: StudyStatus, destination: DestinationState, said: str
 ) -> None:
-    daemon = Daemon(running=True, silent=False, said=replace(SAID, destinations=(destination,)))
+    daemon = DaemonView(running=True, silent=False, said=replace(SAID, destinations=(destination,)))
     assert said in why(delivery, study, daemon, NOW)
-    stopped = Daemon(running=False, silent=False, said=daemon.said)
+    stopped = DaemonView(running=False, silent=False, said=daemon.said)
     if delivery.state is State.WAITING:
         assert why(delivery, study, stopped, NOW) == "the daemon is not running"
 
@@ -104,7 +104,7 @@ def store(tmp_path: Path) -> SqliteStore:
 
 def test_a_document_of_a_dead_daemon_is_not_believed(store: SqliteStore, tmp_path: Path) -> None:
     StateFile(tmp_path, lambda: NOW).write(SAID)
-    assert daemon_of(store, NOW + 1) == Daemon(True, False, replace(SAID, written_at=NOW))
+    assert daemon_of(store, NOW + 1) == DaemonView(True, False, replace(SAID, written_at=NOW))
     assert daemon_of(store, NOW + FRESH_S + 1).silent
     store.close()
     dead = SqliteStore.open_readonly(tmp_path / "store.db")

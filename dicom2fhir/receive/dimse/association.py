@@ -23,7 +23,7 @@ from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
-from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, Context
+from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, PresentationContext
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
 
@@ -104,7 +104,7 @@ class Association:
         self._refusals = refusals
         self._share = Share(space)
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
-        self._contexts: dict[int, Context] = {}
+        self._contexts: dict[int, PresentationContext] = {}
         self._max_send_bytes = 0
         self._reader = InstanceReader(rules.budgets)
         self._message_since: tuple[float, int] | None = None
@@ -194,7 +194,7 @@ class Association:
             answer = self._answer(request)
         except CannotUnderstand as error:
             raise _Abort(INVALID_PARAMETER, str(error)) from None
-        if isinstance(answer, negotiation.Rejection):
+        if isinstance(answer, negotiation.AssociationRejection):
             log.warning(
                 "association.rejected",
                 peer=self.peer,
@@ -211,7 +211,7 @@ class Association:
         wire.send(answer.pdu)
         return True
 
-    def _answer(self, request: negotiation.Request) -> Acceptance | negotiation.Rejection:
+    def _answer(self, request: negotiation.Request) -> Acceptance | negotiation.AssociationRejection:
         rules = self._rules
         self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
         if not request.protocol_version & 1:
@@ -356,7 +356,7 @@ class Association:
         elif command.field == command_set.C_STORE_RQ:
             answer = self._store(command, self._contexts[context_id], header)
         if answer is not command_set.SUCCESS:
-            self._refusals.count(f"message: {answer.status:04X} {answer.comment}".strip())
+            self._refusals.count(f"message: {answer.code:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
         if command.field != command_set.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
             self._send_command(context_id, command_set.encode_response(command, answer))
@@ -372,14 +372,16 @@ class Association:
             pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
         self.wire.send(b"".join(pdus))
 
-    def _store(self, request: command_set.Command, context: Context, header: HeaderReader | None) -> command_set.Answer:
+    def _store(
+        self, request: command_set.Command, context: PresentationContext, header: HeaderReader | None
+    ) -> command_set.ResponseStatus:
         if context.abstract_syntax == VERIFICATION:
             return command_set.SOP_CLASS_NOT_SUPPORTED
         answer, kind = command_set.SUCCESS, ""
         try:
             self._hand_over(request, header)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
-            answer = command_set.answer_to(error)
+            answer = command_set.failure_status(error)
             kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
             if not isinstance(error, BridgeError):
                 log.error(
@@ -395,7 +397,7 @@ class Association:
             log.warning(
                 "instance.refused",
                 sop_instance=request.sop_instance,
-                status=f"{answer.status:04X}",
+                status=f"{answer.code:04X}",
                 kind=kind,
                 association=self._origin.association,
             )

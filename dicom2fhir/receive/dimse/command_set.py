@@ -46,24 +46,24 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseStatus:
     """A Status (0000,0900) and, where something is wrong, an Error Comment (0000,0902)."""
 
-    status: int
+    code: int
     comment: str = ""
     """At most 64 characters (LO); never holds anything of the data set."""
 
 
-SUCCESS = Answer(0x0000)
+SUCCESS = ResponseStatus(0x0000)
 """PS3.4 table B.2-1: the instance is on disk."""
 
-SOP_CLASS_NOT_SUPPORTED = Answer(0x0122, "This presentation context is not one for storage.")
+SOP_CLASS_NOT_SUPPORTED = ResponseStatus(0x0122, "This presentation context is not one for storage.")
 """PS3.7 C.5.6, PS3.7 9.1.1.1.9."""
 
-UNRECOGNIZED_OPERATION = Answer(0x0211)
+UNRECOGNIZED_OPERATION = ResponseStatus(0x0211)
 """PS3.7 C.5.20: any service but C-ECHO and C-STORE."""
 
-UNEXPECTED = Answer(0x0110, "Processing failure")
+UNEXPECTED = ResponseStatus(0x0110, "Processing failure")
 """PS3.7 C.5.13: an error of our own making, :class:`~dicom2fhir.errors.BridgeFault` among them."""
 
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
@@ -81,14 +81,14 @@ Never 0111 (Duplicate SOP Instance): a sender that repeats itself is told Succes
 _COMMENT_CHARACTERS = 64
 
 
-def answer_to(error: BaseException) -> Answer:
-    """Say what a failed C-STORE is answered with.
+def failure_status(error: BaseException) -> ResponseStatus:
+    """The status that answers a C-STORE which failed.
 
     The comment is the description of the error's class and not its message, which may name paths of this machine.
     """
-    for kind, status, _ in STATUSES:
+    for kind, code, _ in STATUSES:
         if isinstance(error, kind):
-            return Answer(status, (type(error).__doc__ or "").strip().partition("\n")[0][:_COMMENT_CHARACTERS])
+            return ResponseStatus(code, (type(error).__doc__ or "").strip().partition("\n")[0][:_COMMENT_CHARACTERS])
     return UNEXPECTED
 
 
@@ -163,15 +163,15 @@ def status_of(response: bytes) -> int | None:
     return _number(_elements(response), _STATUS)
 
 
-def encode_response(request: Command, answer: Answer) -> bytes:
+def encode_response(request: Command, status: ResponseStatus) -> bytes:
     """The command set that answers a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
     return _command_set(
         _text(_AFFECTED_SOP_CLASS, request.sop_class),
         _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
         _US_ELEMENT.pack(0, _MESSAGE_ID_RESPONDED_TO, 2, request.message_id or 0),
         _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
-        _US_ELEMENT.pack(0, _STATUS, 2, answer.status),
-        _text(_ERROR_COMMENT, answer.comment, b" "),
+        _US_ELEMENT.pack(0, _STATUS, 2, status.code),
+        _text(_ERROR_COMMENT, status.comment, b" "),
         _text(_AFFECTED_SOP_INSTANCE, request.sop_instance),
     )
 

@@ -50,7 +50,7 @@ _STANDARD_ROOT = "1.2.840.10008."
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class AssociationRejection:
     """An A-ASSOCIATE-RJ: the numbers of PS3.8 table 9-21, and the meaning of the reason there."""
 
     result: int
@@ -63,15 +63,15 @@ class Rejection:
         return struct.pack(">BBLBBBB", 3, 0, 4, 0, self.result, self.source, self.reason)
 
 
-NO_SUCH_APPLICATION_CONTEXT = Rejection(1, 1, 2, "application context name not supported")
-CALLING_AE_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling AE title not recognized")
-CALLED_AE_NOT_RECOGNIZED = Rejection(1, 1, 7, "called AE title not recognized")
-PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol version not supported")
-LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "local limit exceeded")
+NO_SUCH_APPLICATION_CONTEXT = AssociationRejection(1, 1, 2, "application context name not supported")
+CALLING_AE_NOT_RECOGNIZED = AssociationRejection(1, 1, 3, "calling AE title not recognized")
+CALLED_AE_NOT_RECOGNIZED = AssociationRejection(1, 1, 7, "called AE title not recognized")
+PROTOCOL_VERSION_NOT_SUPPORTED = AssociationRejection(1, 2, 2, "protocol version not supported")
+LOCAL_LIMIT_EXCEEDED = AssociationRejection(2, 3, 2, "local limit exceeded")
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PresentationContext:
     """An accepted presentation context."""
 
     abstract_syntax: str
@@ -83,7 +83,7 @@ class Acceptance:
     """An A-ASSOCIATE-AC, and what it says."""
 
     pdu: bytes
-    contexts: dict[int, Context]
+    contexts: dict[int, PresentationContext]
     max_send_bytes: int
     """Longest P-DATA-TF that the peer takes, without the PDU's header; 0: any length (PS3.8 section D.1)."""
 
@@ -254,7 +254,7 @@ def verification_request(called_ae: str, calling_ae: str, number: int) -> bytes:
 
 def accept(request: Request, max_receive_bytes: int) -> Acceptance:
     """Answer a request that nothing speaks against."""
-    accepted: dict[int, Context] = {}
+    accepted: dict[int, PresentationContext] = {}
     results = []
     for number, proposal in request.contexts.items():
         uid = proposal.abstract_syntax
@@ -266,7 +266,7 @@ def accept(request: Request, max_receive_bytes: int) -> Acceptance:
         elif not request.roles.get(uid, True):  # who will be the provider alone (PS3.7 section D.3.3.4)
             result = _USER_REJECTION
         else:
-            accepted[number] = Context(uid, syntax)
+            accepted[number] = PresentationContext(uid, syntax)
         results.append(_item(_CONTEXT_AC, bytes((number, 0, result, 0)) + _item(_TRANSFER, syntax.encode())))
     body = struct.pack(">HH", 1, 0) + request.echoed
     body += _item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode()) + b"".join(results)
@@ -274,7 +274,7 @@ def accept(request: Request, max_receive_bytes: int) -> Acceptance:
     return Acceptance(struct.pack(">BxL", _ASSOCIATE_AC, len(body)) + body, accepted, request.max_send_bytes)
 
 
-def _user_items(request: Request, accepted: dict[int, Context], max_receive_bytes: int) -> Iterator[bytes]:
+def _user_items(request: Request, accepted: dict[int, PresentationContext], max_receive_bytes: int) -> Iterator[bytes]:
     """What we say of ourselves, and answers to what was proposed.
 
     None to a user identity: it is not looked at, which is said by not answering (PS3.7 section D.3.3.7). None to

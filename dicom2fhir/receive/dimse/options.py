@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.receive.dimse.tls import Tls
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Listen:
     ae_title: str = "DICOM2FHIR"
     require_called_ae_title: bool = True
     calling_ae_titles: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
+    networks: tuple[IpNetwork, ...] = ()
     max_associations: int = 64
     max_associations_per_peer: int = 48
     max_waiting: int = 512
@@ -76,7 +76,7 @@ class Listen:
     budgets: Budgets = DEFAULT_BUDGETS
 
 
-def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+def is_within(address: str, networks: tuple[IpNetwork, ...]) -> bool:
     """Whether an address belongs to one of the networks; an IPv4-mapped IPv6 address counts as the IPv4 address."""
     peer = ipaddress.ip_address(plain(address))
     return any(peer in network for network in networks)

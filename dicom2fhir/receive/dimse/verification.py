@@ -17,7 +17,7 @@ from pathlib import Path
 from dicom2fhir.errors import CannotUnderstand, ServerUnavailable
 from dicom2fhir.receive.dimse import command_set
 from dicom2fhir.receive.dimse.negotiation import verification_request
-from dicom2fhir.receive.dimse.options import Network, is_within
+from dicom2fhir.receive.dimse.options import IpNetwork, is_within
 from dicom2fhir.system.network import failure
 
 _PDU = struct.Struct(">BxL")
@@ -84,7 +84,7 @@ class Secured:
         return context
 
 
-def own_address(host: str, networks: tuple[Network, ...]) -> str:
+def own_address(host: str, networks: tuple[IpNetwork, ...]) -> str:
     """Where this machine reaches its own receiver: what listens on every address is asked at one that it allows."""
     if host not in ("0.0.0.0", "::"):  # noqa: S104 (it is compared)
         return host
@@ -93,7 +93,7 @@ def own_address(host: str, networks: tuple[Network, ...]) -> str:
     return next((address for address in addresses if address and is_within(address, networks)), loopback)
 
 
-def _address_towards(network: Network) -> str:
+def _address_towards(network: IpNetwork) -> str:
     """This machine's address on the way to a network; empty where there is no way. Nothing is sent."""
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
     try:
@@ -157,7 +157,7 @@ def _ask(connection: socket.socket, called_ae: str, calling_ae: str) -> None:
 
 def _is_success(body: bytes) -> bool:
     try:
-        return command_set.status_of(body[_PDV.size :]) == command_set.SUCCESS.status
+        return command_set.status_of(body[_PDV.size :]) == command_set.SUCCESS.code
     except CannotUnderstand:
         return False
 

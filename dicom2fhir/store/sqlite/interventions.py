@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from dicom2fhir.dicom.patients import Named, Settlement, Verdict, named
+from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import deliveries
@@ -21,7 +21,7 @@ def settlement_of(sql: Statements, study_id: int) -> Settlement:
     return {patient: Verdict(verdict) for patient, verdict in sql.all("settlement", study_id=study_id)}
 
 
-def patients_of(sql: Statements, study_id: int) -> list[Named]:
+def patients_of(sql: Statements, study_id: int) -> list[NamedPatient]:
     """The patients whom the instances name, those first who came first: so their places stay when another one comes."""
     rows = sql.all("study_patients", study_id=study_id)
     try:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from dicom2fhir.dicom.patients import Named, Verdict
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
@@ -393,7 +393,7 @@ class SqliteStore:
             settlement = interventions.settlement_of(sql, study_id)
         return assemble(study_uid, revision, records, settlement)
 
-    def patients(self, study_uid: str) -> Sequence[Named]:
+    def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """See :meth:`dicom2fhir.store.base.Store.patients`."""
         with self._read() as sql:
             row = sql.one("study_id", study_uid=study_uid)
