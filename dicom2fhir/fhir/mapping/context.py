@@ -87,22 +87,22 @@ class MappingContext:
         return self.options.systems.of_coding_scheme(designator, self._scheme_uids)
 
     def note(self, level: NoteLevel, where: str, text: str) -> None:
-        """Tell that something was dropped or replaced."""
+        """Record that something was dropped or replaced."""
         self.notes[Note(level, where, text)] = None
 
     def lacks(self, path: str, what: str) -> None:
-        """Tell that the FHIR version has no ``what``, which the study would need at this path."""
+        """Record that the FHIR version has no ``what``, which the study needs at ``path``."""
         self.note("version", path, f"{self.dialect.name} has no {what}")
 
     def contain(self, resource: Resource) -> Resource:
-        """Keep a resource inside the ImagingStudy and answer with the reference to it; equal ones are kept once."""
+        """Contain a resource in the ImagingStudy and return the reference to it; equal ones are contained once."""
         # named by its content, so that the same person keeps the same id whatever else joins the study
         name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource)).replace('-', '')[:12]}"
         self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **self.dialect.adapt(resource)}
         return {"reference": f"#{name}", "type": resource["resourceType"]}
 
     def add(self, entry: Entry) -> Resource:
-        """Write a resource beside the ImagingStudy and answer with the reference to it; equal ones are written once."""
+        """Write a resource beside the ImagingStudy and return the reference to it; equal ones are written once."""
         self.entries[entry.resource["id"]] = replace(entry, resource=self.dialect.adapt(entry.resource))
         return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
 
@@ -140,7 +140,7 @@ class MappingSource:
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
 
     def aside(self) -> MappingSource:
-        """The same node in a mapping of its own, of which nothing is kept."""
+        """The same node in a context of its own, whose resources and notes are not kept."""
         context = self.context
         return replace(self, context=MappingContext(context.study, context.dialect, context.options))
 
@@ -150,7 +150,7 @@ class MappingSource:
         return zone_of(self.text("TimezoneOffsetFromUTC"), None) or self.context.zone
 
     def moment(self, date_keyword: str, time_keyword: str) -> str | None:
-        """A date and its time as ``dateTime``; a value that no calendar or clock knows is noted."""
+        """A date and its time as ``dateTime``; a value that is no date or no time is noted."""
         da, tm = self.text(date_keyword), self.text(time_keyword)
         if not da:
             return None

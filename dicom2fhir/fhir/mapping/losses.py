@@ -1,4 +1,4 @@
-"""What a study says and its FHIR version has no element for: noted once for each element, whatever it is."""
+"""Notes for what a study has and its FHIR version has no element for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom2fhir.model import Instance, Series, Study
 
 
 def note_losses(context: MappingContext) -> None:
-    """Note each element that the study would have in another version, and in this one nowhere."""
+    """Note each element that the study would have in another version and has nowhere in this one."""
     elements = context.dialect.elements
     for path, nodes in _NODES.items():
         for rule in RULES[path]:
@@ -22,7 +22,7 @@ def note_losses(context: MappingContext) -> None:
 
 
 def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: MappingContext) -> bool:
-    """Whether the rule would write anything. It is tried aside, so that nothing is contained that nobody refers to."""
+    """Whether the rule would write anything. What it contains on the way is not kept: nothing would refer to it."""
     return any(
         rule.meaning(MappingSource(context, node, node.attrs, series_uid).aside())
         for node, series_uid in nodes(context.study)

@@ -1,7 +1,7 @@
 """The resources around an ImagingStudy: who was examined, who and what took part, where it lies.
 
-Each function makes one resource from a source's attributes and answers with the reference to it. Whether it is
-contained or a resource of its own is settled here once, in :func:`_refer`: a resource of its own needs an identifier.
+Each function makes one resource from the attributes of a source and returns the reference to it. :func:`_refer` decides
+whether it is contained or a resource of its own, which needs an identifier.
 People who have none get one made of their name as written (:func:`_spelling`).
 """
 
@@ -96,7 +96,7 @@ def sought(context: MappingContext, option: str, type_: str, own: Resource) -> R
 def practitioners(source: MappingSource, names_keyword: str, identifications_keyword: str) -> Iterator[Resource]:
     """The people of a PN attribute, each with the item at the same place in its identification sequence.
 
-    Whoever is taken from the iterator is contained or written; who is not, is not.
+    Only those that are taken from the iterator are contained or written.
 
     Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
     """
@@ -134,10 +134,10 @@ def _practitioner(context: MappingContext, pn: str, identification: Attrs) -> Re
 
 
 def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
-    """The identifier of all people who are written alike: searches by name find them, and no two spellings are one.
+    """The identifier of a name as it is written: the same for equal names, another for another spelling.
 
-    Codes, where there are some, and the designators of their private schemes belong to it: two hospitals give the same
-    number. It holds no name itself, because it stands in the addresses of requests.
+    It is made of the codes and the designators of their private schemes, too, because two hospitals may use one number.
+    It is a hash, because identifiers are in the URLs of requests, where no name may be.
     """
     return identifier(f"urn:uuid:{deterministic_id('Person Name', repr(names), repr(codes))}", URI)
 
@@ -280,8 +280,7 @@ def endpoint(source: MappingSource) -> Resource | None:
 
 
 def specimens(source: MappingSource) -> list[Resource]:
-    """Logical references to the specimens of a series (PS3.3 C.7.6.22): the bridge has no Specimen of its own to
-    offer."""
+    """Logical references to the specimens of a series (PS3.3 C.7.6.22); no Specimen is written."""
     found = source.items("SpecimenDescriptionSequence")
     if not found and source.text("SpecimenIdentifier"):
         found = [source.attrs]

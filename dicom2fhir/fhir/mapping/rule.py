@@ -1,4 +1,4 @@
-"""A rule of the mapping: which attributes feed which element, and what they mean there; and rules at work."""
+"""A rule of the mapping: which attributes feed which element, and what they mean there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One rule at work: which attributes fed which element with what; ``value`` is None when nothing came of it."""
+    """What one rule did: which attributes fed which element; ``value`` is None when it wrote nothing."""
 
     rule: Rule
     element: str | None
@@ -48,7 +48,7 @@ class Trace:
 
 
 def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces: list[Trace] | None = None) -> None:
-    """Write the elements of a resource, or of a part of it; tell in ``traces`` how each came about."""
+    """Write the elements of a resource, or of a part of it; ``traces`` receives what each rule did."""
     dialect = source.context.dialect
     for rule in rules:
         # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)

@@ -2,7 +2,7 @@
 
 A rule returns *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the
 dialect gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are
-printed from here, and ``explain`` shows them at work.
+printed from here, and ``explain`` shows what each did.
 """
 
 from __future__ import annotations

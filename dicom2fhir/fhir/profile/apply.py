@@ -83,7 +83,7 @@ class _ResourceInProfile:
         self.unmet: dict[str, None] = {}
         self.filler = Filler(profile, context, missing, self.unmet)
 
-    # Places ----------------------------------------------------------------------------------------------------------
+    # Nodes -----------------------------------------------------------------------------------------------------------
 
     def level(self, level: str) -> Iterator[ProfiledNode]:
         """Each node of a level with its JSON; instances only where the mapping listed them."""
@@ -99,7 +99,7 @@ class _ResourceInProfile:
                     yield ProfiledNode(self.context, self.root, inner, made, series, json, instance)
 
     def nodes_at(self, path: str) -> Iterator[tuple[ProfiledNode, str]]:
-        """Where a path leads to: the nodes, and the name of the element there."""
+        """The nodes at a path, and the name of the element in them."""
         for level, prefix in (("instance", "series.instance."), ("series", "series.")):
             if path.startswith(prefix):
                 name = path.removeprefix(prefix)
@@ -110,7 +110,7 @@ class _ResourceInProfile:
     # Identifiers -----------------------------------------------------------------------------------------------------
 
     def identifiers(self) -> None:
-        """Keep those that the profile allows, and say of which type they are."""
+        """Keep those that the profile allows, and add to their types."""
         rules = self.profile.identifiers
         kept = []
         for identifier in self.root.get("identifier", []):
@@ -125,7 +125,7 @@ class _ResourceInProfile:
             self.root["identifier"] = kept
 
     def orders(self) -> None:
-        """Let one order have a type; see :class:`~dicom2fhir.fhir.profile.model.OrderRules`."""
+        """Keep the type of one order; see :class:`~dicom2fhir.fhir.profile.model.OrderRules`."""
         if self.profile.orders is None:
             return
         typed = False
@@ -141,7 +141,7 @@ class _ResourceInProfile:
     # Elements --------------------------------------------------------------------------------------------------------
 
     def element(self, rule: ElementRule, node: ProfiledNode, name: str, where: str) -> None:
-        """Give one element of one node what the profile says of it."""
+        """Apply the rule for an element to one node."""
         target = node.json
         *way, name = name.split(".")
         for step in way:
@@ -180,14 +180,14 @@ class _ResourceInProfile:
                 self.unmet.setdefault(str(absent))
 
     def starts(self) -> None:
-        """Let the study start with its first series, where the profile has other ideas of both."""
+        """Start the study with its first series: the profile may have changed either."""
         placeholder = self.profile.sentinels.get("dateTime")
         series = (series.get("started") for series in self.root.get("series", []))
         if started := self.root.get("started"):
             self.root["started"] = earliest((started, *(one for one in series if one != placeholder)))
 
     def of_types(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
-        """Keep the references to resources that the profile has there."""
+        """Keep the references to resources of the types that the profile allows."""
         value = target[name]
         if not isinstance(value, list):
             if value.get("type") not in rule.types:
@@ -226,7 +226,7 @@ class _ResourceInProfile:
     # The Patient ------------------------------------------------------------------------------------------------------
 
     def patient(self, entry: Entry) -> Entry:
-        """The Patient as the profile wants it."""
+        """The Patient with the profile applied."""
         asked = self.profile.patient
         missing = "omit" if self.missing == "sentinel" and entry.write is Write.UPSERT else self.missing
         own = _ResourceInProfile(self.profile, entry.resource, self.context.for_other_resource(), missing)

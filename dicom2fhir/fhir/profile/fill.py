@@ -83,7 +83,7 @@ class Filler:
     # Templates -------------------------------------------------------------------------------------------------------
 
     def fill(self, template: Any, node: ProfiledNode, where: str) -> Any:
-        """A template with its places filled; None where nothing is left of it."""
+        """A template with its values filled in; None when nothing is left of it."""
         match template:
             case ValueSource():
                 found = self._values(template, node, where)
@@ -118,7 +118,7 @@ class Filler:
         return None if emptied or not left else left
 
     def _reference(self, wanted: ReferenceTo, node: ProfiledNode, where: str) -> Resource | None:
-        """Contain the first resource of which anything is known, and answer with the reference to it."""
+        """Contain the first resource of which anything is known, and return the reference to it."""
         known = [name for name in wanted.resource if node.knows_of(name)]
         if not known and not wanted.required:
             return None

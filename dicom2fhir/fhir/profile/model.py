@@ -161,7 +161,8 @@ class Profile(Table):
     versions: Annotated[dict[Annotated[str, BeforeValidator(canonical)], str], _of(*VERSIONS)] = Field(
         min_length=1,
         description="FHIR version (`R4`, `R4B`, `R5`) -> canonical URL of the profile, which a study that has all that"
-        " is required claims in `meta.profile`; empty: none. The first is the default of `fhir.version`.",
+        " is required claims in `meta.profile`; empty: none. Where `fhir.version` is `auto`, files are written in the"
+        " first.",
     )
     missing: Missing = Field(
         "omit",

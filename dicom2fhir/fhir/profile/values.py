@@ -27,7 +27,7 @@ _YES = {"YES": True, "NO": False, "1": True, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class ProfiledNode:
-    """A node of the study and what became of it.
+    """A node of the study, and the JSON that it became.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ def _changed(elements: Mapping[str, Element], changes: _Changes) -> Mapping[str,
 
 
 def _without(type_: str, elements: Mapping[str, Element]) -> _Changes:
-    """No resource of a type: nothing in the ImagingStudy refers to one."""
+    """Leave out all elements of a resource type, which no rule of these versions writes."""
     return {concept: None for concept in elements if concept.startswith(f"{type_}.")}
 
 
