@@ -17,7 +17,7 @@ import click
 from dicom2fhir import __version__
 from dicom2fhir.cli.options import EXIT_FAILED
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady, ServerUnavailable, StoreDamaged, StoreUnavailable
-from dicom2fhir.system import terminal
+from dicom2fhir.system import terminal as standard_streams  # cli.terminal takes the name when it is loaded
 
 EXIT_UNAVAILABLE = 69
 EXIT_IO = 74
@@ -99,12 +99,12 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit."""
-    terminal.prepare()
+    standard_streams.prepare()
     try:
         status = _run()
     except BrokenPipeError:  # of standard error
         status = EXIT_NO_READER
-    unwritten = terminal.flush()
+    unwritten = standard_streams.flush()
     if unwritten and not status:
         status = _told(unwritten)
     sys.exit(status)
