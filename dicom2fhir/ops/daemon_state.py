@@ -6,7 +6,6 @@ document but by the lock of the store: a process that was killed could not take 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
+from dicom2fhir.system.durable import replacing
 from dicom2fhir.system.permissions import give_to_owner
 
 NAME = "daemon.json"
@@ -119,14 +119,11 @@ class StateFile:
         if last and replace(last, written_at=state.written_at) == state and 0 <= now - last.written_at < _REPEAT_S:
             return
         self._last = replace(state, written_at=now)
-        temporary = self._path.with_name(f".{NAME}.tmp")
         try:
-            # nothing is synced: after a crash of the machine the daemon has gone too
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "wb") as file:
-                give_to_owner(descriptor, self._path.parent)
+            # not synced: after a power loss the daemon that it describes is gone too
+            with replacing(self._path, f".{NAME}.tmp", sync=False) as file:
+                give_to_owner(file.fileno(), self._path.parent)
                 file.write(orjson.dumps(self._last))
-            os.replace(temporary, self._path)
             self._fails = False
         except OSError as error:
             if not self._fails:

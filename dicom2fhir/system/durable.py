@@ -1,9 +1,42 @@
-"""Folders whose entries survive a power loss: to sync a file does not promise that its name is on disk (fsync(2))."""
+"""Files and folders that survive a power loss: to sync a file does not put its name on disk (fsync(2))."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path, temporary: str, mode: int = 0o600, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that takes the place of ``path`` at the end of the block, complete and durable, or not at all.
+
+    Parameters
+    ----------
+    temporary
+        The file's name until then, in the same folder. No two writers may use it at a time. What a crash left under
+        this name is overwritten.
+    mode
+        Permissions of the file, before the umask.
+    sync
+        False where a power loss may take the file: readers still see the old or the new one, never a part.
+    """
+    new = path.with_name(temporary)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(descriptor)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

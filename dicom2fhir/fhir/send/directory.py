@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -12,7 +11,7 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.formats import Format, dump
 from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
-from dicom2fhir.system.durable import make_directory
+from dicom2fhir.system.durable import make_directory, replacing
 
 
 class Named(Protocol):
@@ -67,25 +66,14 @@ class FileDestination(Generic[Dialect]):
             return Delivered(base, written=False, fingerprint=mapped.fingerprint, answered=False)
         try:
             content = dump(standalone(mapped), self._dialect.name, self._format)
-            self._write(f"{remote_id}.{study.revision}.{self._format}", f".{remote_id}.tmp", content)
+            make_directory(self._directory, 0o700)
+            target = self._directory / f"{remote_id}.{study.revision}.{self._format}"
+            # One name for all revisions: a study has one writer at a time, and a crash leaves at most one such file.
+            with replacing(target, f".{remote_id}.tmp") as file:
+                file.write(content)
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
         except OSError as error:
             reason = f"{self._directory} cannot be written to: {error.strerror}; check that it is there, and its rights"
             return Retry(reason, whole_destination=True)
         return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint)
-
-    def _write(self, name: str, temporary: str, content: bytes) -> None:
-        make_directory(self._directory, 0o700)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            # The name is the study's, which has one writer at a time: what a crash left is written over.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from dicom2fhir.system.durable import make_directory, sync_directory
+from dicom2fhir.system.durable import make_directory, replacing, sync_directory
 from dicom2fhir.system.mounts import MOUNTINFO, NETWORK_FILE_SYSTEMS, VIRTUAL_FILE_SYSTEMS, file_system_type
 
 _COLLISIONS = 10_000
@@ -184,7 +184,8 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
     target = _reserve(wish)
     try:
         if reason:
-            _write_reason(reason_of(target), reason)
+            with replacing(reason_of(target), f".{target.name}.reason", 0o640) as note:
+                note.write(f"{reason}\n".encode())
         try:
             os.replace(file.path, target)
         except OSError as error:
@@ -193,7 +194,6 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
             _copy(file, target)
             if look_at(file.path) != file:
                 raise OSError(errno.EAGAIN, "the file changed while it was copied") from None
-            sync_directory(target.parent)  # the two file systems reach their disks each in its own time
             os.unlink(file.path)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -220,26 +220,12 @@ def _reserve(wish: Path) -> Path:
     raise OSError(errno.EEXIST, "too many files of this name")
 
 
-def _write_reason(path: Path, reason: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(reason + "\n")
-        file.flush()
-        os.fsync(descriptor)
-
-
 def _copy(file: Found, target: Path) -> None:
-    """Copy over to another file system; nobody sees half a file under the final name."""
-    half = target.with_name(f".{target.name}.part")
-    try:
-        with open_file(file.path) as source, open(half, "wb") as sink:
-            shutil.copyfileobj(source, sink, 1024 * 1024)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.utime(half, ns=(file.mtime_ns, file.mtime_ns))
-        os.replace(half, target)
-    finally:
-        half.unlink(missing_ok=True)
+    """Copy to another file system; durable on return, because the original is removed next, on a disk of its own."""
+    with open_file(file.path) as source, replacing(target, f".{target.name}.part", 0o666) as sink:
+        shutil.copyfileobj(source, sink, 1024 * 1024)
+        sink.flush()  # bytes that are written later would set the time anew
+        os.utime(sink.fileno(), ns=(file.mtime_ns, file.mtime_ns))
 
 
 def is_on_network(folder: str | Path, mountinfo: Path = MOUNTINFO) -> bool:

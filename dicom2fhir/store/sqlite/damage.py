@@ -18,9 +18,10 @@ import structlog
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
 from dicom2fhir.store.base import Damage
 from dicom2fhir.store.sqlite import progress_mark
-from dicom2fhir.store.sqlite.disk import replace_file, require_permission
+from dicom2fhir.store.sqlite.disk import require_permission
 from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
-from dicom2fhir.system.durable import sync_directory
+from dicom2fhir.system.durable import replacing, sync_directory
+from dicom2fhir.system.permissions import give_to_owner
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +171,10 @@ def _notices_path(path: Path) -> Path:
 def report(path: Path, reason: str, aside: str = "") -> None:
     """Have ``status`` tell of a damage from now on; durable when it returns."""
     told = [*damages(path), Damage(datetime.now(UTC).timestamp(), reason, aside)]
-    replace_file(_notices_path(path), orjson.dumps([asdict(one) for one in told]))
+    notices = _notices_path(path)
+    with replacing(notices, f"{notices.name}.new") as file:
+        give_to_owner(file.fileno(), path.parent)
+        file.write(orjson.dumps([asdict(one) for one in told]))
 
 
 def damages(path: Path) -> list[Damage]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import ConfigError, NoStore, OutOfSpace, StoreInUse, StoreUnavailable
-from dicom2fhir.system.durable import sync_directory
 from dicom2fhir.system.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 from dicom2fhir.system.permissions import give_to_owner
 
@@ -118,19 +117,6 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Have a small file hold ``content``, or what it held before; durable when it returns."""
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        give_to_owner(descriptor, path.parent)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(temporary, path)
-    sync_directory(path.parent)
 
 
 class Anchor:
