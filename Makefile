@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 # Several processes; --dist loadgroup keeps together what shares a costly fixture (tests/workers.py).
 PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --durations 25
 
-.PHONY: help demo test test-all bars soak planted lint bench docs conformance sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs golden conformance sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench: .venv/.made ## measure, and print tables (ARGS=--quick: small sizes)
 
 docs: .venv/.made ## write the generated documents again
 	$(BIN)/python docs/make_docs.py
+
+golden: .venv/.made ## accept what studies become now: write the golden files again and show what changed
+	@$(BIN)/python -m testdata.make_cases $(ARGS)
+	@$(BIN)/python -m tests.data.make_mapping
 
 conformance: .venv/.made ## run every FHIR validator over every golden case and write docs/conformance.md
 	$(BIN)/python -m tests.conformance

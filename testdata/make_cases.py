@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the expected FHIR of every golden case again and show what changed:
+"""Write the expected FHIR of every golden case again and show what changed, each change once: ``make golden``, or
 ``python -m testdata.make_cases [NAME...]``.
 
 A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``,
@@ -136,18 +136,24 @@ def version_of(variant: str) -> str:
     return variant.partition(".")[2] or next(iter(chosen.versions))
 
 
+@cache
 def mapped(name: str, variant: str) -> Mapped:
     """What the bridge makes of a case today, in a version or by a profile."""
+    chosen = profile_of(variant)
+    if chosen is not None:
+        return mapped_by(chosen, name, variant)
+    study, options = study_and_options(name)
+    return map_study(study, DIALECTS[variant], options)
+
+
+def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
+    """The same by another profile than the variant's."""
     study, options = study_and_options(name)
     dialect = DIALECTS[version_of(variant)]
-    chosen = profile_of(variant)
-    if chosen is None:
-        return map_study(study, dialect, options)
     if case_of(name).get("archive", True):
         options = replace(options, dicomweb_url=_ARCHIVE)
-    result = map_study(study, dialect, options)
     missing = case_of(name).get("profile_missing")
-    return conform(chosen, result, study, dialect, options, missing)
+    return conform(chosen, map_study(study, dialect, options), study, dialect, options, missing)
 
 
 def expected_file(name: str, variant: str) -> Path:
@@ -168,12 +174,27 @@ def outcome(name: str, variant: str) -> str:
         return json.dumps({"refused": str(error)}, indent=2) + "\n"
 
 
+def hunks(before: str, after: str) -> list[str]:
+    """What differs between two texts, with three lines around, and without the numbers of the lines."""
+    lines = list(difflib.unified_diff(before.splitlines(True), after.splitlines(True)))[2:]
+    starts = [number for number, line in enumerate(lines) if line.startswith("@@")]
+    return ["".join(lines[start + 1 : end]) for start, end in zip(starts, [*starts[1:], None], strict=True)]
+
+
+def show(changes: dict[str, list[Path]]) -> None:
+    """Print each change once, whatever the number of files that it is in."""
+    for change, paths in changes.items():
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"{paths[0].relative_to(CASES_DIRECTORY)}{others}\n{change}")
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Write the expected FHIR of golden cases again.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="these cases; without any, all")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 when something would change")
     arguments = parser.parse_args()
+    changes: dict[str, list[Path]] = {}
     changed = 0
     for name in arguments.names or CASES:
         for variant in variants(name):
@@ -183,13 +204,12 @@ def main() -> None:
             if before == after:
                 continue
             changed += 1
-            difference = difflib.unified_diff(
-                before.splitlines(True), after.splitlines(True), str(path), f"{path} (new)"
-            )
-            sys.stdout.writelines(difference)
+            for hunk in hunks(before, after):
+                changes.setdefault(hunk, []).append(path)
             if not arguments.check:
                 path.write_text(after)
-    print(f"{changed} files {'would change' if arguments.check else 'changed'}")
+    show(changes)
+    print(f"{changed} files {'would change' if arguments.check else 'changed'}, {len(changes)} different changes")
     sys.exit(bool(changed and arguments.check))
 
 

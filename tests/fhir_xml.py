@@ -6,11 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from dicom2fhir.fhir.version import xml
+
 FHIR = "{http://hl7.org/fhir}"
 _XHTML = "{http://www.w3.org/1999/xhtml}"
+TABLE: dict[str, dict[str, dict[str, str]]] = json.loads(
+    Path(xml.__file__).with_name("data").joinpath("element_order.json").read_text()
+)
+"""FHIR version -> type -> its elements in the order of the schema, and their types."""
 
 
 def values_of_xml(document: bytes) -> dict[str, str]:
@@ -61,3 +68,22 @@ def _of_object(content: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
                 yield where, format(Decimal(repr(value)), "f")
             elif value is not None:
                 yield where, json.dumps(value)
+
+
+def check_order(element: ElementTree.Element, type_: str, version: str) -> None:
+    """The children stand in the order of the table, each as often as it likes but together."""
+    names = list(TABLE[version][type_])
+    positions = []
+    for child in element:
+        tag = child.tag.removeprefix(FHIR)
+        name, kind = next(
+            (name, kind.split("|"))
+            for name, kind in TABLE[version][type_].items()
+            if name == tag or (name.endswith("[x]") and tag.startswith(name[:-3]))
+        )
+        positions.append(names.index(name))
+        if kind == ["Resource"]:
+            check_order(child[0], child[0].tag.removeprefix(FHIR), version)
+        elif len(kind) == 1 and kind[0][0].isupper():
+            check_order(child, kind[0], version)
+    assert positions == sorted(positions), (type_, [child.tag for child in element])

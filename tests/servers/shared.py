@@ -20,8 +20,8 @@ from tests.servers.process import ServerProcess
 class SharedServers:
     """``base_url("medplum", "r4")`` starts a server where it does not run yet; several threads may ask."""
 
-    def __init__(self, start: Callable[[str, str], ServerProcess] = ServerProcess) -> None:
-        self._start = start
+    def __init__(self, make: Callable[[str, str], ServerProcess] = ServerProcess) -> None:
+        self._make = make
         self._servers: dict[tuple[str, str], ServerProcess] = {}
         self._locks: dict[tuple[str, str], threading.Lock] = {}
         self._listener: Listener | None = None
@@ -38,9 +38,12 @@ class SharedServers:
         key = (name, version)
         with self._locks.setdefault(key, threading.Lock()):
             if key not in self._servers:
-                server = self._start(name, version)
-                server.start()
-                self._servers[key] = server
+                self._servers[key] = self._make(name, version)  # before it runs: an interrupted start is ended, too
+                try:
+                    self._servers[key].start()
+                except RuntimeError:
+                    self._servers.pop(key, None)
+                    raise
             return self._servers[key].base_url
 
     def address(self) -> str:
@@ -56,7 +59,7 @@ class SharedServers:
         if self._listener is not None:
             self._listener.close()
             shutil.rmtree(self._folder, ignore_errors=True)
-        for server in self._servers.values():
+        for server in list(self._servers.values()):
             server.stop()
         self._servers.clear()
 

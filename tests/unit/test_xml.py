@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,19 +12,14 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.send import bundle
-from dicom2fhir.fhir.send.bundle import standalone
-from dicom2fhir.fhir.version import formats, xml
+from dicom2fhir.fhir.version import formats
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.elements import types_of
 from dicom2fhir.fhir.version.xml import dump_xml
 from dicom2fhir.model import Resource
-from testdata.make_cases import CASES, expected_file, mapped, variants, version_of
-from tests.fhir_xml import FHIR, values_of_json, values_of_xml
-from tests.invariants import ELEMENTS, to_be_written
+from tests.fhir_xml import FHIR, TABLE, check_order, values_of_json, values_of_xml
+from tests.invariants import ELEMENTS
 
-TABLE: dict[str, dict[str, dict[str, str]]] = json.loads(
-    Path(xml.__file__).with_name("data").joinpath("element_order.json").read_text()
-)
 VERSIONS = [version for version in TABLE if version != "_source"]
 EACH = pytest.mark.parametrize("version", VERSIONS)
 MODELS = {"STU3": "fhir.resources.STU3", "R4B": "fhir.resources.R4B", "R5": "fhir.resources"}
@@ -186,44 +179,6 @@ def test_a_bundle_s_entries_are_in_order(version: str) -> None:
     (written,) = ElementTree.fromstring(dump_xml(bundle.transaction([entry]), version)).findall(f"{FHIR}entry")
     assert [child.tag.removeprefix(FHIR) for child in written] == ["fullUrl", "resource", "request"]
     assert [child.tag.removeprefix(FHIR) for child in written[2]] == ["method", "url"]
-
-
-GOLDEN = [(case, variant) for case in CASES for variant in variants(case)]
-
-
-@pytest.mark.parametrize(("case", "variant"), GOLDEN)
-def test_every_golden_case_says_the_same_in_xml(case: str, variant: str) -> None:
-    if expected_file(case, variant).read_text().startswith("{"):
-        with pytest.raises(NotExpressible):
-            mapped(case, variant)
-        return
-    result = mapped(case, variant)
-    version = version_of(variant)
-    for resource in (*to_be_written(entry.resource for entry in result.entries), standalone(result)):
-        document = dump_xml(resource, version)
-        assert values_of_xml(document) == values_of_json(resource)
-        assert b"\n" not in document
-        check_order(ElementTree.fromstring(document), resource["resourceType"], version)
-        assert values_of_xml(dump_xml(resource, version, indent=True)) == values_of_json(resource)
-
-
-def check_order(element: ElementTree.Element, type_: str, version: str) -> None:
-    """The children stand in the order of the table, each as often as it likes but together."""
-    names = list(TABLE[version][type_])
-    positions = []
-    for child in element:
-        tag = child.tag.removeprefix(FHIR)
-        name, kind = next(
-            (name, kind.split("|"))
-            for name, kind in TABLE[version][type_].items()
-            if name == tag or (name.endswith("[x]") and tag.startswith(name[:-3]))
-        )
-        positions.append(names.index(name))
-        if kind == ["Resource"]:
-            check_order(child[0], child[0].tag.removeprefix(FHIR), version)
-        elif len(kind) == 1 and kind[0][0].isupper():
-            check_order(child, kind[0], version)
-    assert positions == sorted(positions), (type_, [child.tag for child in element])
 
 
 @pytest.mark.parametrize("version", [version for version in ELEMENTS if version[0] != "_"])
