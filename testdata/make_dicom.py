@@ -426,6 +426,20 @@ _single(
     ProcedureCodeSequence=[code("P5-009FA", "99SDM", "Plain radiography"), code("P5-XXXXX", "SRT", "In no table")],
     **_without("BodyPartExamined", "ImageLaterality"),
 )
+_LOCAL_CODES: Values = {
+    "StudyComments": "Second of two studies",
+    "InstanceAvailability": "NEARLINE",
+    "ProcedureCodeSequence": [code("NM-7", "99LOCAL", "")],
+    "AnatomicRegionSequence": [code("R-1", "99LOCAL", "Region of interest")],
+}
+_case(
+    "local-codes",
+    "Codes of the sender's own, for the modality too; comments, and images that are said to be near line",
+    lambda: [
+        instance("NM", "local-codes", 1, 1, Units="CNTS", **_LOCAL_CODES),
+        instance("OT", "local-codes", 2, 1, Modality="ZZ", BurnedInAnnotation="YES", **_LOCAL_CODES),
+    ],
+)
 _single(
     "MR",
     "enhanced-mr",

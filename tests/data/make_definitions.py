@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 DEFINITIONS = HERE / "definitions"
 _HL7 = "http://hl7.org/fhir/StructureDefinition/"
-_FHIR_VERSIONS = {"R4": "4.0.1", "R5": "5.0.0"}
+_FHIR_VERSIONS = {"R4": "4.0.1", "R4B": "4.3.0", "R5": "5.0.0"}
 
 
 def definitions() -> dict[Path, str]:
@@ -24,7 +24,7 @@ def definitions() -> dict[Path, str]:
     written = {}
     for name, profile in tomllib.loads((HERE / "profiles.toml").read_text("utf-8")).items():
         for version in profile["versions"]:
-            for resource in (_profile(profile, version), *_extensions(profile, version)):
+            for resource in (*_profile(profile, version), *_extensions(profile, version)):
                 path = DEFINITIONS / version / name / f"StructureDefinition-{resource['id']}.json"
                 written[path] = json.dumps(resource, indent=1, ensure_ascii=False) + "\n"
     return written
@@ -49,7 +49,9 @@ def _definition(url: str, version: str, type_: str, origin: str, elements: list[
     }
 
 
-def _profile(profile: dict[str, Any], version: str) -> dict[str, Any]:
+def _profile(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
+    if "url" not in profile:
+        return
     root: dict[str, Any] = {"id": "ImagingStudy", "path": "ImagingStudy"}
     if constraints := profile.get("constraints"):
         root["constraint"] = [
@@ -66,7 +68,7 @@ def _profile(profile: dict[str, Any], version: str) -> dict[str, Any]:
             element["binding"] = {"strength": "required", "valueSet": value_set}
         elements.append(element)
     url = profile["url"].format(version=version.lower())
-    return _definition(url, version, "ImagingStudy", profile["origin"], elements)
+    yield _definition(url, version, "ImagingStudy", profile["origin"], elements)
 
 
 def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
