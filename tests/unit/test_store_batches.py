@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.errors import CannotUnderstand, OutOfSpace, StoreUnavailable
-from dicom2fhir.model import InstanceRecord, Origin, Study
-from dicom2fhir.store.base import Change, FileMark, Rejection, State
+from dicom2fhir.errors import OutOfSpace, StoreUnavailable
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.store.base import Change, FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
 
@@ -53,35 +53,6 @@ def record(number: int, study: int = 1, version: int = 0, series: int = 1, patie
         series={"Modality": "CT"},
         instance={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "InstanceNumber": str(number), "Rows": str(version)},
     )
-
-
-def kept(store: SqliteStore, study: int = 1) -> Study:
-    found = store.study(f"1.{study}")
-    assert found is not None
-    return found
-
-
-def test_each_change_of_a_batch_raises_the_revision(store: SqliteStore) -> None:
-    assert store.add_many([record(n) for n in range(5)], FILE) == [Change.NEW] * 5
-    assert kept(store).revision == 5
-    changes = store.add_many([record(0), record(1, version=1), record(5)], FILE)
-    assert changes == [Change.UNCHANGED, Change.CHANGED, Change.NEW]
-    assert kept(store).revision == 7
-    assert store.add_many([record(0), record(5)], FILE) == [Change.UNCHANGED] * 2
-    assert kept(store).revision == 7
-    assert store.stats().instances == 6
-
-
-def test_the_last_of_a_batch_wins(store: SqliteStore) -> None:
-    changes = store.add_many([record(1), record(1), record(1, version=2), record(1, version=2)], FILE)
-    assert changes == [Change.NEW, Change.UNCHANGED, Change.CHANGED, Change.UNCHANGED]
-    (instance,) = kept(store).series[0].instances
-    assert instance.attrs["Rows"] == "2"
-    assert store.stats().instances == 1
-
-
-def test_no_records_are_no_change(store: SqliteStore) -> None:
-    assert store.add_many([], FILE) == []
 
 
 records = st.builds(
@@ -156,46 +127,6 @@ def settle_claim(store: SqliteStore, how: str) -> None:
             store.retry(claim, 10, "later")
 
 
-def test_a_batch_is_due_like_single_instances(store: SqliteStore, clock: Clock) -> None:
-    store.add_many([record(1), record(1, study=2)], HELD)
-    clock.now += QUIET_S + 1
-    assert store.claim("main", "w", 60) is None
-    store.association_ended("run-1")
-    assert {claim.study_uid for claim in (store.claim("main", "w", 60), store.claim("main", "w", 60)) if claim} == {
-        "1.1",
-        "1.2",
-    }
-
-
-def test_a_held_batch_is_due_at_its_cap(store: SqliteStore, clock: Clock) -> None:
-    store.add_many([record(1)], HELD)
-    clock.now += MAX_WAIT_S
-    assert store.claim("main", "w", 60) is not None
-
-
-def test_instances_known_already_are_held_but_make_nothing_due(store: SqliteStore, clock: Clock) -> None:
-    store.add_many([record(1)], FILE)
-    store.add_many([record(1)], HELD)
-    clock.now += QUIET_S + 1
-    assert store.claim("main", "w", 60) is None
-    store.association_ended("run-1")
-    claim = store.claim("main", "w", 60)
-    assert claim is not None
-    store.delivered(claim, claim.revision, b"")
-    store.add_many([record(1)], FILE)
-    status = store.study_status("1.1")
-    assert status is not None and status.deliveries[0].state is State.DELIVERED
-
-
-def test_marks_and_rejections_come_with_the_instances(store: SqliteStore, clock: Clock) -> None:
-    marks = [FileMark("/a", 1, 2, "taken"), FileMark("/b", 3, 4, "skipped", "Not DICOM")]
-    rejection = Rejection(clock.now, Origin("file", path="/c"), "cut off")
-    store.add_many([record(1)], FILE, marks, [rejection])
-    assert store.file_marks(["/a", "/b", "/nothing"]) == {mark.path: mark for mark in marks}
-    assert list(store.rejections()) == [rejection]
-    assert (store.stats().skipped, store.stats().rejected) == (1, 1)
-
-
 def test_a_batch_is_kept_whole_or_not_at_all(store: SqliteStore) -> None:
     broken = FileMark("/a", 1 << 70, 2, "taken")  # more than SQLite's integers hold
     with pytest.raises(OverflowError):
@@ -203,14 +134,6 @@ def test_a_batch_is_kept_whole_or_not_at_all(store: SqliteStore) -> None:
     assert store.study("1.1") is None
     assert store.file_mark("/b") is None
     assert store.add_many([record(1)], FILE) == [Change.NEW]
-
-
-def test_a_record_that_is_not_json_is_refused(store: SqliteStore) -> None:
-    no_text = cast("str", object())
-    bad = InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {"Rows": no_text})
-    with pytest.raises(CannotUnderstand):
-        store.add_many([record(1), bad], FILE)
-    assert store.study("1.1") is None
 
 
 def test_no_batch_below_the_watermark(tmp_path: Path) -> None:

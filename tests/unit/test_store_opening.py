@@ -158,6 +158,26 @@ def test_a_store_of_an_earlier_version_keeps_its_instances_and_its_queue(tmp_pat
     connection.close()
 
 
+def test_a_pause_from_before_version_7_ends_with_the_next_start(tmp_path: Path) -> None:
+    """When it began is not known, and the clock may have been set since."""
+    connection = sqlite3.connect(tmp_path / "store.db")
+    for step in schema.steps()[:6]:
+        connection.executescript(step)
+    connection.executescript(f"""PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=6;
+        INSERT INTO destination (name) VALUES ('main');
+        INSERT INTO study (uid, revision, first_at, last_at) VALUES ('1.1', 1, 1, 1);
+        INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at, not_before, due_at, attempts)
+        VALUES (1, 1, 'waiting', 1, 1, 1700040000, 1700040000, 3);
+    """)
+    connection.close()
+    store = SqliteStore(tmp_path / "store.db", clock=lambda: 1_700_000_000.0, min_free_bytes=0)
+    try:
+        claim = store.claim("main", "me", 60)
+        assert claim is not None and claim.attempts == 3
+    finally:
+        store.close()
+
+
 def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled(tmp_path / "store.db")
     bad = (*schema.steps(), "CREATE TABLE half (n); CREATE TABLE half (n)")

@@ -1,0 +1,78 @@
+"""What a store in memory tells of itself; everything is counted each time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import orjson
+
+from dicom2fhir.dicom.patients import Named, named
+from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.selection import stated_by
+from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
+
+
+def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
+    return StudyStatus(
+        study_uid=study.uid,
+        revision=study.revision,
+        series=len({series for series, _ in study.instances}),
+        instances=len(study.instances),
+        first_at=study.first_at,
+        last_at=study.last_at,
+        association_open=bool(study.held_by),
+        deliveries=tuple(
+            DeliveryStatus(
+                destination=name,
+                state=one.state,
+                delivered_revision=one.revision,
+                due_at=rule.due_at(study, one),
+                attempts=one.attempts,
+                reason=one.reason,
+                delivered_at=one.delivered_at,
+            )
+            for name, one in sorted(study.deliveries.items())
+            if memory.destinations[name].in_force
+        ),
+    )
+
+
+def patients(study: StudyRow) -> list[Named]:
+    counts = Counter(json_of(kept.record.patient) for kept in study.instances.values())
+    return named([(orjson.loads(one), counts[one]) for one in study.patients if counts[one]], study.settlement)
+
+
+def stated(study: StudyRow) -> dict[str, tuple[str, ...]]:
+    records = [kept.record for kept in study.instances.values()]
+    return stated_by((attrs for one in records for attrs in (one.study, one.series)), study.senders)
+
+
+def is_outdated(study: StudyRow, reader: str) -> bool:
+    return any(kept.reader != reader for kept in study.instances.values())
+
+
+def stats(memory: Memory, reader: str) -> Stats:
+    studies = memory.studies.values()
+    deliveries = [delivery for _, _, delivery in memory.deliveries()]
+    states = Counter(delivery.state for delivery in deliveries)
+    return Stats(
+        studies=len(studies),
+        series=sum(len({series for series, _ in study.instances}) for study in studies),
+        instances=sum(len(study.instances) for study in studies),
+        **{state.value: states[state] for state in State},
+        rejected=memory.rejected.total(),
+        rejected_by_kind=dict(memory.rejected),
+        skipped=sum(mark.outcome == "skipped" for mark, _ in memory.marks.values()),
+        outdated=sum(is_outdated(study, reader) for study in studies),
+        oldest_undelivered_at=min((one.changed_at for one in deliveries if one.is_open), default=None),
+    )
+
+
+def destinations(memory: Memory) -> list[DestinationStatus]:
+    found = []
+    for name, destination in sorted(memory.destinations.items()):
+        delivered = (one for _, _, one in memory.deliveries(name) if one.state is State.DELIVERED)
+        made = Counter(one.fingerprint for one in delivered if one.fingerprint != destination.fingerprint)
+        if destination.in_force:
+            found.append(DestinationStatus(name, destination.fingerprint, dict(made)))
+    return found

@@ -1,0 +1,418 @@
+"""A store in memory: the promises of :mod:`dicom2fhir.store.base` in plain Python, to check the others against.
+
+Nothing outlives the process, and every call takes as long as there are studies. A :class:`Memory` stands for the file:
+who opens it again finds what was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from dicom2fhir.dicom.patients import Named, Verdict
+from dicom2fhir.dicom.study import assemble
+from dicom2fhir.errors import StoreUnavailable, StudyBusy
+from dicom2fhir.model import FileMark, InstanceRecord, Origin, Study
+from dicom2fhir.store.base import (
+    Change,
+    Claim,
+    DestinationStatus,
+    Failing,
+    Rejection,
+    State,
+    Stats,
+    StudyStatus,
+)
+from dicom2fhir.store.sqlite.clock import Clock
+from tests.memory_store import overview
+from tests.memory_store.memory import Delivery, Destination, DueRule, Kept, Memory, StudyRow, json_of, text_of
+
+_KEPT_REJECTIONS = 10_000
+_MAX_TEXT = 4_000
+_DAY_S = 86_400.0
+_CLOSED = (State.DELIVERED, State.REFUSED, State.EXCLUDED)
+
+
+class MemoryStore:
+    """:class:`dicom2fhir.store.base.Store` in memory; opened by the same parameters as an SqliteStore.
+
+    Parameters
+    ----------
+    owns
+        Whether this is the daemon's: leases and associations of the one before it end.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        quiet_period_s: float = 30.0,
+        max_wait_s: float = 900.0,
+        clock: Callable[[], float],
+        steady: Callable[[], float] | None = None,
+        reader: str = "",
+        owns: bool = True,
+    ) -> None:
+        self._memory = memory
+        self._rule = DueRule(quiet_period_s, max_wait_s)
+        self._horizon_s = max_wait_s + _DAY_S
+        self._clock = Clock(clock, steady)
+        self._reader = reader
+        self._owns = owns
+        self._subscribers: list[Callable[[], None]] = []
+        self._is_closed = False
+        if owns:
+            memory.is_owned = True
+            self._release_everything()
+
+    def _release_everything(self) -> None:
+        for study in self._memory.studies.values():
+            leased = [one for one in study.deliveries.values() if one.state is State.SENDING]
+            if leased or study.held_by:
+                study.apply_rule()
+            for delivery in leased:
+                delivery.state, delivery.owner, delivery.lease_until = State.WAITING, "", 0.0
+                delivery.newer_at = None
+            study.held_by.clear()
+        self._follow_clock()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Memory]:
+        with self._memory.lock:
+            if self._is_closed:
+                raise StoreUnavailable("The store is closed")
+            yield self._memory
+
+    @contextmanager
+    def _writing(self) -> Iterator[Memory]:
+        with self._reading() as memory:
+            yield memory
+        for callback in self._subscribers:
+            callback()
+
+    # What comes in
+
+    def add(self, record: InstanceRecord, origin: Origin) -> None:
+        self.add_many([record], origin)
+
+    def add_many(
+        self,
+        records: Sequence[InstanceRecord],
+        origin: Origin,
+        marks: Sequence[FileMark] = (),
+        rejections: Sequence[Rejection] = (),
+    ) -> Sequence[Change]:
+        texts = [text_of(record) for record in records]
+        with self._writing():
+            changes = [self._add(record, text, origin) for record, text in zip(records, texts, strict=True)]
+            for mark in marks:
+                self.mark_file(mark)
+            for rejection in rejections:
+                self.reject(rejection)
+        return changes
+
+    def _add(self, record: InstanceRecord, text: bytes, origin: Origin) -> Change:
+        now = self._clock.now()
+        study = self._memory.study(record.study_uid, now)
+        key = record.series_uid, record.sop_uid
+        old = study.instances.get(key)
+        change = Change.NEW if old is None else Change.UNCHANGED if old.text == text else Change.CHANGED
+        study.instances[key] = Kept(record, text, self._reader)
+        study.patients[json_of(record.patient)] = None
+        if change is not Change.UNCHANGED:
+            study.revision, study.last_at = study.revision + 1, now
+            study.reopen(now, _CLOSED)
+            study.apply_rule()
+        if origin.association and origin.association not in study.held_by:
+            study.held_by.add(origin.association)
+            if origin.calling_ae not in study.senders:
+                study.senders.add(origin.calling_ae)
+                study.reopen(now, [State.EXCLUDED])
+            study.apply_rule()
+        return change
+
+    def association_ended(self, association: str) -> None:
+        with self._writing() as memory:
+            for study in memory.studies.values():
+                if association in study.held_by:
+                    study.held_by.remove(association)
+                    study.apply_rule()
+
+    def file_mark(self, path: str) -> FileMark | None:
+        return self.file_marks([path]).get(path)
+
+    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
+        with self._reading() as memory:
+            known = {path: memory.marks[path] for path in paths if path in memory.marks}
+        return {path: replace(mark, by_other_reader=reader != self._reader) for path, (mark, reader) in known.items()}
+
+    def mark_file(self, mark: FileMark) -> None:
+        with self._writing() as memory:
+            memory.marks[mark.path] = replace(mark, reason=mark.reason[:_MAX_TEXT]), self._reader
+
+    def reject(self, rejection: Rejection) -> None:
+        with self._writing() as memory:
+            memory.rejections.insert(0, replace(rejection, reason=rejection.reason[:_MAX_TEXT]))
+            del memory.rejections[_KEPT_REJECTIONS:]
+            memory.rejected[rejection.kind] += 1
+
+    # What goes out
+
+    def set_destinations(self, names: Iterable[str]) -> None:
+        wanted = set(names)
+        with self._writing() as memory:
+            for name in wanted:
+                destination = memory.destinations.setdefault(name, Destination(in_force=False))
+                if not destination.in_force:
+                    for study in memory.studies.values():
+                        study.deliveries.setdefault(name, Delivery(self._clock.now()))
+            for name, destination in memory.destinations.items():
+                destination.in_force = name in wanted
+
+    def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
+        with self._writing() as memory:
+            if fingerprint and destination in memory.destinations:
+                memory.destinations[destination].fingerprint = fingerprint
+
+    def set_selection(self, destination: str, selection: str) -> None:
+        with self._writing() as memory:
+            found = memory.destinations.get(destination)
+            if found and found.selection != selection:
+                found.selection = selection
+                now = self._clock.now()
+                for study in memory.studies.values():
+                    delivery = study.deliveries.get(destination)
+                    if delivery and delivery.state is State.EXCLUDED:
+                        delivery.wait(now, asked_at=now)
+
+    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
+        if not self._owns:
+            raise StoreUnavailable("This process does not deliver")
+        with self._reading() as memory:
+            self._catch_up()
+            now = self._clock.now()
+            found = [
+                (due_at, study.number, study, delivery)
+                for study, _, delivery in memory.deliveries(destination)
+                if delivery.is_open and (due_at := self._rule.due_at(study, delivery)) <= now
+            ]
+            if not found:
+                return None
+            while passed_over >= len(found):
+                passed_over //= 4
+            _, _, study, delivery = sorted(found, key=lambda one: one[:2])[passed_over]
+            delivery.state, delivery.owner = State.SENDING, owner
+            delivery.tried_at, delivery.lease_until = now, now + lease_s
+            delivery.not_before, delivery.newer_at, delivery.asked_at = 0.0, None, now
+            again = delivery.revision == study.revision
+            return Claim(study.uid, destination, owner, study.revision, delivery.attempts, delivery.base, again)
+
+    def next_due_at(self, destination: str) -> float | None:
+        with self._reading():
+            self._catch_up()
+            if max(self._dues(destination), default=0.0) > self._clock.now() + self._horizon_s:
+                self._follow_clock()
+            return min(self._dues(destination), default=None)
+
+    def _dues(self, destination: str) -> list[float]:
+        found = self._memory.deliveries(destination)
+        return [self._rule.due_at(study, delivery) for study, _, delivery in found if delivery.is_open]
+
+    def _catch_up(self) -> None:
+        if self._clock.step_s():
+            self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        reading = self._clock.read()
+        for study in self._memory.studies.values():
+            self._rule.follow_clock(study, reading.now)
+        self._clock.forget_steps(reading)
+
+    @contextmanager
+    def _ending(self, claim: Claim) -> Iterator[list[tuple[StudyRow, Delivery]]]:
+        """What a claim is about, if it still holds."""
+        with self._writing() as memory:
+            study = memory.studies.get(claim.study_uid)
+            delivery = study.deliveries.get(claim.destination) if study else None
+            if study and delivery and delivery.state is State.SENDING and delivery.owner == claim.owner:
+                yield [(study, delivery)]
+                study.apply_rule()
+            else:
+                yield []
+
+    def delivered(
+        self,
+        claim: Claim,
+        revision: int,
+        base: bytes,
+        fingerprint: str = "",
+        unlinked: str = "",
+        accepted: bool = False,
+    ) -> None:
+        with self._ending(claim) as found:
+            self._memory.destinations[claim.destination].accepted += accepted
+            for study, delivery in found:
+                self.set_mapping_fingerprint(claim.destination, fingerprint)
+                delivery.changed_at = self._clock.now() if delivery.newer_at is None else delivery.newer_at
+                is_newer = study.revision > revision
+                delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, unlinked)))
+                delivery.begin_failing_anew()
+                delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
+                delivery.base, delivery.fingerprint = base, fingerprint
+
+    def refuse(self, claim: Claim, revision: int, reason: str) -> None:
+        with self._ending(claim) as found:
+            for study, delivery in found:
+                is_newer = study.revision > revision
+                if is_newer:
+                    delivery.changed_at = self._clock.now() if delivery.newer_at is None else delivery.newer_at
+                delivery.end_lease(State.WAITING if is_newer else State.REFUSED, reason[:_MAX_TEXT])
+                delivery.begin_failing_anew()
+                delivery.attempts += 1
+
+    def exclude(self, claim: Claim, reason: str, selection: str) -> None:
+        with self._ending(claim) as found:
+            for _, delivery in found:
+                is_other = self._memory.destinations[claim.destination].selection != selection
+                is_outdated = is_other or delivery.newer_at is not None
+                delivery.changed_at = delivery.changed_at if delivery.newer_at is None else delivery.newer_at
+                delivery.end_lease(State.WAITING if is_outdated else State.EXCLUDED, reason[:_MAX_TEXT])
+                delivery.begin_failing_anew()
+                delivery.attempts = 0
+
+    def failing(self, claim: Claim, most_s: float) -> Failing:
+        with self._reading() as memory:
+            study = memory.studies.get(claim.study_uid)
+            delivery = study.deliveries[claim.destination] if study else Delivery(self._clock.now())
+            return delivery.failing(memory.destinations[claim.destination].accepted, self._clock.now(), most_s)
+
+    def retry(
+        self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
+    ) -> None:
+        with self._ending(claim) as found:
+            for _, delivery in found:
+                if failing:
+                    delivery.failing_s, delivery.failing_at = failing.for_s, failing.at
+                    delivery.failing_accepted = failing.accepted
+                delivery.end_lease(State.WAITING, reason[:_MAX_TEXT])
+                delivery.attempts += count
+                delivery.tried_at = self._clock.now()
+                delivery.not_before = delivery.tried_at + min(max(after_s, 0.0), self._horizon_s)
+
+    # What people ask for
+
+    def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
+        with self._writing() as memory:
+            for name, found in memory.destinations.items():
+                found.requeued += found.in_force and destination in (None, name)
+            return self._requeue(study_uid, destination, all_states)
+
+    def _requeue(self, study_uid: str | None, destination: str | None, all_states: bool) -> int:
+        states = {State.WAITING, State.REFUSED, *(_CLOSED if all_states else ())}
+        now, count = self._clock.now(), 0
+        for study, _, delivery in self._memory.deliveries(destination):
+            if study_uid in (None, study.uid) and delivery.state in states:
+                delivery.wait(delivery.changed_at if delivery.state is State.WAITING else now, asked_at=now)
+                delivery.begin_failing_anew()
+                count += 1
+        return count
+
+    def relink(
+        self,
+        destination: str,
+        study_uid: str | None = None,
+        since: float = 0.0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        with self._writing() as memory:
+            now, count = self._clock.now(), 0
+            for study, _, delivery in memory.deliveries(destination):
+                is_meant = study.uid == study_uid if study_uid is not None else study.last_at >= since
+                if is_meant and delivery.state is State.DELIVERED and delivery.reason:
+                    delivery.wait(now, asked_at=now)
+                    count += 1
+            if on_progress and study_uid is None:
+                on_progress(memory.last_number, memory.last_number)
+            return count
+
+    def requeued(self, destination: str) -> int:
+        with self._reading() as memory:
+            return memory.destinations.get(destination, Destination()).requeued
+
+    def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
+        with self._writing() as memory:
+            study = memory.studies.get(study_uid)
+            if study:
+                study.settlement = dict(verdicts)
+                study.revision, study.last_at = study.revision + 1, self._clock.now()
+                self._requeue(study_uid, None, True)
+
+    def forget(self, study_uid: str) -> bool:
+        with self._writing() as memory:
+            study = memory.studies.get(study_uid)
+            now = self._clock.now()
+            if study and memory.is_owned and any(one.lease_until > now for one in study.deliveries.values()):
+                raise StudyBusy
+            return memory.studies.pop(study_uid, None) is not None
+
+    # What there is
+
+    def study(self, study_uid: str) -> Study | None:
+        with self._reading() as memory:
+            found = memory.studies.get(study_uid)
+            if found is None:
+                return None
+            records = [kept.record for kept in found.instances.values()]
+            return assemble(study_uid, found.revision, records, found.settlement)
+
+    def patients(self, study_uid: str) -> Sequence[Named]:
+        with self._reading() as memory:
+            study = memory.studies.get(study_uid)
+            return overview.patients(study) if study else []
+
+    def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
+        with self._reading() as memory:
+            study = memory.studies.get(study_uid)
+            return overview.stated(study) if study else {}
+
+    def study_status(self, study_uid: str) -> StudyStatus | None:
+        with self._reading() as memory:
+            study = memory.studies.get(study_uid)
+            return overview.study_status(memory, study, self._rule) if study else None
+
+    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
+        with self._reading() as memory:
+            latest = sorted(memory.studies.values(), key=lambda one: (one.last_at, one.number), reverse=True)
+            found = [overview.study_status(memory, study, self._rule) for study in latest]
+        return [one for one in found if state is None or state in {row.state for row in one.deliveries}][:limit]
+
+    def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
+        with self._reading() as memory:
+            found = [study for study in memory.studies.values() if overview.is_outdated(study, self._reader)]
+            return [overview.study_status(memory, study, self._rule) for study in found[:limit]]
+
+    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
+        with self._reading() as memory:
+            return memory.rejections[:limit]
+
+    def stats(self) -> Stats:
+        with self._reading() as memory:
+            return overview.stats(memory, self._reader)
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        with self._reading() as memory:
+            return overview.destinations(memory)
+
+    # Who looks after it
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self._subscribers.append(callback)
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        self._subscribers = [one for one in self._subscribers if one != callback]
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._owns:
+            self._memory.is_owned = False

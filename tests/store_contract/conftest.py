@@ -1,0 +1,17 @@
+"""Every test of the contract runs against every kind of store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.store_contract.bench import KINDS, Bench
+
+
+@pytest.fixture(params=KINDS)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(KINDS[request.param](tmp_path))
+    yield made
+    made.store.close()

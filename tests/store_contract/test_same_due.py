@@ -1,0 +1,163 @@
+"""The due rule of every kind of store, against the plain statement of it in the double."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom2fhir.errors import StudyBusy
+from dicom2fhir.model import Origin
+from dicom2fhir.store.base import Store
+from tests.examples import examples
+from tests.store_contract.bench import DEST, KINDS, MAX_WAIT_S, QUIET_S, Bench, InMemory, Kind, over, record
+
+OTHER = "second"
+UIDS = ("1.1", "1.2")
+ASSOCIATIONS = ("a", "b")
+
+records = st.builds(
+    record,
+    number=st.integers(0, 2),
+    study=st.sampled_from(UIDS),
+    series=st.sampled_from(["", "1.8"]),
+    Rows=st.sampled_from("12"),
+)
+origins = st.one_of(
+    st.just(Origin("folder", path="/in/x")),
+    st.builds(over, st.sampled_from(ASSOCIATIONS), st.sampled_from(["CT1", "CT2"])),
+)
+destinations = st.sampled_from([DEST, OTHER])
+outcomes = st.sampled_from(["delivered", "older", "refused", "excluded", "failed", "paused", "away"])
+adds = st.tuples(st.just("add"), records, origins)
+EVENTS = st.one_of(
+    adds,
+    adds,
+    st.tuples(st.just("batch"), st.lists(records, max_size=5), origins),
+    st.tuples(st.just("end"), st.sampled_from(ASSOCIATIONS)),
+    st.tuples(st.just("later"), st.sampled_from([1.0, QUIET_S, MAX_WAIT_S])),
+    st.tuples(st.just("claim"), destinations),
+    st.tuples(st.just("send"), destinations, outcomes),
+    st.tuples(st.just("outcome"), outcomes),
+    st.tuples(st.just("requeue"), st.sampled_from([None, *UIDS]), st.sampled_from([None, DEST]), st.booleans()),
+    st.tuples(st.just("relink"), destinations),
+    st.tuples(st.just("settle"), st.sampled_from(UIDS)),
+    st.tuples(st.just("forget"), st.sampled_from(UIDS)),
+    st.tuples(st.just("select"), destinations, st.sampled_from(["", "x"])),
+    st.tuples(st.just("destinations"), st.sampled_from([(DEST,), (DEST, OTHER), (OTHER,)])),
+    st.tuples(st.just("clock"), st.sampled_from([-86_400.0, -60.0, 3_600.0])),
+    st.tuples(st.just("restart")),
+)
+
+
+class Pair:
+    """Two benches to which the same happens."""
+
+    def __init__(self, *kinds: Kind) -> None:
+        self.benches = [Bench(kind) for kind in kinds]
+        self._claims: list[list[Any]] = []
+
+    def close(self) -> None:
+        for bench in self.benches:
+            bench.store.close()
+
+    def happens(self, what: str, *values: Any) -> None:
+        if what == "later":
+            for bench in self.benches:
+                bench.later(values[0])
+        elif what == "clock":
+            for bench in self.benches:
+                bench.set_clock(values[0])
+                bench.store.next_due_at(DEST)  # as every deliverer does all the time
+        elif what == "restart":
+            for bench in self.benches:
+                bench.restart()
+        elif what == "send":
+            self.happens("later", MAX_WAIT_S)
+            self.happens("claim", values[0])
+            self.happens("outcome", values[1])
+        elif what == "claim":
+            claims = [bench.store.claim(values[0], f"w{len(self._claims)}", 60.0) for bench in self.benches]
+            assert claims[0] == claims[1]
+            if claims[0]:
+                self._claims.append(claims)
+        elif what == "outcome":
+            if self._claims:
+                for bench, claim in zip(self.benches, self._claims.pop(0), strict=True):
+                    self._outcome(bench.store, claim, values[0])
+        else:
+            if what in ("requeue", "relink", "settle", "select"):
+                # What was asked for stays due until its study changes, and for longer where an association holds it.
+                for association in ASSOCIATIONS:
+                    self.happens("end", association)
+            first, second = (self._do(bench.store, what, *values) for bench in self.benches)
+            assert first == second
+
+    @staticmethod
+    def _do(store: Store, what: str, *values: Any) -> object:
+        """What is answered."""
+        match what:
+            case "add":
+                store.add(*values)
+            case "batch":
+                return store.add_many(*values)
+            case "end":
+                store.association_ended(*values)
+            case "destinations":
+                store.set_destinations(values[0])
+            case "forget":
+                with suppress(StudyBusy):
+                    return store.forget(*values)
+            case "requeue":
+                return store.requeue(*values)
+            case "relink":
+                return store.relink(*values)
+            case "settle":
+                store.settle(values[0], {})
+            case "select":
+                store.set_selection(*values)
+        return None
+
+    @staticmethod
+    def _outcome(store: Store, claim: Any, outcome: str) -> None:
+        match outcome:
+            case "delivered":
+                study = store.study(claim.study_uid)
+                store.delivered(claim, study.revision if study else 1, b"base", "R4", "Patient", accepted=True)
+            case "older":
+                store.delivered(claim, claim.revision, b"older")
+            case "refused":
+                store.refuse(claim, claim.revision, "no")
+            case "excluded":
+                store.exclude(claim, "not meant for it", "")
+            case "failed":
+                store.retry(claim, 45.0, "down", failing=store.failing(claim, 1_000.0))
+            case "paused":
+                store.retry(claim, 2 * MAX_WAIT_S, "later", count=False)
+            case "away":
+                store.retry(claim, 0.0, "away")
+
+
+@pytest.mark.parametrize("kind", [made for made in KINDS.values() if made is not InMemory])
+@examples(150)
+@given(happened=st.lists(EVENTS, min_size=10, max_size=40))
+def test_what_is_due_when(
+    tmp_path_factory: pytest.TempPathFactory, kind: Callable[[Path], Kind], happened: list[tuple[Any, ...]]
+) -> None:
+    with ExitStack() as stack:
+        pair = stack.enter_context(closing(Pair(kind(tmp_path_factory.mktemp("store")), InMemory(Path()))))
+        for event in happened:
+            pair.happens(*event)
+            one, other = (bench.store for bench in pair.benches)
+            for destination in (DEST, OTHER):
+                assert one.next_due_at(destination) == other.next_due_at(destination)
+            for uid in UIDS:
+                assert one.study_status(uid) == other.study_status(uid)
+                assert one.study(uid) == other.study(uid)
+            assert one.stats() == other.stats()
+            assert one.destinations() == other.destinations()
