@@ -6,7 +6,7 @@ from collections import Counter
 
 import orjson
 
-from dicom2fhir.dicom.patients import Named, named
+from dicom2fhir.dicom.patients import NamedPatient, named
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.store.selection import stated_by
 from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
@@ -37,7 +37,7 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
     )
 
 
-def patients(study: StudyRow) -> list[Named]:
+def patients(study: StudyRow) -> list[NamedPatient]:
     counts = Counter(json_of(kept.record.patient) for kept in study.instances.values())
     return named([(orjson.loads(one), counts[one]) for one in study.patients if counts[one]], study.settlement)
 

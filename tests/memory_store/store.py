@@ -6,11 +6,11 @@ who opens it again finds what was kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dicom2fhir.dicom.patients import Named, Verdict
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import StoreUnavailable, StudyBusy
 from dicom2fhir.model import FileMark, InstanceRecord, Origin, Study
@@ -208,6 +208,20 @@ class MemoryStore:
             again = delivery.revision == study.revision
             return Claim(study.uid, destination, owner, study.revision, delivery.attempts, delivery.base, again)
 
+    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
+        with self._reading():
+            due = sum(due_at <= self._clock.now() for due_at in self._dues(claimed.destination))
+            count = min(most, min(due, most * workers) // workers)
+            claims = [self.claim(claimed.destination, claimed.owner, lease_s) for _ in range(count)]
+            return [claim for claim in claims if claim is not None]
+
+    def release(self, claims: Collection[Claim]) -> None:
+        for claim in claims:
+            with self._ending(claim) as found:
+                for _, delivery in found:
+                    delivery.changed_at = delivery.changed_at if delivery.newer_at is None else delivery.newer_at
+                    delivery.end_lease(State.WAITING, delivery.reason)
+
     def next_due_at(self, destination: str) -> float | None:
         with self._reading():
             self._catch_up()
@@ -366,7 +380,7 @@ class MemoryStore:
             records = [kept.record for kept in found.instances.values()]
             return assemble(study_uid, found.revision, records, found.settlement)
 
-    def patients(self, study_uid: str) -> Sequence[Named]:
+    def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         with self._reading() as memory:
             study = memory.studies.get(study_uid)
             return overview.patients(study) if study else []

@@ -82,11 +82,11 @@ class KnownRows:
         for study in self._studies.values():
             study.held_by.discard(association)
 
-    def forget_deliveries(self, study_uid: str) -> None:
-        """Think that an instance may change a delivery of a study; after each claim, and each end of one."""
-        study = self._studies.get(study_uid)
-        if study:
-            study.is_open = False
+    def forget_deliveries(self, study_uids: Iterable[str]) -> None:
+        """Expect that an instance changes deliveries of studies; after each claim, and each end of one."""
+        for uid in study_uids:
+            if study := self._studies.get(uid):
+                study.is_open = False
 
     def opened(self, study: _Study) -> None:
         """Know that ``reopen`` was run for a study."""

@@ -55,6 +55,7 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
             sql.run("give_back_refused", **key, state=State.REFUSED, reason=reason, now=now)
             continue
         sql.run("take", **key, owner=owner, now=now, lease_s=lease_s)
+        sql.claims_of.add(study_uid)
         again = delivered_revision == revision
         return Claim(study_uid, destination, owner, revision, attempts, base or b"", again)
     return None
@@ -69,7 +70,8 @@ class _Held(NamedTuple):
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
-    """What a claim is about, if it still holds."""
+    """What a claim that ends is about, if it still holds."""
+    sql.claims_of.add(claim.study_uid)
     row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
     if row is not None:
         study_id, destination_id, revision, newer_at, state, owner = row

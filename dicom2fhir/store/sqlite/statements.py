@@ -33,12 +33,15 @@ class Statements:
     ----------
     wake
         Set by an operation that may have brought the next due time nearer.
+    claims_of
+        UIDs of the studies of which the operation takes or ends a claim.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._queries = queries()
         self.wake = False
+        self.claims_of: set[str] = set()
 
     def transaction(self) -> AbstractContextManager[None]:
         """See :func:`transaction`."""

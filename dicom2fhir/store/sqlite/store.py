@@ -338,10 +338,7 @@ class SqliteStore:
                 return None
 
         def operation(sql: Statements) -> Claim | None:
-            claim = deliveries.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over)
-            if claim:
-                self._known.forget_deliveries(claim.study_uid)
-            return claim
+            return deliveries.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over)
 
         return self._write(operation)
 
@@ -425,8 +422,7 @@ class SqliteStore:
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; where the lease has gone, only ``accepted`` counts."""
         now, rule = self._clock.now(), self._rule
-        self._end_claim(
-            claim,
+        self._write(
             lambda sql: deliveries.delivered(
                 sql, claim, revision, base, fingerprint, unlinked, now, rule, accepted=accepted
             ),
@@ -441,27 +437,17 @@ class SqliteStore:
         self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
-        self._end_claim(
-            claim,
+        self._write(
             lambda sql: deliveries.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule),
         )
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
-        self._end_claim(
-            claim, lambda sql: deliveries.refuse(sql, claim, revision, reason, self._clock.now(), self._rule)
-        )
+        self._write(lambda sql: deliveries.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.exclude`; nothing happens when the lease has gone to another."""
-        self._end_claim(claim, lambda sql: deliveries.exclude(sql, claim, reason, selection, self._rule))
-
-    def _end_claim(self, claim: Claim, operation: Callable[[Statements], None]) -> None:
-        def run(sql: Statements) -> None:
-            operation(sql)
-            self._known.forget_deliveries(claim.study_uid)
-
-        self._write(run)
+        self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection, self._rule))
 
     def set_selection(self, destination: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
@@ -552,6 +538,7 @@ class SqliteStore:
             sql = Statements(connection)
             value = operation(sql)
             self._wake |= sql.wake
+            self._known.forget_deliveries(sql.claims_of)
             return value
 
         return self._require_writer().run(run)
