@@ -24,7 +24,7 @@ from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile
 from dicom2fhir.receive.dimse.scp import StorageSCP
-from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
@@ -68,9 +68,7 @@ class Daemon:
         self._config_refused = ""
         self.store = SqliteStore(
             options.store_path(settings),
-            quiet_period_s=settings.store.quiet_period_s,
-            max_wait_s=settings.store.max_wait_s,
-            min_free_bytes=settings.store.min_free_bytes,
+            **options.store_options(settings),
             steady=time.monotonic,
             on_failure=lambda _reason: self._stop.set(),
             reader=fingerprint(),

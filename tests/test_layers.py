@@ -23,6 +23,12 @@ HEADERS = (
 )
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
+DECLARED_DEFAULTS = (
+    "deliver.retry dicom.data_elements fhir.mapping.context fhir.send.deadlines fhir.version.formats fhir.version.names"
+    " fhir.version.validate ops.log_names receive.dimse.options receive.folder.options store.base"
+)
+"""Where rooms declare defaults and choices, for the configuration to take over."""
+
 RULES = {
     # room                  rooms that it may import                        packages that it may import
     "":                     ("",                                            ""),
@@ -67,8 +73,7 @@ RULES = {
     "fhir.send.http":       ("errors system.network fhir.send",             "requests structlog urllib3"),
     "fhir.send.tls_and_proxy": ("",                                         "requests"),
     "ops":                  ("errors system ops store.base",                "orjson structlog"),
-    "config":               ("errors system.permissions system.text fhir.version.names fhir.version.formats"
-                             " ops.log_names config",
+    "config":               (f"errors system.permissions system.text config {DECLARED_DEFAULTS}",
                              "pydantic pydantic_core"),
     "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
                              "orjson"),

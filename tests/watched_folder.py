@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from dicom2fhir import errors
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.model import FileMark, Origin, Received
-from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

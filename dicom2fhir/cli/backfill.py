@@ -63,13 +63,7 @@ def backfill(
     path = store_of(settings)
     console = Page(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
-        store = archives.open_store(
-            path,
-            read_only=dry_run,
-            quiet_period_s=settings.store.quiet_period_s,
-            max_wait_s=settings.store.max_wait_s,
-            min_free_bytes=settings.store.min_free_bytes,
-        )
+        store = archives.open_store(path, read_only=dry_run, **options.store_options(settings))
         if store:
             stack.callback(store.close)
         task = bar.add_task("reading", total=None, rate="")

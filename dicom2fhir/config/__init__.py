@@ -22,8 +22,9 @@ from dicom2fhir.config.destinations import (
     option_names,
 )
 from dicom2fhir.config.example import render
+from dicom2fhir.config.inputs import FolderSettings
 from dicom2fhir.config.locations import state_directory
-from dicom2fhir.config.sections import FolderSettings, PatientMode, StoreSettings
+from dicom2fhir.config.sections import PatientMode, StoreSettings
 from dicom2fhir.config.settings import Settings
 from dicom2fhir.config.sources import (
     NAMED,

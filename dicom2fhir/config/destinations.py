@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.sections import FhirVersion, PatientMode, Section
+from dicom2fhir.config.sections import PatientMode, Section
+from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.version.formats import Format
+from dicom2fhir.fhir.version.names import FhirVersion
 
 
 def option_names(model: type[BaseModel]) -> list[str]:
@@ -82,7 +85,7 @@ class FhirDestinationSettings(DestinationSettings):
     password_file: value_types.OptionalPath = Field(None, description="File that contains the password.")
     token: SecretStr = Field(SecretStr(""), description='Token for auth = "bearer"; prefer a credential or token_file.')
     token_file: value_types.OptionalPath = Field(None, description="File that contains the token.")
-    timeout_s: value_types.Seconds = Field(30, description="Time for the server to respond.")
+    timeout_s: value_types.Seconds = Field(DEFAULT_TIMEOUT_S, description="Time for the server to respond.")
     workers: int = Field(2, ge=1, le=64, description="Number of studies sent concurrently.")
     ca_file: value_types.OptionalPath = Field(
         None,
@@ -90,7 +93,7 @@ class FhirDestinationSettings(DestinationSettings):
         " SSL_CERT_FILE and SSL_CERT_DIR are used if they are set.",
     )
     retry_max_s: value_types.Seconds = Field(
-        60, description="Longest pause between attempts while the server cannot be reached."
+        RetryPolicy().cap_s, description="Longest pause between attempts while the server cannot be reached."
     )
     give_up_after_s: value_types.InheritedSeconds = Field(
         None, description="As fhir.give_up_after_s, for this destination.", examples=["inherit"]

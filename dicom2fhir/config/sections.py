@@ -20,15 +20,20 @@ from pydantic import (
 
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
+from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.fhir.mapping.context import MappingOptions
 from dicom2fhir.fhir.version.formats import Format
+from dicom2fhir.fhir.version.names import FhirVersion
+from dicom2fhir.fhir.version.validate import ValidationMode
 from dicom2fhir.ops.log_names import LogFormat, LogLevel
+from dicom2fhir.store.base import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S
 
-FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
 PatientMode = Literal["link", "ensure", "upsert"]
 Containment = Literal["contained", "referenced"]
 LinkMode = Literal["link", "identifier"]
-_ELEMENT_BYTES = 40
-"""As the reader of headers counts it."""
+
+_MAPPING, _RETRY = MappingOptions(), RetryPolicy()
+"""They declare the defaults."""
 
 
 class Section(BaseModel):
@@ -47,185 +52,6 @@ class Section(BaseModel):
         return value
 
 
-class ReceiverSettings(Section):
-    """``[receiver]``."""
-
-    enabled: bool = Field(True, description="Whether to listen for C-STORE.")
-    host: str = Field(
-        "127.0.0.1",
-        description="Address to listen on. An address that other machines can reach requires networks,"
-        ' calling_ae_titles, tls_client_ca or open = true. "0.0.0.0" and "::" mean all addresses of this'
-        " machine.",
-    )
-    port: int = Field(11112, ge=0, le=65535, description="TCP port to listen on; 0 chooses a free port.")
-    ae_title: value_types.AeTitle = Field("DICOM2FHIR", description="AE title of the bridge, up to 16 characters.")
-    require_called_ae_title: bool = Field(
-        True, description="Whether to reject associations whose called AE title is not ae_title."
-    )
-    calling_ae_titles: value_types.AeTitles = Field((), description="Calling AE titles that are accepted; empty: all.")
-    networks: value_types.Networks = Field(
-        (), description='Networks and addresses that may connect, for example "10.1.0.0/16"; empty: all.'
-    )
-    open: bool = Field(
-        False, description="Whether any peer that can reach the port may send when no list restricts it."
-    )
-    tls_certificate: value_types.OptionalPath = Field(
-        None,
-        description="TLS certificate with its chain, a PEM file. If it is set, only TLS connections are accepted (1.2"
-        " or later, PS3.15 B.12). Empty: no TLS.",
-        examples=["/etc/dicom2fhir/tls.crt"],
-    )
-    tls_key: value_types.OptionalPath = Field(
-        None,
-        description="Private key of tls_certificate, a PEM file without passphrase. Empty: the key is in the"
-        " certificate file.",
-        examples=["/etc/dicom2fhir/tls.key"],
-    )
-    tls_client_ca: value_types.OptionalPath = Field(
-        None,
-        description="CA certificates (PEM) for the certificates of senders. If it is set, every sender must present a"
-        " certificate.",
-        examples=["/etc/dicom2fhir/modalities-ca.crt"],
-    )
-    reuse_port: bool = Field(
-        False,
-        description="Whether several bridges, each with its own store, may share the port (SO_REUSEPORT).",
-    )
-    max_associations: int = Field(
-        64, ge=1, le=10_000, description="Largest number of concurrent associations; more are rejected."
-    )
-    max_associations_per_peer: int = Field(
-        48,
-        ge=1,
-        le=10_000,
-        description="Largest number of concurrent associations from one address, so that one peer cannot use all of"
-        " them.",
-    )
-    max_waiting: int = Field(
-        512,
-        ge=1,
-        le=10_000,
-        description="Largest number of connections that have not requested an association yet, or whose association"
-        " has ended but which are still open. Beyond it, the oldest connection of the address that has"
-        " most of them is closed.",
-    )
-    max_waiting_per_peer: int = Field(256, ge=1, le=10_000, description="The same for one address.")
-    acse_timeout_s: value_types.Seconds = Field(
-        30, description="Time from connecting to the association request, including the TLS handshake."
-    )
-    dimse_timeout_s: value_types.Seconds = Field(
-        30,
-        description="Time for the rest of a PDU to arrive after its first byte, and for a sender to read a response.",
-    )
-    network_timeout_s: value_types.Seconds = Field(
-        60, description="Time without data after which an association is aborted."
-    )
-    min_bytes_per_s: float = Field(
-        1024,
-        ge=0,
-        allow_inf_nan=False,
-        description="Lowest average rate of a message that takes longer than dimse_timeout_s.",
-    )
-    max_associate_bytes: int = Field(
-        262_144, ge=4_096, le=16_777_216, description="Largest association request (A-ASSOCIATE-RQ)."
-    )
-    max_pdu_bytes: int = Field(
-        131_072,
-        ge=4_096,
-        le=16_777_216,
-        description="Largest P-DATA-TF PDU that senders may send (PS3.8 D.1).",
-    )
-    max_header_bytes: int = Field(
-        67_108_864, ge=65_536, description="Largest data set up to Pixel Data; a larger one is refused with C000."
-    )
-    max_held_bytes: int = Field(
-        134_217_728,
-        ge=65_536,
-        description="Memory for reading and decoding data sets, for all associations together; the first MiB of each"
-        " association is not counted. A data set that needs more is refused with A700, and senders retry.",
-    )
-    max_elements: int = Field(
-        300_000,
-        ge=1_000,
-        description="Largest number of elements in a data set up to Pixel Data, including those in sequences, without"
-        " frames after the first. Sequences and decoded elements count several times. The limit"
-        " corresponds to a quarter of a second of processor time at most.",
-    )
-    max_sequence_depth: int = Field(32, ge=4, le=100, description="Deepest nesting of sequences.")
-    max_value_bytes: int = Field(
-        1_048_576,
-        ge=1_024,
-        description="Largest value; a longer one is left out, with a note that names its attribute.",
-    )
-    max_inflated_bytes: int = Field(
-        67_108_864, ge=65_536, description="Largest deflated data set up to Pixel Data, after inflating."
-    )
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Self:
-        rules = self.networks or self.calling_ae_titles or self.tls_client_ca
-        if self.enabled and not (rules or self.open or value_types.is_loopback(self.host)):
-            raise ValueError(
-                f"host = {self.host!r} can be reached by other machines: restrict senders with networks = [...] or"
-                " calling_ae_titles = [...], or set open = true, or listen on 127.0.0.1"
-            )
-        if (self.tls_key or self.tls_client_ca) and not self.tls_certificate:
-            raise ValueError("tls_certificate must be set, because tls_key or tls_client_ca is")
-        largest = _ELEMENT_BYTES * self.max_elements + 4 * self.max_value_bytes
-        if self.max_held_bytes < largest:
-            raise ValueError(
-                f"max_held_bytes must not be less than {largest}: data sets of max_elements and max_value_bytes would"
-                " always be refused"
-            )
-        return self
-
-
-class FolderSettings(Section):
-    """``[folders.NAME]``."""
-
-    path: value_types.LocalPath = Field(
-        description="The folder to watch, with all its subfolders.", examples=["/srv/dicom/inbox"]
-    )
-    watch: Literal["auto", "native", "poll"] = Field(
-        "auto",
-        description="How new files are detected: by file system events (native), by polling (poll, for network"
-        " shares), or by whichever works (auto).",
-    )
-    stable_s: value_types.Seconds = Field(
-        2, description="A file is imported when its size and modification time have not changed for this long."
-    )
-    incomplete_s: value_types.Seconds = Field(
-        600,
-        description="A file that ends too early is left alone until it has not changed for this long; then it is"
-        " refused. If the end cannot be determined (a data set without pixel data, or deflated), the file"
-        " is imported at once, and moved or deleted after this time.",
-    )
-    rescan_s: value_types.Seconds = Field(60, description="How often the whole folder is scanned.")
-    poll_s: value_types.Seconds = Field(5, description="The same when polling.")
-    ignore: value_types.Texts = Field(
-        (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload"),
-        description="Names (or paths below the folder) of files and folders to ignore; * ? [] work as in a shell.",
-    )
-    afterwards: Literal["keep", "delete", "move"] = Field(
-        "keep", description="What to do with a file after its import; move requires move_to."
-    )
-    move_to: value_types.OptionalPath = Field(
-        None, description='Folder for imported files when afterwards = "move"; it must not be inside a watched folder.'
-    )
-    rejected_to: value_types.OptionalPath = Field(
-        None,
-        description="Folder for refused files, each with a reason file; it must not be inside a watched folder."
-        " Empty: refused files stay where they are, and the reason is in the store.",
-    )
-    max_file_bytes: int = Field(8_589_934_592, ge=1, description="Largest file; a larger one is refused.")
-
-    @model_validator(mode="after")
-    def _movable(self) -> Self:
-        if self.afterwards == "move" and self.move_to is None:
-            raise ValueError('move_to must be set, because afterwards = "move"')
-        return self
-
-
 class StoreSettings(Section):
     """``[store]``."""
 
@@ -237,19 +63,19 @@ class StoreSettings(Section):
         examples=["/var/lib/dicom2fhir"],
     )
     quiet_period_s: float = Field(
-        30,
+        DEFAULT_QUIET_PERIOD_S,
         ge=0,
         le=86_400,
         description="A study is sent when nothing new has arrived for this long and no sender is still sending it.",
     )
     max_wait_s: float = Field(
-        900,
+        DEFAULT_MAX_WAIT_S,
         ge=0,
         le=604_800,
         description="A study is sent after this time at the latest, even if instances are still arriving.",
     )
     min_free_bytes: value_types.Bytes = Field(
-        536_870_912,
+        DEFAULT_MIN_FREE_BYTES,
         description="Smallest free space on the disk of the store. Below it nothing is accepted (A700; senders retry).",
     )
 
@@ -330,7 +156,7 @@ class FhirSettings(Section):
         "contained", description="The same for modalities; those without serial number and Device UID stay contained."
     )
     accession_identifier: bool = Field(
-        False,
+        _MAPPING.accession_identifier,
         description="R5 and R6: whether accession numbers are also written to ImagingStudy.identifier. These versions"
         " have them only in basedOn, as identifiers of references, which few servers search.",
     )
@@ -342,11 +168,11 @@ class FhirSettings(Section):
         ' counts stay right). "none": no limit, 0: never a list.',
     )
     give_up_after_s: value_types.Seconds = Field(
-        86_400,
+        _RETRY.give_up_after_s,
         description="A study that keeps failing (HTTP 500, timeouts...) is refused when it has done so for this long"
         " while the server accepted others; outages do not count. `dicom2fhir retry` tries again.",
     )
-    validation: Literal["sample", "always", "never"] = Field(
+    validation: ValidationMode = Field(
         "sample",
         description="How often fhir.resources validates what is sent: always, never, or sample: one study in 100, and"
         " also the first one if anything is set in [fhir], [systems] or [pacs].",
@@ -408,7 +234,7 @@ class PacsSettings(Section):
     """``[pacs]``."""
 
     dicomweb_url: value_types.DicomwebUrl = Field(
-        "",
+        _MAPPING.dicomweb_url,
         description='DICOMweb base URL of the archive, for example "https://pacs.example/dicom-web" (without'
         " /studies); it is written as Endpoint. Empty: no Endpoint.",
     )
@@ -417,7 +243,9 @@ class PacsSettings(Section):
         description="Instance Availability of instances that do not state it, for FHIR versions up to 3.2.0; auto is"
         " ONLINE if dicomweb_url is set, otherwise it is left out.",
     )
-    endpoint_name: str = Field("DICOMweb", min_length=1, max_length=200, description="Name of that Endpoint.")
+    endpoint_name: str = Field(
+        _MAPPING.endpoint_name, min_length=1, max_length=200, description="Name of that Endpoint."
+    )
 
 
 class LogSettings(Section):

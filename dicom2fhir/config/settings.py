@@ -7,19 +7,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom2fhir.config.destinations import AnyDestinationSettings, FhirDestinationSettings
+from dicom2fhir.config.inputs import FolderSettings, ReceiverSettings
 from dicom2fhir.config.sections import (
     FhirSettings,
-    FhirVersion,
-    FolderSettings,
     LogSettings,
     PacsSettings,
     PatientMode,
-    ReceiverSettings,
     StoreSettings,
     SystemsSettings,
 )
 from dicom2fhir.config.value_types import Name
 from dicom2fhir.fhir.version.formats import Format
+from dicom2fhir.fhir.version.names import FhirVersion
 
 
 class Settings(BaseModel):

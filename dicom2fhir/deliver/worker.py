@@ -94,7 +94,7 @@ class Deliverer:
         store: Store,
         destination: Destination,
         *,
-        workers: int = 2,
+        workers: int,
         lease_s: float = 600.0,
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
         selection: Selection = Selection(),  # noqa: B008

@@ -56,3 +56,6 @@ class Budgets:
 
 
 DEFAULT_BUDGETS = Budgets()
+ELEMENT_BYTES = 40
+"""Memory that the values of a header need at most, decoded too, for each element of the budget that was spent
+(``bench/hostile.py``)."""

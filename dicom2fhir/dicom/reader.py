@@ -10,6 +10,7 @@ from dicom2fhir.dicom.completeness import HEAD_BYTES, Rest
 from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     DEFLATED,
+    ELEMENT_BYTES,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     Budgets,
@@ -29,9 +30,6 @@ _LOOK_GROWTH = 2
 """How much more there must be for another look: all of them together copy at most twice what the last one does."""
 _KEPT_BYTES = 128 * 1024
 """Of a header that is walked over; of longer ones only what is still needed is kept."""
-_ELEMENT_BYTES = 40
-"""Memory that what is taken needs at most, for each element of the budget that was spent, when it is decoded too
-(``bench/hostile.py``)."""
 _DEFLATED_AT_ONCE, _INFLATED_AT_ONCE = 4 * 1024, 64 * 1024
 """Bytes: a deflated data set may become a thousand times what came."""
 
@@ -148,7 +146,7 @@ class HeaderReader:
 
     @property
     def _taken_bytes(self) -> int:
-        return _ELEMENT_BYTES * (self._budgets.elements - self._walk.elements_left)
+        return ELEMENT_BYTES * (self._budgets.elements - self._walk.elements_left)
 
     def _walk_on(self, data: bytes) -> None:
         walk = self._walk

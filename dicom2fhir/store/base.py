@@ -15,6 +15,10 @@ from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
 
+DEFAULT_QUIET_PERIOD_S = 30.0
+DEFAULT_MAX_WAIT_S = 900.0
+DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
+
 
 class Change(StrEnum):
     """What :meth:`Store.add_many` did."""

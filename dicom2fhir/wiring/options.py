@@ -33,6 +33,11 @@ def store_path(settings: Settings) -> Path:
     return settings.store.directory / "store.db"
 
 
+def store_options(settings: Settings) -> dict[str, Any]:
+    """The options of a store that every process which opens it must agree on."""
+    return {name: getattr(settings.store, name) for name in ("quiet_period_s", "max_wait_s", "min_free_bytes")}
+
+
 def budgets(settings: Settings) -> Budgets:
     """How much of a data set is looked at."""
     receiver = settings.receiver

@@ -5,10 +5,11 @@ Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
+from pydantic import BaseModel
 from requests.auth import AuthBase
 
 from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
@@ -23,7 +24,7 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls
-from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.store.base import Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted
@@ -35,29 +36,7 @@ _REQUESTS_PER_DELIVERY = 8
 
 def listen(settings: Settings) -> Listen:
     """Where and to whom the receiver listens."""
-    receiver = settings.receiver
-    return Listen(
-        host=receiver.host,
-        port=receiver.port,
-        reuse_port=receiver.reuse_port,
-        tls=_tls(settings),
-        ae_title=receiver.ae_title,
-        require_called_ae_title=receiver.require_called_ae_title,
-        calling_ae_titles=tuple(receiver.calling_ae_titles),
-        networks=tuple(ipaddress.ip_network(network) for network in receiver.networks),
-        max_associations=receiver.max_associations,
-        max_associations_per_peer=receiver.max_associations_per_peer,
-        max_waiting=receiver.max_waiting,
-        max_waiting_per_peer=receiver.max_waiting_per_peer,
-        acse_timeout_s=receiver.acse_timeout_s,
-        dimse_timeout_s=receiver.dimse_timeout_s,
-        network_timeout_s=receiver.network_timeout_s,
-        min_bytes_per_s=receiver.min_bytes_per_s,
-        max_associate_bytes=receiver.max_associate_bytes,
-        max_pdu_bytes=receiver.max_pdu_bytes,
-        max_held_bytes=receiver.max_held_bytes,
-        budgets=budgets(settings),
-    )
+    return Listen(tls=_tls(settings), budgets=budgets(settings), **_same_named(Listen, settings.receiver))
 
 
 def _tls(settings: Settings) -> Tls | None:
@@ -69,19 +48,13 @@ def _tls(settings: Settings) -> Tls | None:
 
 def watch(folder: FolderSettings) -> Watch:
     """What a folder watcher is told."""
-    return Watch(
-        path=folder.path,
-        mode=folder.watch,
-        stable_s=folder.stable_s,
-        incomplete_s=folder.incomplete_s,
-        rescan_s=folder.rescan_s,
-        poll_s=folder.poll_s,
-        ignore=tuple(folder.ignore),
-        afterwards=folder.afterwards,
-        move_to=folder.move_to,
-        rejected_to=folder.rejected_to,
-        max_file_bytes=folder.max_file_bytes,
-    )
+    return Watch(mode=folder.watch, **_same_named(Watch, folder))
+
+
+def _same_named(part: type[Listen | Watch], section: BaseModel) -> dict[str, Any]:
+    """The options of a section that a part has under the same name."""
+    names = (field.name for field in fields(part))
+    return {name: getattr(section, name) for name in names if name in type(section).model_fields}
 
 
 def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:

@@ -11,7 +11,7 @@ from dicom2fhir.config import FhirDestinationSettings, Settings, require_roads
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.receive.dimse.options import Listen
-from dicom2fhir.receive.folder.folder_file import Watch
+from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.wiring import options, parts
 
 AT_START: Mapping[str, Collection[str]] = {

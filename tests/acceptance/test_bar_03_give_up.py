@@ -60,6 +60,7 @@ class Bridge:
         self.deliverer = Deliverer(
             self.store,
             self,
+            workers=2,
             policy=POLICY,
             lease_s=60.0,
             wall_clock=lambda: self.now,

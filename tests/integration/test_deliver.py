@@ -260,7 +260,9 @@ def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_abou
 
     add(store, "1.1", "1.2")
     store.add(InstanceRecord("1.3", "1.3.1", "1.3.1.1", {}, {}, {"Modality": "CT"}, {"SOPClassUID": "1.2"}), ORIGIN)
-    deliverer = Deliverer(store, Scripted(answer), policy=QUICK, selection=Selection(only={"modality": ("ct",)}))
+    deliverer = Deliverer(
+        store, Scripted(answer), workers=2, policy=QUICK, selection=Selection(only={"modality": ("ct",)})
+    )
     deliverer.start()
     try:
         eventually(lambda: store.stats().excluded == 2 and store.stats().delivered == 1)
@@ -383,7 +385,7 @@ def test_stopping_waits_for_what_is_under_way_but_not_for_ever(store: SqliteStor
 
 
 def test_stopping_before_starting(store: SqliteStore) -> None:
-    assert Deliverer(store, Scripted(lambda *_: Delivered(b""))).stop(0.0)
+    assert Deliverer(store, Scripted(lambda *_: Delivered(b"")), workers=2).stop(0.0)
 
 
 class Plain:

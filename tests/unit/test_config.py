@@ -24,7 +24,8 @@ from dicom2fhir.config import (
     warnings,
 )
 from dicom2fhir.config.destinations import option_names
-from dicom2fhir.config.sections import FhirSettings, LogSettings, PacsSettings, ReceiverSettings, StoreSettings
+from dicom2fhir.config.inputs import ReceiverSettings
+from dicom2fhir.config.sections import FhirSettings, LogSettings, PacsSettings, StoreSettings
 from dicom2fhir.errors import ConfigError
 from tests.examples import examples
 

@@ -13,7 +13,7 @@ from dicom2fhir.demo.synthetic import studies as demo_studies
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.fhir.version.validate import Mode, Validator, check
+from dicom2fhir.fhir.version.validate import ValidationMode, Validator, check
 from dicom2fhir.model import Entry, Mapped, Note, Study, Write
 from testdata.make_cases import studies_of
 from testdata.make_dicom import CASES, encode, encoded
@@ -96,6 +96,6 @@ INVALID = Mapped((Entry({"resourceType": "Endpoint", "id": "e"}, Write.UPSERT),)
         ("never", True, [False, False, False, False, False, False, False]),
     ],
 )
-def test_how_often_is_checked(mode: Mode, first: bool, checked: list[bool]) -> None:
+def test_how_often_is_checked(mode: ValidationMode, first: bool, checked: list[bool]) -> None:
     validator = Validator(mode, every=3, first=first)
     assert [bool(validator(INVALID, "R4")) for _ in checked] == checked

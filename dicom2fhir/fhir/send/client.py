@@ -26,6 +26,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.fhir.send.answer_shape import entries_of, require_sound
 from dicom2fhir.fhir.send.capabilities import Capabilities, read_capabilities
+from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.send.http import Answer, Http, retry_after_s
 from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.fhir.send.operation_outcome import issues_of, said_in, status_in
@@ -95,7 +96,7 @@ class FhirClient:
         base_url: str,
         *,
         auth: AuthBase | None = None,
-        timeout_s: float = 30.0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
         ca_file: Path | None = None,
         max_response_bytes: int = 48 * 1024 * 1024,
         max_retry_after_s: float = 3600.0,

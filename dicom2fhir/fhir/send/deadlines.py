@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+DEFAULT_TIMEOUT_S = 30.0
+"""For one exchange with a server, from the connection to the last byte of the answer."""
+
 
 class Deadlines:
     """Calls to come. Its thread lives while there are any, and at most until the earliest of the last ones."""

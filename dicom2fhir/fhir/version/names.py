@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Literal
 
-NUMBERS = {
+FhirVersion = Literal["DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6"]
+
+NUMBERS: Mapping[FhirVersion, str] = {
     "DSTU2": "1.0.2",
     "1.4.0": "1.4.0",
     "STU3": "3.0.2",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from dicom2fhir.model import Mapped, Note, Resource
 
-Mode = Literal["always", "sample", "never"]
+ValidationMode = Literal["sample", "always", "never"]
 
 _MODELS: Mapping[str, str] = {
     "STU3": "fhir.resources.STU3",
@@ -65,7 +65,7 @@ class Validator:
         Whether ``"sample"`` starts with the first study, because a mistake in the configuration shows at once.
     """
 
-    def __init__(self, mode: Mode, every: int = 100, first: bool = True) -> None:
+    def __init__(self, mode: ValidationMode, every: int = 100, first: bool = True) -> None:
         self._every = {"always": 1, "sample": every, "never": 0}[mode]
         self._studies = count(0 if first else 1)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.receive.dimse.tls import Tls
+
+if TYPE_CHECKING:
+    from dicom2fhir.receive.dimse.tls import Tls
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

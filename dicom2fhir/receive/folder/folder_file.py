@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -29,6 +27,7 @@ from dicom2fhir.errors import (
 )
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.folder.files import Found, found, has_holes, look_at, move, open_file, reason_of
+from dicom2fhir.receive.folder.options import Watch
 
 if TYPE_CHECKING:
     from dicom2fhir.store.base import Ledger
@@ -45,45 +44,6 @@ _UID_TAGS = frozenset(uid.tag for uid in UIDS)
 
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
 """Gone, or no regular file any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is watched and what becomes of the files.
-
-    Attributes
-    ----------
-    mode
-        ``native`` listens to the system's notices (inotify), ``poll`` looks every ``poll_s``, ``auto`` is ``native``
-        where that works.
-    stable_s
-        A file is taken when its size and time have not changed for so long.
-    incomplete_s
-        A file that ends too early is refused, and one of which that cannot be told is moved or deleted, when its size
-        and time have not changed for so long.
-    rescan_s, poll_s
-        How often the whole folder is looked through, with and without notices.
-    ignore
-        Patterns for names, or paths below the folder, of files and folders to pass over.
-    afterwards
-        What becomes of a file that was stored.
-    move_to
-        For ``afterwards="move"``; the path below the folder is kept.
-    rejected_to
-        Where files go that were refused, each with a reason beside it; None leaves them.
-    """
-
-    path: Path
-    mode: Literal["auto", "native", "poll"] = "auto"
-    stable_s: float = 2.0
-    incomplete_s: float = 600.0
-    rescan_s: float = 60.0
-    poll_s: float = 5.0
-    ignore: tuple[str, ...] = (".*", "*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload")
-    afterwards: Literal["keep", "delete", "move"] = "keep"
-    move_to: Path | None = None
-    rejected_to: Path | None = None
-    max_file_bytes: int | None = None
 
 
 class Changed(Exception):
@@ -172,7 +132,7 @@ class Intake:
 
     def _read(self, file: Found) -> tuple[FileHeader, Completeness]:
         limit = self._watch.max_file_bytes
-        if limit is not None and file.size_bytes > limit:
+        if file.size_bytes > limit:
             raise BudgetExceeded(f"The file is larger than {limit} bytes.")
         with open_file(file.path) as source:
             try:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, ConfigError, Transient, places_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder.files import Found, is_ignored, is_on_network, look_at, walk_folder
-from dicom2fhir.receive.folder.folder_file import Changed, Incomplete, Intake, Watch
+from dicom2fhir.receive.folder.folder_file import Changed, Incomplete, Intake
 from dicom2fhir.receive.folder.incomplete_files import LeftAlone
+from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watch_events import Notices
 from dicom2fhir.system.text import token
 
@@ -80,7 +81,7 @@ class FolderWatcher:
         on_received: Callable[[Received, InstanceReader], object],
         on_rejected: Callable[[Origin, BridgeError], None],
         ledger: Ledger,
-        budgets: Budgets = Budgets(),  # noqa: B008 (frozen)
+        budgets: Budgets = DEFAULT_BUDGETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watch = watch

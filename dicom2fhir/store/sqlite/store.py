@@ -21,6 +21,9 @@ from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store.base import (
+    DEFAULT_MAX_WAIT_S,
+    DEFAULT_MIN_FREE_BYTES,
+    DEFAULT_QUIET_PERIOD_S,
     Change,
     Claim,
     Damage,
@@ -96,11 +99,11 @@ class SqliteStore:
         self,
         path: str | os.PathLike[str],
         *,
-        quiet_period_s: float = 30.0,
-        max_wait_s: float = 900.0,
+        quiet_period_s: float = DEFAULT_QUIET_PERIOD_S,
+        max_wait_s: float = DEFAULT_MAX_WAIT_S,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
-        min_free_bytes: int = 256 << 20,
+        min_free_bytes: int = DEFAULT_MIN_FREE_BYTES,
         busy_timeout_s: float = 5.0,
         on_failure: Callable[[str], None] = lambda _reason: None,
         reader: str = "",
