@@ -1,7 +1,7 @@
-"""The command line: reads arguments, calls the room that does the work, and turns errors into exit statuses.
+"""The command line: reads arguments, calls the package that does the work, and turns errors into exit statuses.
 
-A command is loaded when it is asked for, and a command loads what it needs when it needs it: some take less
-time than others to load.
+A command is imported when it is called, and imports what it needs: a short command must not wait for libraries that
+only others use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXIT_CONFIG = 78
 """As in sysexits.h: EX_UNAVAILABLE, EX_IOERR, EX_CONFIG."""
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
-"""As shells show the end by SIGINT and SIGPIPE."""
+"""As shells report the end by SIGINT and SIGPIPE."""
 
 _COMMANDS = {
     "backfill": "backfill.backfill",
@@ -45,7 +45,7 @@ _COMMANDS = {
 """Name -> module and function here."""
 
 _TRANSLATING = ("convert", "explain", "profiles")
-"""Commands whose own rooms log nothing."""
+"""Commands that log nothing themselves."""
 
 
 @contextmanager
@@ -57,9 +57,9 @@ def _reader_may_leave() -> Iterator[None]:
 
 
 class _Commands(click.Group):
-    """The commands, each loaded when it is asked for.
+    """The commands; each is imported when it is called.
 
-    It ends as other programs do when nobody reads its output; click would exit with status 1.
+    If the reader of the output closes it, the exit status is that of other programs; click would exit with status 1.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,7 +86,7 @@ class _Commands(click.Group):
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Bridge DICOM to FHIR: receive DICOM by C-STORE and from folders, write ImagingStudy to FHIR servers."""
-    # on standard error: not among what a command writes to standard output
+    # logs go to standard error, results to standard output
     if context.invoked_subcommand in _TRANSLATING:
         from dicom2fhir.ops import lazy_logs
 
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The one place where an error becomes an exit status."""
+    """Run the command; the only place where an error becomes an exit status."""
     try:
         status = cli.main(prog_name="dicom2fhir", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -127,7 +127,7 @@ def _run() -> int:
 
 
 def _told(error: BridgeError | OSError) -> int:
-    """Tell the error; its exit status."""
+    """Write the error to standard error; its exit status."""
     if isinstance(error, BrokenPipeError):
         return EXIT_NO_READER
     click.echo(f"dicom2fhir: {_words(error)}", err=True)

@@ -1,4 +1,4 @@
-"""``serve``, and what stands around it: ``check-config``, ``echo``, ``demo``."""
+"""``serve``, ``check-config``, ``echo`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def serve(
         destinations["server"] = {"type": "fhir", "url": fhir_url}
     if output_dir:
         destinations["files"] = {"type": "file", "directory": str(output_dir.absolute())}
-    # a SIGHUP waits until the daemon takes it: before that it would end the process
+    # until the daemon handles SIGHUP, the signal would end the process
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     load = partial(
         load_settings,
@@ -85,7 +85,7 @@ def serve(
     )
     settings = load()
     logs.configure(settings.log.level, settings.log.format)
-    # here and below: loading what speaks DICOM takes longer than to show a help text
+    # imported here and below: the DICOM libraries take longer to load than a help text to show
     from dicom2fhir.daemon import Daemon
 
     Daemon(settings, load).run()
@@ -170,7 +170,7 @@ def echo(
 
     receiver = load_settings(config_file).receiver
     own = receiver.tls_certificate
-    # the bridge's own certificate says nothing of the address that it is asked at
+    # the bridge's own certificate need not name the address that is used here
     secured = verification.Secured(
         ca_file or own,
         any_name=ca_file is None and own is not None,

@@ -1,4 +1,4 @@
-"""``settle`` and ``forget``: what a person does to one study."""
+"""``settle`` and ``forget``: decisions about single studies."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def settle(
 
 
 def _patient(number: int, named: NamedPatient, show_identifiers: bool) -> dict[str, Any]:
-    """A patient for machines and people; what identifies is masked unless it was asked for."""
+    """A patient, as JSON and for display; identifiers are masked unless asked for."""
     values = {keyword: "\\".join(texts) for keyword in _SHOWN if (texts := texts_of(named.patient.get(keyword)))}
     return {
         "number": number,
@@ -105,12 +105,12 @@ def _patient(number: int, named: NamedPatient, show_identifiers: bool) -> dict[s
 
 
 def _masked(value: str) -> str:
-    """The first character and the shape of the rest: enough to tell apart what differs in kind."""
+    """The first character, and the kinds of the others: enough to see what differs."""
     return value[:1] + re.sub(r"\w", "*", value[1:])
 
 
 def _verdicts(patients: Sequence[NamedPatient], keep: int | None, drop: Sequence[int]) -> dict[str, Verdict]:
-    """What is settled about each patient by its number."""
+    """The verdict on each patient, by its number."""
     numbers = range(1, len(patients) + 1)
     if len(patients) < 2 and not any(patient.verdict for patient in patients):
         raise click.ClickException("the instances name one patient: there is nothing to settle")

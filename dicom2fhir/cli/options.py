@@ -1,4 +1,4 @@
-"""What several commands share: options, the settings that come of them, and words."""
+"""What several commands share: options, settings, output."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def moment_since(since: str | None) -> float | None:
 def load_settings(
     config_file: Path | None, overrides: Mapping[str, Any] | None = None, sections: Collection[str] | None = None
 ) -> Settings:
-    """The settings, with what flags say; ``sections``: only these.
+    """The settings, with the values of flags; ``sections``: only these.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def load_settings(
         return config.load(config_file, overrides, sections=sections)
     from dicom2fhir.system.systemd_unit import read_unit
 
-    # what the service is given beside its file counts for every command, or each would see another configuration
+    # the unit's environment and credentials apply to every command, so that all have the service's configuration
     unit = read_unit()
     environ, credentials = (unit.environ, unit.credentials) if unit else ({}, {})
     readable = {name: path for name, path in credentials.items() if os.access(path, os.R_OK)}
@@ -105,35 +105,35 @@ def load_settings(
 
 
 def config_in_force(config_file: Path | None) -> Path | None:
-    """The file that is named, else the service's where there is one."""
+    """The given file, otherwise the service's if it exists."""
     if config_file is None and locations.SYSTEM_CONFIG.exists():
         return locations.SYSTEM_CONFIG
     return config_file
 
 
 def store_of(settings: Settings) -> Path:
-    """The store's file, which is named on standard error: there may be several, and only the service's is delivered."""
+    """The store's file; also written to standard error, because a user may have several stores."""
     path = options.store_path(settings)
     click.echo(printable(f"store: {path}"), err=True)
     return path
 
 
 def store_file(config_file: Path | None, state_dir: Path | None) -> Path:
-    """The store of the commands that want nothing else of the settings, which need not be usable meanwhile."""
+    """The store, for commands that need no other settings: these may be invalid."""
     if state_dir is None:
         return store_of(load_settings(config_file, sections=("store",)))
     return store_of(config.load(None, {"store": {"directory": str(state_dir.absolute())}}, {}))
 
 
 def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
-    """Hold that studies are in the store, before anything is changed."""
+    """Check that studies are in the store, before anything is changed."""
     unknown = [study for study in studies if store.study_status(study) is None]
     if unknown:
         raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
 def patient_mode(settings: Settings) -> PatientMode:
-    """The patient mode of commands that write Bundles which have to stand alone."""
+    """The patient mode of commands that write self-contained Bundles."""
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 
 

@@ -9,5 +9,5 @@ class Page(Console):
     """Tables and styled text."""
 
     def on_broken_pipe(self) -> None:
-        """Let the command line decide what the end of the reader means; rich would exit with status 1."""
+        """Leave the exit status to the command line; rich would exit with status 1."""
         raise  # rich calls this while it handles the BrokenPipeError

@@ -15,7 +15,7 @@ from dicom2fhir.system.text import printable
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
-    """A progress bar, on a terminal only; ``columns`` are put before the time left."""
+    """A progress bar, on a terminal only; ``columns`` come before the remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -29,7 +29,7 @@ def progress(console: Console, *columns: ProgressColumn) -> Progress:
 
 
 class Bars(Lines):
-    """A bar for each step, below the lines."""
+    """One bar for each step, below the lines."""
 
     def __init__(self) -> None:
         self._console = Page(stderr=True)
@@ -49,13 +49,13 @@ class Bars(Lines):
         self._console.print(Text(printable(line)), soft_wrap=True)
 
     def begin(self, step: str, total: int) -> None:
-        """Put a bar below those before it."""
+        """Add a bar below the others."""
         self._progress.add_task(step, total=total)
 
     def advance(self) -> None:
-        """Move the last bar."""
+        """Advance the last bar."""
         self._progress.advance(self._progress.task_ids[-1])
 
     def stop(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()

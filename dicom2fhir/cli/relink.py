@@ -60,6 +60,6 @@ def relink(
 
 
 def _shown(bar: Progress, name: str) -> Callable[[int, int], None]:
-    """Shows how far it is at a destination."""
+    """A callback that shows the progress at a destination."""
     task = bar.add_task(name, total=None)
     return lambda done, total: bar.update(task, completed=done, total=total)

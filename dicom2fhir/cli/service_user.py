@@ -1,4 +1,4 @@
-"""For whom ``check-config`` answers."""
+"""The user whose permissions ``check-config`` checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = "dicom2fhir"
 def service_user(
     given: str | None, settings: Settings, config_file: Path | None, unit: Unit | None
 ) -> permissions.User:
-    """Who runs the daemon: the user that is named, else, if root asks, the owner of the store, else the unit's user.
+    """The user of the daemon: the named one; for root, the owner of the store; otherwise the unit's user.
 
     Anybody but root can only answer for themselves, and only the service's own configuration is the unit's matter.
     """
@@ -47,6 +47,6 @@ def service_user(
 def _groups(unit: Unit | None) -> list[int]:
     found = []
     for name in unit.words("SupplementaryGroups") if unit else ():
-        with suppress(KeyError):  # systemd does not start the service then, and says so
+        with suppress(KeyError):  # systemd does not start the service then, and reports it
             found.append(int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid)
     return found

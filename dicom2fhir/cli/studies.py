@@ -1,4 +1,4 @@
-"""``status`` and ``retry``: what is in the store."""
+"""``status`` and ``retry``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dicom2fhir.store.sqlite.store import SqliteStore
 
 _EXAMPLES = 20
-"""Studies that ``retry --remap`` names."""
+"""Studies that ``retry --remap`` lists."""
 
 
 @click.command()
@@ -161,7 +161,7 @@ def retry(
 
 
 def require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
-    """Hold that what is asked for is in the store, before anything is changed."""
+    """Check that the studies and the destination are in the store, before anything is changed."""
     known = sorted(one.name for one in store.destinations())
     if destination is not None and destination not in known:
         raise click.ClickException(

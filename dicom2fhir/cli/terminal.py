@@ -11,11 +11,11 @@ from dicom2fhir.system.terminal import Lines
 
 @contextmanager
 def progress_on_stderr() -> Iterator[Lines]:
-    """Lines and, on a terminal, progress bars, while something is under way that takes long."""
+    """Lines and, on a terminal, progress bars, during long work."""
     if not sys.stderr.isatty():
         yield Lines()
         return
-    # here: to load what draws takes longer than to convert a hundred files
+    # imported here: rich takes longer to load than a hundred files to convert
     from dicom2fhir.cli.progress_bars import Bars
 
     with Bars() as bars:

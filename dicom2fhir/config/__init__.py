@@ -1,4 +1,4 @@
-"""Settings: TOML file < credentials directory < environment < flags; every error names option, place and remedy."""
+"""Settings: TOML file < credentials directory < environment < flags. Each error names option, place and remedy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _TABLES: Sequence[tuple[str, type[BaseModel]]] = (
     ("destinations.NAME", FhirDestinationSettings),
     ("destinations.NAME", FileDestinationSettings),
 )
-"""Every table with its options, by the name that a message gives it."""
+"""Every table with its options, by its name in messages."""
 _SECRET = {name for name, field in FhirDestinationSettings.model_fields.items() if field.annotation is SecretStr}
 
 
@@ -74,20 +74,20 @@ def load(
     credentials: Mapping[str, Path] | None = None,
     sections: Collection[str] | None = None,
 ) -> Settings:
-    """Read all sources and check what they say.
+    """Read and check all sources.
 
     Parameters
     ----------
     path
         The TOML file, if there is one.
     overrides
-        Nested tables of what flags say; ``None`` stands for a flag that was not given.
+        Nested tables with the values of flags; ``None`` stands for a flag that was not given.
     environ
         Instead of ``os.environ``. ``CREDENTIALS_DIRECTORY`` and ``STATE_DIRECTORY`` are read from it too.
     credentials
         Name -> file, where there is no ``CREDENTIALS_DIRECTORY``.
     sections
-        Those that are wanted: whatever the others say is passed over, and they have their defaults. None: all.
+        The sections to read; the others are ignored and have their defaults. None: all.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def load(
     settings, invalid = _checked(merged, state_directory(environ, path))
     wrong += invalid or _contradictions(settings)
     if wrong:
-        # "from None" above and here: pydantic's own error holds the values, secrets among them.
+        # "from None": pydantic's own error contains the values, including secrets
         raise ConfigError(
             f"The configuration is not usable ({counted(len(wrong), 'error')}):\n"
             + "\n".join(f"  {line}" for line in wrong)
@@ -121,8 +121,8 @@ def load(
 def _checked(merged: Merged, state: Path) -> tuple[Settings, list[str]]:
     """The settings, and what is wrong with them.
 
-    Only sections of which something is said are checked: defaults are right, and to make pydantic's validators for all
-    sections takes longer than to convert a hundred files.
+    Only sections with values are checked: defaults are valid, and building pydantic's validators for all sections takes
+    longer than converting a hundred files.
     """
     sections: dict[str, Any] = {"store": StoreSettings.model_construct(directory=state)}
     wrong: list[str] = []
@@ -152,7 +152,7 @@ def example() -> str:
 
 
 def require_roads(settings: Settings) -> None:
-    """Check that something can come in and go out, which ``serve`` needs and ``status`` does not.
+    """Check that there is an input and an output, which ``serve`` needs and ``status`` does not.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def require_roads(settings: Settings) -> None:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What is allowed but probably not meant, for ``check-config`` and the start of ``serve``."""
+    """What is valid but probably not intended, for ``check-config`` and the start of ``serve``."""
     return list(_doubts(settings))
 
 
@@ -217,7 +217,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 
 def _options(table: Key, merged: Merged) -> list[str]:
-    """The names that may stand in a table."""
+    """The names of the options that a table may have."""
     match table:
         case ():
             return list(Settings.model_fields)
@@ -251,7 +251,7 @@ def _spell(key: Key) -> str:
 
 
 def _show(key: Key, merged: Merged) -> str:
-    """The value as `` = "text"``; nothing for tables, for secrets and for what came as a credential."""
+    """The value as `` = "text"``; empty for tables, secrets and credentials."""
     given = merged.given(key)
     if key[-1] in _SECRET or (given and given.hidden):
         return ""
@@ -266,13 +266,13 @@ def _show(key: Key, merged: Merged) -> str:
     if value is None or not isinstance(value, str | int | float):
         return ""
     if isinstance(value, str):
-        value = re.sub(r"(//).*@|[?].*", r"\1***", value, flags=re.DOTALL)  # an address may hold a secret
+        value = re.sub(r"(//).*@|[?].*", r"\1***", value, flags=re.DOTALL)  # a URL may contain a secret
         return f" = {json.dumps(value[:100], ensure_ascii=not value.isprintable())}"
     return f" = {json.dumps(value)}"
 
 
 def _explain(where: tuple[int | str, ...], details: ErrorDetails, merged: Merged) -> str:
-    """One of pydantic's errors in our words."""
+    """The message for one of pydantic's errors."""
     key = tuple(str(part) for part in where)
     if key[0] == "destinations" and len(key) > 2 and key[2] in ("fhir", "file"):
         key = (*key[:2], *key[3:])  # pydantic puts the type into the path

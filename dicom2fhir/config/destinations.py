@@ -1,4 +1,4 @@
-"""The sections of the configuration that say where studies go, and which."""
+"""The sections of the configuration for destinations, and for the studies that each destination gets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dicom2fhir.fhir.version.names import FhirVersion
 
 
 def option_names(model: type[BaseModel]) -> list[str]:
-    """The names of a table's options as they are written: ``except`` cannot be a name in Python."""
+    """The names of a table's options as written in TOML: ``except`` is a keyword of Python."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
 class SelectionSettings(Section):
-    """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; neither case nor spaces at the ends count."""
+    """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; case and surrounding spaces are ignored."""
 
     modality: value_types.PatternList = Field(
         (), description="Modality (0008,0060) of a series; * ? [] work as in a shell."
@@ -44,7 +44,7 @@ class SelectionSettings(Section):
 
 
 class DestinationSettings(Section):
-    """What both types of destination have."""
+    """The options of both types of destination."""
 
     version: value_types.Version[Literal["inherit", "auto", FhirVersion]] = Field(
         "inherit", description="As fhir.version, for this destination."
@@ -119,7 +119,7 @@ class FhirDestinationSettings(DestinationSettings):
         return self
 
     def secret(self) -> str:
-        """The password or token, read anew from its file if it lies in one, so that a renewed one is found.
+        """The password or token; a file is read each time, so that a new one is used.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""``config.example.toml``, made from the options themselves."""
+"""``config.example.toml``, generated from the options."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _toml(value: Any) -> str:
 
 
 def _bare(annotation: Any) -> Any:
-    """The type without what :data:`typing.Annotated` adds, and without None."""
+    """The type without the metadata of :data:`typing.Annotated`, and without None."""
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

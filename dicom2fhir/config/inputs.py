@@ -1,4 +1,4 @@
-"""The sections of the configuration that say how instances come in."""
+"""The sections of the configuration for inputs: the receiver and watched folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.folder.options import Afterwards, Watch, WatchMode
 
 _LISTEN, _WATCH = Listen(), Watch(Path())
-"""They declare the defaults."""
+"""Their fields declare the defaults."""
 
 
 class ReceiverSettings(Section):

@@ -1,4 +1,4 @@
-"""Where the service has its configuration and its store, and where commands look for them."""
+"""The locations of the service's configuration and store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SERVICE_STATE = Path("/var/lib/dicom2fhir")
 
 
 def is_system_config(path: Path | None) -> bool:
-    """Whether a configuration file is the service's own, by whatever name it is called."""
+    """Whether a path is the configuration file of the service, links resolved."""
     return path is not None and os.path.realpath(path) == os.path.realpath(SYSTEM_CONFIG)
 
 
 def state_directory(environ: Mapping[str, str], config_file: Path | None = None) -> Path:
-    """Where the store lies unless told otherwise: systemd's StateDirectory=, else the XDG state home.
+    """The default folder of the store: systemd's StateDirectory=, otherwise the XDG state home.
 
-    With the service's configuration it is the service's store for everybody: another one would never be delivered.
+    With the service's configuration it is the service's store for every user: no daemon delivers from another one.
     """
     if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
         return Path(os.path.abspath(given))

@@ -1,4 +1,4 @@
-"""The files and folders that the daemon uses, as the settings name them."""
+"""The files and folders in the settings that the daemon uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STORE_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock")
 
 
 def needs(settings: Settings, config_file: Path | None = None) -> list[Need]:
-    """All of them, each once by its option."""
+    """All files and folders, with the option that names each."""
     found = [Need("--config", config_file.absolute(), Use.READ)] if config_file else []
     found += [*_of_receiver(settings), *_of_folders(settings), *_of_store(settings), *_of_destinations(settings)]
     return [need for need in found if not _is_from_systemd(need)]
@@ -47,7 +47,7 @@ def _of_store(settings: Settings) -> Iterator[Need]:
 
 
 def _is_from_systemd(need: Need) -> bool:
-    """Whether systemd makes it, or gives it to the service's user: its state directory with all that is in it."""
+    """Whether systemd creates it or gives it to the service's user: the state directory and its contents."""
     if need.use not in (Use.FILL, Use.UPDATE) or not need.path.is_relative_to(locations.SERVICE_STATE):
         return False
     try:

@@ -33,7 +33,7 @@ Containment = Literal["contained", "referenced"]
 LinkMode = Literal["link", "identifier"]
 
 _MAPPING, _RETRY = MappingOptions(), RetryPolicy()
-"""They declare the defaults."""
+"""Their fields declare the defaults."""
 
 
 class Section(BaseModel):
@@ -180,7 +180,7 @@ class FhirSettings(Section):
 
 
 class SystemsSettings(Section):
-    """``[systems]``: issuer, as it stands in DICOM -> identifier system."""
+    """``[systems]``: issuer, as written in DICOM -> identifier system."""
 
     patient_id_default: value_types.Uri = Field("", description="Identifier system of a Patient ID without an issuer.")
     accession_number_default: value_types.Uri = Field(

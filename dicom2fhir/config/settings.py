@@ -51,7 +51,7 @@ class Settings(BaseModel):
 
     @property
     def configures_mapping(self) -> bool:
-        """Whether anything is set that changes what the mapping makes."""
+        """Whether an option is set that changes the output of the mapping."""
         sections = self.fhir, self.systems, self.pacs
         return any(section != type(section).model_construct() for section in sections)
 
@@ -61,7 +61,7 @@ class Settings(BaseModel):
         return "R4" if version == "auto" and self.destinations[destination].type == "file" else version
 
     def version_set(self, destination: str) -> Literal["auto"] | FhirVersion:
-        """What is set for a destination, ``auto`` as it stands."""
+        """The version that is set for a destination, which may be ``auto``."""
         chosen = self.destinations[destination]
         return self.fhir.version if chosen.version == "inherit" else chosen.version
 

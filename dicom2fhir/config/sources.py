@@ -1,6 +1,6 @@
-"""Where settings come from: file, credentials directory, environment, flags; read into one flat list, merged last wins.
+"""The sources of settings: file, credentials directory, environment, flags. Later sources override earlier ones.
 
-Nothing here knows what the options mean; every value carries the words that say where it stood, for error messages.
+Nothing here knows what the options mean. Each value carries its origin in words, for error messages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SERVICE_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value and where it stood; ``hidden`` values (credentials) are never shown."""
+    """One value and its origin; ``hidden`` values (credentials) are never shown."""
 
     key: Key
     value: Any
@@ -39,7 +39,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Nested tables of the values that won, and for each of them the :class:`Given` that it came with."""
+    """Nested tables of the values in force, and the :class:`Given` of each."""
 
     values: dict[str, Any] = field(default_factory=dict)
     givens: dict[Key, Given] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Merged:
         self.givens[given.key] = given
 
     def put_all(self, givens: Iterable[Given]) -> None:
-        """Lay one source over those before it."""
+        """Add one source; it overrides those before it."""
         for given in givens:
             self.put(given)
 
@@ -86,7 +86,7 @@ def _flatten(value: Any, key: Key) -> Iterator[tuple[Key, Any]]:
 
 
 def _lines(text: str) -> dict[Key, int]:
-    """Line numbers of the keys of a TOML text; what stands inside arrays and inline tables is not found."""
+    """Line numbers of the keys of a TOML text, without those inside arrays and inline tables."""
     found: dict[Key, int] = {}
     table: Key = ()
     for number, line in enumerate(text.splitlines(), start=1):
@@ -128,9 +128,9 @@ def read_toml(path: Path) -> Iterator[Given]:
 
 
 def _settle(parts: list[str], known: Merged) -> Key:
-    """Names and options are lower case; the keys of the tables in ``systems`` are DICOM's and stay as they are.
+    """Names and options become lower case; the keys of the tables in ``systems`` are DICOM's and do not change.
 
-    Variables cannot hold a hyphen, so ``MY_PACS`` also means the table ``my-pacs`` that the file names.
+    Names of variables have no hyphens, so ``MY_PACS`` also means the table ``my-pacs`` of the file.
     """
     if parts[0].lower() == "systems":
         return (*(part.lower() for part in parts[:2]), *(["__".join(parts[2:])] if len(parts) > 2 else []))
@@ -158,7 +158,7 @@ def credentials_in(directory: Path) -> dict[str, Path]:
 def read_credentials(files: Mapping[str, Path], sections: Collection[str], known: Merged) -> Iterator[Given]:
     """The values of systemd's credentials: one file a value, ``section__option``.
 
-    A unit may have others too: only names that start with one of ``sections`` are ours.
+    A unit may have other credentials: only names that start with one of ``sections`` are read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The kinds of values that settings hold, each with the check that says what would be right."""
+"""The types of option values; the error message of each says what is valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dicom2fhir.fhir.version.names import canonical
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` (a name or an address) can only mean this machine."""
+    """Whether ``host`` (a name or an address) is this machine in any case."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -27,9 +27,9 @@ def is_loopback(host: str) -> bool:
 
 
 def lies_outside(path: Path, folder: Path, ignore: tuple[str, ...] = ()) -> bool:
-    """Whether a watcher of ``folder`` that ignores the patterns ``ignore`` never sees what is in ``path``.
+    """Whether a watcher of ``folder`` with the patterns ``ignore`` never sees files in ``path``.
 
-    A pattern matches one name anywhere on the way down or the whole path below ``folder``.
+    A pattern matches one name of the path below ``folder``, or the whole of it.
     """
     inside, root = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     if not inside.is_relative_to(root):
@@ -40,7 +40,7 @@ def lies_outside(path: Path, folder: Path, ignore: tuple[str, ...] = ()) -> bool
 
 
 def _items(value: Any) -> Any:
-    """Lists may be given as one text, because variables and credentials are text."""
+    """Lists may be written as one string, because variables and credentials are strings."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -52,7 +52,7 @@ def _items(value: Any) -> Any:
 
 
 def _ae_title(value: str) -> str:
-    # PS3.5 6.2, VR AE: leading and trailing spaces do not count, and a title of spaces alone means none.
+    # PS3.5 6.2, VR AE: leading and trailing spaces are not significant, and a title of spaces means no title
     title = value.strip(" ")
     if not 1 <= len(title) <= 16 or "\\" in title or not all(" " <= char <= "~" for char in title):
         raise ValueError("must be 1 to 16 ASCII characters without backslash and control characters (PS3.5 6.2)")
@@ -66,7 +66,7 @@ def _version(value: Any) -> Any:
 def _network(value: Any) -> Any:
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
-    if not isinstance(value, str):  # Python takes a number for an address
+    if not isinstance(value, str):  # Python would read a number as an address
         raise ValueError('must be an address or a network such as "10.1.0.0/16"')
     try:
         return ipaddress.ip_network(value)
@@ -142,7 +142,7 @@ def _dicomweb_url(value: str) -> str:
 
 Chosen = TypeVar("Chosen")
 Version = Annotated[Chosen, BeforeValidator(_version)]
-"""A choice among names of FHIR versions and other words."""
+"""One of the names of FHIR versions and other words."""
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_items)]
 PatternList = Annotated[
@@ -155,13 +155,13 @@ LocalPath = Annotated[Path, BeforeValidator(_local_path)]
 OptionalPath = Annotated[LocalPath | None, BeforeValidator(lambda value: None if value == "" else value)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Uri = Annotated[str, AfterValidator(_uri)]
-"""May be empty, where a default system is optional."""
+"""May be empty, because a default system is optional."""
 Issuer = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 UriTable = dict[Issuer, Annotated[str, StringConstraints(min_length=1), AfterValidator(_uri)]]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 DicomwebUrl = Annotated[str, AfterValidator(_dicomweb_url)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9-]+)*$", max_length=64)]
-"""Of a folder or destination: double underscores separate the parts of a variable's name."""
+"""Name of a folder or destination; no double underscores, which separate the parts of a variable's name."""
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 366)]
 InheritedSeconds = Annotated[Seconds | None, BeforeValidator(lambda value: None if value == "inherit" else value)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -171,7 +171,7 @@ _EVERYTHING = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 def are_everything(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    """Whether networks together hold every address of IPv4 or of IPv6."""
+    """Whether networks together contain every IPv4 or every IPv6 address."""
     old = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
     new = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
     joined = [*ipaddress.collapse_addresses(old), *ipaddress.collapse_addresses(new)]
@@ -179,7 +179,7 @@ def are_everything(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Netw
 
 
 def overlaps(watched: list[tuple[str, Path, tuple[str, ...]]], written: list[tuple[str, Path]]) -> Iterator[str]:
-    """What is wrong with folders that are watched while something else writes into them or watches them too."""
+    """Errors: folders that are watched while something else writes into them or watches them too."""
     for option, path in written:
         for folder, root, ignore in watched:
             if not lies_outside(path, root, ignore):

@@ -1,5 +1,4 @@
-"""The demonstration: a real daemon, a real sender and a real folder, all temporary, with a table that shows what
-happens."""
+"""The demonstration: a temporary daemon, sender and watched folder, with a table that shows the progress."""
 
 from __future__ import annotations
 
@@ -35,9 +34,9 @@ _REFRESH_S = 0.1
 _TRIES = 5
 _ANSWER_S = 5.0
 _WRITTEN = re.compile(r"[0-9a-f-]{36}\.\d+\.json")
-"""What the file destination calls its files; the folder may hold others."""
+"""File names of the file destination; the folder may contain other files."""
 _DROPPED = 2
-"""Every so-many-th study goes into the folder instead of over the wire."""
+"""Every n-th study is put into the folder instead of being sent."""
 
 
 class Demo:
@@ -46,7 +45,7 @@ class Demo:
     Parameters
     ----------
     output_dir
-        Where the Bundles are left; a new temporary folder when None.
+        Folder for the Bundles; None: a new temporary folder.
     """
 
     def __init__(self, console: Console, output_dir: Path | None) -> None:
@@ -57,12 +56,12 @@ class Demo:
         self._errors: list[str] = []
 
     def run(self, keep_running: bool) -> None:
-        """Show it, and end when everything is delivered (or at Ctrl-C with ``keep_running``).
+        """Run until everything is delivered (with ``keep_running``: until Ctrl-C).
 
         Raises
         ------
         BridgeError
-            Something did not arrive.
+            Something was not delivered.
         """
         with (
             tempfile.TemporaryDirectory(prefix="dicom2fhir-demo-state-") as temporary,
@@ -110,7 +109,7 @@ class Demo:
             daemon.stop()
 
     def _send(self, host: str, port: int, inbox: Path) -> None:
-        """Send most studies over C-STORE, slowly enough to watch, and drop the others into the folder."""
+        """Send studies by C-STORE, and put the others into the folder."""
         try:
             for number, (name, datasets) in enumerate(self._studies):
                 if number % _DROPPED == 1:
@@ -122,7 +121,7 @@ class Demo:
             self._errors.append(str(error))
 
     def _store(self, host: str, port: int, datasets: Sequence[Dataset]) -> None:
-        """Send a study; what had no answer is sent again, which changes nothing if it had arrived."""
+        """Send a study; instances without a response are sent again, which changes nothing if they had arrived."""
         for _ in range(_TRIES):
             datasets = self._store_once(host, port, datasets)
             if not datasets:
@@ -130,7 +129,7 @@ class Demo:
         raise BridgeError("The demonstration's sender had no answer.")
 
     def _store_once(self, host: str, port: int, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
-        """Send over one association; the instances from the first on that had no answer."""
+        """Send over one association; returns the instances from the first without a response on."""
         ae = AE(ae_title="DEMO")
         ae.dimse_timeout = _ANSWER_S
         kinds = {(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets}
@@ -147,7 +146,7 @@ class Demo:
                 if not association.is_established:
                     return datasets[number:]
                 status = association.send_c_store(dataset)
-                if not status:  # pynetdicom's reactor takes an answer now and then before its sender can
+                if not status:  # pynetdicom's reactor sometimes consumes the response
                     return datasets[number:]
                 if status.Status != 0x0000:
                     raise BridgeError("An instance was not taken.")
@@ -156,7 +155,7 @@ class Demo:
         return ()
 
     def _watch(self, daemon: Daemon, live: Live) -> bool:
-        """Refresh the table until everything is delivered; False when that takes too long."""
+        """Refresh the table until everything is delivered; False if that takes too long."""
         deadline = time.monotonic() + _LIMIT_S
         expected = {uid: len(datasets) for (_, datasets), uid in zip(self._studies, self._names, strict=True)}
         while time.monotonic() < deadline and not self._errors:

@@ -1,7 +1,7 @@
-"""Synthetic SOP instances: invented patients, a few pixels, every attribute that the mapping feeds from.
+"""Synthetic SOP instances: fictitious patients, a few pixels, every attribute that the mapping uses.
 
-The demo sends them and all test files are made from them. The same arguments give the same bytes: UIDs are hashed from
-names (``2.25.`` and a UUID, PS3.5 section B.2), and nothing reads a clock or a random number.
+The demo sends them, and all test files are made from them. The same arguments give the same bytes: UIDs are hashes of
+names (``2.25.`` and a UUID, PS3.5 section B.2), and no clock or random number is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Values = Mapping[str, Any]
 
 
 def make_uid(*names: object) -> str:
-    """UID that stands for ``names``, always the same."""
+    """The UID for ``names``, always the same."""
     return f"2.25.{uuid5(NAMESPACE_URL, 'dicom2fhir/' + '/'.join(map(str, names))).int}"
 
 
@@ -34,7 +34,7 @@ def code(value: str, scheme: str, meaning: str) -> Values:
 
 
 def dataset(values: Values) -> Dataset:
-    """Make a data set of ``values`` as they stand, valid or not; ``None`` leaves an attribute out."""
+    """Make a data set of ``values``, valid or not; ``None`` leaves an attribute out."""
     made = Dataset()
     for keyword, value in values.items():
         tag = tag_for_keyword(keyword)
@@ -185,7 +185,7 @@ _KINDS: Mapping[str, tuple[UID, str, Values]] = {
     "DOC": (uid.EncapsulatedPDFStorage, "", {}),
     "OT": (uid.SecondaryCaptureImageStorage, "", {"ConversionType": "WSD", **_image(8, 8, 8, samples=3)}),
 }
-"""Modality -> SOP class, Body Part Examined and what else its instances have."""
+"""Modality -> SOP class, Body Part Examined and other attributes of its instances."""
 
 _COMMON: Values = {
     "PatientName": "Synthetic^Testa^Maria^Dr.",

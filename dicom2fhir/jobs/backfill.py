@@ -1,14 +1,14 @@
-"""Archives into the store: what ``dicom2fhir backfill`` does.
+"""Import archives into the store (``dicom2fhir backfill``).
 
-Worker processes read headers, this process alone writes: what came of some hundred files - instances, marks in the
-ledger, rejections - is one transaction. So a run that was killed is resumed by running it again: files that the ledger
-knows as they are now are not read once more. The deliveries are the daemon's work; it may run beside a backfill, whose
-transactions are short, or be started afterwards.
+Worker processes read headers; only this process writes. The results of some hundred files - instances, marks in the
+ledger, rejections - are one transaction. A run that was killed is therefore resumed by running it again: files that
+have not changed since the ledger recorded them are not read again. The daemon delivers the studies; it may run at the
+same time, because the transactions are short, or be started afterwards.
 
-A study should not be sent before all its files are in. Only the archive's order tells when that is: a study is held, as
-by an open association, until a whole window of :data:`WINDOW_FILES` further files brought nothing more of it, or to the
-end of the run. The longest wait caps that, and when a study was held too short a time the rest makes a new revision of
-it: it is sent once more, and nothing is lost.
+A study should not be sent before all its files are imported. Only the order of the archive tells when that is: a study
+is held, as by an open association, until :data:`WINDOW_FILES` further files in a row did not belong to it, or until the
+end of the run. ``max_wait_s`` limits this. If a study was released too early, its other files make a new revision,
+which is sent again; nothing is lost.
 """
 
 from __future__ import annotations
@@ -44,58 +44,58 @@ if TYPE_CHECKING:
     from dicom2fhir.store.sqlite.store import SqliteStore
 
 WINDOW_FILES = 10_000
-"""A study is let go when so many files in a row had nothing of it. More would let whole archives wait, fewer would send
-studies twice whose files lie in many folders."""
+"""A study is released when this many files in a row did not belong to it. With more, whole archives would wait; with
+fewer, studies whose files are in many folders would be sent twice."""
 _CHUNK_FILES = 256
-"""Read by one worker at a time and written in one transaction, which takes some 20 ms: others want to write too."""
+"""Read by one worker and written in one transaction of about 20 ms, so that the daemon can write, too."""
 _CHUNKS_AHEAD = 2
 """For each worker, so that it never waits."""
 _LISTED_FAILURES = 1000
 _BUSY_TIMEOUT_S = 60.0
-"""How long the daemon may keep the store; it never does for more than a moment, but nothing presses here."""
+"""How long to wait for the store. The daemon locks it for milliseconds, but an import has time."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a run, and of a part of it while it goes on.
+    """The result of a run, or its progress.
 
     Every file counts once, in one of ``done_before``, ``taken``, ``skipped`` and ``failed``.
     """
 
     files: int = 0
     done_before: int = 0
-    """An earlier run or a watched folder took or skipped them as they are now."""
+    """Imported or skipped by an earlier run or a watched folder, and not changed since."""
     outdated: int = 0
-    """Of those done before: taken by another version of the program, one that may have read less."""
+    """Of those done before: imported by another version of the program, which may have read less."""
     taken: int = 0
     new: int = 0
-    """Of those taken; the store knew the others, as they are (``unchanged``) or with other attributes."""
+    """Of those taken; the store had the others, equal (``unchanged``) or with other attributes (``changed``)."""
     changed: int = 0
     unchanged: int = 0
     skipped: int = 0
     """Not SOP instances."""
     failed: int = 0
-    """Files and folders that cannot be read or understood, those that an earlier run could not understand too."""
+    """Files and folders that cannot be read or understood, also those that failed in an earlier run."""
     studies: int = 0
-    """Distinct ones among those taken; remembering that costs about 100 bytes a study."""
+    """Distinct studies of those taken; counting them needs about 100 bytes per study."""
     seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of the first 1,000."""
 
     def fail(self, path: str, reason: str) -> None:
-        """Count a failure, and list it while there is room."""
+        """Count a failure, and list it unless the list is full."""
         self.failed += 1
         if len(self.failures) < _LISTED_FAILURES:
             self.failures.append((path, reason))
 
     def as_json(self) -> dict[str, Any]:
-        """The summary for machines."""
+        """The summary as JSON."""
         failures = [{"path": path, "reason": reason} for path, reason in self.failures]
         return asdict(self) | {"seconds": round(self.seconds, 3), "failures": failures}
 
     def lines(self, dry_run: bool, daemon_runs: bool) -> Iterator[str]:
-        """The summary for people."""
+        """The summary as text."""
         for path, reason in self.failures:
             yield printable(f"{path}: {reason}")
         if self.failed > len(self.failures):
@@ -119,16 +119,16 @@ class Summary:
 
 
 def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | None:
-    """Open a store beside a daemon or without one, and make it when there is none.
+    """Open a store, also while a daemon uses it, and create it if there is none.
 
     Parameters
     ----------
     read_only
-        For a dry run: None when there is no store.
+        For a dry run; None if there is no store.
     options
         ``quiet_period_s``, ``max_wait_s`` and ``min_free_bytes`` as the daemon has them.
     """
-    # here, because the workers load this module too
+    # imported here, because the workers import this module
     from dicom2fhir.store.sqlite.store import SqliteStore
 
     if read_only:
@@ -138,14 +138,14 @@ def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | 
     try:
         return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
     except NoStore:
-        with suppress(StoreInUse):  # a daemon makes it just now
+        with suppress(StoreInUse):  # a daemon creates it at this moment
             SqliteStore(path, **options).close()
     return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
 
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Start the workers, which the first task does: Ctrl-C reaches them too, and would end them half made."""
+    """Block SIGINT while workers start, which the first task does: Ctrl-C reaches them, too, and would interrupt it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -159,16 +159,16 @@ class Backfill:
     Parameters
     ----------
     store
-        Where to; None, for a dry run only, when there is none.
+        The store; None for a dry run without one.
     dry_run
         Read and count, write nothing.
     again
-        Read files that are done before, too.
+        Also read files that were done before.
     since
-        Pass over files that were last modified before that, in seconds since the epoch; they are not counted.
+        Ignore files that were last modified before, in seconds since the epoch; they are not counted.
     on_progress
-        Called now and then, in the calling thread, with what has come so far and how many files there are in all; None
-        while that is not known.
+        Called from time to time, in the calling thread, with the progress and the number of all files, which is None
+        while it is not known.
     """
 
     def __init__(
@@ -194,14 +194,14 @@ class Backfill:
         self._studies: set[int] = set()
 
     def run(self, paths: Iterable[str | Path]) -> Summary:
-        """Take every file below ``paths``.
+        """Import every file below ``paths``.
 
         Raises
         ------
         StoreUnavailable
-            It cannot be written any more; another run goes on from there.
+            It cannot be written any more; another run continues from there.
         BridgeError
-            A worker ended, most likely for want of memory.
+            A worker ended, probably because of a lack of memory.
         """
         started = time.monotonic()
         roots = [os.path.realpath(path) for path in paths]
@@ -233,7 +233,7 @@ class Backfill:
         self._summary.studies = len(self._studies)
 
     def _chunks(self, roots: Sequence[str]) -> Iterator[list[Found]]:
-        """What is to be read, in the order of the archive so that a study's files come together."""
+        """The files to read, in the order of the archive, so that the files of a study come together."""
         files = walk(roots, in_order=True, on_error=self._cannot_read)
         if self._since is not None:
             since_ns = int(self._since * 1e9)
@@ -252,7 +252,7 @@ class Backfill:
         self._summary.fail(text, error.strerror or str(error))
 
     def _without_done(self, files: Sequence[Found]) -> list[Found]:
-        """Those of which the ledger does not know what is to be known."""
+        """The files that the ledger does not record as done."""
         marks = self._store.file_marks([file.text for file in files]) if self._store and not self._again else {}
         left = []
         for file in files:
@@ -270,7 +270,7 @@ class Backfill:
         return self._total.result() if self._total and self._total.done() else None
 
     def _settle(self, pending: dict[Future[Chunk], list[Found]], holds: _Holds) -> None:
-        """Write what was handed out first: of several files of one instance the last of the archive stands."""
+        """Write the oldest pending result: of several files of one instance, the last in the archive is kept."""
         future = next(iter(pending))
         files = pending.pop(future)
         self._keep(files, future.result(), holds.origin(len(files)))
@@ -278,7 +278,7 @@ class Backfill:
             self._on_progress(self._summary, self._files_in_all())
 
     def _keep(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
-        """Write what came of some files; a record that the store cannot take is its file's fault alone."""
+        """Write the results of some files; a record that the store rejects fails only its own file."""
         try:
             self._write(files, chunk, origin)
         except Permanent:
@@ -325,9 +325,9 @@ def _mark(file: Found, outcome: str, reason: str) -> FileMark:
 
 
 class _Holds:
-    """Names the associations that hold studies: two in turn, so that a study outlasts the window that it came in.
+    """Names of the associations that hold studies: two in turn, so that a study is held beyond the window it came in.
 
-    The names are those of the paths, so that a run that goes on with a killed one also lets go of what that held.
+    The names derive from the paths, so that a run that resumes a killed one also releases what that one held.
     """
 
     def __init__(self, store: Store | None, roots: Sequence[str]) -> None:
@@ -337,7 +337,7 @@ class _Holds:
         self._left = WINDOW_FILES
 
     def origin(self, files: int) -> Origin:
-        """The origin of as many files."""
+        """The origin of the next ``files`` files."""
         if self._left <= 0:
             self._window = 1 - self._window
             self._left = WINDOW_FILES
@@ -346,7 +346,7 @@ class _Holds:
         return Origin("file", association=self._association(self._window))
 
     def release(self) -> None:
-        """Let go of all."""
+        """Release all studies."""
         for window in (0, 1):
             self._end(window)
 

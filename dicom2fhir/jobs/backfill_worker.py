@@ -1,4 +1,4 @@
-"""Headers of some hundred files at a time: what the worker processes of a backfill do."""
+"""The worker processes of a backfill: read the headers of some hundred files at a time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, found, open_file, walk
 
 Plain = tuple[Any, ...]
-"""The fields of an :class:`InstanceRecord`: pickled in a tenth of its time, and mappings that records share once."""
+"""The fields of an :class:`InstanceRecord`: pickled ten times as fast, and shared mappings only once."""
 
 
 @dataclass(slots=True)
 class Chunk:
-    """What a worker read: ``plain`` are the records of the files at the places ``taken``, in this order."""
+    """The result of a worker: ``plain`` are the records of the files at the indexes ``taken``, in this order."""
 
     plain: list[Plain] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     skipped: list[tuple[int, str]] = field(default_factory=list)
-    """Place and reason."""
+    """Index of the file, and reason."""
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
-    """What will not be understood next time either: place, kind and reason."""
+    """Files that will not be understood next time either: index, kind and reason."""
     unreadable: list[tuple[int, str]] = field(default_factory=list)
-    """What another time may be readable."""
+    """Files that may be readable another time."""
 
     def apart(self) -> Iterator[Chunk]:
-        """Each record by itself, with its file's place; then the rest."""
+        """Each record by itself, with the index of its file; then the others."""
         for place, plain in zip(self.taken, self.plain, strict=True):
             yield Chunk(plain=[plain], taken=[place])
         yield Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable)
@@ -84,17 +84,17 @@ def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
 
 
 def origin_of(file: Found) -> Origin:
-    """Where the instance of a file comes from."""
+    """The origin of an instance from a file."""
     return Origin("file", path=file.text)
 
 
 def count_files(paths: Sequence[str]) -> int:
-    """How many files there are, in a worker process, for the time left."""
+    """The number of files, for the estimate of the remaining time; runs in a worker process."""
     return sum(1 for _ in walk(paths, on_error=lambda _path, _error: None))
 
 
 def end_with_parent() -> None:
-    """Prepare a worker: Ctrl-C is its parent's affair, and it must not outlive a parent that was killed."""
+    """Prepare a worker: its parent handles Ctrl-C, and it ends when its parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 

@@ -1,1 +1,1 @@
-"""What the people who run the bridge see of it."""
+"""For operators: logs, the state of the daemon, the status document."""

@@ -1,7 +1,7 @@
-"""Logging for commands that hardly ever log: it is set up when there is something to log.
+"""Logging for commands that rarely log: it is configured at the first record.
 
-:mod:`dicom2fhir.ops.logs` takes longer to load than a hundred files to convert. Libraries that quote values are kept as
-quiet as by it.
+:mod:`dicom2fhir.ops.logs` takes longer to load than a hundred files to convert. Libraries that quote values are
+restricted in the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dicom2fhir.ops.log_names import LogFormat, LogLevel
 
 
 class Later(logging.Handler):
-    """Sets up logging at the first record, and hands it on to what takes its own place then."""
+    """Configures logging at the first record, and passes the record to the handler that replaces it."""
 
     def __init__(self, level: LogLevel, format_: LogFormat) -> None:
         super().__init__(level.upper())
@@ -23,15 +23,15 @@ class Later(logging.Handler):
         from dicom2fhir.ops import logs
 
         root = logging.getLogger()
-        # another list, because the one that this is in is being gone through
+        # a new list, because the old one is being iterated over
         root.handlers = [other for other in root.handlers if other is not self]
         logs.configure(*self._set).handle(record)
 
 
 def configure(level: LogLevel, format_: LogFormat) -> None:
-    """Set up logging for the process as :func:`dicom2fhir.ops.logs.configure`, but when it is needed.
+    """Configure logging for the process as :func:`dicom2fhir.ops.logs.configure`, at the first record.
 
-    That is only seen by the standard library's loggers: who logs with structlog has to call the other first.
+    Only loggers of the standard library trigger this: a caller that logs with structlog must call the other first.
     """
     logging.getLogger().addHandler(Later(level, format_))
     logging.captureWarnings(True)

@@ -1,8 +1,8 @@
 """Logging: structlog and the standard library's loggers through one formatter, as JSON lines or text.
 
-Callers promise not to log patient data. Here is the second net: known keywords are masked, UIDs and AE titles that do
-not look like one are hashed, objects are never spelled out, exceptions are told by type and place, and of what DICOM
-and HTTP libraries say, which quotes values, the place remains.
+Callers do not log patient data. This is a second safeguard: known keywords are masked, malformed UIDs and AE titles are
+hashed, objects are not printed, exceptions are logged by type and place, and of messages of DICOM and HTTP libraries,
+which quote values, only the place is logged.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _MASKED = frozenset(
 _UID = re.compile("[0-9.]{0,64}")
 _AE_TITLE = re.compile("[A-Za-z0-9_.-]{0,16}")
 _SHAPES = {"study": _UID, "sop_instance": _UID, "calling_ae": _AE_TITLE, "called_ae": _AE_TITLE}
-"""What peers send and logs show, by keyword; any text may stand there. An AE title with spaces may be a name."""
+"""The format of values that peers send, by keyword: they may send any text. An AE title with spaces may be a name."""
 _QUOTING = ("pydicom", "pynetdicom", "urllib3", "py.warnings")
-"""Loggers whose texts quote data sets, addresses or values."""
+"""Loggers whose messages quote data sets, addresses or values."""
 _LIBRARIES = (*_QUOTING, "watchdog")
 _LONGEST = 2_000
 _DEEPEST = 6
@@ -56,7 +56,8 @@ def _plain(text: str) -> str:
 def _describe(error: BaseException) -> str:
     """Types and places of an exception and its causes.
 
-    Only our own errors promise a text without patient data; an operating system's error gives its number's text.
+    Only the messages of our own errors are known to contain no patient data; of an OSError, the text of its number is
+    used.
     """
     told, seen, link = [], set[int](), ""
     current: BaseException | None = error
@@ -112,19 +113,19 @@ def guard(logger: Any, method: str, event_dict: EventDict) -> EventDict:
 
 
 def withhold(logger: Any, method: str, event_dict: EventDict) -> EventDict:
-    """Replace what a quoting library says by the place where it says it (a processor for foreign records)."""
+    """Replace the message of a quoting library by its place (a processor for foreign records)."""
     record = event_dict.get("_record")
     if isinstance(record, logging.LogRecord) and _is_from(record, _QUOTING):
         place = f"{record.pathname}:{record.lineno}"
         if record.name == "py.warnings":
-            # The text is "FILE:LINE: CATEGORY: words": warnings.py itself is the place that was recorded.
+            # the text is "FILE:LINE: CATEGORY: words"; the recorded place is in warnings.py
             place = ":".join(record.getMessage().split(":", 3)[:3])
         event_dict["event"] = f"message withheld, it may quote a data set; said at {place}"
     return event_dict
 
 
 def trace(logger: Any, method: str, event_dict: EventDict) -> EventDict:
-    """Turn ``exc_info`` into one line without messages of strangers and without local variables (a processor)."""
+    """Turn ``exc_info`` into one line without foreign messages and local variables (a processor)."""
     given = event_dict.pop("exc_info", None)
     event_dict.pop("stack_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
@@ -140,36 +141,36 @@ def _is_from(record: logging.LogRecord, names: tuple[str, ...]) -> bool:
 
 
 def _allow(record: logging.LogRecord) -> bool:
-    """At DEBUG pynetdicom prints data sets: nothing of the libraries below WARNING, whatever their loggers' level."""
+    """Drop records of libraries below WARNING, whatever their loggers' level: at DEBUG pynetdicom prints data sets."""
     return record.levelno >= logging.WARNING or not _is_from(record, _LIBRARIES)
 
 
 def _holds_any_text(stream: TextIO) -> bool:
-    """Whether its encoding has every character; what others escape would not be JSON any more."""
+    """Whether its encoding has every character; escapes for other encodings would not be valid JSON."""
     return (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf-")
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
+        """Do nothing: a closed pipe must not stop reception, and the default prints the record's arguments."""
 
 
 def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> logging.StreamHandler[TextIO]:
-    """Set up logging for the process; calling it again replaces what the last call set up.
+    """Configure logging for the process; another call replaces the configuration.
 
     Parameters
     ----------
     level
-        What is logged at least; libraries stay at ``warning`` even at ``debug``.
+        Lowest level that is logged; libraries stay at ``warning`` even at ``debug``.
     format
-        ``auto`` is text when ``stream`` is a terminal, else JSON, one object a line with an ISO 8601 time in UTC.
+        ``auto`` is text if ``stream`` is a terminal, otherwise JSON: one object per line, with an ISO 8601 time in UTC.
     stream
         Standard error if not given.
 
     Returns
     -------
     logging.StreamHandler
-        What writes to ``stream``.
+        The handler that writes to ``stream``.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()

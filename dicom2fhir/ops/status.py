@@ -1,7 +1,7 @@
-"""How the bridge stands: one document for ``status --json`` and for whoever else asks, and what a person has to see to.
+"""The status of the bridge: one document for ``status --json`` and other readers, and what needs attention.
 
-Everything is read, from the store and from what the daemon says of itself; nothing here waits for the daemon. It holds
-no patient data.
+It is read from the store and from the state that the daemon writes; nothing here waits for the daemon. It contains no
+patient data.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dicom2fhir.store.base import Damage, DeliveryStatus, DestinationStatus, Rej
 from dicom2fhir.system.text import counted
 
 _RECENT_S = 86_400.0
-"""A refusal of something that came in calls for a person so long, because nothing tells when one has seen to it."""
+"""How long a refused instance needs attention; nothing records that somebody has dealt with it."""
 
 
 class Readable(Protocol):
-    """What is asked of the store."""
+    """What is read from the store."""
 
     @property
     def path(self) -> Path:
@@ -35,7 +35,7 @@ class Readable(Protocol):
 
     @property
     def damages(self) -> Sequence[Damage]:
-        """What happened to its file and nobody has acknowledged."""
+        """Damages of its file that nobody has acknowledged."""
 
     def stats(self) -> Stats:
         """Counts over the whole store."""
@@ -60,11 +60,11 @@ class DaemonView:
     Attributes
     ----------
     running
-        Whether a process has the store.
+        Whether a process uses the store.
     silent
-        It runs, and has not said for long how it is.
+        It runs, but has not written its state for a long time.
     said
-        What a daemon of this store said last; None where none has.
+        The last state that a daemon of this store wrote; None if there is none.
     """
 
     running: bool
@@ -72,7 +72,7 @@ class DaemonView:
     said: DaemonState | None
 
     def destination(self, name: str) -> DestinationState | None:
-        """How a destination stands; None where nobody can know."""
+        """The state of a destination; None if it is not known."""
         if self.said is None or not self.running or self.silent:
             return None
         return next((one for one in self.said.destinations if one.name == name), None)
@@ -91,18 +91,18 @@ class Overview:
     rejections: Sequence[Rejection]
     damages: Sequence[Damage]
     attention: Sequence[str]
-    """What a person has to see to, a sentence each."""
+    """What needs an operator's attention, one sentence each."""
 
 
 def daemon_of(store: Readable, now: float) -> DaemonView:
-    """The daemon that has the store, or that had it last."""
+    """The daemon that uses the store, or that used it last."""
     running, said = store.is_owned, daemon_state.read(store.path.parent)
     fresh = said is not None and said.stopped_at is None and now - said.written_at < daemon_state.FRESH_S
     return DaemonView(running, running and not fresh, said)
 
 
 def overview(store: Readable, only: State | None, limit: int, now: float | None = None) -> Overview:
-    """Look at everything.
+    """Read everything.
 
     Parameters
     ----------

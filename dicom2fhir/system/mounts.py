@@ -1,4 +1,4 @@
-"""Which kind of file system holds a folder, as the kernel tells it (proc(5), mountinfo)."""
+"""The type of the file system of a folder (proc(5), mountinfo)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 """Types of file systems that other machines may write to.
 
-Their files change without notice from the kernel, and neither locks, fsync nor memory shared by processes keep their
-word (https://sqlite.org/wal.html)."""
+The kernel does not notify of changes by others, and locks, fsync and shared memory are not reliable
+(https://sqlite.org/wal.html)."""
 
 VIRTUAL_FILE_SYSTEMS = frozenset({"prl_fs", "vboxsf", "virtiofs"})
-"""Folders of a virtual machine's host: the same for notices, but no other machine's."""
+"""Folders of a virtual machine's host: no notifications either, but only this machine uses them."""
 
 
 def file_system_type(directory: Path, mountinfo: Path = MOUNTINFO) -> str:
-    """Type of the file system that holds ``directory``, as the kernel names it; empty where that cannot be known."""
+    """Type of the file system that holds ``directory``, as the kernel names it; empty if it is not known."""
     try:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def file_system_type(directory: Path, mountinfo: Path = MOUNTINFO) -> str:
         # proc(5): "36 35 98:0 /root /mount/point options [optional fields] - type source options"; blanks as \040
         left, _, right = line.partition(" - ")
         mount = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
-        # A later line covers an earlier one of the same mount point.
+        # a later line hides an earlier one of the same mount point
         if target.is_relative_to(mount) and len(mount.parts) >= found_parts:
             found, found_parts = right.split(" ")[0], len(mount.parts)
     return found

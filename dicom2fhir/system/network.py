@@ -1,4 +1,4 @@
-"""Why a peer cannot be reached over TCP or TLS, in words that say where and what to do next."""
+"""Messages for network errors: which peer, what went wrong over DNS, TCP or TLS, and what to do."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _UNTRUSTED = {
     62: "its certificate is made out to another name; address it by a name that the certificate holds",
     64: "its certificate is made out to another address; address it by a name that the certificate holds",
 }
-"""Results of a verification (OpenSSL, X509_STORE_CTX_get_error)."""
+"""Results of certificate verification (OpenSSL, X509_STORE_CTX_get_error)."""
 _NO_AUTHORITY = (
     "its certificate is signed by an authority that this machine does not trust; name the authority's certificate as"
     " ca_file, or add it to the system's store"
 )
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 _OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
-"""Reasons of :class:`ssl.SSLError` when the other side does not speak TLS, or an old one."""
+"""Reasons of :class:`ssl.SSLError` if the peer does not support TLS, or only old versions."""
 _REFUSED_BY_ALERT = "ALERT"
 
 _SYSTEM = {
@@ -37,19 +37,20 @@ _CUT = "it cut the connection before it had answered; check its log, and what st
 
 
 def failure(error: BaseException, where: str) -> str:
-    """What failed between this machine and a peer.
+    """The message for a failed connection to a peer.
 
     Parameters
     ----------
     error
-        What was raised; its causes are looked at, which libraries wrap. None of their texts is used: they may quote.
+        The exception; its causes are examined, too, because libraries wrap them. None of their texts is used: they may
+        quote values.
     where
         The peer, as ``host:port``.
 
     Returns
     -------
     str
-        The peer, what went wrong, and what to do; empty when it is none of these.
+        The peer, what went wrong, and what to do; empty if it is not a network error.
     """
     for link in _links(error):
         if words := _words(link):
@@ -58,7 +59,7 @@ def failure(error: BaseException, where: str) -> str:
 
 
 def _links(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and what it was raised from or holds, as urllib3's do."""
+    """An exception, its causes, and the exceptions among its arguments, as of urllib3's."""
     left, seen = [error], set[int]()
     while left:
         link = left.pop()

@@ -1,7 +1,7 @@
-"""What a user of this machine may read and write, asked of the kernel by a process of that user.
+"""What a user of this machine may read and write, tested by a process of that user.
 
-Modes, groups, access control lists, directories on the way that are closed, read-only file systems: the kernel knows
-them all, so nothing is worked out here.
+Modes, groups, access control lists, closed parent directories, read-only file systems: the kernel evaluates them all,
+nothing is computed here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 from dicom2fhir.system.text import counted
 
 _PRIVATE = Path("/var/lib/private")
-"""Closed to all but root, and opened by systemd to the service whose folder it is (systemd.exec(5), DynamicUser=)."""
+"""Closed to all but root; systemd gives the service access to its own folder (systemd.exec(5), DynamicUser=)."""
 _LOOKED_AT = 200
-"""Files of a watched folder that are tried."""
+"""Files of a watched folder that are tested."""
 _DYNAMIC = 61_184
-"""The first user id that systemd gives to users who exist only while their service runs."""
+"""The first user id of systemd's dynamic users, who exist only while their service runs."""
 
 
 class Use(Enum):
@@ -40,17 +40,17 @@ class Use(Enum):
     EMPTY = "empty"
     """A folder whose files are read, and moved away or deleted."""
     FILL = "fill"
-    """A folder that files are written to; it is made when it is absent."""
+    """A folder that files are written to; it is created if it is absent."""
 
     @property
     def writes(self) -> bool:
-        """Whether something is changed there."""
+        """Whether the daemon writes, moves or deletes there."""
         return self not in (Use.READ, Use.WATCH)
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Something that the daemon uses, by the option that names it."""
+    """A file or folder that the daemon uses, with the option that names it."""
 
     option: str
     path: Path
@@ -59,7 +59,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that will not work; ``is_missing``: it is not there, and may be later."""
+    """A file or folder that cannot be used; ``is_missing``: it does not exist yet."""
 
     option: str
     path: str
@@ -81,9 +81,9 @@ class User:
 
 
 def open_to_others(directory: Path) -> list[str]:
-    """What every user of this machine may look into, of a directory that is to be its owner's alone; with what to do.
+    """What other users of this machine may read in a directory that should be private; with what to do.
 
-    Its files are looked at too where others may enter it. What is absent, or cannot be looked at, is left out.
+    Its files are checked, too, if others may enter it. What does not exist or cannot be checked is left out.
     """
     if not _mode(directory) & (stat.S_IROTH | stat.S_IXOTH):
         return []
@@ -99,7 +99,7 @@ def open_to_others(directory: Path) -> list[str]:
 
 
 def _mode(path: Path) -> int:
-    """Of a file or directory, or of what a link leads to; 0 where there is none."""
+    """The mode of a file or directory, links resolved; 0 if it does not exist."""
     try:
         return stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
@@ -107,35 +107,35 @@ def _mode(path: Path) -> int:
 
 
 def user_of(account: pwd.struct_passwd, more_groups: Sequence[int] = ()) -> User:
-    """A user that the machine knows."""
+    """A user of this machine."""
     groups = os.getgrouplist(account.pw_name, account.pw_gid)
     return User(account.pw_name, account.pw_uid, account.pw_gid, (*groups, *more_groups))
 
 
 def user_by_id(uid: int, gid: int, more_groups: Sequence[int] = ()) -> User:
-    """A user by number; systemd's dynamic users have no name while their service does not run."""
+    """A user by number; systemd's dynamic users have no name unless their service runs."""
     with suppress(KeyError):
         return user_of(pwd.getpwuid(uid), more_groups)
     return User(str(uid), uid, gid, (gid, *more_groups))
 
 
 def present_user() -> User:
-    """Who runs this process."""
+    """The user of this process."""
     return User(user_by_id(os.geteuid(), os.getegid()).name, os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
 def dynamic_user(name: str, more_groups: Sequence[int] = ()) -> User:
-    """A user that systemd makes when the service starts: without rights of its own but those of its groups."""
+    """A dynamic user of systemd: it has only the rights of its groups."""
     return User(name, _DYNAMIC, _DYNAMIC, (_DYNAMIC, *more_groups))
 
 
 def faults(needs: Sequence[Need], user: User) -> list[Fault]:
-    """What of all this the user may not do, or will not find.
+    """The needs that are not met for a user.
 
     Raises
     ------
     PermissionError
-        This process may not become that user: only root may.
+        Only root may test for another user.
     """
     if user.uid == os.geteuid():
         return _look(needs)
@@ -188,7 +188,7 @@ def _look(needs: Sequence[Need], opened: dict[Path, str] | None = None) -> list[
 
 
 def _fault(path: str, use: Use) -> tuple[str, bool] | None:
-    """What is wrong, and whether that is but that there is nothing; None where all is well."""
+    """What is wrong, and whether the path is only missing; None if nothing is wrong."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -220,7 +220,7 @@ def _not_made(path: str) -> tuple[str, bool] | None:
 
 
 def _closed(path: str) -> str:
-    """Which folder on the way is closed."""
+    """Which parent folder is closed."""
     for above in reversed(Path(path).parents):
         if not os.access(above, os.X_OK):
             return f"lies in {above}, which may not be entered ({_rights(os.stat(above))})"
@@ -228,7 +228,7 @@ def _closed(path: str) -> str:
 
 
 def _unreadable_files(path: str, use: Use, folder: os.stat_result) -> tuple[str, bool] | None:
-    """Whether the first files of a folder can be used; they are counted, for their names may be patients'."""
+    """Whether the first files of a folder can be used; only counts are reported: file names may name patients."""
     files = [entry for entry in islice(os.scandir(path), _LOOKED_AT) if not entry.is_symlink()]
     shut = sum(not os.access(file.path, os.R_OK | (os.X_OK if file.is_dir() else 0)) for file in files)
     if shut:
@@ -246,10 +246,10 @@ def _rights(status: os.stat_result) -> str:
 
 
 def give_to_owner(descriptor: int, directory: Path) -> None:
-    """Let a file that root has made belong to the owner of its directory, who is the service's user.
+    """Give a file that root has created to the owner of its directory, who is the service's user.
 
-    SQLite does the same for the write-ahead log and its index. A file with other names is left alone: it may be
-    somebody else's, linked into this directory.
+    SQLite does the same for the write-ahead log and its index. A file with several hard links is left alone: it may be
+    another user's, linked into this directory.
     """
     file, owner = os.fstat(descriptor), os.stat(directory)
     if os.geteuid() == 0 == file.st_uid != owner.st_uid and file.st_nlink == 1:

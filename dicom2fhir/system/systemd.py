@@ -1,4 +1,4 @@
-"""Tell systemd how the daemon is (sd_notify(3)); does nothing when systemd did not start it."""
+"""Notify systemd of the state of the daemon (sd_notify(3)); does nothing if systemd did not start it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def notify(*states: str) -> bool:
     Returns
     -------
     bool
-        Whether they were sent. A daemon does not stop working because nobody listens.
+        Whether they were sent. A failure does not stop the daemon.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -29,12 +29,12 @@ def notify(*states: str) -> bool:
 
 
 def reloading() -> None:
-    """Say that the configuration is read again, until the next ``READY=1`` (sd_notify(3))."""
+    """Report that the configuration is being reloaded, until the next ``READY=1`` (sd_notify(3))."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def watchdog_s() -> float | None:
-    """The time within which systemd wants the next ``WATCHDOG=1`` (sd_watchdog_enabled(3)); None when it wants none."""
+    """The time within which systemd expects ``WATCHDOG=1`` (sd_watchdog_enabled(3)); None if it expects none."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

@@ -1,4 +1,4 @@
-"""The service's systemd unit, as far as it says what the service may see and write (systemd.exec(5))."""
+"""The service's systemd unit: its environment, and which files the service can see and write (systemd.exec(5))."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDERS = tuple(
         "/lib/systemd/system",
     )
 )
-"""Where units lie, the first winning (systemd.unit(5))."""
+"""The folders of units; the first has precedence (systemd.unit(5))."""
 
 _HOMES = ("/home", "/root", "/run/user")
 _SYSTEM = {"strict": ("/",), "full": ("/usr", "/boot", "/efi", "/etc"), "yes": ("/usr", "/boot", "/efi")}
@@ -37,12 +37,12 @@ _OWN = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The settings of ``[Service]``: name -> what was assigned, in order, from the last empty assignment on."""
+    """The settings of ``[Service]``: name -> assigned values, in order, since the last empty assignment."""
 
     assigned: dict[str, tuple[str, ...]]
 
     def last(self, name: str) -> str:
-        """The value of a setting that has one."""
+        """The value of a setting with a single value."""
         return next(iter(reversed(self.assigned.get(name, ()))), "")
 
     def words(self, name: str) -> list[str]:
@@ -51,31 +51,31 @@ class Unit:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What of the service's environment configures the bridge."""
+        """The variables of the service's environment that configure the bridge."""
         state = [f"/var/lib/{word.split(':')[0]}" for word in self.words("StateDirectory")]
         found = {"STATE_DIRECTORY": state[0]} if state else {}
         for value in self.assigned.get("Environment", ()):
-            with suppress(ValueError):  # a quotation mark that is not closed: systemd passes it over too
+            with suppress(ValueError):  # an unclosed quotation mark: systemd ignores it, too
                 pairs = (word.partition("=") for word in shlex.split(value))
                 found |= {name: text for name, _, text in pairs if name.upper().startswith("DICOM2FHIR_")}
         return found
 
     @property
     def credentials(self) -> dict[str, Path]:
-        """Name -> file of the credentials that are neither encrypted nor kept by systemd."""
+        """Name -> file of the credentials that are plain files."""
         pairs = (value.partition(":") for value in self.assigned.get("LoadCredential", ()))
         return {name: Path(path) for name, _, path in pairs if path.startswith("/")}
 
     @property
     def writable(self) -> list[str]:
-        """Folders that the service may write to although the system is read-only for it."""
+        """Folders that the service may write to although the file system is read-only for it."""
         own = [f"{root}/{name.split(':')[0]}" for option, root in _OWN.items() for name in self.words(option)]
         named = [path.lstrip("-+") for option in ("ReadWritePaths", "BindPaths") for path in self.words(option)]
         return [*own, *(path.split(":")[-1] for path in named)]
 
 
 def read_unit(folders: Sequence[Path] | None = None) -> Unit | None:
-    """The unit with its drop-ins; None where there is none that can be read.
+    """The unit with its drop-ins; None if there is none that can be read.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
 
 
 def shut_out(needs: Sequence[Need], unit: Unit) -> list[Fault]:
-    """What the unit's sandbox keeps from the service."""
+    """The files and folders that the unit's sandbox hides from the service or makes read-only."""
     return [Fault(need.option, str(need.path), said) for need in needs if (said := _shut_out(need, unit))]
 
 

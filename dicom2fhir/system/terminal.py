@@ -1,4 +1,4 @@
-"""The standard streams as a shell may hand them over: closed, of a narrow encoding, or with a reader that leaves."""
+"""The standard streams, which may be closed, have a limited encoding, or lose their reader."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import click
 from dicom2fhir.system.text import printable
 
 _CLOSED = (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
-"""How a closed stream is replaced: to read standard input or to write standard output is then an error (EBADF), and
+"""How a closed stream is replaced: reading standard input or writing standard output is then an error (EBADF), and
 messages on standard error are lost."""
 
 
 def prepare() -> None:
     """Make the streams usable before anything is written.
 
-    A descriptor that the caller closed is taken by the null device: a file of ours would get its number otherwise, and
-    what is meant for the stream would be written into the file. Characters that the encoding of a stream does not have
-    are escaped.
+    A closed descriptor is opened on the null device: otherwise a file that is opened later would get its number, and
+    output for the stream would be written into that file. Characters that the encoding does not have are escaped.
     """
     for name, mode, flags in _CLOSED:
         if getattr(sys, name) is None:
@@ -31,9 +30,9 @@ def prepare() -> None:
 
 
 def flush() -> OSError | None:
-    """Write what is still held back; the error when it cannot be written.
+    """Flush the streams; returns the error if that fails.
 
-    It is dropped then, so that the interpreter does not try once more at its end.
+    The output is dropped then, so that the interpreter does not try again at exit.
     """
     lost = None
     for stream in (sys.stdout, sys.stderr):
@@ -46,17 +45,17 @@ def flush() -> OSError | None:
 
 
 class Lines:
-    """Where nobody watches, progress is not shown."""
+    """Progress without a terminal: only lines, no bars."""
 
     def say(self, line: str) -> None:
-        """Write one line, whatever is in it: names of files may hold line breaks."""
+        """Write one line; unprintable characters are escaped, because file names may contain line breaks."""
         click.echo(printable(line), err=True)
 
     def begin(self, step: str, total: int) -> None:
-        """A step of so many parts begins."""
+        """Begin a step with ``total`` parts."""
 
     def advance(self) -> None:
-        """One part more is done."""
+        """Count one part as done."""
 
     def stop(self) -> None:
-        """Show no progress from here on."""
+        """Stop showing progress."""

@@ -1,4 +1,4 @@
-"""Text for a person: numbers of things, and what strangers sent."""
+"""Text for display: counted nouns, and text from peers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text as it stands, with what a terminal would obey or hide escaped, but for the characters of ``keep``.
+    """Text with unprintable characters escaped, except those of ``keep``: a terminal would obey or hide them.
 
-    Bytes of a file's name that are no UTF-8 are written as bytes, however Python holds them.
+    Bytes of a file name that are not UTF-8 are written as bytes.
     """
     if text.isprintable():
         return text
@@ -24,18 +24,18 @@ def _escaped(character: str) -> str:
 
 
 def token(text: str) -> str:
-    """What stands in a log for a text that may name a patient: equal for equal texts."""
+    """A hash that replaces a text in the log that may name a patient; equal for equal texts."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def quoted(issues: Iterable[str]) -> str:
-    """A server's own words behind a message. For people, not for logs: they may echo patient data."""
+    """The server's issues, to be appended to a message. Not for logs: they may echo patient data."""
     words = "; ".join(issues)
     return f"; it says: {words}" if words else ""
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things in words: ``1 study``, ``2,000 studies``, ``2 series``, ``2 addresses``."""
+    """A number with its noun: ``1 study``, ``2,000 studies``, ``2 series``, ``2 addresses``."""
     return f"{number:,} {noun if number == 1 else _plural(noun)}"
 
 

@@ -1,1 +1,1 @@
-"""From settings to the parts of the daemon."""
+"""Builds the parts of the daemon from the settings."""

@@ -1,7 +1,7 @@
-"""From settings to the mapping of studies.
+"""Builds the mapping of studies from the settings.
 
-Only this and :mod:`dicom2fhir.wiring.parts` know both what the operator wrote and what the rooms take. Nothing here
-needs network or store, so that commands which only make FHIR start quickly.
+Only this module and :mod:`dicom2fhir.wiring.parts` know both the settings and the arguments of the rooms. Nothing here
+imports the network or the store, so that commands that only convert start quickly.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def store_path(settings: Settings) -> Path:
 
 
 def store_options(settings: Settings) -> dict[str, Any]:
-    """The options of a store that every process which opens it must agree on."""
+    """The options of a store on which all processes that open it must agree."""
     return {name: getattr(settings.store, name) for name in ("quiet_period_s", "max_wait_s", "min_free_bytes")}
 
 
 def budgets(settings: Settings) -> Budgets:
-    """How much of a data set is looked at."""
+    """The limits for reading a data set."""
     receiver = settings.receiver
     return Budgets(
         header_bytes=receiver.max_header_bytes,
@@ -51,7 +51,7 @@ def budgets(settings: Settings) -> Budgets:
 
 
 def mapping_options(settings: Settings, patient: PatientMode) -> MappingOptions:
-    """What the operator decides about the mapping."""
+    """The options of the mapping."""
     fhir, systems = settings.fhir, settings.systems
     places = {
         "Practitioner": fhir.practitioner,
@@ -106,25 +106,25 @@ def profile(name: str) -> Profile:
     ConfigError
         As :func:`dicom2fhir.fhir.profile.load.load`.
     """
-    from dicom2fhir.fhir.profile import load  # here and below: without profile nothing that knows profiles is loaded
+    from dicom2fhir.fhir.profile import load  # imported here and below: not needed without a profile
 
     return load.load(name, set(_names_of_attributes()))
 
 
 def profile_names() -> list[str]:
-    """The profiles that come along."""
+    """The names of the profiles that are included."""
     from dicom2fhir.fhir.profile import load
 
     return load.names()
 
 
 def dialect(version: str, profile: Profile | None) -> Dialect:
-    """The dialect of a version that was set; ``auto`` means the profile's first, or R4.
+    """The dialect of a configured version; ``auto`` means the profile's first, or R4.
 
     Raises
     ------
     ConfigError
-        The profile is made for other versions.
+        The profile does not support the version.
     """
     if version == "auto":
         return DIALECTS[next(iter(profile.versions)) if profile else "R4"]
@@ -146,7 +146,7 @@ def check_version(version: str, profile: Profile | None) -> None:
 
 
 def _availability(settings: Settings) -> str | None:
-    """What can truthfully be said of instances that do not say it themselves."""
+    """Instance Availability of instances that do not state it."""
     said = settings.pacs.availability
     if said == "auto":
         return "ONLINE" if settings.pacs.dicomweb_url else None

@@ -1,4 +1,4 @@
-"""From settings to the parts of the daemon, with :mod:`dicom2fhir.wiring.options` for the mapping.
+"""Builds the parts of the daemon from the settings; :mod:`dicom2fhir.wiring.options` builds the mapping.
 
 Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 """
@@ -31,11 +31,11 @@ from dicom2fhir.system.text import quoted
 from dicom2fhir.wiring.options import budgets, check_version, dialect, load_profile, mapper, mapping_fingerprint
 
 _REQUESTS_PER_DELIVERY = 8
-"""How many exchanges a slow delivery may take before its lease could be taken for lost."""
+"""The number of requests of a slow delivery that its lease must cover."""
 
 
 def listen(settings: Settings) -> Listen:
-    """Where and to whom the receiver listens."""
+    """The options of the receiver."""
     return Listen(tls=_tls(settings), budgets=budgets(settings), **_same_named(Listen, settings.receiver))
 
 
@@ -47,7 +47,7 @@ def _tls(settings: Settings) -> Tls | None:
 
 
 def watch(folder: FolderSettings) -> Watch:
-    """What a folder watcher is told."""
+    """The options of a folder watcher."""
     return Watch(mode=folder.watch, **_same_named(Watch, folder))
 
 
@@ -102,9 +102,9 @@ def _auth(destination: FhirDestinationSettings) -> AuthBase | None:
 
 
 def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
-    """What will be done at a destination, for ``check-config``; with ``online`` the server is asked.
+    """The plan for a destination, for ``check-config``; ``online``: including what the server answers.
 
-    ``error`` says why the destination cannot be used, or is empty.
+    ``error`` is the reason why the destination cannot be used, or empty.
     """
     destination = settings.destinations[name]
     profile = profile_of(settings, name)
@@ -142,12 +142,12 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
 
 
 def profile_of(settings: Settings, name: str) -> Profile | None:
-    """The profile of a destination, fit for the version that is set.
+    """The profile of a destination, checked against the configured version.
 
     Raises
     ------
     ConfigError
-        It cannot be used, or is made for other versions.
+        It cannot be used, or does not support the version.
     """
     try:
         profile = load_profile(settings.profile(name))
@@ -158,12 +158,12 @@ def profile_of(settings: Settings, name: str) -> Profile | None:
 
 
 def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
-    """What studies are made with for a destination now.
+    """The mapping fingerprint of a destination now.
 
     Parameters
     ----------
     last
-        What they were made with; it tells the FHIR version of a server that chooses it. Empty when nothing is known.
+        The last one, which tells the FHIR version where the server decides it; empty if there is none.
     """
     profile = profile_of(settings, name)
     if isinstance(settings.destinations[name], FileDestinationSettings):
@@ -174,7 +174,7 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
 
 
 def selection(settings: Settings, name: str) -> Selection:
-    """What a destination takes."""
+    """The selection of studies for a destination."""
     destination = settings.destinations[name]
     return Selection(only=destination.only.given(), never=destination.except_.given())
 

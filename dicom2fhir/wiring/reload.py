@@ -1,4 +1,4 @@
-"""The configuration, read again while the daemon runs: what its parts are made of, and which of them change."""
+"""Reloading the configuration: the options of each part, and which parts change."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AT_START: Mapping[str, Collection[str]] = {
     "receiver": ("enabled", "host", "port", "reuse_port"),
     "store": ("directory", "quiet_period_s", "max_wait_s", "min_free_bytes"),
 }
-"""Section -> options that are looked at when the daemon starts, and not again."""
+"""Section -> options that take effect only when the daemon starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """All that the workers of a destination are made of.
+    """All options of the workers of a destination.
 
-    Passwords and tokens are not among it: they are read for each request.
+    Contents of password and token files are not included: they are read for each request.
     """
 
     sections: tuple[object, ...]
@@ -35,7 +35,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What the parts of a daemon are made of: parts with equal blueprints need not be replaced."""
+    """The options of all parts of a daemon; parts whose options are equal need not be replaced."""
 
     settings: Settings
     listen: Listen
@@ -45,7 +45,7 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of named parts."""
+    """Names of parts that differ between two configurations."""
 
     gone: tuple[str, ...]
     changed: tuple[str, ...]
@@ -53,22 +53,22 @@ class Difference:
 
     @property
     def to_stop(self) -> tuple[str, ...]:
-        """What is there and must not go on as it is."""
+        """Parts that run now and must stop."""
         return self.gone + self.changed
 
     @property
     def to_start(self) -> tuple[str, ...]:
-        """What is to be there and is not yet, or not so."""
+        """Parts that must start."""
         return self.changed + self.new
 
 
 def blueprint(settings: Settings) -> Blueprint:
-    """Lay out the parts.
+    """The options of all parts.
 
     Raises
     ------
     ConfigError
-        Nothing can come in or go out, or a profile cannot be used.
+        There is no input or no destination, or a profile cannot be used.
     """
     require_roads(settings)
     budgets = options.budgets(settings)
@@ -89,12 +89,12 @@ def _route(settings: Settings, name: str) -> Route:
             status = os.stat(destination.ca_file)
             ca_file = status.st_ino, status.st_size, status.st_mtime_ns
         except OSError:
-            pass  # to connect says so, and may find it later
+            pass  # reported when it connects; the file may exist by then
     return Route(sections, parts.profile_of(settings, name), ca_file)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
-    """What was removed, what is made of something else, what was added."""
+    """Which parts were removed, changed and added."""
     return Difference(
         tuple(name for name in old if name not in new),
         tuple(name for name in old if name in new and old[name] != new[name]),
@@ -103,7 +103,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
 
 
 def needs_restart(started: Settings, new: Settings) -> list[str]:
-    """Options that have changed since the start and are not looked at again."""
+    """Options that have changed since the start and need a restart."""
     return [
         f"{section}.{option}"
         for section, names in AT_START.items()

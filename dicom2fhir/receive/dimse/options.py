@@ -1,4 +1,4 @@
-"""Where and to whom the receiver listens, and how much of anything it takes."""
+"""The options of the receiver, with their defaults."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where and to whom a :class:`~dicom2fhir.receive.dimse.scp.StorageSCP` listens.
-
-    Only AE titles have limits in the standard.
+    """The options of a :class:`~dicom2fhir.receive.dimse.scp.StorageSCP`; only AE titles have limits in the standard.
 
     Attributes
     ----------
