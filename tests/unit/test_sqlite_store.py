@@ -43,7 +43,8 @@ def path(tmp_path: Path) -> Path:
 def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[InstanceRecord] = []
     monkeypatch.setattr(
-        "dicom2fhir.store.sqlite.store.assemble", lambda _uid, _revision, records, _settlement: seen.extend(records)
+        "dicom2fhir.store.sqlite.store_reader.assemble",
+        lambda _uid, _revision, records, _settlement: seen.extend(records),
     )
     for number in range(3):
         bench.store.add(record(number), FOLDER)

@@ -59,7 +59,7 @@ def test_a_fresh_store_is_private_and_marked(tmp_path: Path) -> None:
 def test_a_later_step_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = filled(tmp_path / "store.db")
     later = (*schema.steps(), "ALTER TABLE study ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'; DELETE FROM file")
-    monkeypatch.setattr("dicom2fhir.store.sqlite.store.steps", lambda: later)
+    monkeypatch.setattr("dicom2fhir.store.sqlite.store_file.steps", lambda: later)
     with pytest.raises(ConfigError, match="start the daemon once"):
         SqliteStore.open_readonly(path)
     store = open_store(path)
@@ -182,7 +182,7 @@ def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path, monkeypa
     path = filled(tmp_path / "store.db")
     bad = (*schema.steps(), "CREATE TABLE half (n); CREATE TABLE half (n)")
     with monkeypatch.context() as patched:
-        patched.setattr("dicom2fhir.store.sqlite.store.steps", lambda: bad)
+        patched.setattr("dicom2fhir.store.sqlite.store_file.steps", lambda: bad)
         with pytest.raises(StoreUnavailable, match=f"version {len(bad)}"):
             open_store(path)
     store = open_store(path)

@@ -272,7 +272,7 @@ def end_association(sql: Statements, known: KnownRows, association: str, rule: D
         sql.wake = True
 
 
-def end_former_life(sql: Statements, now: float, rule: DueRule) -> None:
+def release_former_owner(sql: Statements, now: float, rule: DueRule) -> None:
     """Let go of what a process held that is no more: its leases and its associations.
 
     The clock may have been set since.

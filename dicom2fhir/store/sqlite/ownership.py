@@ -28,7 +28,7 @@ def lock_path(path: Path) -> Path:
 
 
 def own(
-    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[int, sqlite3.Connection, Path | None]:
     """Become the one process that owns the file, and make sure that it is sound.
 
@@ -36,7 +36,7 @@ def own(
     ----------
     steps
         The schema's; the file is brought to the newest version.
-    end_former_life
+    take_over
         Ends the leases and associations that the last owner left.
 
     Returns
@@ -57,7 +57,7 @@ def own(
     except OSError as error:
         raise _cannot_open(path, error) from error
     try:
-        return lock, *_open_sound(path, steps, end_former_life, busy_timeout_s)
+        return lock, *_open_sound(path, steps, take_over, busy_timeout_s)
     except BaseException as error:
         os.close(lock)
         if isinstance(error, OSError):
@@ -66,20 +66,20 @@ def own(
 
 
 def _open_sound(
-    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[sqlite3.Connection, Path | None]:
     """Open what is there, or a fresh store where there is none or a damaged one; where that went."""
     aside = None
     try:
         if damage.is_expected(path):
             damage.inspect(path, steps, busy_timeout_s)
-            return _begin_life(path, steps, end_former_life, busy_timeout_s), None
+            return _begin_life(path, steps, take_over, busy_timeout_s), None
     except (StoreDamaged, StoreUnavailable) as error:
         if not isinstance(error, StoreDamaged) and not is_corrupt(error.__cause__):
             raise
         aside = damage.set_aside(path, str(error))
     _create(path, steps)
-    return _begin_life(path, steps, end_former_life, busy_timeout_s), aside
+    return _begin_life(path, steps, take_over, busy_timeout_s), aside
 
 
 def follow(path: Path, sql: Statements) -> Progress:
@@ -112,14 +112,14 @@ def _create(path: Path, steps: Sequence[str]) -> None:
 
 
 def _begin_life(
-    path: Path, steps: Sequence[str], end_former_life: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> sqlite3.Connection:
     """Open a sound store as its owner: it is migrated, and leases and associations of its former life end."""
     connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)
     try:
         migrate(connection, steps)
         connection.execute("BEGIN IMMEDIATE")
-        end_former_life(Statements(connection))
+        take_over(Statements(connection))
         connection.execute("COMMIT")
     except BaseException as error:
         connection.close()

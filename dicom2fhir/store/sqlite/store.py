@@ -8,61 +8,39 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from enum import Enum
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
-from dicom2fhir.dicom.patients import NamedPatient, Verdict
-from dicom2fhir.dicom.study import assemble
+from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.base import (
     DEFAULT_MAX_WAIT_S,
     DEFAULT_MIN_FREE_BYTES,
     DEFAULT_QUIET_PERIOD_S,
     Change,
     Claim,
-    Damage,
-    DestinationStatus,
     Failing,
     FileMark,
     Rejection,
-    State,
-    Stats,
-    StudyStatus,
 )
-from dicom2fhir.store.sqlite import arrivals, damage, deliveries, interventions, status_queries
+from dicom2fhir.store.sqlite import arrivals, deliveries, interventions
 from dicom2fhir.store.sqlite.arrivals import Arrival, DueRule
 from dicom2fhir.store.sqlite.clock import Clock
-from dicom2fhir.store.sqlite.disk import Anchor, Room, Space, is_locked, require_permission
-from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
-from dicom2fhir.store.sqlite.progress_mark import Progress
-from dicom2fhir.store.sqlite.read_connections import Readers
-from dicom2fhir.store.sqlite.rows import Packer, read_records, read_stated, rejection_of
-from dicom2fhir.store.sqlite.schema import connect, is_damage, require_version, steps
+from dicom2fhir.store.sqlite.disk import Room, Space
+from dicom2fhir.store.sqlite.rows import Packer
 from dicom2fhir.store.sqlite.statements import Statements
-from dicom2fhir.store.sqlite.writer import Writer
+from dicom2fhir.store.sqlite.store_file import Access
+from dicom2fhir.store.sqlite.store_reader import StoreReader
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 
-class Access(Enum):
-    """What a process wants with the file."""
-
-    OWN = "own"
-    """The daemon: migrates it, ends leases and associations of its former life, keeps other daemons out."""
-    ATTACH = "attach"
-    """Short writes beside a daemon that may be running."""
-    READ = "read"
-
-
-class SqliteStore:
+class SqliteStore(StoreReader):
     """:class:`dicom2fhir.store.base.Store` in one SQLite file.
 
     Parameters
@@ -81,11 +59,6 @@ class SqliteStore:
         Called once, in any thread, with the reason why nothing can be written any more (:attr:`failure`).
     reader
         What instances and files are read by in this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
-
-    Attributes
-    ----------
-    set_aside
-        Where a damaged file went that was found here; None when there was none.
 
     Raises
     ------
@@ -109,52 +82,28 @@ class SqliteStore:
         reader: str = "",
         access: Access = Access.OWN,
     ) -> None:
-        self.path = Path(path).absolute()
-        self.set_aside: Path | None = None
         self._rule = DueRule(quiet_period_s=quiet_period_s, max_wait_s=max_wait_s)
         self._clock = Clock(clock, steady)
-        self._space = Space(self.path.parent, min_free_bytes)
-        self._subscribers: tuple[Callable[[], None], ...] = ()
-        self._wake = False
         self._packer = Packer()
-        self._reader = reader
-        self._owns = access is Access.OWN
-        self._known = arrivals.KnownRows(sees_claims=self._owns)
+        self._known = arrivals.KnownRows(sees_claims=access is Access.OWN)
         self._ended: set[str] = set()
         """Associations that hold studies although they have ended, because that could not be written."""
-        self._writer: Writer | None = None
-        self._progress: Progress | None = None
-        with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
-            writing = None
-            if self._owns:
-                lock, writing, self.set_aside = own(self.path, steps(), self._end_former_life, busy_timeout_s)
-                undo.callback(os.close, lock)
-            else:
-                require_permission(self.path, os.R_OK if access is Access.READ else os.R_OK | os.W_OK)
-            if access is Access.ATTACH:
-                writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
-            if writing and self._owns:
-                self._progress = follow(self.path, Statements(writing))
-                undo.callback(self._progress.close)
-            if writing:
-                self._writer = Writer(
-                    writing,
-                    confirm=self._confirm,
-                    on_commit=self._notify,
-                    on_roll_back=self._known.forget,
-                    on_failure=on_failure,
-                )
-                undo.callback(self._writer.close)
-            self._readers = Readers(self.path, busy_timeout_s)
-            undo.callback(self._readers.close)
-            with self._readers.snapshot() as connection:
-                require_version(connection, self.path, len(steps()), exact=True)
-            if self._writer:
-                file, log, index = (self.path.with_name(f"{self.path.name}{end}") for end in damage.FILES)
-                self._anchor, self._index_anchor = Anchor(file, log), Anchor(index)
+        super().__init__(
+            path,
+            access,
+            reader=reader,
+            take_over=self._take_over,
+            on_roll_back=self._known.forget,
+            on_failure=on_failure,
+            busy_timeout_s=busy_timeout_s,
+        )
+        self._space = Space(self.path.parent, min_free_bytes)
+        try:
+            if self._writes:
                 self._known.reader = self._reader_number()
-            undo.callback(self._end_progress)
-            self._undo = undo.pop_all()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open_readonly(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
@@ -166,8 +115,8 @@ class SqliteStore:
         """Open a store for short writes (:meth:`requeue`, :meth:`add_many`) beside a daemon or without one."""
         return cls(path, **options, access=Access.ATTACH)
 
-    def _end_former_life(self, sql: Statements) -> None:
-        arrivals.end_former_life(sql, self._clock.now(), self._rule)
+    def _take_over(self, sql: Statements) -> None:
+        arrivals.release_former_owner(sql, self._clock.now(), self._rule)
 
     def _reader_number(self) -> int:
         with self._read() as sql:
@@ -175,57 +124,9 @@ class SqliteStore:
         return row[0] if row else self._write(lambda sql: arrivals.reader_number(sql, self._reader))
 
     @property
-    def is_owned(self) -> bool:
-        """Whether a daemon, this process or another, uses the store now."""
-        return is_locked(lock_path(self.path))
-
-    @property
     def room(self) -> Room:
         """How much room the disk has for what comes in; OSError where it does not answer."""
         return self._space.room
-
-    @property
-    def failure(self) -> str | None:
-        """Why nothing can be written any more; None while all is well."""
-        return self._writer.failure if self._writer else None
-
-    @property
-    def damages(self) -> Sequence[Damage]:
-        """What happened to the file and nobody has acknowledged; the oldest first."""
-        return damage.damages(self.path)
-
-    def look(self) -> None:
-        """See that the files are still those that were opened, and write down the progress; to be called every second.
-
-        The store has failed where they are not.
-        """
-        try:
-            self._confirm()
-            self._index_anchor.check()
-            self._note_progress()
-        except (StoreUnavailable, OSError) as error:
-            self._require_writer().fail(str(error))
-
-    def _note_progress(self) -> None:
-        if self._progress:
-            with self._read() as sql:
-                self._progress.follow(sql)
-
-    def _end_progress(self) -> None:
-        with suppress(StoreUnavailable, OSError):  # what the store failed for has been said
-            self._note_progress()
-
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
-        self._subscribers = (*self._subscribers, callback)
-
-    def unsubscribe(self, callback: Callable[[], None]) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.unsubscribe`."""
-        self._subscribers = tuple(one for one in self._subscribers if one != callback)
-
-    def close(self) -> None:
-        """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""
-        self._undo.close()
 
     def add(self, record: InstanceRecord, origin: Origin) -> None:
         """See :meth:`dicom2fhir.store.base.Store.add`.
@@ -244,7 +145,7 @@ class SqliteStore:
     def _add(self, connection: sqlite3.Connection, waiting: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
         arrivals.add(sql, self._known, waiting, self._clock.now(), self._rule)
-        self._wake |= sql.wake
+        self._note_wake(sql)
         return [None] * len(waiting)
 
     def add_many(
@@ -289,28 +190,6 @@ class SqliteStore:
     def reject(self, rejection: Rejection) -> None:
         """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
         self._write(lambda sql: arrivals.reject(sql, rejection))
-
-    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
-        """See :meth:`dicom2fhir.store.base.Store.rejections`."""
-        with self._read() as sql:
-            return [rejection_of(row) for row in sql.all("rejections", limit=limit)]
-
-    def file_mark(self, path: str) -> FileMark | None:
-        """See :meth:`dicom2fhir.store.base.Ledger.file_mark`."""
-        with self._read() as sql:
-            return self._mark(sql, path)
-
-    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
-        """See :meth:`dicom2fhir.store.base.Ledger.file_marks`."""
-        with self._read() as sql:
-            return {path: mark for path in paths if (mark := self._mark(sql, path))}
-
-    def _mark(self, sql: Statements, path: str) -> FileMark | None:
-        row = sql.one("file_mark", path=os.fsencode(path), reader=self._reader)
-        if row is None:
-            return None
-        size_bytes, mtime_ns, outcome, reason, by_other_reader = row
-        return FileMark(path, size_bytes, mtime_ns, outcome, reason, bool(by_other_reader))
 
     def mark_file(self, mark: FileMark) -> None:
         """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
@@ -376,29 +255,6 @@ class SqliteStore:
         with self._read() as sql:
             return sql.one("next_due", destination=destination) or (None, None)
 
-    def study(self, study_uid: str) -> Study | None:
-        """See :meth:`dicom2fhir.store.base.Store.study`.
-
-        Raises
-        ------
-        StoreDamaged
-            The rows of this study cannot be read.
-        """
-        with self._read() as sql:
-            row = sql.one("study_row", study_uid=study_uid)
-            if row is None:
-                return None
-            study_id, revision = row
-            records = read_records(sql, study_id, study_uid)
-            settlement = interventions.settlement_of(sql, study_id)
-        return assemble(study_uid, revision, records, settlement)
-
-    def patients(self, study_uid: str) -> Sequence[NamedPatient]:
-        """See :meth:`dicom2fhir.store.base.Store.patients`."""
-        with self._read() as sql:
-            row = sql.one("study_id", study_uid=study_uid)
-            return interventions.patients_of(sql, row[0]) if row else []
-
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.settle`."""
         self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now()))
@@ -407,12 +263,6 @@ class SqliteStore:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that runs no more do not hold."""
         leases_hold = self.is_owned
         return self._write(lambda sql: interventions.forget(sql, study_uid, self._clock.now(), leases_hold))
-
-    def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
-        """See :meth:`dicom2fhir.store.base.Store.stated`."""
-        with self._read() as sql:
-            row = sql.one("study_id", study_uid=study_uid)
-            return read_stated(sql, row[0]) if row else {}
 
     def delivered(
         self,
@@ -494,68 +344,10 @@ class SqliteStore:
     def _relink_some(self, first: int, destination: str, since: float, now: float) -> int:
         return self._write(lambda sql: deliveries.relink_some(sql, first, destination, since, now))
 
-    def requeued(self, destination: str) -> int:
-        """See :meth:`dicom2fhir.store.base.Store.requeued`."""
-        with self._read() as sql:
-            (count,) = sql.one("requeued", destination=destination) or (0,)
-        return int(count)
-
-    def study_status(self, study_uid: str) -> StudyStatus | None:
-        """See :meth:`dicom2fhir.store.base.Store.study_status`."""
-        with self._read() as sql:
-            return status_queries.study_status(sql, study_uid)
-
-    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
-        """See :meth:`dicom2fhir.store.base.Store.studies`."""
-        with self._read() as sql:
-            return status_queries.studies(sql, state, limit)
-
-    def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
-        """See :meth:`dicom2fhir.store.base.Store.outdated_studies`."""
-        with self._read() as sql:
-            return status_queries.outdated_studies(sql, self._reader, limit)
-
-    def destinations(self) -> Sequence[DestinationStatus]:
-        """See :meth:`dicom2fhir.store.base.Store.destinations`."""
-        with self._read() as sql:
-            return status_queries.destinations(sql)
-
-    def stats(self) -> Stats:
-        """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""
-        with self._read() as sql:
-            return status_queries.stats(sql, self._reader)
-
-    @contextmanager
-    def _read(self) -> Iterator[Statements]:
-        try:
-            with self._readers.snapshot() as connection:
-                yield Statements(connection)
-        except StoreUnavailable as error:
-            # What cannot be read must not go on acknowledging either.
-            if self._writer and isinstance(error.__cause__, sqlite3.Error) and is_damage(error.__cause__):
-                self._writer.fail(str(error))
-            raise
-
     def _write(self, operation: Callable[[Statements], T]) -> T:
-        def run(connection: sqlite3.Connection) -> T:
-            sql = Statements(connection)
+        def run(sql: Statements) -> T:
             value = operation(sql)
-            self._wake |= sql.wake
             self._known.forget_deliveries(sql.claims_of)
             return value
 
-        return self._require_writer().run(run)
-
-    def _require_writer(self) -> Writer:
-        if self._writer is None:
-            raise StoreUnavailable(f"The store {self.path} was opened to read only")
-        return self._writer
-
-    def _confirm(self) -> None:
-        self._anchor.check()
-
-    def _notify(self) -> None:
-        if self._wake:
-            self._wake = False
-            for callback in self._subscribers:
-                callback()
+        return super()._write(run)

@@ -1,0 +1,188 @@
+"""The store's file as one process has it open: who may write, snapshots to read, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.base import Damage
+from dicom2fhir.store.sqlite import damage
+from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
+from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
+from dicom2fhir.store.sqlite.progress_mark import Progress
+from dicom2fhir.store.sqlite.read_connections import Readers
+from dicom2fhir.store.sqlite.schema import connect, is_damage, require_version, steps
+from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+
+class Access(Enum):
+    """What a process wants with the file."""
+
+    OWN = "own"
+    """The daemon: migrates it, ends leases and associations of the daemon before it, keeps other daemons out."""
+    ATTACH = "attach"
+    """Short writes beside a daemon that may be running."""
+    READ = "read"
+
+
+class StoreFile:
+    """An open store file, without what is in it.
+
+    Parameters
+    ----------
+    path
+        The file; ``path``-wal, ``path``-shm and ``path``.lock lie beside it. The owner makes it when absent.
+    take_over
+        Run once by the owner before anybody else reads or writes.
+    on_roll_back, on_failure
+        As of :class:`dicom2fhir.store.sqlite.writer.Writer`.
+    busy_timeout_s
+        How long another process may keep the file.
+
+    Attributes
+    ----------
+    set_aside
+        Where a damaged file went that was found here; None when there was none.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        access: Access,
+        *,
+        take_over: Callable[[Statements], None],
+        on_roll_back: Callable[[], None],
+        on_failure: Callable[[str], None],
+        busy_timeout_s: float,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self.set_aside: Path | None = None
+        self._owns = access is Access.OWN
+        self._writes = access is not Access.READ
+        self._subscribers: tuple[Callable[[], None], ...] = ()
+        self._wake = False
+        self._writer: Writer | None = None
+        self._progress: Progress | None = None
+        with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
+            writing = None
+            if self._owns:
+                lock, writing, self.set_aside = own(self.path, steps(), take_over, busy_timeout_s)
+                undo.callback(os.close, lock)
+                self._progress = follow(self.path, Statements(writing))
+                undo.callback(self._progress.close)
+            else:
+                require_permission(self.path, os.R_OK | os.W_OK if self._writes else os.R_OK)
+                if self._writes:
+                    writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
+            if writing:
+                self._writer = Writer(
+                    writing,
+                    confirm=self._confirm,
+                    on_commit=self._notify,
+                    on_roll_back=on_roll_back,
+                    on_failure=on_failure,
+                )
+                undo.callback(self._writer.close)
+            self._readers = Readers(self.path, busy_timeout_s)
+            undo.callback(self._readers.close)
+            with self._readers.snapshot() as connection:
+                require_version(connection, self.path, len(steps()), exact=True)
+            if self._writer:
+                file, log, index = (self.path.with_name(f"{self.path.name}{end}") for end in damage.FILES)
+                self._anchor, self._index_anchor = Anchor(file, log), Anchor(index)
+            undo.callback(self._end_progress)
+            self._undo = undo.pop_all()
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a daemon, this process or another, uses the store now."""
+        return is_locked(lock_path(self.path))
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be written any more; None while all is well."""
+        return self._writer.failure if self._writer else None
+
+    @property
+    def damages(self) -> Sequence[Damage]:
+        """What happened to the file and nobody has acknowledged; the oldest first."""
+        return damage.damages(self.path)
+
+    def look(self) -> None:
+        """Check that the files are still those that were opened, and write the progress mark; called every second.
+
+        The store has failed where they are not.
+        """
+        try:
+            self._confirm()
+            self._index_anchor.check()
+            self._note_progress()
+        except (StoreUnavailable, OSError) as error:
+            self._require_writer().fail(str(error))
+
+    def _note_progress(self) -> None:
+        if self._progress:
+            with self._read() as sql:
+                self._progress.follow(sql)
+
+    def _end_progress(self) -> None:
+        with suppress(StoreUnavailable, OSError):  # what the store failed for has been said
+            self._note_progress()
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
+        self._subscribers = (*self._subscribers, callback)
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.unsubscribe`."""
+        self._subscribers = tuple(one for one in self._subscribers if one != callback)
+
+    def close(self) -> None:
+        """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""
+        self._undo.close()
+
+    @contextmanager
+    def _read(self) -> Iterator[Statements]:
+        try:
+            with self._readers.snapshot() as connection:
+                yield Statements(connection)
+        except StoreUnavailable as error:
+            # What cannot be read must not go on acknowledging either.
+            if self._writer and isinstance(error.__cause__, sqlite3.Error) and is_damage(error.__cause__):
+                self._writer.fail(str(error))
+            raise
+
+    def _write(self, operation: Callable[[Statements], T]) -> T:
+        def run(connection: sqlite3.Connection) -> T:
+            sql = Statements(connection)
+            value = operation(sql)
+            self._note_wake(sql)
+            return value
+
+        return self._require_writer().run(run)
+
+    def _note_wake(self, sql: Statements) -> None:
+        self._wake |= sql.wake
+
+    def _require_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailable(f"The store {self.path} was opened to read only")
+        return self._writer
+
+    def _confirm(self) -> None:
+        self._anchor.check()
+
+    def _notify(self) -> None:
+        if self._wake:
+            self._wake = False
+            for callback in self._subscribers:
+                callback()

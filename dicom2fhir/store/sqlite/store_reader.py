@@ -1,0 +1,112 @@
+"""What is asked of a store without changing anything: each call sees one snapshot and never waits for the writer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dicom2fhir.dicom.patients import NamedPatient
+from dicom2fhir.dicom.study import assemble
+from dicom2fhir.model import Study
+from dicom2fhir.store.base import DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.sqlite import interventions, status_queries
+from dicom2fhir.store.sqlite.rows import read_records, read_stated, rejection_of
+from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sqlite.store_file import Access, StoreFile
+
+
+class StoreReader(StoreFile):
+    """The part of :class:`dicom2fhir.store.base.Store` that only reads.
+
+    Parameters
+    ----------
+    reader
+        What instances and files are read by in this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], access: Access, *, reader: str, **options: Any) -> None:
+        self._reader = reader
+        super().__init__(path, access, **options)
+
+    def rejections(self, limit: int = 100) -> Sequence[Rejection]:
+        """See :meth:`dicom2fhir.store.base.Store.rejections`."""
+        with self._read() as sql:
+            return [rejection_of(row) for row in sql.all("rejections", limit=limit)]
+
+    def file_mark(self, path: str) -> FileMark | None:
+        """See :meth:`dicom2fhir.store.base.Ledger.file_mark`."""
+        with self._read() as sql:
+            return self._mark(sql, path)
+
+    def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
+        """See :meth:`dicom2fhir.store.base.Ledger.file_marks`."""
+        with self._read() as sql:
+            return {path: mark for path in paths if (mark := self._mark(sql, path))}
+
+    def _mark(self, sql: Statements, path: str) -> FileMark | None:
+        row = sql.one("file_mark", path=os.fsencode(path), reader=self._reader)
+        if row is None:
+            return None
+        size_bytes, mtime_ns, outcome, reason, by_other_reader = row
+        return FileMark(path, size_bytes, mtime_ns, outcome, reason, bool(by_other_reader))
+
+    def study(self, study_uid: str) -> Study | None:
+        """See :meth:`dicom2fhir.store.base.Store.study`.
+
+        Raises
+        ------
+        StoreDamaged
+            The rows of this study cannot be read.
+        """
+        with self._read() as sql:
+            row = sql.one("study_row", study_uid=study_uid)
+            if row is None:
+                return None
+            study_id, revision = row
+            records = read_records(sql, study_id, study_uid)
+            settlement = interventions.settlement_of(sql, study_id)
+        return assemble(study_uid, revision, records, settlement)
+
+    def patients(self, study_uid: str) -> Sequence[NamedPatient]:
+        """See :meth:`dicom2fhir.store.base.Store.patients`."""
+        with self._read() as sql:
+            row = sql.one("study_id", study_uid=study_uid)
+            return interventions.patients_of(sql, row[0]) if row else []
+
+    def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
+        """See :meth:`dicom2fhir.store.base.Store.stated`."""
+        with self._read() as sql:
+            row = sql.one("study_id", study_uid=study_uid)
+            return read_stated(sql, row[0]) if row else {}
+
+    def requeued(self, destination: str) -> int:
+        """See :meth:`dicom2fhir.store.base.Store.requeued`."""
+        with self._read() as sql:
+            (count,) = sql.one("requeued", destination=destination) or (0,)
+        return int(count)
+
+    def study_status(self, study_uid: str) -> StudyStatus | None:
+        """See :meth:`dicom2fhir.store.base.Store.study_status`."""
+        with self._read() as sql:
+            return status_queries.study_status(sql, study_uid)
+
+    def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.studies`."""
+        with self._read() as sql:
+            return status_queries.studies(sql, state, limit)
+
+    def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.outdated_studies`."""
+        with self._read() as sql:
+            return status_queries.outdated_studies(sql, self._reader, limit)
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        """See :meth:`dicom2fhir.store.base.Store.destinations`."""
+        with self._read() as sql:
+            return status_queries.destinations(sql)
+
+    def stats(self) -> Stats:
+        """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""
+        with self._read() as sql:
+            return status_queries.stats(sql, self._reader)
