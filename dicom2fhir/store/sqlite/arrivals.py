@@ -1,4 +1,4 @@
-"""What the writer does when something comes in."""
+"""What the writer does when instances and files arrive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KNOWN_STUDIES = 256
 _KNOWN_ROWS = 1_000
 """Of each kind of one study."""
 _KEY = 3
-"""By so many of its first columns an instance is known: study, SOP Instance UID, series."""
+"""The number of columns that identify an instance: study, SOP Instance UID, series."""
 
 
 class DueRule(TypedDict):
@@ -29,7 +29,7 @@ class DueRule(TypedDict):
 
 
 class Arrival(NamedTuple):
-    """An instance, and the association and AE title that it came from; empty text: none."""
+    """An instance with the association and the AE title that sent it; each is empty where there is none."""
 
     packed: Packed
     association: str
@@ -38,7 +38,7 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Study:
-    """The numbers of rows that the instances of a study share."""
+    """Row numbers that the instances of a study share."""
 
     id: int
     is_current: bool
@@ -49,13 +49,13 @@ class _Study:
     held_by: set[str] = field(default_factory=set)
     """Associations."""
     is_open: bool = False
-    """Whether an instance changes no delivery: all wait, or remember that something came since their claim."""
+    """Whether a new instance changes no delivery: all wait, or have recorded a change since their claim."""
 
 
 class KnownRows:
-    """What the writer need not ask the file again; such rows are never deleted while a daemon runs.
+    """A cache of row numbers for the writer; such rows are never deleted while a daemon runs.
 
-    It is wrong once what it was learnt from is rolled back: :meth:`forget`.
+    It must be emptied when a transaction is rolled back: :meth:`forget`.
 
     Parameters
     ----------
@@ -74,22 +74,22 @@ class KnownRows:
         self._studies: dict[str, _Study] = {}
 
     def forget(self) -> None:
-        """Know nothing."""
+        """Empty the cache."""
         self._studies.clear()
 
     def forget_association(self, association: str) -> None:
-        """Think of nothing as held by an association."""
+        """Forget what an association holds."""
         for study in self._studies.values():
             study.held_by.discard(association)
 
     def forget_deliveries(self, study_uids: Iterable[str]) -> None:
-        """Expect that an instance changes deliveries of studies; after each claim, and each end of one."""
+        """Assume that a new instance changes deliveries of these studies: a claim was taken or ended."""
         for uid in study_uids:
             if study := self._studies.get(uid):
                 study.is_open = False
 
     def opened(self, study: _Study) -> None:
-        """Know that ``reopen`` was run for a study."""
+        """Note that ``reopen`` was run for a study."""
         study.is_open = self._sees_claims
 
     def is_open(self, arrival: Arrival) -> bool:
@@ -163,9 +163,9 @@ def reader_number(sql: Statements, fingerprint: str) -> int:
     return row[0] if row else sql.insert("new_reader", fingerprint=fingerprint)
 
 
-def settle(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
+def schedule(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
     """Apply the due rule to studies at one destination or at all; after each change of what it depends on."""
-    sql.run("settle", studies=_numbers(study_ids), destination_id=destination_id, **rule)
+    sql.run("schedule", studies=_numbers(study_ids), destination_id=destination_id, **rule)
 
 
 def fill_destination(sql: Statements, destination: str, now: float, rule: DueRule) -> None:
@@ -173,7 +173,7 @@ def fill_destination(sql: Statements, destination: str, now: float, rule: DueRul
     (destination_id,) = sql.one("destination_id", destination=destination) or (None,)
     study_ids = [study_id for (study_id,) in sql.all("lacking_studies", destination_id=destination_id)]
     sql.run("fill_destination", studies=_numbers(study_ids), destination_id=destination_id, now=now)
-    settle(sql, study_ids, rule, destination_id)
+    schedule(sql, study_ids, rule, destination_id)
 
 
 def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
@@ -221,19 +221,19 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         for study, _ in learnt:
             if study.id in changed:
                 known.opened(study)
-        settle(sql, changed | held, rule)
+        schedule(sql, changed | held, rule)
     return changes
 
 
 def _reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool) -> None:
-    """Have studies wait again where something came that their deliveries do not have."""
+    """Make deliveries wait again that lack what has arrived."""
     if study_ids:
         reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
         sql.wake |= reopened > 0
 
 
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
-    """What the arrival of each of these instances will be, one after the other."""
+    """The change that each of these instances will make, in their order."""
     keys = orjson.dumps([row[:2] for row in rows]).decode()
     present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
     changes = []
@@ -245,7 +245,7 @@ def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
 
 
 def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study], rows: Sequence[Row]) -> None:
-    """Note who read these instances of studies of which another reader read something."""
+    """Record the reader of instances whose studies another reader has read in part."""
     keys = orjson.dumps([row[:_KEY] for row in rows if row[0] in outdated]).decode()
     sql.run("read_by", keys=keys, reader=known.reader)
     for study in outdated.values():
@@ -263,45 +263,45 @@ def _numbers(numbers: Iterable[int]) -> str:
 
 
 def end_association(sql: Statements, known: KnownRows, association: str, rule: DueRule) -> None:
-    """Let go of the studies that an association held."""
+    """Release the studies that an association held."""
     known.forget_association(association)
     held = [study_id for (study_id,) in sql.all("held_by", association=association)]
     if held:
         sql.run("release", association=association)
-        settle(sql, held, rule)
+        schedule(sql, held, rule)
         sql.wake = True
 
 
 def release_former_owner(sql: Statements, now: float, rule: DueRule) -> None:
-    """Let go of what a process held that is no more: its leases and its associations.
+    """Release the leases and the associations of a process that has ended.
 
     The clock may have been set since.
     """
     held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
     sql.run("release_all")
     sql.run("void_leases")
-    settle(sql, held, rule)
+    schedule(sql, held, rule)
     follow_clock(sql, now, rule)
 
 
 def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
-    """Say anew when studies are due after the clock was set; doing it twice changes nothing more.
+    """Compute again when studies are due after the clock was set; a second call changes nothing.
 
-    No wait is longer from now on than it is from its beginning, and who sends something keeps the right to.
+    No wait becomes longer than it was when it began, and leases hold.
     """
     sql.run("begin_studies_by_now", now=now)
     sql.run("renew_leases", now=now)
     sql.run("begin_waits_by_now", now=now)
-    settle(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))}, rule)
+    schedule(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))}, rule)
     sql.wake = True
 
 
 def reject(sql: Statements, rejection: Rejection) -> None:
-    """Remember a refusal and forget the oldest."""
+    """Record a rejection and delete the oldest."""
     number = sql.insert("new_rejection", **rejection_row(rejection))
     sql.run("forget_rejections", last_id=number - KEPT_REJECTIONS)
 
 
 def mark_files(sql: Statements, known: KnownRows, marks: Iterable[FileMark]) -> None:
-    """Remember what became of files."""
+    """Record what was done with files."""
     sql.run_many("mark_file", [mark_row(mark, known.reader) for mark in marks])

@@ -1,4 +1,4 @@
-"""What the writer does when something goes out."""
+"""What the writer does for claims and their outcomes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any, NamedTuple
 import structlog
 
 from dicom2fhir.store.base import Claim, Failing, State
-from dicom2fhir.store.sqlite.arrivals import DueRule, fill_destination, settle
+from dicom2fhir.store.sqlite.arrivals import DueRule, fill_destination, schedule
 from dicom2fhir.store.sqlite.rows import short
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
 log = structlog.get_logger(__name__)
 
 _HORIZON_S = 86_400.0
-"""No study is due later than the longest wait and this from now, and no pause after a failed try is longer."""
+"""No study is due later than after the longest wait and this, and no pause after a failed try is longer."""
 
 AT_ONCE = 2_000
-"""Studies that one commit makes due again: others want to write meanwhile."""
+"""Studies that one commit makes due again, so that others can write in between."""
 
 
 def horizon_s(rule: DueRule) -> float:
-    """Beyond this many seconds from now a due time is the work of a wrong clock."""
+    """A due time that is more seconds ahead than this comes from a wrong clock."""
     return rule["max_wait_s"] + _HORIZON_S
 
 
 def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRule) -> None:
-    """Name the destinations in force; give a new one every study that it has no row for."""
+    """Set the destinations in force; a new one gets every study that it has no delivery of."""
     in_force = {name for name, active in sql.all("destinations") if active}
     for name in sorted(in_force - wanted):
         sql.run("leave_destination", destination=name)
@@ -70,7 +70,7 @@ class _Held(NamedTuple):
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
-    """What a claim that ends is about, if it still holds."""
+    """The delivery of a claim that ends, if the claim still holds."""
     sql.claims_of.add(claim.study_uid)
     row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
     if row is not None:
@@ -107,7 +107,7 @@ def delivered(
 
 
 def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
-    """Record that a person has to look."""
+    """Record that a person has to decide."""
     held = _held(sql, claim)
     if held is not None:
         _give_back(
@@ -116,21 +116,21 @@ def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float
 
 
 def exclude(sql: Statements, claim: Claim, reason: str, selection: str, rule: DueRule) -> None:
-    """Record that the destination is not meant for the study.
+    """Record that the destination does not want the study.
 
-    It waits again when something came since the claim, or the destination takes something else by now.
+    The study waits again when something arrived since the claim, or when the selection has changed.
     """
     held = _held(sql, claim)
     if held is not None:
         is_outdated = held.is_newer or sql.one("selection", destination=claim.destination) != (selection,)
         state = State.WAITING if is_outdated else State.EXCLUDED
         sql.run("give_back_excluded", **held.key, state=state, reason=short(reason))
-        settle(sql, [held.key["study_id"]], rule)
+        schedule(sql, [held.key["study_id"]], rule)
         sql.wake |= is_outdated
 
 
 def set_selection(sql: Statements, destination: str, selection: str, now: float) -> None:
-    """Say what a destination takes; with another text than before, make what is excluded due."""
+    """Set what a destination wants; a changed selection makes excluded studies due."""
     if sql.run("set_selection", destination=destination, selection=selection):
         sql.wake |= sql.run("decide_anew", destination=destination, now=now) > 0
 
@@ -138,10 +138,10 @@ def set_selection(sql: Statements, destination: str, selection: str, now: float)
 def _give_back(
     sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: Any
 ) -> None:
-    """End a claim in the state ``end``, or waiting again when the study is newer by now than what was dealt with."""
+    """End a claim in the state ``end``, or waiting when the study has a newer revision."""
     state = State.WAITING if held.revision > revision else end
     sql.run(name, **held.key, state=state, revision=revision, **parameters)
-    settle(sql, [held.key["study_id"]], rule)
+    schedule(sql, [held.key["study_id"]], rule)
     sql.wake |= state is State.WAITING
 
 
@@ -174,7 +174,7 @@ def retry(
             sql.run("count_failing", **held.key, **counted)
         not_before = now + min(max(after_s, 0.0), horizon_s(rule))
         sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
-        settle(sql, [held.key["study_id"]], rule)
+        schedule(sql, [held.key["study_id"]], rule)
         sql.wake = True
 
 

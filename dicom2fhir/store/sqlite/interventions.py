@@ -1,4 +1,4 @@
-"""What the writer does when a person settles a study's patients or has a study forgotten."""
+"""What the writer does when a person settles the patients of a study, or deletes a study."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement", "study")
-"""What goes with a study, itself last: the others refer to it."""
+"""What is deleted with a study; the study comes last, because the others refer to it."""
 
 
 def settlement_of(sql: Statements, study_id: int) -> Settlement:
-    """What a person has settled; empty as long as nobody has."""
+    """What a person has settled; empty where nobody has."""
     return {patient: Verdict(verdict) for patient, verdict in sql.all("settlement", study_id=study_id)}
 
 
 def patients_of(sql: Statements, study_id: int) -> list[NamedPatient]:
-    """The patients whom the instances name, those first who came first: so their places stay when another one comes."""
+    """The patients that the instances name, in the order of arrival, so that a new one does not move the others."""
     rows = sql.all("study_patients", study_id=study_id)
     try:
         patients = [(orjson.loads(body), count) for body, count in rows]
@@ -32,7 +32,7 @@ def patients_of(sql: Statements, study_id: int) -> list[NamedPatient]:
 
 
 def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float) -> None:
-    """Put a settlement in the place of the one before, and make the study due now as a new revision."""
+    """Replace the settlement of a study, and make the study due now as a new revision."""
     row = sql.one("study_id", study_uid=study_uid)
     if row is None:
         return

@@ -1,4 +1,4 @@
-"""Becoming the owner of the store's file, or somebody who writes beside the owner."""
+"""How a process becomes the owner of the store file."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ log = structlog.get_logger(__name__)
 
 
 def lock_path(path: Path) -> Path:
-    """The file that the owner of a store holds locked."""
+    """The lock file of a store."""
     return path.with_name(f"{path.name}.lock")
 
 
 def own(
     path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[int, sqlite3.Connection, Path | None]:
-    """Become the one process that owns the file, and make sure that it is sound.
+    """Become the only process that owns the file, and check that the file is not damaged.
 
     Parameters
     ----------
     steps
-        The schema's; the file is brought to the newest version.
+        Of the schema; the file is migrated to the newest version.
     take_over
-        Ends the leases and associations that the last owner left.
+        Ends the leases and associations of the previous owner.
 
     Returns
     -------
     int
-        The lock's descriptor; the file belongs to others again once it is closed.
+        The descriptor of the lock; closing it gives up the file.
     sqlite3.Connection
         To write.
     Path | None
-        Where a damaged file went that was found there.
+        Where a damaged file was moved to.
     """
     try:
         make_directory(path.parent, 0o700)
@@ -68,22 +68,22 @@ def own(
 def _open_sound(
     path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[sqlite3.Connection, Path | None]:
-    """Open what is there, or a fresh store where there is none or a damaged one; where that went."""
+    """Open the store, or a new one where there is none or a damaged one; where that was moved to."""
     aside = None
     try:
         if damage.is_expected(path):
             damage.inspect(path, steps, busy_timeout_s)
-            return _begin_life(path, steps, take_over, busy_timeout_s), None
+            return _open_as_owner(path, steps, take_over, busy_timeout_s), None
     except (StoreDamaged, StoreUnavailable) as error:
         if not isinstance(error, StoreDamaged) and not is_corrupt(error.__cause__):
             raise
         aside = damage.set_aside(path, str(error))
     _create(path, steps)
-    return _begin_life(path, steps, take_over, busy_timeout_s), aside
+    return _open_as_owner(path, steps, take_over, busy_timeout_s), aside
 
 
 def follow(path: Path, sql: Statements) -> Progress:
-    """Compare a store that was opened with what was written beside it, and begin to write that anew."""
+    """Compare a store that was opened with its progress mark, and begin to update the mark."""
     progress = Progress(path.with_name(f"{path.name}{END}"))
     if changes := progress.lacking(sql):
         damage.tell_what_is_lacking(path, changes)
@@ -92,7 +92,7 @@ def follow(path: Path, sql: Statements) -> Progress:
 
 
 def _create(path: Path, steps: Sequence[str]) -> None:
-    """Put a store without content at ``path``, whole or not at all: so one without tables is always damaged."""
+    """Create an empty store at ``path`` atomically, so that a store without tables is always damaged."""
     new = path.with_name(f"{path.name}.new")
     for end in ("", "-wal", "-shm"):
         Path(f"{new}{end}").unlink(missing_ok=True)  # of a crash
@@ -111,10 +111,10 @@ def _create(path: Path, steps: Sequence[str]) -> None:
     log.info("store.created", path=str(path))
 
 
-def _begin_life(
+def _open_as_owner(
     path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> sqlite3.Connection:
-    """Open a sound store as its owner: it is migrated, and leases and associations of its former life end."""
+    """Open a store as its owner: migrate it, and end the leases and associations of the previous owner."""
     connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)
     try:
         migrate(connection, steps)

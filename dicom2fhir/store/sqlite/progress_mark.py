@@ -1,8 +1,8 @@
-"""How far the store had come, written beside it: so it is known when its newest changes are missing.
+"""The number of revisions, written beside the store, so that missing changes are noticed.
 
-A write-ahead log that is lost, cut off or altered takes the newest commits with it, and what remains is a sound store.
-Every second the owner writes how many revisions there have been, and does not wait for the disk: that is never more
-than what is durable. What was lost within a second of its commit, or with the power, may go unnoticed.
+When a write-ahead log is lost, cut off or changed, the newest commits are lost with it, and the rest is a valid store.
+Every second the owner writes the number of revisions and does not wait for the disk, so that it is never more than what
+is durable. A commit that is lost within a second, or with the power, may go unnoticed.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class Progress:
         self._written = self._read()
 
     def lacking(self, sql: Statements) -> int:
-        """How many of the changes that were once committed a store has not."""
+        """The number of committed changes that the store lacks."""
         return max(self._written - _revisions(sql), 0)
 
     def follow(self, sql: Statements) -> None:
-        """Write how far the store is."""
+        """Write the present number of revisions."""
         revisions = _revisions(sql)
         if revisions != self._written:
             os.pwrite(self._descriptor, f"{revisions:0{_DIGITS}}\n".encode("ascii"), 0)
             self._written = revisions
 
     def close(self) -> None:
-        """Have it on disk, and close it."""
+        """Sync the file and close it."""
         with suppress(OSError):  # the store itself is on disk
             os.fsync(self._descriptor)
         os.close(self._descriptor)
 
     def _read(self) -> int:
-        """-1 where nothing is known."""
+        """The number in the file; -1 where there is none."""
         try:
             return int(os.pread(self._descriptor, _DIGITS, 0))
         except ValueError:

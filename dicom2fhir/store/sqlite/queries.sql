@@ -37,7 +37,7 @@ FROM json_each(:instances);
 
 -- name: reopen
 -- What was excluded waits again, and where instances changed (and not only who sent them) what was delivered or refused too. What
--- is being sent remembers the first change since its claim. Due times follow by `settle`.
+-- is being sent remembers the first change since its claim. `schedule` sets their due times.
 UPDATE delivery SET
     newer_at = iif(state = 'sending', :now, NULL),
     changed_at = iif(state = 'sending', changed_at, :now),
@@ -79,7 +79,7 @@ INSERT INTO reader (fingerprint) VALUES (:fingerprint);
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
--- name: settle
+-- name: schedule
 -- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, at the latest
 -- at the longest wait after the first change that the destination does not have; and never before the pause after a failed try or
 -- the lease has ended. Elsewhere due_at is only set to the end of a new lease, or to now where somebody asks for it.

@@ -13,7 +13,7 @@ from dicom2fhir.store.sqlite.schema import connect, primary_code
 
 
 class Readers:
-    """As many connections as were ever needed at once; not one a thread, as threads come and go with associations."""
+    """A pool of connections; not one for each thread, because threads start and end with associations."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self._path = path

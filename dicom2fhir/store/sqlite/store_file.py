@@ -1,4 +1,4 @@
-"""The store's file as one process has it open: who may write, snapshots to read, and whether it is still there."""
+"""The store file as one process has it open: its access, its connections, and whether the file is still there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Access(Enum):
-    """What a process wants with the file."""
+    """What a process may do with the file."""
 
     OWN = "own"
     """The daemon: migrates it, ends leases and associations of the daemon before it, keeps other daemons out."""
@@ -35,7 +35,7 @@ class Access(Enum):
 
 
 class StoreFile:
-    """An open store file, without what is in it.
+    """An open store file; knows nothing of its content.
 
     Parameters
     ----------
