@@ -245,8 +245,8 @@ class Store(Ledger, Protocol):
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after a commit that may have brought the next due time nearer.
 
-        It runs in a thread of the store and must be quick and not raise, e.g. :meth:`threading.Event.set`. What another
-        process does (``retry``) does not call it: look again every few seconds all the same.
+        It runs in the thread that committed, and must be quick and not raise, e.g. :meth:`threading.Event.set`. What
+        another process does (``retry``) does not call it: look again every few seconds all the same.
         """
 
     def next_due_at(self, destination: str) -> float | None:

@@ -20,7 +20,7 @@ _MAX_TEXT = 4000
 
 
 class Packed(NamedTuple):
-    """An :class:`InstanceRecord` ready for the writer, so that its thread does as little as possible."""
+    """An :class:`InstanceRecord` encoded before it is written, because all wait for the one that writes."""
 
     study_uid: str
     series_uid: str

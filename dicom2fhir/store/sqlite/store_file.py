@@ -147,7 +147,7 @@ class StoreFile:
         self._subscribers = tuple(one for one in self._subscribers if one != callback)
 
     def close(self) -> None:
-        """Commit what waits, end the writer's thread, close the files, give up the lock; again is harmless."""
+        """Commit what waits, close the files and give up the lock; a second call does nothing."""
         self._undo.close()
 
     @contextmanager
