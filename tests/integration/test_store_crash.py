@@ -15,7 +15,7 @@ CHILD = """
 import itertools, resource, sys, threading
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.sqlite import SqliteStore
+from dicom2fhir.store.sqlite.store import SqliteStore
 
 path, life, limit_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = SqliteStore(path, min_free_bytes=0)
