@@ -315,7 +315,7 @@ def one(value: Value | None) -> str:
     """The first of possibly several values that is not empty; ``""`` when there is none."""
     if isinstance(value, str):
         return value
-    return next(filter(None, texts_of(value)), "")
+    return next(filter(None, texts_of(value)), "") if value else ""
 
 
 def first_item(attrs: Attrs, keyword: str) -> Attrs | None:
