@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 
 from dicom2fhir import config
 from dicom2fhir.cli import cli
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, Attribute, taken
+from dicom2fhir.dicom.attributes import Attribute, taken
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of

@@ -19,8 +19,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom2fhir.demo.synthetic import dataset
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, Attribute
+from dicom2fhir.dicom.attributes import LEVELS, Attribute
 from dicom2fhir.dicom.data_elements import LONG_VRS
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 
 SYNTAXES = (
     uid.ImplicitVRLittleEndian,

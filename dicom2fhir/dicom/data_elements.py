@@ -21,9 +21,12 @@ BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE0001
 PER_FRAME_FUNCTIONAL_GROUPS = 0x52009230
 """Holds an item for each frame, of which the first is taken: with 100,000 frames it is longer than everything else, and
 nothing wanted follows it (PS3.3 C.7.6.16)."""
+LAST_ELEMENTS = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
+"""Where the header ends."""
 ITEM = 0xFFFEE000
 ITEM_DELIMITER = 0xFFFEE00D
 SEQUENCE_DELIMITER = 0xFFFEE0DD
+DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
 ITEM_GROUP = 0xFFFE
 UNDEFINED = 0xFFFFFFFF
 """Length of what ends with a delimiter."""
@@ -36,6 +39,8 @@ SHORT_VRS = frozenset(
     }
 )
 VRS = LONG_VRS | SHORT_VRS
+SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
+"""Those in which a sequence may come; none in implicit VR."""
 
 
 @dataclass(frozen=True, slots=True)

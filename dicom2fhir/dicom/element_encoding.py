@@ -43,6 +43,13 @@ def encoding_in_un(data: bytes, pos: int, unpack: Unpack) -> tuple[None, Unpack]
     return None, LITTLE if data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack
 
 
+def behind_sequence_delimiter(data: bytes, pos: int, until: int, unpack: Unpack) -> int | None:
+    """Where the next Sequence Delimitation Item between two positions ends; None where there is none."""
+    delimiter = struct.pack("<HHL" if unpack is LITTLE else ">HHL", ITEM_GROUP, SEQUENCE_DELIMITER & 0xFFFF, 0)
+    found = data.find(delimiter, pos, until)
+    return found + len(delimiter) if found >= 0 else None
+
+
 def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:
     """Position of the first element that belongs to the data set, from ``pos`` on: behind command and meta elements.
 

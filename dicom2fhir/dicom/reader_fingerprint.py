@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute
+from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS
 
 READER_REVISION = 2
 """Of the code that reads and decodes. Raise it with a change after which a file may give another record than before, or

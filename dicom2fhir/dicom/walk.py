@@ -6,16 +6,16 @@ innermost sequence or item whose end is known; only where it hides the next elem
 
 from __future__ import annotations
 
-import struct
-
 from dicom2fhir.dicom.data_elements import (
-    BULK_DATA,
+    DELIMITERS,
     ITEM,
     ITEM_DELIMITER,
     ITEM_GROUP,
+    LAST_ELEMENTS,
     LONG_VRS,
     PER_FRAME_FUNCTIONAL_GROUPS,
     SEQUENCE_DELIMITER,
+    SEQUENCE_VRS,
     SHORT_VRS,
     UNDEFINED,
     VRS,
@@ -27,6 +27,7 @@ from dicom2fhir.dicom.element_encoding import (
     FIRST_DATA_GROUP,
     LITTLE,
     Unpack,
+    behind_sequence_delimiter,
     encoding_in_un,
     measure,
     own_encoding,
@@ -38,16 +39,12 @@ from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
 
 _FIRST_BULK_GROUP = 0x0042
-_LAST = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
-_SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
-"""Those in which a sequence may come; none in implicit VR."""
 _UNKNOWN_VR_COST, _SEQUENCE_COST, _ITEM_COST, _VALUE_COST = 4, 2, 8, 4
 """Elements that one of unknown VR, a sequence, an item and a value that are taken count for besides themselves, because
 they take so much longer to read or to decode."""
 _ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
 _BYTES_OF_AN_ELEMENT = 8
 """So many bytes of values that are taken count for another element, because they will be decoded."""
-_DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
 
@@ -170,16 +167,16 @@ class Walk:
             if left < 0:
                 self._refuse_elements()
             if not FIRST_DATA_GROUP <= group < _FIRST_BULK_GROUP:
-                if not depth and tag in _LAST and (tag != PER_FRAME_FUNCTIONAL_GROUPS or not wanted.get(tag)):
+                if not depth and tag in LAST_ELEMENTS and (tag != PER_FRAME_FUNCTIONAL_GROUPS or not wanted.get(tag)):
                     self.elements_left = before
                     self.ended_at = start
                     return start
                 if group == ITEM_GROUP and depth:
                     self.elements_left = left
-                    if is_delimited and tag in _DELIMITERS:
+                    if is_delimited and tag in DELIMITERS:
                         # where the item's own delimiter is missing, what comes shows that it has ended
                         return pos + 8 if tag == ITEM_DELIMITER else pos
-                    if tag not in _DELIMITERS or tag == ITEM:
+                    if tag not in DELIMITERS or tag == ITEM:
                         raise Damage(start)
                 if group == ITEM_GROUP or group < FIRST_DATA_GROUP:
                     vr, length = own_encoding(data, pos, unpack)
@@ -235,7 +232,7 @@ class Walk:
                 items: list[Raw] = []
                 taken[tag] = items
                 if length:
-                    if vr not in _SEQUENCE_VRS:
+                    if vr not in SEQUENCE_VRS:
                         taken[tag] = DAMAGED
                     else:
                         self.elements_left = left - _SEQUENCE_COST
@@ -279,17 +276,12 @@ class Walk:
             wanted = _NOTHING
         elif wanted:
             into[tag] = items if is_sequence else DAMAGED
-        if not is_sequence:
-            return self._pass_over_text(start, pos, limit, order, before)
-        return self._items(pos, tag, start, limit, True, has_vrs, order, wanted, items, into, depth + 1)
-
-    def _pass_over_text(self, start: int, pos: int, limit: int, unpack: Unpack, before: int) -> int:
-        """Find the delimiter of what has undefined length and no items: nothing can be nested in it."""
+        if is_sequence:
+            return self._items(pos, tag, start, limit, True, has_vrs, order, wanted, items, into, depth + 1)
         most = min(pos + self.budgets.value_bytes, limit)
-        delimiter = struct.pack("<HHL" if unpack is LITTLE else ">HHL", 0xFFFE, 0xE0DD, 0)
-        found = self.data.find(delimiter, pos, most)
-        if found >= 0:
-            return found + len(delimiter)
+        end = behind_sequence_delimiter(self.data, pos, most, order)  # nothing is nested in what has no items
+        if end is not None:
+            return end
         if self.is_final or len(self.data) >= most:
             raise Damage(start)
         self.elements_left = before
@@ -331,7 +323,7 @@ class Walk:
                         self._refuse_elements()
                     if group != ITEM_GROUP or element != _ITEM_ELEMENT:
                         self.elements_left = left
-                        if group << 16 | element not in _DELIMITERS:
+                        if group << 16 | element not in DELIMITERS:
                             raise Damage(pos)
                         pos = begin
                         if is_delimited and element == _END_ELEMENT:

@@ -19,8 +19,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, UIDS, Attribute
+from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
 from dicom2fhir.dicom.header_cache import HeaderCache
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
 from testdata.make_cases import record_of
 from tests.any_data_set import EVERYTHING, SCRIPTS, SYNTAXES, any_file, odd_file

@@ -10,8 +10,9 @@ from pydicom import dcmwrite, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.demo.synthetic import Values, code, instance
-from dicom2fhir.dicom.attributes import FUNCTIONAL_GROUPS, HOLDERS, LEVELS, WANTED
+from dicom2fhir.dicom.attributes import LEVELS, WANTED
 from dicom2fhir.dicom.decode import DecodedCache, decode_instance
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.model import InstanceRecord, Origin, items_of
 from testdata.make_cases import record_of, studies_of

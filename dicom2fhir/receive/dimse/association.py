@@ -12,20 +12,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
-from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
-from dicom2fhir.model import Origin, Received
+from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
 from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, PresentationContext
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
+from dicom2fhir.receive.dimse.storage import Callbacks, Storage
 
 log = structlog.get_logger(__name__)
 
@@ -56,15 +55,6 @@ class _Abort(Exception):
 
 
 UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2, 5, 6
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """What an association calls; see :class:`dicom2fhir.receive.dimse.scp.StorageSCP`."""
-
-    on_received: Callable[[Received, InstanceReader], object]
-    on_rejected: Callable[[Origin, BridgeError], None]
-    on_association_ended: Callable[[str], None]
 
 
 class Association:
@@ -98,29 +88,25 @@ class Association:
         """Whether the request was accepted; whether all was said."""
         self._rules = rules
         self._callbacks = callbacks
+        self._share = Share(space)
+        self._storage = Storage(callbacks, rules.budgets, self._share)
         self._admit = admit
         self._stopping = stopping
         self._space = space
         self._refusals = refusals
-        self._share = Share(space)
         self._origin = Origin("dimse", peer=peer, association=uuid.uuid4().hex)
         self._contexts: dict[int, PresentationContext] = {}
         self._max_send_bytes = 0
-        self._reader = InstanceReader(rules.budgets)
         self._message_since: tuple[float, int] | None = None
         self._reset()
-        self._stored = self._failed = 0
 
     def _reset(self) -> None:
         """No message is under way."""
         self._context_id = 0
         self._command_set = bytearray()
         self._command: command_set.Command | None = None
-        self._header: HeaderReader | None = None
-        self._fault: Exception | None = None
-        """Why the data set is read no further, though all of it has to come before the answer."""
         self._message_since = None
-        self._share.let_go()
+        self._storage.reset()
 
     @property
     def is_idle(self) -> bool:
@@ -235,7 +221,13 @@ class Association:
         try:
             released = self._read_pdus()
         finally:
-            log.info("association.ended", stored=self._stored, failed=self._failed, released=released, **context)
+            log.info(
+                "association.ended",
+                stored=self._storage.stored,
+                failed=self._storage.failed,
+                released=released,
+                **context,
+            )
             self._tell_ended()
 
     def _tell_ended(self) -> None:
@@ -322,25 +314,19 @@ class Association:
             raise _Abort(INVALID_PARAMETER, "The command is a response, or has no message ID.")
         self._command = command
         if command.has_data_set:
-            syntax = self._contexts[self._context_id].transfer_syntax
-            self._header = self._reader.open_header(syntax, self._share.hold)
+            self._storage.begin(self._contexts[self._context_id].transfer_syntax)
         else:
             self._finish(command)
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
         if self._command is None:
             raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
-        wire, header = self.wire, self._header
-        if self._command.field == command_set.C_STORE_RQ and header is not None and not header.is_complete:
+        wire, storage = self.wire, self._storage
+        if self._command.field == command_set.C_STORE_RQ and storage.wants_more:
             for piece in wire.pieces(count):
                 count -= len(piece)
-                try:
-                    attempt(header.write, piece)
-                except (BridgeFault, MemoryError, Transient) as error:
-                    self._header, self._fault = None, error
-                    self._share.let_go()
-                    break
-                if header.is_complete:
+                storage.write(piece)
+                if not storage.wants_more:
                     break
         wire.skip(count)
         if is_last:
@@ -348,13 +334,14 @@ class Association:
 
     def _finish(self, command: command_set.Command) -> None:
         """Do what a complete message asks for, and answer."""
-        context_id, header = self._context_id, self._header
+        context_id = self._context_id
         answer = command_set.UNRECOGNIZED_OPERATION
         self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
         if command.field == command_set.C_ECHO_RQ:
             answer = command_set.SUCCESS
         elif command.field == command_set.C_STORE_RQ:
-            answer = self._store(command, self._contexts[context_id], header)
+            is_storage = self._contexts[context_id].abstract_syntax != VERIFICATION
+            answer = self._storage.store(command, self._origin) if is_storage else command_set.SOP_CLASS_NOT_SUPPORTED
         if answer is not command_set.SUCCESS:
             self._refusals.count(f"message: {answer.code:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
@@ -371,58 +358,6 @@ class Association:
             control = _COMMAND | (_LAST if at + step >= len(encoded) else 0)
             pdus.append(_DATA_PDU.pack(_P_DATA_TF, 0, len(piece) + 6, len(piece) + 2, context_id, control) + piece)
         self.wire.send(b"".join(pdus))
-
-    def _store(
-        self, request: command_set.Command, context: PresentationContext, header: HeaderReader | None
-    ) -> command_set.ResponseStatus:
-        if context.abstract_syntax == VERIFICATION:
-            return command_set.SOP_CLASS_NOT_SUPPORTED
-        answer, kind = command_set.SUCCESS, ""
-        try:
-            self._hand_over(request, header)
-        except Exception as error:  # the edge between the bridge and the DICOM protocol
-            answer = command_set.failure_status(error)
-            kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
-            if not isinstance(error, BridgeError):
-                log.error(
-                    "instance.failed",
-                    error=type(error).__name__,
-                    frames=places_of(error),
-                    association=self._origin.association,
-                )
-        if answer is command_set.SUCCESS:
-            self._stored += 1
-        else:
-            self._failed += 1
-            log.warning(
-                "instance.refused",
-                sop_instance=request.sop_instance,
-                status=f"{answer.code:04X}",
-                kind=kind,
-                association=self._origin.association,
-            )
-        return answer
-
-    def _hand_over(self, request: command_set.Command, header: HeaderReader | None) -> None:
-        try:
-            if self._fault is not None:
-                raise self._fault
-            if header is None or not request.sop_class or not request.sop_instance:
-                raise CannotUnderstand("The C-STORE request lacks its data set or one of its identifiers.")
-            taken = attempt(header.end)
-        except Transient:
-            raise
-        except BridgeError as error:
-            self._callbacks.on_rejected(self._origin, error)
-            raise
-        received = Received(
-            taken,
-            header.transfer_syntax,
-            self._origin,
-            sop_class=request.sop_class,
-            sop_instance=request.sop_instance,
-        )
-        self._callbacks.on_received(received, self._reader)
 
     # The end
 

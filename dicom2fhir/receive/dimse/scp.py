@@ -15,12 +15,13 @@ import structlog
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 from dicom2fhir.model import Origin, Received
-from dicom2fhir.receive.dimse.association import Association, Callbacks
+from dicom2fhir.receive.dimse.association import Association
 from dicom2fhir.receive.dimse.connection import Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace
 from dicom2fhir.receive.dimse.options import Listen, is_within, plain
 from dicom2fhir.receive.dimse.pending_connections import Guest, Lobby
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
+from dicom2fhir.receive.dimse.storage import Callbacks
 from dicom2fhir.receive.dimse.tls import server_context
 
 log = structlog.get_logger(__name__)
