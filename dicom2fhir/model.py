@@ -8,8 +8,9 @@ them, so that a record is JSON as it stands and nothing is lost on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
@@ -20,14 +21,14 @@ Attrs: TypeAlias = Mapping[str, Value]
 """Keyword -> value. An empty value is left out."""
 
 
-def texts_of(value: Value | None) -> list[str]:
+def texts_of(value: Iterable[str | Attrs] | None) -> list[str]:
     """The values of an attribute that is no sequence."""
     if isinstance(value, str):
         return [value] if value else []
     return [text for text in value or () if isinstance(text, str)]
 
 
-def items_of(value: Value | None) -> list[Attrs]:
+def items_of(value: Iterable[str | Attrs] | None) -> list[Attrs]:
     """The items of a sequence."""
     if value is None or isinstance(value, str):
         return []
@@ -37,8 +38,13 @@ def items_of(value: Value | None) -> list[Attrs]:
 Raw = dict[int, "bytes | list[Raw]"]
 """Tag -> undecoded value, or the items of a sequence. Instances may share values, so nobody changes them."""
 
-Resource = dict[str, Any]
-"""A FHIR resource as its JSON object."""
+Json: TypeAlias = "bool | int | float | Decimal | str | list[Json] | dict[str, Json] | None"
+"""A value of JSON, of any shape: what a server sends, or what a profile's file holds."""
+
+JsonObject: TypeAlias = dict[str, Json]
+
+Resource: TypeAlias = dict[str, Any]
+"""A FHIR resource, or an element of it, as a JSON object of known shape."""
 
 OriginKind = Literal["dimse", "folder", "file"]
 """C-STORE, a watched folder, or a file named on the command line."""

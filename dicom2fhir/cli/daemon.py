@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -61,7 +60,7 @@ def serve(
     max_wait: float | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads the configuration."""
-    destinations: dict[str, Any] = {}
+    destinations: dict[str, object] = {}
     if fhir_url:
         destinations["server"] = {"type": "fhir", "url": fhir_url}
     if output_dir:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 
-CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., object])
 
 
 def config_option(command: CommandFunction) -> CommandFunction:
@@ -51,8 +51,8 @@ def profile_option(command: CommandFunction) -> CommandFunction:
 
 
 class _FhirVersionChoice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(canonical(value), param, ctx)
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        return super().convert(canonical(str(value)), param, ctx)
 
 
 def version_option(command: CommandFunction) -> CommandFunction:
@@ -137,6 +137,6 @@ def patient_mode(settings: Settings) -> PatientMode:
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 
 
-def put_json(facts: Any) -> None:
+def put_json(facts: object) -> None:
     """Write facts to standard output, for machines."""
     click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))

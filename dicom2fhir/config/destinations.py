@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
@@ -150,7 +150,7 @@ class FileDestinationSettings(DestinationSettings):
     )
 
 
-def _destination_type(value: Any) -> str | None:
+def _destination_type(value: object) -> str | None:
     kind = value.get("type", "fhir") if isinstance(value, Mapping) else getattr(value, "type", None)
     return kind if isinstance(kind, str) else None
 

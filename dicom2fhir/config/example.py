@@ -30,7 +30,7 @@ Check with: dicom2fhir check-config
 """
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     match value:
         case bool() | int():
             return json.dumps(value)

@@ -32,7 +32,7 @@ class Given:
     """One value and its origin; ``hidden`` values (credentials) are never shown."""
 
     key: Key
-    value: Any
+    value: object
     origin: str
     hidden: bool = False
 
@@ -48,10 +48,11 @@ class Merged:
         """Set one value; a table and a plain value of the same name replace each other."""
         table = self.values
         for depth, part in enumerate(given.key[:-1], start=1):
-            if not isinstance(table.get(part), dict):
-                table[part] = {}
+            inner = table.get(part)
+            if not isinstance(inner, dict):
+                table[part] = inner = {}
                 self.givens.pop(given.key[:depth], None)
-            table = table[part]
+            table = inner
         if given.value == {} and isinstance(table.get(given.key[-1]), dict):
             return
         table[given.key[-1]] = given.value
@@ -75,7 +76,7 @@ class Merged:
         return table.keys() if isinstance(table, dict) else ()
 
 
-def _flatten(value: Any, key: Key) -> Iterator[tuple[Key, Any]]:
+def _flatten(value: object, key: Key) -> Iterator[tuple[Key, object]]:
     if isinstance(value, Mapping):
         if key:
             yield key, {}
@@ -186,7 +187,7 @@ def read_environment(environ: Mapping[str, str], known: Merged) -> Iterator[Give
         if rest.upper() == "PORT" and re.match(r"(tcp|udp)://", value):  # a service link too
             continue
         key = _settle(rest.split("__"), known)
-        table: Any = value
+        table: object = value
         if len(key) <= 2 and value.lstrip().startswith("{"):
             try:
                 table = json.loads(value)
@@ -196,7 +197,7 @@ def read_environment(environ: Mapping[str, str], known: Merged) -> Iterator[Give
             yield Given(inner, leaf, f"environment variable {name}")
 
 
-def read_overrides(overrides: Mapping[str, Any]) -> Iterator[Given]:
+def read_overrides(overrides: Mapping[str, object]) -> Iterator[Given]:
     """The values of flags; ``None`` is a flag that was not given."""
     for key, value in _flatten(overrides, ()):
         if value is not None:

@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -39,7 +39,7 @@ def lies_outside(path: Path, folder: Path, ignore: tuple[str, ...] = ()) -> bool
     return any(fnmatchcase(step, pattern.rstrip("/")) for step in steps for pattern in ignore)
 
 
-def _items(value: Any) -> Any:
+def _items(value: object) -> object:
     """Lists may be written as one string, because variables and credentials are strings."""
     if not isinstance(value, str):
         return value
@@ -59,11 +59,11 @@ def _ae_title(value: str) -> str:
     return title
 
 
-def _version(value: Any) -> Any:
+def _version(value: object) -> object:
     return canonical(value) if isinstance(value, str) else value
 
 
-def _network(value: Any) -> Any:
+def _network(value: object) -> object:
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
     if not isinstance(value, str):  # Python would read a number as an address
@@ -78,7 +78,7 @@ def _network(value: Any) -> Any:
         raise ValueError(f'has bits set after the prefix; did you mean "{wider}"?') from None
 
 
-def _local_path(value: Any) -> Any:
+def _local_path(value: object) -> object:
     if value == "" or "\0" in str(value):
         raise ValueError("must be a path, not empty and without NUL")
     return os.path.abspath(os.path.expanduser(value)) if isinstance(value, str | Path) else value

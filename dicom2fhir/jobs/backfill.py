@@ -89,7 +89,7 @@ class Summary:
         if len(self.failures) < _LISTED_FAILURES:
             self.failures.append((path, reason))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The summary as JSON."""
         failures = [{"path": path, "reason": reason} for path, reason in self.failures]
         return asdict(self) | {"seconds": round(self.seconds, 3), "failures": failures}

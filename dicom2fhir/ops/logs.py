@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -78,7 +78,7 @@ def _describe(error: BaseException) -> str:
     return "; ".join(told)
 
 
-def _clean(value: Any, depth: int = 0) -> Any:
+def _clean(value: object, depth: int = 0) -> object:
     match value:
         case None | bool() | int():
             return value.value if isinstance(value, Enum) else value
@@ -97,14 +97,14 @@ def _clean(value: Any, depth: int = 0) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _masked(key: str, value: Any, depth: int) -> Any:
+def _masked(key: str, value: object, depth: int) -> object:
     shape = _SHAPES.get(key)
     if shape and isinstance(value, str) and not shape.fullmatch(value):
         return token(value)
     return MASK if key.replace("_", "").replace("-", "").lower() in _MASKED else _clean(value, depth)
 
 
-def guard(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+def guard(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Mask known keywords and make every value plain text, a number, or a list or table of these (a processor)."""
     return {
         key: value if key.startswith("_") else _masked(key, value, 0)  # "_record" and the like are structlog's own
@@ -112,7 +112,7 @@ def guard(logger: Any, method: str, event_dict: EventDict) -> EventDict:
     }
 
 
-def withhold(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+def withhold(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Replace the message of a quoting library by its place (a processor for foreign records)."""
     record = event_dict.get("_record")
     if isinstance(record, logging.LogRecord) and _is_from(record, _QUOTING):
@@ -124,7 +124,7 @@ def withhold(logger: Any, method: str, event_dict: EventDict) -> EventDict:
     return event_dict
 
 
-def trace(logger: Any, method: str, event_dict: EventDict) -> EventDict:
+def trace(logger: object, method: str, event_dict: EventDict) -> EventDict:
     """Turn ``exc_info`` into one line without foreign messages and local variables (a processor)."""
     given = event_dict.pop("exc_info", None)
     event_dict.pop("stack_info", None)

@@ -206,7 +206,7 @@ def mapping_fingerprint(
     return lambda version: f"{version} {rest}"
 
 
-def _as_json(value: object) -> Any:
+def _as_json(value: object) -> object:
     """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.engine.MappingOptions`."""
     return sorted(value) if isinstance(value, frozenset) else str(value)
 

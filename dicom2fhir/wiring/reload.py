@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dicom2fhir.config import FhirDestinationSettings, Settings, require_roads
 from dicom2fhir.dicom.data_elements import Budgets
@@ -93,7 +92,7 @@ def _route(settings: Settings, name: str) -> Route:
     return Route(sections, parts.profile_of(settings, name), ca_file)
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+def difference(old: Mapping[str, object], new: Mapping[str, object]) -> Difference:
     """Which parts were removed, changed and added."""
     return Difference(
         tuple(name for name in old if name not in new),

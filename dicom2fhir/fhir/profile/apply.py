@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions
@@ -21,7 +20,7 @@ from dicom2fhir.fhir.profile.template import ExtensionPart, ValueSource
 from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.version.datatypes import DICOM_UID
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
+from dicom2fhir.model import Entry, Json, Mapped, Resource, Study, Write
 
 
 def conform(
@@ -272,7 +271,7 @@ def _word(concept: Resource) -> None:
         concept["text"] = codings[0]["code"]
 
 
-def _put(target: Resource, name: str, value: Any) -> None:
+def _put(target: Resource, name: str, value: Json) -> None:
     if value is None or value == []:
         target.pop(name, None)
     else:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from dicom2fhir.model import Resource
 
 
-def references(value: Any) -> Iterator[str]:
+def references(value: object) -> Iterator[str]:
     """Every literal reference within a resource."""
     if isinstance(value, dict):
         if isinstance(value.get("reference"), str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from dicom2fhir.fhir.profile.model import ElementRule, Profile
 from dicom2fhir.fhir.profile.template import FirstValue, ReferenceTo, TemplateObject, ValueSource, sources_in
@@ -54,7 +53,7 @@ class _Check:
         for template in (rule.value, rule.default):
             yield from self._template(template, where, type_)
 
-    def _template(self, template: Any, where: str, type_: str) -> Iterator[str]:
+    def _template(self, template: object, where: str, type_: str) -> Iterator[str]:
         match template:
             case ValueSource() | FirstValue():
                 yield from self._sources(template, where)
@@ -69,7 +68,7 @@ class _Check:
                 for inner in template:
                     yield from self._template(inner, where, type_)
 
-    def _sources(self, template: Any, where: str) -> Iterator[str]:
+    def _sources(self, template: object, where: str) -> Iterator[str]:
         for source in sources_in(template):
             yield from self._source(source, where)
 

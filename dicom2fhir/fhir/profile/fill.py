@@ -7,6 +7,7 @@ data set says anything of it; what it lacks then is settled by :data:`dicom2fhir
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext
@@ -75,14 +76,14 @@ class Filler:
         key = f"value{part.type[0].upper()}{part.type[1:]}"
         return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
 
-    def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> list[Any]:
+    def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[Any]:
         """What a profile asks for, its codes as the profile writes them."""
         found = node.value(wanted)
         return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
 
     # Templates -------------------------------------------------------------------------------------------------------
 
-    def fill(self, template: Any, node: ProfiledNode, where: str) -> Any:
+    def fill(self, template: object, node: ProfiledNode, where: str) -> Any:
         """A template with its values filled in; None when nothing is left of it."""
         match template:
             case ValueSource():
@@ -167,7 +168,7 @@ def _resource(made: AddedResource, content: Resource) -> Resource:
     return {"resourceType": made.type, **claim, **content}
 
 
-def _has_places(template: Any) -> bool:
+def _has_places(template: object) -> bool:
     match template:
         case ValueSource() | FirstValue() | ReferenceTo():
             return True

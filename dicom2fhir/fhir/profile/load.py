@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -111,8 +110,8 @@ def _referred(profile: Profile) -> Iterator[str]:
         yield from _referred_in(made.value)
 
 
-def _referred_in(template: Any) -> Iterator[str]:
-    inner: Any = ()
+def _referred_in(template: object) -> Iterator[str]:
+    inner: Iterable[object] = ()
     match template:
         case ReferenceTo():
             yield from template.resource

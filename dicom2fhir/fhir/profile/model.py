@@ -8,7 +8,7 @@ applies a profile.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -35,7 +35,7 @@ VERSIONS = ("R4", "R4B", "R5")
 
 
 def _of(*known: str) -> AfterValidator:
-    def check(table: dict[str, Any]) -> dict[str, Any]:
+    def check(table: dict[str, object]) -> dict[str, object]:
         if wrong := table.keys() - set(known):
             raise ValueError(f"{', '.join(sorted(wrong))}: must be of {', '.join(known)}")
         return table
@@ -170,7 +170,7 @@ class Profile(Table):
         " leaves out what it belongs to, the claim to the profile with it where that is the whole resource; `sentinel`"
         " writes a placeholder; `refuse` writes nothing of the study.",
     )
-    sentinels: Annotated[dict[str, Any], _of(*get_args(FhirType))] = Field(
+    sentinels: Annotated[dict[str, object], _of(*get_args(FhirType))] = Field(
         {}, description="FHIR datatype -> the placeholder for a value that is required and missing."
     )
     identifiers: IdentifierRules = Field(IdentifierRules(), description="The study's identifiers.")
@@ -212,7 +212,7 @@ class Profile(Table):
             else:
                 yield from ((where, value.codes) for value in values_in(template) if value.codes)
 
-    def _templates(self) -> Iterator[tuple[str, Any]]:
+    def _templates(self) -> Iterator[tuple[str, object]]:
         for rule in self.rules:
             yield from ((f"element {rule.path}", template) for template in (rule, rule.value, rule.default))
         for extension in self.extensions:

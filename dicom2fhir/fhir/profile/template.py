@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
@@ -23,7 +23,7 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def _sources(value: Any) -> Any:
+def _sources(value: object) -> object:
     values = (value,) if isinstance(value, str) else value
     if isinstance(values, list | tuple):
         for one in values:
@@ -108,13 +108,13 @@ class FirstValue(Table):
     required: bool = Field(False, description="Whether one of them must be there; see `missing`.")
 
 
-class TemplateObject(dict[str, Any]):
+class TemplateObject(dict[str, object]):
     """A JSON object of a template; ``when_known``: left out when the data set says nothing of what is in it."""
 
     when_known = False
 
 
-def _template(value: Any) -> Any:
+def _template(value: object) -> object:
     """JSON with the places for values marked: a table with ``from``, ``first`` or ``resource`` is such a place."""
     if isinstance(value, dict):
         for key, model in (("from", ValueSource), ("first", FirstValue), ("resource", ReferenceTo)):
@@ -127,7 +127,7 @@ def _template(value: Any) -> Any:
     return [_template(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _written(value: Any) -> Any:
+def _written(value: object) -> object:
     """A template as it stands in a file."""
     if isinstance(value, TemplateObject):
         inner = {key: _written(item) for key, item in value.items()}
@@ -137,7 +137,7 @@ def _written(value: Any) -> Any:
     return [_written(item) for item in value] if isinstance(value, list) else value
 
 
-Template = Annotated[Any, PlainValidator(_template), PlainSerializer(_written)]
+Template = Annotated[object, PlainValidator(_template), PlainSerializer(_written)]
 
 
 class ExtensionPart(ValueSource):
@@ -163,11 +163,11 @@ class Extension(ExtensionPart):
     )
 
 
-def values_in(template: Any) -> Iterator[ValueSource]:
+def values_in(template: object) -> Iterator[ValueSource]:
     """Every value that a template or an extension takes from attributes."""
     if isinstance(template, ValueSource):
         yield template
-    inner: Any = ()
+    inner: Iterable[object] = ()
     match template:
         case ExtensionPart():
             inner = template.part
@@ -181,7 +181,7 @@ def values_in(template: Any) -> Iterator[ValueSource]:
         yield from values_in(one)
 
 
-def sources_in(template: Any) -> Iterator[str]:
+def sources_in(template: object) -> Iterator[str]:
     """Every source that a template or an extension names, as it is written there."""
     for value in values_in(template):
         yield from (*value.from_, *value.since, *value.not_after)

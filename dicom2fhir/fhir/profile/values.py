@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, earliest, moment, moment_of_dt
@@ -17,7 +16,7 @@ from dicom2fhir.fhir.profile.plausible_ranges import is_plausible
 from dicom2fhir.fhir.profile.template import ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
 from dicom2fhir.fhir.version.datatypes import Concept, concept, date_time, date_time_of_dt, decimal, one, several
 from dicom2fhir.fhir.version.dialects import codeable_concept
-from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of
+from dicom2fhir.model import Attrs, Instance, Json, Resource, Series, items_of
 
 _UCUM = "http://unitsofmeasure.org"
 _LONGEST_S = 24 * 60 * 60
@@ -55,10 +54,10 @@ class ProfiledNode:
 
     # Attributes ------------------------------------------------------------------------------------------------------
 
-    def given(self, keyword: str) -> list[Any]:
+    def given(self, keyword: str) -> list[str | Attrs]:
         """The values of an attribute: of this node, else of what it lies in, else what most of what it holds has."""
         name, _, inner = keyword.partition("/")
-        found: list[Any] = []
+        found: list[str | Attrs] = []
         for attrs in self._above():
             if found := several(attrs.get(name)):
                 break
@@ -69,7 +68,7 @@ class ProfiledNode:
             found = next((values for item in items if (values := several(item.get(inner)))), [])
         return self._plausible(inner or name, found)
 
-    def _plausible(self, keyword: str, found: list[Any]) -> list[Any]:
+    def _plausible(self, keyword: str, found: list[str | Attrs]) -> list[str | Attrs]:
         """The values, unless one of them is out of the attribute's plausible range."""
         if all(is_plausible(keyword, value) for value in found if isinstance(value, str)):
             return found
@@ -84,7 +83,7 @@ class ProfiledNode:
         yield self.context.study.attrs
         yield self.context.study.patient
 
-    def _common(self, name: str) -> list[Any]:
+    def _common(self, name: str) -> list[str | Attrs]:
         """What most of the node's series or instances give; of several that are as frequent, the first."""
         if self.instance:
             return []
@@ -114,12 +113,13 @@ class ProfiledNode:
 
     # Values ----------------------------------------------------------------------------------------------------------
 
-    def value(self, wanted: ValueSource) -> list[Any]:
+    def value(self, wanted: ValueSource) -> Sequence[Json]:
         """What a profile asks for, in FHIR's datatype; several where the attribute has several, none without any."""
         if wanted.modalities and self.modality not in wanted.modalities:
             return []
         if wanted.present:
             return [True] if any(self.given(source) for source in wanted.from_) else []
+        found: Sequence[Json]
         for source in wanted.from_:
             if source.startswith("@"):
                 found = self._element(source[1:])
@@ -135,7 +135,7 @@ class ProfiledNode:
                 return found if wanted.index is None else found[:1]
         return []
 
-    def knows(self, template: Any) -> bool:
+    def knows(self, template: object) -> bool:
         """Whether the data set says anything of what a template or an extension asks for."""
         match template:
             case ExtensionPart() if template.part or template.resource:
@@ -158,13 +158,13 @@ class ProfiledNode:
         """Whether the data set says anything of one of the profile's resources."""
         return self.knows(self.resources[name].value)
 
-    def _element(self, path: str) -> list[Any]:
-        node: Any = self.study_json
+    def _element(self, path: str) -> list[Json]:
+        node: Json = self.study_json
         if path.startswith("series."):
             node, path = self.series_json or {}, path.removeprefix("series.")
         for part in path.split("."):
             node = node.get(part) if isinstance(node, dict) else None
-        return several(node) if not isinstance(node, dict) else [node]
+        return node if isinstance(node, list) else [node] if node else []
 
     def _earliest(self, source: str) -> list[str]:
         """A date with its time, or a DT: the earliest of the node and of what it holds."""
@@ -217,7 +217,7 @@ class ProfiledNode:
             self.context.note("warning", _leaf(wanted.until), "is no time after the start; left out")
         return [{"start": start[0], "end": end} if end else {"start": start[0]}]
 
-    def _seconds(self, source: str, wanted: ValueSource) -> list[Any]:
+    def _seconds(self, source: str, wanted: ValueSource) -> list[Json]:
         end = self._moment((source,), min)
         begins = (begin for since in wanted.since if (begin := self._begin(since, wanted)))
         begin = next(begins, None)
@@ -248,7 +248,7 @@ class ProfiledNode:
             if found:
                 yield found
 
-    def _converted(self, source: str, wanted: ValueSource) -> list[Any]:
+    def _converted(self, source: str, wanted: ValueSource) -> Sequence[Json]:
         given = self.given(source)
         if wanted.index is not None:
             given = given[wanted.index : wanted.index + 1]
@@ -263,21 +263,22 @@ class ProfiledNode:
             self.context.note("warning", _leaf(source), f"cannot be a FHIR {wanted.type}; left out")
         return converted
 
-    def _text(self, value: Any) -> str:
-        if isinstance(value, dict):
-            found = concept(value, self.context.schemes)
-            return (found.text or found.codings[0].display or found.codings[0].code) if found else ""
-        return str(value).strip()
+    def _text(self, value: str | Attrs) -> str:
+        if isinstance(value, str):
+            return value.strip()
+        found = concept(value, self.context.schemes)
+        return (found.text or found.codings[0].display or found.codings[0].code) if found else ""
 
-    def _convert(self, value: Any, wanted: ValueSource) -> Any:
+    def _convert(self, value: str | Attrs, wanted: ValueSource) -> Json:
         if wanted.type in ("CodeableConcept", "Coding"):
-            found = concept(value, self.context.schemes) if isinstance(value, dict) else Concept(text=str(value))
+            found = Concept(text=value) if isinstance(value, str) else concept(value, self.context.schemes)
             if not found or wanted.type == "CodeableConcept":
                 return codeable_concept(found) if found and (found.codings or found.text) else None
             if found.codings:
-                return codeable_concept(found)["coding"][0]
+                coding: Resource = codeable_concept(found)["coding"][0]
+                return coding
             return {"display": found.text} if wanted.codes else None
-        if isinstance(value, dict):
+        if not isinstance(value, str):
             return None
         if wanted.type == "boolean":
             return _YES.get(value.upper())

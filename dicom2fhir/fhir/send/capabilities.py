@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.model import Resource
@@ -102,5 +101,5 @@ def read_capabilities(statement: Resource) -> Capabilities:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ""

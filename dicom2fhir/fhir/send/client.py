@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -32,7 +31,7 @@ from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.fhir.send.operation_outcome import issues_of, said_in, status_in
 from dicom2fhir.fhir.send.queries import NOT_THERE, Question, found_in, is_of_another, matches
 from dicom2fhir.fhir.send.tls_and_proxy import origin_of
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Json, JsonObject, Resource
 from dicom2fhir.system.text import counted
 
 MEDIA_TYPE = "application/fhir+json"
@@ -345,9 +344,9 @@ def _says_nothing(answer: Answer) -> bool:
     return resource.get("resourceType") == "Bundle" and not resource.get("entry")
 
 
-def _too_deep(value: Any) -> bool:
+def _too_deep(value: JsonObject) -> bool:
     """Whether JSON is nested deeper than any FHIR resource; level by level, since recursion is what must be spared."""
-    level = [value]
+    level: list[JsonObject | list[Json]] = [value]
     for _ in range(_MAX_DEPTH):
         inner = [item.values() if isinstance(item, dict) else item for item in level]
         level = [item for items in inner for item in items if isinstance(item, dict | list)]

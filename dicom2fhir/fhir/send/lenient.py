@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dicom2fhir.model import Resource
 
 
-def as_object(value: object) -> dict[str, Any]:
+def as_object(value: object) -> Resource:
     """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def as_objects(value: object) -> list[dict[str, Any]]:
+def as_objects(value: object) -> list[Resource]:
     """The objects in a list; none where it is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

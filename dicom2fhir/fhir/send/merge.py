@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator
+from enum import Enum
 
 import orjson
 
 from dicom2fhir.fhir.version.code_tables import acquisition_modalities
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Json, JsonObject, Resource
 
 DICOM_UID_SYSTEM = "urn:dicom:uid"
 _CHOICE = re.compile(r"^_?(value|deceased|multipleBirth)[A-Z]")
@@ -38,10 +38,15 @@ _MODALITIES = ("modality", "modalityList")
 _SERVERS_OWN = ("versionId", "lastUpdated")
 _MARK = "dicom2fhir-"
 """Begins the ``id`` of a marked item: https://hl7.org/fhir/R4/element.html#id."""
-_MISSING: Any = object()
 
 
-def canonical(value: Any) -> bytes:
+class _Gone(Enum):
+    """What is left of an element of ours that nobody changed since."""
+
+    GONE = "gone"
+
+
+def canonical(value: object) -> bytes:
     """JSON with sorted keys: equal for equal values."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
@@ -60,7 +65,7 @@ def marked(resource: Resource) -> Resource:
     return {name: _marked(name, value) if isinstance(value, list) else value for name, value in resource.items()}
 
 
-def _marked(name: str, items: list[Any]) -> list[Any]:
+def _marked(name: str, items: list[Json]) -> list[Json]:
     return [
         {"id": f"{_MARK}{name}-{number}", **item} if isinstance(item, dict) and _is_unidentified(name, item) else item
         for number, item in enumerate(items, 1)
@@ -86,20 +91,22 @@ def marked_as(written: Resource, resource: Resource) -> Resource:
     }
 
 
-def _is_unidentified(name: str, item: dict[str, Any]) -> bool:
+def _is_unidentified(name: str, item: JsonObject) -> bool:
     return name != "contained" and name not in _EXTENSIONS and not identities(name, item)
 
 
-def _is_marked(item: Any) -> bool:
+def _is_marked(item: Json) -> bool:
     return isinstance(item, dict) and str(item.get("id", "")).startswith(_MARK)
 
 
-def _has_other_id(ours: Any, theirs: Any) -> bool:
-    """Whether an item of ours stands under an id of the server's or of somebody else's, which others may refer to."""
-    return _is_marked(ours) and "id" in theirs and not _is_marked(theirs)
+def _under_their_id(item: Json, ours: Json, theirs: Json) -> Json:
+    """An item of ours under the id that the server or somebody else gave it, which others may refer to."""
+    if not isinstance(item, dict) or not isinstance(theirs, dict) or "id" not in theirs:
+        return item
+    return {**item, "id": theirs["id"]} if _is_marked(ours) and not _is_marked(theirs) else item
 
 
-def _content(item: Any) -> bytes:
+def _content(item: Json) -> bytes:
     """All of an item but its ``id``, which says where it stands and not what it is."""
     return canonical({key: value for key, value in item.items() if key != "id"} if isinstance(item, dict) else item)
 
@@ -155,7 +162,7 @@ def _is_number(identifier: Resource, published: Resource) -> bool:
     return same_system and identifier.get("value") == published.get("value")
 
 
-def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:
+def _value(name: str, base: Json, ours: Json, theirs: Json) -> Json:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         whole = _CHOICE.match(name) or name in _EXTENSIONS or (name == "text" and "div" in ours)
         if whole or _different(name, base, ours, theirs):
@@ -166,27 +173,27 @@ def _value(name: str, base: Any, ours: Any, theirs: Any) -> Any:
     return ours
 
 
-def _different(name: str, base: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+def _different(name: str, base: Json, ours: JsonObject, theirs: JsonObject) -> bool:
     """Whether these, or what we sent before, name different things: a mixture could point at the wrong patient."""
     return _contradict(name, ours, theirs) or (isinstance(base, dict) and _contradict(name, ours, base))
 
 
-def _contradict(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _contradict(name: str, one: JsonObject, other: JsonObject) -> bool:
     if _is_reference(one) or _is_reference(other):
         mine, others = dict(_reference_parts(one)), dict(_reference_parts(other))
         return any(mine[part] != others[part] for part in mine.keys() & others.keys())
     return bool(identities(name, one)) and not set(identities(name, one)) & set(identities(name, other))
 
 
-def _reference_parts(item: dict[str, Any]) -> Iterator[tuple[str, Hashable]]:
-    if isinstance(item.get("reference"), str):
-        yield "reference", item["reference"]
-    if isinstance(item.get("identifier"), dict):
-        yield "identifier", identities("identifier", item["identifier"])
+def _reference_parts(item: JsonObject) -> Iterator[tuple[str, Hashable]]:
+    if isinstance(reference := item.get("reference"), str):
+        yield "reference", reference
+    if isinstance(identifier := item.get("identifier"), dict):
+        yield "identifier", identities("identifier", identifier)
 
 
-def _object(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
+def _object(base: JsonObject, ours: JsonObject, theirs: JsonObject) -> JsonObject:
+    merged: JsonObject = {}
     for name, value in ours.items():
         paired = _is_paired(name, ours, theirs)
         merged[name] = value if name not in theirs or paired else _value(name, base.get(name), value, theirs[name])
@@ -196,17 +203,17 @@ def _object(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) 
         if name in ours or (choice and choice[1] in chosen) or (_is_paired(name, ours, theirs) and _twin(name) in ours):
             continue
         left = _left(name, base[name], value) if name in base else value
-        if left is not _MISSING:
+        if not isinstance(left, _Gone):
             merged[name] = left
     return merged
 
 
-def _left(name: str, base: Any, theirs: Any) -> Any:
+def _left(name: str, base: Json, theirs: Json) -> Json | _Gone:
     """What remains of an element that we sent before and no longer send: what others put there since."""
     if canonical(base) == canonical(theirs):
-        return _MISSING
+        return _Gone.GONE
     if isinstance(base, list) and isinstance(theirs, list):
-        return _list(name, base, [], theirs) or _MISSING
+        return _list(name, base, [], theirs) or _Gone.GONE
     return theirs
 
 
@@ -214,14 +221,14 @@ def _twin(name: str) -> str:
     return name[1:] if name.startswith("_") else f"_{name}"
 
 
-def _is_paired(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+def _is_paired(name: str, ours: JsonObject, theirs: JsonObject) -> bool:
     """Whether a list of primitives goes by position with its ``_name`` twin (FHIR JSON): such are not merged."""
     plain = name.removeprefix("_")
     marked = f"_{plain}"
     return any(isinstance(side.get(marked), list) for side in (ours, theirs))
 
 
-def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> list[Any]:
+def _list(name: str, base: list[Json], ours: list[Json], theirs: list[Json]) -> list[Json]:
     left: dict[Hashable, list[int]] = defaultdict(list)
     their_keys = [_keys(name, item) for item in theirs]
     for index, keys in enumerate(their_keys):
@@ -229,7 +236,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
             left[key].append(index)
     base_items = {key: item for item in reversed(base) for key in _keys(name, item)}
     taken: set[int] = set()
-    merged: list[Any] = []
+    merged: list[Json] = []
     our_keys: set[Hashable] = set()
     for item in ours:
         keys = _keys(name, item)
@@ -242,7 +249,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
         before = next((base_items[key] for key in keys if key in base_items), None)
         foreign = name == "contained" and before is None
         value = item if foreign else _value(name, before, item, theirs[match])
-        merged.append({**value, "id": theirs[match]["id"]} if _has_other_id(item, theirs[match]) else value)
+        merged.append(_under_their_id(value, item, theirs[match]))
     repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
     for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
         decisive = keys[:1] if repeats else keys
@@ -252,7 +259,7 @@ def _list(name: str, base: list[Any], ours: list[Any], theirs: list[Any]) -> lis
     return merged
 
 
-def _keys(name: str, item: Any) -> tuple[Hashable, ...]:
+def _keys(name: str, item: Json) -> tuple[Hashable, ...]:
     if name == "contained" and isinstance(item, dict) and "id" in item:
         return (("id", str(item["id"])),)
     if name in _EXTENSIONS and isinstance(item, dict):
@@ -260,7 +267,7 @@ def _keys(name: str, item: Any) -> tuple[Hashable, ...]:
     return identities(name, item) or (_content(item),)
 
 
-def identities(name: str, item: Any) -> tuple[Hashable, ...]:
+def identities(name: str, item: Json) -> tuple[Hashable, ...]:
     """What an item of the list ``name`` is known by; two items with one of these in common are the same thing.
 
     Empty for an item that only its whole content tells apart. Every Identifier of system ``urn:dicom:uid`` is the same
@@ -270,8 +277,8 @@ def identities(name: str, item: Any) -> tuple[Hashable, ...]:
         return ()
     if isinstance(item.get("uid"), str):
         return (("uid", item["uid"]),)
-    if isinstance(item.get("coding"), list):
-        found = tuple(key for coding in item["coding"] for key in identities("coding", coding))
+    if isinstance(codings := item.get("coding"), list):
+        found = tuple(key for coding in codings for key in identities("coding", coding))
         return found or _text(item)
     if isinstance(item.get("concept"), dict):
         return identities("concept", item["concept"])
@@ -288,18 +295,18 @@ def identities(name: str, item: Any) -> tuple[Hashable, ...]:
     return _text(item)
 
 
-def _text(item: dict[str, Any]) -> tuple[Hashable, ...]:
+def _text(item: JsonObject) -> tuple[Hashable, ...]:
     is_concept = isinstance(item.get("text"), str) and item.keys() <= {"coding", "text", "id", "extension"}
     return (("text", item["text"]),) if is_concept else ()
 
 
-def _is_reference(item: dict[str, Any]) -> bool:
+def _is_reference(item: JsonObject) -> bool:
     """Whether an object is a Reference (a CodeableReference's ``reference`` is an object)."""
     named = isinstance(item.get("reference"), str) or isinstance(item.get("identifier"), dict)
     return named and item.keys() <= {"reference", "type", "identifier", "display", "id", "extension"}
 
 
-def _drop_unreferenced(merged: Resource, our_ids: set[Any]) -> None:
+def _drop_unreferenced(merged: Resource, our_ids: set[Json]) -> None:
     """Contained resources that nothing refers to must not stay (HL7 invariant dom-3)."""
     used = set(_local_references(merged))
     kept = [item for item in merged["contained"] if item.get("id") in our_ids or item.get("id") in used]
@@ -309,7 +316,7 @@ def _drop_unreferenced(merged: Resource, our_ids: set[Any]) -> None:
         del merged["contained"]
 
 
-def _local_references(value: Any) -> Iterator[str]:
+def _local_references(value: Json) -> Iterator[str]:
     if isinstance(value, dict):
         reference = value.get("reference")
         if isinstance(reference, str) and reference.startswith("#"):
@@ -348,7 +355,7 @@ def restore_invariants(merged: Resource, ours: Resource, acquisition_only: bool)
     return restored
 
 
-def _recounted(series: dict[str, Any], ours: dict[str, Any] | None) -> dict[str, Any]:
+def _recounted(series: Resource, ours: Resource | None) -> Resource:
     if "instance" not in series:
         return series
     if ours is not None and "instance" not in ours:
@@ -358,18 +365,18 @@ def _recounted(series: dict[str, Any], ours: dict[str, Any] | None) -> dict[str,
     return {**series, "numberOfInstances": len(series["instance"])}
 
 
-def _of_series(study: Resource, acquisition_only: bool) -> list[Any]:
+def _of_series(study: Resource, acquisition_only: bool) -> list[Json]:
     found = [series["modality"] for series in study.get("series", ()) if "modality" in series]
     if not acquisition_only:
         return found
     return [modality for modality in found if modality.get("code") in acquisition_modalities()]
 
 
-def _modalities(items: Any) -> set[Hashable]:
+def _modalities(items: Iterable[Json]) -> set[Hashable]:
     return {_keys("modality", item)[0] for item in items}
 
 
-def _distinct(study: list[Any], series: list[Any]) -> list[Any]:
+def _distinct(study: list[Json], series: list[Json]) -> list[Json]:
     """The study's list without what no series has, and with what a series of others has besides."""
     known, wanted = _modalities(study), _modalities(series)
     kept = [item for item in study if _keys("modality", item)[0] in wanted]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from dicom2fhir.fhir.send.http import Answer
 from dicom2fhir.fhir.send.lenient import as_object, as_objects
+from dicom2fhir.model import Resource
 
 _MAX_ISSUES = 20
 _MAX_CHARS = 500
@@ -24,7 +24,7 @@ _XML_VALUE = re.compile(r'<(?:\w+:)?(?:diagnostics|text)\s+value="([^"<]*)"')
 _STATUS = re.compile(r"([1-9][0-9]{2})(?:\s.*)?", re.DOTALL)
 
 
-def status_in(response: dict[str, Any]) -> int | None:
+def status_in(response: Resource) -> int | None:
     """The status of a Bundle entry's ``response``, None when it has none.
 
     It "starts with a 3 digit HTTP code and may contain the standard HTTP description"
@@ -50,7 +50,7 @@ def issues_of(outcome: object) -> tuple[str, ...]:
     return tuple(_cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
 
 
-def _issue(issue: dict[str, Any]) -> str:
+def _issue(issue: Resource) -> str:
     words = issue.get("diagnostics") or as_object(issue.get("details")).get("text") or issue.get("code") or ""
     places = issue.get("expression") or issue.get("location") or []
     place = next((item for item in places if isinstance(item, str)), "") if isinstance(places, list) else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal, InvalidOperation
@@ -311,7 +311,7 @@ def concept(item: Attrs, schemes: Schemes) -> Concept | None:
     return Concept(text=meaning) if meaning else None
 
 
-def one(value: Value | None) -> str:
+def one(value: Iterable[str | Attrs] | None) -> str:
     """The first of possibly several values that is not empty; ``""`` when there is none."""
     if isinstance(value, str):
         return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -49,7 +49,7 @@ def check(resource: Resource, dialect_name: str) -> list[Note]:
     return []
 
 
-def _note(resource_type: str, location: tuple[Any, ...], kind: str) -> Note:
+def _note(resource_type: str, location: tuple[int | str, ...], kind: str) -> Note:
     path = ".".join([resource_type, *(part for part in location if isinstance(part, str))])
     return Note("warning", path, f"is not valid: {kind}")
 

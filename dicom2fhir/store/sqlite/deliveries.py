@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -136,7 +136,7 @@ def set_selection(sql: Statements, destination: str, selection: str, now: float)
 
 
 def _give_back(
-    sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: Any
+    sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: object
 ) -> None:
     """End a claim in the state ``end``, or waiting when the study has a newer revision."""
     state = State.WAITING if held.revision > revision else end

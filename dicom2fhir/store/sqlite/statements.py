@@ -47,23 +47,23 @@ class Statements:
         """See :func:`transaction`."""
         return transaction(self._connection)
 
-    def one(self, name: str, /, **parameters: Any) -> Row | None:
+    def one(self, name: str, /, **parameters: object) -> Row | None:
         """The first row, or None."""
         row: Row | None = self._connection.execute(self._queries[name], parameters).fetchone()
         return row
 
-    def all(self, name: str, /, **parameters: Any) -> list[Row]:
+    def all(self, name: str, /, **parameters: object) -> list[Row]:
         """Every row."""
         return self._connection.execute(self._queries[name], parameters).fetchall()
 
-    def run(self, name: str, /, **parameters: Any) -> int:
+    def run(self, name: str, /, **parameters: object) -> int:
         """Change rows; how many."""
         return self._connection.execute(self._queries[name], parameters).rowcount
 
-    def run_many(self, name: str, rows: Iterable[Mapping[str, Any]], /) -> None:
+    def run_many(self, name: str, rows: Iterable[Mapping[str, object]], /) -> None:
         """Run a statement that changes rows once for each mapping of parameters."""
         self._connection.executemany(self._queries[name], rows)
 
-    def insert(self, name: str, /, **parameters: Any) -> int:
+    def insert(self, name: str, /, **parameters: object) -> int:
         """Add a row to a table with rowids; its id."""
         return self._connection.execute(self._queries[name], parameters).lastrowid or 0
