@@ -27,7 +27,7 @@ test-all: test ## then those on real FHIR servers, which it downloads: every tes
 	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
 bars: .venv/.made ## prove the promises under faults, in 15 minutes (ARGS="--seed 7")
-	$(PYTEST) -m bar $(ARGS) tests/acceptance
+	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
 	$(BIN)/python -m pytest -m bar --soak --timeout 0 $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py

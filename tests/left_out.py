@@ -206,7 +206,7 @@ class LeftOut:
         self._troubles: dict[str, str] = {}
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Take the tests that this run is for, and find what each needs and the machine has not."""
         left = self._leave(items)
         self._lines += [f"left to make test-all: {_tests(left[server])}, {server.how}" for server in left]
