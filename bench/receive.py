@@ -53,7 +53,7 @@ ae.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE,
 FLOOR = r"""
 import os, socket, struct, sys, threading
 from pynetdicom.pdu import A_ASSOCIATE_RQ
-from dicom2fhir.receive import dimse, negotiation
+from dicom2fhir.receive.dimse import command_set, negotiation
 
 def serve(sock):
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -85,7 +85,7 @@ def serve(sock):
                     if log is not None:
                         os.pwrite(log, page, 0)
                         os.fdatasync(log)
-                    answer = dimse.encode_response(dimse.decode(command), dimse.SUCCESS)
+                    answer = command_set.encode_response(command_set.decode(command), command_set.SUCCESS)
                     sock.sendall(struct.pack(">BBLLBB", 4, 0, len(answer) + 6, len(answer) + 2, 1, 3) + answer)
             elif kind == 5:
                 sock.sendall(bytes.fromhex("06000000000400000000"))

@@ -12,6 +12,10 @@ from dicom2fhir.fhir.mapping import imaging_study  # noqa: E402
 reader_fingerprint.READER_REVISION -= 1
 imaging_study.body_site = lambda source: None  # before the rules refer to it
 
+from dicom2fhir.fhir.mapping import engine  # noqa: E402
+
+engine.MAPPING_REVISION -= 1
+
 if __name__ == "__main__":
     from dicom2fhir.cli import main
 

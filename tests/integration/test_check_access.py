@@ -140,7 +140,7 @@ def test_what_the_services_user_may_not_do_is_named(
         assert said in line
         assert TOKEN not in line
         assert "DOE" not in line
-    assert "as the user nobody" in done.stderr
+    assert "as user nobody" in done.stderr
 
 
 @needs_root
