@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.data.make_elements import Definition, all_definitions
 
-TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "data" / "element_order.json"
+TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "version" / "data" / "element_order.json"
 
 _WRITTEN = (
     "Bundle", "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",

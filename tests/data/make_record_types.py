@@ -17,7 +17,7 @@ from typing import Any
 from pydicom import fileset
 from pydicom._uid_dict import UID_dictionary
 
-TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "data" / "record_types.json"
+TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "version" / "data" / "record_types.json"
 
 _BEGINNINGS: Mapping[str, str] = {
     "1.2.840.10008.5.1.4.1.1.11.": "PRESENTATION",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.sr._snomed_dict import mapping
 
-TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "data" / "snomed.json"
+TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "version" / "data" / "snomed.json"
 
 
 def main() -> None:
