@@ -1,4 +1,4 @@
-"""The one front door: every instance is decoded and stored here before anybody is told that it was taken."""
+"""The one entrance: every instance is decoded and stored here before its sender gets Success (0000)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ log = structlog.get_logger(__name__)
 
 
 class Ingest:
-    """Takes instances from any receiver into a store; may be called by many threads at once."""
+    """Stores instances from all receivers; may be called by many threads at once."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
 
     def receive(self, received: Received, reader: InstanceReader) -> None:
-        """Keep an instance; it is on disk when this returns.
+        """Decode and store an instance; it is on disk when this returns.
 
         Parameters
         ----------
         reader
-            The one that has read the instance, and decodes it.
+            The reader that has read the instance; it decodes it, too.
 
         Raises
         ------
@@ -37,7 +37,7 @@ class Ingest:
             :class:`~dicom2fhir.errors.Mismatch` or :class:`~dicom2fhir.errors.BridgeFault`; the rejection is in the
             store.
         StoreUnavailable
-            Nothing was kept; the sender has to try again.
+            Nothing was stored; the sender must try again.
         """
         try:
             attempt(self._keep, received, reader)
@@ -51,7 +51,7 @@ class Ingest:
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
     def reject(self, origin: Origin, error: BridgeError, sop_instance: str = "") -> None:
-        """Remember that something could not be taken, for ``status``."""
+        """Record that something was refused, for ``status``."""
         reason = str(error)
         log.warning(
             "instance.rejected",

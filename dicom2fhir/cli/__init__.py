@@ -106,7 +106,7 @@ def main() -> None:
         status = EXIT_NO_READER
     unwritten = standard_streams.flush()
     if unwritten and not status:
-        status = _told(unwritten)
+        status = _report(unwritten)
     sys.exit(status)
 
 
@@ -123,18 +123,18 @@ def _run() -> int:
         click.echo(f"dicom2fhir: {str(error) or ('interrupted' if interrupted else 'aborted')}", err=True)
         return EXIT_INTERRUPTED
     except (BridgeError, OSError) as error:
-        return _told(error)
+        return _report(error)
 
 
-def _told(error: BridgeError | OSError) -> int:
+def _report(error: BridgeError | OSError) -> int:
     """Write the error to standard error; its exit status."""
     if isinstance(error, BrokenPipeError):
         return EXIT_NO_READER
-    click.echo(f"dicom2fhir: {_words(error)}", err=True)
+    click.echo(f"dicom2fhir: {_message(error)}", err=True)
     return _exit_status(error)
 
 
-def _words(error: BridgeError | OSError) -> str:
+def _message(error: BridgeError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

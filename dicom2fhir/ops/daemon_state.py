@@ -1,7 +1,7 @@
-"""What the daemon says of itself: one small document beside the store, which other processes read.
+"""The state of the daemon: a small JSON document beside the store, which other processes read.
 
-The daemon writes it; ``status`` reads it, beside a daemon or without one. Whether the daemon runs is not said by the
-document but by the lock of the store: a process that was killed could not take its word back. It holds no patient data.
+The daemon writes it; ``status`` reads it, whether a daemon runs or not. The lock of the store tells whether the daemon
+runs, not the document: a process that was killed could not update it. It contains no patient data.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dicom2fhir.system.permissions import give_to_owner
 
 NAME = "daemon.json"
 FRESH_S = 30.0
-"""A running daemon whose document is older hangs, or cannot write."""
+"""A running daemon with an older document hangs, or cannot write."""
 _REPEAT_S = 10.0
-"""It is written this often even if nothing changes."""
+"""It is written at this interval even if nothing has changed."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +33,13 @@ class DestinationState:
     Attributes
     ----------
     state
-        ``untried`` until it was used, ``up``, ``down``, or ``paused`` where it asked for that or may not be written to.
+        ``untried`` until it was used, ``up``, ``down``, or ``paused`` if the server asked for it or denies access.
     reason
         Why it is down or paused; may quote the server.
     until
-        The next try is not earlier; None while it is not down or paused.
+        Time of the next attempt at the earliest; None unless it is down or paused.
     written, unchanged, failed, refused, excluded
-        What became of the tries since the start.
+        Outcomes of the attempts since the start.
     """
 
     name: str
@@ -56,7 +56,7 @@ class DestinationState:
 
 @dataclass(frozen=True, slots=True)
 class DiskState:
-    """The store's disk against its watermark."""
+    """Free space on the disk of the store, and the limit."""
 
     free_bytes: int
     min_free_bytes: int
@@ -70,17 +70,17 @@ class DaemonState:
     Attributes
     ----------
     stopped_at
-        When it ended in good order; None while it runs, or when it was killed.
+        When it stopped regularly; None while it runs, or if it was killed.
     listening
-        Host and port; empty where nothing listens.
+        Host and port; empty if there is no receiver.
     refused
-        What the receiver turned away since the start, by kind.
+        What the receiver refused since the start, by kind.
     folders
-        Watched folder -> why no files are taken from it; empty while they are.
+        Watched folder -> why no files are imported from it; empty while they are.
     config_refused
-        Why the configuration was not taken over when it was read last; empty when it is in force.
+        Why the last reload of the configuration failed; empty if it succeeded.
     needs_restart
-        Options that have changed and wait for a restart.
+        Options that have changed and need a restart.
     """
 
     pid: int
@@ -99,9 +99,9 @@ class DaemonState:
 
 
 class StateFile:
-    """Writes the document where it changed, and every ten seconds.
+    """Writes the document when it changes, and every ten seconds.
 
-    A failure is logged once and never raised: what is lost is a report, and not what is reported.
+    A failure is logged once and never raised: only the report is lost.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
@@ -111,10 +111,10 @@ class StateFile:
         self._fails = False
 
     def write(self, state: DaemonState) -> None:
-        """Have the document say this from now on."""
+        """Write the document if the state has changed."""
         now = self._clock()
         last = self._last
-        if last and last.stopped_at:  # the store, and the document with it, may be another daemon's by now
+        if last and last.stopped_at:  # the store, and its document, may be another daemon's now
             return
         if last and replace(last, written_at=state.written_at) == state and 0 <= now - last.written_at < _REPEAT_S:
             return
@@ -132,7 +132,7 @@ class StateFile:
 
 
 def read(directory: Path) -> DaemonState | None:
-    """What a daemon of this store said last; None where there is nothing that can be understood."""
+    """The last state of a daemon of this store; None if there is none that can be read."""
     try:
         said: Any = orjson.loads((directory / NAME).read_bytes())
         return DaemonState(
@@ -143,5 +143,5 @@ def read(directory: Path) -> DaemonState | None:
                 "needs_restart": tuple(said["needs_restart"]),
             }
         )
-    except (OSError, ValueError, TypeError, KeyError):  # none yet, cut off, or of another version
+    except (OSError, ValueError, TypeError, KeyError):  # none yet, incomplete, or of another version
         return None

@@ -1,4 +1,4 @@
-"""Files and folders that survive a power loss: to sync a file does not put its name on disk (fsync(2))."""
+"""Files and folders that survive a power loss: fsync of a file does not write its directory entry (fsync(2))."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(directory: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it, where they are not there, durably.
+    """Create a folder and its missing parents, durably.
 
     Parameters
     ----------
     mode
-        Of ``directory``, before the umask; those above it have the default.
+        Of ``directory``, before the umask; its parents get the default.
     """
     if directory.is_dir():
         return
