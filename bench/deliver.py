@@ -26,13 +26,13 @@ from bench.report import Goal, Result, Row, options, progress, show
 from bench.store import records, sample_record
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.demo.synthetic import make_uid
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.version.formats import dump
-from dicom2fhir.model import Delivered, Origin, Outcome, Resource, Study, Write
+from dicom2fhir.model import Delivered, Job, Origin, Outcome, Resource, Study, Write
 from dicom2fhir.ops import logs
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.servers.process import ServerProcess
@@ -80,12 +80,10 @@ class Collector(FhirClient):
         return [{"status": "201"} for _ in bundle["entry"]]
 
 
-def destination(client: FhirClient) -> FhirDestination[Dialect]:
+def destination(client: FhirClient) -> FhirDestination:
     """The server as the bridge knows it; each patient has to be created."""
     policy = MappingOptions(patient=Write.ENSURE)
-    return FhirDestination(
-        _NAME, client, lambda study, dialect: map_study(study, dialect, policy), lambda _: DIALECTS["R4"]
-    )
+    return FhirDestination(_NAME, client, StudyMapper(policy), DialectChoice("R4"))
 
 
 @contextmanager
@@ -107,20 +105,20 @@ class Counted:
 
     name = _NAME
 
-    def __init__(self, there: FhirDestination[Dialect], studies: int) -> None:
+    def __init__(self, there: FhirDestination, studies: int) -> None:
         self._there = there
         self._missing = studies
         self._lock = threading.Lock()
         self.has_all = threading.Event()
 
-    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
+    def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Deliver, and count."""
-        outcome = self._there.deliver(study, base, again)
-        with self._lock:
-            self._missing -= isinstance(outcome, Delivered)
-            if not self._missing:
-                self.has_all.set()
-        return outcome
+        for outcome in self._there.deliver_all(jobs):
+            with self._lock:
+                self._missing -= isinstance(outcome, Delivered)
+                if not self._missing:
+                    self.has_all.set()
+            yield outcome
 
 
 def bridge(base_url: str, numbers: range, workers: int) -> Speed:

@@ -243,6 +243,23 @@ class Mapped:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A study to be delivered.
+
+    Attributes
+    ----------
+    base
+        Of the last :class:`Delivered`; empty the first time.
+    again
+        Look at the destination even when nothing changed since then: somebody may have changed or deleted it there.
+    """
+
+    study: Study
+    base: bytes
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The destination holds the revision.
 

@@ -131,7 +131,7 @@ class MemoryServer(ScriptedServer):
         interactions = [{"code": code} for code in self.manner.interactions]
         return {
             "resourceType": "CapabilityStatement",
-            "fhirVersion": "4.0.1",
+            "fhirVersion": self.fhir_version,
             "rest": [{"mode": "server", "interaction": interactions, "resource": resources}],
         }
 

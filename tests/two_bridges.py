@@ -11,10 +11,10 @@ from pathlib import Path
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import ServerUnavailable
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import InstanceRecord, Origin, Resource
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
@@ -107,7 +107,7 @@ def filled(path: Path, records: Sequence[InstanceRecord]) -> Iterator[SqliteStor
 
 
 @contextmanager
-def delivering(store: SqliteStore, destination: FhirDestination[Dialect], workers: int = 2) -> Iterator[Deliverer]:
+def delivering(store: SqliteStore, destination: FhirDestination, workers: int = 2) -> Iterator[Deliverer]:
     """Workers that bring the store's studies there while the block runs."""
     deliverer = Deliverer(store, destination, workers=workers, lease_s=300.0, policy=QUICK)
     deliverer.start()
@@ -117,11 +117,9 @@ def delivering(store: SqliteStore, destination: FhirDestination[Dialect], worker
         assert deliverer.stop(60.0)
 
 
-def fhir_destination(client: FhirClient, policy: MappingOptions, dialect: str = "R4") -> FhirDestination[Dialect]:
+def fhir_destination(client: FhirClient, policy: MappingOptions, dialect: str = "R4") -> FhirDestination:
     """A FHIR server, with the real mapping."""
-    return FhirDestination(
-        NAME, client, lambda study, version: map_study(study, version, policy), lambda _: DIALECTS[dialect]
-    )
+    return FhirDestination(NAME, client, StudyMapper(policy), DialectChoice(dialect))
 
 
 def race(

@@ -20,6 +20,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.terminal import progress_on_stderr
 from dicom2fhir.config import PatientMode
 from dicom2fhir.errors import BridgeFault, NotExpressible, attempt
+from dicom2fhir.fhir.mapper import log_finding
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.formats import Format, dump
 from dicom2fhir.jobs import conversion
@@ -81,7 +82,7 @@ def convert(
     settings = load_settings(config_file, {"fhir": fhir})
     profile = options.load_profile(settings.fhir.profile)
     dialect = options.dialect(settings.fhir.version, profile)
-    mapping = options.mapper(settings, patient_mode(settings), profile, _log_finding)
+    mapper = options.mapper(settings, patient_mode(settings), profile, _log_finding)
     out = sys.stdout.buffer
     problems = written = 0
 
@@ -107,7 +108,7 @@ def convert(
             study = reading.study(study_uid)
             if study.conflict:
                 raise NotExpressible(study.conflict)
-            mapped = mapping(study, dialect)
+            mapped = mapper.map(study, dialect)
             resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
             content = b"".join(
                 dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
@@ -152,4 +153,4 @@ def _log_finding(study_uid: str, finding: Note) -> None:
     from dicom2fhir.ops import logs
 
     logs.configure("error", "text")  # only now; see dicom2fhir.ops.lazy_logs
-    options.log_finding(study_uid, finding)
+    log_finding(study_uid, finding)

@@ -47,9 +47,9 @@ def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:
     profile = translation.load_profile(settings.fhir.profile)
     dialect = translation.dialect(settings.fhir.version, profile)
     study = conversion.study_of(file, translation.budgets(settings))
-    options = translation.mapping_options(settings, patient_mode(settings))
-    mapped, traces = trace_study(study, dialect, options)
+    patient = patient_mode(settings)
+    mapped, traces = trace_study(study, dialect, translation.mapping_options(settings, patient))
     if profile:
-        mapped = translation.conformed(settings, mapped, study, dialect, options, profile)
+        mapped = translation.mapper(settings, patient, profile).conformed(mapped, study, dialect)
         traces += trace_profile(profile, mapped, study)
     return mapped, traces

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
@@ -19,7 +19,7 @@ import structlog
 
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
-from dicom2fhir.model import Delivered, Outcome, Refused, Retry, Study
+from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
 from dicom2fhir.store.base import Claim, Failing, Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted
@@ -30,6 +30,10 @@ _LOOK_AGAIN_S = 2.0
 """Another process may make something due (``dicom2fhir retry``), and does not wake us."""
 _STORE_PAUSE_S = 1.0
 _MOST_PASSED_OVER = 4**5
+_MOST_CLAIMED = 8
+"""Studies that one worker claims at once, so that the destination can be asked about all of them in one request."""
+_MANY_INSTANCES = 2_000
+"""Studies of so many instances together fill memory enough."""
 _GIVEN_UP = (
     "given up, because it failed for as long as give_up_after_s while other studies were accepted; `dicom2fhir retry`"
     " tries again. The last failure:"
@@ -45,8 +49,11 @@ class Destination(Protocol):
     def name(self) -> str:
         """As in the configuration, and in the store."""
 
-    def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
-        """Bring the destination up to this revision; ``again``: even if it seems to have it."""
+    def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Bring the destination up to these revisions, each when its outcome is asked for.
+
+        An exception ends the iterator, and says nothing about the studies that were not yet delivered.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Deliverer:
     Parameters
     ----------
     workers
-        Threads; each has one study in flight at most.
+        Threads; each sends one study at a time.
     lease_s
         How long a claim holds. Must be longer than the destination takes for one study at most.
     policy
@@ -207,7 +214,6 @@ class Deliverer:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
             claim = self._store.claim(self.name, self._owner, self.lease_s, _passed_over(permit))
-            study = None if claim is None else self._study(claim)
         except BaseException:
             self._circuit.leave(permit)
             raise
@@ -216,11 +222,55 @@ class Deliverer:
             due_at = self._store.next_due_at(self.name)
             # Due, and yet not to be claimed: somebody else holds it.
             return _LOOK_AGAIN_S if due_at is None else min(max(due_at - self._wall_clock(), 0.05), _LOOK_AGAIN_S)
-        if study is None:
-            self._circuit.leave(permit)
-            return 0.0
-        self._record(claim, study, self._outcome(study, claim), permit)
+        self._deliver_claimed(claim, permit)
         return 0.0
+
+    def _deliver_claimed(self, first: Claim, permit: Permit | None) -> None:
+        """Deliver a study that was claimed and others that are due, one after another.
+
+        One delivery takes at most half a lease, so that none begins in the second half of it.
+        """
+        begin_by = self._clock() + self.lease_s / 2
+        held = [first]
+        try:
+            if permit and not permit.is_probe:
+                held += self._store.claim_more(first, self.lease_s, _MOST_CLAIMED - 1, len(self._threads))
+            studies = self._studies(held)
+            outcomes = self._destination.deliver_all([Job(study, claim.base, claim.again) for claim, study in studies])
+            for claim, study in studies:
+                permit = permit or self._permit_to_go_on(begin_by)
+                if permit is None:
+                    break
+                held.remove(claim)
+                outcome = self._outcome(outcomes, study)
+                self._record(claim, study, outcome, permit)
+                permit = None
+                if isinstance(outcome, _Failed):
+                    break
+        finally:
+            if permit is not None:
+                self._circuit.leave(permit)
+            if held:
+                self._keep(lambda: self._store.release(held))
+
+    def _permit_to_go_on(self, begin_by: float) -> Permit | None:
+        self._beat(threading.current_thread().name)
+        return None if self._stopping or self._clock() > begin_by else self._circuit.enter()
+
+    def _studies(self, held: list[Claim]) -> list[tuple[Claim, Study]]:
+        """The studies that were claimed, as many as memory allows for; what cannot be delivered is no longer held."""
+        studies: list[tuple[Claim, Study]] = []
+        instances = 0
+        for claim in tuple(held):
+            if instances >= _MANY_INSTANCES:
+                break
+            study = self._study(claim)
+            if study is None:
+                held.remove(claim)
+            else:
+                studies.append((claim, study))
+                instances += sum(len(series.instances) for series in study.series)
+        return studies
 
     def _study(self, claim: Claim) -> Study | None:
         """The study that was claimed; None, and recorded, where it cannot be had or is not for the destination."""
@@ -244,10 +294,10 @@ class Deliverer:
         """
         return self._selection.refuses(self._store.stated(study_uid)) if self._selection.chooses else ""
 
-    def _outcome(self, study: Study, claim: Claim) -> Outcome | _Failed:
+    def _outcome(self, outcomes: Iterator[Outcome], study: Study) -> Outcome | _Failed:
         """The destination's answer, or what went wrong in ourselves."""
         try:
-            return self._destination.deliver(study, claim.base, claim.again)
+            return next(outcomes)
         except MemoryError:
             return Retry("there was not enough memory", answered=False)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting

@@ -6,7 +6,7 @@ is on disk; a study has one writer per destination at a time, by lease. Revision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -238,6 +238,15 @@ class Store(Ledger, Protocol):
 
         So many are ``passed_over``, or fewer where there are no more.
         """
+
+    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
+        """Other studies that are due at the same destination, for the owner of ``claimed``.
+
+        At most ``most``, and no more than are left to each of the other ``workers``.
+        """
+
+    def release(self, claims: Collection[Claim]) -> None:
+        """Give claims back without a try: the studies are due as they were before."""
 
     def unsubscribe(self, callback: Callable[[], None]) -> None:
         """Call it no more; one that was not subscribed is none to be called."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 from dicom2fhir.config import PatientMode, Settings
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.data_elements import Budgets
-from dicom2fhir.errors import ConfigError
-from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, MappingOptions, map_study
+from dicom2fhir.fhir.mapper import StudyMapper, check_version, log_finding
+from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, MappingOptions
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.version.validate import Validator
-from dicom2fhir.model import Mapped, Note, Study, Write
+from dicom2fhir.model import Note, Write
 
 if TYPE_CHECKING:
     from dicom2fhir.fhir.profile.model import Profile
@@ -132,19 +132,6 @@ def dialect(version: str, profile: Profile | None) -> Dialect:
     return DIALECTS[version]
 
 
-def check_version(version: str, profile: Profile | None) -> None:
-    """Hold that a profile is made for a FHIR version.
-
-    Raises
-    ------
-    ConfigError
-        It is not.
-    """
-    if profile and version not in profile.versions:
-        made_for = " and ".join(profile.versions)
-        raise ConfigError(f"The profile {profile.name} is made for FHIR {made_for}, and the version here is {version}.")
-
-
 def _availability(settings: Settings) -> str | None:
     """Instance Availability of instances that do not state it."""
     said = settings.pacs.availability
@@ -157,40 +144,28 @@ def mapper(
     settings: Settings,
     patient: PatientMode,
     profile: Profile | None = None,
-    on_finding: Callable[[str, Note], None] | None = None,
-) -> Callable[[Study, Dialect], Mapped]:
-    """The mapping as the operator wants it, with fhir.resources looking at what comes out.
+    on_finding: Callable[[str, Note], None] = log_finding,
+) -> StudyMapper:
+    """The mapping as the operator wants it, with fhir.resources checking what comes out.
 
     Parameters
     ----------
     on_finding
-        Told the Study Instance UID and what is wrong with the resources; :func:`log_finding` if not given.
+        Called with the Study Instance UID and what is wrong with the resources.
     """
-    tell = on_finding or log_finding
-    chosen = mapping_options(settings, patient)
-    validator = Validator(settings.fhir.validation, first=settings.configures_mapping)
-    fingerprint_in = mapping_fingerprint(settings, patient, profile)
-
-    def mapped(study: Study, dialect: Dialect) -> Mapped:
-        result = conformed(settings, map_study(study, dialect, chosen), study, dialect, chosen, profile)
-        for note in validator(result, dialect.name):
-            tell(study.uid, note)
-        return replace(result, fingerprint=fingerprint_in(dialect.name))
-
-    return mapped
+    missing = settings.fhir.profile_missing
+    return StudyMapper(
+        mapping_options(settings, patient),
+        profile,
+        None if missing == "default" else missing,
+        Validator(settings.fhir.validation, first=settings.configures_mapping),
+        mapping_fingerprint(settings, patient, profile),
+        on_finding,
+    )
 
 
-def log_finding(study_uid: str, finding: Note) -> None:
-    """Log what fhir.resources finds wrong with the resources of a study."""
-    import structlog  # here, because commands that make FHIR hardly ever log, and it takes long to load
-
-    structlog.get_logger(__name__).error("resource.invalid", study=study_uid, where=finding.where, finding=finding.text)
-
-
-def mapping_fingerprint(
-    settings: Settings, patient: PatientMode, profile: Profile | None = None
-) -> Callable[[str], str]:
-    """The function from a FHIR version to the mapping's fingerprint in it, such as ``R4 osiris@1f0c9a2b``.
+def mapping_fingerprint(settings: Settings, patient: PatientMode, profile: Profile | None = None) -> str:
+    """The mapping's fingerprint in every FHIR version, such as ``osiris@1f0c9a2b``.
 
     It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.engine.MAPPING_REVISION`), with the options that
     shape its output, and with the content of the profile.
@@ -202,27 +177,9 @@ def mapping_fingerprint(
         settings.fhir.profile_missing,
     ]
     text = json.dumps(content, default=_as_json, sort_keys=True).encode()
-    rest = f"{profile.name if profile else 'base'}@{blake2b(text, digest_size=4).hexdigest()}"
-    return lambda version: f"{version} {rest}"
+    return f"{profile.name if profile else 'base'}@{blake2b(text, digest_size=4).hexdigest()}"
 
 
 def _as_json(value: object) -> object:
     """What JSON does not know in a :class:`dicom2fhir.fhir.mapping.engine.MappingOptions`."""
     return sorted(value) if isinstance(value, frozenset) else str(value)
-
-
-def conformed(
-    settings: Settings,
-    mapped: Mapped,
-    study: Study,
-    dialect: Dialect,
-    options: MappingOptions,
-    profile: Profile | None,
-) -> Mapped:
-    """What the mapping made, as the profile wants it where there is one."""
-    if profile is None:
-        return mapped
-    from dicom2fhir.fhir.profile.apply import conform
-
-    missing = settings.fhir.profile_missing
-    return conform(profile, mapped, study, dialect, options, None if missing == "default" else missing)

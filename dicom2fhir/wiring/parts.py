@@ -5,7 +5,6 @@ Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -16,19 +15,19 @@ from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, 
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import BridgeError, ConfigError
+from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.auth import Basic, Bearer
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.store.base import Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted
-from dicom2fhir.wiring.options import budgets, check_version, dialect, load_profile, mapper, mapping_fingerprint
+from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, mapping_fingerprint
 
 _REQUESTS_PER_DELIVERY = 8
 """The number of requests of a slow delivery that its lease must cover."""
@@ -55,33 +54,6 @@ def _same_named(part: type[Listen | Watch], section: BaseModel) -> dict[str, Any
     """The options of a section that a part has under the same name."""
     names = (field.name for field in fields(part))
     return {name: getattr(section, name) for name in names if name in type(section).model_fields}
-
-
-def dialect_for(version: str, profile: Profile | None = None) -> Callable[[str], Dialect]:
-    """What turns a server's ``fhirVersion`` into a dialect: the server's own, or the version that is set if they agree.
-
-    It raises ConfigError for a version that no dialect has where ``auto`` is set, for a version that is set and is not
-    the server's, and for one that the profile is not made for.
-    """
-
-    def chosen(fhir_version: str) -> Dialect:
-        spoken = by_fhir_version(fhir_version)
-        if version == "auto":
-            if spoken is None:
-                known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
-                raise ConfigError(f"This version is none of {known}.")
-            found = spoken
-        else:
-            found = DIALECTS[version]
-            if spoken is not None and not spoken.writes_as(found):
-                raise ConfigError(
-                    f'version = "{version}" is set, but this is {spoken.name}, which has other elements and would lose'
-                    f' some without an error; set version = "{spoken.name}" or "auto". Nothing is sent until then.'
-                )
-        check_version(found.name, profile)
-        return found
-
-    return chosen
 
 
 def client(destination: FhirDestinationSettings) -> FhirClient:
@@ -131,7 +103,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
             software = f"{found.software} {found.software_version}".strip()
             version_there = f"FHIR {found.fhir_version or 'of a version that it does not say'}"
             facts["server"] = f"{software or 'a server without a name'}, {version_there}"
-            facts["version"] = dialect_for(version, profile)(found.fhir_version).name
+            facts["version"] = DialectChoice(version, profile).dialect(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
             server.check_access()
             if not found.transaction:
@@ -170,7 +142,7 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
         version = dialect(settings.version_set(name), profile).name
     elif (version := settings.fhir_version(name)) == "auto" and last:
         version = last.split()[0]
-    return mapping_fingerprint(settings, settings.patient_mode(name), profile)(version)
+    return f"{version} {mapping_fingerprint(settings, settings.patient_mode(name), profile)}"
 
 
 def selection(settings: Settings, name: str) -> Selection:
@@ -196,9 +168,9 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         patience = RetryPolicy(give_up_after_s=settings.fhir.give_up_after_s)
         return Deliverer(store, files, workers=1, policy=patience, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
-    chosen = dialect_for(settings.fhir_version(name), profile)
+    choice = DialectChoice(settings.fhir_version(name), profile)
     server = FhirDestination(
-        name, client(destination), mapping, chosen, budget_s=budget_s, format_=settings.format(name)
+        name, client(destination), mapping, choice, budget_s=budget_s, format_=settings.format(name)
     )
     return Deliverer(
         store,

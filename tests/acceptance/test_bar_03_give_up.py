@@ -15,6 +15,7 @@ from dicom2fhir.model import Delivered, InstanceRecord, Origin, Outcome, Retry, 
 from dicom2fhir.store.base import DeliveryStatus, State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
+from tests.doubles import OneByOne
 
 pytestmark = [pytest.mark.bar(3), pytest.mark.timeout(120)]
 
@@ -29,7 +30,7 @@ AWAY = Retry("nobody listens there", whole_destination=True)
 CONFLICT = Retry("HTTP 409")
 
 
-class Bridge:
+class Bridge(OneByOne):
     """A store and its workers, at a time that the test sets; a restart makes both anew.
 
     Attributes

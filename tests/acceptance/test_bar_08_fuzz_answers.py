@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Refused, Retry, Study
-from dicom2fhir.wiring.parts import dialect_for
 from testdata.make_cases import record_of
 from testdata.make_dicom import encoded
 from tests.acceptance.fuzzing import corpus, fuzz, mutated
@@ -66,11 +65,9 @@ def study() -> Study:
     return assemble(record.study_uid, 1, [record])
 
 
-def destination(server: Answers) -> FhirDestination[Any]:
+def destination(server: Answers) -> FhirDestination:
     client = FhirClient(server.url, timeout_s=TIMEOUT_S)
-    return FhirDestination(
-        "main", client, lambda made, dialect: map_study(made, dialect, MappingOptions()), dialect_for("auto")
-    )
+    return FhirDestination("main", client, StudyMapper(MappingOptions()), DialectChoice())
 
 
 def deliver(server: Answers, study: Study, data: bytes) -> None:

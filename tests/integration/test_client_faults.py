@@ -15,7 +15,8 @@ import orjson
 import pytest
 
 from dicom2fhir.errors import Ambiguous, BridgeError, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.auth import Basic, Bearer
 from dicom2fhir.fhir.send.bundle import conditional_update, create_as, transaction, update
 from dicom2fhir.fhir.send.client import FhirClient, _parsed_bytes
@@ -633,7 +634,7 @@ def test_the_media_type_is_that_of_the_version(serve: Callable[..., FaultyServer
     server = serve(answer(200, {"resourceType": "Conformance", "fhirVersion": "1.0.2"}), answer(200, PATIENT))
     client = FhirClient(server.url)
     client.capabilities()
-    client.speak("application/json+fhir")
+    client.speak(DIALECTS["DSTU2"], "json")
     client.read("Patient", "p")
     with pytest.raises(ServerUnavailable):
         client.transaction(BUNDLE)
@@ -727,9 +728,7 @@ def test_an_order_that_cannot_be_looked_up_stands_inside_the_study(
     )
     study = Study("1.2.1", 1, {"PatientID": "P1"}, {"AccessionNumber": "A1"}, ())
     policy = MappingOptions(linked=frozenset({"order"}))
-    destination = FhirDestination(
-        "main", FhirClient(server.url), lambda made, dialect: map_study(made, dialect, policy), lambda _: DSTU2
-    )
+    destination = FhirDestination("main", FhirClient(server.url), StudyMapper(policy), DialectChoice("DSTU2"))
     assert isinstance(destination.deliver(study, b""), Delivered)
     (entry,) = orjson.loads(server.requests[-1].partition(b"\r\n\r\n")[2])["entry"]
     contained = {inside["id"]: inside["resourceType"] for inside in entry["resource"]["contained"]}

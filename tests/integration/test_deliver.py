@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,28 @@ from dicom2fhir.deliver import worker
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer, Destination
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.model import Delivered, Entry, InstanceRecord, Mapped, Origin, Outcome, Refused, Retry, Study, Write
+from dicom2fhir.fhir.version.dialects import Dialect
+from dicom2fhir.model import (
+    Delivered,
+    Entry,
+    InstanceRecord,
+    Job,
+    Mapped,
+    Origin,
+    Outcome,
+    Refused,
+    Retry,
+    Study,
+    Write,
+)
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
+from tests.doubles import FunctionMapper, OneByOne
 from tests.servers.outage_proxy import OutageProxy
 
 NAME = "there"
@@ -34,7 +49,7 @@ PATIENCE_S = 60.0
 ORIGIN = Origin("file")
 
 
-class Scripted:
+class Scripted(OneByOne):
     """A destination that answers as the test says, and remembers who was there at once."""
 
     name = NAME
@@ -120,6 +135,113 @@ def test_every_revision_arrives_and_what_was_sent_is_remembered(store: SqliteSto
         eventually(lambda: deliverer.counts().unchanged == 1)
         assert deliverer.counts().written == 2
         assert set(deliverer.heartbeats()) == {"deliver-there-1", "deliver-there-2"}
+
+
+GROUP = [f"1.{number}" for number in range(1, 9)]
+"""As many studies as one worker claims at once."""
+
+
+def sending(store: SqliteStore) -> list[str]:
+    return [uid for uid in GROUP if row(store, uid).state is State.SENDING]
+
+
+def test_a_worker_claims_several_studies_and_leaves_as_many_to_each_other_one(store: SqliteStore) -> None:
+    held: list[int] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        held.append(len(sending(store)))
+        return Delivered(b"")
+
+    add(store, *GROUP)
+    with running(store, Scripted(answer), workers=1):
+        eventually(all_delivered(store, 8))
+    assert held == [8, 7, 6, 5, 4, 3, 2, 1]
+    held.clear()
+    add(store, *GROUP[:3], instance=2)
+    everybody = threading.Barrier(3)
+
+    def answer_together(study: Study, base: bytes) -> Outcome:
+        everybody.wait(PATIENCE_S)
+        return Delivered(b"")
+
+    with running(store, Scripted(answer_together), workers=3):
+        eventually(lambda: all(row(store, uid).delivered_revision == 2 for uid in GROUP[:3]))
+
+
+def test_studies_that_fill_memory_are_not_held_together(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_MANY_INSTANCES", 2)
+    jobs: list[int] = []
+
+    class Counting(Scripted):
+        def deliver_all(self, group: Sequence[Job]) -> Iterator[Outcome]:
+            jobs.append(len(group))
+            return super().deliver_all(group)
+
+    add(store, *GROUP)
+    with running(store, Counting(lambda *_: Delivered(b"")), workers=1):
+        eventually(all_delivered(store, 8))
+    assert jobs == [2, 2, 2, 2]
+
+
+def test_what_was_claimed_waits_as_before_when_the_destination_goes_down(store: SqliteStore) -> None:
+    def answer(study: Study, base: bytes) -> Outcome:
+        return Delivered(b"") if study.uid == GROUP[0] else Retry("down", after_s=3600.0, whole_destination=True)
+
+    destination = Scripted(answer)
+    add(store, *GROUP)
+    with running(store, destination, workers=1) as deliverer:
+        eventually(lambda: deliverer.down != "" and not sending(store))
+        assert [uid for uid, _ in destination.seen] == GROUP[:2]
+        others = [row(store, uid) for uid in GROUP[2:]]
+    assert {(one.state, one.attempts, one.reason) for one in others} == {(State.WAITING, 0, "")}
+    assert all(one.due_at <= time.time() for one in others)
+
+
+def test_what_was_claimed_waits_as_before_when_the_worker_is_stopped(store: SqliteStore) -> None:
+    answering, answer = threading.Event(), threading.Event()
+
+    def wait(study: Study, base: bytes) -> Outcome:
+        answering.set()
+        assert answer.wait(PATIENCE_S)
+        return Delivered(b"")
+
+    add(store, *GROUP)
+    destination = Scripted(wait)
+    with running(store, destination, workers=1) as deliverer:
+        assert answering.wait(PATIENCE_S)
+        assert not deliverer.stop(0.0)
+        answer.set()
+    assert len(destination.seen) == 1
+    assert [row(store, uid).state for uid in GROUP] == [State.DELIVERED] + [State.WAITING] * 7
+
+
+def test_none_begins_in_the_second_half_of_the_lease(store: SqliteStore) -> None:
+    now = time.monotonic()
+    held: list[int] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        nonlocal now
+        now += 31.0
+        held.append(len(sending(store)))
+        return Delivered(b"")
+
+    add(store, *GROUP)
+    deliverer = Deliverer(store, Scripted(answer), workers=1, lease_s=60.0, policy=QUICK, clock=lambda: now)
+    taken_again: list[int] = []
+    release = store.release
+
+    def counted(claims: Collection[Claim]) -> None:
+        taken_again.append(len(claims))
+        release(claims)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "release", counted)
+        deliverer.start()
+        try:
+            eventually(all_delivered(store, 8))
+        finally:
+            assert deliverer.stop(PATIENCE_S)
+    assert (held, taken_again) == ([8, 7, 6, 5, 4, 3, 2, 1], [7, 6, 5, 4, 3, 2, 1])
 
 
 def test_a_slice_that_comes_while_its_study_is_sent_is_sent_too(store: SqliteStore) -> None:
@@ -388,19 +510,13 @@ def test_stopping_before_starting(store: SqliteStore) -> None:
     assert Deliverer(store, Scripted(lambda *_: Delivered(b"")), workers=2).stop(0.0)
 
 
-class Plain:
-    name = "R4"
-    media_type = "application/fhir+json"
-    acquisition_only = True
-
-
 def test_all_arrive_once_at_a_server_that_was_away(
     store: SqliteStore, hapi_r4: str, outage_proxy: Callable[[str], OutageProxy]
 ) -> None:
     proxy = outage_proxy(hapi_r4)
     root = f"2.25.{uuid.uuid4().int}"
 
-    def map_study(study: Study, dialect: Plain) -> Mapped:
+    def map_study(study: Study, dialect: Dialect) -> Mapped:
         resource = {
             "resourceType": "ImagingStudy",
             "id": str(uuid.uuid5(uuid.NAMESPACE_OID, study.uid)),
@@ -411,7 +527,9 @@ def test_all_arrive_once_at_a_server_that_was_away(
         }
         return Mapped((Entry(resource, Write.OWN, f"identifier=urn%3Adicom%3Auid%7Curn%3Aoid%3A{study.uid}"),))
 
-    destination = FhirDestination(NAME, FhirClient(proxy.url, timeout_s=30), map_study, lambda _: Plain())
+    destination = FhirDestination(
+        NAME, FhirClient(proxy.url, timeout_s=30), FunctionMapper(map_study), DialectChoice("R4")
+    )
     studies = [f"{root}.{number}" for number in range(30)]
     with running(store, destination, workers=4) as deliverer:
         add(store, *studies[:10])

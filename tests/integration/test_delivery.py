@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from dicom2fhir.errors import ServerRefused
+from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.send.bundle import standalone
@@ -23,20 +24,15 @@ from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
+from tests.doubles import FunctionMapper
 from tests.servers.outage_proxy import OutageProxy
 from tests.two_bridges import check_complete, race
 
 TIMEOUT_S = 60
 HOSPITAL = "urn:oid:1.2.3.4"
 VERSIONS = {"4.0.1": "R4", "5.0.0": "R5"}
-
-
-@dataclass(frozen=True)
-class Dialect:
-    name: str
-    media_type: str = "application/fhir+json"
-    acquisition_only: bool = True
 
 
 @dataclass
@@ -56,7 +52,7 @@ class Case:
 
     def __post_init__(self) -> None:
         self.client = self.client or FhirClient(self.base_url, timeout_s=TIMEOUT_S)
-        self.destination = FhirDestination("server", self.client, self.map_study, lambda v: Dialect(VERSIONS[v]))
+        self.destination = FhirDestination("server", self.client, FunctionMapper(self.map_study), DialectChoice())
 
     @property
     def study_id(self) -> str:
@@ -232,7 +228,7 @@ def takes_dangling_references(base_url: str) -> bool:
 
 def seen(case: Case) -> Resource:
     """The study as mapped, with nobody linked."""
-    entry = standalone(case.map_study(Study(case.uid, 1, {}, {}, ()), Dialect("R4")))["entry"][0]
+    entry = standalone(case.map_study(Study(case.uid, 1, {}, {}, ()), DIALECTS["R4"]))["entry"][0]
     resource: Resource = entry["resource"]
     return resource
 
@@ -305,17 +301,16 @@ def test_what_others_added_survives(server: str) -> None:
     assert [tag["code"] for tag in merged["meta"]["tag"]] == ["research"]
     case.description = ""  # what follows is about what we wrote ourselves
     case.destination = FhirDestination(
-        "server", FhirClient(case.base_url), lambda *args: _without_description(case.map_study(*args)), _dialect
+        "server",
+        FhirClient(case.base_url),
+        FunctionMapper(lambda *args: _without_description(case.map_study(*args))),
+        DialectChoice(),
     )
     case.deliver(second.base)
     final = case.on_server()
     assert "description" not in final
     assert final["note"] == study["note"]
     assert len(final["identifier"]) == 2
-
-
-def _dialect(version: str) -> Dialect:
-    return Dialect(VERSIONS[version])
 
 
 def _without_description(mapped: Mapped) -> Mapped:
@@ -522,7 +517,10 @@ def test_eight_studies_of_one_new_patient_at_once(server: str, write: Write, ids
     case = Case(server, write=write, client=Server(server, types=types))
     cases = {uid: Case(case.base_url, uid, case.patient_id, write) for uid in uids}
     destination = FhirDestination(
-        "server", Server(server, types=types), lambda study, d: cases[study.uid].map_study(study, d), _dialect
+        "server",
+        Server(server, types=types),
+        FunctionMapper(lambda study, d: cases[study.uid].map_study(study, d)),
+        DialectChoice(),
     )
     start = threading.Barrier(len(uids))
 
@@ -595,7 +593,9 @@ def test_what_the_server_refuses_comes_with_its_words(server: str) -> None:
         mapped.entries[0].resource["started"] = "yesterday"
         return mapped
 
-    destination = FhirDestination("server", FhirClient(server, timeout_s=TIMEOUT_S), bad, _dialect)
+    destination = FhirDestination(
+        "server", FhirClient(server, timeout_s=TIMEOUT_S), FunctionMapper(bad), DialectChoice()
+    )
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
     assert isinstance(outcome, Refused)
     assert outcome.issues[0].startswith("HTTP 400: error: ")
@@ -604,10 +604,10 @@ def test_what_the_server_refuses_comes_with_its_words(server: str) -> None:
 
 def test_an_unknown_version_is_the_destination_s_fault(server: str) -> None:
     case = Case(server)
-    destination = FhirDestination("server", FhirClient(server), case.map_study, {"3.0.2": Dialect("STU3")}.__getitem__)
+    destination = FhirDestination("server", FhirClient(server), FunctionMapper(case.map_study), DialectChoice("STU3"))
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
-    said = f"FHIR version {FhirClient(server).capabilities().fhir_version} is not supported"
-    assert outcome == Retry(said, after_s=60.0, whole_destination=True)
+    assert isinstance(outcome, Retry) and outcome.whole_destination
+    assert (outcome.after_s, outcome.reason.startswith("The server speaks FHIR ")) == (60.0, True)
 
 
 def test_a_server_that_goes_away_and_comes_back(server: str, outage_proxy: Callable[[str], OutageProxy]) -> None:
@@ -627,7 +627,7 @@ def test_a_server_that_goes_away_and_comes_back(server: str, outage_proxy: Calla
 def test_a_standalone_bundle_is_taken_and_taken_again(server: str, write: Write) -> None:
     case = Case(server, write=write)
     study = Study(case.uid, 1, {}, {}, ())
-    sent = standalone(case.map_study(study, Dialect(version_named(server))))
+    sent = standalone(case.map_study(study, DIALECTS[version_named(server)]))
     if not case.takes_ids:
         with pytest.raises(ServerRefused):
             FhirClient(server).transaction(sent)

@@ -13,6 +13,7 @@ import requests
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
@@ -23,6 +24,7 @@ from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.model import Delivered, Mapped, Refused, Resource, Study, Write
 from testdata.make_cases import CASES, mapped, studies_of
 from testdata.make_dicom import encode
+from tests.doubles import FunctionMapper
 from tests.servers.process import ServerProcess
 
 TIMEOUT_S = 60
@@ -61,8 +63,8 @@ class Case:
         self.policy = MappingOptions(patient=patient, **policy)
         self.slices = 1
         self.dialect = dialect_for(self.client.capabilities().fhir_version)
-        self.client.speak(self.dialect.media_type)
-        self.destination = FhirDestination("server", self.client, self.map_study, dialect_for)
+        self.client.speak(self.dialect, "json")
+        self.destination = FhirDestination("server", self.client, StudyMapper(self.policy), DialectChoice())
 
     def map_study(self, study: Study, dialect: Dialect) -> Mapped:
         return map_study(study, dialect, self.policy)
@@ -465,8 +467,8 @@ def test_a_server_that_validates_takes_every_case(hapi_process: Callable[..., Se
     destination = FhirDestination(
         "server",
         FhirClient(server.base_url, timeout_s=2 * TIMEOUT_S),
-        lambda study, _: deliveries[study.uid],
-        dialect_for,
+        FunctionMapper(lambda study, _: deliveries[study.uid]),
+        DialectChoice(),
     )
     refused, count = {}, 0
     for label in deliveries:

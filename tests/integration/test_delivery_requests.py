@@ -16,6 +16,7 @@ from dicom2fhir.fhir.send import recognition
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Outcome, Refused, Resource, Retry, Series, Study, Write
 from tests.exchanges import recorded
 from tests.memory_server import Manner, MemoryServer, memory_server
@@ -339,6 +340,7 @@ class Refusing(MemoryServer):
 
 def refused_by(resource_type: str, status: int, patient: Write, dialect: str = "R4") -> tuple[Outcome, MemoryServer]:
     server = Refusing(resource_type, status)
+    server.fhir_version = DIALECTS[dialect].fhir_version
     try:
         destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=patient), dialect)
         study = replace(a_study(), attrs={"AccessionNumber": "A1"})

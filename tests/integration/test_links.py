@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.datatypes import NamingSystems
-from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Retry, Study
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
 from tests.integration.test_one_bad_file import send
@@ -100,8 +100,8 @@ class Bridge:
         self.destination = FhirDestination(
             "main",
             FhirClient(server.url),
-            lambda study, dialect: map_study(study, dialect, policy),
-            lambda _: DIALECTS["R4"],
+            StudyMapper(policy),
+            DialectChoice("R4"),
         )
         self.base = b""
 

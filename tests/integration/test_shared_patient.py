@@ -15,7 +15,7 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import without_version
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.datatypes import deterministic_id
-from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Resource, Retry, Study, Write
 from tests.memory_server import Manner, MemoryServer, memory_server
 from tests.two_bridges import fhir_destination
@@ -36,7 +36,7 @@ def study_of(number: int, patient_id: str, name: str, revision: int = 1) -> Stud
     return Study(f"1.2.826.0.2.{number}", revision, {"PatientID": patient_id, "PatientName": name}, {}, ())
 
 
-def deliver(destination: FhirDestination[Dialect], study: Study, base: bytes = b"", again: bool = False) -> Delivered:
+def deliver(destination: FhirDestination, study: Study, base: bytes = b"", again: bool = False) -> Delivered:
     outcome = destination.deliver(study, base, again)
     assert isinstance(outcome, Delivered), outcome
     return outcome
@@ -52,7 +52,7 @@ def names(patient: Resource) -> list[list[str]]:
     return [[name.get("family", ""), *name.get("given", [])] for name in patient["name"]]
 
 
-def fresh(url: str) -> FhirDestination[Dialect]:
+def fresh(url: str) -> FhirDestination:
     """A destination of a bridge that remembers nothing."""
     return fhir_destination(FhirClient(url), UPSERT)
 

@@ -21,6 +21,7 @@ from dicom2fhir.model import Delivered, InstanceRecord, Origin, Outcome, Refused
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess, wait_until
+from tests.doubles import OneByOne
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 DEST = "main"
@@ -152,7 +153,7 @@ def test_an_outcome_is_recorded_when_the_lock_is_gone(
     answering, answer = threading.Event(), threading.Event()
     tries = []
 
-    class Destination:
+    class Destination(OneByOne):
         name = DEST
 
         def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
@@ -186,7 +187,7 @@ def test_an_outcome_is_recorded_when_the_lock_is_gone(
 def test_a_worker_that_cannot_record_an_outcome_can_be_stopped(store: SqliteStore, clock: Clock) -> None:
     answering, answer = threading.Event(), threading.Event()
 
-    class Destination:
+    class Destination(OneByOne):
         name = DEST
 
         def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:

@@ -12,16 +12,16 @@ import pytest
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id
 from dicom2fhir.fhir.send.bundle import transaction, update
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import canonical
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
-from dicom2fhir.fhir.version.formats import dump, media_type
+from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.xml import dump_xml
 from dicom2fhir.jobs.conversion import as_resources
-from dicom2fhir.model import Delivered, Mapped, Resource, Study, Write
+from dicom2fhir.model import Delivered, Mapped, Resource, Write
 from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
 from testdata.make_dicom import encode
 from tests.conformance import with_orders_inside
@@ -73,9 +73,7 @@ def test_a_server_holds_what_was_sent(hapi_process: Callable[..., ServerProcess]
     """A server of the test's own: golden cases have identifiers that other tests use."""
     client = FhirClient(hapi_process(server).base_url, timeout_s=TIMEOUT_S)
     dialect = DIALECTS[SERVERS[server]]
-    client.speak(
-        dialect.media_type, media_type(dialect.media_type, "xml"), lambda sent: dump(sent, dialect.name, "xml")
-    )
+    client.speak(dialect, "xml")
     different = []
     for name, result in golden(dialect.name):
         sent = as_resources(result)
@@ -93,16 +91,10 @@ def without_meta(resource: Resource) -> dict[str, Any]:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_destination_may_send_xml(hapi: Callable[[str], str], server: str) -> None:
-    def map_it(study: Study, dialect: Dialect) -> Mapped:
-        return map_study(study, dialect, MappingOptions(patient=Write.UPSERT))
-
-    def dialect_for(fhir_version: str) -> Dialect:
-        found = by_fhir_version(fhir_version)
-        assert found is not None
-        return found
-
     client = FhirClient(hapi(server), timeout_s=TIMEOUT_S)
-    destination = FhirDestination("server", client, map_it, dialect_for, format_="xml")
+    destination = FhirDestination(
+        "server", client, StudyMapper(MappingOptions(patient=Write.UPSERT)), DialectChoice(), format_="xml"
+    )
     name = uuid.uuid4().hex
     (study,) = studies_of([encode(instance("CT", name, 1, 1))])
     delivered = destination.deliver(study, b"")
@@ -110,7 +102,7 @@ def test_a_destination_may_send_xml(hapi: Callable[[str], str], server: str) -> 
     (more,) = studies_of([encode(instance("CT", name, 1, number)) for number in (1, 2)])
     again = destination.deliver(more, delivered.base)
     assert isinstance(again, Delivered), again
-    found = client.read("ImagingStudy", map_it(study, DIALECTS[SERVERS[server]]).entries[0].resource["id"])
+    found = client.read("ImagingStudy", imaging_study_id(study.uid))
     assert found is not None
     assert found["numberOfInstances"] == 2
     assert again.written

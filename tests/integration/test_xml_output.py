@@ -12,12 +12,14 @@ import pytest
 
 from dicom2fhir import config
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
+from dicom2fhir.fhir.mapper import StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Study, Write
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encode
+from tests.doubles import FunctionMapper
 from tests.fhir_xml import FHIR, values_of_json, values_of_xml
 
 
@@ -67,13 +69,10 @@ def study() -> Study:
     return made
 
 
-def map_it(study: Study, dialect: Dialect) -> Mapped:
-    return map_study(study, dialect, MappingOptions(patient=Write.ENSURE))
-
-
 def test_a_file_destination_writes_xml(tmp_path: Path) -> None:
+    mapper = StudyMapper(MappingOptions(patient=Write.ENSURE))
     outcomes = [
-        FileDestination("out", tmp_path, map_it, DIALECTS["DSTU2"], format_).deliver(study(), b"")
+        FileDestination("out", tmp_path, mapper, DIALECTS["DSTU2"], format_).deliver(study(), b"")
         for format_ in ("json", "xml")
     ]
     assert all(isinstance(outcome, Delivered) for outcome in outcomes)
@@ -86,7 +85,7 @@ def test_what_xml_cannot_hold_is_refused(tmp_path: Path) -> None:
     def map_badly(study: Study, dialect: Dialect) -> Mapped:
         return Mapped((Entry({"resourceType": "ImagingStudy", "id": "a", "description": "\0"}, Write.OWN),))
 
-    outcome = FileDestination("out", tmp_path, map_badly, DIALECTS["R4"], "xml").deliver(study(), b"")
+    outcome = FileDestination("out", tmp_path, FunctionMapper(map_badly), DIALECTS["R4"], "xml").deliver(study(), b"")
     assert outcome == Refused(("A value holds a character that XML does not have.",), answered=False)
     assert list(tmp_path.iterdir()) == []
 

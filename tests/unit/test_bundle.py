@@ -12,6 +12,7 @@ from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Delivered, Entry, Mapped, Refused, Resource, Retry, Study, Write
+from tests.doubles import FunctionMapper
 
 SUBJECT = {"reference": "urn:uuid:p", "type": "Patient", "identifier": {"system": "urn:h", "value": "1"}}
 
@@ -91,7 +92,7 @@ def test_the_digest_tells_mappings_apart() -> None:
 def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
     writes = {1: Write.ENSURE, 2: Write.ENSURE, 3: Write.UPSERT}
     destination = FileDestination(
-        "files", tmp_path / "out", lambda study, _: mapped(writes[study.revision]), DIALECTS["R4"]
+        "files", tmp_path / "out", FunctionMapper(lambda study, _: mapped(writes[study.revision])), DIALECTS["R4"]
     )
     first = destination.deliver(study(1), b"")
     assert isinstance(first, Delivered) and first.written
@@ -103,13 +104,15 @@ def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
-    destination = FileDestination("files", tmp_path / "out", lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
+    destination = FileDestination(
+        "files", tmp_path / "out", FunctionMapper(lambda *_: mapped(Write.ENSURE)), DIALECTS["R4"]
+    )
     outcome = destination.deliver(study(1), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
     assert outcome.reason.startswith(f"{tmp_path}/out cannot be written to: File exists")
 
 
 def test_a_conflict_is_refused(tmp_path: Path) -> None:
-    destination = FileDestination("files", tmp_path, lambda *_: mapped(Write.ENSURE), DIALECTS["R4"])
+    destination = FileDestination("files", tmp_path, FunctionMapper(lambda *_: mapped(Write.ENSURE)), DIALECTS["R4"])
     assert destination.deliver(study(1, "two patients"), b"") == Refused(("two patients",), answered=False)
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import pytest
 from dicom2fhir import config
 from dicom2fhir.config import Settings
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
 from dicom2fhir.wiring import options, parts
 
@@ -29,7 +30,7 @@ def settings(**fhir: Any) -> Settings:
 
 
 def fingerprint(made: Settings, profile: str = "none") -> str:
-    return options.mapping_fingerprint(made, "link", options.load_profile(profile))("R4")
+    return "R4 " + options.mapping_fingerprint(made, "link", options.load_profile(profile))
 
 
 def test_it_names_version_and_profile() -> None:
@@ -64,8 +65,8 @@ def test_what_shapes_the_output_changes_it(tmp_path: Path) -> None:
         fingerprint(settings(time_zone="Europe/Paris")),
         fingerprint(settings(max_instances=5)),
         fingerprint(settings(**PLACES)),
-        options.mapping_fingerprint(settings(), "ensure")("R4"),
-        options.mapping_fingerprint(settings(), "link")("R5"),
+        "R4 " + options.mapping_fingerprint(settings(), "ensure"),
+        "R5 " + options.mapping_fingerprint(settings(), "link"),
     ]
     assert len(set(found)) == len(found)
 
@@ -105,6 +106,6 @@ def test_a_server_that_chooses_the_version_is_taken_to_speak_what_it_spoke() -> 
 
 def test_a_server_of_another_version_is_told_all_that_there_are() -> None:
     with pytest.raises(ConfigError, match=r"none of DSTU2 \(1.0.2\), 1.4.0 \(1.4.0\), STU3 \(3.0.2\)"):
-        parts.dialect_for("auto")("2.9.9")
-    assert parts.dialect_for("auto")("3.0.1").name == "STU3"
-    assert parts.dialect_for("R4")("2.9.9").name == "R4"
+        DialectChoice().dialect("2.9.9")
+    assert DialectChoice().dialect("3.0.1").name == "STU3"
+    assert DialectChoice("R4").dialect("2.9.9").name == "R4"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.errors import ConfigError, NotExpressible
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
@@ -674,10 +675,10 @@ def test_a_profile_of_another_version_is_an_error() -> None:
 
 
 def test_auto_takes_what_the_server_speaks_or_says_that_the_profile_does_not() -> None:
-    chosen = parts.dialect_for("auto", options.profile("osiris"))
-    assert chosen("4.0.1").name == "R4"
+    choice = DialectChoice("auto", options.profile("osiris"))
+    assert choice.dialect("4.0.1").name == "R4"
     with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
-        chosen("5.0.0")
+        choice.dialect("5.0.0")
 
 
 class R5Server:
@@ -690,7 +691,7 @@ class R5Server:
 def test_a_delivery_waits_for_a_server_that_the_profile_is_made_for() -> None:
     osiris = options.profile("osiris")
     server: Any = R5Server()
-    destination = FhirDestination("main", server, lambda study, dialect: Mapped(()), parts.dialect_for("auto", osiris))
+    destination = FhirDestination("main", server, StudyMapper(MappingOptions()), DialectChoice("auto", osiris))
     outcome = destination.deliver(study(), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
     assert "speaks FHIR 5.0.0" in outcome.reason and "made for FHIR R4" in outcome.reason
@@ -727,9 +728,9 @@ def test_a_destination_of_another_version_is_named(tmp_path: Path) -> None:
 
 def test_the_operator_decides_what_missing_values_become(tmp_path: Path) -> None:
     made = settings(tmp_path, '[fhir]\nprofile_missing = "refuse"\n')
-    mapping = options.mapper(made, "link", options.profile("osiris"))
+    mapper = options.mapper(made, "link", options.profile("osiris"))
     with pytest.raises(NotExpressible):
-        mapping(study(), DIALECTS["R4"])
+        mapper.map(study(), DIALECTS["R4"])
 
 
 # Commands -------------------------------------------------------------------------------------------------------------

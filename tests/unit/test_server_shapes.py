@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
+from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
@@ -75,8 +76,8 @@ def deliver(server: Answering) -> Outcome:
     destination = FhirDestination(
         "main",
         FhirClient(server.url),
-        lambda study, dialect: map_study(study, dialect, POLICY),
-        lambda _: DIALECTS["R4"],
+        StudyMapper(POLICY),
+        DialectChoice("R4"),
     )
     return destination.deliver(STUDY, b"")
 

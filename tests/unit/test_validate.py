@@ -98,4 +98,4 @@ INVALID = Mapped((Entry({"resourceType": "Endpoint", "id": "e"}, Write.UPSERT),)
 )
 def test_how_often_is_checked(mode: ValidationMode, first: bool, checked: list[bool]) -> None:
     validator = Validator(mode, every=3, first=first)
-    assert [bool(validator(INVALID, "R4")) for _ in checked] == checked
+    assert [bool(validator.findings(INVALID, "R4")) for _ in checked] == checked

@@ -6,7 +6,7 @@ Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -31,6 +31,8 @@ from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.fhir.send.operation_outcome import issues_of, said_in, status_in
 from dicom2fhir.fhir.send.queries import NOT_THERE, Question, found_in, is_of_another, matches
 from dicom2fhir.fhir.send.tls_and_proxy import origin_of
+from dicom2fhir.fhir.version.dialects import Dialect
+from dicom2fhir.fhir.version.formats import Format, media_type
 from dicom2fhir.model import Json, JsonObject, Resource
 from dicom2fhir.system.text import counted
 
@@ -104,20 +106,15 @@ class FhirClient:
         self.timeout_s = timeout_s
         self._max_retry_after_s = max_retry_after_s
         self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
-        self._dump: Callable[[Resource], bytes] = orjson.dumps
+        self._version = ""
+        self._format: Format = "json"
         self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
 
-    def speak(self, media_type: str, sent: str = "", dump: Callable[[Resource], bytes] = orjson.dumps) -> None:
-        """Send and ask for this from now on; until then, whatever FHIR server it may be is asked.
-
-        Parameters
-        ----------
-        media_type
-            Of the version's JSON.
-        sent
-            Media type of what ``dump`` makes, where that is not JSON. Answers are JSON all the same.
-        """
-        self._sent, self._accepted, self._dump = sent or media_type, media_type, dump
+    def speak(self, dialect: Dialect, format_: Format) -> None:
+        """Send this version in this format from now on, and ask for its JSON; until then, any version is asked for."""
+        self._accepted = dialect.media_type
+        self._sent = media_type(dialect.media_type, format_)
+        self._version, self._format = dialect.name, format_
 
     def capabilities(self) -> Capabilities:
         """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
@@ -146,8 +143,9 @@ class FhirClient:
 
     def search(self, resource_type: str, query: str) -> list[Resource]:
         """The first few matches of a percent-encoded query; further pages are not read."""
-        answer = self._exchange("GET", f"/{Question(resource_type, query=query).url}", _STRICT)
-        return matches(self._expect(answer, ("Bundle",)), resource_type)
+        question = Question(resource_type, query=query)
+        answer = self._exchange("GET", f"/{question.url}", _STRICT)
+        return matches(self._expect(answer, ("Bundle",)), question)
 
     def ask(self, question: Question) -> list[Resource]:
         """What is found, by :meth:`read` or :meth:`search`."""
@@ -166,7 +164,7 @@ class FhirClient:
         """
         asked = [{"request": {"method": "GET", "url": question.url}} for question in questions]
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", **_STRICT}
-        body = self._dump({"resourceType": "Bundle", "type": "batch", "entry": asked})
+        body = self._serialised({"resourceType": "Bundle", "type": "batch", "entry": asked})
         entries = as_objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
         if len(entries) != len(asked):
             raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
@@ -205,7 +203,7 @@ class FhirClient:
         conditional = _is_conditional(bundle)
         # With return=minimal, Medplum leaves out which ids it chose, and what is wrong with what it refuses.
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=OperationOutcome"}
-        answer = self._exchange("POST", "", headers, self._dump(bundle))
+        answer = self._exchange("POST", "", headers, self._serialised(bundle))
         is_success = 200 <= answer.status < 300
         if is_success and _says_nothing(answer):
             return [{} for _ in bundle["entry"]]
@@ -233,6 +231,13 @@ class FhirClient:
         if not 200 <= status < 300:
             raise self._failure(status, issues, conditional)
         return {**response, "status": str(status)}
+
+    def _serialised(self, resource: Resource) -> bytes:
+        if self._format == "xml":
+            from dicom2fhir.fhir.version.xml import dump_xml  # here, because XML is asked for seldom
+
+            return dump_xml(resource, self._version)
+        return orjson.dumps(resource)
 
     def _resource(self, method: str, path: str, expected: tuple[str, ...]) -> Resource:
         return self._expect(self._exchange(method, path), expected)

@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
 
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.last_sent import Base, digest
+from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, dump
-from dicom2fhir.model import Delivered, Mapped, Outcome, Refused, Retry, Study
+from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
 from dicom2fhir.system.durable import make_directory, replacing
 
 
-class Named(Protocol):
-    """A FHIR version as the mapping takes it."""
-
-    @property
-    def name(self) -> str:
-        """Such as ``R4``."""
-
-
-Dialect = TypeVar("Dialect", bound=Named)
-
-
-class FileDestination(Generic[Dialect]):
+class FileDestination:
     """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees half a file.
 
     Parameters
     ----------
     directory
         Made when it is not there, for the owner only: the files hold patient data.
-    map_study
-        Maps a study to resources in a FHIR version.
     dialect
-        The FHIR version, as ``map_study`` takes it.
+        The FHIR version that is written.
     """
 
     def __init__(
         self,
         name: str,
         directory: Path,
-        map_study: Callable[[Study, Dialect], Mapped],
+        mapper: StudyMapper,
         dialect: Dialect,
         format_: Format = "json",
     ) -> None:
         self.name = name
         self._directory = directory
-        self._map_study = map_study
+        self._mapper = mapper
         self._dialect = dialect
         self._format = format_
+
+    def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Deliver studies one after another."""
+        for job in jobs:
+            yield self.deliver(job.study, job.base, job.again)
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
         if study.conflict:
             return Refused((study.conflict,), answered=False)
         try:
-            mapped = self._map_study(study, self._dialect)
+            mapped = self._mapper.map(study, self._dialect)
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
         remote_id = str(mapped.entries[0].resource["id"])

@@ -15,7 +15,7 @@ from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefu
 from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM
-from dicom2fhir.fhir.send.queries import Question
+from dicom2fhir.fhir.send.queries import Question, joined
 from dicom2fhir.model import Entry, Resource, Write
 
 _BATCH_TRIES = 3
@@ -100,18 +100,32 @@ class Lookup:
                 "the FHIR server is too slow: a study takes longer than its time limit", unclear=True
             )
 
+    def forget(self) -> None:
+        """Forget all answers: they may be outdated."""
+        self._answers.clear()
+        self._unanswered.clear()
+
+    def know(self, earlier: Lookup) -> None:
+        """Take over what another one has found out, for as long as nothing speaks against it."""
+        self._answers |= earlier._answers
+
     def prepare(self, wanted: Iterable[Wanted]) -> None:
-        """Ask at once what :meth:`find` will ask; forget all earlier answers.
+        """Ask at once what :meth:`find` will ask and what is not known.
 
         A failure says nothing yet: single requests tell whether the server or its batches are at fault.
         """
-        self._answers.clear()
-        self._unanswered.clear()
-        asked = {question: one.entry for one in wanted for question in one.questions()}
-        questions = list(asked) if len(asked) > 1 else []
+        asked: dict[Question, list[Entry]] = {}
+        for one in wanted:
+            for question in one.questions():
+                if question not in self._answers:
+                    asked.setdefault(question, []).append(one.entry)
+        questions = joined(asked)
+        if len(asked) < 2:
+            return
         for start in range(0, len(questions), _BATCH_SIZE):
             if self._batches.are_taken:
-                self._ask_all({question: asked[question] for question in questions[start : start + _BATCH_SIZE]})
+                some = list(questions)[start : start + _BATCH_SIZE]
+                self._ask_all({question: questions[question] for question in some}, asked)
 
     def find(self, wanted: Wanted) -> Resource | None:
         """What the server holds of an entry: under the id it had last time, by its search, or under our own id.
@@ -172,24 +186,28 @@ class Lookup:
             require_sound(item, entry.resource if is_merged else {})
         return found
 
-    def _ask_all(self, asked: Mapping[Question, Entry]) -> None:
+    def _ask_all(self, questions: Mapping[Question, list[Question]], entries: Mapping[Question, list[Entry]]) -> None:
+        """Ask ``questions``, each for several (:func:`joined`), in one batch."""
         self.check_time()
+        meant = [question for members in questions.values() for question in members]
         try:
-            answers = self._client.ask_all(list(asked))
+            answers = self._client.ask_all(list(questions))
         except ServerUnavailable as error:  # NotAuthorised too
             if error.after_s:
                 raise
-            self._unanswered |= dict.fromkeys(asked, isinstance(error, NotAuthorised))
+            self._unanswered |= dict.fromkeys(meant, isinstance(error, NotAuthorised))
             return
         except (ServerRefused, EditConflict):
-            self._unanswered |= dict.fromkeys(asked, True)
+            self._unanswered |= dict.fromkeys(meant, True)
             return
-        for (question, entry), found in zip(asked.items(), answers, strict=True):
+        for (question, members), found in zip(questions.items(), answers, strict=True):
+            ours = [entry for member in members for entry in entries[member]]
             # A search that was not understood matches everything; alone it is refused then, by handling=strict.
-            if found is None or (question.query and not all(_is_same(entry.resource, item) for item in found)):
-                self._unanswered[question] = False
-            else:
-                self._answers[question] = found
+            if found is None or (question.query and not all(_is_any(ours, item) for item in found)):
+                self._unanswered |= dict.fromkeys(members, False)
+                continue
+            for member in members:
+                self._answers[member] = [i for i in found if _is_any(entries[member], i)] if member.query else found
         if not self._unanswered:
             self._batches.succeeded()
 
@@ -243,6 +261,10 @@ def _is_same(ours: Resource, theirs: Resource) -> bool:
     """Whether a match shares an identifier with ours: a server that ignores a parameter matches everything."""
     wanted = _identifiers(ours)
     return not wanted or bool(wanted & _identifiers(theirs))
+
+
+def _is_any(ours: Iterable[Entry], theirs: Resource) -> bool:
+    return any(_is_same(entry.resource, theirs) for entry in ours)
 
 
 def _is_void(entry: Entry, found: Resource) -> bool:

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from dicom2fhir.errors import Misshapen
 from dicom2fhir.fhir.send.answer_shape import entries_of
-from dicom2fhir.fhir.send.lenient import as_object
+from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.fhir.send.operation_outcome import status_in
 from dicom2fhir.model import Resource
 
 NOT_THERE = frozenset({404, 410})
 """Answers to a read of what was never there or was deleted."""
 _MATCHES = 5
+_BY_IDENTIFIER = re.compile(r"identifier=[^&]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A read by ``resource_id``, or a search by ``query`` (percent-encoded)."""
+    """A read by ``resource_id``, or a search by ``query`` (percent-encoded) for ``most`` matches."""
 
     resource_type: str
     resource_id: str = ""
     query: str = ""
+    most: int = _MATCHES
 
     @property
     def url(self) -> str:
         """Relative to the base of the server."""
         if self.query:
-            return f"{self.resource_type}?{self.query}&_count={_MATCHES}"
+            return f"{self.resource_type}?{self.query}&_count={self.most}"
         return f"{self.resource_type}/{quote(self.resource_id, safe='')}"
 
 
-def matches(bundle: Resource, resource_type: str) -> list[Resource]:
+def joined(questions: Iterable[Question]) -> dict[Question, list[Question]]:
+    """Questions that together ask what these ask, and which of these each stands for.
+
+    Searches of one type by identifier become one: values with a comma between them mean any of them
+    (https://hl7.org/fhir/R4/search.html#combining).
+    """
+    groups: dict[tuple[str, str], list[Question]] = {}
+    for question in questions:
+        can_join = _BY_IDENTIFIER.fullmatch(question.query)
+        groups.setdefault((question.resource_type, "" if can_join else question.url), []).append(question)
+    return {_any_of(members): members for members in groups.values()}
+
+
+def _any_of(questions: Sequence[Question]) -> Question:
+    if len(questions) == 1:
+        return questions[0]
+    values = ",".join(question.query.removeprefix("identifier=") for question in questions)
+    most = sum(question.most for question in questions)
+    return Question(questions[0].resource_type, query=f"identifier={values}", most=most)
+
+
+def matches(bundle: Resource, question: Question) -> list[Resource]:
     """The resources of a searchset that the search was for."""
     found = [
         entry["resource"]
         for entry in entries_of(bundle)
-        if as_object(entry.get("resource")).get("resourceType") == resource_type
+        if as_object(entry.get("resource")).get("resourceType") == question.resource_type
         and as_object(entry.get("search")).get("mode", "match") == "match"
     ]
-    return found[:_MATCHES]
+    return found[: question.most]
+
+
+def _goes_on(bundle: Resource) -> bool:
+    """Whether a searchset has another page."""
+    return any(link.get("relation") == "next" for link in as_objects(bundle.get("link")))
 
 
 def is_of_another(question: Question, entry: Resource) -> bool:
@@ -69,7 +99,10 @@ def found_in(question: Question, entry: Resource) -> list[Resource] | None:
         return None
     kind = resource.get("resourceType")
     if question.query:
+        if kind != "Bundle" or (question.most > _MATCHES and _goes_on(resource)):
+            return None
         with suppress(Misshapen):  # to ask alone will tell
-            return matches(resource, question.resource_type) if kind == "Bundle" else None
+            return matches(resource, question)
+        return None
     is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)
     return [resource] if is_it else None

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from dicom2fhir.errors import ConfigError, ServerUnavailable
+from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.send.capabilities import Capabilities
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.find import Batches
-from dicom2fhir.fhir.version.formats import Format, dump, media_type
+from dicom2fhir.fhir.version.dialects import Dialect
+from dicom2fhir.fhir.version.formats import Format
 
 _UNFIT_PAUSE_S = 60.0
 """For a server of a version that is not to be written: a person has to change it or the configuration."""
@@ -26,27 +25,8 @@ _ASK_AGAIN_S = 600.0
 log = structlog.get_logger(__name__)
 
 
-class Named(Protocol):
-    """A FHIR version as the mapping takes it."""
-
-    @property
-    def name(self) -> str:
-        """For people, e.g. ``R4``."""
-
-    @property
-    def media_type(self) -> str:
-        """Of its JSON."""
-
-    @property
-    def acquisition_only(self) -> bool:
-        """Whether an ImagingStudy lists acquisition modalities only."""
-
-
-Dialect = TypeVar("Dialect", bound=Named)
-
-
 @dataclass(frozen=True, slots=True)
-class Recognised(Generic[Dialect]):
+class Recognised:
     """A server that can be written to.
 
     Attributes
@@ -72,29 +52,21 @@ class Recognised(Generic[Dialect]):
         return found.fhir_version, found.software, found.software_version, found.of("ImagingStudy").ids
 
 
-class Recognition(Generic[Dialect]):
-    """Asks a server for its ``/metadata``, and keeps the answer for a while. May be used from several threads.
+class Recognition:
+    """Asks a server for its ``/metadata``, and keeps the answer for a while. May be used from several threads."""
 
-    Parameters
-    ----------
-    dialect_for
-        As for :class:`dicom2fhir.fhir.send.server.FhirDestination`.
-    """
-
-    def __init__(
-        self, destination: str, client: FhirClient, dialect_for: Callable[[str], Dialect], format_: Format
-    ) -> None:
+    def __init__(self, destination: str, client: FhirClient, choice: DialectChoice, format_: Format) -> None:
         self._destination = destination
         self._client = client
-        self._dialect_for = dialect_for
+        self._choice = choice
         self._format = format_
         self._lock = threading.Lock()
-        self._known: Recognised[Dialect] | None = None
-        self._last: Recognised[Dialect] | None = None
+        self._known: Recognised | None = None
+        self._last: Recognised | None = None
         """Stays when ``_known`` is forgotten."""
-        self._asking: Future[Recognised[Dialect]] | None = None
+        self._asking: Future[Recognised] | None = None
 
-    def server(self) -> Recognised[Dialect]:
+    def server(self) -> Recognised:
         """The server; who comes while it is being asked waits for that answer, or shares the failure.
 
         Raises
@@ -124,21 +96,14 @@ class Recognition(Generic[Dialect]):
         with self._lock:
             self._known = None
 
-    def _ask(self) -> Recognised[Dialect]:
+    def _ask(self) -> Recognised:
         found = self._client.capabilities()
         try:
-            dialect = self._dialect_for(found.fhir_version)
+            dialect = self._choice.dialect(found.fhir_version)
         except ConfigError as error:
             said = f"The server speaks FHIR {found.named_version}: {error}"
             raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
-        except (LookupError, ValueError):
-            said = f"FHIR version {found.named_version} is not supported"
-            raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
-        self._client.speak(
-            dialect.media_type,
-            media_type(dialect.media_type, self._format),
-            partial(dump, version=dialect.name, format_=self._format),
-        )
+        self._client.speak(dialect, self._format)
         server = Recognised(found, dialect, Batches(self._destination, found.batch), time.monotonic())
         if self._last is not None and self._last.identity == server.identity:
             server = Recognised(found, dialect, self._last.batches, server.asked_at)
@@ -148,7 +113,7 @@ class Recognition(Generic[Dialect]):
             self._known = self._last = server
         return server
 
-    def _log(self, server: Recognised[Dialect]) -> None:
+    def _log(self, server: Recognised) -> None:
         found = server.capabilities
         log.info(
             "server.recognised",

@@ -69,7 +69,7 @@ class Validator:
         self._every = {"always": 1, "sample": every, "never": 0}[mode]
         self._studies = count(0 if first else 1)
 
-    def __call__(self, mapped: Mapped, dialect_name: str) -> list[Note]:
+    def findings(self, mapped: Mapped, dialect_name: str) -> list[Note]:
         """Check all resources of a study, or none when it is not its turn."""
         if not self._every or next(self._studies) % self._every:
             return []

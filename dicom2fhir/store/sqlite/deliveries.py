@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 import structlog
@@ -61,6 +61,12 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
     return None
 
 
+def share(sql: Statements, destination: str, most: int, workers: int, now: float) -> int:
+    """How many of the studies that are due one of so many workers may claim beside its first."""
+    row = sql.one("count_due", destination=destination, now=now, most=most * workers)
+    return min(most, int(row[0]) // workers) if row else 0
+
+
 class _Held(NamedTuple):
     key: dict[str, int]
     revision: int
@@ -104,6 +110,16 @@ def delivered(
             sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
             fingerprint=fingerprint, unlinked=short(unlinked),
         )  # fmt: skip
+
+
+def release(sql: Statements, claims: Iterable[Claim], rule: DueRule) -> None:
+    """Let studies wait again that were claimed and not tried."""
+    for claim in claims:
+        held = _held(sql, claim)
+        if held is not None:
+            sql.run("give_back_untried", **held.key)
+            schedule(sql, [held.key["study_id"]], rule)
+            sql.wake = True
 
 
 def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:

@@ -200,6 +200,14 @@ WHERE destination.name = :destination AND destination.in_force
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 ORDER BY delivery.due_at LIMIT 1 OFFSET :passed_over;
 
+-- name: count_due
+SELECT count(*) FROM (
+    SELECT 1 FROM destination JOIN delivery ON delivery.destination_id = destination.id
+    WHERE destination.name = :destination AND destination.in_force
+        AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
+    LIMIT :most
+);
+
 -- name: take
 UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,
     due_at = :now + :lease_s, not_before = 0, newer_at = NULL
@@ -239,6 +247,11 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid) AND destination.n
 
 -- name: count_failing
 UPDATE delivery SET failing_s = :failing_s, failing_at = :failing_at, failing_accepted = :failing_accepted
+WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: give_back_untried
+UPDATE delivery SET state = 'waiting', changed_at = coalesce(newer_at, changed_at), newer_at = NULL, owner = '',
+    lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
 -- name: give_back_refused

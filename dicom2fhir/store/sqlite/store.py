@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -223,6 +223,22 @@ class SqliteStore(StoreReader):
             return deliveries.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over)
 
         return self._write(operation)
+
+    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
+        """See :meth:`dicom2fhir.store.base.Store.claim_more`."""
+        now, destination = self._clock.now(), claimed.destination
+        with self._read() as sql:
+            number = deliveries.share(sql, destination, most, workers, now)
+        if not number:
+            return []
+        found = self._write(
+            lambda sql: [deliveries.claim(sql, destination, claimed.owner, lease_s, now, 0) for _ in range(number)]
+        )
+        return [claim for claim in found if claim is not None]
+
+    def release(self, claims: Collection[Claim]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.release`; nothing happens to those whose lease has gone to another."""
+        self._write(lambda sql: deliveries.release(sql, claims, self._rule))
 
     def _catch_up(self) -> None:
         """Do what due times rest on and what could not be done before."""

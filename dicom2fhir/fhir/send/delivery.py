@@ -1,0 +1,256 @@
+"""One study on its way to one FHIR server: what is looked up, what is written, and what that refers to.
+
+Existing resources are named with the version that was read, and new ones are created as in
+:mod:`dicom2fhir.fhir.send.creation`. What :mod:`dicom2fhir.fhir.send.merge` leaves as it was is not written. Shared
+resources that were seen on the server lately are not looked up, unless the study is to be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from dicom2fhir.errors import Ambiguous, EditConflict, Misshapen, ServerRefused, ServerUnavailable
+from dicom2fhir.fhir.send import bundle
+from dicom2fhir.fhir.send.answer_shape import require_id
+from dicom2fhir.fhir.send.client import FhirClient
+from dicom2fhir.fhir.send.creation import Course
+from dicom2fhir.fhir.send.find import Lookup, Wanted, id_in, identity, version_of
+from dicom2fhir.fhir.send.last_sent import Base
+from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
+from dicom2fhir.fhir.send.recognition import Recognised
+from dicom2fhir.model import Delivered, Entry, Mapped, Resource, Write
+
+_REMEMBERED = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be written in one transaction, and what it refers to."""
+
+    links: Mapping[str, str]
+    """Of the last delivery (:class:`Base`)."""
+    patient: Entry | None
+    """Who was examined, where the study refers to a Patient."""
+    targets: dict[str, str | None] = field(default_factory=dict)
+    """Placeholder -> literal reference, or None for a reference by identifier."""
+    steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
+    """Entries to be created (None) or merged with what the server has."""
+
+    def missing(self) -> frozenset[str]:
+        """The identities that are not there, and that other studies may be creating too."""
+        return frozenset(identity(entry) for entry, found in self.steps[1:] if found is None)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """The delivery of one study.
+
+    Attributes
+    ----------
+    destination
+        Its name, for the log.
+    digest
+        Of ``mapped``.
+    is_due
+        Whether anything may have to be sent: the study differs from the last delivery, or is to be sent again.
+    last
+        The last delivery.
+    lookup
+        What is known of the server's resources; to be told to forget before another try.
+    """
+
+    destination: str
+    client: FhirClient
+    server: Recognised
+    mapped: Mapped
+    digest: str
+    is_due: bool
+    last: Base
+    lookup: Lookup
+    course: Course
+
+    def shared(self) -> frozenset[str]:
+        """The identities of what other studies may be creating at the same time."""
+        others = (entry for entry in self.mapped.entries[1:] if entry.write is not Write.LINK)
+        return frozenset(identity(entry) for entry in others if not _seen(entry, self.server))
+
+    def wanted(self) -> list[Wanted]:
+        """What has to be looked up."""
+        study, *others = self.mapped.entries
+        left_out = self._not_offered()
+        unknown = [entry for entry in others if entry.placeholder not in left_out and not self._believed(entry)]
+        return [self._wanted(study, self.last.remote_id), *map(self._wanted, unknown)]
+
+    def plan(self) -> Plan:
+        """Look up what is not known, and decide what to write."""
+        study, *others = self.mapped.entries
+        patient = next((entry for entry in others if entry.resource["resourceType"] == "Patient"), None)
+        plan = Plan(self.last.links or {}, patient, self._not_offered())
+        self.lookup.prepare(self.wanted())
+        found = self.lookup.find(self._wanted(study, self.last.remote_id))
+        plan.steps.append((study, found))
+        if found is not None:
+            plan.targets[study.placeholder] = _literal(found)
+        others = [entry for entry in others if entry.placeholder not in plan.targets]
+        for entry in {other.placeholder: other for other in others}.values():
+            self._plan_other(plan, entry)
+        return plan
+
+    def _wanted(self, entry: Entry, known_id: str = "") -> Wanted:
+        return Wanted(entry, known_id, self.course.looks_by_own_id(entry, self.server.capabilities))
+
+    def _plan_other(self, plan: Plan, entry: Entry) -> None:
+        if believed := self._believed(entry):
+            plan.targets[entry.placeholder] = believed
+            return
+        try:
+            found = self.lookup.find(self._wanted(entry))
+            if found is not None and entry.write is Write.LINK and self._is_of_another(found, plan):
+                log.warning(
+                    "resource.not_linked",
+                    destination=self.destination,
+                    type=found["resourceType"],
+                    kind="another-patient",
+                )
+                found = None
+        except (Ambiguous, Misshapen, ServerRefused, ServerUnavailable) as error:
+            if not _may_stay_unlinked(entry, error):
+                raise
+            kind = entry.resource["resourceType"]
+            log.warning("resource.not_linked", destination=self.destination, type=kind, kind=error.kind)
+            earlier = None if isinstance(error, Ambiguous) else plan.links.get(entry.resource["id"])
+            plan.targets[entry.placeholder] = earlier or bundle.unlinked(entry)
+            return
+        if found is not None:
+            plan.targets[entry.placeholder] = _literal(found)
+        if entry.write is Write.LINK:
+            plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
+        elif found is not None and entry.write is Write.ENSURE and not self.course.has_replaced(entry):
+            _remember(entry, _literal(found), self.server)
+        elif found is None and entry.inside and not self.course.can_create(entry, self.server.capabilities):
+            plan.targets[entry.placeholder] = bundle.unlinked(entry)
+        else:
+            plan.steps.append((entry, found))
+
+    def carry_out(self, plan: Plan) -> Delivered:
+        """Send what differs from what the server has."""
+        requests: list[tuple[Entry, Resource]] = []
+        created: set[str] = set()
+        for entry, found in plan.steps:
+            ours = bundle.refer(entry.resource, plan.targets, self.mapped.entries)
+            if entry.write is Write.UPSERT:
+                ours = marked(ours)
+            if found is None:
+                created.add(entry.placeholder)
+                offered = self.server.capabilities.of(ours["resourceType"])
+                requests.append((entry, self.course.creation(entry, ours, offered)))
+                continue
+            acquisition_only = self.server.dialect.acquisition_only
+            merged = theirs = self.course.restored(entry, found, acquisition_only)
+            if has_marks(ours) and not has_marks(theirs) and require_id(found) == entry.resource["id"]:
+                # created under our id by a bridge that set no marks: its first version tells what is ours
+                first = self.lookup.first(found)
+                theirs = marked_as({name: first[name] for name in ours.keys() & first.keys()}, theirs)
+            if entry.write is not Write.ENSURE:
+                base = self.last.sent.get(entry.resource["id"])
+                merged = merge(base, {**ours, "id": require_id(theirs)}, theirs, acquisition_only=acquisition_only)
+            if canonical(without_version(merged)) != canonical(without_version(found)):
+                update = bundle.update(without_version(merged), entry.placeholder, version_of(found))
+                requests.append((entry, update))
+        if requests:
+            self._send(requests, created, plan)
+        for entry, _ in plan.steps[1:]:
+            if target := plan.targets.get(entry.placeholder):
+                _remember(entry, target, self.server)
+        sent = self._sent(plan)
+        return Delivered(
+            sent.to_bytes(), self.course.written, self.mapped.fingerprint, unlinked=sent.unlinked(self.mapped)
+        )
+
+    def _send(self, requests: list[tuple[Entry, Resource]], created: set[str], plan: Plan) -> None:
+        """Send one transaction, and note the ids of what it created."""
+        self.lookup.check_time()
+        responses = self.client.transaction(bundle.transaction(request for _, request in requests))
+        self.course.written = True
+        is_certain = True
+        for (entry, request), response in zip(requests, responses, strict=True):
+            resource_type = entry.resource["resourceType"]
+            new_id = id_in(response.get("location"), resource_type) or request["resource"].get("id", "")
+            if new_id:
+                plan.targets[entry.placeholder] = f"{resource_type}/{new_id}"
+            if entry.placeholder in created and not self.course.check(entry, request, response, self.lookup):
+                is_certain = False
+        if not is_certain:
+            raise EditConflict("the server does not say that it created what was not there before")
+
+    def _sent(self, plan: Plan) -> Base:
+        # What was not looked at this time (it was known to be there) is as it was sent before.
+        mapped_ids = {entry.resource["id"] for entry in self.mapped.entries}
+        sent = {resource_id: item for resource_id, item in self.last.sent.items() if resource_id in mapped_ids}
+        for entry, _ in plan.steps:
+            ours = bundle.refer(entry.resource, plan.targets, self.mapped.entries)
+            target = plan.targets.get(entry.placeholder)
+            sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
+        links = {
+            entry.resource["id"]: target
+            for entry in self.mapped.entries
+            if entry.write is Write.LINK and (target := plan.targets.get(entry.placeholder)) and target[0] != "#"
+        }
+        remote = plan.targets.get(self.mapped.entries[0].placeholder) or ""
+        return Base(remote.partition("/")[2], self.digest, sent, self.last.dialect, links)
+
+    def _believed(self, entry: Entry) -> str:
+        """As :func:`_seen`, but empty where somebody wants the server to be looked at again."""
+        return "" if self.course.looks_again else _seen(entry, self.server)
+
+    def _is_of_another(self, found: Resource, plan: Plan) -> bool:
+        """Whether an order or encounter is another patient's: numbers without a system are not unique."""
+        if plan.patient is None or found["resourceType"] == "Patient":
+            return False
+        known = plan.targets.get(plan.patient.placeholder) or ""
+        return self.lookup.is_of_another(found, plan.patient.resource, known.removeprefix("Patient/"))
+
+    def _not_offered(self) -> dict[str, str | None]:
+        """The placeholders of what a server without such resources need not be asked for, and what stands for them."""
+        earlier = self.last.links or {}
+        return {
+            entry.placeholder: earlier.get(entry.resource["id"]) or bundle.unlinked(entry)
+            for entry in self.mapped.entries[1:]
+            if _is_dispensable(entry) and not self.server.capabilities.may_have(entry.resource["resourceType"])
+        }
+
+
+def _seen(entry: Entry, server: Recognised) -> str:
+    """The literal reference to a shared resource that the server is known to have as it is to be; else empty."""
+    target, content = server.shared.get(identity(entry), ("", b""))
+    is_as_wanted = target and (entry.write is Write.ENSURE or content == canonical(entry.resource))
+    return target if is_as_wanted else ""
+
+
+def _remember(entry: Entry, target: str, server: Recognised) -> None:
+    if len(server.shared) >= _REMEMBERED:
+        server.shared.clear()
+    server.shared[identity(entry)] = (target, canonical(entry.resource))
+
+
+def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
+    """Whether the study can be written although a resource was not found because of this."""
+    if isinstance(error, Ambiguous):
+        return bool(entry.resource.get("identifier"))
+    if isinstance(error, ServerUnavailable) and (error.after_s or not error.unclear):
+        return False
+    return _is_dispensable(entry)
+
+
+def _is_dispensable(entry: Entry) -> bool:
+    """Whether a study can do without finding what it refers to: not every server offers each type to everybody."""
+    return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
+
+
+def _literal(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{require_id(resource)}"
