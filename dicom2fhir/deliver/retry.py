@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+_MOST_PASSED_OVER = 4**5
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -70,6 +72,14 @@ class Permit:
     is_probe: bool
     failures: int = 0
     """That came before it in a row."""
+
+    @property
+    def passed_over(self) -> int:
+        """How many studies a probe leaves out.
+
+        More with each failure, so that a run of studies at fault is soon passed.
+        """
+        return min(4 ** (self.failures - 1), _MOST_PASSED_OVER) - 1 if self.failures else 0
 
 
 class Circuit:

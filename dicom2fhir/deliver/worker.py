@@ -11,12 +11,13 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
+from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
 from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
@@ -29,7 +30,6 @@ T = TypeVar("T")
 _LOOK_AGAIN_S = 2.0
 """Another process may make something due (``dicom2fhir retry``), and does not wake us."""
 _STORE_PAUSE_S = 1.0
-_MOST_PASSED_OVER = 4**5
 _MOST_CLAIMED = 8
 """Studies that one worker claims at once, so that the destination can be asked about all of them in one request."""
 _MANY_INSTANCES = 2_000
@@ -40,34 +40,6 @@ _GIVEN_UP = (
 )
 
 log = structlog.get_logger(__name__)
-
-
-class Destination(Protocol):
-    """Where studies go."""
-
-    @property
-    def name(self) -> str:
-        """As in the configuration, and in the store."""
-
-    def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Bring the destination up to these revisions, each when its outcome is asked for.
-
-        An exception ends the iterator, and says nothing about the studies that were not yet delivered.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryCounts:
-    """What became of the tries since the start."""
-
-    written: int
-    unchanged: int
-    """Delivered without anything to send."""
-    failed: int
-    """To be tried again."""
-    refused: int
-    excluded: int
-    """The destination is not meant for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +185,7 @@ class Deliverer:
         if permit is None:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
-            claim = self._store.claim(self.name, self._owner, self.lease_s, _passed_over(permit))
+            claim = self._store.claim(self.name, self._owner, self.lease_s, permit.passed_over)
         except BaseException:
             self._circuit.leave(permit)
             raise
@@ -225,31 +197,32 @@ class Deliverer:
         self._deliver_claimed(claim, permit)
         return 0.0
 
-    def _deliver_claimed(self, first: Claim, permit: Permit | None) -> None:
+    def _deliver_claimed(self, first: Claim, permit: Permit) -> None:
         """Deliver a study that was claimed and others that are due, one after another.
 
         One delivery takes at most half a lease, so that none begins in the second half of it.
         """
         begin_by = self._clock() + self.lease_s / 2
         held = [first]
+        unused: Permit | None = permit
         try:
-            if permit and not permit.is_probe:
+            if not permit.is_probe:
                 held += self._store.claim_more(first, self.lease_s, _MOST_CLAIMED - 1, len(self._threads))
             studies = self._studies(held)
             outcomes = self._destination.deliver_all([Job(study, claim.base, claim.again) for claim, study in studies])
             for claim, study in studies:
-                permit = permit or self._permit_to_go_on(begin_by)
-                if permit is None:
+                unused = unused or self._permit_to_go_on(begin_by)
+                if unused is None:
                     break
                 held.remove(claim)
                 outcome = self._outcome(outcomes, study)
-                self._record(claim, study, outcome, permit)
-                permit = None
+                self._record(claim, study, outcome, unused)
+                unused = None
                 if isinstance(outcome, _Failed):
                     break
         finally:
-            if permit is not None:
-                self._circuit.leave(permit)
+            if unused is not None:
+                self._circuit.leave(unused)
             if held:
                 self._keep(lambda: self._store.release(held))
 
@@ -425,11 +398,6 @@ class Deliverer:
 def _said(failure: Retry) -> str:
     """The reason with the destination's own words: for people, not for logs."""
     return f"{failure.reason}{quoted(failure.issues)}"
-
-
-def _passed_over(permit: Permit) -> int:
-    """How many studies a probe leaves out: more with each failure, so that a run of studies at fault is soon passed."""
-    return min(4 ** (permit.failures - 1), _MOST_PASSED_OVER) - 1 if permit.failures else 0
 
 
 def _place(error: Exception) -> dict[str, object]:

@@ -139,6 +139,15 @@ class Server:
         """How often the one ImagingStudy with this Study Instance UID was written."""
         return int(self.study(uid)["meta"]["versionId"])
 
+    def takes_ids(self) -> bool:
+        """Whether the server says that a client may choose the id of a study."""
+        (rest,) = self._get("metadata")["rest"]
+        return any(one["type"] == "ImagingStudy" and one.get("updateCreate") for one in rest["resource"])
+
+    def writes(self, study: Resource) -> int:
+        """How many versions of a study there are: Medplum's version ids are no numbers."""
+        return len(self._get(f"ImagingStudy/{study['id']}/_history")["entry"])
+
     def create(self, resource: Resource) -> Resource:
         """Have the server store a resource, under an id of its choice."""
         answer = requests.post(f"{self.base_url}/{resource['resourceType']}", json=resource, timeout=_TIMEOUT_S)

@@ -91,6 +91,11 @@ def test_a_study_takes_two_requests_of_hapi(
     check_requests(client(hapi(version), timeout_s=60), patient, dialect)
 
 
+@WRITES
+def test_a_study_takes_two_requests_of_medplum(medplum: str, patient: Write) -> None:
+    check_requests(FhirClient(medplum, timeout_s=60), patient)
+
+
 @pytest.mark.parametrize("checks_versions", [False, True])
 def test_a_study_that_its_search_does_not_find_is_found_by_our_id(checks_versions: bool) -> None:
     """Somebody took its identifier away; a creation is refused, or what is there is read before."""

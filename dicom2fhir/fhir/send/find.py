@@ -106,7 +106,7 @@ class Lookup:
         self._unanswered.clear()
 
     def know(self, earlier: Lookup) -> None:
-        """Take over what another one has found out, for as long as nothing speaks against it."""
+        """Take over the answers of another one, until :meth:`forget`."""
         self._answers |= earlier._answers
 
     def prepare(self, wanted: Iterable[Wanted]) -> None:

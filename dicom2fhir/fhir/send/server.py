@@ -79,12 +79,12 @@ class FhirDestination:
     def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Deliver studies one after another; what the server has of them is looked up at once before the first.
 
-        Each is written by itself, as if it were delivered alone: what was looked up may be outdated by then, and is no
-        worse than what anybody changes between a look-up and a write.
+        Each is written by itself, as if it were delivered alone. What somebody else writes after the look-up is an edit
+        conflict, as it is when only one study is delivered.
         """
         ahead = self._look_ahead(jobs)
         for job in jobs:
-            yield self._deliver(job, ahead.get(job.study.uid))
+            yield self._deliver(job, ahead.pop(job.study.uid, None))
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Bring the server up to this revision of one study; see :class:`dicom2fhir.model.Job`.
