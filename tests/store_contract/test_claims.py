@@ -345,3 +345,43 @@ def test_what_was_delivered_and_is_excluded_now_says_that_it_stays(bench: Bench)
     send(bench, "RESEARCH1", "b", number=2)
     exclude(bench)
     assert (bench.row().delivered_revision, bench.store.stats().delivered) == (1, 0)
+
+
+@pytest.mark.parametrize(("most", "workers", "expected"), [(7, 1, 5), (3, 1, 3), (7, 2, 2), (7, 5, 1), (7, 6, 0)])
+def test_more_are_claimed_and_as_many_left_to_each_other_worker(
+    bench: Bench, most: int, workers: int, expected: int
+) -> None:
+    for number in range(1, 7):
+        bench.store.add(record(study=f"1.{number}"), FOLDER)
+        bench.later(1)
+    bench.later(QUIET_S)
+    first = bench.claim("w1")
+    more = bench.store.claim_more(first, 60, most, workers)
+    assert [claim.study_uid for claim in more] == [f"1.{number}" for number in range(2, 2 + expected)]
+    assert {claim.owner for claim in more} <= {"w1"}
+
+
+def test_what_is_released_is_due_as_it_was(bench: Bench) -> None:
+    bench.store.add(record(), FOLDER)
+    bench.later(QUIET_S)
+    bench.store.retry(bench.claim(), 5, "not now")
+    bench.later(5)
+    claim = bench.claim()
+    before = bench.row()
+    bench.store.release([claim])
+    after = bench.row()
+    assert (after.state, after.attempts, after.reason) == (State.WAITING, before.attempts, "not now")
+    assert replace(bench.claim("w2"), owner=claim.owner) == claim
+    bench.store.release([claim])
+    assert bench.state() is State.SENDING, "another one holds it"
+
+
+def test_what_is_released_waits_for_what_came_meanwhile(bench: Bench) -> None:
+    bench.store.add(record(), FOLDER)
+    bench.later(QUIET_S)
+    claim = bench.claim()
+    bench.store.add(record(2), FOLDER)
+    bench.store.release([claim])
+    assert bench.none_due()
+    bench.later(QUIET_S)
+    assert bench.claim().revision == claim.revision + 1

@@ -63,8 +63,8 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
 
 def share(sql: Statements, destination: str, most: int, workers: int, now: float) -> int:
     """How many of the studies that are due one of so many workers may claim beside its first."""
-    row = sql.one("count_due", destination=destination, now=now, most=most * workers)
-    return min(most, int(row[0]) // workers) if row else 0
+    due = sql.all("due_now", destination=destination, now=now, most=most * workers)
+    return len(due) // workers
 
 
 class _Held(NamedTuple):

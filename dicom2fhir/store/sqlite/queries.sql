@@ -200,13 +200,11 @@ WHERE destination.name = :destination AND destination.in_force
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 ORDER BY delivery.due_at LIMIT 1 OFFSET :passed_over;
 
--- name: count_due
-SELECT count(*) FROM (
-    SELECT 1 FROM destination JOIN delivery ON delivery.destination_id = destination.id
-    WHERE destination.name = :destination AND destination.in_force
-        AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
-    LIMIT :most
-);
+-- name: due_now
+SELECT 1 FROM destination JOIN delivery ON delivery.destination_id = destination.id
+WHERE destination.name = :destination AND destination.in_force
+    AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
+LIMIT :most;
 
 -- name: take
 UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,
