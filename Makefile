@@ -16,23 +16,23 @@ PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --durations 25
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.made ## synthetic studies over C-STORE and a folder become FHIR (ARGS=--keep-running)
+demo: .venv/.made ## convert synthetic studies sent by C-STORE and through a folder (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
-test: .venv/.made ## the tests for each change: 3 minutes on two cores, nothing is downloaded
+test: .venv/.made ## run the tests for each change: 3 minutes on two cores, no downloads
 	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
 
-test-all: test ## then those on real FHIR servers, which it downloads: every test but the bars
+test-all: test ## run all tests except the bars; downloads and builds real FHIR servers
 	$(BIN)/python -m tests.build_servers
 	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
-bars: .venv/.made ## prove the promises under faults, in 15 minutes (ARGS="--seed 7")
+bars: .venv/.made ## test the guarantees under faults, in 15 minutes (ARGS="--seed 7")
 	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
 	$(BIN)/python -m pytest -m bar --soak --timeout 0 $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
 
-planted: .venv/.made ## plant reliability faults one by one; each must fail its bar (takes long; ARGS="--only NAME")
+planted: .venv/.made ## plant reliability faults one by one; each must make its bar fail (takes long; ARGS="--only NAME")
 	$(BIN)/python -m tests.planted $(ARGS)
 
 lint: .venv/.made ## style and types
@@ -40,10 +40,10 @@ lint: .venv/.made ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.made ## measure, and print tables (ARGS=--quick: small sizes)
+bench: .venv/.made ## run the benchmarks and print tables (ARGS=--quick: small sizes)
 	@set -e; for bench in startup mapping convert headers hostile store backfill memory receive deliver; do $(BIN)/python -m bench.$$bench $(ARGS); done
 
-docs: .venv/.made ## write the generated documents again
+docs: .venv/.made ## regenerate the generated documents
 	$(BIN)/python docs/make_docs.py
 
 golden: .venv/.made ## accept what studies become now: write the golden files again and show what changed
@@ -63,7 +63,7 @@ sbom: .venv/.made build/tools/.made ## write the bill of materials of this versi
 	    --output-file $$sbom build/sbom/bin/python; \
 	echo "wrote $$sbom"
 
-audit: .venv/.made build/tools/.made ## look for known vulnerabilities of what the lock files pin
+audit: .venv/.made build/tools/.made ## check the pinned versions for known vulnerabilities
 	@$(BIN)/python -m tests.audit build/tools/bin/pip-audit
 
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
@@ -75,7 +75,7 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	    $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
 	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
 
-clean: ## remove what can be made again
+clean: ## remove generated files
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

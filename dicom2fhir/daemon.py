@@ -139,7 +139,7 @@ class Daemon:
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
             folders=len(self.folders),
             destinations=list(self.settings.destinations),
-            storage="Storage Level 0: headers only, this is no archive",
+            storage="Storage Level 0: headers only, not an archive",
         )
         self._state_file.write(self.state())
         notify("READY=1")
@@ -186,10 +186,10 @@ class Daemon:
             self._take_over(blueprint(self._load()))
         except (BridgeError, OSError) as error:
             self._config_refused = str(error)
-            log.error("config.refused", reason=str(error), in_force="the settings from before")
+            log.error("config.refused", reason=str(error), in_force="the previous settings")
         except Exception as error:  # whatever it is, reception and deliveries must go on
-            self._config_refused = f"{type(error).__name__}; the log says where"
-            log.exception("config.refused", in_force="the settings from before")
+            self._config_refused = f"{type(error).__name__}; see the log"
+            log.exception("config.refused", in_force="the previous settings")
         else:
             self._config_refused = ""
         finally:
@@ -239,9 +239,9 @@ class Daemon:
     def trouble(self) -> str:
         """What does not work any more, or ``""``."""
         if self.store.failure:
-            return f"the store: {self.store.failure}"
+            return f"the store failed: {self.store.failure}"
         if self.receiver and not self.receiver.is_alive():
-            return "the receiver does not listen any more"
+            return "the receiver is no longer listening"
         now = time.monotonic()
         for name, watcher in self.folders.items():
             if not watcher.is_alive() or now - watcher.heartbeat > _FOLDER_SILENCE_S:

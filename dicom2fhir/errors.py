@@ -40,11 +40,11 @@ class BridgeError(Exception):
 
 
 class Transient(BridgeError):
-    """It may work when tried again."""
+    """A temporary failure: it may work when tried again."""
 
 
 class Permanent(BridgeError):
-    """It will not work however often it is tried."""
+    """A permanent failure: trying again does not help."""
 
 
 class NotDicom(Permanent):
@@ -56,7 +56,7 @@ class NotAnInstance(NotDicom):
 
 
 class CannotUnderstand(Permanent):
-    """The data set cannot be understood."""
+    """The data set cannot be parsed."""
 
 
 class BudgetExceeded(CannotUnderstand):
@@ -80,7 +80,7 @@ class Unreadable(Transient):
 
 
 class BridgeFault(Permanent):
-    """The bridge failed on it.
+    """The bridge failed.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class BridgeFault(Permanent):
         self.places = places_of(cause)
         ours = [place for place in self.places if place.startswith(_PACKAGE.name)]
         where = "".join(f" at {place}" for place in (ours or self.places)[-1:])
-        super().__init__(f"The bridge failed on it: {type(cause).__name__}{where}.")
+        super().__init__(f"The bridge failed: {type(cause).__name__}{where}.")
 
 
 class NotExpressible(Permanent):
@@ -105,7 +105,7 @@ class NotExpressible(Permanent):
 
 
 class NotReady(Transient):
-    """Something that is needed to start is not there yet."""
+    """Something that is needed to start is not available yet."""
 
 
 class StudyBusy(Transient):
@@ -133,7 +133,7 @@ class StoreDamaged(Permanent):
 
 
 class ServerUnavailable(Transient):
-    """The FHIR server cannot be reached or asks for patience.
+    """The FHIR server cannot be reached or asks for a pause.
 
     Parameters
     ----------
@@ -161,11 +161,11 @@ class ServerUnavailable(Transient):
 
 
 class NotAuthorised(ServerUnavailable):
-    """The FHIR server does not accept our credentials."""
+    """The FHIR server does not accept the credentials."""
 
 
 class EditConflict(Transient):
-    """Somebody else wrote the resource at the same time."""
+    """Another client wrote the resource at the same time."""
 
 
 class ServerRefused(Permanent):
@@ -177,11 +177,11 @@ class ServerRefused(Permanent):
 
 
 class Misshapen(Permanent):
-    """The FHIR server holds a resource that is not FHIR."""
+    """The FHIR server has a resource that is not valid FHIR."""
 
 
 class Ambiguous(Permanent):
-    """Several resources on the server match where there must be one."""
+    """Several resources on the server match, but only one may."""
 
 
 class ConfigError(Permanent):

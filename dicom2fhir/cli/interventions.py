@@ -61,7 +61,7 @@ def settle(
     later; another patient is a new conflict. The study is then sent as a new revision.
     """
     if undo and (keep or drop):
-        raise click.UsageError("--undo goes without --keep and --drop")
+        raise click.UsageError("--undo cannot be combined with --keep or --drop")
     from dicom2fhir.store.sqlite.store import SqliteStore
 
     path = store_file(config_file, state_dir)
@@ -82,7 +82,7 @@ def settle(
         put_json({"store": str(path), "study_uid": study, "conflict": conflict, "patients": shown})
         return
     for one in shown:
-        words = [counted(one.pop("instances"), "instance"), one.pop("verdict") or "not settled"]
+        words = [counted(one.pop("instances"), "instance"), one.pop("verdict") or "not resolved"]
         click.echo(f"Patient {one.pop('number')}: {', '.join(words)}")
         for name, value in one.items():
             click.echo(printable(f"  {name}: {value}"))
@@ -113,14 +113,14 @@ def _verdicts(patients: Sequence[NamedPatient], keep: int | None, drop: Sequence
     """The verdict on each patient, by its number."""
     numbers = range(1, len(patients) + 1)
     if len(patients) < 2 and not any(patient.verdict for patient in patients):
-        raise click.ClickException("the instances name one patient: there is nothing to settle")
+        raise click.ClickException("the instances name one patient: there is no conflict to resolve")
     if unknown := sorted({keep, *drop} - {None, *numbers}, key=str):
         raise click.UsageError(f"there is no patient {unknown[0]}: the study has {counted(len(patients), 'patient')}")
     left = [number for number in numbers if number not in drop]
     if keep is None and len(left) == 1:
         keep = left[0]
     if keep not in left:
-        raise click.UsageError("say with --keep which patient is right, one whose instances stay")
+        raise click.UsageError("use --keep to name the right patient, one whose instances are kept")
     verdicts = dict.fromkeys(numbers, Verdict.WRONG) | dict.fromkeys(drop, Verdict.DROPPED) | {keep: Verdict.RIGHT}
     return {patients[number - 1].key: verdict for number, verdict in verdicts.items()}
 
@@ -164,11 +164,11 @@ def forget(
         put_json({"store": str(path), "forgotten": [_forgotten(one) for one in forgotten], "busy": busy})
     else:
         for one in forgotten:
-            click.echo(f"{one.study_uid} is removed: {counted(one.instances, 'instance')}")
+            click.echo(f"{one.study_uid} was removed: {counted(one.instances, 'instance')}")
             if there := _delivered_to(one):
-                click.echo(f"  what was delivered stays at {', '.join(there)}")
+                click.echo(f"  already delivered, and not removed there: {', '.join(there)}")
     for study in busy:
-        click.echo(f"{study} is being sent now: try again in a moment", err=True)
+        click.echo(f"{study} is being sent now; try again in a moment", err=True)
     if busy:
         raise click.exceptions.Exit(EXIT_FAILED)
 

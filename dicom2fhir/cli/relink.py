@@ -41,7 +41,7 @@ def relink(
     were successful, use `dicom2fhir retry`.
     """
     if [bool(studies), everything, since is not None].count(True) != 1:
-        raise click.UsageError("name studies, or use either --all or --since")
+        raise click.UsageError("name studies, or use --all or --since")
     from dicom2fhir.store.sqlite.store import SqliteStore
 
     since_s = moment_since(since) or 0.0

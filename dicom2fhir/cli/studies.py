@@ -67,7 +67,7 @@ def status(
 ) -> None:
     """Show the state of the daemon, of reception and deliveries, or of one STUDY (its Study Instance UID)."""
     if (check or acknowledge) and (study or outdated):
-        raise click.UsageError("--check and --acknowledge are about the whole bridge, not about studies")
+        raise click.UsageError("--check and --acknowledge cannot be combined with a study or --outdated")
     from dicom2fhir.store.sqlite import damage
     from dicom2fhir.store.sqlite.store import SqliteStore
 
@@ -135,9 +135,9 @@ def retry(
     After a change of FHIR version, profile or mapping, --all --remap sends every study again.
     """
     if bool(studies) == everything:
-        raise click.UsageError("name studies, or use --all")
+        raise click.UsageError("name studies or use --all")
     if remap and not everything:
-        raise click.UsageError("--remap goes with --all; a study that is named is sent anew in any case")
+        raise click.UsageError("--remap requires --all; studies that are named are sent again in any case")
     from dicom2fhir.store.sqlite.store import SqliteStore
 
     store = SqliteStore.attach(store_file(config_file, state_dir), reader=fingerprint())
@@ -152,7 +152,7 @@ def retry(
     if remap and outdated:
         click.echo(
             f"{counted(outdated, 'study')} {'was' if outdated == 1 else 'were'} read by another version of dicom2fhir. "
-            "Their files may tell more: dicom2fhir backfill --again PATHS reads them again."
+            "Reading their files again may give more: dicom2fhir backfill --again PATHS."
         )
         for study in examples:
             click.echo(f"  {study.study_uid}")

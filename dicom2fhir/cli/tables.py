@@ -53,7 +53,7 @@ def status_tables(seen: Overview) -> RenderableType:
     if seen.studies:
         parts += [Text(), study_tables(seen.studies, seen.daemon, seen.at)]
     if seen.rejections:
-        table = _table("When", "Refused when they came in")
+        table = _table("When", "Refused on reception")
         for rejection in seen.rejections:
             origin = rejection.origin
             where = Text(printable(origin.path or f"{origin.calling_ae}@{origin.peer}"))
@@ -77,10 +77,10 @@ def _daemon_table(daemon: DaemonView) -> Table:
     for name, obstacle in sorted((said.folders or {}).items()):
         table.add_row("Folder", f"{name}: {obstacle or 'watched'}")
     if disk := said.disk:
-        intake = "nothing is taken in" if disk.intake_stopped else "instances are taken in"
-        table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} wanted: {intake}")
+        intake = "reception stopped" if disk.intake_stopped else "receiving"
+        table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} required: {intake}")
     for kind, number in sorted((said.refused or {}).items()):
-        table.add_row("Turned away", as_it_stands(f"{number} x {kind}"))
+        table.add_row("Rejected", as_it_stands(f"{number} x {kind}"))
     return table
 
 
@@ -96,7 +96,7 @@ def _stats_table(stats: Stats) -> Table:
         table.add_row(Text(f"  {state.value}", style=STATE_STYLES[state]), str(getattr(stats, state.value)))
     table.add_row("Refused instances", str(stats.rejected))
     for kind, number in stats.rejected_by_kind.items():
-        table.add_row(f"  {kind or 'kind not known'}", str(number))
+        table.add_row(f"  {kind or 'unknown kind'}", str(number))
     table.add_row("Skipped files", str(stats.skipped))
     if stats.outdated:
         table.add_row("Read by another version", str(stats.outdated))
@@ -106,13 +106,11 @@ def _stats_table(stats: Stats) -> Table:
 
 
 def _destinations_table(destinations: Iterable[DestinationStatus], daemon: DaemonView) -> Table:
-    table = _table("Destination", "How it stands, and its mapping")
+    table = _table("Destination", "State and mapping")
     for one in destinations:
-        said = _standing(daemon.destination(one.name)).append(
-            as_it_stands(f"\n{one.fingerprint or 'mapping not known'}")
-        )
+        said = _standing(daemon.destination(one.name)).append(as_it_stands(f"\n{one.fingerprint or 'unknown mapping'}"))
         if number := sum(one.others.values()):
-            made = ", ".join(f"{count} with {other or 'one that is not known'}" for other, count in one.others.items())
+            made = ", ".join(f"{count} with {other or 'an unknown one'}" for other, count in one.others.items())
             were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"
             said.append("\n").append(as_it_stands(f"{were} made with another mapping: {made}", "yellow"))
             said.append(as_it_stands(f"\ndicom2fhir retry --all --remap --destination {one.name}", "yellow"))
@@ -160,7 +158,9 @@ def _state(delivery: DeliveryStatus) -> Text:
 
 def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
     if delivery.state is State.DELIVERED:
-        by_identifier = f"; by identifier, not found there: {delivery.reason}" if delivery.reason else ""
+        by_identifier = (
+            f"; not found on the server, referred to by identifier: {delivery.reason}" if delivery.reason else ""
+        )
         return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}"
     return why(delivery, study, daemon, now)
 
@@ -201,9 +201,13 @@ def profiles_table(profiles: Iterable[Profile]) -> Table:
 
 def profile_tables(profile: Profile) -> RenderableType:
     """``profiles show``: what it says of itself, then its elements and extensions."""
-    versions = "\n".join(f"FHIR {version}: {url or 'claims no profile'}" for version, url in profile.versions.items())
-    head = f"{profile.title}\n\n{versions}\nA missing value: {profile.missing}\n\n{profile.doc.strip()}\n"
-    elements = _table("Element", "What is asked")
+    versions = "\n".join(
+        f"FHIR {version}: {url or 'no profile is claimed'}" for version, url in profile.versions.items()
+    )
+    head = (
+        f"{profile.title}\n\n{versions}\nIf a required value is missing: {profile.missing}\n\n{profile.doc.strip()}\n"
+    )
+    elements = _table("Element", "Requirement")
     for rule in profile.element:
         sources = [f"from {', '.join(sources)}"] if (sources := sources_of(rule)) else []
         elements.add_row(rule.path, as_it_stands("; ".join([*sources, *asked_of(rule)]) or "-"))
@@ -243,14 +247,14 @@ def _path(trace: Trace) -> str:
 
 def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
     """``explain``: every element, where it came from, and what was dropped and why."""
-    table = _table("Element", "Value, and what it comes from")
+    table = _table("Element", "Value and source")
     for trace in traces:
         if trace.element is not None:
             source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
             table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
     if mapped.notes:
-        notes = _table("Dropped or replaced")
+        notes = _table("Left out or replaced")
         for note in mapped.notes:
             notes.add_row(as_it_stands(note.where + "\n  ").append(as_it_stands(note.text, _NOTE_STYLES[note.level])))
         parts += [Text(), notes]

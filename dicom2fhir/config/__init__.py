@@ -161,9 +161,9 @@ def require_roads(settings: Settings) -> None:
     """
     wrong = []
     if not settings.receiver.enabled and not settings.folders:
-        wrong.append("nothing can come in: set receiver.enabled = true or add a [folders.NAME]")
+        wrong.append("no input is configured: set receiver.enabled = true or add a [folders.NAME]")
     if not settings.destinations:
-        wrong.append('nothing can go out: add a [destinations.NAME] with url, or with type = "file" and directory')
+        wrong.append('no output is configured: add a [destinations.NAME] with url, or with type = "file" and directory')
     if wrong:
         raise ConfigError("\n".join(wrong))
 
@@ -179,9 +179,9 @@ def _doubts(settings: Settings) -> Iterator[str]:
     guarded = receiver.networks or receiver.calling_ae_titles or receiver.tls_client_ca or is_local
     if receiver.enabled and not is_local and value_types.are_everything(receiver.networks):
         shown = ", ".join(map(str, receiver.networks))
-        yield f"receiver.networks = {shown}: every address may connect; name the networks of those who send"
+        yield f"receiver.networks = {shown}: every address may connect; list only the networks of your senders"
     if receiver.enabled and not guarded:
-        yield "receiver.open = true: everybody who reaches the port may send; networks = [...] says who may"
+        yield "receiver.open = true: any peer that can reach the port may send; restrict senders with networks = [...]"
     for name, folder in settings.folders.items():
         if folder.move_to and folder.afterwards != "move":
             yield f'folders.{name}.move_to has no effect, because afterwards = "{folder.afterwards}"'
@@ -189,19 +189,22 @@ def _doubts(settings: Settings) -> Iterator[str]:
         issuers: dict[str, str] = {}
         for issuer, system in getattr(settings.systems, table).items():
             if (first := issuers.setdefault(system, issuer)) != issuer:
-                yield f"systems.{table}: {first!r} and {issuer!r} have one system: equal ids of both mean the same"
+                yield (
+                    f"systems.{table}: {first!r} and {issuer!r} have the same system: equal ids of both are treated as"
+                    " the same"
+                )
     for name, destination in settings.destinations.items():
         if destination.only.calling_ae_title and settings.folders:
             yield (
-                f"destinations.{name}.only.calling_ae_title: what comes in folders has no AE title, so that this"
-                " destination does not take it"
+                f"destinations.{name}.only.calling_ae_title: files from folders have no AE title, so that this"
+                " destination does not get their studies"
             )
         if not isinstance(destination, FhirDestinationSettings):
             continue
         url = urlsplit(destination.url)
         if url.scheme == "http" and not value_types.is_loopback(url.hostname or ""):
             what = "patient data" if destination.auth == "none" else "credentials and patient data"
-            yield f"destinations.{name}.url = {destination.url!r}: {what} travel unencrypted; use https"
+            yield f"destinations.{name}.url = {destination.url!r}: {what} are sent unencrypted; use https"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
@@ -279,7 +282,7 @@ def _explain(where: tuple[int | str, ...], details: ErrorDetails, merged: Merged
     kind, message = details["type"], details["msg"]
     if key[-1] == "[key]":
         key = key[:-1]
-        said = "names are made of a-z, 0-9, - and single _" if key[0] in NAMED else "an issuer must not be empty"
+        said = "names consist of a-z, 0-9, - and single _" if key[0] in NAMED else "an issuer must not be empty"
         return f"{_spell(key)}: {said}{_where(merged.given(key))}"
     if kind == "extra_forbidden":
         return _unknown(key, merged)

@@ -123,11 +123,11 @@ def _base_url(value: str) -> str:
     except ValueError:
         usable = False
     if not usable or not value.isprintable() or " " in value:
-        raise ValueError('must be an address such as "https://host/fhir"')
+        raise ValueError('must be a URL such as "https://host/fhir"')
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password; use the options for authentication")
+        raise ValueError("must not contain a user name or password; use the options for authentication")
     if parts.query or parts.fragment or value.endswith(("?", "#")):
-        raise ValueError("must be a base address, without ? and #")
+        raise ValueError("must be a base URL, without ? and #")
     return value.rstrip("/")
 
 
@@ -136,7 +136,7 @@ def _dicomweb_url(value: str) -> str:
         return value
     url = _base_url(value)
     if url.endswith("/studies"):
-        raise ValueError('must be the base address, without "/studies" at the end')
+        raise ValueError('must be the base URL, without "/studies" at the end')
     return url
 
 
@@ -184,13 +184,13 @@ def overlaps(watched: list[tuple[str, Path, tuple[str, ...]]], written: list[tup
         for folder, root, ignore in watched:
             if not lies_outside(path, root, ignore):
                 yield (
-                    f"{option} = {str(path)!r}: must not lie inside the watched {folder}.path ({str(root)!r}), what is"
-                    f" written there would come in again; choose another place or add its name to {folder}.ignore"
+                    f"{option} = {str(path)!r}: must not be inside the watched {folder}.path ({str(root)!r}): files"
+                    f" written there would be imported again; choose another folder or add its name to {folder}.ignore"
                 )
     for folder, root, _ in watched:
         for other, outer, ignore in watched:
             if folder != other and not lies_outside(root, outer, ignore) and (root != outer or folder < other):
                 yield (
-                    f"{folder}.path = {str(root)!r}: must not lie inside {other}.path ({str(outer)!r}), they would be"
-                    f" taken twice; leave one out or add it to {other}.ignore"
+                    f"{folder}.path = {str(root)!r}: must not be inside {other}.path ({str(outer)!r}): files would be"
+                    f" imported twice; remove one of them or add it to {other}.ignore"
                 )

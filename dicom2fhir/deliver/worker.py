@@ -35,8 +35,8 @@ _MOST_CLAIMED = 8
 _MANY_INSTANCES = 2_000
 """Studies of so many instances together fill memory enough."""
 _GIVEN_UP = (
-    "given up, because it failed for as long as give_up_after_s while other studies were accepted; `dicom2fhir retry`"
-    " tries again. The last failure:"
+    "given up, because it kept failing for give_up_after_s while other studies were accepted; `dicom2fhir"
+    " retry` tries again. The last failure:"
 )
 
 log = structlog.get_logger(__name__)
@@ -272,7 +272,7 @@ class Deliverer:
         try:
             return next(outcomes)
         except MemoryError:
-            return Retry("there was not enough memory", answered=False)
+            return Retry("not enough memory", answered=False)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
             log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
             return _Failed(type(error).__name__)
@@ -296,7 +296,7 @@ class Deliverer:
                 self._record_failure(claim, study, outcome, permit)
             case _Failed(error):
                 self._circuit.leave(permit)
-                self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); its log says where")
+                self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); see its log")
 
     def _record_failure(self, claim: Claim, study: Study, failure: Retry, permit: Permit) -> None:
         """Find out who is at fault, the destination or the study, and let that one wait.

@@ -76,7 +76,7 @@ class Demo:
                 done = self._watch(daemon, live)
             sender.join()
             if self._errors or not done:
-                raise BridgeError("The demonstration did not finish: " + ("; ".join(self._errors) or "time is up."))
+                raise BridgeError("The demonstration did not finish: " + ("; ".join(self._errors) or "timeout."))
             self._show_result()
             if keep_running:
                 self._say(f"\nStill listening at {host}:{port} and watching {inbox}. Ctrl-C ends it.")
@@ -126,7 +126,7 @@ class Demo:
             datasets = self._store_once(host, port, datasets)
             if not datasets:
                 return
-        raise BridgeError("The demonstration's sender had no answer.")
+        raise BridgeError("The sender of the demonstration got no response.")
 
     def _store_once(self, host: str, port: int, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
         """Send over one association; returns the instances from the first without a response on."""
@@ -140,7 +140,7 @@ class Demo:
             ae_title="DICOM2FHIR",
         )
         if not association.is_established:
-            raise BridgeError("The demonstration's sender found nobody listening.")
+            raise BridgeError("The sender of the demonstration could not connect.")
         try:
             for number, dataset in enumerate(datasets):
                 if not association.is_established:
@@ -149,7 +149,7 @@ class Demo:
                 if not status:  # pynetdicom's reactor sometimes consumes the response
                     return datasets[number:]
                 if status.Status != 0x0000:
-                    raise BridgeError("An instance was not taken.")
+                    raise BridgeError("An instance was not accepted.")
         finally:
             association.release()
         return ()
@@ -177,7 +177,7 @@ class Demo:
 
     def _table(self, studies: Sequence[StudyStatus]) -> Table:
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("Study", "came by", "series", "instances", "revision", "ImagingStudy"):
+        for column in ("Study", "received by", "series", "instances", "revision", "ImagingStudy"):
             table.add_column(column, justify="right" if column in ("series", "instances", "revision") else "left")
         by_uid = {study.study_uid: study for study in studies}
         for number, (uid, name) in enumerate(self._names.items()):
@@ -201,12 +201,12 @@ class Demo:
         self._say(
             f"\n{counted(len(files), 'transaction Bundle')} (FHIR R4) written to [bold]{escape(str(self._output))}[/]"
         )
-        self._console.print("Convert files of your own: [bold]dicom2fhir convert FOLDER[/]")
+        self._console.print("Convert your own files: [bold]dicom2fhir convert FOLDER[/]")
 
 
 def _progress(study: StudyStatus | None) -> tuple[str, str, str, str]:
     if study is None:
         return "", "", "", "[dim]not yet[/]"
     state = study.deliveries[0].state
-    word = "delivered" if state is State.DELIVERED else "waits for more" if state is State.WAITING else state.value
+    word = "delivered" if state is State.DELIVERED else "waiting" if state is State.WAITING else state.value
     return str(study.series), str(study.instances), str(study.revision), f"[{STATE_STYLES[state]}]{word}[/]"

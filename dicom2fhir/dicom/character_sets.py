@@ -123,7 +123,7 @@ def encodings(names: Sequence[str]) -> tuple[Encodings, str]:
     if not alone:
         return tuple(dict.fromkeys([first, *known])), problem
     if len(set(known)) > 1:
-        problem = "names a character set that has to stand alone beside others; it stands"
+        problem = "combines a character set with others although it must be the only one; only it is used"
     return (alone,), problem
 
 

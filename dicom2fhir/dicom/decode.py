@@ -140,7 +140,7 @@ class _Decoder:
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that hold anything wanted."""
         if attribute.vr != "SQ":
-            self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not a value that its VR can have; left out")
+            self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not valid for its VR; left out")
             return []
         decoded = raws[: self.bounded(len(raws), "items", attribute)]
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)
@@ -159,7 +159,7 @@ class _Decoder:
         elif attribute.vr in _TEXT_VRS:
             text, as_named, self.steps_left = character_sets.decode(value, encodings, self.steps_left)
             if not as_named:
-                self.warn(attribute, "does not decode by Specific Character Set")
+                self.warn(attribute, "cannot be decoded with Specific Character Set")
         else:
             text = value.decode("latin-1")
         if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
@@ -178,7 +178,7 @@ class _Decoder:
         if len(distinct) > 1:
             if attribute.vr == "UI":
                 return distinct  # which object is meant must not be guessed
-            self.warn(attribute, "has several values; the first stands")
+            self.warn(attribute, "has several values; the first is used")
         return distinct[0] if distinct else ""
 
     def cleaned(self, value: str, attribute: Attribute) -> str:
@@ -187,7 +187,7 @@ class _Decoder:
             return value.strip()
         value, _, rest = value.partition("\0")
         if rest.strip("\0 "):
-            self.warn(attribute, "holds a NUL; what follows it is left out")
+            self.warn(attribute, "contains a NUL; the rest is left out")
         return value.translate(_CONTROLS).strip()
 
     def numbers(self, value: bytes, attribute: Attribute) -> str | list[str]:
@@ -195,7 +195,7 @@ class _Decoder:
         kind = _NUMBERS[attribute.vr]
         size = struct.calcsize(kind)
         if len(value) % size:
-            self.warn(attribute, "has a length that its VR cannot have; left out")
+            self.warn(attribute, "has an invalid length for its VR; left out")
             return ""
         count = self.bounded(len(value) // size, "values", attribute)
         parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
@@ -323,6 +323,6 @@ def _checked_uid(keyword: str, value: Value | None, notes: list[Note]) -> str:
     if not value:
         raise MissingUID(f"{keyword} is missing.")
     if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
-        raise MissingUID(f"{keyword} is not a usable UID: up to 64 digits and dots.")
-    notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); taken as it stands"))
+        raise MissingUID(f"{keyword} is not a valid UID: up to 64 digits and dots.")
+    notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); used as it is"))
     return value

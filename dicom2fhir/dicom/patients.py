@@ -102,9 +102,9 @@ def conflict_of(patients: Counted) -> str:
                 issuers[key, kind].add(canonical(name))
     if len(count_by_id) > 1:
         counts = " + ".join(str(n) for n in sorted(count_by_id.values(), reverse=True))
-        return f"The instances name {len(count_by_id)} different PatientIDs ({counts} instances)."
+        return f"The instances contain {len(count_by_id)} different PatientIDs ({counts} instances)."
     if any(len(names) > 1 for names in issuers.values()):
-        return "The instances name one PatientID of different issuers."
+        return "The instances contain the same PatientID from different issuers."
     return ""
 
 
@@ -146,5 +146,13 @@ def apply(records: Sequence[InstanceRecord], settlement: Settlement) -> tuple[li
         if key:
             found.add(verdict)
     if Verdict.RIGHT in found:
-        return kept, "The instances name a patient that nobody has settled yet." if None in found else ""
-    return kept, "The instances name patients that were settled to be wrong." if Verdict.WRONG in found else ""
+        return (
+            kept,
+            "The instances contain a patient that is not covered by `dicom2fhir settle` yet." if None in found else "",
+        )
+    return (
+        kept,
+        "The instances contain patients that `dicom2fhir settle` marked as wrong, and none that is right."
+        if Verdict.WRONG in found
+        else "",
+    )

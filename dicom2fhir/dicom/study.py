@@ -17,7 +17,7 @@ from dicom2fhir.dicom.patients import Counted, Settlement, apply, canonical, con
 from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study, Value, items_of
 
 _NOTHING_SETTLED: Settlement = {}
-_SETTLED = Note("warning", "PatientID", "differs between instances; a person has settled which one is right")
+_SETTLED = Note("warning", "PatientID", "differs between instances; resolved with `dicom2fhir settle`")
 
 
 def assemble(
@@ -59,7 +59,11 @@ def _doubles(records: Sequence[InstanceRecord]) -> set[Note]:
     """What is to be said where series share a SOP Instance UID, which by PS3.3 C.12.1 names one instance only."""
     if len({record.sop_uid for record in records}) == len(records):
         return set()
-    return {Note("warning", "SOPInstanceUID", "stands in several series of this study; the instance is kept in each")}
+    return {
+        Note(
+            "warning", "SOPInstanceUID", "occurs in several series of this study; the instance is kept in each of them"
+        )
+    }
 
 
 def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Series:
@@ -195,10 +199,10 @@ def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes:
     if not candidates:
         return []
     earliest = attribute.pick == "earliest"
-    chosen = "the earliest" if earliest else "the most frequent one"
-    fate = "comes first" if attribute.others_to else "stands"
+    chosen = "the earliest" if earliest else "the most frequent"
+    fate = "comes first" if attribute.others_to else "is used"
     notes.update(
-        Note("info", keyword, f"differs between instances; {chosen} {fate}")
+        Note("info", keyword, f"differs between instances; {chosen} value {fate}")
         for keyword in group
         if len({canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
     )

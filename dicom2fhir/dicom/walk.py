@@ -125,7 +125,7 @@ class Walk:
             self.is_waiting = True
             return short.pos
         except Damage as damage:
-            raise CannotUnderstand(f"It cannot be known what follows {self._name(damage.pos)}.") from None
+            raise CannotUnderstand(f"The end of {self._name(damage.pos)} cannot be determined.") from None
 
     def element(self, pos: int) -> int:
         """Walk over one element; see :meth:`elements`."""

@@ -102,19 +102,19 @@ class Summary:
             yield f"... and {self.failed - len(self.failures):,} more"
         taken = f"{counted(self.taken, 'instance')} of {counted(self.studies, 'study')}"
         counts = [taken if dry_run else f"{taken} ({self.new:,} new)"]
-        more = {"done before": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
+        more = {"already done": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
         counts += [f"{number:,} {what}" for what, number in more.items() if number]
         yield f"{counted(self.files, 'file')} in {self.seconds:,.1f} s: {', '.join(counts)}"
         if self.outdated:
             files = counted(self.outdated, "file")
-            yield f"{files} done before by another version of dicom2fhir: --again reads everything again."
+            yield f"{files} already done by another version of dicom2fhir: --again reads all files again."
         if dry_run:
             yield "Nothing was written."
         elif self.new or self.changed:
             yield (
-                "The daemon runs and delivers the studies once they are quiet."
+                "The daemon is running and will deliver the studies after their quiet period."
                 if daemon_runs
-                else "The studies are in the store; start the daemon (dicom2fhir serve), and it will deliver them."
+                else "The studies are in the store; start the daemon (dicom2fhir serve) to deliver them."
             )
 
 
@@ -220,7 +220,9 @@ class Backfill:
                 while pending:
                     self._settle(pending, holds)
             except BrokenProcessPool as error:
-                raise BridgeError("A process that reads files ended; is there enough memory for them all?") from error
+                raise BridgeError(
+                    "A reader process ended unexpectedly; if memory is short, use fewer --workers."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -56,7 +56,7 @@ def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
         except OSError as error:
             chunk.unreadable.append((place, error.strerror or str(error)))
         except MemoryError:
-            chunk.unreadable.append((place, "There is not enough memory to read it"))
+            chunk.unreadable.append((place, "Not enough memory to read the file"))
         else:
             chunk.taken.append(place)
             chunk.plain.append(
@@ -79,7 +79,7 @@ def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
         header = reader.read_file(source)
         notes = noted(source, header.rest, file.size_bytes)
         if found(file.path, os.fstat(source.fileno())) != file:
-            raise OSError(errno.EAGAIN, "The file changes while it is read")
+            raise OSError(errno.EAGAIN, "The file changed while it was read")
     return reader.decode(header.received(origin_of(file), notes))
 
 

@@ -134,7 +134,7 @@ def _file_or_members(
         yield InputFile(name, lambda: file, asked_for=True)
         return
     if not zipfile.is_zipfile(file):
-        on_error(name, "the zip archive is damaged or not complete")
+        on_error(name, "the zip archive is damaged or incomplete")
         return
     try:
         archive = open_until.enter_context(attempt(zipfile.ZipFile, file))
@@ -198,7 +198,7 @@ def read(
             on_error(source.name, error.strerror or str(error))
         except MemoryError:
             reading.failed += 1
-            on_error(source.name, "there is not enough memory to read it")
+            on_error(source.name, "not enough memory to read the file")
         on_read()
     return reading
 
@@ -218,12 +218,12 @@ def _opened(source: InputFile) -> Iterator[BinaryIO]:
         file = source.open()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         # what the archive's directory does not tell, or a version of ZIP that Python does not read
-        raise CannotUnderstand(f"The archive's member cannot be read: {error}.") from None
+        raise CannotUnderstand(f"The member of the archive cannot be read: {error}.") from None
     with file:
         try:
             yield file
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise CannotUnderstand(f"The archive's member is damaged: {error}.") from None
+            raise CannotUnderstand(f"The member of the archive is damaged: {error}.") from None
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:

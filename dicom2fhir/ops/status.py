@@ -128,22 +128,22 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
 
 
 def _damage_told(damage: Damage) -> str:
-    aside = f" The damaged files are kept as {damage.aside}." if damage.aside else ""
-    return f"{moment(damage.at)}: {damage.reason}.{aside} docs/store-damaged.md says what to do."
+    aside = f" The damaged files were renamed to {damage.aside}." if damage.aside else ""
+    return f"{moment(damage.at)}: {damage.reason}.{aside} See docs/store-damaged.md."
 
 
 def _attention(daemon: DaemonView, stats: Stats, latest: Sequence[Rejection], now: float) -> Iterator[str]:
     if not daemon.running:
         yield f"The daemon is not running{_last_seen(daemon.said)}."
     elif daemon.silent:
-        yield f"The daemon has not said how it is{_last_seen(daemon.said)}: look at its log, or restart it."
+        yield f"The daemon does not report its state{_last_seen(daemon.said)}: check its log, or restart it."
     elif daemon.said:
         yield from _complaints(daemon.said)
     if stats.refused:
         refused = f"{counted(stats.refused, 'delivery')} {'is' if stats.refused == 1 else 'are'}"
-        yield f"{refused} refused: `status --state refused` shows why, `retry` sends again."
+        yield f"{refused} refused: `status --state refused` shows the reasons, `retry` sends again."
     if latest and now - latest[0].at < _RECENT_S:
-        yield "Something that came in was refused within the last 24 hours: `status` lists what and why."
+        yield "Instances or files were refused on reception within the last 24 hours: see `status`."
 
 
 def _last_seen(said: DaemonState | None) -> str:
@@ -151,22 +151,22 @@ def _last_seen(said: DaemonState | None) -> str:
         return ""
     if said.stopped_at:
         return f"; it stopped at {moment(said.stopped_at)}"
-    return f"; its last sign of life is of {moment(said.written_at)}"
+    return f"; last report at {moment(said.written_at)}"
 
 
 def _complaints(said: DaemonState) -> Iterator[str]:
     if said.disk and said.disk.intake_stopped:
         yield (
-            f"Nothing is taken in: {counted(said.disk.free_bytes, 'byte')} free on the store's disk, and"
+            f"Reception is stopped: {counted(said.disk.free_bytes, 'byte')} free on the disk of the store, and"
             f" store.min_free_bytes is {said.disk.min_free_bytes:,}."
         )
     if said.config_refused:
-        yield f"The configuration was not reloaded, the settings from before are in force: {said.config_refused}"
+        yield f"The configuration was not reloaded; the previous settings are in force: {said.config_refused}"
     if said.needs_restart:
-        yield f"The daemon must be restarted for {', '.join(said.needs_restart)}."
+        yield f"A restart is needed to apply {', '.join(said.needs_restart)}."
     for name, obstacle in (said.folders or {}).items():
         if obstacle:
-            yield f"Nothing is taken from folder {name}: {obstacle}."
+            yield f"Folder {name} is not read: {obstacle}."
     for one in said.destinations:
         if one.state in ("down", "paused"):
             yield f"Destination {one.name} is {one.state} since {moment(one.since)}: {one.reason}"
@@ -180,7 +180,7 @@ def why(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: f
         case State.REFUSED:
             return delivery.reason
         case State.SENDING:
-            return "" if daemon.running else "the daemon stopped while it was sent"
+            return "" if daemon.running else "the daemon stopped while the study was being sent"
         case State.EXCLUDED:
             return f"{delivery.reason}{_still_there(delivery)}"
         case _:
@@ -191,7 +191,7 @@ def _still_there(delivery: DeliveryStatus) -> str:
     if not delivery.delivered_revision:
         return ""
     sent = f"revision {delivery.delivered_revision} was sent at {moment(delivery.delivered_at)}"
-    return f"; {sent}, before it was left out, and stays there"
+    return f"; {sent} before the study was excluded, and is not removed"
 
 
 def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
@@ -205,11 +205,11 @@ def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonVi
         )
     if delivery.reason:
         tries = f" after {counted(delivery.attempts, 'try')}" if delivery.attempts else ""
-        return f"retry at {moment(delivery.due_at)}{tries} because {delivery.reason}"
+        return f"retry at {moment(delivery.due_at)}{tries}: {delivery.reason}"
     if delivery.due_at <= now:
-        return f"due since {moment(delivery.due_at)}, others go first" if delivery.due_at else "due now"
+        return f"due since {moment(delivery.due_at)}, queued" if delivery.due_at else "due now"
     if study.association_open:
-        return f"an association that sends it is open; at {moment(delivery.due_at)} at the latest"
+        return f"an association that sends it is still open; due at {moment(delivery.due_at)} at the latest"
     return f"quiet period until {moment(delivery.due_at)}"
 
 

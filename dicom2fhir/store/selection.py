@@ -57,7 +57,7 @@ class Selection:
                 return f'except.{key} matches "{pattern}"'
         for key, patterns in self.only.items():
             if not _match(patterns, stated.get(key, ())):
-                return f"only.{key} matches nothing in the study"
+                return f"only.{key} matches no value of the study"
         return ""
 
 

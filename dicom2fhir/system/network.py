@@ -9,15 +9,15 @@ import ssl
 from collections.abc import Iterator
 
 _UNTRUSTED = {
-    10: "its certificate has expired; it has to be renewed there, unless this machine's clock is wrong",
+    10: "its certificate has expired; renew it, unless the clock of this machine is wrong",
     9: "its certificate is not valid yet; check the clocks of both machines",
-    62: "its certificate is made out to another name; address it by a name that the certificate holds",
-    64: "its certificate is made out to another address; address it by a name that the certificate holds",
+    62: "its certificate is for another name; use a name that the certificate contains",
+    64: "its certificate is for another address; use a name that the certificate contains",
 }
 """Results of certificate verification (OpenSSL, X509_STORE_CTX_get_error)."""
 _NO_AUTHORITY = (
-    "its certificate is signed by an authority that this machine does not trust; name the authority's certificate as"
-    " ca_file, or add it to the system's store"
+    "its certificate is signed by an authority that this machine does not trust; set ca_file to the certificate of the"
+    " authority, or add it to the system's store"
 )
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 _OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"}
@@ -25,15 +25,15 @@ _OLD_TLS = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOL
 _REFUSED_BY_ALERT = "ALERT"
 
 _SYSTEM = {
-    errno.ECONNREFUSED: "nobody listens there; check that it runs, and that this is its port",
-    errno.ENETUNREACH: "there is no route to it; check this machine's network",
-    errno.EHOSTUNREACH: "there is no route to it; check the network and its firewalls",
-    errno.EPERM: "this machine's own rules forbid the connection; check its firewall and the unit's IPAddressDeny",
-    errno.EACCES: "this machine's own rules forbid the connection; check its firewall and the unit's IPAddressDeny",
-    errno.ETIMEDOUT: "it does not answer; check the address and the firewalls on the way",
+    errno.ECONNREFUSED: "connection refused; check that it is running, and that the port is right",
+    errno.ENETUNREACH: "no route to the network; check the network of this machine",
+    errno.EHOSTUNREACH: "no route to the host; check the network and its firewalls",
+    errno.EPERM: "this machine blocks the connection; check its firewall and the unit's IPAddressDeny",
+    errno.EACCES: "this machine blocks the connection; check its firewall and the unit's IPAddressDeny",
+    errno.ETIMEDOUT: "no response; check the address and the firewalls on the path",
     errno.EADDRNOTAVAIL: "this machine has no address to connect from; check the address and its network",
 }
-_CUT = "it cut the connection before it had answered; check its log, and what stands between"
+_CUT = "it closed the connection before responding; check its log, and the proxies and firewalls on the path"
 
 
 def failure(error: BaseException, where: str) -> str:
@@ -89,11 +89,11 @@ def _words(error: BaseException) -> str:
 
 def _words_of_tls(reason: str) -> str:
     if reason in _NO_TLS:
-        return "it does not speak TLS there; check the port, and https against http"
+        return "it does not use TLS on this port; check the port, and whether to use https or http"
     if reason in _OLD_TLS:
-        return "TLS: it speaks only versions that are out of date; 1.2 or later is needed"
+        return "TLS: it supports only outdated versions; 1.2 or later is required"
     if _REFUSED_BY_ALERT in reason:
-        return "TLS: it refuses the handshake; it may want a client certificate, or one of another authority"
+        return "TLS: it refused the handshake; it may require a client certificate, or one of another authority"
     if not reason or "EOF" in reason:
-        return "TLS: it cut the connection during the handshake; check its log"
+        return "TLS: it closed the connection during the handshake; check its log"
     return f"TLS: the handshake failed ({reason.lower().replace('_', ' ')})"

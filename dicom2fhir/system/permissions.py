@@ -92,8 +92,8 @@ def open_to_others(directory: Path) -> list[str]:
         with suppress(OSError):
             paths += sorted(path for path in directory.iterdir() if path.is_file() and _mode(path) & stat.S_IROTH)
     return [
-        f"{str(path)!r} has the mode {_mode(path):04o}: every user of this machine may look into it, where patient data"
-        f" are; chmod {'700' if path == directory else '600'} it"
+        f"{str(path)!r} has the mode {_mode(path):04o}: every user of this machine can access it, and it contains"
+        f" patient data; chmod {'700' if path == directory else '600'} it"
         for path in paths
     ]
 
@@ -140,7 +140,7 @@ def faults(needs: Sequence[Need], user: User) -> list[Fault]:
     if user.uid == os.geteuid():
         return _look(needs)
     if os.geteuid() != 0:
-        raise PermissionError("only root can answer for another user")
+        raise PermissionError("only root can check another user")
     with ExitStack() as open_folders:
         opened = {need.path: _opened(need.path, open_folders) for need in needs}
         return [Fault(**fault) for fault in _as_user(user, lambda: [asdict(fault) for fault in _look(needs, opened)])]
@@ -196,7 +196,7 @@ def _fault(path: str, use: Use) -> tuple[str, bool] | None:
             return None
         if use is Use.FILL:
             return _not_made(path)
-        return f"there is no such {'file' if use is Use.READ else 'folder'} now", True
+        return f"this {'file' if use is Use.READ else 'folder'} does not exist now", True
     except OSError as error:
         return _closed(path) or f"cannot be reached ({error.strerror})", False
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -205,8 +205,8 @@ def _fault(path: str, use: Use) -> tuple[str, bool] | None:
     wanted = {Use.READ: os.R_OK, Use.UPDATE: os.R_OK | os.W_OK, Use.WATCH: os.R_OK | os.X_OK}
     mode = wanted.get(use, os.R_OK | os.W_OK | os.X_OK)
     if not os.access(path, mode):
-        act = "written to" if use.writes and os.access(path, mode & ~os.W_OK) else "read"
-        return f"may not be {act} ({_rights(status)})", False
+        act = "write to" if use.writes and os.access(path, mode & ~os.W_OK) else "read"
+        return f"no permission to {act} it ({_rights(status)})", False
     return _unreadable_files(path, use, status) if use in (Use.WATCH, Use.EMPTY) else None
 
 
@@ -216,14 +216,14 @@ def _not_made(path: str) -> tuple[str, bool] | None:
         above = above.parent
     if os.access(above, os.W_OK | os.X_OK):
         return None
-    return f"is not there and may not be made in {above} ({_rights(os.stat(above))})", False
+    return f"does not exist, and there is no permission to create it in {above} ({_rights(os.stat(above))})", False
 
 
 def _closed(path: str) -> str:
     """Which parent folder is closed."""
     for above in reversed(Path(path).parents):
         if not os.access(above, os.X_OK):
-            return f"lies in {above}, which may not be entered ({_rights(os.stat(above))})"
+            return f"is inside {above}, and there is no permission to enter that folder ({_rights(os.stat(above))})"
     return ""
 
 
@@ -232,11 +232,11 @@ def _unreadable_files(path: str, use: Use, folder: os.stat_result) -> tuple[str,
     files = [entry for entry in islice(os.scandir(path), _LOOKED_AT) if not entry.is_symlink()]
     shut = sum(not os.access(file.path, os.R_OK | (os.X_OK if file.is_dir() else 0)) for file in files)
     if shut:
-        return f"{counted(shut, 'entry')} of the first {len(files)} in it may not be read", False
+        return f"{counted(shut, 'entry')} of the first {len(files)} in it cannot be read", False
     if use is Use.EMPTY and folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, folder.st_uid):
         others = sum(file.stat(follow_symlinks=False).st_uid != os.geteuid() for file in files)
         if others:
-            return "its files belong to others and may not be taken away (sticky bit)", False
+            return "its files belong to other users and cannot be moved or deleted (sticky bit)", False
     return None
 
 

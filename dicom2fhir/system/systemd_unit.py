@@ -129,7 +129,7 @@ def _shut_out(need: Need, unit: Unit) -> str:
         return f"the service does not see {home} (ProtectHome={homes} in its unit)"
     temporary = lies_in(("/tmp", "/var/tmp"))  # noqa: S108 (a name, not a file)
     if temporary and unit.last("PrivateTmp") in ("yes", "true", "1", "on", "disconnected"):
-        return f"the service has a {temporary} of its own (PrivateTmp= in its unit)"
+        return f"the service has its own {temporary} (PrivateTmp= in its unit)"
     read_only = (home and homes == "read-only") or lies_in(_SYSTEM.get(_level(unit), ()))
     if need.use.writes and read_only and not lies_in(unit.writable):
         return f"read-only for the service: add ReadWritePaths={need.path} to its unit (systemctl edit {NAME})"

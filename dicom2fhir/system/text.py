@@ -31,7 +31,7 @@ def token(text: str) -> str:
 def quoted(issues: Iterable[str]) -> str:
     """The server's issues, to be appended to a message. Not for logs: they may echo patient data."""
     words = "; ".join(issues)
-    return f"; it says: {words}" if words else ""
+    return f"; the server says: {words}" if words else ""
 
 
 def counted(number: int, noun: str) -> str:

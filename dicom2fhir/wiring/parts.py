@@ -101,13 +101,13 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
             server = client(destination)
             found = server.capabilities()
             software = f"{found.software} {found.software_version}".strip()
-            version_there = f"FHIR {found.fhir_version or 'of a version that it does not say'}"
-            facts["server"] = f"{software or 'a server without a name'}, {version_there}"
+            version_there = f"FHIR {found.fhir_version or 'of unknown version'}"
+            facts["server"] = f"{software or 'unnamed software'}, {version_there}"
             facts["version"] = DialectChoice(version, profile).dialect(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
             server.check_access()
             if not found.transaction:
-                facts["error"] = "the server does not say that it takes transactions"
+                facts["error"] = "the server does not declare support for transactions"
         except BridgeError as error:
             facts["error"] = f"{error}{quoted(error.issues)}"
     return facts

@@ -25,8 +25,10 @@ HOUR = 3_600.0
 DAY = 24 * HOUR
 POLICY = RetryPolicy(first_s=0.01, cap_s=0.02, give_up_after_s=DAY)
 POISON = "1.0"
-ERROR = Retry("HTTP 500: it failed", whole_destination=True, unclear=True, issues=("error: no room for Doe^John",))
-AWAY = Retry("nobody listens there", whole_destination=True)
+ERROR = Retry(
+    "HTTP 500: the server failed", whole_destination=True, unclear=True, issues=("error: no room for Doe^John",)
+)
+AWAY = Retry("connection refused", whole_destination=True)
 CONFLICT = Retry("HTTP 409")
 
 
@@ -165,7 +167,7 @@ def test_it_does_not_hold_up_the_others(bridge: Bridge) -> None:
 def test_what_the_server_says_is_shown_and_not_logged(bridge: Bridge) -> None:
     with structlog.testing.capture_logs() as logs:
         bridge.hours(1)
-        assert bridge.row().reason == "HTTP 500: it failed; it says: error: no room for Doe^John"
+        assert bridge.row().reason == "HTTP 500: the server failed; the server says: error: no room for Doe^John"
         bridge.all = ERROR
         bridge.another()
         wait_until(lambda: bridge.deliverer.down, PATIENCE_S, "it is down")

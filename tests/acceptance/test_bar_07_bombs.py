@@ -30,7 +30,7 @@ SENT_AT_MOST = 12 * MIB
 ASSOCIATIONS = 40
 HELD = 32 * MIB
 END = p_data(pdv(1, 2, b""))
-SETTLED = ("file.settled", "file.left_alone")
+SETTLED = ("file.processed", "file.left_alone")
 
 
 @pytest.fixture(scope="module")

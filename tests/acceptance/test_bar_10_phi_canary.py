@@ -39,7 +39,7 @@ EVENTS = {
     *("daemon.started", "daemon.stopped", "scp.listening", "scp.stopped", "config.reloaded", "config.refused"),
     *("association.accepted", "association.ended", "association.rejected", "association.aborted"),
     *("instance.taken", "instance.rejected", "instance.refused", "instance.failed"),
-    *("folder.watched", "folder.counted", "folder.absent", "file.settled"),
+    *("folder.watched", "folder.processed", "folder.absent", "file.processed"),
     *(
         "server.recognised",
         "resource.not_linked",

@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(archive: Archive, store: 
     with file.open("ab") as more:
         more.write(b"\0\0")
     chunk = read_chunk([looked_at], DEFAULT_BUDGETS)
-    assert chunk.taken == [] and chunk.unreadable == [(0, "The file changes while it is read")]
+    assert chunk.taken == [] and chunk.unreadable == [(0, "The file changed while it was read")]
     file.unlink()
     assert read_chunk([looked_at], DEFAULT_BUDGETS).unreadable[0][0] == 0
 

@@ -107,24 +107,32 @@ def test_nothing_is_wrong_where_nothing_is_wrong(run: Run, site: Path) -> None:
 @pytest.mark.parametrize(
     ("act", "named", "said"),
     [
-        (shut("config.toml"), "--config", "may not be read (owner root, mode 0600)"),
-        (shut("token"), "destinations.server.token_file", "may not be read"),
-        (shut("ca.pem"), "destinations.server.ca_file", "may not be read"),
-        (shut("tls.crt"), "receiver.tls_certificate", "may not be read"),
-        (shut("tls.key"), "receiver.tls_key", "may not be read"),
-        (shut("clients.pem"), "receiver.tls_client_ca", "may not be read"),
-        (shut("own.toml"), "destinations.files.profile", "may not be read"),
-        (shut("inbox", 0o700), "folders.inbox.path", "may not be read (owner root, mode 0700)"),
-        (shut("inbox", 0o744), "folders.inbox.path", "may not be read"),
-        (shut("taken", 0o755), "folders.taken.path", "may not be written to"),
-        (shut("moved", 0o755), "folders.taken.move_to", "may not be written to"),
-        (shut("rejected", 0o755), "folders.taken.rejected_to", "may not be written to"),
-        (shut("state", 0o755), "store.directory", "may not be written to"),
-        (shut("out", 0o755), "destinations.files.directory", "may not be written to"),
-        (add_file("inbox"), "folders.inbox.path", "1 entry of the first 1 in it may not be read"),
-        (make_store, "store.directory", "may not be read (owner root, mode 0600)"),
-        (close_the_way, "destinations.server.token_file", "secrets, which may not be entered (owner root, mode 0700)"),
-        (absent_below_what_is_roots, "destinations.files.directory", "is not there and may not be made in"),
+        (shut("config.toml"), "--config", "no permission to read it (owner root, mode 0600)"),
+        (shut("token"), "destinations.server.token_file", "no permission to read it"),
+        (shut("ca.pem"), "destinations.server.ca_file", "no permission to read it"),
+        (shut("tls.crt"), "receiver.tls_certificate", "no permission to read it"),
+        (shut("tls.key"), "receiver.tls_key", "no permission to read it"),
+        (shut("clients.pem"), "receiver.tls_client_ca", "no permission to read it"),
+        (shut("own.toml"), "destinations.files.profile", "no permission to read it"),
+        (shut("inbox", 0o700), "folders.inbox.path", "no permission to read it (owner root, mode 0700)"),
+        (shut("inbox", 0o744), "folders.inbox.path", "no permission to read it"),
+        (shut("taken", 0o755), "folders.taken.path", "no permission to write to it"),
+        (shut("moved", 0o755), "folders.taken.move_to", "no permission to write to it"),
+        (shut("rejected", 0o755), "folders.taken.rejected_to", "no permission to write to it"),
+        (shut("state", 0o755), "store.directory", "no permission to write to it"),
+        (shut("out", 0o755), "destinations.files.directory", "no permission to write to it"),
+        (add_file("inbox"), "folders.inbox.path", "1 entry of the first 1 in it cannot be read"),
+        (make_store, "store.directory", "no permission to read it (owner root, mode 0600)"),
+        (
+            close_the_way,
+            "destinations.server.token_file",
+            "secrets, and there is no permission to enter that folder (owner root, mode 0700)",
+        ),
+        (
+            absent_below_what_is_roots,
+            "destinations.files.directory",
+            "does not exist, and there is no permission to create it in",
+        ),
     ],
 )
 def test_what_the_services_user_may_not_do_is_named(
@@ -259,7 +267,7 @@ def test_the_unit_of_the_project_and_a_drop_in(tmp_path: Path) -> None:
         ("ProtectHome=yes\nReadWritePaths=/home/me", "/home/me/inbox", Use.EMPTY, "does not see /home"),
         ("ProtectHome=read-only", "/home/me/inbox", Use.WATCH, ""),
         ("ProtectHome=read-only", "/home/me/inbox", Use.EMPTY, "ReadWritePaths=/home/me/inbox"),
-        ("PrivateTmp=yes", "/tmp/inbox", Use.WATCH, "/tmp of its own"),
+        ("PrivateTmp=yes", "/tmp/inbox", Use.WATCH, "its own /tmp"),
         ("", "/tmp/inbox", Use.EMPTY, ""),
     ],
 )
@@ -311,7 +319,7 @@ def test_a_state_directory_that_others_may_look_into_is_told(
     out = f'[destinations.files]\ntype = "file"\ndirectory = "{tmp_path}/out"\n'
     config.write_text(f'[store]\ndirectory = "{state}"\n{out}')
     said = run("check-config", "--config", config).stdout.decode()
-    assert said.count("every user of this machine may look into it") == len(exposed)
+    assert said.count("every user of this machine can access it") == len(exposed)
 
 
 def test_a_state_directory_that_is_absent_is_not_told(tmp_path: Path) -> None:

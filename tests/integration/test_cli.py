@@ -179,7 +179,7 @@ def test_convert_says_that_a_zip_archive_is_not_whole(run: Run, good: Path, tmp_
     archive.write_bytes(archive.read_bytes()[:-30])
     result = run("convert", archive)
     assert result.status == 1
-    assert "damaged or not complete" in result.stderr
+    assert "damaged or incomplete" in result.stderr
 
 
 def test_convert_says_once_that_a_zip_archive_is_encrypted(run: Run, good: Path, tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew
     ]
     remap = "dicom2fhir retry --all --remap --destination main"
     text = run("status", "--state-dir", state_dir).stdout.decode()
-    assert "1 delivery was made with another mapping: 1 with one that is not known" in " ".join(text.split())
+    assert "1 delivery was made with another mapping: 1 with an unknown one" in " ".join(text.split())
     assert remap in text
     assert max(map(len, text.splitlines())) <= 80
 
@@ -475,7 +475,7 @@ def test_check_config_names_the_key_and_the_value(run: Run, tmp_path: Path) -> N
 def test_check_config_misses_a_way_out_as_serve_does(run: Run, tmp_path: Path) -> None:
     result = run("check-config", "--config", config(tmp_path / "c.toml", "[receiver]\nport = 0\n"))
     assert result.status == 78
-    assert "nothing can go out" in result.stderr
+    assert "no output is configured" in result.stderr
 
 
 def test_check_config_without_the_server(run: Run, tmp_path: Path) -> None:
@@ -517,7 +517,9 @@ def test_check_config_finds_that_the_server_does_not_let_us_in(
     result = run("check-config", "--config", file, "--online", "--json")
     (plan,) = result.json["destinations"]
     assert (result.status, plan["version"]) == (69, "R4")
-    assert f"HTTP {status}: it " in plan["error"] and plan["error"].endswith("; it says: error: your token has expired")
+    assert f"HTTP {status}: " in plan["error"] and plan["error"].endswith(
+        "; the server says: error: your token has expired"
+    )
     words = " ".join(run("check-config", "--config", file, "--online").stdout.decode().split())
     assert f"HTTP {status}" in words
 
@@ -573,7 +575,7 @@ def test_echo_to_nobody(free_port: int) -> None:
     done = run_command("echo", "--port", str(free_port))
     assert (done.returncode, done.stdout) == (69, b"")
     (said,) = done.stderr.decode().splitlines()
-    assert "nobody listens there; check that it runs" in said
+    assert "connection refused; check that it is running" in said
 
 
 # serve

@@ -93,7 +93,7 @@ def test_a_server_that_forgets_what_it_took_makes_one_study_wait(takes_ids: bool
     with memory_server(Manner(success=b"", takes_ids=takes_ids, keeps=False)) as server:
         outcome = one(server)
         assert isinstance(outcome, Retry) and not outcome.whole_destination
-        assert outcome.reason == "the server says that it took the ImagingStudy, and does not find it"
+        assert outcome.reason == "the server reported that it stored the ImagingStudy, but does not find it"
         assert server.transactions == 1
 
 

@@ -137,8 +137,8 @@ def test_a_change_of_version_is_seen_and_everything_sent_anew(settings: Settings
 @pytest.mark.parametrize(
     ("without", "named"),
     [
-        ({"destinations": {}}, "nothing can go out"),
-        ({"receiver": {"enabled": False}, "folders": {}}, "nothing can come in"),
+        ({"destinations": {}}, "no output is configured"),
+        ({"receiver": {"enabled": False}, "folders": {}}, "no input is configured"),
     ],
 )
 def test_a_daemon_without_a_road_is_not_built(settings: Settings, without: Settings, named: str) -> None:
@@ -165,7 +165,8 @@ def test_what_others_may_see_and_who_may_send_is_warned_of_at_the_start(settings
     exposed, open_to_all = sorted(entry["text"] for entry in logs if entry["event"] == "config.warning")
     assert exposed.startswith(f"'{tmp_path}/state' has the mode 0755")
     assert (
-        open_to_all == "receiver.networks = 0.0.0.0/0: every address may connect; name the networks of those who send"
+        open_to_all
+        == "receiver.networks = 0.0.0.0/0: every address may connect; list only the networks of your senders"
     )
 
 
@@ -200,7 +201,7 @@ def test_a_second_daemon_on_the_same_store_is_refused(daemon: Daemon, settings: 
 
 def test_the_daemon_ends_when_its_store_fails(daemon: Daemon, fill: Callable[[], None]) -> None:
     threading.Thread(target=fill).start()
-    with pytest.raises(StoreUnavailable, match=r"the store: .*full"):
+    with pytest.raises(StoreUnavailable, match=r"the store failed: .*full"):
         daemon.run()
     assert "full" in daemon.trouble()
     assert daemon.receiver is not None

@@ -390,7 +390,7 @@ def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_abou
     try:
         eventually(lambda: store.stats().excluded == 2 and store.stats().delivered == 1)
         assert (seen, deliverer.counts().excluded) == (["1.3"], 2)
-        assert row(store, "1.1").reason == "only.modality matches nothing in the study"
+        assert row(store, "1.1").reason == "only.modality matches no value of the study"
     finally:
         assert deliverer.stop(PATIENCE_S)
 

@@ -93,10 +93,10 @@ def own_address() -> str | None:
 @pytest.mark.parametrize(
     ("receiver", "options", "words"),
     [
-        ('calling_ae_titles = ["CT1"]', ["--calling-ae", "X"], "does not know the calling AE title X"),
-        ("", ["--called-ae", "X"], "it is not called X"),
-        ('host = "0.0.0.0"\nnetworks = ["192.0.2.0/24"]', [], "check that this machine is within receiver.networks"),
-        ("", ["--tls"], "it does not speak TLS there"),
+        ('calling_ae_titles = ["CT1"]', ["--calling-ae", "X"], "calling AE title X is not accepted"),
+        ("", ["--called-ae", "X"], "called AE title X is not recognized"),
+        ('host = "0.0.0.0"\nnetworks = ["192.0.2.0/24"]', [], "check that this machine is in receiver.networks"),
+        ("", ["--tls"], "it does not use TLS on this port"),
         ("", ["--host", "no-such-host.invalid"], "its name cannot be resolved"),
     ],
 )
@@ -114,7 +114,7 @@ def test_tls(serve: Serve, pki: Pki) -> None:
     assert asked(file, port)[0] == 0
     assert asked(file, port, "--ca-file", pki.ca_crt)[0] == 0
     wrong: list[tuple[list[str | Path], str]] = [
-        (["--no-tls"], "whether TLS is wanted (--tls)"),
+        (["--no-tls"], "whether TLS is required (--tls)"),
         (["--ca-file", pki.stranger_crt], "an authority that this machine does not trust"),
     ]
     for options, words in wrong:
@@ -134,20 +134,20 @@ def test_tls_with_certificates_of_both(serve: Serve, pki: Pki) -> None:
     assert status == 69
     assert "client certificate" in said or "closed the connection" in said
     status, said = asked(file, port, "--tls-certificate", pki.sender_crt, "--tls-key", pki.stranger_key)
-    assert (status, "not PEM files that belong together" in said) == (69, True)
+    assert (status, "not matching PEM files" in said) == (69, True)
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak DICOM there"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak DICOM there"),
-        (b"", "closed the connection without an answer"),
-        (b"\x03\0\0\0\0\x04\0\x02\x03\x02", "as many associations as it takes"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no DICOM on this port"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no DICOM on this port"),
+        (b"", "closed the connection without a response"),
+        (b"\x03\0\0\0\0\x04\0\x02\x03\x02", "its limit of associations is reached"),
         (b"\x03\0\0\0\0\x04\0\x01\x01\x01", "source 1, reason 1"),
-        (b"\x07\0\0\0\0\x04\0\0\0\0", "answers no association request"),
-        (b"\x02\0\0\0\0\0" + b"\x04\0\0\0\0\x02\0\0", "does not answer C-ECHO with Success"),
-        (b"\x02\0\0\0\0\0" + b"\x04\0\0\0\0\x0c\0\0\0\x08\x01\x03garbag", "does not answer C-ECHO with Success"),
+        (b"\x07\0\0\0\0\x04\0\0\0\0", "did not respond to the association request"),
+        (b"\x02\0\0\0\0\0" + b"\x04\0\0\0\0\x02\0\0", "C-ECHO failed; see its log"),
+        (b"\x02\0\0\0\0\0" + b"\x04\0\0\0\0\x0c\0\0\0\x08\x01\x03garbag", "C-ECHO failed; see its log"),
     ],
 )
 def test_whatever_answers_is_no_traceback(answer: bytes, words: str) -> None:

@@ -493,7 +493,7 @@ def test_names_are_not_logged(start: Running, bridge: Bridge, inbox: Path, capsy
     finally:
         structlog.reset_defaults()
     written = capsys.readouterr().out
-    assert "folder.counted" in written
+    assert "folder.processed" in written
     assert "DOE" not in written
 
 
@@ -560,7 +560,7 @@ def test_a_folder_that_is_not_there_yet_is_waited_for(
     watcher = start(mode, rescan_s=0.2)
     passes(watcher)
     assert watcher.is_alive()
-    assert watcher.absent == ("it is not a folder" if instead else "No such file or directory")
+    assert watcher.absent == ("not a folder" if instead else "No such file or directory")
     inbox.unlink(missing_ok=True)
     inbox.mkdir()
     (inbox / "a").write_bytes(dicom(1))

@@ -338,7 +338,7 @@ directory = "{tmp_path / "out"}"
             send(daemon, instance("CT", name, 1, 1, **ours))
         wait_until(lambda: len(daemon.studies()) == 3 and settled(), SETTLES_WITHIN_S, "all are delivered")
         assert basedon() == [None, None, None]
-        assert "by identifier, not found there: ServiceRequest" in " ".join(
+        assert "not found on the server, referred to by identifier: ServiceRequest" in " ".join(
             run(make_uid("a"), command="status").split()
         )
         nothing = {"hospital": 0, "files": 0}

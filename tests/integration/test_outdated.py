@@ -67,7 +67,7 @@ def test_an_upgrade_says_what_wants_to_be_read_again(place: tuple[str | Path, ..
     assert second == {"done_before": 4, "outdated": 4, "taken": 0, "unchanged": 0, "skipped": 1, "failed": 1}
     third = backfill(place, archive)
     assert third == {"done_before": 5, "outdated": 4, "taken": 0, "unchanged": 0, "skipped": 0, "failed": 1}
-    assert "--again reads everything again" in run_command("backfill", *place, archive).stderr.decode()
+    assert "--again reads all files again" in run_command("backfill", *place, archive).stderr.decode()
     # a study is up to date when the last of its files was read
     elsewhere = archive.parent / "part"
     elsewhere.mkdir()

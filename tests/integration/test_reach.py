@@ -159,7 +159,7 @@ def test_a_folder_of_certificates_is_trusted(
 @pytest.mark.needs("openssl")
 def test_what_is_wrong_with_a_certificate_is_said(serve: Callable[..., int], pki: Pki, tmp_path: Path) -> None:
     for who, words in (
-        ("elsewhere", "made out to another name"),
+        ("elsewhere", "is for another name"),
         ("expired", "has expired"),
         ("stranger", "an authority that this machine does not trust"),
     ):
@@ -179,14 +179,16 @@ def test_a_server_that_wants_a_certificate_of_ours(serve: Callable[..., int], pk
     port = serve(tls(pki, client_ca=pki.ca_crt))
     said = failure(f"https://localhost:{port}/fhir", pki.ca_crt)
     assert said.startswith(f"localhost:{port}: ")
-    assert "client certificate" in said or "cut the connection" in said
+    assert "client certificate" in said or "closed the connection" in said
 
 
 @pytest.mark.needs("openssl")
 def test_http_and_https_taken_for_each_other(serve: Callable[..., int], pki: Pki) -> None:
     port = serve()
     said = failure(f"https://localhost:{port}/fhir")
-    assert said == f"localhost:{port}: it does not speak TLS there; check the port, and https against http"
+    assert (
+        said == f"localhost:{port}: it does not use TLS on this port; check the port, and whether to use https or http"
+    )
     port = serve(tls(pki))
     assert failure(f"http://localhost:{port}/fhir").startswith(f"localhost:{port}: ")
 
@@ -200,7 +202,7 @@ def test_a_name_that_nobody_knows_is_told() -> None:
 
 
 def test_a_port_where_nobody_listens_is_told(free_port: int) -> None:
-    assert failure(f"http://127.0.0.1:{free_port}/fhir").startswith(f"127.0.0.1:{free_port}: nobody listens there")
+    assert failure(f"http://127.0.0.1:{free_port}/fhir").startswith(f"127.0.0.1:{free_port}: connection refused")
 
 
 # Answers
@@ -209,14 +211,14 @@ def test_a_port_where_nobody_listens_is_told(free_port: int) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (401, "HTTP 401: it does not accept our credentials"),
-        (403, "HTTP 403: it forbids this to us"),
+        (401, "HTTP 401: the credentials are not accepted"),
+        (403, "HTTP 403: access is forbidden"),
         (404, "HTTP 404, not from a FHIR server (text/html)"),
-        (407, "HTTP 407: the proxy wants credentials"),
-        (500, "HTTP 500: it failed"),
-        (502, "HTTP 502: what stands in front of it"),
-        (503, "HTTP 503: it is out of service"),
-        (302, "HTTP 302, a redirection to https://elsewhere.test, which is not followed"),
+        (407, "HTTP 407: the proxy requires credentials"),
+        (500, "HTTP 500: the server failed"),
+        (502, "HTTP 502: its proxy cannot reach"),
+        (503, "HTTP 503: the server is unavailable"),
+        (302, "HTTP 302, a redirect to https://elsewhere.test, which is not followed"),
     ],
 )
 def test_what_a_status_means_is_said(serve: Callable[..., int], status: int, words: str) -> None:
@@ -291,12 +293,12 @@ def test_a_proxy_that_fails_is_told_apart_from_the_server(
         return text
 
     nobody = f"127.0.0.1:{free_port}"
-    assert said(f"http://name:secret@{nobody}").startswith(f"the proxy {nobody}: nobody listens")
+    assert said(f"http://name:secret@{nobody}").startswith(f"the proxy {nobody}: connection refused")
     assert said("http://no-such-proxy.invalid:3128").startswith("the proxy no-such-proxy.invalid:3128: its name cannot")
-    assert "HTTP 407: it wants credentials" in said(f"http://{proxy('name:password').address}")
-    assert "HTTP 407: it wants credentials" in said(f"http://name:secret@{proxy('name:password').address}")
-    assert "HTTP 407: the proxy wants credentials" in said(f"http://{proxy('a:b').address}", "http://fhir.test/fhir")
-    assert "HTTP 403: it does not connect" in said(f"http://{proxy(refusal=403).address}")
+    assert "HTTP 407: the proxy requires credentials" in said(f"http://{proxy('name:password').address}")
+    assert "HTTP 407: the proxy requires credentials" in said(f"http://name:secret@{proxy('name:password').address}")
+    assert "HTTP 407: the proxy requires credentials" in said(f"http://{proxy('a:b').address}", "http://fhir.test/fhir")
+    assert "HTTP 403: the proxy does not connect" in said(f"http://{proxy(refusal=403).address}")
     assert "not supported" in said("socks5://127.0.0.1:1080")
 
 
@@ -305,4 +307,4 @@ def test_a_proxy_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
-        assert failure("https://fhir.test/fhir", timeout_s=0.5).startswith(f"the proxy {address}: no complete answer")
+        assert failure("https://fhir.test/fhir", timeout_s=0.5).startswith(f"the proxy {address}: no complete response")

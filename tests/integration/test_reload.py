@@ -131,7 +131,7 @@ def test_the_log_level_changes(make: Callable[[str], DaemonProcess], tmp_path: P
         ("[receivr]\nport = 1\n", "receivr"),
         ('[destinations.x]\nurl = "nowhere"\n', "destinations.x.url"),
         ('[destinations.x]\nurl = "http://127.0.0.1:1"\nprofile = "osiriss"\n', "osiriss"),
-        ("", "nothing can go out"),
+        ("", "no output is configured"),
     ],
 )
 def test_what_is_not_usable_changes_nothing(
@@ -155,7 +155,7 @@ def test_what_needs_a_restart_is_named_until_it_is_done(make: Callable[[str], Da
     for _ in range(2):
         said = daemon.reload(files(tmp_path / "out"), changed, ("config.needs_restart",))
         assert said["options"] == ["receiver.port", "store.min_free_bytes"]
-    until_status_says(daemon, "must be restarted for receiver.port, store.min_free_bytes")
+    until_status_says(daemon, "restart is needed to apply receiver.port, store.min_free_bytes")
     send(daemon, "1.2.3.1")
     assert daemon.terminate() == 0
 

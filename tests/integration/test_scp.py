@@ -403,7 +403,7 @@ def test_a_mistake_in_reading_is_answered_when_the_data_set_is_in(
         assert store(association)[0] == status
     assert store(association) == (0x0000, "")
     association.release()
-    assert ["The bridge failed on it: KeyError" in reason for _, reason in start.bridge.rejected] == [True] * told
+    assert ["The bridge failed: KeyError" in reason for _, reason in start.bridge.rejected] == [True] * told
 
 
 def test_garbage_is_answered_and_recorded(start: Running) -> None:

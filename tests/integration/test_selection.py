@@ -91,9 +91,9 @@ def test_tests_and_research_never_reach_the_national_platform(
     assert uids(national) == {clinical}
 
     assert at(daemon, research)["national"]["why"] == 'except.calling_ae_title matches "research*"'
-    assert at(daemon, magnetic)["national"]["why"] == "only.modality matches nothing in the study"
+    assert at(daemon, magnetic)["national"]["why"] == "only.modality matches no value of the study"
     filed_at = at(daemon, str(filed.StudyInstanceUID))
-    assert filed_at["national"]["why"] == "only.calling_ae_title matches nothing in the study"
+    assert filed_at["national"]["why"] == "only.calling_ae_title matches no value of the study"
     assert filed_at["own"]["state"] == "delivered"
     shown = run_command("status", "--check", "--state", "excluded", "--state-dir", daemon.state_dir)
     assert shown.returncode == 0, "nothing calls for a person"

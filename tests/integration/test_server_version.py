@@ -46,7 +46,7 @@ def store_with_a_study(folder: Path) -> Iterator[SqliteStore]:
 
 def held(store: SqliteStore) -> Sequence[DeliveryStatus]:
     (study,) = store.studies()
-    return [row for row in study.deliveries if row.state is State.WAITING and "set version =" in row.reason]
+    return [row for row in study.deliveries if row.state is State.WAITING and "Set version =" in row.reason]
 
 
 @pytest.mark.parametrize("server", DIALECTS)
@@ -56,7 +56,7 @@ def test_check_config_compares_what_is_set_with_what_the_server_says(server: str
             version: parts.plan(settings(version, fhir.url), "main", online=True)["error"] for version in DIALECTS
         }
     assert {name for name, error in errors.items() if not error} == {name for name in DIALECTS if agrees(name, server)}
-    assert all(f'set version = "{server}" or "auto"' in error for error in errors.values() if error)
+    assert all(f'Set version = "{server}" or "auto"' in error for error in errors.values() if error)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_where_the_server_s_version_is_not_known_the_one_that_is_set_holds(said:
     with scripted_server(said) as fhir:
         plan = parts.plan(settings("R4", fhir.url), "main", online=True)
         assert plan["error"] == ""
-        assert plan["server"] == f"a server without a name, FHIR {said or 'of a version that it does not say'}"
+        assert plan["server"] == f"unnamed software, FHIR {said or 'of unknown version'}"
         assert parts.plan(settings("auto", fhir.url), "main", online=True)["error"] != ""
 
 
@@ -109,4 +109,4 @@ def test_check_config_against_a_real_server_of_another_version(hapi_r4: str, tmp
     file.write_text(f'[destinations.main]\nurl = "{hapi_r4}"\nversion = "R5"\n')
     result = run_command("check-config", "--config", file, "--online", "--user", getpass.getuser())
     assert result.returncode == 69
-    assert 'set version = "R4" or "auto"' in " ".join(result.stdout.decode().split())
+    assert 'Set version = "R4" or "auto"' in " ".join(result.stdout.decode().split())

@@ -161,6 +161,6 @@ def test_somebody_else_is_told_what_to_do(open_path: Path, shut: str) -> None:
 
     for opening in SqliteStore, SqliteStore.attach, SqliteStore.open_readonly:
         said = as_user(NOBODY, lambda opening=opening: said_to(opening))  # type: ignore[misc]
-        assert said.startswith("The user nobody may not use the store"), said
-        assert "as root (sudo) or as the store's owner" in said
+        assert said.startswith("User nobody has no permission to use the store"), said
+        assert "as root (sudo) or as the owner of the store" in said
         assert (", root" in said) == (shut == "file")

@@ -82,7 +82,7 @@ def test_a_daemon_that_is_well_and_then_killed(start: Callable[..., DaemonProces
     facts = daemon.status()
     assert not facts["daemon"]["running"]
     assert "state" not in facts["destinations"][0], "nobody can know it"
-    assert "The daemon is not running; its last sign of life is of" in facts["attention"][0]
+    assert "The daemon is not running; last report at" in facts["attention"][0]
     assert check(daemon).returncode == 1
 
 
@@ -126,7 +126,7 @@ def test_too_little_space_is_told(start: Callable[..., DaemonProcess]) -> None:
     assert not send(daemon, "one")
     facts = daemon.status()
     assert facts["daemon"]["disk"]["intake_stopped"]
-    assert facts["attention"][0].startswith("Nothing is taken in:")
+    assert facts["attention"][0].startswith("Reception is stopped:")
     wait_until(lambda: "message: A700" in str(daemon.status()["daemon"]["refused"]), 30, "the sender was told A700")
 
 
@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_there_is_told(start: Callable[..., DaemonProcess],
     with daemon.config_path.open("a") as file:
         file.write(f'[folders.inbox]\npath = "{inbox}"\npoll_s = 0.2\n')
     daemon.start()
-    assert daemon.status()["attention"] == ["Nothing is taken from folder inbox: No such file or directory."]
+    assert daemon.status()["attention"] == ["Folder inbox is not read: No such file or directory."]
     inbox.mkdir()
     wait_until(lambda: daemon.status()["daemon"]["folders"] == {"inbox": ""}, 30, "it is watched")
     assert daemon.status()["attention"] == []

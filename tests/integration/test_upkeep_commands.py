@@ -63,8 +63,8 @@ def test_a_conflict_is_settled_and_the_study_delivered(daemon: DaemonProcess, tm
     send(daemon, of(RIGHT, 1), of(WRONG, 2), of(WRONG, 3))
     wait_until(lambda: state(daemon) == "refused", SETTLES_WITHIN_S, "the conflict is refused")
     shown = run("settle", STUDY)
-    assert "Patient 1: 1 instance, not settled" in shown
-    assert "Patient 2: 2 instances, not settled" in shown
+    assert "Patient 1: 1 instance, not resolved" in shown
+    assert "Patient 2: 2 instances, not resolved" in shown
     assert "PatientID: C*****-*" in shown
     assert "different PatientIDs" in shown
     assert RIGHT not in shown
@@ -97,7 +97,7 @@ def test_a_conflict_is_settled_and_the_study_delivered(daemon: DaemonProcess, tm
 
 def test_one_patient_is_nothing_to_settle(daemon: DaemonProcess) -> None:
     send(daemon, of(RIGHT, 1))
-    assert "nothing to settle" in Commands(daemon)("settle", STUDY, "--keep", "1", status=1)
+    assert "no conflict to resolve" in Commands(daemon)("settle", STUDY, "--keep", "1", status=1)
 
 
 def test_a_study_is_forgotten_and_comes_again(daemon: DaemonProcess, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_xml_cannot_hold_is_refused(tmp_path: Path) -> None:
         return Mapped((Entry({"resourceType": "ImagingStudy", "id": "a", "description": "\0"}, Write.OWN),))
 
     outcome = FileDestination("out", tmp_path, FunctionMapper(map_badly), DIALECTS["R4"], "xml").deliver(study(), b"")
-    assert outcome == Refused(("A value holds a character that XML does not have.",), answered=False)
+    assert outcome == Refused(("A value contains a character that XML does not allow.",), answered=False)
     assert list(tmp_path.iterdir()) == []
 
 

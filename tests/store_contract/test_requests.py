@@ -130,7 +130,7 @@ def test_what_is_settled_holds_for_later_instances_and_not_for_another_patient(b
     bench.store.add_many([record(3), record(4, patient="P2"), record(5, patient="")], FOLDER)
     assert (bench.study().conflict, patient_id(bench)) == ("", "P2")
     bench.store.add(record(6, patient="P3"), FOLDER)
-    assert bench.study().conflict == "The instances name a patient that nobody has settled yet."
+    assert bench.study().conflict == "The instances contain a patient that is not covered by `dicom2fhir settle` yet."
     assert [one.patient["PatientID"] for one in bench.store.patients("1.1")] == ["P1", "P2", "P3"]
     settle(bench, Verdict.WRONG, Verdict.RIGHT, Verdict.DROPPED)
     assert bench.study().conflict == ""
@@ -141,7 +141,10 @@ def test_a_correction_of_the_right_side_to_the_wrong_one_is_a_conflict_again(ben
     bench.store.add_many([record(1), record(2, patient="P2")], FOLDER)
     settle(bench, Verdict.RIGHT, Verdict.WRONG)
     bench.store.add(record(1, patient="P2"), FOLDER)
-    assert bench.study().conflict == "The instances name patients that were settled to be wrong."
+    assert (
+        bench.study().conflict
+        == "The instances contain patients that `dicom2fhir settle` marked as wrong, and none that is right."
+    )
 
 
 def test_instances_of_a_dropped_patient_stay_away_until_it_is_undone(bench: Bench) -> None:

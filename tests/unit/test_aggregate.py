@@ -110,7 +110,7 @@ def test_the_most_frequent_then_the_smallest_stands(given_values: list[Any], sta
     study = study_of(*({"StudyDescription": value} if value else {} for value in given_values))
     assert study.attrs == {"StudyDescription": stands}
     differs = len({str(value) for value in given_values if value}) > 1
-    expected = Note("info", "StudyDescription", "differs between instances; the most frequent one stands")
+    expected = Note("info", "StudyDescription", "differs between instances; the most frequent value is used")
     assert study.notes == ((expected,) if differs else ())
 
 

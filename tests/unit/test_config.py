@@ -250,25 +250,25 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ('[systems.patient_id]\nA = ""', "systems.patient_id.A"),
         ('[systems.patient_id]\n"" = "urn:oid:1.2"', "an issuer must not be empty"),
         ('[pacs]\ndicomweb_url = "https://p/dw/studies/"', 'without "/studies" at the end'),
-        ('[pacs]\ndicomweb_url = "ftp://p"', 'must be an address such as "https://host/fhir"'),
-        ("[destinations.Main]\nurl = 'https://a'", "destinations.Main: names are made of a-z, 0-9, - and single _"),
-        ("[destinations.a__b]\nurl = 'https://a'", "names are made of"),
+        ('[pacs]\ndicomweb_url = "ftp://p"', 'must be a URL such as "https://host/fhir"'),
+        ("[destinations.Main]\nurl = 'https://a'", "destinations.Main: names consist of a-z, 0-9, - and single _"),
+        ("[destinations.a__b]\nurl = 'https://a'", "names consist of"),
         ("[destinations.a]\nworkers = 1", "destinations.a.url: must be set"),
         ('[destinations.a]\ntype = "ftp"', "destinations.a.type = \"ftp\": must be 'fhir' or 'file'"),
-        ('[destinations.a]\nurl = "https://a/fhir?x=1"', "must be a base address, without ? and #"),
-        ('[destinations.a]\nurl = "https://a:99999/fhir"', "must be an address such as"),
+        ('[destinations.a]\nurl = "https://a/fhir?x=1"', "must be a base URL, without ? and #"),
+        ('[destinations.a]\nurl = "https://a:99999/fhir"', "must be a URL such as"),
         ('[destinations.a]\nurl = "https://a"\nauth = "basic"', "password or password_file must be set, because auth"),
         ('[destinations.a]\nurl = "https://a"\nauth = "basic"', "username must be set"),
         ('[destinations.a]\nurl = "https://a"\nauth = "bearer"', "token or token_file must be set"),
         ('[folders.a]\npath = "/in"\nafterwards = "move"', 'move_to must be set, because afterwards = "move"'),
         (
             '[folders.a]\npath = "/in"\nrejected_to = "/in/bad"',
-            "folders.a.rejected_to = '/in/bad': must not lie inside",
+            "folders.a.rejected_to = '/in/bad': must not be inside",
         ),
         ('[folders.a]\npath = "/in"\nmove_to = "/in"\nafterwards = "move"', "folders.a.move_to"),
-        ('[folders.a]\npath = "/in"\n[folders.b]\npath = "/in/b"', "folders.b.path = '/in/b': must not lie inside"),
-        ('[folders.a]\npath = "/in"\n[folders.b]\npath = "/in"', "taken twice"),
-        ('[folders.a]\npath = "/in"\n[store]\ndirectory = "/in/s"', "store.directory = '/in/s': must not lie inside"),
+        ('[folders.a]\npath = "/in"\n[folders.b]\npath = "/in/b"', "folders.b.path = '/in/b': must not be inside"),
+        ('[folders.a]\npath = "/in"\n[folders.b]\npath = "/in"', "imported twice"),
+        ('[folders.a]\npath = "/in"\n[store]\ndirectory = "/in/s"', "store.directory = '/in/s': must not be inside"),
         (
             '[folders.a]\npath = "/in"\n[destinations.f]\ntype = "file"\ndirectory = "/in/o"',
             "destinations.f.directory = '/in/o'",
@@ -415,11 +415,11 @@ def test_folders_inside_a_watched_one_may_be_ignored(tmp_path: Path) -> None:
     inbox.mkdir()
     (tmp_path / "link").symlink_to(inbox)
     table = {"path": inbox, "afterwards": "move", "move_to": inbox / "done" / "today"}
-    assert "must not lie inside" in refusal(overrides={"folders": {"a": table}})
+    assert "must not be inside" in refusal(overrides={"folders": {"a": table}})
     for ignore in (["done"], ["done/*"], ["*/today"], ["to*"]):
         load(overrides={"folders": {"a": table | {"ignore": ignore}}}, environ={})
     through_link = table | {"move_to": tmp_path / "link" / "done"}
-    assert "must not lie inside" in refusal(overrides={"folders": {"a": through_link}})
+    assert "must not be inside" in refusal(overrides={"folders": {"a": through_link}})
     load(overrides={"folders": {"a": table | {"move_to": tmp_path / "inbox2"}}}, environ={})
 
 
@@ -468,9 +468,9 @@ def test_settings_do_not_change() -> None:
 
 
 def test_serve_needs_a_way_in_and_a_way_out() -> None:
-    with pytest.raises(ConfigError, match="nothing can come in") as caught:
+    with pytest.raises(ConfigError, match="no input is configured") as caught:
         require_roads(load(overrides={"receiver": {"enabled": False}}, environ={}))
-    assert "nothing can go out" in str(caught.value)
+    assert "no output is configured" in str(caught.value)
     require_roads(load(overrides={"destinations": {"main": FHIR}}, environ={}))
 
 
@@ -491,9 +491,9 @@ def test_warnings(tmp_path: Path) -> None:
     for part in (
         "receiver.open = true",
         "folders.a.move_to has no effect",
-        "systems.patient_id: 'A' and 'B' have one system",
-        "destinations.main.url = 'http://fhir.example': credentials and patient data travel unencrypted",
-        "destinations.plain.url = 'http://fhir.example': patient data travel unencrypted",
+        "systems.patient_id: 'A' and 'B' have the same system",
+        "destinations.main.url = 'http://fhir.example': credentials and patient data are sent unencrypted",
+        "destinations.plain.url = 'http://fhir.example': patient data are sent unencrypted",
     ):
         assert any(part in line for line in found), part
     assert len(found) == 5
@@ -600,7 +600,7 @@ def test_folders_and_a_destination_that_wants_an_ae_title_are_a_doubt(tmp_path: 
     overrides = nested(("destinations", "a"), {"url": url, "only": {"calling_ae_title": ["CT1"]}})
     assert not [doubt for doubt in warnings(load(overrides=overrides, environ={})) if "AE title" in doubt]
     overrides |= nested(("folders", "in", "path"), str(tmp_path))
-    assert [doubt for doubt in warnings(load(overrides=overrides, environ={})) if "has no AE title" in doubt]
+    assert [doubt for doubt in warnings(load(overrides=overrides, environ={})) if "have no AE title" in doubt]
 
 
 @pytest.mark.parametrize(

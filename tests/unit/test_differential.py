@@ -155,7 +155,7 @@ def is_refused_by_pydicom(data: bytes, error: Exception) -> bool:
         return True
     if isinstance(error, MissingUID):
         keyword = str(error).split()[0]
-        return not found.get(keyword) or not isinstance(found[keyword], str) or "is not a usable UID" in str(error)
+        return not found.get(keyword) or not isinstance(found[keyword], str) or "is not a valid UID" in str(error)
     return isinstance(error, NotDicom) and "StudyInstanceUID" not in found
 
 

@@ -22,7 +22,7 @@ def sink(depth: int) -> int:
 def test_what_nobody_foresaw_is_a_fault_without_its_text(kind: type[Exception]) -> None:
     with pytest.raises(BridgeFault) as caught:
         attempt(fail, kind(SECRET))
-    assert str(caught.value).startswith(f"The bridge failed on it: {kind.__name__} at ")
+    assert str(caught.value).startswith(f"The bridge failed: {kind.__name__} at ")
     assert SECRET not in str(caught.value) + str(caught.value.places)
     assert caught.value.kind == "bridge-fault"
 

@@ -365,7 +365,7 @@ def test_a_value_ends_at_a_nul(tag: int, vr: bytes, value: bytes, expected: obje
     assert (found.study_uid, found.sop_uid) == ("1.2.1", "1.2.3")
     held = [*found.patient.values(), *found.study.values(), *found.series.values()]
     assert held == ([] if expected is None else [expected])
-    assert found.notes[-1].text == "holds a NUL; what follows it is left out"
+    assert found.notes[-1].text == "contains a NUL; the rest is left out"
 
 
 def test_a_backslash_in_long_text_is_a_backslash() -> None:
@@ -388,7 +388,7 @@ def test_a_backslash_in_long_text_is_a_backslash() -> None:
 def test_only_what_may_have_several_values_has_several(tag: int, value: bytes, expected: object, noted: bool) -> None:
     found = record({tag: (b"LO", value)})
     assert [*found.patient.values(), *found.study.values(), *found.series.values()] == [expected]
-    assert [note.text for note in found.notes] == ["has several values; the first stands"] * noted
+    assert [note.text for note in found.notes] == ["has several values; the first is used"] * noted
 
 
 def test_what_may_have_several_values_is_what_the_dictionary_says() -> None:
@@ -445,7 +445,7 @@ def test_a_sequence_where_a_value_must_be_is_left_out() -> None:
     sequence = struct.pack("<HH2sHL", 0x0008, 0x1030, b"SQ", 0, 8) + b"\xfe\xff\x00\xe0\0\0\0\0"
     found = extracted(data_set({}) + sequence)
     assert "StudyDescription" not in found.study
-    assert found.notes == (Note("warning", "StudyDescription", "is not a value that its VR can have; left out"),)
+    assert found.notes == (Note("warning", "StudyDescription", "is not valid for its VR; left out"),)
 
 
 @pytest.mark.parametrize("tag", [0x00081030, CHARACTER_SET, PATIENT_NAME])

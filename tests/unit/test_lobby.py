@@ -157,7 +157,7 @@ def test_a_flood_that_is_not_kept_up_with_pushes_nobody_out(monkeypatch: pytest.
         return sum(guest.is_ready for guest in scp._lobby.guests())
 
     def turned_away() -> int:
-        return scp.refused.get("connection: too many at a time", 0)
+        return scp.refused.get("connection: too many waiting", 0)
 
     def slow(self: Guest, tls: object) -> bool:
         nonlocal stepping

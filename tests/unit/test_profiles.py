@@ -106,8 +106,8 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('[[extension]]\nurl = "x"\nat = "series"\n[[extension.part]]\nurl = "y"\nfrm = "KVP"\n', "part[1].frm"),
-        (f'{DESCRIPTION}from = "Kvp"\n', 'Kvp is no attribute that the bridge takes; did you mean "KVP'),
-        (f'{DESCRIPTION}from = "KPV"\n', 'KPV is no attribute that the bridge takes; did you mean "KVP'),
+        (f'{DESCRIPTION}from = "Kvp"\n', 'Kvp is not an attribute that the bridge reads; did you mean "KVP'),
+        (f'{DESCRIPTION}from = "KPV"\n', 'KPV is not an attribute that the bridge reads; did you mean "KVP'),
         ('[[element]]\npath = "started"\nfrom = "StudyDate+StudyTime"\n', 'needs type = "dateTime"'),
         ('[resource.a]\ntype = "Basic"\nvalue.subject = { resource = "a" }\n', "resource.a: refers to itself"),
         (f'{DESCRIPTION}from = "not a keyword"\n', "must be DICOM keywords"),
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
         ('[[element]]\npath = "series.performer"\nfirst_by = "funktion"\n', 'did you mean "function"?'),
         (
             '[[element]]\npath = "subject"\ntypes = ["Pateint"]\n',
-            '"Pateint" is no resource of FHIR R4 and R5; did you mean "Patient"?',
+            '"Pateint" is not a resource of FHIR R4 and R5; did you mean "Patient"?',
         ),
         (
             '[[element]]\npath = "subject"\nvalue = { dispaly = "x" }\n',
@@ -158,7 +158,7 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
         ),
         (
             '[resource.x]\ntype = "Obsevation"\nvalue = { status = "final" }\n',
-            'resource.x.type: "Obsevation" is no resource',
+            'resource.x.type: "Obsevation" is not a resource',
         ),
         (
             '[resource.x]\ntype = "Observation"\nvalue = { statsu = "final" }\n',
@@ -194,7 +194,7 @@ def test_a_version_that_has_other_elements_is_none_of_a_profile(tmp_path: Path) 
 
 
 def test_a_sentinel_mode_needs_sentinels(tmp_path: Path) -> None:
-    assert "there are no sentinels" in refusal(tmp_path, "", 'missing = "sentinel"\n' + HEAD)
+    assert "no sentinels are defined" in refusal(tmp_path, "", 'missing = "sentinel"\n' + HEAD)
 
 
 def test_what_is_no_toml_or_no_file_is_told(tmp_path: Path) -> None:
@@ -531,7 +531,7 @@ def test_a_group_is_completed_or_left_out_or_the_study_refused(tmp_path: Path) -
     left = imaging_study(own, made, "omit")
     assert "extension" not in left["series"][0]
     assert claims(left), "what is optional may be left out"
-    with pytest.raises(NotExpressible, match=r"own asks for what is missing: urn:x\.group\.b"):
+    with pytest.raises(NotExpressible, match=r"Values that profile own requires are missing: urn:x\.group\.b"):
         conformed(own, made, "refuse")
 
 
@@ -667,7 +667,7 @@ def test_laterality_of_mii_is_of_cid_244() -> None:
 
 def test_a_profile_of_another_version_is_an_error() -> None:
     osiris = options.profile("osiris")
-    with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
+    with pytest.raises(ConfigError, match="is for FHIR R4, not for R5"):
         options.dialect("R5", osiris)
     assert options.dialect("auto", osiris).name == "R4"
     assert options.dialect("auto", None).name == "R4"
@@ -677,7 +677,7 @@ def test_a_profile_of_another_version_is_an_error() -> None:
 def test_auto_takes_what_the_server_speaks_or_says_that_the_profile_does_not() -> None:
     choice = DialectChoice("auto", options.profile("osiris"))
     assert choice.dialect("4.0.1").name == "R4"
-    with pytest.raises(ConfigError, match="made for FHIR R4, and the version here is R5"):
+    with pytest.raises(ConfigError, match="is for FHIR R4, not for R5"):
         choice.dialect("5.0.0")
 
 
@@ -694,7 +694,7 @@ def test_a_delivery_waits_for_a_server_that_the_profile_is_made_for() -> None:
     destination = FhirDestination("main", server, StudyMapper(MappingOptions()), DialectChoice("auto", osiris))
     outcome = destination.deliver(study(), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
-    assert "speaks FHIR 5.0.0" in outcome.reason and "made for FHIR R4" in outcome.reason
+    assert "uses FHIR 5.0.0" in outcome.reason and "is for FHIR R4" in outcome.reason
 
 
 def settings(tmp_path: Path, text: str) -> config.Settings:
@@ -720,7 +720,7 @@ def test_a_destination_of_another_version_is_named(tmp_path: Path) -> None:
     )
     store = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
     try:
-        with pytest.raises(ConfigError, match=r"destinations\.a\.profile: .* made for FHIR R4"):
+        with pytest.raises(ConfigError, match=r"destinations\.a\.profile: .* is for FHIR R4"):
             parts.deliverer(made, "a", store)
     finally:
         store.close()
@@ -768,7 +768,7 @@ def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
     settings_of = [one for one in explained["elements"] if one["element"] == "series.extension(imaging-settings)"]
     assert "KVP" in settings_of[0]["given"] and settings_of[0]["value"]
     assert "imaging-settings" in run("explain", "--profile", "osiris", file)
-    with pytest.raises(ConfigError, match="made for FHIR R4"):
+    with pytest.raises(ConfigError, match="is for FHIR R4"):
         CliRunner().invoke(cli, ["convert", "--fhir", "R5", "--profile", "osiris", str(file)], catch_exceptions=False)
 
 

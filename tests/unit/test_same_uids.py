@@ -16,7 +16,7 @@ from tests.examples import examples
 
 FILE = Origin("file")
 HELD = Origin("dimse", association="a")
-NOTE = Note("warning", "SOPInstanceUID", "stands in several series of this study; the instance is kept in each")
+NOTE = Note("warning", "SOPInstanceUID", "occurs in several series of this study; the instance is kept in each of them")
 
 Key = tuple[int, int, int]
 

@@ -157,16 +157,16 @@ def test_what_others_wrote_is_merged(server: Answering) -> None:
     ("kind", "path", "value", "words"),
     [
         ("ImagingStudy", ("meta",), [], "meta is a list, not an object"),
-        ("ImagingStudy", ("series",), "x", "series is a text, not a list"),
+        ("ImagingStudy", ("series",), "x", "series is a string, not a list"),
         ("ImagingStudy", ("series", 1, "instance"), 5, "series[1].instance is a number, not a list"),
-        ("ImagingStudy", ("series", 1, "modality"), "MR", "series[1].modality is a text, not an object"),
+        ("ImagingStudy", ("series", 1, "modality"), "MR", "series[1].modality is a string, not an object"),
         ("ImagingStudy", ("series", 0, "uid"), {}, "series[0].uid is an object, not a value"),
         ("ImagingStudy", ("identifier",), {}, "identifier is an object, not a list"),
         ("ImagingStudy", ("subject",), None, "subject is null, not an object"),
         ("ImagingStudy", ("contained", -1, "id"), ["b"], "id is a list, not a value"),
-        ("ImagingStudy", ("id",), 5, "without a usable id"),
-        ("ImagingStudy", ("id",), "../Patient/1", "without a usable id"),
-        ("Patient", ("name",), "Doe", "name is a text, not a list"),
+        ("ImagingStudy", ("id",), 5, "without a valid id"),
+        ("ImagingStudy", ("id",), "../Patient/1", "without a valid id"),
+        ("Patient", ("name",), "Doe", "name is a string, not a list"),
         ("Patient", ("name", 0), True, "name[0] is true or false, not an object"),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_read_that_gives_another_resource_is_refused(server: Answering) -> Non
     put(server, "Patient", None)
     server.study = {**OURS, "id": "other", "identifier": []}
     outcome = deliver(server)
-    assert isinstance(outcome, Refused) and "asked for one ImagingStudy and sends another" in outcome.issues[0]
+    assert isinstance(outcome, Refused) and "returned another ImagingStudy than the one requested" in outcome.issues[0]
 
 
 @QUICK

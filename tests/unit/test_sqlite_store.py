@@ -212,7 +212,7 @@ def test_a_busy_file_is_no_failure(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailable, match="busy"):
+        with pytest.raises(StoreUnavailable, match="locking the store"):
             store.add(record(), FOLDER)
         assert store.failure is None
         other.execute("ROLLBACK")
@@ -282,7 +282,7 @@ def test_reading_beside_the_owner(bench: Bench, path: Path) -> None:
     assert looking.stats().instances == 1
     assert looking.study("1.1") == bench.store.study("1.1")
     assert looking.failure is None
-    with pytest.raises(StoreUnavailable, match="read only"):
+    with pytest.raises(StoreUnavailable, match="read-only"):
         looking.requeue()
     looking.close()
     bench.store.close()

@@ -73,15 +73,15 @@ def test_a_document_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
     ("delivery", "study", "destination", "said"),
     [
         (DELIVERY, STUDY, UP, f"quiet period until {moment(NOW + 30)}"),
-        (DELIVERY, replace(STUDY, association_open=True), UP, "an association that sends it is open"),
+        (DELIVERY, replace(STUDY, association_open=True), UP, "an association that sends it is still open"),
         (replace(DELIVERY, due_at=NOW - 5), STUDY, UP, f"due since {moment(NOW - 5)}"),
         (
             replace(DELIVERY, attempts=3, reason="HTTP 409"),
             STUDY,
             UP,
-            f"retry at {moment(NOW + 30)} after 3 tries because HTTP 409",
+            f"retry at {moment(NOW + 30)} after 3 tries: HTTP 409",
         ),
-        (replace(DELIVERY, attempts=1, reason="x"), STUDY, UP, "after 1 try because"),
+        (replace(DELIVERY, attempts=1, reason="x"), STUDY, UP, "after 1 try: x"),
         (DELIVERY, STUDY, DOWN, f"destination down: HTTP 503; next try at {moment(NOW + 30)}"),
         (replace(DELIVERY, due_at=NOW), STUDY, PAUSED, f"destination paused: HTTP 429; next try at {moment(NOW + 20)}"),
         (replace(DELIVERY, state=State.REFUSED, reason="two patients"), STUDY, DOWN, "two patients"),
@@ -112,7 +112,7 @@ def test_a_document_of_a_dead_daemon_is_not_believed(store: SqliteStore, tmp_pat
         found = daemon_of(dead, NOW + 1)
         assert (found.running, found.silent, found.destination("main")) == (False, False, None)
         (only,) = overview(dead, None, 10, NOW + 1).attention
-        assert only.startswith("The daemon is not running; its last sign of life is of")
+        assert only.startswith("The daemon is not running; last report at")
     finally:
         dead.close()
 
@@ -124,12 +124,12 @@ def test_a_document_of_a_dead_daemon_is_not_believed(store: SqliteStore, tmp_pat
         (replace(SAID, destinations=(DOWN,)), "Destination main is down since"),
         (replace(SAID, destinations=(PAUSED,)), "Destination main is paused since"),
         (replace(SAID, destinations=(DestinationState("main", "untried", NOW),)), ""),
-        (replace(SAID, disk=DiskState(1, 1_000, intake_stopped=True)), "Nothing is taken in: 1 byte free"),
+        (replace(SAID, disk=DiskState(1, 1_000, intake_stopped=True)), "Reception is stopped: 1 byte free"),
         (
             replace(SAID, folders={"a": "", "inbox": "No such file or directory"}),
-            "Nothing is taken from folder inbox: No",
+            "Folder inbox is not read: No",
         ),
-        (replace(SAID, stopped_at=NOW), "The daemon has not said how it is"),
+        (replace(SAID, stopped_at=NOW), "The daemon does not report its state"),
     ],
 )
 def test_what_calls_for_a_person(store: SqliteStore, tmp_path: Path, said: DaemonState, calls: str) -> None:
@@ -157,7 +157,7 @@ def test_refusals_call_for_a_person_and_are_counted_by_kind(store: SqliteStore, 
         seen = overview(store, State.DELIVERED, 10, NOW)
         assert [line.split(":")[0] for line in seen.attention] == [
             "1 delivery is refused",
-            "Something that came in was refused within the last 24 hours",
+            "Instances or files were refused on reception within the last 24 hours",
         ]
         document = as_json(seen)
         assert document["stats"]["rejected_by_kind"] == {"missing-uid": 1, "not-dicom": 3}

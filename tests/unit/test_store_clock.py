@@ -36,7 +36,7 @@ def test_a_step_is_followed_as_soon_as_the_store_can_be_written(tmp_path: Path) 
         store.add(InstanceRecord("1.1", "1.1.1", "1.9", {}, {}, {}, {}), FOLDER)
         now -= HOUR_S
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StoreUnavailable, match="busy"):
+        with pytest.raises(StoreUnavailable, match="locking the store"):
             store.next_due_at(DEST)
         other.execute("ROLLBACK")
         assert store.next_due_at(DEST) == now + QUIET_S

@@ -200,7 +200,7 @@ def test_a_newer_store_is_not_touched(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for way in (open_store, SqliteStore.open_readonly, SqliteStore.attach):
-        with pytest.raises(ConfigError, match=rf"version 99, this program knows up to {len(schema.steps())}"):
+        with pytest.raises(ConfigError, match=rf"version 99, this program supports up to {len(schema.steps())}"):
             way(path)
     assert path.read_bytes() == before
 

@@ -159,7 +159,7 @@ class MappingSource:
             self.note(date_keyword, "is not a date; left out")
         elif tm and "T" not in value:
             why = "is not a time" if self.zone else "has no time zone: set fhir.time_zone"
-            self.note(time_keyword, f"{why}; the date alone stands")
+            self.note(time_keyword, f"{why}; only the date is written")
         if self.text("TimezoneOffsetFromUTC") and not offset(self.text("TimezoneOffsetFromUTC")):
             self.note("TimezoneOffsetFromUTC", "is not an offset; left out")
         return value

@@ -37,7 +37,7 @@ def procedures(source: MappingSource) -> list[Concept]:
     """The codes of (0008,1032) Procedure Code Sequence."""
     found = source.concepts("ProcedureCodeSequence")
     if source.context.dialect.elements["procedure"].shape == "Reference by display" and any(c.codings for c in found):
-        source.context.lacks("ImagingStudy.procedure", "codes of procedures: their words stand alone")
+        source.context.lacks("ImagingStudy.procedure", "codes for procedures: only their text is written")
     return found
 
 
@@ -171,9 +171,9 @@ def series_modality(source: MappingSource) -> Concept:
     """The modality, with a note where it had to be chosen or is no code."""
     found = modality_of(source.attrs)
     if not source.text("Modality"):
-        source.note("Modality", "is missing; OT stands for it")
+        source.note("Modality", "is missing; OT is used")
     if not found.codings:
-        source.note("Modality", "is no term of PS3.16 CID 33; its words stand without a code")
+        source.note("Modality", "is not a code of PS3.16 CID 33; written as text without a code")
     return found
 
 
@@ -182,7 +182,7 @@ def number(source: MappingSource, keyword: str) -> int | None:
     text = source.text(keyword)
     value = unsigned_int(text) if text else None
     if text and value is None:
-        source.note(keyword, "is not a number that unsignedInt can hold; left out")
+        source.note(keyword, "is not a valid unsignedInt; left out")
     return value
 
 
@@ -198,7 +198,7 @@ def body_site(source: MappingSource) -> Concept | None:
     known = code_tables.body_parts().get("".join(part.upper().split()))
     if known:
         return Concept((Coding(known[0], SNOMED_CT, known[1]),))
-    source.context.note("info", "BodyPartExamined", "is no Defined Term of PS3.16 Annex L; no code")
+    source.context.note("info", "BodyPartExamined", "is not a Defined Term of PS3.16 Annex L; written without a code")
     return Concept(text=part)
 
 
@@ -233,7 +233,7 @@ def laterality(source: MappingSource) -> Concept | None:
         return None
     code = source.context.dialect.lateralities.get(value.upper())
     if code is None and value.upper() != _UNPAIRED:
-        source.note("Laterality", "is none of L, R, B; left out")
+        source.note("Laterality", "is not L, R or B; left out")
     return Concept((code,)) if code else None
 
 
@@ -244,7 +244,7 @@ def series_started(source: MappingSource) -> str | None:
     study = source.context.study
     of_study = MappingSource(source.context, study, study.attrs).moment("StudyDate", "StudyTime")
     if started and of_study and is_before(started, of_study):
-        source.note("SeriesDate", "is before the study's start; left out")
+        source.note("SeriesDate", "is before the start of the study; left out")
         return None
     return started
 

@@ -59,7 +59,7 @@ def _refer(context: MappingContext, resource: Resource, display: str) -> Resourc
         reference = context.add(Entry(own, Write.ENSURE, search_by(known)))
     else:
         if type_ in context.options.referenced:
-            context.note("info", type_, "has no identifier of a known system: it stays inside the ImagingStudy")
+            context.note("info", type_, "has no identifier with a known system; it stays contained in the ImagingStudy")
         reference = context.contain(resource)
     return {**reference, "display": display} if display else reference
 
@@ -175,15 +175,15 @@ DEVICE_RULES = (
         _device_identifiers,
         "the UID as urn:oid:; the serial number as SNO, in a system of manufacturer and model",
     ),
-    Rule("Device.manufacturer", ("Manufacturer",), text("Manufacturer"), "as it stands"),
-    Rule("Device.serialNumber", ("DeviceSerialNumber",), text("DeviceSerialNumber"), "as it stands"),
+    Rule("Device.manufacturer", ("Manufacturer",), text("Manufacturer"), "unchanged"),
+    Rule("Device.serialNumber", ("DeviceSerialNumber",), text("DeviceSerialNumber"), "unchanged"),
     Rule(
         "Device.name",
         ("StationName",),
         lambda source: device_name(source, source.text("StationName")),
         "as user-friendly-name",
     ),
-    Rule("Device.model", ("ManufacturerModelName",), text("ManufacturerModelName"), "as it stands"),
+    Rule("Device.model", ("ManufacturerModelName",), text("ManufacturerModelName"), "unchanged"),
     Rule(
         "Device.version",
         ("SoftwareVersions",),

@@ -13,7 +13,7 @@ from dicom2fhir.fhir.mapping import identification, imaging_study, related, subj
 from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.model import Series
 
-_UID = "bare, or as urn:oid: where the version has an oid here"
+_UID = "unchanged, or as urn:oid: if the datatype is oid"
 
 STUDY_RULES = (
     Rule("uid", ("StudyInstanceUID",), lambda source: source.node.uid, "as urn:oid:"),
@@ -34,27 +34,27 @@ STUDY_RULES = (
             "StudyID",
         ),
         identification.identifiers,
-        "what the version has here: the UID as urn:oid: under urn:dicom:uid; accession numbers as ACSN with their "
-        "issuers' systems (up to 3.2.0 those after the first, from R5 on where `fhir.accession_identifier` asks for "
-        "them); Study ID as secondary",
+        "the identifiers of the version: the UID as urn:oid: under urn:dicom:uid; accession numbers as ACSN with their "
+        "issuers' systems (up to 3.2.0 those after the first, from R5 on if `fhir.accession_identifier` is "
+        "set); Study ID as secondary",
     ),
     Rule(
         "status",
         ("InstanceAvailability",),
         imaging_study.status,
-        "`available`, because an instance has arrived, unless all are UNAVAILABLE",
+        "`available`, because an instance was received, unless all are UNAVAILABLE",
     ),
     Rule(
         "availability",
         ("InstanceAvailability",),
         imaging_study.availability,
-        "the worst of the instances; where none states it, `pacs.availability`",
+        "the least available of the instances; if none states it, `pacs.availability`",
     ),
     Rule(
         "statedAvailability",
         ("InstanceAvailability",),
         imaging_study.stated_availability,
-        "extension, when an instance states it: the worst",
+        "extension, if an instance states it: the least available",
     ),
     Rule(
         "modality",
@@ -110,8 +110,8 @@ STUDY_RULES = (
         imaging_study.interpreters,
         "Practitioners",
     ),
-    Rule("endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint when `pacs.dicomweb_url` is set"),
-    Rule("url", (), imaging_study.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule("endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"),
+    Rule("url", (), imaging_study.url, "WADO-RS, if `pacs.dicomweb_url` is set"),
     Rule("numberOfSeries", (), lambda source: len(source.context.study.series), "counted"),
     Rule(
         "numberOfInstances",
@@ -120,7 +120,7 @@ STUDY_RULES = (
         "counted",
     ),
     Rule(
-        "procedure", ("ProcedureCodeSequence",), imaging_study.procedures, "each code once; up to 1.4.0 its words alone"
+        "procedure", ("ProcedureCodeSequence",), imaging_study.procedures, "each code once; up to 1.4.0 only its text"
     ),
     Rule(
         "location",
@@ -137,10 +137,10 @@ STUDY_RULES = (
             "RequestAttributesSequence",
         ),
         imaging_study.reasons,
-        "codes, with the words as text",
+        "codes, with their text",
     ),
     Rule("note", ("StudyComments",), text("StudyComments"), "Annotation"),
-    Rule("description", ("StudyDescription",), text("StudyDescription"), "as it stands"),
+    Rule("description", ("StudyDescription",), text("StudyDescription"), "unchanged"),
 )
 
 
@@ -156,9 +156,9 @@ SERIES_RULES = (
         "series.modality",
         ("Modality",),
         imaging_study.series_modality,
-        "DCM code; the first of several; OT when missing",
+        "DCM code; the first of several; OT if missing",
     ),
-    Rule("series.description", ("SeriesDescription",), text("SeriesDescription"), "as it stands"),
+    Rule("series.description", ("SeriesDescription",), text("SeriesDescription"), "unchanged"),
     Rule(
         "series.numberOfInstances",
         (),
@@ -169,20 +169,20 @@ SERIES_RULES = (
         "series.availability",
         ("InstanceAvailability",),
         imaging_study.availability,
-        "the worst of the instances; where none states it, `pacs.availability`",
+        "the least available of the instances; if none states it, `pacs.availability`",
     ),
     Rule(
         "series.statedAvailability",
         ("InstanceAvailability",),
         imaging_study.stated_availability,
-        "extension, when an instance states it: the worst",
+        "extension, if an instance states it: the least available",
     ),
-    Rule("series.url", (), imaging_study.url, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule("series.url", (), imaging_study.url, "WADO-RS, if `pacs.dicomweb_url` is set"),
     Rule(
         "series.bodySite",
         ("AnatomicRegionSequence", "BodyPartExamined"),
         imaging_study.body_site,
-        "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its words",
+        "the region's code, else Body Part Examined by PS3.16 Annex L as SNOMED CT, else its text",
     ),
     Rule(
         "series.laterality",
@@ -242,7 +242,7 @@ INSTANCE_RULES = (
         "instance.number",
         ("InstanceNumber",),
         lambda source: imaging_study.number(source, "InstanceNumber"),
-        "as series",
+        "as for series",
     ),
     Rule(
         "instance.type",
@@ -255,9 +255,9 @@ INSTANCE_RULES = (
         "instance.title",
         ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
         imaging_study.title,
-        "the first of these that says anything",
+        "the first of these that has a value",
     ),
-    Rule("instance.content", (), imaging_study.content, "WADO-RS, when `pacs.dicomweb_url` is set"),
+    Rule("instance.content", (), imaging_study.content, "WADO-RS, if `pacs.dicomweb_url` is set"),
 )
 
 RULES: Mapping[str, tuple[Rule, ...]] = {

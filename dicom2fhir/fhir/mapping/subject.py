@@ -31,7 +31,7 @@ def subject(source: MappingSource) -> Resource:
         if "Device" in context.dialect.elements["subject"].types:
             return _phantom(patient)
         context.lacks(
-            "ImagingStudy.subject", "subject of type Device: the quality control subject is written as a Patient"
+            "ImagingStudy.subject", "subject of type Device; the quality control subject is written as a Patient"
         )
     resource: Resource = {"resourceType": "Patient"}
     apply(PATIENT_RULES, patient, resource)
@@ -42,7 +42,7 @@ def subject(source: MappingSource) -> Resource:
         inside = "" if "identifier" in context.dialect.reference_parts else "patient"
         entry = Entry(resource, context.options.patient, search_by(identifiers[0]), inside)
         return {**context.add(entry), "identifier": identifiers[0]}
-    context.note("warning", "PatientID", "is missing: the patient cannot be told from others")
+    context.note("warning", "PatientID", "is missing; the patient cannot be identified")
     if len(resource) == 1:
         return {"type": "Patient", "display": "Unknown"}
     if context.options.patient is Write.LINK:
@@ -97,7 +97,7 @@ def _gender(patient: MappingSource) -> str | None:
     sex = patient.text("PatientSex")
     found = gender(sex)
     if sex and not found and sex.upper() != "U":
-        patient.note("PatientSex", "is none of M, F, O; left out")
+        patient.note("PatientSex", "is not M, F or O; left out")
     return found
 
 
@@ -147,7 +147,10 @@ PATIENT_RULES = (
     Rule("Patient.gender", ("PatientSex",), _gender, "M, F, O; any other value is left out"),
     Rule("Patient.birthDate", ("PatientBirthDate",), _birth_date, "left out when it is not a date"),
     Rule(
-        "Patient.extension", _OF_SPECIES, _animal_extension, "patient-animal: the code of the species, else its words"
+        "Patient.extension",
+        _OF_SPECIES,
+        _animal_extension,
+        "patient-animal: the code of the species, otherwise its text",
     ),
-    Rule("Patient.animal", _OF_SPECIES, _animal, "the code of the species, else its words"),
+    Rule("Patient.animal", _OF_SPECIES, _animal, "the code of the species, otherwise its text"),
 )

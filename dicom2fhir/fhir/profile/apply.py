@@ -63,7 +63,8 @@ def conform(
             imaging_study.patient(entry) if entry.resource["resourceType"] == "Patient" else entry for entry in others
         ]
     if imaging_study.unmet and imaging_study.missing == "refuse":
-        raise NotExpressible(f"Profile {profile.name} asks for what is missing: {', '.join(imaging_study.unmet)}.")
+        absent = ", ".join(imaging_study.unmet)
+        raise NotExpressible(f"Values that profile {profile.name} requires are missing: {absent}.")
     finished = imaging_study.finished(profile.versions[dialect.name])
     referred = set(references(finished))
     kept = [entry for entry in others if entry.placeholder in referred]
@@ -115,7 +116,7 @@ class _ResourceInProfile:
         for identifier in self.root.get("identifier", []):
             kind = _kind(identifier)
             if kind not in rules.allowed:
-                self.context.note("info", "ImagingStudy.identifier", f"{kind}: not of profile {self.profile.name}")
+                self.context.note("info", "ImagingStudy.identifier", f"{kind}: not part of profile {self.profile.name}")
                 continue
             if coding := rules.coding.get(kind):
                 _add_type(identifier, coding)
@@ -167,7 +168,7 @@ class _ResourceInProfile:
         if rule.first_by:
             self.first_of_each(rule, target, name, where)
         if rule.at_most is not None and len(target.get(name, [])) > rule.at_most:
-            self.context.note("warning", where, f"more than profile {self.profile.name} allows; the first stands")
+            self.context.note("warning", where, f"more than profile {self.profile.name} allows; only the first is kept")
             _put(target, name, target[name][: rule.at_most])
         if rule.required and target.get(name) in (None, [], {}, ""):
             missing = "omit" if self.missing == "sentinel" and not rule.placeholder else self.missing
@@ -194,7 +195,7 @@ class _ResourceInProfile:
             return
         kept = [item for item in value if item.get("actor", item).get("type") in rule.types]
         if len(kept) < len(value):
-            self.context.note("info", where, f"profile {self.profile.name} has {' or '.join(rule.types)} only")
+            self.context.note("info", where, f"profile {self.profile.name} allows only {' or '.join(rule.types)}")
             _put(target, name, kept)
 
     def first_of_each(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
@@ -206,7 +207,11 @@ class _ResourceInProfile:
                 seen.append(item.get(rule.first_by))
                 kept.append(item)
         if len(kept) < len(target.get(name, [])):
-            self.context.note("warning", where, f"profile {self.profile.name} has one {rule.first_by} once; the first")
+            self.context.note(
+                "warning",
+                where,
+                f"profile {self.profile.name} allows each {rule.first_by} once; only the first is kept",
+            )
             target[name] = kept
 
     # Extensions ------------------------------------------------------------------------------------------------------

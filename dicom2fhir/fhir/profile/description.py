@@ -16,11 +16,11 @@ def sources_of(rule: ElementRule) -> tuple[str, ...]:
 def asked_of(rule: ElementRule) -> list[str]:
     """What is asked of an element, in words."""
     said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
-    said += ["made by the profile"] if rule.value is not None else []
-    said += ["made by the profile when the mapping has none"] if rule.default is not None else []
+    said += ["set by the profile"] if rule.value is not None else []
+    said += ["set by the profile if the mapping has none"] if rule.default is not None else []
     said += [f"codes of {rule.codes}"] if rule.codes else []
-    said += ["a text when there is but a code"] if rule.words else []
-    said += [f"one for each {rule.first_by}"] if rule.first_by else []
+    said += ["text added when there is only a code"] if rule.words else []
+    said += [f"only the first for each {rule.first_by}"] if rule.first_by else []
     said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
     return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
 

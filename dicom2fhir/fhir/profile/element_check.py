@@ -90,7 +90,7 @@ class _Check:
     def _names(self, names: Collection[str], where: str) -> Iterator[str]:
         for name in names:
             if name not in self._types and (hint := _hint(name, self._resources, _CLOSE)):
-                yield f'{where}: "{name}" is no resource of FHIR \0{hint}'
+                yield f'{where}: "{name}" is not a resource of FHIR \0{hint}'
 
 
 def _hint(name: str, known: Collection[str], cutoff: float) -> str:

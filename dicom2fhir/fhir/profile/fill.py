@@ -142,7 +142,7 @@ class Filler:
         table = self.profile.codes[name]
         if found_code := known(table, value):
             return found_code
-        self.context.note("warning", where, f"has a code that profile {self.profile.name} does not have")
+        self.context.note("warning", where, f"has a code that profile {self.profile.name} does not allow")
         match table.otherwise:
             case Code():
                 return table.otherwise.as_json()
@@ -159,7 +159,7 @@ class Filler:
         sentinel = self.profile.sentinels.get(type_)
         if missing == "omit" or sentinel is None:
             raise Absent(where)
-        self.context.note("warning", where, f"is missing; profile {self.profile.name} puts a placeholder there")
+        self.context.note("warning", where, f"is missing; the placeholder of profile {self.profile.name} is written")
         return copy.deepcopy(sentinel)
 
 

@@ -61,7 +61,7 @@ def load(name: str, known: Collection[str]) -> Profile:
     else:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(names())}"
-        raise ConfigError(f"There is no profile {name!r}{hint} (or name a file, with .toml at its end)")
+        raise ConfigError(f"There is no profile {name!r}{hint} (or give the path of a file that ends in .toml)")
     try:
         made = Profile.model_validate({"name": name, **tomllib.loads(text)})
         wrong = list(_contradictions(made, known))
@@ -84,7 +84,7 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
         if keyword not in known:
             near = [name for name in known if name.lower() == keyword.lower()]
             near = near or difflib.get_close_matches(keyword, known, n=1)
-            yield f"{where}: {keyword} is no attribute that the bridge takes" + (
+            yield f"{where}: {keyword} is not an attribute that the bridge reads" + (
                 f'; did you mean "{near[0]}"?' if near else ""
             )
     for where, codes in profile.code_tables():
@@ -92,12 +92,12 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
             yield f"{where}: there is no table codes.{codes}"
     for referred in dict.fromkeys(_referred(profile)):
         if referred not in profile.resource:
-            yield f"there is no table resource.{referred}, which is referred to"
+            yield f"there is no table resource.{referred}, but it is referred to"
     for name in profile.resource:
         if name in _reached_from(profile, name):
             yield f"resource.{name}: refers to itself"
     if profile.missing == "sentinel" and not profile.sentinels:
-        yield 'missing = "sentinel": there are no sentinels'
+        yield 'missing = "sentinel": no sentinels are defined'
 
 
 def _referred(profile: Profile) -> Iterator[str]:

@@ -56,54 +56,55 @@ class Code(Table):
 
 
 class ElementRule(Table):
-    """What a profile says of one element. The keys act in the order in which they stand here."""
+    """The requirements of a profile for one element. The keys are applied in the order of this table."""
 
     path: str = Field(
         pattern=r"^[a-zA-Z]+(\.[a-zA-Z]+)*$",
         description="Path of the element without the resource type: `description`, `series.bodySite`,"
-        " `series.instance.title`; in `patient.element`, of the Patient.",
+        " `series.instance.title`; in `patient.element`, path in the Patient.",
     )
-    type: FhirType = Field("string", description="FHIR datatype of the value of `from`, and of a placeholder.")
+    type: FhirType = Field("string", description="FHIR datatype of the value of `from` and of the placeholder.")
     from_: Sources = Field(
         (),
         alias="from",
-        description="Where the value is taken from, if it is there, instead of from where the mapping took it. Sources"
-        " are written as those of a value.",
+        description="Sources of the value, as in a value. If one of them has a value, it replaces the value of the"
+        " mapping.",
     )
-    value: Template = Field(None, description="What the element holds, whatever the mapping wrote: a template.")
-    default: Template = Field(None, description="What the element holds when the mapping wrote nothing: a template.")
-    codes: str = Field("", description="The table in `codes` that the element's codes must be of.")
+    value: Template = Field(None, description="Value of the element, in place of the value of the mapping: a template.")
+    default: Template = Field(None, description="Value of the element if the mapping wrote none: a template.")
+    codes: str = Field("", description="Table in `codes` that contains the allowed codes of the element.")
     words: bool = Field(
         False, description="`true` gives a CodeableConcept without text and displays its first code as text."
     )
     types: tuple[str, ...] = Field(
         (),
-        description="Resource types that its references, or those of its items' `actor`, may point at. Others are left"
-        " out of a list; a single reference to another type breaks the profile.",
+        description="Resource types that its references, or those of the `actor` of its items, may refer to. Other"
+        " references are removed from a list; a single reference to another type means that the profile is"
+        " not met.",
     )
     first_by: str = Field(
         "",
-        description="Of a list: the first item for each value of this member is kept (`function` of"
+        description="For a list: keep only the first item for each value of this member (`function` of"
         " `series.performer`).",
     )
-    at_most: int | None = Field(None, ge=0, description="Of a list: how many items are kept, the first ones.")
-    required: bool = Field(False, description="Whether the element must be there; see `missing`.")
+    at_most: int | None = Field(None, ge=0, description="For a list: keep only this number of items, the first ones.")
+    required: bool = Field(False, description="Whether the element is required; see `missing`.")
     placeholder: bool = Field(
-        True, description="`false`: no placeholder ever stands for a missing value, because none can be true."
+        True, description="`false`: never write a placeholder for a missing value, because no placeholder can be true."
     )
 
     _typed = model_validator(mode="after")(dates_are_typed)
 
 
 class Include(Table):
-    """Codes of one system that may stand in an element, as in ``ValueSet.compose.include``."""
+    """Codes of one system that an element may have, as in ``ValueSet.compose.include``."""
 
     system: str = Field(description="URI of the code system, as the profile writes it.")
-    codes: tuple[str, ...] = Field((), description="The codes; empty: all of the system.")
-    from_system: str = Field("", description="The system that the mapping writes them in; empty: the same.")
-    rename: dict[str, str] = Field({}, description="The mapping's code -> the profile's.")
-    words: dict[str, str] = Field({}, description="Text in capital letters -> the code that it stands for.")
-    displays: dict[str, str] = Field({}, description="Code -> its display, where the profile prescribes one.")
+    codes: tuple[str, ...] = Field((), description="The codes; empty: all codes of the system.")
+    from_system: str = Field("", description="System of these codes in the output of the mapping; empty: the same.")
+    rename: dict[str, str] = Field({}, description="Code of the mapping -> code of the profile.")
+    words: dict[str, str] = Field({}, description="Text in capital letters -> its code.")
+    displays: dict[str, str] = Field({}, description="Code -> its display, if the profile prescribes one.")
 
 
 class CodeTable(Table):
@@ -111,16 +112,16 @@ class CodeTable(Table):
 
     include: tuple[Include, ...] = Field(min_length=1, description="The codes, system by system.")
     otherwise: Missing | Code = Field(
-        description="What becomes of any other code: `omit`, `sentinel` or `refuse` as a missing value, or a code that"
-        " stands in its place."
+        description="How any other code is handled: `omit`, `sentinel` or `refuse` as for a missing value, or a code"
+        " that replaces it."
     )
 
 
 class IdentifierRules(Table):
-    """Which identifiers the study has, and what else their types say."""
+    """The identifiers that the study has, and additional codes of their types."""
 
     allowed: tuple[Literal["uid", "accession", "study-id"], ...] = Field(
-        ("uid", "accession", "study-id"), description="The identifiers that are kept."
+        ("uid", "accession", "study-id"), description="The identifiers to keep."
     )
     coding: Annotated[dict[str, Code], _of("uid", "accession")] = Field(
         {}, description="`uid` or `accession` -> a code that is added to the type of that identifier."
@@ -134,7 +135,7 @@ class OrderRules(Table):
 
 
 class AddedResource(Table):
-    """A resource that the profile adds. It is contained in what refers to it."""
+    """A resource that the profile adds. It is contained in the resource that refers to it."""
 
     type: str = Field(pattern="^[A-Z][A-Za-z]+$", description="Resource type.")
     profile: str = Field("", description="Canonical URL that it claims (`meta.profile`); empty: none.")
@@ -142,9 +143,10 @@ class AddedResource(Table):
 
 
 class PatientProfile(Table):
-    """What is asked of the Patient that is written beside the study.
+    """The requirements for the Patient that is written with the study.
 
-    With ``fhir.patient = "upsert"`` no placeholder stands for what is missing: it would replace what the server knows.
+    With ``fhir.patient = "upsert"`` no placeholder is written for a missing value: it would replace the value on the
+    server.
     """
 
     profile: str = Field("", description="Canonical URL that the Patient claims; empty: none.")
@@ -156,32 +158,32 @@ class Profile(Table):
     """A whole file."""
 
     name: str = Field("", description="Name of the profile; by default that of the file.")
-    title: str = Field(description="One line for people.")
-    doc: str = Field(description="What the profile is, and what is done where it leaves something open.")
+    title: str = Field(description="Title in one line.")
+    doc: str = Field(description="Description of the profile, and of the choices made where it leaves a choice.")
     versions: Annotated[dict[Annotated[str, BeforeValidator(canonical)], str], _of(*VERSIONS)] = Field(
         min_length=1,
-        description="FHIR version (`R4`, `R4B`, `R5`) -> canonical URL of the profile, which a study that has all that"
-        " is required claims in `meta.profile`; empty: none. Where `fhir.version` is `auto`, files are written in the"
-        " first.",
+        description="FHIR version (`R4`, `R4B`, `R5`) -> canonical URL of the profile, which a study with all required"
+        " values claims in `meta.profile`; empty: none. If `fhir.version` is `auto`, files are written in the first"
+        " one.",
     )
     missing: Missing = Field(
         "omit",
-        description="What to do when a required value is missing, unless `fhir.profile_missing` says otherwise: `omit`"
-        " leaves out what it belongs to, the claim to the profile with it where that is the whole resource; `sentinel`"
-        " writes a placeholder; `refuse` writes nothing of the study.",
+        description="What to do when a required value is missing, unless `fhir.profile_missing` overrides it: `omit`"
+        " leaves out the part that contains it, and if that is the whole resource, the claim of the"
+        " profile; `sentinel` writes a placeholder; `refuse` does not write the study.",
     )
     sentinels: Annotated[dict[str, object], _of(*get_args(FhirType))] = Field(
         {}, description="FHIR datatype -> the placeholder for a value that is required and missing."
     )
-    identifiers: IdentifierRules = Field(IdentifierRules(), description="The study's identifiers.")
+    identifiers: IdentifierRules = Field(IdentifierRules(), description="The identifiers of the study.")
     orders: OrderRules | None = Field(
-        None, description="The orders in `basedOn`; without this table they stay as they are."
+        None, description="The orders in `basedOn`; without this table they are not changed."
     )
     element: tuple[ElementRule, ...] = Field((), description="Rules for elements of the ImagingStudy.")
     extension: tuple[Extension, ...] = Field(
         (), description="Extensions of the ImagingStudy, its series, its instances."
     )
-    patient: PatientProfile = Field(PatientProfile(), description="What is asked of the Patient.")
+    patient: PatientProfile = Field(PatientProfile(), description="Requirements for the Patient.")
     resource: dict[str, AddedResource] = Field(
         {}, description="Name -> a resource that templates and extensions refer to."
     )

@@ -52,39 +52,42 @@ class ValueSource(Table):
     from_: Sources = Field(
         (),
         alias="from",
-        description="Where the value is looked for, the preferred source first: a keyword (`KVP`), a date with its time"
-        " (`StudyDate+StudyTime`), an attribute of a sequence's items (`Sequence/Keyword`), or `@element` and"
-        " `@series.element`: what the ImagingStudy, or the series at hand, has in that element so far.",
+        description="Sources of the value, in order of preference: a keyword (`KVP`), a date with its time"
+        " (`StudyDate+StudyTime`), an attribute in the items of a sequence (`Sequence/Keyword`), or"
+        " `@element` and `@series.element`: the present value of that element in the ImagingStudy or the"
+        " current series.",
     )
     type: FhirType = Field(
         "string", description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}."
     )
-    unit: str = Field("", description="Of a Quantity: its UCUM code.")
-    factor: float = Field(1, description="What a number is multiplied by.")
-    index: int | None = Field(None, ge=0, description="Of an attribute with several values: which one, from 0.")
+    unit: str = Field("", description="For a Quantity: its UCUM code.")
+    factor: float = Field(1, description="Factor by which a number is multiplied.")
+    index: int | None = Field(
+        None, ge=0, description="For an attribute with several values: the index of the value, from 0."
+    )
     listed: bool = Field(False, description="`true` writes all values as one text, `[a, b]`.")
-    present: bool = Field(False, description="`true` writes the boolean `true` where any of the sources has a value.")
+    present: bool = Field(False, description="`true` writes the boolean `true` if any of the sources has a value.")
     since: Sources = Field(
         (),
-        description="Sources of a start, the preferred one first: the value is the number of seconds from there to the"
-        " time in `from`.",
+        description="Sources of a start, in order of preference: the value is the number of seconds from the start to"
+        " the time in `from`.",
     )
     until: Source = Field(
-        "", description="Of a Period: source of the time of day when it ends, within half a day after its start."
+        "", description="For a Period: source of the time of day of its end, within half a day after its start."
     )
     not_after: Sources = Field(
         (),
-        description="For a time without a date (TM): sources of the latest moment that it can have, the preferred one"
-        " first. The time lies on that day, or on the day before if it is later. Without such a moment it lies on the"
-        " day of the series.",
+        description="For a time without a date (TM): sources of the latest possible moment, in order of preference."
+        " The time is taken as on that day, or on the day before if it is later. Without such a moment it"
+        " is taken as on the day of the series.",
     )
     lasting: Source = Field(
-        "", description="Source of a duration in seconds, which is added to the moment of `not_after`."
+        "", description="Source of a duration in seconds that is added to the moment of `not_after`."
     )
-    codes: str = Field("", description="Of a Coding: the table in `codes` that it must be of.")
+    codes: str = Field("", description="For a Coding: table in `codes` that contains the allowed codes.")
     modalities: tuple[str, ...] = Field((), description="Only for series of these modalities; empty: for all.")
-    required: bool = Field(False, description="Whether the value must be there; see `missing`.")
-    required_for: tuple[str, ...] = Field((), description="The modalities of series for which it must be there.")
+    required: bool = Field(False, description="Whether the value is required; see `missing`.")
+    required_for: tuple[str, ...] = Field((), description="Modalities of series for which the value is required.")
 
     _typed = model_validator(mode="after")(dates_are_typed)
 
@@ -93,19 +96,19 @@ class ReferenceTo(Table):
     """A reference to a resource that the profile adds."""
 
     resource: tuple[str, ...] = Field(
-        description="Names of tables in `resource`: the first is taken of which the data set says anything."
+        description="Names of tables in `resource`: the first one for which the data set has a value is used."
     )
     required: bool = Field(
-        False, description="`true` writes the first one even where the data set says nothing of any of them."
+        False, description="`true` writes the first one even if the data set has no value for any of them."
     )
 
 
 class FirstValue(Table):
-    """The first of several values that is there."""
+    """The first of several values that exists."""
 
-    first: tuple[ValueSource, ...] = Field(description="The values, the preferred one first.")
+    first: tuple[ValueSource, ...] = Field(description="The values, in order of preference.")
     type: FhirType = Field("string", description="FHIR datatype of the placeholder for a missing value.")
-    required: bool = Field(False, description="Whether one of them must be there; see `missing`.")
+    required: bool = Field(False, description="Whether one of them is required; see `missing`.")
 
 
 class TemplateObject(dict[str, object]):
@@ -147,8 +150,8 @@ class ExtensionPart(ValueSource):
     many: bool = Field(False, description="`true` writes one extension for each value of the attribute.")
     resource: tuple[str, ...] = Field(
         (),
-        description="Instead of a value: a reference to the first of these tables in `resource` of which the data set"
-        " says anything.",
+        description="Instead of a value: a reference to the first of these tables in `resource` for which the data"
+        " set has a value.",
     )
     part: tuple[ExtensionPart, ...] = Field(
         (), description="Instead of a value: the parts of an extension that has several."
@@ -156,10 +159,10 @@ class ExtensionPart(ValueSource):
 
 
 class Extension(ExtensionPart):
-    """An extension holds a value, with the keys of a value, or parts, or a reference."""
+    """An extension contains a value, with the keys of a value, or parts, or a reference."""
 
     at: Literal["study", "series", "instance"] = Field(
-        description="Where the extension stands. Only `[[extension]]` has this key."
+        description="Level of the extension. Only `[[extension]]` has this key."
     )
 
 

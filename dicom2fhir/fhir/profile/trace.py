@@ -50,7 +50,7 @@ def _keywords(*sources: str) -> tuple[str, ...]:
 def _trace(
     profile: Profile, concept: str, element: str, keywords: tuple[str, ...], given: set[str], value: Any
 ) -> Trace:
-    rule = Rule(concept, keywords, lambda source: None, f"as profile {profile.name} wants it")
+    rule = Rule(concept, keywords, lambda source: None, f"as required by profile {profile.name}")
     return Trace(rule, element, tuple(keyword for keyword in keywords if keyword in given), value)
 
 

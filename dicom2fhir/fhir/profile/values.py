@@ -195,7 +195,7 @@ class ProfiledNode:
         lasting = decimal(one(self.given(wanted.lasting))) if wanted.lasting else None
         day = day_until(time, last, float(lasting) if lasting and 0 < lasting < _LONGEST_S else 0)
         if day < last.date().isoformat().replace("-", ""):
-            self.context.note("info", _leaf(source), "is later than the acquisition: it lies on the day before")
+            self.context.note("info", _leaf(source), "is later than the acquisition; taken as the day before")
         return day
 
     def _begin(self, source: str, wanted: ValueSource) -> datetime | None:
@@ -214,7 +214,7 @@ class ProfiledNode:
         until = one(self.given(wanted.until)) if begin and wanted.until else ""
         end = date_time(day_from(until, begin), until, self.zone) if begin and until else None
         if until and not end:
-            self.context.note("warning", _leaf(wanted.until), "is no time after the start; left out")
+            self.context.note("warning", _leaf(wanted.until), "is not a time after the start; left out")
         return [{"start": start[0], "end": end} if end else {"start": start[0]}]
 
     def _seconds(self, source: str, wanted: ValueSource) -> list[Json]:

@@ -26,7 +26,7 @@ _LOOKED_AT_IN_STUDY: dict[str, Any] = {
     "series": [{"uid": "", "modality": {}, "instance": [{"uid": ""}]}],
 }
 """By the merge, whether or not ours has it."""
-_NAMES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def require_id(resource: Resource) -> str:
@@ -39,7 +39,7 @@ def require_id(resource: Resource) -> str:
     """
     found = resource.get("id")
     if not isinstance(found, str) or not _ID.fullmatch(found):
-        raise Misshapen(f"the server sends a {_type(resource)} without a usable id")
+        raise Misshapen(f"the server returned a {_type(resource)} without a valid id")
     return found
 
 
@@ -51,7 +51,7 @@ def require_sound(theirs: Resource, ours: Resource) -> None:
     Misshapen
         With the place, and no value.
     """
-    where = f"{_type(theirs)}/{require_id(theirs)} on the server is not FHIR"
+    where = f"{_type(theirs)}/{require_id(theirs)} on the server is not valid FHIR"
     looked_at = _LOOKED_AT_IN_STUDY if ours.get("resourceType") == "ImagingStudy" else _LOOKED_AT
     try:
         _compare(theirs, looked_at, "")
@@ -62,7 +62,7 @@ def require_sound(theirs: Resource, ours: Resource) -> None:
             if same.get("resourceType") == item.get("resourceType"):
                 _compare(item, _pattern([same]), f"contained[{index}]")
     except _Odd as odd:
-        raise Misshapen(f"{where}: {odd}; it has to be put right there") from None
+        raise Misshapen(f"{where}: {odd}; correct it on the server") from None
 
 
 def entries_of(bundle: Resource) -> list[Resource]:
@@ -80,7 +80,7 @@ def entries_of(bundle: Resource) -> list[Resource]:
             if "resource" in entry and not isinstance(entry["resource"].get("resourceType"), str):
                 raise _Odd(f"entry[{index}].resource has no resourceType")
     except _Odd as odd:
-        raise Misshapen(f"the server answers with a Bundle that is not FHIR: {odd}") from None
+        raise Misshapen(f"the server returned a Bundle that is not valid FHIR: {odd}") from None
     return entries
 
 
@@ -94,7 +94,7 @@ def _compare(theirs: Any, pattern: Any, path: str) -> None:
     is_plain = not isinstance(theirs, dict | list)
     if (expected is None and not is_plain) or (expected is not None and not isinstance(theirs, expected)):
         name = _NAMES.get(type(theirs), "a number")
-        raise _Odd(f"{path or 'all of it'} is {name}, not {_NAMES[expected] if expected else 'a value'}")
+        raise _Odd(f"{path or 'the resource'} is {name}, not {_NAMES[expected] if expected else 'a value'}")
     if expected is dict:
         for name, value in theirs.items():
             if name in pattern:

@@ -58,7 +58,7 @@ class Bearer(AuthBase):
         """Add the header."""
         token = _read(self.token, "bearer token").strip()
         if not token.isascii() or not token.isprintable() or not token or " " in token:
-            raise NotAuthorised("the bearer token is empty or holds what no token may (RFC 6750 section 2.1)")
+            raise NotAuthorised("the bearer token is empty or contains invalid characters (RFC 6750 section 2.1)")
         request.headers["Authorization"] = f"Bearer {token}"
         return request
 

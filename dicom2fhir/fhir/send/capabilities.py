@@ -62,7 +62,7 @@ class Capabilities:
     @property
     def named_version(self) -> str:
         """``fhir_version`` as logs may have it: any text may stand there."""
-        return self.fhir_version if _VERSION.fullmatch(self.fhir_version) else "of no known form"
+        return self.fhir_version if _VERSION.fullmatch(self.fhir_version) else "of unknown form"
 
     def of(self, resource_type: str) -> TypeCapabilities:
         """What is offered for ``resource_type``."""

@@ -54,15 +54,15 @@ _LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _REMARKS = ("warning", "information", "success")
 """``OperationOutcome.issue.severity`` of what was done nevertheless."""
 _WORDS = {
-    401: "it does not accept our credentials; check auth, and the username and password or token",
-    403: "it forbids this to us; ask whoever runs it for the right to read, search, create and update",
-    407: "the proxy wants credentials; put them into its address, http://user:password@host:port",
-    408: "it waited too long for the request; it is tried again",
-    429: "it asks to be sent less; it is tried again",
-    500: "it failed; its log says why",
-    502: "what stands in front of it does not reach it; check that it runs",
-    503: "it is out of service for now; check that it runs",
-    504: "what stands in front of it had no answer in time; check that it runs",
+    401: "the credentials are not accepted; check auth, and username and password or token",
+    403: "access is forbidden; ask the server's administrator for permission to read, search, create and update",
+    407: "the proxy requires credentials; put them into its URL, http://user:password@host:port",
+    408: "the server timed out waiting for the request; the delivery is retried",
+    429: "too many requests; the delivery is retried",
+    500: "the server failed; see its log",
+    502: "its proxy cannot reach the server; check that the server is running",
+    503: "the server is unavailable; check that it is running",
+    504: "its proxy got no response in time; check that the server is running",
 }
 """What a status means for whoever runs the bridge."""
 _KINDS = frozenset(
@@ -138,7 +138,7 @@ class FhirClient:
             return None
         found = self._expect(answer, (resource_type,))
         if found.get("id") != resource_id:
-            raise Misshapen(f"the server was asked for one {resource_type} and sends another")
+            raise Misshapen(f"the server returned another {resource_type} than the one requested")
         return found
 
     def search(self, resource_type: str, query: str) -> list[Resource]:
@@ -167,9 +167,9 @@ class FhirClient:
         body = self._serialised({"resourceType": "Bundle", "type": "batch", "entry": asked})
         entries = as_objects(self._expect(self._exchange("POST", "", headers, body), ("Bundle",)).get("entry"))
         if len(entries) != len(asked):
-            raise ServerRefused(f"a batch of {counted(len(asked), 'entry')} was answered with {len(entries)}")
+            raise ServerRefused(f"the response to a batch of {counted(len(asked), 'entry')} has {len(entries)}")
         if any(is_of_another(question, entry) for question, entry in zip(questions, entries, strict=True)):
-            raise ServerRefused("a batch was answered in another order")
+            raise ServerRefused("the response to a batch is in another order")
         return [found_in(question, entry) for question, entry in zip(questions, entries, strict=True)]
 
     def history(self, resource_type: str, resource_id: str) -> tuple[list[Resource], bool]:
@@ -215,7 +215,7 @@ class FhirClient:
         responses = [as_object(entry.get("response")) for entry in as_objects(result.get("entry"))]
         if len(responses) != len(bundle["entry"]):
             asked, answered = counted(len(bundle["entry"]), "entry"), counted(len(responses), "entry")
-            raise ServerUnavailable(f"a transaction of {asked} was answered with {answered}", alive=True)
+            raise ServerUnavailable(f"the response to a transaction of {asked} has {answered}", alive=True)
         return [self._succeeded(response, conditional) for response in responses]
 
     def _succeeded(self, response: Resource, conditional: bool) -> Resource:
@@ -224,7 +224,7 @@ class FhirClient:
         try:
             status = status_in(response)
         except ValueError:
-            said = "an entry of a transaction was answered without a status of three digits"
+            said = "an entry in the response to a transaction has no three-digit status"
             raise ServerUnavailable(f"{self.base_url}: {said}", alive=True, issues=issues) from None
         if status is None:
             return response
@@ -260,22 +260,22 @@ class FhirClient:
             if resource is None:
                 raise self._unavailable(
                     f"HTTP {status} without a FHIR resource in JSON ({_kind(answer)}); check that url is the"
-                    " base of a FHIR server, and that nothing in front of it asks for a login",
+                    " base URL of a FHIR server, and that no proxy asks for a login",
                     issues,
                 )
             if resource["resourceType"] == "OperationOutcome":
                 raise ServerRefused(f"HTTP {status} with an OperationOutcome", issues)
-            raise self._unavailable(f"HTTP {status} with another resource than {' or '.join(types)}")
+            raise self._unavailable(f"HTTP {status} with a resource other than {' or '.join(types)}")
         if 300 <= status < 400:
             target = origin_of(answer.headers.get("Location", ""), self.base_url)
             raise self._unavailable(
-                f"HTTP {status}, a redirection to {target}, which is not followed; if the server is there, set"
-                " url to its base",
+                f"HTTP {status}, a redirect to {target}, which is not followed; if the server is there, set"
+                " url to its base URL",
                 issues,
             )
         if status in _NO_FHIR_HERE and (resource is None or resource["resourceType"] != "OperationOutcome"):
             raise self._unavailable(
-                f"HTTP {status}, not from a FHIR server ({_kind(answer)}); check that url is its base", issues
+                f"HTTP {status}, not from a FHIR server ({_kind(answer)}); check that url is its base URL", issues
             )
         raise self._failure(status, issues, conditional, retry_after_s(answer.headers))
 
@@ -285,10 +285,10 @@ class FhirClient:
     def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, asked_s: float = 0.0) -> BridgeError:
         """The error for a status that is not success, of a response or of one entry in it."""
         if status == 412 and conditional:
-            said = "HTTP 412: several resources on the server match where there must be one"
+            said = "HTTP 412: several resources on the server match, but only one may"
             return Ambiguous(said, issues=issues)
         if status in _CONFLICTS:
-            said = f"HTTP {status}: somebody else writes the same resources at the same time"
+            said = f"HTTP {status}: another client is writing the same resources"
             return EditConflict(said, issues=issues)
         if status not in (401, 403) and status not in _PATIENCE and 200 <= status < 500:
             return ServerRefused(f"HTTP {status}", tuple(f"HTTP {status}: {issue}" for issue in issues))
@@ -306,8 +306,8 @@ class FhirClient:
 def _pause_in_words(asked_s: float, after_s: float) -> str:
     if not asked_s:
         return ""
-    kept = f", and gets {after_s:,.0f} s" if after_s < asked_s else ""
-    return f"; it asks for a pause of {asked_s:,.0f} s (Retry-After){kept}, which `dicom2fhir retry` ends"
+    kept = f", limited to {after_s:,.0f} s" if after_s < asked_s else ""
+    return f"; the server requests a pause of {asked_s:,.0f} s (Retry-After){kept}; `dicom2fhir retry` ends it"
 
 
 def _is_conditional(bundle: Resource) -> bool:
@@ -320,7 +320,7 @@ def _is_conditional(bundle: Resource) -> bool:
 
 def _parse(body: bytes | bytearray) -> Resource | None:
     if _parsed_bytes(body) > _MAX_PARSED_BYTES:
-        raise ServerUnavailable(f"the answer would take more than {_MAX_PARSED_BYTES} bytes of memory", unclear=True)
+        raise ServerUnavailable(f"the response would take more than {_MAX_PARSED_BYTES} bytes of memory", unclear=True)
     try:
         resource = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -83,7 +83,9 @@ class Course:
     def creation(self, entry: Entry, resource: Resource, offered: TypeCapabilities) -> Resource:
         """The Bundle entry that creates a resource without ever making a second one."""
         if identity(entry) in self._doubtful:
-            raise EditConflict(f"the server says that it took the {resource['resourceType']}, and does not find it")
+            raise EditConflict(
+                f"the server reported that it stored the {resource['resourceType']}, but does not find it"
+            )
         if self._takes_ids(offered):
             self.guessed_ids |= offered.update_create is None
             if self._creates_by_version(offered):
@@ -91,7 +93,9 @@ class Course:
             return bundle.create_as(resource, entry.placeholder)
         if not entry.search:
             kind = resource["resourceType"]
-            raise ServerRefused(f"the server takes no ids of ours, and nothing else identifies the {kind}")
+            raise ServerRefused(
+                f"the server does not accept client-assigned ids, and nothing else identifies the {kind}"
+            )
         nameless = {name: value for name, value in resource.items() if name != "id"}
         if offered.conditional_update and not offered.conditional_create and entry.write is not Write.ENSURE:
             return bundle.conditional_update(nameless, entry.placeholder, entry.search)

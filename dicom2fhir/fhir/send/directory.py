@@ -67,6 +67,8 @@ class FileDestination:
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
         except OSError as error:
-            reason = f"{self._directory} cannot be written to: {error.strerror}; check that it is there, and its rights"
+            reason = (
+                f"{self._directory} cannot be written to: {error.strerror}; check that it exists, and its permissions"
+            )
             return Retry(reason, whole_destination=True)
         return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint)

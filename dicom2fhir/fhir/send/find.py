@@ -97,7 +97,7 @@ class Lookup:
         """Give up a delivery that takes too long, whose claim may end before it does."""
         if time.monotonic() > self.deadline:
             raise ServerUnavailable(
-                "the FHIR server is too slow: a study takes longer than its time limit", unclear=True
+                "the FHIR server is too slow: the delivery of a study exceeded its time limit", unclear=True
             )
 
     def forget(self) -> None:
@@ -306,7 +306,7 @@ class Writing:
         with self._changed:
             remaining = max(deadline - time.monotonic(), 0.0)
             if not self._changed.wait_for(lambda: self._held.isdisjoint(keys), remaining):
-                raise EditConflict("another study that shares a resource with this one is being written for long")
+                raise EditConflict("timeout while waiting for another study that shares a resource with this one")
             self._held.update(keys)
         try:
             yield

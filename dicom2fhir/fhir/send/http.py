@@ -161,7 +161,7 @@ class Http:
         line.was_cut = False
         line.meter.begin()
         deadline = time.monotonic() + self._timeout_s
-        late = ServerUnavailable(f"{peer}: no complete answer within {self._timeout_s:g} s (timeout_s)")
+        late = ServerUnavailable(f"{peer}: no complete response within {self._timeout_s:g} s (timeout_s)")
         try:
             with self._deadlines.limit(deadline, line.cut):
                 request = requests.Request(method, url, {**_HEADERS, **headers}, data=body, auth=self._auth).prepare()
@@ -196,16 +196,16 @@ class Http:
         most = self._max_response_bytes
         expected = response.headers.get("Content-Length", "")
         if expected.isdecimal() and int(expected) > most:
-            raise ServerUnavailable(f"the answer is larger than {most} bytes")
+            raise ServerUnavailable(f"the response is larger than {most} bytes")
         body = bytearray()
         meter.expect(_READ_BYTES)
         while part := response.raw.read1(_READ_BYTES):
             meter.expect(len(part))
             body += part
             if len(body) > most:
-                raise ServerUnavailable(f"the answer is larger than {most} bytes")
+                raise ServerUnavailable(f"the response is larger than {most} bytes")
         if expected.isdecimal() and len(body) < int(expected):
-            raise ServerUnavailable("the answer ends before its Content-Length")
+            raise ServerUnavailable("the response ends before its Content-Length")
         return body
 
     def _adapter(self, url: str, peer: str) -> _Adapter:
@@ -218,7 +218,11 @@ class Http:
         try:
             return tls_context(self._ca_file)
         except OSError as error:
-            said = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it holds no certificates"
+            said = (
+                error.strerror
+                if error.errno and not isinstance(error, ssl.SSLError)
+                else "the file contains no certificates"
+            )
             named = f"ca_file {self._ca_file}" if self._ca_file else "the file that REQUESTS_CA_BUNDLE names"
             raise ServerUnavailable(f"{peer}: TLS: {named} cannot be used: {said}") from None
 
@@ -247,12 +251,12 @@ def _reason(error: Exception, peer: str) -> str:
     if isinstance(error, requests.exceptions.ProxyError) and (refusal := _refusal_of_proxy(error)):
         return f"{peer}: {refusal}"
     if isinstance(error, requests.exceptions.InvalidSchema):
-        return f"{peer}: a proxy of this kind is not supported; HTTP proxies are"
+        return f"{peer}: this type of proxy is not supported; use an HTTP proxy"
     if words := failure(error, peer):
         return words
     if isinstance(error, requests.ConnectionError):
-        return f"{peer}: the connection was cut before the answer was complete"
-    return f"{peer}: the answer is not HTTP; check the port ({type(error).__name__})"
+        return f"{peer}: the connection was closed before the response was complete"
+    return f"{peer}: the response is not HTTP; check the port ({type(error).__name__})"
 
 
 def _refusal_of_proxy(error: requests.exceptions.ProxyError) -> str:
@@ -261,5 +265,5 @@ def _refusal_of_proxy(error: requests.exceptions.ProxyError) -> str:
     if found is None:
         return ""
     if found[1] == "407":
-        return "HTTP 407: it wants credentials; put them into its address, http://user:password@host:port"
-    return f"HTTP {found[1]}: it does not connect to the FHIR server; ask whoever runs it, or set NO_PROXY"
+        return "HTTP 407: the proxy requires credentials; put them into its URL, http://user:password@host:port"
+    return f"HTTP {found[1]}: the proxy does not connect to the FHIR server; ask its administrator, or set NO_PROXY"

@@ -39,7 +39,9 @@ class Meter:
         """
         self._left -= received_bytes
         if self._left < 0:
-            raise ServerUnavailable("the answer consists of heads, interim responses, chunk lengths or trailers")
+            raise ServerUnavailable(
+                "the response consists of headers, interim responses, chunk lengths or trailers only"
+            )
 
 
 class _MeteredSocket(io.RawIOBase):

@@ -101,7 +101,7 @@ class Recognition:
         try:
             dialect = self._choice.dialect(found.fhir_version)
         except ConfigError as error:
-            said = f"The server speaks FHIR {found.named_version}: {error}"
+            said = f"The server uses FHIR {found.named_version}: {error}"
             raise ServerUnavailable(said, _UNFIT_PAUSE_S) from None
         self._client.speak(dialect, self._format)
         server = Recognised(found, dialect, Batches(self._destination, found.batch), time.monotonic())

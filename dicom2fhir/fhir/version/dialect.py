@@ -227,7 +227,7 @@ def _actor(dialect: Dialect, element: Element, meaning: Resource) -> Resource | 
 def _oid(dialect: Dialect, element: Element, uid: str) -> str:
     if not dialect.oid.fullmatch(oid(uid)):
         raise NotExpressible(
-            f"A UID has a form that {element.name} cannot hold in FHIR {dialect.name} (leading zeros, letters): "
+            f"A UID is not valid in {element.name} of FHIR {dialect.name} (leading zeros, letters): "
             "send to a version from R4 on, or correct it at the source."
         )
     return oid(uid)

@@ -52,7 +52,7 @@ def dump_xml(resource: Resource, version: str, indent: bool = False) -> bytes:
     document.put_resource(resource, 0)
     text = "".join(document.parts).removeprefix("\n")
     if _NOT_XML.search(text):
-        raise NotExpressible("A value holds a character that XML does not have.")
+        raise NotExpressible("A value contains a character that XML does not allow.")
     return text.encode()
 
 
@@ -148,7 +148,7 @@ class _Document:
 
     def _unknown(self, type_: str, name: str) -> NotExpressible:
         shown = name[:40] if name.removeprefix("_").isalnum() else "an element"
-        return NotExpressible(f"{type_} of FHIR {self._version} has no {shown}: in XML it would have no place.")
+        return NotExpressible(f"{type_} of FHIR {self._version} has no {shown}: it cannot be written in XML.")
 
 
 def _listed(values: Any) -> list[Any]:
@@ -176,12 +176,12 @@ def _narrative(div: Any) -> str:
 def _start_tag(name: str, attributes: Mapping[str, str], is_root: bool) -> str:
     namespace, _, tag = name.rpartition(" ")
     if namespace not in (_XHTML, "") or (is_root and tag != "div"):
-        raise NotExpressible("Narrative.div is not a div of XHTML.")
+        raise NotExpressible("Narrative.div is not an XHTML div.")
     written = f' xmlns="{_XHTML}"' if is_root else ""
     for attribute, value in attributes.items():
         space, _, local = attribute.rpartition(" ")
         if space not in (_XML, ""):
-            raise NotExpressible("Narrative.div has attributes that are not of XHTML.")
+            raise NotExpressible("Narrative.div has attributes that XHTML does not allow.")
         written += f' {"xml:" if space else ""}{local}="{value.translate(_ESCAPED)}"'
     return f"<{tag}{written}>"
 

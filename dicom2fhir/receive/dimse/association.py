@@ -154,7 +154,7 @@ class Association:
                 log.warning("connection.failed", peer=self.peer, error=type(error).__name__)
             return
         if self.wire.expired or self._stopping.is_set():
-            reason = "too slow or silent" if self.wire.expired else "the receiver stops"
+            reason = "too slow or silent" if self.wire.expired else "the receiver is stopping"
             log.warning("association.aborted", peer=self.peer, reason=reason)
             self._abort(0, 0)
 
@@ -169,9 +169,9 @@ class Association:
             return False  # which is not answered (PS3.8 table 9-10, AA-2)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
-            raise _Abort(reason, "The first PDU is no association request.")
+            raise _Abort(reason, "The first PDU is not an association request.")
         if length > rules.max_associate_bytes:
-            raise _Abort(INVALID_PARAMETER, f"An association request of {length} bytes is announced.")
+            raise _Abort(INVALID_PARAMETER, f"The association request is too long: {length} bytes.")
         body = bytearray()
         for piece in wire.pieces(length):
             body += piece
@@ -251,15 +251,15 @@ class Association:
             kind, length = wire.unpack(_PDU)
             if kind == _P_DATA_TF:
                 if length > rules.max_pdu_bytes:
-                    raise _Abort(INVALID_PARAMETER, f"A P-DATA-TF of {length} bytes is announced.")
+                    raise _Abort(INVALID_PARAMETER, f"The P-DATA-TF PDU is too long: {length} bytes.")
                 self._read_data(length)
                 continue
             if not _ASSOCIATE_RQ <= kind <= _LAST_PDU_TYPE:
-                raise _Abort(UNRECOGNIZED_PDU, f"A PDU of the unknown type {kind:02X}.")
+                raise _Abort(UNRECOGNIZED_PDU, f"PDU of unknown type {kind:02X}.")
             if kind not in (_RELEASE_RQ, _ABORT):
-                raise _Abort(UNEXPECTED_PDU, f"A PDU of type {kind:02X} within an association.")
+                raise _Abort(UNEXPECTED_PDU, f"Unexpected PDU of type {kind:02X} in an association.")
             if length != _CONTROL_BYTES:
-                raise _Abort(INVALID_PARAMETER, f"A PDU of type {kind:02X} and {length} bytes.")
+                raise _Abort(INVALID_PARAMETER, f"PDU of type {kind:02X} with wrong length {length}.")
             wire.skip(length)
             if kind == _RELEASE_RQ:
                 self._leave(_RELEASE_RP)
@@ -270,15 +270,15 @@ class Association:
         """The presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""
         wire = self.wire
         if not left:
-            raise _Abort(INVALID_PARAMETER, "A P-DATA-TF without a presentation data value.")
+            raise _Abort(INVALID_PARAMETER, "P-DATA-TF PDU without a presentation data value.")
         while left:
             if left < _PDV.size:
-                raise _Abort(INVALID_PARAMETER, "A P-DATA-TF ends within the header of a presentation data value.")
+                raise _Abort(INVALID_PARAMETER, "P-DATA-TF PDU ends within the header of a presentation data value.")
             length, context_id, control = wire.unpack(_PDV)
             count = length - 2
             left -= _PDV.size + count
             if count < 0 or left < 0:
-                raise _Abort(INVALID_PARAMETER, f"A presentation data value claims {length} bytes.")
+                raise _Abort(INVALID_PARAMETER, f"Presentation data value with wrong length {length}.")
             if not self._context_id or context_id != self._context_id:
                 self._begin(context_id)
             if control & _COMMAND:
@@ -289,9 +289,9 @@ class Association:
     def _begin(self, context_id: int) -> None:
         """Begin a message."""
         if context_id not in self._contexts:
-            raise _Abort(INVALID_PARAMETER, f"The presentation context {context_id} was not accepted.")
+            raise _Abort(INVALID_PARAMETER, f"Presentation context {context_id} was not accepted.")
         if self._context_id:
-            raise _Abort(UNEXPECTED_PARAMETER, "A message goes on in another presentation context.")
+            raise _Abort(UNEXPECTED_PARAMETER, "A message continues in another presentation context.")
         if self._stopping.is_set():
             raise Ended
         self._context_id = context_id
@@ -299,7 +299,7 @@ class Association:
 
     def _read_command(self, count: int, is_last: bool) -> None:
         if self._command is not None:
-            raise _Abort(UNEXPECTED_PARAMETER, "A command where the data set of the last one must be.")
+            raise _Abort(UNEXPECTED_PARAMETER, "Command received instead of the data set of the previous command.")
         if len(self._command_set) + count > _MAX_COMMAND_BYTES:
             raise _Abort(INVALID_PARAMETER, "The command set is too long.")
         for piece in self.wire.pieces(count):
@@ -320,7 +320,7 @@ class Association:
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
         if self._command is None:
-            raise _Abort(UNEXPECTED_PARAMETER, "A data set without its command.")
+            raise _Abort(UNEXPECTED_PARAMETER, "Data set without a command.")
         wire, storage = self.wire, self._storage
         if self._command.field == command_set.C_STORE_RQ and storage.wants_more:
             for piece in wire.pieces(count):

@@ -57,7 +57,7 @@ class ResponseStatus:
 SUCCESS = ResponseStatus(0x0000)
 """PS3.4 table B.2-1: the instance is on disk."""
 
-SOP_CLASS_NOT_SUPPORTED = ResponseStatus(0x0122, "This presentation context is not one for storage.")
+SOP_CLASS_NOT_SUPPORTED = ResponseStatus(0x0122, "This presentation context is not for storage.")
 """PS3.7 C.5.6, PS3.7 9.1.1.1.9."""
 
 UNRECOGNIZED_OPERATION = ResponseStatus(0x0211)
@@ -122,7 +122,7 @@ def _elements(command_set: bytes) -> dict[int, bytes]:
         group, element, length = _ELEMENT.unpack_from(command_set, at)
         at += 8
         if group or at + length > end:
-            raise CannotUnderstand("The command set holds what is not an element of it.")
+            raise CannotUnderstand("The command set contains an invalid element.")
         values[element] = command_set[at : at + length]
         at += length
     return values

@@ -57,7 +57,7 @@ class Share:
         beyond = -(-held_bytes // STEP_BYTES) * STEP_BYTES - STEP_BYTES if held_bytes > STEP_BYTES else 0
         if beyond > self._taken and not self._space.take(beyond - self._taken):
             self.let_go()
-            raise Transient("All associations together hold too much of data sets.")
+            raise Transient("The data sets of all associations together take too much memory.")
         if beyond < self._taken:
             self._space.give_back(self._taken - beyond)
         self._taken = beyond

@@ -172,7 +172,7 @@ def decode_request(pdu: bytes) -> Request:
             inner = list(_items(value[4:]))
             number = value[0] if value else 0
             if not number % 2 or number in contexts:
-                raise CannotUnderstand("The association request numbers its presentation contexts wrongly.")
+                raise CannotUnderstand("The association request has invalid presentation context IDs.")
             contexts[number] = _proposal(inner)
         elif kind == _USER:
             inner = list(_items(value))
@@ -181,7 +181,7 @@ def decode_request(pdu: bytes) -> Request:
         if count > _MAX_ITEMS:
             raise CannotUnderstand("The association request has too many items.")
     if not application_context or not contexts:
-        raise CannotUnderstand("The association request lacks its application context or its presentation contexts.")
+        raise CannotUnderstand("The association request has no application context or no presentation contexts.")
     lengths = [int.from_bytes(value, "big") for kind, value in user if kind == _MAX_LENGTH and len(value) == 4]
     return Request(
         version,
@@ -206,7 +206,7 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
         kind, length = _ITEM.unpack_from(data, at)
         at += _ITEM.size
         if at + length > len(data):
-            raise CannotUnderstand("The association request has an item that is longer than what it stands in.")
+            raise CannotUnderstand("The association request has an item that is longer than the item that contains it.")
         yield kind, data[at : at + length]
         at += length
 
@@ -215,7 +215,7 @@ def _proposal(items: list[tuple[int, bytes]]) -> Proposal:
     abstract = [_text(value) for kind, value in items if kind == _ABSTRACT]
     transfer = tuple(_text(value) for kind, value in items if kind == _TRANSFER)
     if len(abstract) != 1 or not transfer:
-        raise CannotUnderstand("The association request has a presentation context without its syntaxes.")
+        raise CannotUnderstand("The association request has a presentation context without syntaxes.")
     return Proposal(abstract[0], transfer)
 
 
@@ -235,7 +235,7 @@ def _title(value: bytes) -> str:
     """An AE title (PS3.5 section 6.2)."""
     title = _text(value)
     if not title or not title.isascii() or not title.isprintable() or "\\" in title:
-        raise CannotUnderstand("The association request has an AE title that is none.")
+        raise CannotUnderstand("The association request has an invalid AE title.")
     return title
 
 

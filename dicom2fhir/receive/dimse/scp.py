@@ -176,15 +176,15 @@ class StorageSCP:
         """Let a connection wait until it says something, or close it."""
         listen = self._listen
         if listen.networks and not is_within(address, listen.networks):
-            log.warning("connection.refused", peer=address, reason="not within the allowed networks")
-            self._refusals.count("connection: not within the allowed networks")
+            log.warning("connection.refused", peer=address, reason="address not allowed")
+            self._refusals.count("connection: address not allowed")
             connection.close()
             return
         peer = plain(address)
         if self._make_room(lobby, peer):
             lobby.take_in(Guest(connection, peer, time.monotonic()))
         else:
-            self._refusals.count("connection: too many at a time")
+            self._refusals.count("connection: too many waiting")
             connection.close()
 
     def _make_room(self, lobby: Lobby, peer: str) -> bool:
@@ -348,11 +348,11 @@ def _why_not(listen: Listen, error: OSError) -> str:
     where = f"Cannot listen on {listen.host}:{listen.port}"
     number = error.errno
     if isinstance(error, socket.gaierror):
-        return f"{where}: the host name cannot be resolved; name an address of this machine."
+        return f"{where}: the host name cannot be resolved; use an address of this machine."
     if number == errno.EADDRINUSE:
         return f"{where}: another program uses the port; stop it or choose another port."
     if number == errno.EADDRNOTAVAIL:
         return f"{where}: this machine has no such address; use one of its own, or 0.0.0.0 or :: for all."
     if number in (errno.EACCES, errno.EPERM):
-        return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a port above."
+        return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a port from 1024 on."
     return f"{where}: {error}"

@@ -29,16 +29,16 @@ _CONTEXT = 1
 _LONGEST_PDU = 64 * 1024
 
 _REJECTED = {
-    (1, 3): "it does not know the calling AE title {calling}; name one of receiver.calling_ae_titles (--calling-ae)",
-    (1, 7): "it is not called {called}; name its AE title (--called-ae)",
-    (3, 1): "it is busy; ask again later",
-    (3, 2): "it has as many associations as it takes (receiver.max_associations); ask again later",
+    (1, 3): "calling AE title {calling} is not accepted; use one of receiver.calling_ae_titles (--calling-ae)",
+    (1, 7): "called AE title {called} is not recognized; use the AE title of the receiver (--called-ae)",
+    (3, 1): "it is busy; try again later",
+    (3, 2): "its limit of associations is reached (receiver.max_associations); try again later",
 }
 """Source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
-_NO_REASON = "it rejects the association (source {source}, reason {reason} of PS3.8 table 9-21); its log says why"
+_NO_REASON = "it rejected the association (source {source}, reason {reason} of PS3.8 table 9-21); see its log"
 _SILENT = (
-    "it closed the connection without an answer; check that this machine is within receiver.networks, and whether TLS"
-    " is wanted (--tls)"
+    "it closed the connection without a response; check that this machine is in receiver.networks, and"
+    " whether TLS is required (--tls)"
 )
 
 
@@ -79,7 +79,7 @@ class Secured:
             why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
             raise ServerUnavailable(
                 f"TLS: {self.authority or ''} {self.certificate or ''} {self.key or ''}:"
-                f" {why or 'not PEM files that belong together'}"
+                f" {why or 'not matching PEM files'}"
             ) from None
         return context
 
@@ -143,14 +143,16 @@ def _ask(connection: socket.socket, called_ae: str, calling_ae: str) -> None:
         words = _REJECTED.get((source, reason), _NO_REASON)
         raise ServerUnavailable(words.format(called=called_ae, calling=calling_ae, source=source, reason=reason))
     if kind != _ASSOCIATE_AC:
-        raise ServerUnavailable("it answers no association request; check that this is the port of a DICOM receiver")
+        raise ServerUnavailable(
+            "it did not respond to the association request; check that this is the port of a DICOM receiver"
+        )
     command = command_set.encode_echo()
     connection.sendall(
         _PDU.pack(_P_DATA_TF, len(command) + 6) + _PDV.pack(len(command) + 2, _CONTEXT, _COMMAND_AND_LAST) + command
     )
     kind, body = _receive(connection)
     if kind != _P_DATA_TF or not _is_success(body):
-        raise ServerUnavailable("it does not answer C-ECHO with Success; its log says why")
+        raise ServerUnavailable("C-ECHO failed; see its log")
     connection.sendall(_PDU.pack(_RELEASE_RQ, 4) + bytes(4))
     _receive(connection)
 
@@ -166,7 +168,7 @@ def _receive(connection: socket.socket) -> tuple[int, bytes]:
     """The type and content of the next PDU."""
     kind, length = _PDU.unpack(_exactly(connection, _PDU.size))
     if length > _LONGEST_PDU:
-        raise ServerUnavailable("it does not speak DICOM there; check the port, and whether TLS is wanted (--tls)")
+        raise ServerUnavailable("no DICOM on this port; check the port, and whether TLS is required (--tls)")
     return kind, _exactly(connection, length)
 
 

@@ -217,7 +217,7 @@ def _reserve(wish: Path) -> Path:
         except FileExistsError:
             continue
         return target
-    raise OSError(errno.EEXIST, "too many files of this name")
+    raise OSError(errno.EEXIST, "too many files with this name")
 
 
 def _copy(file: Found, target: Path) -> None:

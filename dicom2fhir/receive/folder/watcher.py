@@ -134,7 +134,7 @@ class FolderWatcher:
         """
         watch = self._watch
         if watch.afterwards == "move" and watch.move_to is None:
-            raise ConfigError(f"Files of {watch.path} are to be moved, but it is not said where to.")
+            raise ConfigError(f"Files of {watch.path} are to be moved, but move_to is not set.")
         self._thread.start()
         self._looked.wait(_FIRST_LOOK_S)
 
@@ -152,7 +152,7 @@ class FolderWatcher:
         try:
             status = os.stat(self._root)
             is_folder = stat.S_ISDIR(status.st_mode)
-            found, absent = (status.st_dev, status.st_ino), "" if is_folder else "it is not a folder"
+            found, absent = (status.st_dev, status.st_ino), "" if is_folder else "not a folder"
         except OSError as error:
             found, absent = None, error.strerror or type(error).__name__
         if (found, absent) != (self._found, self.absent):
@@ -266,7 +266,7 @@ class FolderWatcher:
         if overflow:
             self._next_scan_at = self._clock()
         if not self._notices.is_alive():
-            log.warning("folder.polled", reason="the system's notices ended", every_s=self._watch.poll_s)
+            log.warning("folder.polled", reason="file system events ended", every_s=self._watch.poll_s)
             self._stop_listening()
 
     def _is_left_out(self, path: str) -> bool:
@@ -369,7 +369,7 @@ class FolderWatcher:
                 self._remember(file)
             self._counts[fate] += 1
             self._pause_s = 0.0
-            log.debug("file.settled", path=token(path), fate=fate)
+            log.debug("file.processed", path=token(path), outcome=fate)
 
     def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
         pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
@@ -378,7 +378,7 @@ class FolderWatcher:
 
     def _say(self) -> None:
         if self._counts:
-            log.info("folder.counted", waiting=len(self._waiting), **self._counts)
+            log.info("folder.processed", waiting=len(self._waiting), **self._counts)
             self._counts.clear()
 
 

@@ -64,10 +64,10 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
     """
     if not os.path.lexists(path):
         # SQLite would throw a write-ahead log away, and with it commits that the lost main file did not have yet.
-        raise StoreDamaged(f"The store {path} is missing, and other files of it are there")
+        raise StoreDamaged(f"The store {path} is missing, but other files of it exist")
     require_permission(path, os.R_OK | os.W_OK)
     if not path.is_file():
-        raise ConfigError(f"{path} is no file")
+        raise ConfigError(f"{path} is not a file")
     try:
         _undo_half_a_transaction(path, busy_timeout_s)
         _require_header(path)
@@ -108,12 +108,12 @@ def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[
     found = _schema(connection)
     is_marked = pragma(connection, "application_id") == APPLICATION_ID
     if found and not is_marked and not found & _made_by(steps[:1]):
-        raise ConfigError(f"{path} is an SQLite file of another program; it was not touched")
+        raise ConfigError(f"{path} is an SQLite file of another program; it was not changed")
     if is_marked:
         require_version(connection, path, len(steps))
     version = pragma(connection, "user_version")
     if not is_marked or version < 1:
-        raise StoreDamaged(f"The store {path} is damaged: its header does not say that it is one")
+        raise StoreDamaged(f"The store {path} is damaged: its header is not that of a store")
     if missing := sorted(name for name, _ in _made_by(steps[:version]) - found):
         raise StoreDamaged(f"The store {path} is damaged: {', '.join(missing)} missing or changed")
 
@@ -145,7 +145,7 @@ def set_aside(path: Path, reason: str) -> Path | None:
     for end in present:
         os.rename(f"{path}{end}", f"{aside}{end}")
     sync_directory(path.parent)
-    log.critical("store.set_aside", path=str(path), aside=str(aside), action="a fresh store begins")
+    log.critical("store.set_aside", path=str(path), aside=str(aside), action="a new store is created")
     return aside if present else None
 
 
@@ -159,8 +159,8 @@ def tell_what_is_lacking(path: Path, changes: int) -> None:
     log.critical("store.behind", path=str(path), changes=changes)
     report(
         path,
-        f"The store {path} lacks its newest changes ({changes} or more): its write-ahead log was lost, or an older copy"
-        " was put in its place",
+        f"The store {path} lacks its newest changes ({changes} or more): its write-ahead log was lost, or it was"
+        " replaced by an older copy",
     )
 
 
@@ -186,7 +186,7 @@ def damages(path: Path) -> list[Damage]:
         return []
     except (ValueError, TypeError):  # damaged too
         return [
-            Damage(notices.stat().st_mtime, f"The store was damaged; {notices}, which said how, is damaged too", "")
+            Damage(notices.stat().st_mtime, f"The store was damaged; the record of it, {notices}, is also damaged", "")
         ]
 
 

@@ -26,7 +26,7 @@ def require_local(directory: Path) -> None:
     """Raise :class:`ConfigError` when ``directory`` lies on a network file system."""
     kind = file_system_type(directory)
     if kind in NETWORK_FILE_SYSTEMS:
-        raise ConfigError(f"The store must lie on a local disk; {directory} is on a network file system ({kind})")
+        raise ConfigError(f"The store must be on a local disk; {directory} is on a network file system ({kind})")
 
 
 def lock_file(path: Path) -> int:
@@ -46,7 +46,9 @@ def lock_file(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
-        raise StoreInUse(f"Another dicom2fhir (process {holder}) uses the store; its lock is {path}") from error
+        raise StoreInUse(
+            f"Another dicom2fhir (process {holder}) is using the store; its lock file is {path}"
+        ) from error
     except BaseException:
         os.close(descriptor)
         raise
@@ -72,7 +74,7 @@ def require_permission(path: Path, mode: int) -> None:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NoStore(
-            f"There is no store at {path}: the daemon makes it when it starts; --state-dir names another folder"
+            f"There is no store at {path}: the daemon creates it when it starts; use --state-dir for another folder"
         ) from None
     except PermissionError:
         raise not_permitted(path) from None
@@ -88,8 +90,8 @@ def not_permitted(path: Path) -> StoreUnavailable:
     except OSError:
         owner = ""
     return StoreUnavailable(
-        f"The user {us} may not use the store {path}: run the command as root (sudo) or as the store's owner{owner};"
-        " --state-dir names another folder"
+        f"User {us} has no permission to use the store {path}: run the command as root (sudo) or as the owner of the"
+        f" store{owner}; use --state-dir for another folder"
     )
 
 
@@ -133,7 +135,7 @@ class Anchor:
             except FileNotFoundError:
                 now = None
             except OSError as error:
-                raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
+                raise StoreUnavailable(f"The disk of the store does not respond: {error}") from error
             if now is None or now.st_ino != found.st_ino or now.st_dev != found.st_dev:
                 raise StoreUnavailable(f"The file {path} was removed or replaced while the store was open")
 
@@ -196,9 +198,9 @@ class Space:
         try:
             free = self._free(self._directory)
         except OSError as error:
-            raise StoreUnavailable(f"The store's disk does not answer: {error}") from error
+            raise StoreUnavailable(f"The disk of the store does not respond: {error}") from error
         low = self._is_low(free)
         if low != self._low:
             report = log.error if low else log.info
-            report("store_space_low" if low else "store_space_recovered", free_bytes=free)
+            report("store.space_low" if low else "store.space_recovered", free_bytes=free)
         self._low = low

@@ -80,7 +80,7 @@ def _dump(attrs: Attrs) -> bytes:
         return orjson.dumps(attrs, default=_as_dict, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         # The encoder's own words may hold the value.
-        raise CannotUnderstand("The attributes cannot be kept: a value is not text") from error
+        raise CannotUnderstand("The attributes cannot be stored: a value is not valid text") from error
 
 
 def _as_dict(value: object) -> dict[str, object]:

@@ -115,13 +115,15 @@ def require_version(connection: sqlite3.Connection, path: Path, known: int, *, e
     version = pragma(connection, "user_version")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if not empty and pragma(connection, "application_id") != APPLICATION_ID:
-        raise ConfigError(f"{path} is an SQLite file of another program; it was not touched")
+        raise ConfigError(f"{path} is an SQLite file of another program; it was not changed")
     if version > known:
         raise ConfigError(
-            f"The store {path} has schema version {version}, this program knows up to {known}; it was not touched"
+            f"The store {path} has schema version {version}, this program supports up to {known}; it was not changed"
         )
     if exact and version < known:
-        raise ConfigError(f"The store {path} has schema version {version}, not yet {known}; start the daemon once")
+        raise ConfigError(
+            f"The store {path} has schema version {version}, older than {known}; start the daemon once to upgrade it"
+        )
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
@@ -134,5 +136,5 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.rollback()
-            raise StoreUnavailable(f"The store cannot be brought to schema version {number}: {error}") from error
+            raise StoreUnavailable(f"The store cannot be upgraded to schema version {number}: {error}") from error
         log.info("store.migrated", version=number)

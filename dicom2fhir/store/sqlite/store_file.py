@@ -175,7 +175,7 @@ class StoreFile:
 
     def _require_writer(self) -> Writer:
         if self._writer is None:
-            raise StoreUnavailable(f"The store {self.path} was opened to read only")
+            raise StoreUnavailable(f"The store {self.path} was opened read-only")
         return self._writer
 
     def _confirm(self) -> None:

@@ -201,7 +201,7 @@ class Writer:
             self._commit(batch)
         except Exception as error:  # whatever it is: nobody may wait for ever, and nobody may be told success
             log.exception("writer.failed")
-            self._give_up(batch, f"The store's writer failed: {type(error).__name__}")
+            self._give_up(batch, f"The writer of the store failed: {type(error).__name__}")
         except BaseException:  # Ctrl-C
             self._roll_back()
             self._refuse(batch, "The writer was interrupted")
@@ -233,7 +233,7 @@ class Writer:
         except sqlite3.Error as error:
             if primary_code(error) in _BUSY:
                 self._roll_back()
-                self._refuse(batch, f"Another process keeps the store busy: {error}")
+                self._refuse(batch, f"Another process is locking the store: {error}")
             else:
                 self._give_up(batch, f"The store cannot be written: {error}")
             return
