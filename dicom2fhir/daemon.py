@@ -19,7 +19,7 @@ from dicom2fhir.config.needed_files import needs
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
-from dicom2fhir.errors import BridgeError, StoreUnavailable
+from dicom2fhir.errors import BridgeError, BridgeFault, StoreUnavailable, log_fields
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile
@@ -186,10 +186,10 @@ class Daemon:
             self._take_over(blueprint(self._load()))
         except (BridgeError, OSError) as error:
             self._config_refused = str(error)
-            log.error("config.refused", reason=str(error), in_force="the previous settings")
+            log.error("config.refused", **log_fields(error))
         except Exception as error:  # whatever it is, reception and deliveries must go on
             self._config_refused = f"{type(error).__name__}; see the log"
-            log.exception("config.refused", in_force="the previous settings")
+            log.error("config.refused", **log_fields(BridgeFault(error)))
         else:
             self._config_refused = ""
         finally:
@@ -213,7 +213,7 @@ class Daemon:
         _warn(new.settings)
         log.info("config.reloaded", destinations=asdict(routes), folders=asdict(folders), receiver=is_other_receiver)
         if changed := needs_restart(self._started_with, new.settings):
-            log.warning("config.needs_restart", options=changed)
+            log.warning("config.restart_needed", options=changed)
 
     def _replace_deliverers(self, to_stop: Iterable[str], deliverers: dict[str, Deliverer]) -> None:
         """Let the old ones finish what they send, while the new begin: the lease keeps them off the same study."""
@@ -276,7 +276,7 @@ class Daemon:
             finally:
                 self.stop()
         if trouble:
-            log.error("daemon.failed", trouble=trouble)
+            log.error("daemon.failed", reason=trouble)
             raise StoreUnavailable(f"The daemon stopped: {trouble}.")
         log.info("daemon.stopped")
 

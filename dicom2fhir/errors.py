@@ -205,6 +205,37 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise BridgeFault(error) from error
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says without patient data: its message, if it is one of ours or the operating system's.
+
+    Of an OSError without the path, which may name a patient. The text of any other may quote a value; the name of its
+    class stands for it.
+    """
+    if isinstance(error, BridgeError):
+        return str(error)
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+
+
+def log_fields(error: BaseException) -> dict[str, str | list[str]]:
+    """The fields of a log entry about a failure: every such entry has these.
+
+    Returns
+    -------
+    dict
+        ``kind`` is that of a :class:`BridgeError`, or the name of another class; ``reason`` is what :func:`words_of`
+        gives. ``frames``, where the exception came through, is for a :class:`BridgeFault` only.
+    """
+    fields: dict[str, str | list[str]] = {"kind": kind_of(error), "reason": words_of(error)}
+    if isinstance(error, BridgeFault):
+        fields["frames"] = error.places
+    return fields
+
+
+def kind_of(error: BaseException) -> str:
+    """One word for what went wrong, for machines that count."""
+    return error.kind if isinstance(error, BridgeError) else type(error).__name__
+
+
 def places_of(error: BaseException) -> list[str]:
     """Where an exception came through, the innermost last: ``dicom2fhir/dicom/decode.py:12 extract``.
 

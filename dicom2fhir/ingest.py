@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt
+from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt, log_fields
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.store.base import Rejection, Store
 
@@ -52,15 +52,11 @@ class Ingest:
 
     def reject(self, origin: Origin, error: BridgeError, sop_instance: str = "") -> None:
         """Record that something was refused, for ``status``."""
-        reason = str(error)
-        log.warning(
+        (log.error if isinstance(error, BridgeFault) else log.warning)(
             "instance.rejected",
             origin=origin.kind,
             calling_ae=origin.calling_ae,
             sop_instance=sop_instance,
-            kind=error.kind,
-            reason=reason,
+            **log_fields(error),
         )
-        if isinstance(error, BridgeFault):
-            log.error("instance.failed", frames=error.places)
-        self._store.reject(Rejection(self._clock(), origin, reason, error.kind))
+        self._store.reject(Rejection(self._clock(), origin, str(error), error.kind))

@@ -1,15 +1,18 @@
-"""Write the generated documents: the configuration example, the mapping tables, the command reference.
+"""Write the generated documents: the configuration example, the mapping tables, the references of commands and events.
 
 ``make docs`` runs it; ``tests/unit/test_docs.py`` fails when a document is not what it would write.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import getdoc
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import click
 from pydantic import BaseModel
@@ -52,6 +55,7 @@ def documents() -> dict[Path, str]:
         **{ROOT / "docs" / "mapping" / f"{name}.md": mapping(dialect) for name, dialect in DIALECTS.items()},
         **{ROOT / "docs" / "mapping" / f"{name}.md": profile_page(name) for name in options.profile_names()},
         ROOT / "docs" / "cli.md": commands(),
+        ROOT / "docs" / "events.md": events(),
         profile_format: between(profile_format.read_text("utf-8"), "keys", profile_keys()),
         readme: between(readme.read_text("utf-8"), "mapping", summary()),
     }
@@ -280,6 +284,77 @@ def _with_inner(name: str, command: click.Command) -> Iterator[tuple[str, click.
             inner = command.get_command(context, inner_name)
             assert inner is not None
             yield from _with_inner(f"{name} {inner_name}", inner)
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+OTHER_FIELDS = "**"
+"""Fields of a dict, which ``docs/events.toml`` has to name."""
+
+
+def log_calls() -> dict[str, tuple[set[str], set[str]]]:
+    """Event -> the levels and the fields that the code logs it with."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for path in sorted((ROOT / "dicom2fhir").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and (methods := log_methods(call.func)):
+                event = ast.literal_eval(call.args[0])
+                levels, fields = found.setdefault(event, (set(), set()))
+                levels |= {method.attr for method in methods}
+                fields.update(*(_fields(keyword) for keyword in call.keywords))
+                fields |= {"frames"} if "BridgeFault" in ast.unparse(call) else set()
+    return found
+
+
+def _fields(keyword: ast.keyword) -> set[str]:
+    if keyword.arg:
+        return {keyword.arg}
+    return {"kind", "reason"} if ast.unparse(keyword.value).startswith("log_fields(") else {OTHER_FIELDS}
+
+
+def log_methods(function: ast.expr) -> list[ast.Attribute]:
+    """The methods of ``log.error`` or ``(log.error if ... else log.warning)``; none where something else is called."""
+    parts = [function.body, function.orelse] if isinstance(function, ast.IfExp) else [function]
+    return [part for part in parts if is_log_method(part)]
+
+
+def is_log_method(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    """Whether it is a logger's method that logs."""
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr in (*LOG_LEVELS, "exception")
+        and ast.unparse(node.value) in ("log", "structlog.get_logger(__name__)")
+    )
+
+
+def event_texts() -> dict[str, Any]:
+    """``docs/events.toml``: what each event means and what to do, and what each field holds."""
+    return tomllib.loads((ROOT / "docs" / "events.toml").read_text("utf-8"))
+
+
+def events() -> str:
+    """``docs/events.md``: every log event."""
+    texts, calls = event_texts(), log_calls()
+    rows = (
+        (
+            f"`{name}`",
+            " or ".join(sorted(calls[name][0], key=LOG_LEVELS.index)),
+            row["meaning"],
+            row["action"] or "-",
+            ", ".join(f"`{field}`" for field in sorted({*calls[name][1], *row.get("fields", ())} - {OTHER_FIELDS})),
+        )
+        for name, row in texts["event"].items()
+    )
+    return (
+        "# Log events\n\nGenerated from the code and `docs/events.toml` by `make docs`. Each line of the log is one "
+        "event. As JSON it has `event`, `level`, `logger` and `timestamp`, and the fields below.\n\n"
+        "A line about a failure has `kind` and `reason`. If the bridge itself failed it also has `frames`, which are "
+        "places in the code. No field has patient data. A line with another `event` comes from a library.\n\n"
+        "For alerts, `critical` and `error` need a person soon; `warning` needs one if it repeats. "
+        "`dicom2fhir status --check` is the better monitor: it knows what still needs a person.\n\n## Events\n\n"
+        + _table(("Event", "Level", "Meaning", "What to do", "Fields"), rows)
+        + "\n## Fields\n\n"
+        + _table(("Field", "Content"), ((f"`{name}`", text) for name, text in texts["field"].items()))
+    )
 
 
 if __name__ == "__main__":

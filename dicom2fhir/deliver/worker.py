@@ -19,7 +19,7 @@ import structlog
 
 from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
-from dicom2fhir.errors import Permanent, StoreUnavailable, attempt, places_of
+from dicom2fhir.errors import BridgeFault, Permanent, StoreUnavailable, attempt, log_fields
 from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
 from dicom2fhir.store.base import Claim, Failing, Store
 from dicom2fhir.store.selection import Selection
@@ -166,7 +166,7 @@ class Deliverer:
                 self._complain(error)
                 idle_s, wakes = _STORE_PAUSE_S, None
             except Exception as error:  # a worker that dies would stop the destination in silence
-                log.error("worker.failed", destination=self.name, **_place(error))
+                log.error("worker.failed", destination=self.name, **log_fields(BridgeFault(error)))
                 idle_s, wakes = _STORE_PAUSE_S, None
             if idle_s > 0:
                 self._wait(idle_s, wakes)
@@ -274,7 +274,7 @@ class Deliverer:
         except MemoryError:
             return Retry("not enough memory", answered=False)
         except Exception as error:  # a fault of ours with one study must not keep the others waiting
-            log.error("delivery.failed", destination=self.name, study=study.uid, **_place(error))
+            log.error("delivery.failed", destination=self.name, study=study.uid, **log_fields(BridgeFault(error)))
             return _Failed(type(error).__name__)
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
@@ -287,7 +287,11 @@ class Deliverer:
                 )
                 self._count("written" if written else "unchanged")
                 log.info(
-                    "delivery.done", destination=self.name, study=study.uid, revision=study.revision, written=written
+                    "delivery.completed",
+                    destination=self.name,
+                    study=study.uid,
+                    revision=study.revision,
+                    written=written,
                 )
             case Refused(issues, answered):
                 self._used(permit, answered)
@@ -341,7 +345,7 @@ class Deliverer:
             self._beat(threading.current_thread().name)
 
     def _complain(self, error: StoreUnavailable) -> None:
-        log.error("store.unavailable", destination=self.name, reason=str(error))
+        log.error("store.unavailable", destination=self.name, **log_fields(error))
 
     def _refuse(self, claim: Claim, revision: int, reason: str) -> None:
         self._keep(lambda: self._store.refuse(claim, revision, reason))
@@ -398,7 +402,3 @@ class Deliverer:
 def _said(failure: Retry) -> str:
     """The reason with the destination's own words: for people, not for logs."""
     return f"{failure.reason}{quoted(failure.issues)}"
-
-
-def _place(error: Exception) -> dict[str, object]:
-    return {"error": type(error).__name__, "frames": places_of(error)}

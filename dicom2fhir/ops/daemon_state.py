@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
+from dicom2fhir.errors import log_fields
 from dicom2fhir.system.durable import replacing
 from dicom2fhir.system.permissions import give_to_owner
 
@@ -127,7 +128,7 @@ class StateFile:
             self._fails = False
         except OSError as error:
             if not self._fails:
-                log.warning("state.not_written", error=error.strerror)
+                log.warning("state.not_written", **log_fields(error))
             self._fails = True
 
 

@@ -38,13 +38,13 @@ ROOT = "1.2.826.0.1.3680043.9.10"
 EVENTS = {
     *("daemon.started", "daemon.stopped", "scp.listening", "scp.stopped", "config.reloaded", "config.refused"),
     *("association.accepted", "association.ended", "association.rejected", "association.aborted"),
-    *("instance.taken", "instance.rejected", "instance.refused", "instance.failed"),
+    *("instance.taken", "instance.rejected", "instance.refused"),
     *("folder.watched", "folder.processed", "folder.absent", "file.processed"),
     *(
         "server.recognised",
         "resource.not_linked",
         "destination.down",
-        "delivery.done",
+        "delivery.completed",
         "delivery.refused",
         "delivery.excluded",
     ),

@@ -264,7 +264,7 @@ def test_each_good_file_is_taken_exactly_once(
 
     rows = stored(daemon.store_path)
     check(sent=site.ledger.sent, acknowledged=site.ledger.acknowledged, stored=rows)
-    taken = [line for line in daemon.log_lines() if line["event"] == "file.processed" and line["fate"] == "taken"]
+    taken = [line for line in daemon.log_lines() if line["event"] == "file.processed" and line["outcome"] == "taken"]
     vanished = set(rows) - site.ledger.acknowledged
     assert len(taken) == len(site.good) + len(vanished), "taken once each"
     if afterwards == "move":

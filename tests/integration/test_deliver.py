@@ -308,7 +308,7 @@ def test_a_fault_of_ours_refuses_one_study_and_tells_nothing_of_its_patient(stor
     assert "ValueError" in row(store, "1.1").reason
     assert "Doe" not in row(store, "1.1").reason
     (event,) = [entry for entry in logs if entry["event"] == "delivery.failed"]
-    assert event["error"] == "ValueError"
+    assert event["kind"] == "bridge-fault" and "ValueError" in event["reason"]
     assert any("test_deliver.py" in frame for frame in event["frames"])
     assert "Doe" not in str(logs)
 
@@ -485,7 +485,7 @@ def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatc
     add(store, "1.1")
     with structlog.testing.capture_logs() as logs, running(store, Scripted(lambda *_: Delivered(b"")), workers=1):
         eventually(all_delivered(store, 1))
-    assert [entry["event"] for entry in logs] == ["store.unavailable", "worker.failed", "delivery.done"]
+    assert [entry["event"] for entry in logs] == ["store.unavailable", "worker.failed", "delivery.completed"]
     assert "Doe" not in str(logs)
 
 

@@ -122,5 +122,6 @@ def test_the_daemon_goes_on_and_status_knows(daemon: DaemonProcess, archive: Pat
     (reason,) = [one["reason"] for one in states.values() if one["state"] == State.REFUSED]
     assert reason.startswith("The bridge failed: KeyError at ")
     assert "Canary" not in daemon.log_path.read_text()
-    failures = [line for line in daemon.log_lines() if line["event"] == "instance.failed"]
-    assert all(line["frames"] for line in failures)
+    rejected = [line for line in daemon.log_lines() if line["event"] == "instance.rejected"]
+    assert len(rejected) == 2 * len(MISTAKES)
+    assert all(line["kind"] == "bridge-fault" and line["level"] == "error" and line["frames"] for line in rejected)

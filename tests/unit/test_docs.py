@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -38,3 +40,26 @@ def test_every_command_is_documented() -> None:
 def test_markers_must_be_there() -> None:
     with pytest.raises(ValueError, match="markers"):
         MAKE_DOCS.between("nothing", "mapping", "x")
+
+
+def test_every_log_event_and_field_is_documented() -> None:
+    texts, calls = MAKE_DOCS.event_texts(), MAKE_DOCS.log_calls()
+    assert sorted(texts["event"]) == sorted(calls), "docs/events.toml has a table for each event of the code"
+    assert list(texts["event"]) == sorted(texts["event"])
+    unnamed = [name for name, (_, fields) in calls.items() if MAKE_DOCS.OTHER_FIELDS in fields]
+    assert sorted(unnamed) == [name for name, row in texts["event"].items() if "fields" in row]
+    fields = {field for _, fields in calls.values() for field in fields} - {MAKE_DOCS.OTHER_FIELDS}
+    fields |= {field for row in texts["event"].values() for field in row.get("fields", ())}
+    assert list(texts["field"]) == sorted(fields), "docs/events.toml says what each field holds"
+
+
+def test_log_events_are_named_in_one_style() -> None:
+    assert [name for name in MAKE_DOCS.log_calls() if not re.fullmatch(r"[a-z]+\.[a-z]+(_[a-z]+)*", name)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "dicom2fhir").rglob("*.py")), ids=lambda path: path.stem)
+def test_an_event_is_logged_by_name_where_it_happens(path: Path) -> None:
+    """Otherwise the documentation, which reads the code, would miss it."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    known = [method for node in nodes if isinstance(node, ast.Call) for method in MAKE_DOCS.log_methods(node.func)]
+    assert [ast.unparse(node) for node in nodes if MAKE_DOCS.is_log_method(node) and node not in known] == []

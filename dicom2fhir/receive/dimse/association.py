@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import structlog
 
-from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.errors import CannotUnderstand, log_fields
 from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
@@ -151,7 +151,7 @@ class Association:
             if self.wire.expired:
                 log.info("connection.expired", peer=self.peer)
             elif not isinstance(error, Ended) and not self._stopping.is_set():
-                log.warning("connection.failed", peer=self.peer, error=type(error).__name__)
+                log.warning("connection.failed", peer=self.peer, **log_fields(error))
             return
         if self.wire.expired or self._stopping.is_set():
             reason = "too slow or silent" if self.wire.expired else "the receiver is stopping"
@@ -234,9 +234,7 @@ class Association:
         try:
             self._callbacks.on_association_ended(self._origin.association)
         except Exception as error:  # nobody is left to answer to; the store tries again
-            log.warning(
-                "association.end_not_recorded", error=type(error).__name__, association=self._origin.association
-            )
+            log.warning("association.end_not_recorded", association=self._origin.association, **log_fields(error))
 
     def _read_pdus(self) -> bool:
         """Until the end; whether that was an orderly release."""

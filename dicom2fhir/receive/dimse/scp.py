@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.errors import BridgeError, ConfigError, NotReady
+from dicom2fhir.errors import BridgeError, BridgeFault, ConfigError, NotReady, log_fields
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.association import Association
 from dicom2fhir.receive.dimse.connection import Ended, Wire
@@ -155,7 +155,7 @@ class StorageSCP:
                     self._welcome(lobby, connection, address)
             except OSError as error:
                 # such as too many open files: it passes when connections end, and must not cost a processor meanwhile
-                log.warning("connection.not_accepted", error=error.strerror)
+                log.warning("connection.not_accepted", **log_fields(error))
                 self._stopping.wait(_LOOK_EVERY_S)
             if (now := time.monotonic()) >= look_at:
                 look_at = now + _LOOK_EVERY_S
@@ -233,7 +233,7 @@ class StorageSCP:
             except Ended:
                 guest.connection.close()
             except Exception as error:  # the peer is gone, or no thread can be had: the usher serves the next one
-                log.warning("connection.failed", peer=guest.peer, error=type(error).__name__)
+                log.warning("connection.failed", peer=guest.peer, **log_fields(error))
                 guest.connection.close()
 
     def _begin(self, guest: Guest) -> None:
@@ -262,8 +262,8 @@ class StorageSCP:
     def _live(self, association: Association) -> None:
         try:
             association.run()
-        except Exception:  # the edge of a thread: an error of our own in one association must not pass unseen
-            log.exception("association.failed", peer=association.peer)
+        except Exception as error:  # the edge of a thread: an error of our own in one association must not pass unseen
+            log.error("association.failed", peer=association.peer, **log_fields(BridgeFault(error)))
         finally:
             with self._lock:
                 del self._open[association]

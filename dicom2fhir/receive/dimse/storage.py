@@ -10,7 +10,7 @@ import structlog
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, places_of
+from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt, kind_of, log_fields
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse import command_set
 from dicom2fhir.receive.dimse.memory_budget import Share
@@ -76,14 +76,9 @@ class Storage:
             self._hand_over(request, origin)
         except Exception as error:  # the edge between the bridge and the DICOM protocol
             answer = command_set.failure_status(error)
-            kind = error.kind if isinstance(error, BridgeError) else type(error).__name__
+            kind = kind_of(error)
             if not isinstance(error, BridgeError):
-                log.error(
-                    "instance.failed",
-                    error=type(error).__name__,
-                    frames=places_of(error),
-                    association=origin.association,
-                )
+                log.error("instance.failed", association=origin.association, **log_fields(BridgeFault(error)))
         if answer is command_set.SUCCESS:
             self.stored += 1
         else:

@@ -24,6 +24,7 @@ from dicom2fhir.errors import (
     NotDicom,
     Unreadable,
     attempt,
+    log_fields,
 )
 from dicom2fhir.model import FileMark, Origin, Received
 from dicom2fhir.receive.folder.files import Found, found, has_holes, look_at, move, open_file, reason_of
@@ -175,7 +176,7 @@ class Intake:
         try:
             target = move(file, self._root, self._watch.rejected_to, reason)
         except OSError as error:
-            log.warning("folder.not_moved", error=error.strerror, to="rejected")
+            log.warning("folder.not_moved", to="rejected", **log_fields(error))
             return self._mark(file, "rejected", reason)
         if len(self._moved) < _MOST_MOVED:
             self._moved[str(target)] = file.size_bytes, file.mtime_ns
@@ -197,7 +198,7 @@ class Intake:
                 move(file, rejected_to, self._root)
                 reason_of(file.path).unlink(missing_ok=True)
             except OSError as error:
-                log.warning("folder.not_moved", error=error.strerror, to="watched")
+                log.warning("folder.not_moved", to="watched", **log_fields(error))
 
 
 def _may_be_for_want_of_bytes(error: BridgeError) -> bool:

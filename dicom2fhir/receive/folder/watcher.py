@@ -20,7 +20,7 @@ import structlog
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.errors import BridgeError, ConfigError, Transient, places_of
+from dicom2fhir.errors import BridgeError, BridgeFault, ConfigError, Transient, log_fields, words_of
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder.files import Found, is_ignored, is_on_network, look_at, walk_folder
 from dicom2fhir.receive.folder.folder_file import Changed, Incomplete, Intake
@@ -154,7 +154,7 @@ class FolderWatcher:
             is_folder = stat.S_ISDIR(status.st_mode)
             found, absent = (status.st_dev, status.st_ino), "" if is_folder else "not a folder"
         except OSError as error:
-            found, absent = None, error.strerror or type(error).__name__
+            found, absent = None, words_of(error)
         if (found, absent) != (self._found, self.absent):
             self._found, self.absent = found, absent
             self._stop_listening()
@@ -180,10 +180,9 @@ class FolderWatcher:
             notices.start()
         except OSError as error:
             notices.stop()
-            reason = error.strerror or type(error).__name__
+            reason = words_of(error)
             if reason != self._deaf:
-                report = log.error if watch.mode == "native" else log.warning
-                report(
+                (log.error if watch.mode == "native" else log.warning)(
                     "folder.polled",
                     reason=reason,
                     every_s=watch.poll_s,
@@ -207,7 +206,7 @@ class FolderWatcher:
             except (Transient, OSError) as error:
                 self._pause(error)
             except Exception as error:  # the thread must outlive whatever happens
-                _log_failure(error)
+                log.error("folder.failed", **log_fields(BridgeFault(error)))
                 self._pause(error)
             self._wait()
         self._say()
@@ -226,11 +225,11 @@ class FolderWatcher:
 
     def _pause(self, error: Exception) -> None:
         """Leave the whole folder alone for a while: what is in the way of one file is in the way of all."""
-        self._hindrance = _words(error)
+        self._hindrance = words_of(error).rstrip(".")
         self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._paused_until = self._next_scan_at = self._clock() + self._pause_s
         self._scan = None
-        log.warning("folder.paused", seconds=self._pause_s, error=type(error).__name__)
+        log.warning("folder.paused", seconds=self._pause_s, **log_fields(error))
 
     def _turn(self) -> None:
         is_there = self._find()
@@ -287,7 +286,7 @@ class FolderWatcher:
     def _cannot_read(self, path: str, error: OSError) -> None:
         if path == self._root:
             raise error
-        log.warning("folder.unreadable", path=token(path), error=error.strerror)
+        log.warning("folder.unreadable", path=token(path), **log_fields(error))
 
     def _look_through(self) -> None:
         if self._scan is None:
@@ -359,10 +358,10 @@ class FolderWatcher:
         except BridgeError:
             raise
         except OSError as error:
-            self._try_later(file, waiting, str(error.strerror))
+            self._try_later(file, waiting, error)
         except Exception as error:  # for want of memory, say: the others must have their turn
-            _log_failure(error)
-            self._try_later(file, waiting, type(error).__name__)
+            log.error("folder.failed", **log_fields(BridgeFault(error)))
+            self._try_later(file, waiting, error)
         else:
             del self._waiting[path]
             if look_at(path) == file:
@@ -371,23 +370,12 @@ class FolderWatcher:
             self._pause_s = 0.0
             log.debug("file.processed", path=token(path), outcome=fate)
 
-    def _try_later(self, file: Found, waiting: _Waiting, reason: str) -> None:
+    def _try_later(self, file: Found, waiting: _Waiting, error: Exception) -> None:
         pause_s = min(max(2 * waiting.pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._waiting[file.path] = _Waiting(file, self._clock() + pause_s, waiting.since, pause_s)
-        log.warning("file.postponed", path=token(file.path), error=reason, seconds=pause_s)
+        log.warning("file.postponed", path=token(file.path), seconds=pause_s, **log_fields(error))
 
     def _say(self) -> None:
         if self._counts:
             log.info("folder.processed", waiting=len(self._waiting), **self._counts)
             self._counts.clear()
-
-
-def _words(error: Exception) -> str:
-    """What went wrong: of an OSError not the path, and of what nobody foresaw not the text, which may hold values."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return str(error).rstrip(".") if isinstance(error, BridgeError) else type(error).__name__
-
-
-def _log_failure(error: Exception) -> None:
-    log.error("folder.failed", error=type(error).__name__, frames=places_of(error))

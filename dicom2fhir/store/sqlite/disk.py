@@ -201,6 +201,8 @@ class Space:
             raise StoreUnavailable(f"The disk of the store does not respond: {error}") from error
         low = self._is_low(free)
         if low != self._low:
-            report = log.error if low else log.info
-            report("store.space_low" if low else "store.space_recovered", free_bytes=free)
+            if low:
+                log.error("store.space_low", free_bytes=free)
+            else:
+                log.info("store.space_recovered", free_bytes=free)
         self._low = low

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.errors import BridgeFault, StoreUnavailable, log_fields
 from dicom2fhir.store.sqlite.schema import primary_code
 from dicom2fhir.store.sqlite.statements import transaction
 
@@ -200,7 +200,7 @@ class Writer:
         try:
             self._commit(batch)
         except Exception as error:  # whatever it is: nobody may wait for ever, and nobody may be told success
-            log.exception("writer.failed")
+            log.error("writer.failed", **log_fields(BridgeFault(error)))
             self._give_up(batch, f"The writer of the store failed: {type(error).__name__}")
         except BaseException:  # Ctrl-C
             self._roll_back()
