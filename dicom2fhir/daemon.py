@@ -1,4 +1,4 @@
-"""The daemon: build the parts in the order of the flow, start them from the far end, supervise, stop in reverse."""
+"""The daemon: builds the parts, starts them from the destinations to the inputs, supervises, stops in reverse order."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_res
 
 _LOOK_EVERY_S = 1.0
 _STOP_TIMEOUT_S = 20.0
-"""For associations to finish their instance, and for requests under way; systemd waits longer."""
+"""For associations to finish their current instance, and for open requests; systemd waits longer."""
 _FOLDER_SILENCE_S = 600.0
-"""A watcher that shows no sign of life for so long hangs: one header from a dying network share may take minutes."""
+"""A watcher without a heartbeat for this long hangs; a single header from a slow network share may take minutes."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +47,14 @@ class Daemon:
     Parameters
     ----------
     load
-        Reads the settings again, for SIGHUP; without it they stay what they are.
+        Reads the settings again, for SIGHUP; without it they do not change.
 
     Raises
     ------
     ConfigError
-        Nothing can come in or go out, or the store belongs to another daemon.
+        There is no input or no destination, or another daemon uses the store.
     StoreUnavailable
-        The store cannot be opened as it must be.
+        The store cannot be opened.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
@@ -74,7 +74,7 @@ class Daemon:
             reader=fingerprint(),
         )
         self._state_file = StateFile(self.store.path.parent, time.time)
-        with ExitStack() as undo:  # nobody else could open a store that stays open
+        with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
             self._ingest = Ingest(self.store)
             self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
@@ -93,7 +93,7 @@ class Daemon:
 
     @property
     def settings(self) -> Settings:
-        """Those in force."""
+        """The settings in force."""
         return self._blueprint.settings
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
@@ -112,12 +112,12 @@ class Daemon:
         )
 
     def start(self) -> None:
-        """Begin to work: first the way out, last the ways in.
+        """Start the destinations first and the inputs last.
 
         Raises
         ------
         ConfigError, NotReady
-            The receiver cannot listen where it must, or not yet.
+            The receiver cannot listen on its address, or not yet.
         """
         _warn(self.settings)
         try:
@@ -145,7 +145,7 @@ class Daemon:
         notify("READY=1")
 
     def state(self) -> DaemonState:
-        """How everything is, for those who look from other processes."""
+        """The state of all parts, for other processes."""
         listening = self.receiver is not None and self.receiver.is_alive()
         return DaemonState(
             pid=os.getpid(),
@@ -164,12 +164,12 @@ class Daemon:
     def _disk(self) -> DiskState | None:
         try:
             room = self.store.room
-        except OSError:  # the store says so itself, as soon as something comes in
+        except OSError:  # the store reports it when the next instance arrives
             return None
         return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low)
 
     def _name_destinations(self, settings: Settings) -> None:
-        """Tell the store where studies go, and what they are made with for each destination."""
+        """Tell the store the destinations and the mapping fingerprint of each."""
         self.store.set_destinations(settings.destinations)
         for known in self.store.destinations():
             self.store.set_mapping_fingerprint(
@@ -177,9 +177,9 @@ class Daemon:
             )
 
     def reload(self) -> None:
-        """Read the configuration again and take over what can change while associations are open; raises nothing.
+        """Reload the configuration and apply what can change while associations are open; raises nothing.
 
-        What is not usable leaves everything as it is.
+        If the configuration is not usable, nothing changes.
         """
         reloading()
         try:
@@ -187,7 +187,7 @@ class Daemon:
         except (BridgeError, OSError) as error:
             self._config_refused = str(error)
             log.error("config.refused", **log_fields(error))
-        except Exception as error:  # whatever it is, reception and deliveries must go on
+        except Exception as error:  # reception and deliveries must continue in any case
             self._config_refused = f"{type(error).__name__}; see the log"
             log.error("config.refused", **log_fields(BridgeFault(error)))
         else:
@@ -196,7 +196,7 @@ class Daemon:
             notify("READY=1")
 
     def _take_over(self, new: Blueprint) -> None:
-        """Replace what is made of something else now: what may fail comes first, while nothing has changed."""
+        """Replace the parts whose options have changed; whatever may fail comes first, before anything has changed."""
         routes = difference(self._blueprint.routes, new.routes)
         folders = difference(self._blueprint.folders, new.folders)
         deliverers = self._make_deliverers(new, routes.to_start)
@@ -216,7 +216,7 @@ class Daemon:
             log.warning("config.restart_needed", options=changed)
 
     def _replace_deliverers(self, to_stop: Iterable[str], deliverers: dict[str, Deliverer]) -> None:
-        """Let the old ones finish what they send, while the new begin: the lease keeps them off the same study."""
+        """Start the new ones while the old ones finish their deliveries; the lease keeps both off the same study."""
         for name in to_stop:
             self._leaving.append(self.deliverers.pop(name))
         self._part_with_leaving()
@@ -228,7 +228,7 @@ class Daemon:
         self._leaving = [deliverer for deliverer in self._leaving if not deliverer.stop(0.0)]
 
     def _replace_watchers(self, to_stop: Iterable[str], watchers: dict[str, FolderWatcher]) -> None:
-        """One after the other: two watchers of one folder would take, and move, the same files."""
+        """Stop the old ones before the new ones start: two watchers of a folder would import the same files."""
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         for name in to_stop:
             self.folders.pop(name).stop(_left_s(deadline))
@@ -237,7 +237,7 @@ class Daemon:
         self.folders |= watchers
 
     def trouble(self) -> str:
-        """What does not work any more, or ``""``."""
+        """What has stopped working; empty if everything works."""
         if self.store.failure:
             return f"the store failed: {self.store.failure}"
         if self.receiver and not self.receiver.is_alive():
@@ -252,12 +252,12 @@ class Daemon:
         return ""
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT, reload at SIGHUP; to be called in the main thread.
+        """Run until SIGTERM or SIGINT, reload at SIGHUP; must be called in the main thread.
 
         Raises
         ------
         StoreUnavailable
-            The store failed, or a part of the daemon stopped working: systemd starts us again.
+            The store failed, or a part of the daemon stopped working; systemd restarts the daemon.
         """
         flags = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_asked}
         with _on_signals(flags):
@@ -281,7 +281,7 @@ class Daemon:
         log.info("daemon.stopped")
 
     def stop(self) -> None:
-        """Close the ways in, let what is under way finish, close the store."""
+        """Stop the inputs, let deliveries finish, close the store."""
         notify("STOPPING=1")
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         if self.receiver:
@@ -311,7 +311,7 @@ def _left_s(deadline: float) -> float:
 
 
 def _warn(settings: Settings) -> None:
-    # folders that are watched speak for themselves, and one on a share that hangs would hold up the others
+    # watched folders report their own faults, and a share that hangs would delay the others
     wanted = [need for need in needs(settings) if need.use not in (Use.WATCH, Use.EMPTY)]
     exposed = open_to_others(settings.store.directory)
     for doubt in (*warnings(settings), *exposed, *map(str, faults(wanted, present_user()))):
@@ -320,7 +320,7 @@ def _warn(settings: Settings) -> None:
 
 @contextmanager
 def _on_signals(flags: Mapping[signal.Signals, threading.Event]) -> Iterator[None]:
-    """Signals only set a flag; what they did before comes back afterwards."""
+    """Signals only set a flag; the former handlers are restored afterwards."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         flags[signal.Signals(number)].set()

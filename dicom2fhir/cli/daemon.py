@@ -110,7 +110,7 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
 
     config_file = config_in_force(config_file)
     settings = load_settings(config_file)
-    config.require_roads(settings)
+    config.require_inputs_and_destinations(settings)
     unit = read_unit() if locations.is_system_config(config_file) else None
     user = service_user(user_name, settings, config_file, unit)
     wanted = needs(settings, config_file)

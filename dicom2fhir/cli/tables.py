@@ -1,4 +1,4 @@
-"""What the reading commands show: tables for people, and some of it as JSON for machines."""
+"""The output of commands that show something: tables, and some of it as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STATE_STYLES = {
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    """A table whose last column is as wide as the terminal allows; the others are never broken."""
+    """A table whose last column is as wide as the terminal allows; the other columns do not wrap."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
@@ -39,7 +39,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def as_it_stands(value: str, style: str = "") -> Text:
-    """Text as it stands: what peers and servers sent is neither markup nor control sequences for a terminal."""
+    """Literal text: what peers and servers sent is neither markup nor a control sequence for a terminal."""
     return Text(printable(value, keep="\n"), style)
 
 
@@ -119,7 +119,7 @@ def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemo
 
 
 def _standing(found: DestinationState | None) -> Text:
-    """How a destination stands, and why and until when."""
+    """The state of a destination, the reason and the time of the next attempt."""
     if found is None:
         return Text("unknown", "dim")
     if found.state == "untried":
@@ -131,7 +131,7 @@ def _standing(found: DestinationState | None) -> Text:
 
 
 def study_tables(studies: Sequence[StudyStatus], daemon: DaemonView, now: float) -> RenderableType:
-    """Each study with a row for each destination; a UID has its line to itself, so that it can be copied."""
+    """Each study with a row for each destination; a UID has its own line, so that it can be copied."""
     named = [delivery.destination for study in studies for delivery in study.deliveries]
     parts: list[RenderableType] = []
     for study in studies:
@@ -174,7 +174,7 @@ def due_table(due: Mapping[str, int]) -> Table:
 
 
 def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
-    """``check-config``: what will be done at each destination."""
+    """``check-config``: the plan for each destination."""
     table = _table("Destination", "Plan")
     for plan in plans:
         profile = f", profile {plan['profile']}" if plan["profile"] else ""
@@ -200,7 +200,7 @@ def profiles_table(profiles: Iterable[Profile]) -> Table:
 
 
 def profile_tables(profile: Profile) -> RenderableType:
-    """``profiles show``: what it says of itself, then its elements and extensions."""
+    """``profiles show``: description, elements, extensions."""
     versions = "\n".join(
         f"FHIR {version}: {url or 'no profile is claimed'}" for version, url in profile.versions.items()
     )
@@ -246,7 +246,7 @@ def _path(trace: Trace) -> str:
 
 
 def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
-    """``explain``: every element, where it came from, and what was dropped and why."""
+    """``explain``: each element with its attributes, then what was left out and why."""
     table = _table("Element", "Value and source")
     for trace in traces:
         if trace.element is not None:
@@ -270,7 +270,7 @@ def _short(trace: Trace) -> Text:
 
 
 def _plain(value: Any) -> str:
-    """A FHIR value in one line, with the words that tell it apart."""
+    """A FHIR value in one line, by its distinguishing parts."""
     match value:
         case list():
             return "; ".join(_plain(one) for one in value)

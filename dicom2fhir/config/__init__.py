@@ -48,7 +48,7 @@ __all__ = [
     "Settings",
     "example",
     "load",
-    "require_roads",
+    "require_inputs_and_destinations",
     "warnings",
 ]
 
@@ -151,7 +151,7 @@ def example() -> str:
     )
 
 
-def require_roads(settings: Settings) -> None:
+def require_inputs_and_destinations(settings: Settings) -> None:
     """Check that there is an input and an output, which ``serve`` needs and ``status`` does not.
 
     Raises
@@ -170,10 +170,10 @@ def require_roads(settings: Settings) -> None:
 
 def warnings(settings: Settings) -> list[str]:
     """What is valid but probably not intended, for ``check-config`` and the start of ``serve``."""
-    return list(_doubts(settings))
+    return list(_warnings(settings))
 
 
-def _doubts(settings: Settings) -> Iterator[str]:
+def _warnings(settings: Settings) -> Iterator[str]:
     receiver = settings.receiver
     is_local = value_types.is_loopback(receiver.host)
     guarded = receiver.networks or receiver.calling_ae_titles or receiver.tls_client_ca or is_local

@@ -1,4 +1,4 @@
-"""Files to FHIR, once and without a server: what ``dicom2fhir convert`` does."""
+"""Convert files to FHIR, without a store and a server (``dicom2fhir convert``)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ _IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One thing that may be a DICOM file.
+    """A file, or a member of an archive, that may be DICOM.
 
-    ``asked_for`` is True when the user named it and not just a folder or an archive that holds it: only then it must be
-    DICOM.
+    ``asked_for`` is True if the user named it, not only its folder or archive: then it must be DICOM.
     """
 
     name: str
@@ -49,17 +48,17 @@ class InputFile:
 
 @dataclass(slots=True)
 class ReadInstances:
-    """What came of reading sources."""
+    """The instances of all files that were read."""
 
     studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
-    """Study Instance UID -> Series and SOP Instance UID -> record; of several files of one instance the last stands."""
+    """Study Instance UID -> Series and SOP Instance UID -> record; of several files of an instance, the last one."""
     skipped: int = 0
-    """Files that are not SOP instances and that nobody asked for by name."""
+    """Files that are not SOP instances and that the user did not name."""
     failed: int = 0
 
     @property
     def instances(self) -> int:
-        """How many there are; one that several files hold counts once."""
+        """The number of instances; one that is in several files counts once."""
         return sum(map(len, self.studies.values()))
 
     def study(self, uid: str) -> Study:
@@ -75,9 +74,9 @@ def input_files(
     Parameters
     ----------
     on_error
-        Told the name and the reason of what cannot even be looked at.
+        Called with the name and the reason of what cannot be opened.
     open_until
-        Closes the archives, which have to stay open while their members are read.
+        Closes the archives, which stay open while their members are read.
     """
     for path in paths:
         if path == STDIN:
@@ -96,7 +95,7 @@ def input_files(
 
 
 def _named(path: str, on_error: Callable[[str, str], None], open_until: ExitStack) -> Iterator[InputFile]:
-    """What a file is whose name was given; only archives and pipes stay open, for there may be very many files."""
+    """A file that the user named; only archives and pipes stay open, because there may be very many files."""
     with ExitStack() as for_now:
         file = for_now.enter_context(Path(path).open("rb"))
         if file.seekable() and not _is_archive(file):
@@ -120,9 +119,9 @@ def _tell(on_error: Callable[[str, str], None], name: str, error: OSError) -> No
 def _file_or_members(
     name: str, file: BinaryIO, on_error: Callable[[str, str], None], open_until: ExitStack
 ) -> Iterator[InputFile]:
-    """A file that stays open, or the members of the zip archive that it is.
+    """A file that stays open, or, of a zip archive, its members.
 
-    A member is read only as far as its header goes, so that one which inflates to very much costs nothing.
+    Only the header of a member is read, so that one that inflates to a huge size does no harm.
     """
     if not file.seekable():
         spooled = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 (closed with open_until)
@@ -151,7 +150,7 @@ def _file_or_members(
 
 
 def _obstacle(member: zipfile.ZipInfo) -> str:
-    """What keeps a whole archive's members from being read, so that it is said once; ``""`` for nothing."""
+    """Why a member cannot be read; empty if it can. Equal reasons are reported once for the archive."""
     if member.flag_bits & _ENCRYPTED:
         return "encrypted; unpack the archive with its password first"
     if member.compress_type not in _METHODS:
@@ -169,14 +168,14 @@ def read(
     on_read: Callable[[], None] = lambda: None,
     budgets: Budgets = DEFAULT_BUDGETS,
 ) -> ReadInstances:
-    """Read every source; what cannot be read is told and passed over.
+    """Read every file; those that cannot be read are reported and left out.
 
     Parameters
     ----------
     on_error
-        Told the name and the reason.
+        Called with the name and the reason.
     on_read
-        Called after each source, for a progress bar.
+        Called after each file, for a progress bar.
     """
     reading = ReadInstances()
     reader = InstanceReader(budgets)
@@ -206,7 +205,7 @@ def read(
 def _read_one(source: InputFile, reader: InstanceReader) -> InstanceRecord:
     with _opened(source) as file:
         header = reader.read_file(file)
-        # the members of archives and what came by a pipe have no end that is known without reading all of it
+        # the end of an archive's member or of a pipe is known only after reading all of it
         is_file = isinstance(file, io.BufferedReader)
         notes = noted(file, header.rest, os.fstat(file.fileno()).st_size) if is_file else ()
     return reader.decode(header.received(Origin("file", path=source.name), notes))
@@ -217,7 +216,7 @@ def _opened(source: InputFile) -> Iterator[BinaryIO]:
     try:
         file = source.open()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # what the archive's directory does not tell, or a version of ZIP that Python does not read
+        # not visible in the archive's directory, or a version of ZIP that Python does not support
         raise CannotUnderstand(f"The member of the archive cannot be read: {error}.") from None
     with file:
         try:
@@ -227,7 +226,7 @@ def _opened(source: InputFile) -> Iterator[BinaryIO]:
 
 
 def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
-    """The study that one file makes.
+    """The study of a single file.
 
     Raises
     ------
@@ -239,7 +238,7 @@ def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
 
 
 def as_resources(mapped: Mapped) -> list[Resource]:
-    """The resources by themselves, for bulk data: they refer to each other by type and id."""
+    """The resources without a Bundle, for bulk data; they refer to each other by type and id."""
     targets = {
         entry.placeholder: bundle.unlinked(entry)
         if entry.write is Write.LINK
@@ -254,7 +253,7 @@ def as_resources(mapped: Mapped) -> list[Resource]:
 
 
 def write_file(directory: Path, name: str, content: bytes) -> Path:
-    """Write a file that is whole or not there."""
+    """Write a file; it is either complete or absent."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".", suffix=".tmp", delete=False) as file:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dicom2fhir.config import FhirDestinationSettings, Settings, require_roads
+from dicom2fhir.config import FhirDestinationSettings, Settings, require_inputs_and_destinations
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.receive.dimse.options import Listen
@@ -69,7 +69,7 @@ def blueprint(settings: Settings) -> Blueprint:
     ConfigError
         There is no input or no destination, or a profile cannot be used.
     """
-    require_roads(settings)
+    require_inputs_and_destinations(settings)
     budgets = options.budgets(settings)
     return Blueprint(
         settings,

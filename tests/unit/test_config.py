@@ -20,7 +20,7 @@ from dicom2fhir.config import (
     Settings,
     example,
     load,
-    require_roads,
+    require_inputs_and_destinations,
     warnings,
 )
 from dicom2fhir.config.destinations import option_names
@@ -469,9 +469,9 @@ def test_settings_do_not_change() -> None:
 
 def test_serve_needs_a_way_in_and_a_way_out() -> None:
     with pytest.raises(ConfigError, match="no input is configured") as caught:
-        require_roads(load(overrides={"receiver": {"enabled": False}}, environ={}))
+        require_inputs_and_destinations(load(overrides={"receiver": {"enabled": False}}, environ={}))
     assert "no output is configured" in str(caught.value)
-    require_roads(load(overrides={"destinations": {"main": FHIR}}, environ={}))
+    require_inputs_and_destinations(load(overrides={"destinations": {"main": FHIR}}, environ={}))
 
 
 def test_warnings(tmp_path: Path) -> None:
