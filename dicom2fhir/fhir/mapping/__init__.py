@@ -1,1 +1,1 @@
-"""From a study to FHIR resources: the rules, and what they mean."""
+"""The mapping of a study to FHIR resources: the rules and the functions that they use."""

@@ -1,4 +1,4 @@
-"""What a rule reads: one node of a study, and the study's mapping under way."""
+"""The input of a rule: one node of a study, and the state of the study's mapping."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, 
 
 @dataclass(frozen=True, slots=True)
 class MappingOptions:
-    """What the operator decides about the mapping.
+    """The operator's settings for the mapping.
 
     Attributes
     ----------
@@ -32,17 +32,17 @@ class MappingOptions:
     patient
         How the Patient is written.
     linked
-        Which of ``order`` and ``encounter`` are looked up on the server, so that references to them are literal where
-        exactly one is found.
+        Which of ``order`` and ``encounter`` are looked up on the server; the reference is literal if exactly one is
+        found.
     referenced
-        Resource types among Practitioner, Organization, Location and Device that become resources of their own, where
-        they have an identifier; all others are contained in the ImagingStudy.
+        Resource types among Practitioner, Organization, Location and Device that become separate resources if they
+        have an identifier; all others are contained in the ImagingStudy.
     dicomweb_url
-        Base of the archive's DICOMweb service, for an Endpoint; empty: none.
+        Base URL of the archive's DICOMweb service, for an Endpoint; empty: none.
     availability
-        Instance Availability of instances that state none; None: left out.
+        Instance Availability of instances without one; None: left out.
     accession_identifier
-        Whether the study's ``identifier`` holds its accession numbers from R5 on too, where ``basedOn`` has them.
+        Whether the study's ``identifier`` also contains its accession numbers from R5 on, where ``basedOn`` has them.
     max_instances
         Studies with more instances than this are written without instance lists; None: never.
     """
@@ -60,7 +60,7 @@ class MappingOptions:
 
 
 class MappingContext:
-    """One study being mapped: what is collected on the way."""
+    """The state of one study's mapping: contained and other resources, notes."""
 
     def __init__(self, study: Study, dialect: Dialect, options: MappingOptions) -> None:
         self.study = study
@@ -77,7 +77,7 @@ class MappingContext:
         }
 
     def for_other_resource(self) -> MappingContext:
-        """The same study with the same notes, for a resource with contained resources of its own."""
+        """A context with the same study and notes, for a resource that has its own contained resources."""
         other = MappingContext(self.study, self.dialect, self.options)
         other.notes = self.notes
         return other
@@ -87,35 +87,35 @@ class MappingContext:
         return self.options.systems.of_coding_scheme(designator, self._scheme_uids)
 
     def note(self, level: NoteLevel, where: str, text: str) -> None:
-        """Record that something was dropped or replaced."""
+        """Note that something was dropped or replaced."""
         self.notes[Note(level, where, text)] = None
 
     def lacks(self, path: str, what: str) -> None:
-        """Record that the FHIR version has no ``what``, which the study needs at ``path``."""
+        """Note that the FHIR version has no ``what``, which the study needs at ``path``."""
         self.note("version", path, f"{self.dialect.name} has no {what}")
 
     def contain(self, resource: Resource) -> Resource:
         """Contain a resource in the ImagingStudy and return the reference to it; equal ones are contained once."""
-        # named by its content, so that the same person keeps the same id whatever else joins the study
+        # the id is made from the content, so that it does not change when the study gets more instances
         name = f"{resource['resourceType'].lower()}-{deterministic_id(repr(resource)).replace('-', '')[:12]}"
         self.contained[name] = {"resourceType": resource["resourceType"], "id": name, **self.dialect.adapt(resource)}
         return {"reference": f"#{name}", "type": resource["resourceType"]}
 
     def add(self, entry: Entry) -> Resource:
-        """Write a resource beside the ImagingStudy and return the reference to it; equal ones are written once."""
+        """Add a separate resource and return the reference to it; equal ones are added once."""
         self.entries[entry.resource["id"]] = replace(entry, resource=self.dialect.adapt(entry.resource))
         return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
 
 
 @dataclass(slots=True)
 class MappingSource:
-    """One node (study, series or instance) as its rules read it."""
+    """One node (study, series or instance) as the input of its rules."""
 
     context: MappingContext
     node: Study | Series | Instance
     attrs: Attrs
     series_uid: str = ""
-    """Of an instance."""
+    """Set for an instance."""
 
     def text(self, keyword: str) -> str:
         """The first value of an attribute, or ``""``."""
@@ -123,11 +123,11 @@ class MappingSource:
         return value if isinstance(value, str) else one(value)
 
     def texts(self, keyword: str) -> list[str]:
-        """Every value of an attribute that is no sequence."""
+        """All values of an attribute that is not a sequence."""
         return texts_of(self.attrs.get(keyword))
 
     def items(self, keyword: str) -> list[Attrs]:
-        """Every item of a sequence."""
+        """All items of a sequence."""
         return items_of(self.attrs.get(keyword))
 
     def item(self, keyword: str) -> Attrs | None:
@@ -135,22 +135,22 @@ class MappingSource:
         return first_item(self.attrs, keyword)
 
     def concepts(self, *keywords: str) -> list[Concept]:
-        """The codes of code sequences, each once."""
+        """The distinct codes of code sequences."""
         found = (concept(item, self.context.schemes) for keyword in keywords for item in self.items(keyword))
         return list(dict.fromkeys(one_concept for one_concept in found if one_concept))
 
     def aside(self) -> MappingSource:
-        """The same node in a context of its own, whose resources and notes are not kept."""
+        """The same node in a separate context, whose resources and notes are not kept."""
         context = self.context
         return replace(self, context=MappingContext(context.study, context.dialect, context.options))
 
     @property
     def zone(self) -> tzinfo | None:
-        """The zone of this node's dates: a report's workstation may keep another one than the scanner."""
+        """The time zone of this node's dates: a reporting workstation may use a different one from the scanner's."""
         return zone_of(self.text("TimezoneOffsetFromUTC"), None) or self.context.zone
 
     def moment(self, date_keyword: str, time_keyword: str) -> str | None:
-        """A date and its time as ``dateTime``; a value that is no date or no time is noted."""
+        """A date and its time as ``dateTime``; an invalid date or time is noted."""
         da, tm = self.text(date_keyword), self.text(time_keyword)
         if not da:
             return None
@@ -165,5 +165,5 @@ class MappingSource:
         return value
 
     def note(self, where: str, text: str) -> None:
-        """Warn about an attribute."""
+        """Add a warning about an attribute."""
         self.context.note("warning", where, text)

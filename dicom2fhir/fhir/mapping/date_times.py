@@ -1,6 +1,6 @@
 """Points in time, and the day of a DICOM time (TM) that has no date.
 
-Without a known time zone a moment is a local time. Moments of one data set can be compared either way.
+If the time zone is not known, a moment is a local time. Moments of one data set can be compared in both cases.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _parsed(text: str | None, zone: tzinfo | None) -> datetime | None:
 
 
 def is_before(first: str, second: str) -> bool:
-    """Whether one ``dateTime`` comes before another, as precisely as both of them are."""
+    """Whether one ``dateTime`` is before another, in the precision that both have."""
     if "T" in first and "T" in second:
         return datetime.fromisoformat(first) < datetime.fromisoformat(second)
     precise = min(len(first), len(second), len("2024-03-11"))
@@ -40,7 +40,7 @@ def is_before(first: str, second: str) -> bool:
 
 
 def earliest(found: Iterable[str | None]) -> str | None:
-    """The first of some values of ``dateTime``."""
+    """The earliest of several ``dateTime`` values."""
     first = None
     for text in sorted(filter(None, found)):
         if first is None or is_before(text, first):
@@ -49,17 +49,17 @@ def earliest(found: Iterable[str | None]) -> str | None:
 
 
 def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
-    """The day (DA) of a time of day at most 24 hours before ``last``, or before the end of what starts then.
+    """The day (DA) of a time of day at most 24 hours before ``last`` (or its end, ``lasting_s`` later).
 
     Parameters
     ----------
     lasting_s
-        Duration of what starts at ``last``.
+        Duration of the event that starts at ``last``.
 
     Returns
     -------
     str
-        Empty where the calendar ends.
+        Empty if the calendar has no such day.
     """
     try:
         last += timedelta(seconds=lasting_s)
@@ -70,7 +70,7 @@ def day_until(tm: str, last: datetime, lasting_s: float = 0) -> str:
 
 
 def day_from(tm: str, first: datetime) -> str:
-    """The day (DA) of a time of day at most 12 hours after ``first``; empty when the nearest one lies before it."""
+    """The day (DA) of a time of day at most 12 hours after ``first``; empty if the nearest one is before ``first``."""
     same = _on_day_of(first, tm, "59")
     if not same or same >= first:
         return _day(first)
@@ -78,7 +78,7 @@ def day_from(tm: str, first: datetime) -> str:
 
 
 def _on_day_of(day: datetime, tm: str, minute: str) -> datetime | None:
-    """A time of day; an hour alone (PS3.5 table 6.2-1) is its first minute as a start, its last as an end."""
+    """A time of day; an hour without minutes (PS3.5 table 6.2-1) is its first minute as a start, its last as an end."""
     return moment(_day(day), f"{tm}{minute}" if len(tm) == 2 else tm, day.tzinfo)
 
 

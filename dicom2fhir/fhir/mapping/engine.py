@@ -1,4 +1,4 @@
-"""The small engine that runs the rules: a study in, FHIR resources out."""
+"""Apply the mapping rules to a study to make its FHIR resources."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 __all__ = ["MAPPING_REVISION", "MappingOptions", "imaging_study_id", "map_study", "trace_study"]
 
 MAPPING_REVISION = 1
-"""Of the code from a study to its resources, profiles included. Raise it with a change after which the same study and
-options may give other resources: ``status`` then tells which deliveries were made before. Options and the content of
-profiles count by themselves (:func:`dicom2fhir.wiring.options.mapping_fingerprint`)."""
+"""Revision of the mapping code, profiles included. Raise it with a change after which the same study and options may
+give other resources: ``status`` then shows which deliveries were made before. Options and the content of profiles are
+included automatically (:func:`dicom2fhir.wiring.options.mapping_fingerprint`)."""
 
 
 def imaging_study_id(study_uid: str) -> str:
-    """The deterministic id of a study's ImagingStudy, on every server and in every file."""
+    """The deterministic id of a study's ImagingStudy, the same on every server and in every file."""
     return deterministic_id("ImagingStudy", study_uid)
 
 
 def map_study(study: Study, dialect: Dialect, options: MappingOptions) -> Mapped:
-    """Turn a study into the resources of one FHIR version.
+    """Map a study to the resources of one FHIR version.
 
-    The ImagingStudy comes first, then the resources that it refers to and that are not contained in it. The same study
-    gives the same resources to the byte.
+    The ImagingStudy is first, then the resources that it references and that are not contained in it. The same study
+    always gives byte-identical resources.
     """
     return _map(study, dialect, options, None)
 
 
 def trace_study(study: Study, dialect: Dialect, options: MappingOptions) -> tuple[Mapped, list[Trace]]:
-    """:func:`map_study`, and how each element came about (of the first series and its first instance)."""
+    """:func:`map_study` with a trace of each element (of the first series and its first instance)."""
     traces: list[Trace] = []
     return _map(study, dialect, options, traces), traces
 
@@ -75,7 +75,7 @@ def _map(study: Study, dialect: Dialect, options: MappingOptions, traces: list[T
 
 
 def _found_by(uid: str, dialect: Dialect) -> str:
-    """The search for the study, however somebody else may have written its UID."""
+    """The search for the study; it also finds a UID that other systems wrote without ``urn:oid:``."""
     if dialect.search_by == "identifier":
         return search_by(identifier(oid(uid), DICOM_UID), identifier(uid, DICOM_UID))
     return f"{dialect.search_by}={quote(oid(uid), safe='')}"

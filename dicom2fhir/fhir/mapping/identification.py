@@ -1,6 +1,6 @@
-"""What identifies a study: its UID and Study ID, and the accession numbers of its orders, with references to these.
+"""The identifiers of a study: its UID, its Study ID and the accession numbers of its orders; references to the orders.
 
-The functions are of the same kind as those of :mod:`dicom2fhir.fhir.mapping.imaging_study`.
+The functions are like those of :mod:`dicom2fhir.fhir.mapping.imaging_study`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dicom2fhir.model import Attrs, Entry, Resource, Write
 
 
 def identifiers(source: MappingSource) -> list[Resource]:
-    """What the dialect has here of the study's UID, its accession numbers and its Study ID."""
+    """Those of the study's UID, accession numbers and Study ID that the dialect puts into ``identifier``."""
     return [found for kind in source.context.dialect.identifiers for found in _IDENTIFIERS[kind](source)]
 
 
@@ -43,9 +43,9 @@ def _accession(source: MappingSource, attrs: Attrs) -> Resource | None:
 
 
 def _accessions(source: MappingSource) -> list[Resource]:
-    """The study's accession number, then those of its requests and of instances that name another, each once.
+    """The study's accession number, then those of its requests and of instances with another one; each once.
 
-    A request seldom repeats the issuer: a number without one is the order that has this number with one.
+    A request rarely repeats the issuer: a number without issuer is the same as that number with an issuer.
     """
     items = (source.attrs, *source.items("RequestAttributesSequence"))
     found = [own for attrs in items if (own := _accession(source, attrs))]
@@ -73,19 +73,19 @@ _IDENTIFIERS: Mapping[IdentifierKind, Callable[[MappingSource], list[Resource]]]
 
 
 def accession(source: MappingSource) -> Resource | None:
-    """The one accession number of versions that have an element for it."""
+    """The first accession number, for versions with an element for one."""
     return next(iter(_accessions(source)), None)
 
 
 def orders(source: MappingSource) -> list[Resource]:
-    """A reference to the order behind each accession number."""
+    """A reference to the order of each accession number."""
     return [_order(source, own) for own in _accessions(source)]
 
 
 def _order(source: MappingSource, accession: Resource) -> Resource:
-    """The order by its accession number: the server's, else a reference by identifier.
+    """A reference to the order by its accession number: to the order on the server, else by identifier.
 
-    Where a Reference cannot hold an identifier, an order in the study that says just this takes its place.
+    If a Reference cannot have an identifier, it refers to a contained order that has only this identifier.
     """
     context = source.context
     type_ = context.dialect.order_type

@@ -1,8 +1,8 @@
-"""What the attributes mean: one function for each element that takes more than a look-up.
+"""The meaning of DICOM attributes: one function for each element that needs more than a look-up.
 
-A function takes a :class:`~dicom2fhir.fhir.mapping.context.MappingSource` and returns meaning, None or an empty list
-where there is none; it notes what it drops or replaces. :mod:`dicom2fhir.fhir.mapping.rules` says which element each of
-them feeds.
+A function takes a :class:`~dicom2fhir.fhir.mapping.context.MappingSource` and returns meaning (None or an empty list if
+there is none); it notes what it drops or replaces. :mod:`dicom2fhir.fhir.mapping.rules` lists the element of each
+function.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 
 
 def stated_availability(source: MappingSource) -> str | None:
-    """The worst Instance Availability among the instances that state one."""
+    """The worst Instance Availability among the instances that have one."""
     node = source.node
     series = (node,) if isinstance(node, Series) else source.context.study.series
     stated = {one(instance.attrs.get("InstanceAvailability")).upper() for s in series for instance in s.instances}
@@ -54,19 +54,19 @@ def stated_availability(source: MappingSource) -> str | None:
 
 
 def availability(source: MappingSource) -> str | None:
-    """What the instances state, else what the operator says of the archive."""
+    """The availability that the instances state, else the configured one."""
     return stated_availability(source) or source.context.options.availability
 
 
 def status(source: MappingSource) -> str:
-    """``available``, because an instance has arrived, unless every single one is said to be unavailable."""
+    """``available``, because an instance was received, unless all instances are stated to be unavailable."""
     instances = [instance for series in source.context.study.series for instance in series.instances]
     gone = all(one(instance.attrs.get("InstanceAvailability")).upper() == "UNAVAILABLE" for instance in instances)
     return source.context.dialect.unavailable if gone and instances else "available"
 
 
 def url(source: MappingSource) -> str | None:
-    """Where a study, series or instance can be had by WADO-RS (PS3.18 section 10.4)."""
+    """The WADO-RS URL of a study, series or instance (PS3.18 section 10.4)."""
     base = source.context.options.dicomweb_url
     if not base:
         return None
@@ -77,8 +77,8 @@ def url(source: MappingSource) -> str | None:
 def modalities(source: MappingSource) -> list[Concept]:
     """The distinct modalities of the series.
 
-    Up to R4B the element holds "all series modality if actual acquisition modalities"; from R5 on all of them, and R6
-    demands that both sets are equal (ist-7).
+    Up to R4B the element holds "all series modality if actual acquisition modalities"; from R5 on it holds all of them,
+    and R6 requires that both sets are equal (ist-7).
     """
     found = dict.fromkeys(modality_of(series.attrs) for series in source.context.study.series)
     if not source.context.dialect.acquisition_only:
@@ -94,7 +94,7 @@ def _is_acquisition(modality: Concept) -> bool:
 
 
 def study_started(source: MappingSource) -> str | None:
-    """When the study began; without a Study Date, when its first series did."""
+    """The start of the study; without a Study Date, the start of its first series."""
     started = source.moment("StudyDate", "StudyTime")
     if started:
         return started
@@ -108,7 +108,7 @@ def referrer(source: MappingSource) -> Resource | None:
 
 
 def interpreters(source: MappingSource) -> list[Resource]:
-    """The physicians reading the study; the first where the version has room for one."""
+    """The physicians reading the study; only the first in a version with an element for one."""
     people = related.practitioners(
         source, "NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"
     )
@@ -126,8 +126,8 @@ def endpoints(source: MappingSource) -> list[Resource]:
 
 
 def reasons(source: MappingSource) -> list[Concept]:
-    """Reasons of each request and of the study itself: a code with the words that stand beside it, or the words
-    alone. Where the version has room for one, that has the first code and all words."""
+    """Reasons of each request and of the study itself: a code with its text, or only the text. In a version with an
+    element for one reason, it has the first code and all texts."""
     found: dict[Concept, None] = {}
     requests = [source.attrs, *source.items("RequestAttributesSequence")]
     for attrs in requests:
@@ -159,16 +159,16 @@ _OTHER = "OT"
 
 
 def modality_of(attrs: Attrs) -> Concept:
-    """(0008,0060) Modality; the first of several, OT (PS3.3 C.7.3.1.1.1) where there is none.
+    """(0008,0060) Modality; the first of several, or OT (PS3.3 C.7.3.1.1.1) if there is none.
 
-    A term of nobody's list keeps its words but is no code: a server that validates would refuse the whole study for it.
+    A term that is not in the standard becomes text, not a code: a server that validates would refuse the whole study.
     """
     term = " ".join(one(attrs.get("Modality")).upper().split()) or _OTHER
     return Concept((Coding(term, DCM),)) if term in code_tables.modalities() else Concept(text=term)
 
 
 def series_modality(source: MappingSource) -> Concept:
-    """The modality, with a note where it had to be chosen or is no code."""
+    """The modality, with a note if there are several or none, or if it is not a code."""
     found = modality_of(source.attrs)
     if not source.text("Modality"):
         source.note("Modality", "is missing; OT is used")
@@ -178,7 +178,7 @@ def series_modality(source: MappingSource) -> Concept:
 
 
 def number(source: MappingSource, keyword: str) -> int | None:
-    """An IS as ``unsignedInt``; what that cannot hold (a negative number) is left out with a note."""
+    """An IS as ``unsignedInt``; other values (such as negative numbers) are left out with a note."""
     text = source.text(keyword)
     value = unsigned_int(text) if text else None
     if text and value is None:
@@ -187,7 +187,7 @@ def number(source: MappingSource, keyword: str) -> int | None:
 
 
 def body_site(source: MappingSource) -> Concept | None:
-    """Where the body was imaged: the coded region before the Defined Term."""
+    """The imaged part of the body: the coded region is preferred to the Defined Term."""
     for region in source.items("AnatomicRegionSequence"):
         found = concept(region, source.context.schemes)
         if found:
@@ -212,7 +212,7 @@ _SIDES = {"24028007": "R", "7771000": "L", "51440002": "B"}
 
 
 def _side(source: MappingSource, image: Attrs) -> str:
-    """Which side an image shows: its Laterality, else what the modifiers of its regions say, if that is one side."""
+    """The side that an image shows: its Laterality, else the modifiers of its regions if they mean one side."""
     modifiers = (
         coding(modifier, source.context.schemes)
         for region in items_of(image.get("AnatomicRegionSequence"))
@@ -223,7 +223,7 @@ def _side(source: MappingSource, image: Attrs) -> str:
 
 
 def laterality(source: MappingSource) -> Concept | None:
-    """Which side, when the series or all its images say the same."""
+    """The side, if the series states one or all its images state the same."""
     value = source.text("Laterality")
     if not value and isinstance(source.node, Series):
         of_images = {_side(source, instance.attrs) for instance in source.node.instances}
@@ -238,8 +238,8 @@ def laterality(source: MappingSource) -> Concept | None:
 
 
 def series_started(source: MappingSource) -> str | None:
-    """When a series began; of a series that says it began before its study, nothing: R6 forbids that (FHIR-53726), and
-    the study's date is what an archive finds it by."""
+    """The start of a series; None if it is before the start of the study: R6 forbids that (FHIR-53726), and archives
+    find a study by the study's date."""
     started = series_moment(source, source.node) if isinstance(source.node, Series) else None
     study = source.context.study
     of_study = MappingSource(source.context, study, study.attrs).moment("StudyDate", "StudyTime")
@@ -250,7 +250,7 @@ def series_started(source: MappingSource) -> str | None:
 
 
 def series_moment(source: MappingSource, series: Series) -> str | None:
-    """When a series began: its own date, else its first acquisition, content or procedure step."""
+    """The start of a series: its own date, else its first acquisition, content or procedure step."""
     inner = MappingSource(source.context, series, series.attrs)
     started = inner.moment("SeriesDate", "SeriesTime")
     if started:
@@ -277,7 +277,7 @@ _FUNCTIONS = {
 
 
 def performers(source: MappingSource) -> list[Resource]:
-    """Who and what took part, each with a function."""
+    """The people, organization and device that performed the series, each with a function."""
     actors: list[tuple[str, Resource | None]] = [
         *(
             ("PRF", person)
@@ -290,7 +290,7 @@ def performers(source: MappingSource) -> list[Resource]:
             for person in related.practitioners(source, "OperatorsName", "OperatorIdentificationSequence")
         ),
     ]
-    # what the version's element cannot point at must not be made: nothing would refer to it (dom-3)
+    # a resource that the element cannot refer to must not be contained: nothing would refer to it (dom-3)
     element = source.context.dialect.elements.get("series.performer")
     for function, type_, make in (("DEV", "Device", related.equipment), ("LOC", "Organization", related.institution)):
         if element is None or not element.types or type_ in element.types:
@@ -311,16 +311,16 @@ def performers(source: MappingSource) -> list[Resource]:
 
 
 def record_type(source: MappingSource) -> str | None:
-    """What a DICOMDIR calls the instance (PS3.3 F.3.2.2).
+    """The type of the instance's directory record in a DICOMDIR (PS3.3 F.3.2.2).
 
-    Nothing for a SOP class that no directory record is defined for, such as a private one: PRIVATE is the type of a
-    private record, and says nothing of the instance.
+    None for a SOP class without a directory record, such as a private one: PRIVATE is the type of a private record and
+    does not describe the instance.
     """
     return code_tables.record_types().get(source.text("SOPClassUID"))
 
 
 def content(source: MappingSource) -> list[Resource]:
-    """The instance as an Attachment to be fetched by WADO-RS."""
+    """The instance as an Attachment with its WADO-RS URL."""
     base = source.context.options.dicomweb_url
     if not base or not source.series_uid:
         return []
@@ -329,7 +329,7 @@ def content(source: MappingSource) -> list[Resource]:
 
 
 def title(source: MappingSource) -> str | None:
-    """What the instance is, in words."""
+    """The description of the instance."""
     attrs = source.attrs
     if label := one(attrs.get("ContentLabel")):
         return label

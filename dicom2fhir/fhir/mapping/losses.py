@@ -1,4 +1,4 @@
-"""Notes for what a study has and its FHIR version has no element for."""
+"""Notes about content of a study for which its FHIR version has no element."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom2fhir.model import Instance, Series, Study
 
 
 def note_losses(context: MappingContext) -> None:
-    """Note each element that the study would have in another version and has nowhere in this one."""
+    """Note each element that the study would have in another version and does not have in this one."""
     elements = context.dialect.elements
     for path, nodes in _NODES.items():
         for rule in RULES[path]:
@@ -22,7 +22,7 @@ def note_losses(context: MappingContext) -> None:
 
 
 def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: MappingContext) -> bool:
-    """Whether the rule would write anything. What it contains on the way is not kept: nothing would refer to it."""
+    """Whether the rule would write anything. Resources that it contains are not kept: nothing would refer to them."""
     return any(
         rule.meaning(MappingSource(context, node, node.attrs, series_uid).aside())
         for node, series_uid in nodes(context.study)
@@ -31,7 +31,7 @@ def _is_said(rule: Rule, nodes: Callable[[Study], Iterator[_Node]], context: Map
 
 
 _Node = tuple[Study | Series | Instance, str]
-"""With the Series Instance UID of an instance."""
+"""A node, and the Series Instance UID if it is an instance."""
 
 
 def _study(study: Study) -> Iterator[_Node]:

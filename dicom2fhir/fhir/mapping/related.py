@@ -1,8 +1,8 @@
-"""The resources around an ImagingStudy: who was examined, who and what took part, where it lies.
+"""The resources that an ImagingStudy refers to: Encounter, people, devices, organizations, locations, Endpoint.
 
 Each function makes one resource from the attributes of a source and returns the reference to it. :func:`_refer` decides
-whether it is contained or a resource of its own, which needs an identifier.
-People who have none get one made of their name as written (:func:`_spelling`).
+whether it is contained or a separate resource, which needs an identifier.
+For people without an identifier, one is made from the spelling of their name (:func:`_spelling`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from dicom2fhir.model import Attrs, Entry, Resource, Write, items_of
 
 
 def search_by(*identifiers: Resource) -> str:
-    """The query that finds a resource by any of some identifiers (token search), percent-encoded.
+    """The query that finds a resource by any of several identifiers (token search), percent-encoded.
 
-    An identifier without system is searched as ``|value``: a value alone would match those of any system.
+    An identifier without system is searched as ``|value``: only the value would match identifiers of any system.
     """
 
     def escaped(text: str) -> str:
@@ -46,12 +46,12 @@ def search_by(*identifiers: Resource) -> str:
 
 
 def own_id(type_: str, found: Resource) -> str:
-    """The deterministic id of a resource by one of its identifiers."""
+    """The deterministic id of a resource, made from one of its identifiers."""
     return deterministic_id(type_, found.get("system", ""), found["value"])
 
 
 def _refer(context: MappingContext, resource: Resource, display: str) -> Resource:
-    """Contain the resource, or write it beside the study where the options say so and it can be told from others."""
+    """Contain the resource, or write it separately if the options say so and it has an identifier with a system."""
     type_ = resource["resourceType"]
     known = next((found for found in resource.get("identifier", []) if found.get("system")), None)
     if known and type_ in context.options.referenced:
@@ -68,11 +68,11 @@ def _identifier_of(code: Coding) -> Resource:
     return identifier(code.code, code.system)
 
 
-# References that searches find ---------------------------------------------------------------------------------------
+# References found by search -----------------------------------------------------------------------------------------
 
 
 def encounter(source: MappingSource) -> Resource | None:
-    """The Encounter by (0038,0010) Admission ID: the server's, else a reference by identifier."""
+    """A reference to the Encounter by (0038,0010) Admission ID: to the one on the server, else by identifier."""
     context = source.context
     value = source.text("AdmissionID")
     if not value:
@@ -82,7 +82,7 @@ def encounter(source: MappingSource) -> Resource | None:
 
 
 def sought(context: MappingContext, option: str, type_: str, own: Resource) -> Resource:
-    """A reference by identifier, which becomes a literal one where the options say so and the server has the one."""
+    """A reference by identifier; it becomes literal if the options say so and the server has exactly one match."""
     logical = {"type": type_, "identifier": own}
     if option not in context.options.linked:
         return logical
@@ -94,11 +94,11 @@ def sought(context: MappingContext, option: str, type_: str, own: Resource) -> R
 
 
 def practitioners(source: MappingSource, names_keyword: str, identifications_keyword: str) -> Iterator[Resource]:
-    """The people of a PN attribute, each with the item at the same place in its identification sequence.
+    """The people of a PN attribute, each with the item at the same position in its identification sequence.
 
-    Only those that are taken from the iterator are contained or written.
+    Only those that are consumed from the iterator are contained or written.
 
-    Either may be shorter than the other (PS3.3 table 10-1); who has neither name nor code is left out.
+    Either may be shorter than the other (PS3.3 table 10-1); a person with neither name nor code is left out.
     """
     names = source.texts(names_keyword)
     identifications = source.items(identifications_keyword)
@@ -134,19 +134,19 @@ def _practitioner(context: MappingContext, pn: str, identification: Attrs) -> Re
 
 
 def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
-    """The identifier of a name as it is written: the same for equal names, another for another spelling.
+    """The identifier of a name: the same for equal names, a different one for another spelling.
 
-    It is made of the codes and the designators of their private schemes, too, because two hospitals may use one number.
-    It is a hash, because identifiers are in the URLs of requests, where no name may be.
+    It is also made from the codes and the designators of their private schemes, because two hospitals may use the same
+    number. It is a hash, because identifiers are in the URLs of requests, which must not contain names.
     """
     return identifier(f"urn:uuid:{deterministic_id('Person Name', repr(names), repr(codes))}", URI)
 
 
-# Things and places ---------------------------------------------------------------------------------------------------
+# Devices, organizations, locations ----------------------------------------------------------------------------------
 
 
 def device_name(source: MappingSource, name: str) -> Resource | None:
-    """A ``Device.deviceName``, or what the version calls it."""
+    """A ``Device.deviceName``, or the element of the version that corresponds to it."""
     named: Resource = {}
     if name:
         source.context.dialect.put(named, "Device.name.value", name)
@@ -194,7 +194,7 @@ DEVICE_RULES = (
 
 
 def equipment(source: MappingSource) -> Resource | None:
-    """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1); nothing that has software alone."""
+    """The Device that made a series (General Equipment Module, PS3.3 C.7.5.1); None if only its software is known."""
     manufacturer, model, station = map(source.text, ("Manufacturer", "ManufacturerModelName", "StationName"))
     if not (manufacturer or model or station or source.text("DeviceSerialNumber") or source.text("DeviceUID")):
         return None
@@ -219,7 +219,7 @@ def institution(source: MappingSource) -> Resource | None:
 
 
 def location(source: MappingSource) -> Resource | None:
-    """The Location: the room of (0040,0243) Performed Location, which is part of the department; else that alone."""
+    """The Location: the room of (0040,0243) Performed Location, as part of the department; else the department."""
     room = source.text("PerformedLocation")
     department = _department(source)
     if not room:
@@ -231,7 +231,7 @@ def location(source: MappingSource) -> Resource | None:
 
 
 def _department(source: MappingSource) -> Resource | None:
-    """The Location of (0008,1040) Institutional Department Name and (0008,1041), its type."""
+    """The Location of (0008,1040) Institutional Department Name, with its type (0008,1041)."""
     name = source.text("InstitutionalDepartmentName")
     types = source.concepts("InstitutionalDepartmentTypeCodeSequence")
     if not (name or types):

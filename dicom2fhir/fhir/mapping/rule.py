@@ -1,4 +1,4 @@
-"""A rule of the mapping: which attributes feed which element, and what they mean there."""
+"""A rule of the mapping: the attributes that it reads and the element that it writes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Meaning = Callable[[MappingSource], Any]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One element and where it comes from.
+    """One element and its source.
 
     Attributes
     ----------
     concept
         Key of the dialect's ``elements``.
     attributes
-        Keywords read, the preferred one first; empty for what is counted or configured.
+        Keywords read, the preferred one first; empty if the value is counted or configured.
     how
-        What happens to the value, for people.
+        How the value is converted, for the documentation.
     elsewhere
-        Concepts that say the same in the versions that lack this one.
+        Concepts that have the same content in versions without this one.
     """
 
     concept: str
@@ -37,18 +37,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one rule did: which attributes fed which element; ``value`` is None when it wrote nothing."""
+    """The result of one rule: its attributes and its element; ``value`` is None if it wrote nothing."""
 
     rule: Rule
     element: str | None
-    """Its name in the dialect; None when that version has no such element."""
+    """Its name in the dialect; None if that version has no such element."""
     given: tuple[str, ...]
     """The keywords among the rule's attributes that had a value."""
     value: Any
 
 
 def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces: list[Trace] | None = None) -> None:
-    """Write the elements of a resource, or of a part of it; ``traces`` receives what each rule did."""
+    """Write the elements of a resource, or of a part of it; ``traces`` gets the result of each rule."""
     dialect = source.context.dialect
     for rule in rules:
         # a rule without an element must not run: it would contain resources that nothing refers to (dom-3)
@@ -64,5 +64,5 @@ def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces
 
 
 def text(keyword: str) -> Meaning:
-    """The meaning of an attribute whose first value is written as it stands."""
+    """The meaning of an attribute whose first value is written unchanged."""
     return lambda source: source.text(keyword)

@@ -1,8 +1,8 @@
-"""The rule tables: for each resource type, which attribute feeds which element, and what it means there.
+"""The rule tables: for each resource type, the source attributes and the meaning of each element.
 
 A rule returns *meaning* (a :class:`~dicom2fhir.fhir.version.datatypes.Concept`, a reference, text, a number); the
-dialect gives it its shape. Rules stand in the order of the elements. The mapping tables of the documentation are
-printed from here, and ``explain`` shows what each did.
+dialect converts it to JSON. Rules are in the order of the elements. The mapping tables of the documentation are
+generated from them, and ``explain`` shows the result of each.
 """
 
 from __future__ import annotations
@@ -268,4 +268,4 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "Device": related.DEVICE_RULES,
     "Endpoint": related.ENDPOINT_RULES,
 }
-"""A resource type, or the path of an element with elements of its own -> the rules for what is in it."""
+"""A resource type, or the path of an element with child elements -> the rules for its child elements."""

@@ -1,4 +1,4 @@
-"""The subject of a study: the Patient (PS3.3 C.7.1.1), or the Device that a quality control image shows."""
+"""The subject of a study: the Patient (PS3.3 C.7.1.1), or the Device for a quality control image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def subject(source: MappingSource) -> Resource:
     identifiers = resource.get("identifier", [])
     if identifiers:
         resource["id"] = own_id("Patient", identifiers[0])
-        # where a Reference cannot hold an identifier, a patient that the server does not have is contained
+        # if a Reference cannot have an identifier, a patient that the server does not have is contained
         inside = "" if "identifier" in context.dialect.reference_parts else "patient"
         entry = Entry(resource, context.options.patient, search_by(identifiers[0]), inside)
         return {**context.add(entry), "identifier": identifiers[0]}
@@ -52,7 +52,7 @@ def subject(source: MappingSource) -> Resource:
 
 
 def _phantom(patient: MappingSource) -> Resource:
-    """What (0010,0200) Quality Control Subject marks is a device and no patient."""
+    """The Device for a subject that (0010,0200) Quality Control Subject marks: it is not a patient."""
     resource: Resource = {"resourceType": "Device"}
     if patient.text("PatientID"):
         own = _identifier(patient.context, patient.attrs, "MR")
@@ -63,11 +63,11 @@ def _phantom(patient: MappingSource) -> Resource:
 
 
 _CARRIERS = frozenset({"RFID", "BARCODE"})
-"""Of (0010,0022) Type of Patient ID: what the identifier was read from. HL7 has no code for it; TEXT says nothing."""
+"""(0010,0022) Type of Patient ID: the carrier of the identifier. HL7 has no code for it; TEXT has no information."""
 
 
 def _identifiers(patient: MappingSource) -> list[Resource]:
-    """Each identifier of a system once."""
+    """The distinct identifiers."""
     found: dict[tuple[str | None, str], Resource] = {}
     for own in _all_identifiers(patient):
         found.setdefault((own.get("system"), own["value"]), own)
@@ -75,7 +75,7 @@ def _identifiers(patient: MappingSource) -> list[Resource]:
 
 
 def _all_identifiers(patient: MappingSource) -> Iterator[Resource]:
-    """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose kind nobody knows."""
+    """Patient ID, a medical record number unless its type is given, and Other Patient IDs, whose type is not known."""
     if patient.text("PatientID"):
         yield _identifier(patient.context, patient.attrs, "MR")
     for other in patient.items("OtherPatientIDsSequence"):
@@ -85,7 +85,7 @@ def _all_identifiers(patient: MappingSource) -> Iterator[Resource]:
 
 
 def _identifier(context: MappingContext, attrs: Attrs, otherwise: str) -> Resource:
-    """An identifier of the type that its issuer's qualifiers give, else of another one."""
+    """An identifier of the type that its issuer's qualifiers give, else of the type ``otherwise``."""
     qualifiers = first_item(attrs, "IssuerOfPatientIDQualifiersSequence")
     local = one(attrs.get("IssuerOfPatientID"))
     system, issuer = issuer_system(context.options.systems.patient_id, local, qualifiers)
@@ -110,7 +110,7 @@ def _birth_date(patient: MappingSource) -> str | None:
 
 
 def _species(patient: MappingSource) -> Resource | None:
-    """What animal the patient is; None for people."""
+    """The species of an animal; None for people."""
     code, words = patient.item("PatientSpeciesCodeSequence"), patient.text("PatientSpeciesDescription")
     found = concept(code, patient.context.schemes) if code else None
     if not found and words:

@@ -1,4 +1,4 @@
-"""Tables of the standards that lie in ``data/``, each with its source."""
+"""Tables from the standards, stored in ``data/`` with their sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def modalities() -> frozenset[str]:
 
 @cache
 def acquisition_modalities() -> frozenset[str]:
-    """The modalities that acquire something (PS3.16 CID 29, with the waveforms of CID 34 that it includes)."""
+    """The acquisition modalities (PS3.16 CID 29, with the waveforms of CID 34 that it includes)."""
     return frozenset(_read("modalities")["acquisition"])
 
 

@@ -1,8 +1,8 @@
-"""From DICOM's notation to FHIR's meaning: dates, numbers, names, codes, identifiers.
+"""Convert DICOM values to FHIR datatypes: dates, numbers, names, codes, identifiers.
 
-Every function takes text as :mod:`dicom2fhir.dicom.decode` leaves it (decoded, no padding) and answers None where the
-text has no valid meaning in FHIR; the caller notes what was dropped. The patterns are those of the datatypes pages of
-each FHIR version; ``spec`` means PS3.5 section 6.2 for the value representation named.
+Every function takes text from :mod:`dicom2fhir.dicom.decode` (decoded, no padding) and returns None if the text has no
+valid equivalent in FHIR; the caller notes what was dropped. The patterns are those of the datatypes pages of each FHIR
+version; ``spec`` means PS3.5 section 6.2 for the value representation named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DICOM_UID = "urn:dicom:uid"
 URI = "urn:ietf:rfc:3986"
 
 _NAMESPACE = uuid.UUID("6f3f7b2e-8d0e-5c55-9a42-0d1c0f2b6a11")
-"""Of every deterministic id that the bridge makes (RFC 9562 section 5.5); changing it would duplicate every study."""
+"""Namespace of every deterministic id (RFC 9562 section 5.5). Changing it would duplicate every study."""
 
 CODING_SCHEMES: Mapping[str, str] = {
     "ACR": "urn:oid:2.16.840.1.113883.6.76",
@@ -59,12 +59,12 @@ _SCHEME_UIDS: Mapping[str, str] = {
     "2.16.840.1.113883.6.96": "SCT",
     "2.16.840.1.113883.6.256": "RADLEX",
 }
-"""Coding Scheme UID -> designator (PS3.16 table 8-1), for data sets with a designator of their own for one of these."""
+"""Coding Scheme UID -> designator (PS3.16 table 8-1), for data sets that use their own designator for one of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """One code; ``system`` empty when nobody says where it comes from."""
+    """One code; ``system`` is empty if it is not known."""
 
     code: str
     system: str = ""
@@ -74,7 +74,7 @@ class Coding:
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """Codes that mean one thing, or words where there is no code."""
+    """Codes with the same meaning, or text if there is no code."""
 
     codings: tuple[Coding, ...] = ()
     text: str = ""
@@ -82,17 +82,17 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class NamingSystems:
-    """Which system an identifier belongs to, by the issuer that DICOM names.
+    """The systems of identifiers, by their issuers in DICOM.
 
     Attributes
     ----------
     patient_id, accession_number, admission_id, specimen
         Issuer (Issuer of Patient ID, or the Local Namespace Entity ID or Universal Entity ID of an issuer sequence) ->
-        URI. The key ``""`` stands for identifiers whose issuer nobody names.
+        URI. The key ``""`` is for identifiers without an issuer.
     study_id
         System of Study ID; empty: none.
     coding_schemes
-        Coding Scheme Designator -> URI, before :data:`CODING_SCHEMES`.
+        Coding Scheme Designator -> URI; has priority over :data:`CODING_SCHEMES`.
     """
 
     patient_id: Mapping[str, str] = field(default_factory=dict)
@@ -103,23 +103,23 @@ class NamingSystems:
     coding_schemes: Mapping[str, str] = field(default_factory=dict)
 
     def of_coding_scheme(self, designator: str, uids: Mapping[str, str]) -> str:
-        """The system of a Coding Scheme Designator; ``uids`` are those that the data set itself gives for them."""
+        """The system of a Coding Scheme Designator; ``uids``: designator -> Coding Scheme UID in the data set."""
         uid = uids.get(designator, "") if designator else ""
         standard = CODING_SCHEMES.get(designator) or CODING_SCHEMES.get(_SCHEME_UIDS.get(uid, ""))
         return self.coding_schemes.get(designator) or standard or (oid(uid) if uid else "")
 
 
 Schemes = Callable[[str], str]
-"""Coding Scheme Designator -> system, ``""`` where nobody knows one."""
+"""Coding Scheme Designator -> system, ``""`` if it is not known."""
 
 
 def deterministic_id(*parts: str) -> str:
-    """A resource id (UUIDv5) that is the same wherever and whenever it is made from the same parts."""
+    """A resource id (UUIDv5): the same parts always give the same id."""
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(parts)))
 
 
 def oid(uid: str) -> str:
-    """A UID as FHIR writes it where an ``oid`` or ``uri`` is asked for."""
+    """A UID in the form of FHIR's ``oid`` and ``uri``."""
     return f"urn:oid:{uid}"
 
 
@@ -127,7 +127,7 @@ _DA = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)", re.ASCII)
 
 
 def fhir_date(da: str) -> str | None:
-    """DA (``YYYYMMDD``, or ACR-NEMA's ``YYYY.MM.DD``) -> ``date``; None when the calendar has no such day."""
+    """DA (``YYYYMMDD``, or ACR-NEMA's ``YYYY.MM.DD``) -> ``date``; None if there is no such day."""
     match = _DA.fullmatch(da)
     if not match:
         return None
@@ -150,17 +150,18 @@ def offset(text: str) -> timezone | None:
 
 
 _TM = re.compile(r"(\d\d)(?:[: ]?(\d\d)(?:[: ]?(\d\d)(?:[.,](?:(\d*)|-\d+)|(\d+))?|[.,])?)?", re.ASCII)
-"""A TM, an ACR-NEMA time with colons, and what is found besides: spaces, a comma, a dot that nothing follows, no dot, a
-negative fraction."""
+"""A TM, an ACR-NEMA time with colons, and other forms that occur: spaces, a comma, a dot without a fraction, a fraction
+without a dot, a negative fraction."""
 _FRACTION_DIGITS = 6
-"""Of a TM; further ones are cut."""
+"""Of a TM; further digits are cut."""
 
 
 def date_time(da: str, tm: str, zone: tzinfo | None) -> str | None:
     """DA and TM -> ``dateTime``.
 
-    Without a zone, without a time, or with a time that has no minutes, the date alone: FHIR wants an offset with every
-    time, and a guessed one would be a lie. Second 60 becomes 59, which every FHIR version's pattern takes.
+    Only the date is returned without a zone, without a time, or with a time without minutes: FHIR requires an offset
+    with every time, and a guessed one could be wrong. Second 60 becomes 59, which the pattern of every FHIR version
+    allows.
     """
     day = fhir_date(da)
     if day is None:
@@ -184,9 +185,9 @@ _DT = re.compile(r"(\d{4})(\d\d)?(\d\d)?([^+-]*)([+-]\d\d:?\d\d)?", re.ASCII)
 
 
 def date_time_of_dt(dt: str, zone: tzinfo | None) -> str | None:
-    """DT -> ``dateTime``; its own offset wins over ``zone``, and it may stop at the year or the month.
+    """DT -> ``dateTime``; its own offset has priority over ``zone``, and it may end after the year or the month.
 
-    What follows the day and is no time is left out: the date stands.
+    If the part after the day is not a valid time, only the date is returned.
     """
     match = _DT.fullmatch(dt)
     if not match:
@@ -201,12 +202,12 @@ def date_time_of_dt(dt: str, zone: tzinfo | None) -> str | None:
 
 
 def zone_of(timezone_offset: str, configured: ZoneInfo | None) -> tzinfo | None:
-    """The zone that holds for a data set: its own offset, else the configured zone (at each date its own offset)."""
+    """The time zone of a data set: its own offset, else the configured zone (whose offset depends on the date)."""
     return offset(timezone_offset) or configured
 
 
 def decimal(text: str) -> Decimal | None:
-    """DS, IS or a written FD -> a finite number that JSON can hold."""
+    """DS, IS or FD as text -> a finite number that JSON can represent."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -215,7 +216,7 @@ def decimal(text: str) -> Decimal | None:
 
 
 def unsigned_int(text: str) -> int | None:
-    """IS -> ``unsignedInt`` (0 to 2**31-1); ``+3`` and ``3.0`` occur and are taken."""
+    """IS -> ``unsignedInt`` (0 to 2**31-1); ``+3`` and ``3.0`` occur and are accepted."""
     match = re.fullmatch(r"\+?(\d{1,12})(?:\.0*)?", text, re.ASCII)
     value = int(match[1]) if match else -1
     return value if 0 <= value < 2**31 else None
@@ -235,8 +236,8 @@ _GROUPS = ("ABC", "IDE", "SYL")
 
 
 def human_names(pn: str) -> list[Resource]:
-    """PN -> one HumanName for each component group that says anything; the representation is marked when there are
-    several."""
+    """PN -> one HumanName for each component group that is not empty; if there are several, each has its
+    representation."""
     groups = pn.split("=")[:3]
     names = [(name, kind) for group, kind in zip(groups, _GROUPS, strict=False) if (name := _human_name(group, kind))]
     if len(names) > 1 or any(kind != "ABC" for _, kind in names):
@@ -266,7 +267,7 @@ def _human_name(group: str, kind: str) -> Resource | None:
 
 
 def _is_east_asian(name: str) -> bool:
-    """Whether a name has Han, Kana or Hangul, which also stand in the first group: its family name comes first."""
+    """Whether a name has Han, Kana or Hangul, which also occur in the first group: its family name comes first."""
     return any(east_asian_width(character) in "WFH" for character in name)
 
 
@@ -274,7 +275,7 @@ _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def coding(item: Attrs, schemes: Schemes) -> Coding | None:
-    """A Code Sequence item (PS3.3 section 8.8) -> Coding; None when it holds no code."""
+    """A Code Sequence item (PS3.3 section 8.8) -> Coding; None if it has no code."""
     urn = item.get("URNCodeValue")
     value = item.get("CodeValue") or item.get("LongCodeValue") or urn
     meaning = one(item.get("CodeMeaning"))
@@ -290,9 +291,9 @@ def coding(item: Attrs, schemes: Schemes) -> Coding | None:
 
 
 def _snomed(given: Coding) -> Coding:
-    """A code of SNOMED CT, also for one of SNOMED RT style, which DICOM has replaced (PS3.16 Annex O).
+    """A code of SNOMED CT; codes of SNOMED RT style, which DICOM has replaced (PS3.16 Annex O), are converted.
 
-    The codes tell themselves apart, whatever the designator: those of SNOMED CT are digits alone.
+    The form of the code decides, not the designator: codes of SNOMED CT consist of digits only.
     """
     if given.code.isascii() and given.code.isdigit():
         return replace(given, system=SNOMED_CT)
@@ -303,7 +304,7 @@ def _snomed(given: Coding) -> Coding:
 
 
 def concept(item: Attrs, schemes: Schemes) -> Concept | None:
-    """A Code Sequence item -> its code, or its Code Meaning alone when the code is missing."""
+    """A Code Sequence item -> its code, or only its Code Meaning if it has no code."""
     found = coding(item, schemes)
     if found:
         return Concept((found,))
@@ -312,7 +313,7 @@ def concept(item: Attrs, schemes: Schemes) -> Concept | None:
 
 
 def one(value: Iterable[str | Attrs] | None) -> str:
-    """The first of possibly several values that is not empty; ``""`` when there is none."""
+    """The first value that is not empty; ``""`` if there is none."""
     if isinstance(value, str):
         return value
     return next(filter(None, texts_of(value)), "") if value else ""
@@ -324,7 +325,7 @@ def first_item(attrs: Attrs, keyword: str) -> Attrs | None:
 
 
 def several(value: Value | None) -> list[str | Attrs]:
-    """The values of an attribute, or its items where it is a sequence."""
+    """The values of an attribute, or the items of a sequence."""
     if not value:
         return []
     return [value] if isinstance(value, str) else [*value]
@@ -336,10 +337,10 @@ _ABSOLUTE_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*:\S+")
 
 
 def issuer_system(table: Mapping[str, str], local: str, qualifiers: Attrs | None = None) -> tuple[str, str]:
-    """The system of an identifier by its issuer, and the issuer's name.
+    """The system of an identifier, and the name of its issuer.
 
-    Looked for in the table by the local name and by the universal id, then taken from the universal id itself. An
-    issuer that has a name and no system gets one of its own, made of that name: two issuers are never one system.
+    The table is searched by the local name, then by the universal id; then the universal id itself is used. For an
+    issuer without a system, one is made from its name: two issuers never share a system.
     """
     universal = one((qualifiers or {}).get("UniversalEntityID"))
     local = local or one((qualifiers or {}).get("LocalNamespaceEntityID"))
@@ -357,7 +358,7 @@ def issuer_system(table: Mapping[str, str], local: str, qualifiers: Attrs | None
 
 
 def identifier(value: str, system: str, type_code: str = "", issuer: str = "", use: str = "") -> Resource:
-    """An Identifier; a ``type_code`` that is not of HL7 v2 table 0203 keeps its words."""
+    """An Identifier; a ``type_code`` that is not in HL7 v2 table 0203 becomes ``type.text``."""
     result: Resource = {}
     if use:
         result["use"] = use

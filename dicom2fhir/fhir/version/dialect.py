@@ -1,7 +1,6 @@
-"""How meaning becomes JSON in one FHIR version: elements by name and datatype, and what the datatypes lack or call
-otherwise.
+"""How meaning becomes JSON in one FHIR version: names and datatypes of elements, and differences in datatypes.
 
-A :class:`Dialect` is a value. What differs between versions is in its fields; no code asks which version it is.
+A :class:`Dialect` is a value. The differences between versions are in its fields; no code checks the version.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ class Element:
     Attributes
     ----------
     shape
-        The datatype that a meaning takes there.
+        The datatype of the element.
     many
         Whether it repeats.
     types
-        For references: the resource types that it may point at; empty: whatever the rule makes.
+        For references: the allowed resource types; empty: any.
     url
-        Of an extension.
+        URL of an extension.
     """
 
     name: str
@@ -70,17 +69,17 @@ class Dialect:
         Concept -> element, for ImagingStudy (``modality``, ``series.modality``, ``instance.uid``...) and, with the
         type before it, for the other resources (``Device.name``).
     lateralities
-        (0020,0060) Laterality and its kin -> code.
+        (0020,0060) Laterality and related attributes -> code.
     identifiers
-        What the study's ``identifier`` holds, in this order. ``accession`` are all accession numbers, ``further
-        accession`` those that the element ``accession`` has no room for.
+        The content of the study's ``identifier``, in this order. ``accession`` are all accession numbers, ``further
+        accession`` those that do not fit into the element ``accession``.
     oid
-        What the datatype ``oid`` takes.
+        Pattern of the datatype ``oid``.
     acquisition_only
         Whether the study's modalities are the acquisition modalities of its series (PS3.16 CID 29); else they are all
         modalities of its series (ist-7).
     systems
-        System of R4 -> what this version calls it.
+        System in R4 -> system in this version.
     reference_parts
         Which of ``reference``, ``type``, ``identifier``, ``display`` the datatype Reference has.
     families_repeat
@@ -89,11 +88,11 @@ class Dialect:
         The search parameter that finds an ImagingStudy by its Study Instance UID: ``identifier`` as a token, any other
         by the UID as ``urn:oid:``.
     unavailable
-        ``ImagingStudy.status`` of a study whose instances can no longer be had.
+        ``ImagingStudy.status`` of a study whose instances are no longer available.
     order_type
         The resource type of an order for imaging.
     media_type
-        Of its JSON.
+        Media type of JSON.
     """
 
     name: str
@@ -117,12 +116,12 @@ class Dialect:
         Returns
         -------
         Any
-            The JSON that was set; None when this version has no such element, or cannot say this in it.
+            The JSON that was set; None if this version has no such element, or the element cannot hold the value.
 
         Raises
         ------
         NotExpressible
-            The version demands a form that the value does not have.
+            The version requires a form that the value does not have.
         """
         element = self.elements.get(concept)
         if element is None:
@@ -138,8 +137,7 @@ class Dialect:
         return target[element.name]
 
     def adapt(self, json: Any) -> Any:
-        """Rewrite JSON of R4's datatypes to this version's: other systems, references with fewer parts, family
-        names."""
+        """Convert JSON from R4's datatypes to this version's: systems, references with fewer parts, family names."""
         if isinstance(json, list):
             return [self.adapt(item) for item in json]
         if not isinstance(json, dict):
@@ -152,7 +150,7 @@ class Dialect:
         return adapted
 
     def holds_several(self, concept: str) -> bool:
-        """Whether the element of a concept, where the version has one, is a list."""
+        """Whether the element of a concept is a list, or this version has no such element."""
         element = self.elements.get(concept)
         return element is None or element.many
 
@@ -172,12 +170,11 @@ class Dialect:
         return not self.systems and not self.families_repeat
 
     def writes_as(self, other: Dialect) -> bool:
-        """Whether both write the same: R4B left ImagingStudy, and what goes with it, as it is in R4."""
+        """Whether both write the same: ImagingStudy and the related resources are the same in R4 and R4B."""
         return replace(self, name=other.name, fhir_version=other.fhir_version) == other
 
     def reference(self, reference: Resource) -> Resource | None:
-        """A Reference without the parts that this version does not know; None when nothing is left that says
-        anything."""
+        """A Reference without the parts that this version does not have; None if only ``type`` or nothing is left."""
         kept = {key: value for key, value in reference.items() if key in self.reference_parts}
         return self.adapt(kept) if kept.keys() - {"type"} else None
 
@@ -199,7 +196,7 @@ def _coding(meaning: Concept) -> Resource:
 
 
 def codeable_concept(meaning: Concept) -> Resource:
-    """A CodeableConcept, the same in every version but for its systems."""
+    """A CodeableConcept; between versions only its systems differ."""
     result: Resource = {}
     if meaning.codings:
         result["coding"] = [_coding(Concept((coding,))) for coding in meaning.codings]
@@ -215,7 +212,7 @@ def _reference(dialect: Dialect, element: Element, meaning: Resource) -> Resourc
 
 
 def _performer(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
-    """Who took part, with the function; where the element is a bare reference, without."""
+    """The performer with its function (:func:`_actor`: without it)."""
     actor = dialect.reference(meaning["actor"])
     return {"function": dialect.adapt(meaning["function"]), "actor": actor} if actor else None
 
@@ -254,5 +251,5 @@ _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyTy
 
 
 def words_of(meaning: Concept) -> str:
-    """What a concept says to people."""
+    """The human-readable text of a concept."""
     return meaning.text or next((c.display or c.code for c in meaning.codings), "")

@@ -1,8 +1,8 @@
-"""Every FHIR version that can be written, as a value: what it calls things and how it shapes them.
+"""Every supported FHIR version as a value: the names and datatypes of its elements.
 
-The rules (:mod:`dicom2fhir.fhir.mapping.rules`) speak of *concepts* such as ``reason``; the dialect says that R4 has
-``reasonCode``, a list of CodeableConcept, and R5 ``reason``, a list of CodeableReference. What a dialect does not list
-does not exist in that version. Each version is told by what it changes in the one after it.
+The rules (:mod:`dicom2fhir.fhir.mapping.rules`) use *concepts* such as ``reason``; the dialect defines that R4 has
+``reasonCode``, a list of CodeableConcept, and R5 ``reason``, a list of CodeableReference. A version has no other
+elements than those that its dialect lists. Each version is defined by its differences from the next one.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _CID_244 = {
     "R": Coding("24028007", SNOMED_CT, "Right"),
     "B": Coding("51440002", SNOMED_CT, "Bilateral"),
 }
-"""PS3.16 CID 244, the example binding from R5 on. No laterality of DICOM is its "Unilateral"; see meanings."""
+"""PS3.16 CID 244, the example binding from R5 on. No laterality of DICOM is its "Unilateral"; see
+:mod:`dicom2fhir.fhir.mapping.imaging_study`."""
 
 _OID_OF_R4 = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 _OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 
 _STU3_EXTENSION = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy"
-"""Elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
+"""Prefix of extensions for elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
 
 _Changes = Mapping[str, Element | None]
 
@@ -44,7 +45,7 @@ def _changed(elements: Mapping[str, Element], changes: _Changes) -> Mapping[str,
 
 
 def _without(type_: str, elements: Mapping[str, Element]) -> _Changes:
-    """Leave out all elements of a resource type, which no rule of these versions writes."""
+    """Leave out all elements of a resource type that is not written in these versions."""
     return {concept: None for concept in elements if concept.startswith(f"{type_}.")}
 
 
@@ -160,7 +161,7 @@ _R6 = replace(
     ),
     unavailable="inactive",
 )
-"""Its third ballot and no later one: series.instance.numberOfFrames, for one, came afterwards (FHIR-55483)."""
+"""The third ballot only: later ones differ, for example in series.instance.numberOfFrames (FHIR-55483)."""
 
 _3_2_0 = replace(
     _R4,
@@ -200,7 +201,7 @@ _3_2_0 = replace(
     reference_parts=frozenset({"reference", "identifier", "display"}),
     search_by="study",
 )
-"""A ballot between STU3 and R4; known from its ImagingStudy page alone, so the other resources are those of STU3."""
+"""A ballot between STU3 and R4. Only its ImagingStudy page is known, so the other resources are those of STU3."""
 
 _STU3 = replace(
     _3_2_0,
@@ -257,13 +258,13 @@ _DSTU2 = replace(
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect for dialect in (_DSTU2, _1_4_0, _STU3, _3_2_0, _R4, _R4B, _R5, _R6)
 }
-"""Every FHIR version that can be written, by name, the oldest first."""
+"""Every supported FHIR version by name, the oldest first."""
 
 
 def by_fhir_version(fhir_version: str) -> Dialect | None:
-    """The dialect that a server speaks by its CapabilityStatement's ``fhirVersion``; None for one that is not known.
+    """The dialect for the ``fhirVersion`` of a CapabilityStatement; None if it is not supported.
 
-    Only major and minor number count: 4.0.0 and 4.0.1 are both R4.
+    Only the major and minor numbers are compared: 4.0.0 and 4.0.1 are both R4.
     """
     release = fhir_version.split("-")[0].split(".")[:2]
     return next((d for d in DIALECTS.values() if d.fhir_version.split(".")[:2] == release), None)

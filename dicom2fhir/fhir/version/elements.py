@@ -1,4 +1,4 @@
-"""Which elements a type has, in which order and of which type, in each FHIR version (``data/element_order.json``)."""
+"""The elements of each type, their order and their types, in each FHIR version (``data/element_order.json``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 
 class ElementDefinition(NamedTuple):
-    """One element; ``is_attribute``: in XML it is an attribute."""
+    """One element; ``is_attribute``: it is an attribute in XML."""
 
     position: int
     type: str
@@ -24,7 +24,7 @@ class ElementDefinition(NamedTuple):
 
 
 Types = Mapping[str, Mapping[str, ElementDefinition]]
-"""Resource, datatype or path of an element -> element, ``value[x]`` under each of its names -> what it is."""
+"""Resource, datatype or path of an element -> name of a child element, each name of ``value[x]`` -> definition."""
 
 
 @cache
@@ -35,7 +35,7 @@ def types_of(version: str) -> Types:
 
 
 def _elements(listed: Mapping[str, str]) -> dict[str, ElementDefinition]:
-    """The elements of a type, in the order in which they are listed; ``value[x]`` is ``valueString`` and so on."""
+    """The elements of a type, in the order of the table; ``value[x]`` becomes ``valueString`` and so on."""
     elements: dict[str, ElementDefinition] = {}
     for position, (name, types) in enumerate(listed.items()):
         for type_ in types.removeprefix("@").split("|"):

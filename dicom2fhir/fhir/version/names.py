@@ -1,4 +1,4 @@
-"""FHIR versions by the names that people, servers and specifications give them."""
+"""Names and numbers of FHIR versions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NUMBERS: Mapping[FhirVersion, str] = {
 }
 """Name here -> number of the version (https://hl7.org/fhir/directory.html)."""
 _RELEASES = {"r2": "DSTU2", "r3": "STU3"}
-"""What HL7 calls the releases before R4, too."""
+"""Other names of the releases before R4."""
 
 
 def canonical(text: str) -> str:
-    """The name of the version that is meant by a name in any case or by a number; another text as it stands.
+    """The name of a version, from a name in any case or a number; any other text is returned unchanged.
 
-    Of a number that is a release, only major and minor count: 4.0, 4.0.0 and 4.0.1 are R4. A ballot is meant by its
-    whole number only.
+    For the number of a release, only major and minor are compared: 4.0, 4.0.0 and 4.0.1 are R4. The number of a ballot
+    must be complete.
     """
     said = text.strip().casefold()
     if said in _RELEASES:
@@ -39,7 +39,7 @@ def canonical(text: str) -> str:
 
 
 def _is_release(said: str, number: str) -> bool:
-    """Whether a number is a release of the major and minor number of another, which is no ballot."""
+    """Whether ``said`` has the major and minor number of ``number``, and ``number`` is not a ballot."""
     major_minor, _, _ = number.rpartition(".")
     return "-" not in number and (
         said == major_minor or re.fullmatch(rf"{re.escape(major_minor)}\.[0-9]+", said) is not None

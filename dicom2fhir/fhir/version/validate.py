@@ -1,6 +1,6 @@
-"""Resources checked against the models of fhir.resources, before a server sees them.
+"""Check resources against the models of fhir.resources before they are sent.
 
-What it finds is a fault of the mapping and no fault of the study, so it is told and stops nothing.
+A finding is a fault of the mapping, not of the study: it is reported and does not stop the delivery.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _MODELS: Mapping[str, str] = {
     "R4B": "fhir.resources.R4B",
     "R5": "fhir.resources",
 }
-"""Dialect -> package; fhir.resources has no R4, and in what the bridge writes R4B does not differ from it. Of the other
-versions it has no models: those are not checked here."""
+"""Dialect -> package. fhir.resources has no R4, but R4B does not differ from it in the resources that we write. It has
+no models of the other versions: those are not checked."""
 
 
 def _model(dialect_name: str, resource_type: str) -> type[BaseModel]:
-    # imported on first use: the models take a while to load, and most commands check nothing
+    # imported on first use: the models are slow to load, and most commands do not check resources
     model: type[BaseModel] = import_module(_MODELS[dialect_name]).get_fhir_model_class(resource_type)
     return model
 
 
 def check(resource: Resource, dialect_name: str) -> list[Note]:
-    """What fhir.resources finds wrong with a resource.
+    """Validate a resource with fhir.resources.
 
-    Each finding is told once however many series and instances it is in, as the path of the element and pydantic's
-    type of error; the messages would quote values.
+    Each finding is reported once for all series and instances, as the path of the element and pydantic's type of
+    error; its messages would quote values.
     """
     resource_type: str = resource["resourceType"]
     if dialect_name not in _MODELS:
@@ -55,14 +55,14 @@ def _note(resource_type: str, location: tuple[int | str, ...], kind: str) -> Not
 
 
 class Validator:
-    """Decides how often to check; may be called by many threads at once.
+    """Decides which studies to check; thread-safe.
 
     Parameters
     ----------
     mode
         ``"sample"`` checks every ``every``-th study.
     first
-        Whether ``"sample"`` starts with the first study, because a mistake in the configuration shows at once.
+        Whether ``"sample"`` starts with the first study: a mistake in the configuration then shows at once.
     """
 
     def __init__(self, mode: ValidationMode, every: int = 100, first: bool = True) -> None:
@@ -70,7 +70,7 @@ class Validator:
         self._studies = count(0 if first else 1)
 
     def findings(self, mapped: Mapped, dialect_name: str) -> list[Note]:
-        """Check all resources of a study, or none when it is not its turn."""
+        """Check all resources of a study, if this study is to be checked."""
         if not self._every or next(self._studies) % self._every:
             return []
         written = (entry.resource for entry in mapped.entries if entry.may_be_written)

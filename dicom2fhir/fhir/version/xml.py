@@ -1,8 +1,7 @@
-"""FHIR's XML of what is otherwise JSON (https://hl7.org/fhir/R4/xml.html).
+"""Write resources as FHIR XML (https://hl7.org/fhir/R4/xml.html).
 
-JSON says nothing of the order of elements, and not of which type an element is; XML needs both. They are in
-``data/element_order.json``, for each FHIR version those of its own schema. What is not in the table is refused: it
-might stand in the wrong place.
+XML needs the order and the types of elements, which JSON does not have. They are in ``data/element_order.json``, taken
+from the schema of each FHIR version. An element that is not in the table is refused: its place is not known.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _XML = "http://www.w3.org/XML/1998/namespace"
 _ESCAPED = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"}
 )
-"""White space too: a parser makes blanks of it in attributes, and a document without line ends is a line."""
+"""White space too: parsers replace it with blanks in attributes, and a document without ``indent`` must be one line."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What is no ``Char`` of XML 1.0 (section 2.2); references to it are forbidden as well."""
+"""Characters that are not a ``Char`` of XML 1.0 (section 2.2); references to them are forbidden as well."""
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)(\w+;)")
 
 
@@ -40,13 +39,13 @@ def dump_xml(resource: Resource, version: str, indent: bool = False) -> bytes:
     version
         Name of the FHIR version, such as ``R4``.
     indent
-        Each element on a line of its own; otherwise there is no line end anywhere.
+        Each element on a line of its own; otherwise there are no line ends.
 
     Raises
     ------
     NotExpressible
-        There is an element or a type that the table does not have in this version, a narrative that is not XHTML, or a
-        character that XML cannot hold.
+        An element or a type is not in the table of this version, a narrative is not XHTML, or a character is not
+        allowed in XML.
     """
     document = _Document(version, indent)
     document.put_resource(resource, 0)
@@ -66,7 +65,7 @@ class _Document:
         self._indent = indent
 
     def put_resource(self, resource: Any, depth: int) -> None:
-        """``<Patient>...</Patient>``, with the namespace if it is the document."""
+        """``<Patient>...</Patient>``, with the namespace at the root."""
         type_ = resource.get("resourceType") if isinstance(resource, dict) else None
         elements = self._types.get(type_) if isinstance(type_, str) else None
         if elements is None or "." in str(type_) or elements["id"].is_attribute:
@@ -76,7 +75,7 @@ class _Document:
         self._put(str(type_), str(type_), content, depth, "" if depth else f' xmlns="{_FHIR}"')
 
     def _put(self, tag: str, type_: str, content: Any, depth: int, attributes: str = "") -> None:
-        """An element and all that is in it."""
+        """An element and its content."""
         elements = self._types[type_]
         names = self._names(type_, content)
         children = [name for name in names if not elements[name].is_attribute]
@@ -94,7 +93,7 @@ class _Document:
             self.parts.append(f"</{tag}>")
 
     def _names(self, type_: str, content: Any) -> list[str]:
-        """The elements of an object in the order of the schema; a primitive and its extensions are one."""
+        """The elements of an object in the order of the schema; ``name`` and ``_name`` are one element."""
         if not isinstance(content, dict):
             raise NotExpressible(f"{type_} of FHIR {self._version} must be an object.")
         elements = self._types[type_]
@@ -129,7 +128,7 @@ class _Document:
                 self._put(name, element.type, value, depth)
 
     def _text(self, value: Any, type_: str, name: str) -> str:
-        """A primitive as an attribute's value."""
+        """A primitive as the value of an attribute."""
         match value:
             case str():
                 return value.translate(_ESCAPED)
@@ -156,7 +155,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _narrative(div: Any) -> str:
-    """``Narrative.div`` written anew: in its namespace, and without line ends, comments and named entities."""
+    """``Narrative.div`` serialized again: in its namespace, without line ends, comments and named entities."""
     if not isinstance(div, str):
         raise NotExpressible("Narrative.div must be text.")
     parts: list[str] = []
