@@ -1,1 +1,1 @@
-"""The durable memory of the bridge."""
+"""The durable storage of the bridge."""

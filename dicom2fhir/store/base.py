@@ -1,7 +1,7 @@
-"""What every store promises, and the values in which it answers.
+"""The contract of a store, and the values that it returns.
 
-Everything is keyed by study and no transaction spans two of them; a call that changes something returns when the change
-is on disk; a study has one writer per destination at a time, by lease. Revisions decide, never clocks.
+Everything is keyed by study, and no transaction spans two studies. A call that changes something returns when the
+change is on disk. A lease gives each study one writer per destination at a time. Revisions decide, never clocks.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
 
 
 class Change(StrEnum):
-    """What :meth:`Store.add_many` did."""
+    """What :meth:`Store.add_many` did with an instance."""
 
     NEW = "new"
     CHANGED = "changed"
-    """The same instance (series and SOP Instance UID) with other attributes: the last stands, as a correction."""
+    """The same instance (series and SOP Instance UID) with other attributes: it replaces the stored one."""
     UNCHANGED = "unchanged"
 
 
 class State(StrEnum):
-    """Where a study stands towards one destination."""
+    """The state of the delivery of a study to one destination."""
 
     WAITING = "waiting"
-    """Its quiet time has not passed, or a try is due later."""
+    """The quiet period has not passed, or the next attempt is due later."""
     SENDING = "sending"
     DELIVERED = "delivered"
     REFUSED = "refused"
-    """A person has to look; a new instance or ``retry`` sends it again."""
+    """A person must decide; a new instance or ``retry`` sends it again."""
     EXCLUDED = "excluded"
-    """The destination does not want it (:mod:`dicom2fhir.store.selection`); decided anew when one of them changes."""
+    """The selection of the destination excludes it (:mod:`dicom2fhir.store.selection`); evaluated again when the study
+    or the selection changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +51,27 @@ class Claim:
     destination: str
     owner: str
     revision: int
-    """Of the study at the time of the claim; the study read afterwards may be newer."""
+    """Of the study at the time of the claim; a study that is read later may be newer."""
     attempts: int
-    """Failed tries since the last success."""
+    """Failed attempts since the last success."""
     base: bytes
-    """What :class:`dicom2fhir.model.Delivered` gave last time; empty before the first delivery."""
+    """The base of the last :class:`dicom2fhir.model.Delivered`; empty before the first delivery."""
     again: bool = False
-    """The destination has this revision and somebody wants it sent again (:meth:`Store.requeue`)."""
+    """The destination has this revision, and :meth:`Store.requeue` asked to send it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """The failed tries of a study since its last success, as far as its destination accepted others meanwhile.
+    """How long a study has failed since its last success while its destination accepted other studies.
 
     Attributes
     ----------
     for_s
-        How long that was in all. A destination that accepts nobody adds nothing, however long it is away.
+        Total time. While the destination accepts no study, nothing is added, however long that takes.
     others_accepted
-        Whether the destination has accepted another study since the first of the tries.
+        Whether the destination has accepted another study since the first failed attempt.
     at, accepted
-        What ``for_s`` counts on from: a moment, and how many deliveries the destination had accepted then.
+        From where ``for_s`` continues: a time, and how many deliveries the destination had accepted by then.
     """
 
     for_s: float
@@ -83,9 +84,9 @@ class Failing:
 class DeliveryStatus:
     """One row for one study and destination; times are seconds since the epoch.
 
-    ``due_at`` means something while the state is WAITING, and when SENDING: the end of the lease. ``reason`` says why
-    it waits, is refused or left out; when DELIVERED, the types of the resources that are referred to by identifier
-    because they were not found there.
+    ``due_at`` is set while the state is WAITING; while SENDING it is the end of the lease. ``reason`` says why the
+    study waits, is refused or excluded; when DELIVERED, it lists the types of the resources that are referenced by
+    identifier because they were not found at the destination.
     """
 
     destination: str
@@ -99,7 +100,7 @@ class DeliveryStatus:
 
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
-    """One study as ``status`` shows it: no patient attributes."""
+    """One study as ``status`` shows it, without patient attributes."""
 
     study_uid: str
     revision: int
@@ -108,21 +109,21 @@ class StudyStatus:
     first_at: float
     last_at: float
     association_open: bool
-    """Whether somebody who sends it has not finished."""
+    """Whether an association that sends it is still open."""
     deliveries: tuple[DeliveryStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """What the deliveries of one destination in force were made with: see :class:`dicom2fhir.model.Mapped`.
+    """Mapping fingerprints of the deliveries of one destination in force: see :class:`dicom2fhir.model.Mapped`.
 
     Attributes
     ----------
     fingerprint
-        The present one; empty where nobody has said it.
+        The present one; empty if it is not known yet.
     others
-        Any other one -> the number of deliveries that were made with it and are up to date but for that; empty text:
-        not known.
+        Other fingerprint -> the number of deliveries that were made with it and are otherwise up to date. An empty key
+        means an unknown fingerprint.
     """
 
     name: str
@@ -132,13 +133,13 @@ class DestinationStatus:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Something that came in and was not kept."""
+    """Input that was not stored."""
 
     at: float
     origin: Origin
     reason: str
     kind: str = ""
-    """As :attr:`dicom2fhir.errors.BridgeError.kind`; empty for what was refused before version 4 of the store."""
+    """As :attr:`dicom2fhir.errors.BridgeError.kind`; empty for rejections from before version 4 of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,8 @@ class Stats:
     """Counts over the whole store.
 
     ``waiting`` to ``excluded`` count deliveries, one for each study and destination in force. ``oldest_undelivered_at``
-    is the oldest change that waits or is being sent (a refused study waits for a person, and must not hide the others).
+    is the time of the oldest change that waits or is being sent. Refused studies do not count: they wait for a person,
+    and would hide the others.
     """
 
     studies: int
@@ -158,44 +160,44 @@ class Stats:
     refused: int
     excluded: int
     rejected: int
-    """Instances that were refused when they came in."""
+    """Instances that were refused on arrival."""
     rejected_by_kind: Mapping[str, int]
-    """The same by :attr:`Rejection.kind`."""
+    """``rejected`` by :attr:`Rejection.kind`."""
     skipped: int
     """Files in watched folders that are not SOP instances."""
     outdated: int
-    """Studies of which another version of the program read something, one that may have read less."""
+    """Studies with instances that were read by another version of the program, which may have read less."""
     oldest_undelivered_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that happened to the store's file, of which a person has to know."""
+    """Damage to the store's file that a person must know about."""
 
     at: float
     reason: str
     aside: str
-    """Where the damaged file went; empty where nothing was set aside."""
+    """New path of the damaged file; empty if no file was renamed."""
 
 
 class Ledger(Protocol):
-    """Which files of watched folders are done with."""
+    """Which files of watched folders have been processed."""
 
     def file_mark(self, path: str) -> FileMark | None:
-        """What is known of ``path``."""
+        """The mark of ``path``, if there is one."""
 
     def mark_file(self, mark: FileMark) -> None:
-        """Remember what became of a file; durable when it returns."""
+        """Record the outcome of a file; durable when it returns."""
 
 
 class Store(Ledger, Protocol):
-    """The durable memory of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
+    """The durable storage of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
 
     def add(self, record: InstanceRecord, origin: Origin) -> None:
-        """Keep an instance; it is on disk when this returns.
+        """Store an instance; it is on disk when this returns.
 
-        A new or changed one raises the study's revision by one and makes it due at every destination at
-        ``min(now + quiet period, first undelivered change + longest wait)``; others change nothing. While
+        A new or changed instance raises the study's revision by one and makes the study due at every destination at
+        ``min(now + quiet period, first undelivered change + longest wait)``. An unchanged one changes nothing. While
         ``origin.association`` is open the study is not due before the longest wait has passed.
         """
 
@@ -206,37 +208,37 @@ class Store(Ledger, Protocol):
         marks: Sequence[FileMark] = (),
         rejections: Sequence[Rejection] = (),
     ) -> Sequence[Change]:
-        """Keep instances, and what else is known of the files that they came in; all or nothing is on disk.
+        """Store instances, marks of files and rejections in one transaction.
 
-        Each counts as with :meth:`add`, in their order. Records that share mappings cost less. While this runs nobody
-        else can write: some hundred records at a time are enough.
+        Each instance has the effect of :meth:`add`, in order. Records that share mappings cost less. No other caller
+        can write while this runs: pass a few hundred records at a time.
         """
 
     def association_ended(self, association: str) -> None:
-        """No more instances will come over this association.
+        """Record that no more instances will arrive over this association.
 
-        Where that cannot be written now, it is before the next :meth:`claim` that succeeds.
+        If that cannot be written now, it is written before the next :meth:`claim` that succeeds.
         """
 
     def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
-        """What is known of those among ``paths`` that anything is known of, in one snapshot."""
+        """The marks of those ``paths`` that have one, in one snapshot."""
 
     def reject(self, rejection: Rejection) -> None:
-        """Remember what was refused, for ``status``."""
+        """Record a rejection, for ``status``."""
 
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
-        """The latest refusals, newest first."""
+        """The latest rejections, newest first."""
 
     def set_destinations(self, names: Iterable[str]) -> None:
-        """Name the destinations in force; a new one gets every study that is kept, one left out gets nothing more."""
+        """Set the destinations in force; a new one gets every stored study, a removed one gets nothing more."""
 
     def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
-        """Say what deliveries to a destination in force are made with from now on."""
+        """Set the mapping fingerprint of future deliveries to a destination in force."""
 
     def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
-        """The study that has been due longest and that nobody holds, or None.
+        """Claim the study that has been due longest and has no lease; None if there is none.
 
-        So many are ``passed_over``, or fewer where there are no more.
+        Skips the first ``passed_over`` due studies, or fewer if there are not that many.
         """
 
     def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
@@ -249,24 +251,24 @@ class Store(Ledger, Protocol):
         """Give claims back without a try: the studies are due as they were before."""
 
     def unsubscribe(self, callback: Callable[[], None]) -> None:
-        """Call it no more; one that was not subscribed is none to be called."""
+        """Stop calling ``callback``; does nothing if it was not subscribed."""
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called after a commit that may have brought the next due time nearer.
+        """Call ``callback`` after each commit that may have made the next due time earlier.
 
-        It runs in the thread that committed, and must be quick and not raise, e.g. :meth:`threading.Event.set`. What
-        another process does (``retry``) does not call it: look again every few seconds all the same.
+        It runs in the thread that committed; it must be quick and not raise, e.g. :meth:`threading.Event.set`. Commits
+        of other processes (``retry``) do not call it: poll every few seconds as well.
         """
 
     def next_due_at(self, destination: str) -> float | None:
-        """When the next study will be due (seconds since the epoch); None when nothing waits."""
+        """When the next study is due (seconds since the epoch); None if none is waiting or being sent."""
 
     def study(self, study_uid: str) -> Study | None:
-        """The study as it is now, read in one snapshot."""
+        """The present state of the study, read in one snapshot."""
 
     def stated(self, study_uid: str) -> Mapping[str, Sequence[str]]:
-        """What destinations choose by -> every value that an instance of the study states, or who sent it
-        (:data:`dicom2fhir.store.selection.KEYS`)."""
+        """Selection key (:data:`dicom2fhir.store.selection.KEYS`) -> every value in the instances of the study, or
+        every AE title that sent it."""
 
     def delivered(
         self,
@@ -277,45 +279,45 @@ class Store(Ledger, Protocol):
         unlinked: str = "",
         accepted: bool = False,
     ) -> None:
-        """``revision``, made by the mapping ``fingerprint``, is at the destination; a newer study stays waiting.
+        """Record that ``revision`` is at the destination; a study with a newer revision stays waiting.
 
-        It becomes the destination's fingerprint: a server may speak another FHIR version than it did.
-        ``unlinked`` names what was not found there to refer to, for :meth:`relink`. ``accepted``: the destination
-        changed something for it, so that it works (:class:`Failing`).
+        ``fingerprint`` is the mapping that made it. It becomes the destination's fingerprint: the FHIR version of a
+        server may have changed. ``unlinked`` names the resources that were not found there to be referenced, for
+        :meth:`relink`. ``accepted``: the destination changed something for it, so it works (:class:`Failing`).
         """
 
     def failing(self, claim: Claim, most_s: float) -> Failing:
-        """How a study stands that has just failed, this try among the others.
+        """How long a study that has just failed has been failing, including this attempt.
 
         Parameters
         ----------
         most_s
-            The most that is counted for the time since the try before: there may have been an outage.
+            The maximum that is counted for the time since the previous attempt: there may have been an outage.
         """
 
     def retry(
         self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
     ) -> None:
-        """Give the claim back and be due again after ``after_s``; ``count`` makes it a failed try.
+        """Release the claim; the study is due again after ``after_s``. ``count`` counts a failed attempt.
 
-        ``failing`` is remembered, where the study may be at fault.
+        ``failing`` is stored if the study may be at fault.
         """
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """Stop sending ``revision``; a newer one is sent again."""
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
-        """The patients whom a study's instances name; their order stays when others come. Empty: no such study."""
+        """The patients in a study's instances; new ones do not change the order of the others. Empty: no such study."""
 
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
-        """Settle by their keys which patients are right; the study is due now, as a new revision.
+        """Record which patients, by key, are right; the study is due now, as a new revision.
 
-        It is for good: later instances of the same patients change nothing, and those of another one are a conflict
-        again. An empty mapping takes back what was settled.
+        This is permanent: later instances of the same patients change nothing, and those of another patient are a new
+        conflict. An empty mapping revokes the settlement.
         """
 
     def forget(self, study_uid: str) -> bool:
-        """Delete all that is kept of a study, and nothing at any destination; False when there is no such study.
+        """Delete a study from the store, but not from any destination; False if there is no such study.
 
         Marks of files stay: the ledger does not know what was in them.
 
@@ -326,18 +328,19 @@ class Store(Ledger, Protocol):
         """
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
-        """The destination is not meant for the study; decided anew when the study, its senders or the selection change.
+        """Exclude the study from the destination until the study, its senders or the selection change.
 
-        ``selection`` is the one that this rests on. What was delivered of the study before is still at the destination.
+        ``selection`` is the one that was evaluated. What was delivered of the study before stays at the destination.
         """
 
     def set_selection(self, destination: str, selection: str) -> None:
-        """Say what a destination in force takes from now on; with another text than before, decide exclusions anew."""
+        """Set the selection of a destination in force; if it has changed, excluded studies are evaluated again."""
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
-        """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones; how many.
+        """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones.
 
-        Where no study is named it may take several commits. A success, a refusal and this begin :class:`Failing` anew.
+        Returns their number. Without a study it may take several commits. Like a success or a refusal, it resets
+        :class:`Failing`.
         """
 
     def relink(
@@ -347,26 +350,26 @@ class Store(Ledger, Protocol):
         since: float = 0.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Make deliveries due now, again, that refer to something by identifier for want of it there; how many.
+        """Make deliveries due again that reference a resource by identifier because it was not found; their number.
 
         Parameters
         ----------
         study_uid
-            This study only. Where none is named it may take several commits.
+            Only this study. Without it this may take several commits.
         since
-            Studies only that changed since this time (seconds since the epoch).
+            Only studies that changed since this time (seconds since the epoch).
         on_progress
-            Told how many studies were looked at, and how many there are.
+            Called with the number of studies that were examined, and the total.
         """
 
     def requeued(self, destination: str) -> int:
         """How often :meth:`requeue` was called for a destination, by any process."""
 
     def study_status(self, study_uid: str) -> StudyStatus | None:
-        """Where one study stands."""
+        """The status of one study."""
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
-        """The studies changed last, newest first."""
+        """The latest changed studies, newest first."""
 
     def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
         """The studies that :attr:`Stats.outdated` counts."""
@@ -378,4 +381,4 @@ class Store(Ledger, Protocol):
         """The destinations in force, by name."""
 
     def close(self) -> None:
-        """Finish what is under way and close the files."""
+        """Finish pending writes and close the files."""

@@ -1,7 +1,7 @@
-"""Which studies a destination is meant for, by what their instances state and by who sent them.
+"""Which studies a destination takes, by the values in their instances and by the AE titles that sent them.
 
-What counts is what any instance states, not what the study settles on: one research series in a study is enough to keep
-it from a destination that takes no research.
+The values of every instance count, not those that were chosen for the study: one research series is enough to exclude
+the study from a destination that takes no research.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from dicom2fhir.model import Attrs, Value, items_of, texts_of
 
 Patterns = Mapping[str, tuple[str, ...]]
-"""A key of :data:`KEYS` -> patterns as in a shell."""
+"""A key of :data:`KEYS` -> shell patterns."""
 
 _ATTRIBUTES = {
     "modality": ("Modality",),
@@ -43,15 +43,15 @@ class Selection:
 
     @property
     def chooses(self) -> bool:
-        """Whether there is anything that is not taken."""
+        """Whether it has any condition."""
         return bool(self.only or self.never)
 
     def __str__(self) -> str:
-        """Equal for what takes the same; empty for what takes everything."""
+        """The same text for equal selections; empty if it has no condition."""
         return json.dumps({"except": self.never, "only": self.only}, sort_keys=True) if self.chooses else ""
 
     def refuses(self, stated: Mapping[str, Iterable[str]]) -> str:
-        """Why a study that states these values is left out; empty where it is taken. Holds none of the values."""
+        """Why a study with these values is excluded; empty if it is taken. Contains none of the values."""
         for key, patterns in self.never.items():
             if pattern := _match(patterns, stated.get(key, ())):
                 return f'except.{key} matches "{pattern}"'
@@ -62,13 +62,13 @@ class Selection:
 
 
 def _match(patterns: Iterable[str], values: Iterable[str]) -> str:
-    """The first pattern that a value matches; neither case nor spaces at the ends count (PS3.5 section 6.2)."""
+    """The first pattern that a value matches; case and spaces at the ends are ignored (PS3.5 section 6.2)."""
     plain = [value.strip().casefold() for value in values]
     return next((pattern for pattern in patterns if any(fnmatchcase(v, pattern.strip().casefold()) for v in plain)), "")
 
 
 def stated_by(mappings: Iterable[Attrs], calling_ae_titles: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The values of :data:`KEYS`, each once, in the attributes of a study and its series, and who sent it."""
+    """The distinct values of :data:`KEYS`: from the attributes of a study and its series, and from its senders."""
     texts: dict[str, set[str]] = {key: set() for key in _ATTRIBUTES}
     for attrs in mappings:
         for key, names in _ATTRIBUTES.items():

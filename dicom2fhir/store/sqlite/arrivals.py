@@ -22,14 +22,15 @@ _KEY = 3
 
 
 class DueRule(TypedDict):
-    """A study is due when nothing changed for the one, at the latest the other after its first undelivered change."""
+    """A study is due when it has not changed for ``quiet_period_s``, at the latest ``max_wait_s`` after its first
+    undelivered change."""
 
     quiet_period_s: float
     max_wait_s: float
 
 
 class Arrival(NamedTuple):
-    """An instance with the association and the AE title that sent it; each is empty where there is none."""
+    """An instance with the association and the AE title that sent it; both are empty if there was no association."""
 
     packed: Packed
     association: str
@@ -60,12 +61,12 @@ class KnownRows:
     Parameters
     ----------
     sees_claims
-        Whether all claims are taken and ended in this process. Where not, nothing is known of deliveries.
+        Whether all claims are taken and ended in this process. If not, nothing is known about deliveries.
 
     Attributes
     ----------
     reader
-        The number of the reader of all that comes in.
+        The number of the reader of all instances that arrive.
     """
 
     def __init__(self, sees_claims: bool) -> None:
@@ -98,7 +99,7 @@ class KnownRows:
         return study is not None and study.is_open
 
     def row(self, arrival: Arrival) -> Row | None:
-        """An instance as ``arrive`` takes it; None unless all is known, and its association to hold its study."""
+        """Row of an instance for ``arrive``; None if a number is unknown or its association does not hold its study."""
         packed, association, _ = arrival
         study = self._studies.get(packed.study_uid)
         if study is None or not study.is_current or association not in study.held_by:
@@ -112,7 +113,7 @@ class KnownRows:
         return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
 
     def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[_Study, Row]:
-        """The study of an instance, and the instance as ``arrive`` takes it; what is missing is added."""
+        """The study of an instance, and its row for ``arrive``; missing rows are added."""
         study = self._study(sql, packed.study_uid, now)
         series = self._series(sql, study, packed.series_uid)
         shared = (self._attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
@@ -164,7 +165,7 @@ def reader_number(sql: Statements, fingerprint: str) -> int:
 
 
 def schedule(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
-    """Apply the due rule to studies at one destination or at all; after each change of what it depends on."""
+    """Apply the due rule to studies, at one destination or at all; called after each change that affects it."""
     sql.run("schedule", studies=_numbers(study_ids), destination_id=destination_id, **rule)
 
 
@@ -177,11 +178,10 @@ def fill_destination(sql: Statements, destination: str, now: float, rule: DueRul
 
 
 def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
-    """Keep instances.
+    """Store instances.
 
-    Most come over an association that holds their study already, so that it waits for the end of that. Then nothing is
-    to be done but to keep them, by one statement that needs no transaction around it: it changes no due time. Nor is
-    anything to be done for those that are kept as they come.
+    Most instances arrive over an association that already holds their study, so the study waits for its end. These are
+    stored by one statement without a transaction, because no due time changes. Unchanged instances are not written.
     """
     opened: list[Row] = []
     closed: list[Row] = []
@@ -198,7 +198,7 @@ def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: flo
 
 
 def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
-    """Keep instances, and say what each was."""
+    """Store instances; the change that each has made."""
     with sql.transaction():
         learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
         rows = [row for _, row in learnt]
@@ -226,7 +226,7 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
 
 
 def _reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool) -> None:
-    """Make deliveries wait again that lack what has arrived."""
+    """Make deliveries wait again that do not contain what has arrived."""
     if study_ids:
         reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
         sql.wake |= reopened > 0
@@ -258,7 +258,7 @@ def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) 
 
 
 def _numbers(numbers: Iterable[int]) -> str:
-    """Row numbers as the statements take them: a JSON array."""
+    """Row numbers as a JSON array, for the statements."""
     return orjson.dumps(list(numbers)).decode()
 
 
@@ -285,9 +285,9 @@ def release_former_owner(sql: Statements, now: float, rule: DueRule) -> None:
 
 
 def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
-    """Compute again when studies are due after the clock was set; a second call changes nothing.
+    """Recompute due times after the clock was set; a second call changes nothing.
 
-    No wait becomes longer than it was when it began, and leases hold.
+    No wait becomes longer than it was when it began, and leases stay valid.
     """
     sql.run("begin_studies_by_now", now=now)
     sql.run("renew_leases", now=now)

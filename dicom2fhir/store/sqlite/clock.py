@@ -1,4 +1,4 @@
-"""The wall clock, and whether somebody has set it."""
+"""The wall clock, and whether it was set."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _TOLERANCE_S = 1.0
-"""Threads read the clock and are then overtaken; a step as small as this delays nothing for longer than itself."""
+"""Threads may report their readings out of order. A smaller step delays nothing for longer than itself."""
 
 
 class Reading(NamedTuple):
-    """What the wall clock said at one moment."""
+    """A reading of the wall clock."""
 
     now: float
     ahead_s: float
@@ -19,15 +19,14 @@ class Reading(NamedTuple):
 
 
 class Clock:
-    """Tells the time in seconds since the epoch, and notices a step of it.
+    """Gives the time in seconds since the epoch, and detects when the clock was set.
 
     Parameters
     ----------
     wall
         Seconds since the epoch.
     steady
-        Seconds that only go forward, whatever the wall clock does. Without it a step forward cannot be told from time
-        that passes.
+        Monotonic seconds. Without it a step forward cannot be distinguished from elapsed time.
     """
 
     def __init__(self, wall: Callable[[], float], steady: Callable[[], float] | None = None) -> None:
@@ -48,7 +47,7 @@ class Clock:
         return Reading(self.now(), ahead_s)
 
     def step_s(self) -> float:
-        """How far the clock was set forward, or (negative) at least was set back, and that is not forgotten; else 0."""
+        """How far the clock was set forward, or (negative) at least how far back, since :meth:`forget_steps`; or 0."""
         back_s = self._wall() - self._latest
         if back_s < -_TOLERANCE_S:
             return back_s
@@ -56,11 +55,11 @@ class Clock:
         forward_s = ahead_s - self._known_ahead_s
         if forward_s > _TOLERANCE_S:
             return forward_s
-        self._known_ahead_s = ahead_s  # a clock that is slewed gains a little each time
+        self._known_ahead_s = ahead_s  # slewing changes it a little each time
         return 0.0
 
     def forget_steps(self, before: Reading) -> None:
-        """What depends on the clock has been put right for this reading; a step since then is still one."""
+        """Forget the steps before this reading, because due times were corrected for it; later steps are reported."""
         self._latest, self._known_ahead_s = before
 
     def _ahead_s(self) -> float:

@@ -1,4 +1,4 @@
-"""A store that is damaged: how it is found out, where its files go, and what people are told until one has seen it."""
+"""Damaged stores: detection, renaming of their files, and notices that are shown until a person acknowledges them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from dicom2fhir.system.permissions import give_to_owner
 log = structlog.get_logger(__name__)
 
 FILES = ("", "-wal", "-shm")
-"""Ends of the names of the files that make a store."""
+"""Suffixes of the files of a store."""
 _JOURNAL = "-journal"
-"""Of a store without a write-ahead log, such as a copy, while a transaction is written into it."""
+"""Suffix of the rollback journal: of a store without a write-ahead log, such as a copy, during a transaction."""
 _KEPT = (*FILES, _JOURNAL, progress_mark.END)
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = slice(18, 20)
-"""Of the file format, for writing and for reading: 1, 1 with a rollback journal, 2, 2 with a write-ahead log
-(https://sqlite.org/fileformat2.html, section 1.3.3)."""
+"""Header bytes with the file format's write and read versions: 1, 1 with a rollback journal, 2, 2 with a write-ahead
+log (https://sqlite.org/fileformat2.html, section 1.3.3)."""
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_AUTH,
@@ -49,21 +49,21 @@ _PASSING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""The disk, other processes or permissions are at fault; every other error of a mere look is the file's own."""
+"""Errors of the disk, other processes or permissions; any other error while reading means that the file is damaged."""
 
 
 def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
-    """Look at a store that is, or was, there without changing it.
+    """Check an existing store, or what is left of one, without changing it.
 
     Raises
     ------
     StoreDamaged
-        It is gone, or it is not a sound SQLite file with our tables.
+        The main file is missing, or is not a valid SQLite file with the tables of a store.
     ConfigError
-        It is another program's, or of a newer version.
+        It belongs to another program, or has a newer version.
     """
     if not os.path.lexists(path):
-        # SQLite would throw a write-ahead log away, and with it commits that the lost main file did not have yet.
+        # SQLite would delete the write-ahead log, and with it commits that the lost main file did not have yet.
         raise StoreDamaged(f"The store {path} is missing, but other files of it exist")
     require_permission(path, os.R_OK | os.W_OK)
     if not path.is_file():
@@ -71,7 +71,7 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
     try:
         _undo_half_a_transaction(path, busy_timeout_s)
         _require_header(path)
-        # A connection that only reads leaves the WAL as it is when it closes; another would write damage onwards.
+        # A read-only connection leaves the WAL unchanged when it closes; another would write damage to the main file.
         with closing(connect(path, read_only=True, busy_timeout_s=busy_timeout_s)) as connection:
             _require_schema(connection, path, steps)
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -84,7 +84,7 @@ def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
 
 
 def _undo_half_a_transaction(path: Path, busy_timeout_s: float) -> None:
-    """Let SQLite undo what a crash left in the middle, which a connection that only reads cannot."""
+    """Let SQLite roll back an unfinished transaction after a crash; a read-only connection cannot."""
     if not os.path.lexists(f"{path}{_JOURNAL}"):
         return
     with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
@@ -92,8 +92,8 @@ def _undo_half_a_transaction(path: Path, busy_timeout_s: float) -> None:
 
 
 def _require_header(path: Path) -> None:
-    """Hold what SQLite would not say of the header: it takes an empty file for an empty store."""
-    # before any connection: to close a file ends all locks that the process has on it
+    """Check the header more strictly than SQLite, which accepts an empty file as an empty store."""
+    # before any connection: closing a file releases all locks that the process has on it
     with path.open("rb") as file:
         header = file.read(100)
     if len(header) < 100 or not header.startswith(_MAGIC):
@@ -104,7 +104,7 @@ def _require_header(path: Path) -> None:
 
 
 def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
-    """Hold that the file has every table, index and trigger of its version."""
+    """Check that the file has every table, index and trigger of its version."""
     found = _schema(connection)
     is_marked = pragma(connection, "application_id") == APPLICATION_ID
     if found and not is_marked and not found & _made_by(steps[:1]):
@@ -119,7 +119,7 @@ def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[
 
 
 def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Name and SQL of all that was made by statements; versions of SQLite differ in how they quote and space it."""
+    """Name and SQL of each schema object, without quotes and spaces: those differ between versions of SQLite."""
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {(name, re.sub(r'[\s"]+', "", sql)) for name, sql in rows}
 
@@ -132,9 +132,9 @@ def _made_by(steps: Sequence[str]) -> set[tuple[str, str]]:
 
 
 def set_aside(path: Path, reason: str) -> Path | None:
-    """Rename a store's files out of the way, never over others; the new name of the main file, None without files.
+    """Rename a store's files without overwriting others; the new path of the main file, None if there were no files.
 
-    What people are told is on disk first: no crash can leave a fresh store without a word.
+    The notice is on disk first: after a crash there is never a new store without a notice.
     """
     log.critical("store.damaged", path=str(path), reason=reason)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -150,12 +150,12 @@ def set_aside(path: Path, reason: str) -> Path | None:
 
 
 def is_expected(path: Path) -> bool:
-    """Whether a store is at ``path``, or something of one that was."""
+    """Whether any file of a store is at ``path``."""
     return any(os.path.lexists(f"{path}{end}") for end in _KEPT)
 
 
 def tell_what_is_lacking(path: Path, changes: int) -> None:
-    """Tell that the newest changes of a sound store are missing."""
+    """Report that the newest changes of an undamaged store are missing."""
     log.critical("store.behind", path=str(path), changes=changes)
     report(
         path,
@@ -169,7 +169,7 @@ def _notices_path(path: Path) -> Path:
 
 
 def report(path: Path, reason: str, aside: str = "") -> None:
-    """Have ``status`` tell of a damage from now on; durable when it returns."""
+    """Add a notice, which ``status`` shows; durable when it returns."""
     told = [*damages(path), Damage(datetime.now(UTC).timestamp(), reason, aside)]
     notices = _notices_path(path)
     with replacing(notices, f"{notices.name}.new") as file:
@@ -178,19 +178,19 @@ def report(path: Path, reason: str, aside: str = "") -> None:
 
 
 def damages(path: Path) -> list[Damage]:
-    """What happened to the store at ``path`` and nobody has acknowledged; the oldest first."""
+    """The notices for the store at ``path`` that were not acknowledged, oldest first."""
     notices = _notices_path(path)
     try:
         return [Damage(**one) for one in orjson.loads(notices.read_bytes())]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError):  # damaged too
+    except (ValueError, TypeError):  # the notices are damaged, too
         return [
             Damage(notices.stat().st_mtime, f"The store was damaged; the record of it, {notices}, is also damaged", "")
         ]
 
 
 def acknowledge(path: Path) -> None:
-    """Tell of no damage any more that has happened until now."""
+    """Delete all notices."""
     _notices_path(path).unlink(missing_ok=True)
     sync_directory(path.parent)

@@ -15,7 +15,7 @@ from dicom2fhir.store.sqlite.statements import Row, Statements
 log = structlog.get_logger(__name__)
 
 _HORIZON_S = 86_400.0
-"""No study is due later than after the longest wait and this, and no pause after a failed try is longer."""
+"""No due time is later than the longest wait plus this, and no pause after a failed attempt is longer than that."""
 
 AT_ONCE = 2_000
 """Studies that one commit makes due again, so that others can write in between."""
@@ -38,13 +38,13 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRul
 
 
 def claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
-    """The delivery that has been due longest; so many are passed over, or fewer where there are no more."""
+    """The delivery that has been due longest, after the first ``passed_over``, or fewer if there are not that many."""
     row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over)
     return claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
 
 
 def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int) -> Claim | None:
-    """Lease the delivery that has been due longest; one whose study cannot even be named is refused."""
+    """Lease the delivery that has been due longest; one whose Study Instance UID is not UTF-8 is refused."""
     while row := claimable(sql, destination, now, passed_over):
         study_id, destination_id, uid, revision, delivered_revision, attempts, base = row
         key = {"study_id": study_id, "destination_id": destination_id}
@@ -72,7 +72,7 @@ class _Held(NamedTuple):
     revision: int
     """Of the study, now."""
     is_newer: bool
-    """Whether an instance, or another sender, came since the claim."""
+    """Whether an instance or a new sender arrived since the claim."""
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
@@ -123,7 +123,7 @@ def release(sql: Statements, claims: Iterable[Claim], rule: DueRule) -> None:
 
 
 def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
-    """Record that a person has to decide."""
+    """Record a refusal: a person must decide."""
     held = _held(sql, claim)
     if held is not None:
         _give_back(
@@ -162,7 +162,7 @@ def _give_back(
 
 
 def failing(sql: Statements, claim: Claim, most_s: float, now: float) -> Failing:
-    """How long a study that has just failed has done so while its destination accepted others."""
+    """How long a study that has just failed has been failing while its destination accepted others."""
     row = sql.one("failing", study_uid=claim.study_uid, destination=claim.destination)
     before_s, since, accepted_then, accepted = row or (0.0, None, 0, 0)
     if since is None:
@@ -182,7 +182,7 @@ def retry(
     now: float,
     rule: DueRule,
 ) -> None:
-    """Record a failed try."""
+    """Record a failed attempt."""
     held = _held(sql, claim)
     if held is not None:
         if failing:
@@ -195,26 +195,26 @@ def retry(
 
 
 def requeue(sql: Statements, study_uid: str, destination: str | None, all_states: bool, now: float) -> int:
-    """Make deliveries of a study due now; how many."""
+    """Make deliveries of a study due now; their number."""
     sql.wake = True
     return sql.run("requeue_study", study_uid=study_uid, destination=destination, all_states=all_states, now=now)
 
 
 def requeue_some(sql: Statements, first: int, destination: str | None, all_states: bool, now: float) -> int:
-    """Make deliveries of :data:`AT_ONCE` studies due now, from the number ``first`` on; how many."""
+    """Make deliveries of :data:`AT_ONCE` studies due now, from the id ``first`` on; their number."""
     sql.wake = True
     last = first + AT_ONCE - 1
     return sql.run("requeue_some", first=first, last=last, destination=destination, all_states=all_states, now=now)
 
 
 def relink(sql: Statements, study_uid: str, destination: str, now: float) -> int:
-    """Make a delivery due now that refers to something by identifier; how many."""
+    """Make a delivery due now if it references a resource by identifier; the number of deliveries."""
     (study_id,) = sql.one("study_id", study_uid=study_uid) or (None,)
     return _relink(sql, study_id, study_id, destination, 0.0, now)
 
 
 def relink_some(sql: Statements, first: int, destination: str, since: float, now: float) -> int:
-    """The same of :data:`AT_ONCE` studies, from the number ``first`` on, that changed since a time; how many."""
+    """As :func:`relink` for :data:`AT_ONCE` studies, from the id ``first`` on, if changed since ``since``."""
     return _relink(sql, first, first + AT_ONCE - 1, destination, since, now)
 
 

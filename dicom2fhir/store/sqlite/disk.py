@@ -1,4 +1,4 @@
-"""What the store asks of the disk under it: that it is local, has room, and is nobody else's."""
+"""Checks of the store's disk and files: local file system, free space, lock, permissions."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from dicom2fhir.system.permissions import give_to_owner
 log = structlog.get_logger(__name__)
 
 _RESUME_PERCENT = 110
-"""Room must grow to this much of the watermark before instances are taken again, so that it does not flutter."""
+"""Free space must reach this percentage of the watermark before instances are accepted again (hysteresis)."""
 
 
 def require_local(directory: Path) -> None:
-    """Raise :class:`ConfigError` when ``directory`` lies on a network file system."""
+    """Raise :class:`ConfigError` if ``directory`` is on a network file system."""
     kind = file_system_type(directory)
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigError(f"The store must be on a local disk; {directory} is on a network file system ({kind})")
 
 
 def lock_file(path: Path) -> int:
-    """Lock ``path`` for this process until the descriptor that is returned is closed.
+    """Lock ``path`` for this process until the returned descriptor is closed.
 
     Raises
     ------
     StoreInUse
-        Another process holds it.
+        Another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -56,19 +56,19 @@ def lock_file(path: Path) -> int:
 
 
 def require_permission(path: Path, mode: int) -> None:
-    """Hold that this process may use the store's file.
+    """Check that this process may use the store's file.
 
     Parameters
     ----------
     mode
-        ``os.R_OK``, and ``os.W_OK`` where something is to be written.
+        ``os.R_OK``, and ``os.W_OK`` to write.
 
     Raises
     ------
     NoStore
         There is no such file.
     StoreUnavailable
-        It is somebody else's; with what to do.
+        The process has no permission; the message says what to do.
     """
     try:
         os.stat(path)
@@ -105,14 +105,14 @@ def _user_name(uid: int) -> str:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of :func:`lock_file` on ``path``.
 
-    Asking takes a shared lock for some microseconds: a daemon that starts in just these is refused and starts again.
+    The check takes a shared lock for some microseconds. A daemon that starts in that moment fails and is restarted.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        # shared: two that ask at once must not take each other for the owner
+        # shared: two checks at the same time must not mistake each other for the owner
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -122,13 +122,13 @@ def is_locked(path: Path) -> bool:
 
 
 class Anchor:
-    """The files of a store as they were opened: what is committed after their names have gone is lost."""
+    """The files of a store as they were opened: after they are removed or replaced, commits are lost."""
 
     def __init__(self, *paths: Path) -> None:
         self._found = [(str(path), os.stat(path)) for path in paths]
 
     def check(self) -> None:
-        """Raise :class:`StoreUnavailable` when a file is not the one that was opened any more."""
+        """Raise :class:`StoreUnavailable` if a file is no longer the one that was opened."""
         for path, found in self._found:
             try:
                 now = os.stat(path)
@@ -141,23 +141,23 @@ class Anchor:
 
 
 def free_bytes(directory: Path) -> int:
-    """Bytes that this process may still write to the file system of ``directory``."""
+    """Bytes that this process can still write to the file system of ``directory``."""
     state = os.statvfs(directory)
     return state.f_bavail * state.f_frsize
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Free space against the watermark."""
+    """Free space, and the watermark."""
 
     free_bytes: int
     min_free_bytes: int
     is_low: bool
-    """Nothing is taken in: there was less than the watermark, and is not clearly more again."""
+    """No instances are accepted: free space was below the watermark, and is not clearly above it yet."""
 
 
 class Space:
-    """The free-space watermark, with hysteresis; looks at the disk at most once in ``interval_s``."""
+    """The free-space watermark, with hysteresis; checks the disk at most once in ``interval_s``."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class Space:
         self._low = False
 
     def check(self) -> None:
-        """Raise :class:`OutOfSpace` below the watermark, and until there is clearly more room again."""
+        """Raise :class:`OutOfSpace` below the watermark, and until free space is clearly above it again."""
         now = self._monotonic()
         if now - self._looked_at >= self._interval_s:
             self._looked_at = now
@@ -187,7 +187,7 @@ class Space:
 
     @property
     def room(self) -> Room:
-        """How much room there is now; OSError where the disk does not answer."""
+        """The present free space; raises OSError if the disk does not answer."""
         free = self._free(self._directory)
         return Room(free, self._min_free_bytes, self._is_low(free))
 

@@ -17,7 +17,7 @@ _BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associati
 
 
 def settlement_of(sql: Statements, study_id: int) -> Settlement:
-    """What a person has settled; empty where nobody has."""
+    """The settlement of a study; empty if there is none."""
     return {patient: Verdict(verdict) for patient, verdict in sql.all("settlement", study_id=study_id)}
 
 
@@ -47,7 +47,7 @@ def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verd
 
 
 def forget(sql: Statements, study_uid: str, now: float, leases_hold: bool) -> bool:
-    """Delete all that is kept of a study; False when there is nothing.
+    """Delete a study with all its rows; False if there is no such study.
 
     Raises
     ------

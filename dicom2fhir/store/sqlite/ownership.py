@@ -68,7 +68,7 @@ def own(
 def _open_sound(
     path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[sqlite3.Connection, Path | None]:
-    """Open the store, or a new one where there is none or a damaged one; where that was moved to."""
+    """Open the store, or a new one if there is none or it is damaged; the path that a damaged one was moved to."""
     aside = None
     try:
         if damage.is_expected(path):
@@ -96,14 +96,14 @@ def _create(path: Path, steps: Sequence[str]) -> None:
     new = path.with_name(f"{path.name}.new")
     for end in ("", "-wal", "-shm"):
         Path(f"{new}{end}").unlink(missing_ok=True)  # of a crash
-    # Readable by nobody else: it holds names. SQLite gives its WAL the same mode.
+    # Readable by its owner only: it contains names. SQLite gives its WAL the same mode.
     made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         give_to_owner(made, path.parent)
     finally:
         os.close(made)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        # The log from the start: to change to it later needs a transaction of another kind, which a crash leaves half.
+        # WAL mode from the start: a later change takes a transaction of another kind, which a crash may interrupt.
         require_settings(connection, {"journal_mode": "wal", "synchronous": 2})
         migrate(connection, steps)
     os.rename(new, path)

@@ -15,12 +15,12 @@ from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.system.permissions import give_to_owner
 
 END = ".progress"
-"""Of the file's name, after that of the store."""
+"""Suffix of the file; the rest of its name is that of the store."""
 _DIGITS = 20
 
 
 class Progress:
-    """The file; made when absent."""
+    """The file; created if absent."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -1,10 +1,10 @@
--- Every statement that the store asks, by name. A test explains each: none walks through a table that grows.
+-- The statements of the store, by name. A test checks the query plan of each: none scans a table that grows.
 
 -- name: study_id
 SELECT id FROM study WHERE uid = :study_uid;
 
 -- name: new_study
--- Its number is greater than any before, that of a study which was forgotten too.
+-- Its id is greater than any before, including those of deleted studies.
 INSERT INTO study (id, uid, first_at, last_at, reader)
 SELECT max(n, coalesce((SELECT max(id) FROM study), 0)) + 1, :study_uid, :now, :now, :reader
 FROM total WHERE name = 'last_forgotten';
@@ -22,13 +22,13 @@ SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
 
 -- name: present
--- Of the (study, instance) in :keys those that are kept, in whatever series.
+-- The stored instances among the (study, instance) in :keys, in any series.
 SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes
 FROM json_each(:keys) AS wanted CROSS JOIN instance
 WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
 -- name: arrive
--- One statement for all instances, because another thread may take the interpreter with each.
+-- One statement for all instances, because the interpreter may switch to another thread at each statement.
 INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
     json_extract(value, '$[4]'), json_extract(value, '$[5]'), :reader, CAST(json_extract(value, '$[6]') AS BLOB),
@@ -36,8 +36,8 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 FROM json_each(:instances);
 
 -- name: reopen
--- What was excluded waits again, and where instances changed (and not only who sent them) what was delivered or refused too. What
--- is being sent remembers the first change since its claim. `schedule` sets their due times.
+-- Excluded deliveries wait again; if instances changed, and not only the senders, delivered and refused ones do, too. A delivery
+-- that is being sent records the first change since its claim. `schedule` sets the due times.
 UPDATE delivery SET
     newer_at = iif(state = 'sending', :now, NULL),
     changed_at = iif(state = 'sending', changed_at, :now),
@@ -60,12 +60,12 @@ WHERE reader IN (SELECT id FROM reader WHERE fingerprint <> :reader AND studies 
 SELECT id, reader = :reader FROM study WHERE uid = :study_uid;
 
 -- name: read_by
--- The (study, instance, series) in :keys were read by another reader than they are kept with.
+-- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
 UPDATE instance SET reader = :reader WHERE reader <> :reader AND (study_id, uid, series_id) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:keys));
 
 -- name: read_anew
--- Once a study has nothing left of another reader.
+-- When no instance of the study is left that another reader has read.
 UPDATE study SET reader = :reader WHERE id = :study_id
     AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = study.id AND instance.reader <> :reader);
 
@@ -80,9 +80,10 @@ INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
 -- name: schedule
--- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, at the latest
--- at the longest wait after the first change that the destination does not have; and never before the pause after a failed try or
--- the lease has ended. Elsewhere due_at is only set to the end of a new lease, or to now where somebody asks for it.
+-- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, but at the
+-- latest when the longest wait has passed since the first change that the destination does not have. It is never due before the
+-- pause after a failed attempt or the lease has ended. Other statements set due_at only to the end of a new lease, or to now on
+-- request.
 UPDATE delivery SET
     last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(
@@ -290,7 +291,7 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
--- By number and not by state, or each part would look at all deliveries of a state.
+-- By study id and not by state, or each part would read all deliveries of a state.
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id BETWEEN :first AND :last
@@ -298,7 +299,7 @@ WHERE study_id BETWEEN :first AND :last
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: relink
--- What a delivered study could not refer to stands in `reason`. By number as `requeue_some`.
+-- `reason` lists what a delivered study could not reference. By study id, as in `requeue_some`.
 UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
 WHERE study_id BETWEEN :first AND :last AND +state = 'delivered' AND reason <> '' AND +last_at >= :since
     AND destination_id = (SELECT id FROM destination WHERE in_force AND name = :destination);

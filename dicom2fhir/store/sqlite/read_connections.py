@@ -1,4 +1,4 @@
-"""Connections that only read, lent to one caller at a time."""
+"""A pool of read-only connections; each is used by one caller at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom2fhir.store.sqlite.schema import connect, primary_code
 
 
 class Readers:
-    """A pool of connections; not one for each thread, because threads start and end with associations."""
+    """The pool. There is not one connection per thread, because threads start and end with associations."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self._path = path
@@ -24,28 +24,28 @@ class Readers:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees the store as it is now, whatever is written meanwhile.
+        """A connection that sees the present state of the store; later writes are not visible.
 
         Raises
         ------
         StoreUnavailable
             The store is closed or cannot be read.
         StoreDamaged
-            What was read is not text.
+            Text in the rows is not UTF-8.
         """
         connection = self._borrow()
         try:
             connection.execute("BEGIN")
             yield connection
         except sqlite3.Error as error:
-            if primary_code(error) == 0:  # the error of the sqlite3 module, which quotes the text
+            if primary_code(error) == 0:  # an error of the sqlite3 module, whose message quotes the text
                 raise StoreDamaged("Text in the rows of the store is not UTF-8") from None
             raise StoreUnavailable(f"The store cannot be read: {error}") from error
         finally:
             self._give_back(connection)
 
     def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
+        """Close idle connections now, and the others when they are returned."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

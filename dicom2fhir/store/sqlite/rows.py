@@ -1,4 +1,4 @@
-"""Records as rows and rows as records."""
+"""Conversion between records and rows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dicom2fhir.store.selection import stated_by
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
 _MAX_TEXT = 4000
-"""Characters kept of a reason or a peer's name: they come from the network."""
+"""Characters stored of a reason or a peer's name: they come from the network."""
 
 
 class Packed(NamedTuple):
-    """An :class:`InstanceRecord` encoded before it is written, because all wait for the one that writes."""
+    """An encoded :class:`InstanceRecord`; it is encoded before the write, because writes are serialized."""
 
     study_uid: str
     series_uid: str
     sop_uid: str
     patient: tuple[bytes, bytes]
-    """(hash, body) of the attributes of a level that instances share."""
+    """Hash and body of the attributes of a level that instances share."""
     study: tuple[bytes, bytes]
     series: tuple[bytes, bytes]
     body: bytes
@@ -37,11 +37,11 @@ _PACKED_ATTRS = 1_000
 
 
 class Packer:
-    """Encodes records, for any thread; a mapping that several of them share is encoded once."""
+    """Encodes records, in any thread; a mapping that several records share is encoded once."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Attrs, tuple[bytes, bytes]]] = {}
-        """By identity; that the mapping is held here keeps its number from being given to another."""
+        """By ``id()``; the reference to the mapping keeps Python from reusing its id."""
 
     def pack(self, record: InstanceRecord) -> Packed:
         """Encode a record; equal attributes give equal bytes, whatever their order.
@@ -49,7 +49,7 @@ class Packer:
         Raises
         ------
         CannotUnderstand
-            An attribute is not JSON as it stands.
+            An attribute cannot be encoded as JSON.
         """
         notes = record.notes
         return Packed(
@@ -79,7 +79,7 @@ def _dump(attrs: Attrs) -> bytes:
     try:
         return orjson.dumps(attrs, default=_as_dict, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
-        # The encoder's own words may hold the value.
+        # The encoder's message may contain the value.
         raise CannotUnderstand("The attributes cannot be stored: a value is not valid text") from error
 
 
@@ -95,7 +95,7 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
     Raises
     ------
     StoreDamaged
-        Rows contradict each other or are not JSON.
+        Rows are inconsistent or are not JSON.
     """
     try:
         series: dict[int, str] = dict(sql.all("study_series", study_id=study_id))
@@ -120,7 +120,7 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
 
 
 def read_stated(sql: Statements, study_id: int) -> Mapping[str, Sequence[str]]:
-    """What a study states for those who choose by it; mappings that no instance refers to do not count."""
+    """The values of a study for :mod:`dicom2fhir.store.selection`; mappings that no instance refers to do not count."""
     bodies = (orjson.loads(body) for (body,) in sql.all("study_stated", study_id=study_id))
     return stated_by(bodies, (calling_ae for (calling_ae,) in sql.all("study_origins", study_id=study_id)))
 
@@ -129,7 +129,7 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
     """A study's row with its deliveries to the destinations in force."""
     study_id, uid, revision, series, instances, first_at, last_at = row
     return StudyStatus(
-        study_uid=str(uid, "utf-8", "replace"),  # also where it is damaged: a person has to see that
+        study_uid=str(uid, "utf-8", "replace"),  # a person must see damaged UIDs, too
         revision=revision,
         series=series,
         instances=instances,
@@ -154,7 +154,7 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
 
 
 def short(text: str) -> str:
-    """``text`` within its budget and as UTF-8 can hold it."""
+    """``text``, cut to the maximum length, with characters replaced that UTF-8 cannot encode."""
     return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 

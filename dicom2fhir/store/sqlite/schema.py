@@ -1,4 +1,4 @@
-"""The store's file: its SQL, its version, its settings."""
+"""The SQL, the schema version and the settings of the store's file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom2fhir.errors import ConfigError, StoreUnavailable
 log = structlog.get_logger(__name__)
 
 APPLICATION_ID = 0x44324652
-"""Says in the file's header (``PRAGMA application_id``) that it is ours: "D2FR"."""
+"""Marks the file as a store in its header (``PRAGMA application_id``): "D2FR"."""
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNREADABLE = _DAMAGED | {sqlite3.SQLITE_IOERR}
@@ -37,34 +37,34 @@ def queries() -> Mapping[str, str]:
 
 @cache
 def steps() -> tuple[str, ...]:
-    """The schema's history: step *n* (from 0) takes a store from version *n* to *n* + 1."""
+    """The migrations: step *n* (from 0) migrates a store from version *n* to *n* + 1."""
     later = _package().joinpath("migrations")
     files = sorted(later.iterdir(), key=lambda file: file.name) if later.is_dir() else []
     return tuple(file.read_text("utf-8") for file in (_package().joinpath("schema.sql"), *files))
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code (https://sqlite.org/rescode.html); 0 when the error is not SQLite's own."""
+    """SQLite's primary result code (https://sqlite.org/rescode.html); 0 if the error does not come from SQLite."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_corrupt(error: BaseException | None) -> bool:
-    """True when SQLite says that the file itself is damaged."""
+    """True if SQLite reports that the file itself is damaged."""
     return isinstance(error, sqlite3.Error) and primary_code(error) in _DAMAGED
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """True when the file or its disk is at fault, and not a lock or a shortage that passes."""
+    """True if the file or its disk is at fault, and not a temporary lock or shortage."""
     return primary_code(error) in _UNREADABLE
 
 
 def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Connection:
-    """Open a connection in autocommit mode with every setting read back; whoever has it next may be another thread.
+    """Open a connection in autocommit mode, for use in any thread, and verify every setting.
 
     Raises
     ------
     StoreUnavailable
-        The file cannot be opened, or a setting did not take (its name is in the message).
+        The file cannot be opened, or a setting has no effect (its name is in the message).
     """
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     try:
@@ -75,7 +75,7 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
     if read_only:
         settings["query_only"] = 1
     else:
-        # synchronous=FULL (2): with NORMAL the last commits, already acknowledged, are lost when the power fails.
+        # synchronous=FULL (2): with NORMAL the last commits, already acknowledged, are lost in a power failure.
         settings |= {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "journal_size_limit": 64 << 20}
     try:
         require_settings(connection, settings)
@@ -86,7 +86,7 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
 
 
 def require_settings(connection: sqlite3.Connection, settings: Mapping[str, int | str]) -> None:
-    """Set pragmas and read them back; raise :class:`StoreUnavailable` naming the first that did not take."""
+    """Set pragmas and read them back; raise :class:`StoreUnavailable` naming the first that has no effect."""
     for name, wanted in settings.items():
         try:
             connection.execute(f"PRAGMA {name}={wanted}").close()
@@ -103,14 +103,14 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def require_version(connection: sqlite3.Connection, path: Path, known: int, *, exact: bool = False) -> None:
-    """Raise :class:`ConfigError` unless the file is a store of ours that this program understands.
+    """Raise :class:`ConfigError` unless the file is a store that this program can read.
 
     Parameters
     ----------
     known
         The newest schema version that this program knows.
     exact
-        True when the caller may not migrate: an older store is refused too.
+        True if the caller may not migrate: an older store is refused, too.
     """
     version = pragma(connection, "user_version")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
@@ -127,7 +127,7 @@ def require_version(connection: sqlite3.Connection, path: Path, known: int, *, e
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
-    """Bring a store up to version ``len(steps)``, each step in a transaction of its own."""
+    """Migrate a store to version ``len(steps)``, each step in its own transaction."""
     version = pragma(connection, "user_version")
     for number, step in enumerate(steps[version:], start=version + 1):
         try:

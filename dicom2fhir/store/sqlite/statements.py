@@ -1,4 +1,4 @@
-"""The statements of ``queries.sql``, asked by name over one connection."""
+"""The statements of ``queries.sql``, run by name on one connection."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Row = tuple[Any, ...]
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done within together; within another transaction it goes with that.
+    """Run the block in a transaction; within another transaction it becomes part of that one.
 
-    After an exception whoever looks after the connection has to roll back.
+    After an exception the owner of the connection must roll back.
     """
     if connection.in_transaction:
         yield
@@ -27,14 +27,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 class Statements:
-    """A connection that knows the statements; lives for one operation.
+    """A connection with the named statements, for one operation.
 
     Attributes
     ----------
     wake
-        Set by an operation that may have brought the next due time nearer.
+        Set by an operation that may have made the next due time earlier.
     claims_of
-        UIDs of the studies of which the operation takes or ends a claim.
+        UIDs of the studies for which the operation takes or ends a claim.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -57,11 +57,11 @@ class Statements:
         return self._connection.execute(self._queries[name], parameters).fetchall()
 
     def run(self, name: str, /, **parameters: object) -> int:
-        """Change rows; how many."""
+        """Change rows; their number."""
         return self._connection.execute(self._queries[name], parameters).rowcount
 
     def run_many(self, name: str, rows: Iterable[Mapping[str, object]], /) -> None:
-        """Run a statement that changes rows once for each mapping of parameters."""
+        """Run a statement once for each mapping of parameters."""
         self._connection.executemany(self._queries[name], rows)
 
     def insert(self, name: str, /, **parameters: object) -> int:

@@ -1,4 +1,4 @@
-"""What ``status`` reads of a store."""
+"""The queries of ``status``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dicom2fhir.store.sqlite.statements import Statements
 
 
 def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
-    """Where one study stands."""
+    """The status of one study."""
     row = sql.one("study_status", study_uid=study_uid)
     return read_status(sql, row) if row else None
 
 
 def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatus]:
-    """The studies changed last, newest first."""
+    """The latest changed studies, newest first."""
     if state is None:
         rows = sql.all("latest_studies", limit=limit)
     else:
@@ -25,7 +25,7 @@ def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatu
 
 
 def outdated_studies(sql: Statements, reader: str, limit: int) -> list[StudyStatus]:
-    """Studies of which another reader read something."""
+    """Studies with instances that another reader has read."""
     return [read_status(sql, row) for row in sql.all("outdated_studies", reader=reader, limit=limit)]
 
 

@@ -46,26 +46,28 @@ class SqliteStore(StoreReader):
     Parameters
     ----------
     path
-        The file; ``path``-wal, ``path``-shm and ``path``.lock lie beside it. Made when absent, for its user only.
+        The file; ``path``-wal, ``path``-shm and ``path``.lock are beside it. It is created if absent, for its user
+        only.
     quiet_period_s, max_wait_s
-        A study is due when nothing changed for the one, at the latest the other after its first undelivered change.
+        A study is due when it has not changed for ``quiet_period_s``, at the latest ``max_wait_s`` after its first
+        undelivered change.
     clock, steady
-        Seconds since the epoch; seconds that only go forward: see :class:`dicom2fhir.store.sqlite.clock.Clock`.
+        Seconds since the epoch; monotonic seconds: see :class:`dicom2fhir.store.sqlite.clock.Clock`.
     min_free_bytes
         Below this :meth:`add` raises :class:`dicom2fhir.errors.OutOfSpace`.
     busy_timeout_s
-        How long another process may keep the file.
+        How long to wait for another process that has locked the file.
     on_failure
-        Called once, in any thread, with the reason why nothing can be written any more (:attr:`failure`).
+        Called once, in any thread, with the reason why the store can no longer be written (:attr:`failure`).
     reader
-        What instances and files are read by in this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
+        Fingerprint of the reader of this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
 
     Raises
     ------
     ConfigError
-        Another daemon uses the file, it lies on a network file system, or it is of a newer version or another program.
+        Another daemon uses the file, it is on a network file system, or it is of a newer version or another program.
     StoreUnavailable
-        It cannot be opened as it must be.
+        It cannot be opened with the required settings.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class SqliteStore(StoreReader):
         self._packer = Packer()
         self._known = arrivals.KnownRows(sees_claims=access is Access.OWN)
         self._ended: set[str] = set()
-        """Associations that hold studies although they have ended, because that could not be written."""
+        """Associations that have ended but still hold studies, because their end could not be written."""
         super().__init__(
             path,
             access,
@@ -107,12 +109,12 @@ class SqliteStore(StoreReader):
 
     @classmethod
     def open_readonly(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
-        """Open a store to look at it, beside a daemon or without one; every change raises StoreUnavailable."""
+        """Open a store to read, whether a daemon runs or not; every change raises StoreUnavailable."""
         return cls(path, **options, access=Access.READ)
 
     @classmethod
     def attach(cls, path: str | os.PathLike[str], **options: Any) -> SqliteStore:
-        """Open a store for short writes (:meth:`requeue`, :meth:`add_many`) beside a daemon or without one."""
+        """Open a store for short writes (:meth:`requeue`, :meth:`add_many`), whether a daemon runs or not."""
         return cls(path, **options, access=Access.ATTACH)
 
     def _take_over(self, sql: Statements) -> None:
@@ -125,7 +127,7 @@ class SqliteStore(StoreReader):
 
     @property
     def room(self) -> Room:
-        """How much room the disk has for what comes in; OSError where it does not answer."""
+        """The free space on the disk; raises OSError if the disk does not answer."""
         return self._space.room
 
     def add(self, record: InstanceRecord, origin: Origin) -> None:
@@ -134,9 +136,9 @@ class SqliteStore(StoreReader):
         Raises
         ------
         OutOfSpace
-            The disk is below its watermark.
+            Free space is below the watermark.
         CannotUnderstand
-            The record is not JSON as it stands.
+            The record cannot be encoded as JSON.
         """
         self._space.check()
         arrival = Arrival(self._packer.pack(record), origin.association, origin.calling_ae)
@@ -173,7 +175,7 @@ class SqliteStore(StoreReader):
         try:
             self._end([association])
         except StoreUnavailable:
-            with self._read() as sql:  # readers do not wait for whoever keeps the file
+            with self._read() as sql:  # readers do not wait for the process that has locked the file
                 holds = sql.all("held_by", association=association)
             if holds:
                 self._ended.add(association)
@@ -188,7 +190,7 @@ class SqliteStore(StoreReader):
         self._ended.difference_update(associations)
 
     def reject(self, rejection: Rejection) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are kept, all are counted."""
+        """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are stored, all are counted."""
         self._write(lambda sql: arrivals.reject(sql, rejection))
 
     def mark_file(self, mark: FileMark) -> None:
@@ -210,12 +212,12 @@ class SqliteStore(StoreReader):
         Raises
         ------
         StoreUnavailable
-            This process does not own the file: the owner would not know of the claim.
+            This process does not own the file: the owner would not see the claim.
         """
         if not self._owns:
             raise StoreUnavailable(f"The store {self.path} was not opened to deliver from")
         self._catch_up()
-        with self._read() as sql:  # asking costs the writer nothing while nothing is due
+        with self._read() as sql:  # no load for the writer while nothing is due
             if deliveries.claimable(sql, destination, self._clock.now()) is None:
                 return None
 
@@ -241,7 +243,7 @@ class SqliteStore(StoreReader):
         self._write(lambda sql: deliveries.release(sql, claims, self._rule))
 
     def _catch_up(self) -> None:
-        """Do what due times rest on and what could not be done before."""
+        """Correct due times after a step of the clock, and write ends of associations that could not be written."""
         step_s = self._clock.step_s()
         if step_s:
             log.warning("store.clock_set", step_s=round(step_s, 1))
@@ -258,7 +260,7 @@ class SqliteStore(StoreReader):
     def next_due_at(self, destination: str) -> float | None:
         """See :meth:`dicom2fhir.store.base.Store.next_due_at`.
 
-        A study that an association holds is due at its cap, one that is being sent when its lease ends.
+        A study that an association holds is due after the longest wait, one that is being sent when its lease ends.
         """
         self._catch_up()
         first, last = self._dues(destination)
@@ -276,7 +278,7 @@ class SqliteStore(StoreReader):
         self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now()))
 
     def forget(self, study_uid: str) -> bool:
-        """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that runs no more do not hold."""
+        """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that no longer runs are ignored."""
         leases_hold = self.is_owned
         return self._write(lambda sql: interventions.forget(sql, study_uid, self._clock.now(), leases_hold))
 
@@ -289,7 +291,7 @@ class SqliteStore(StoreReader):
         unlinked: str = "",
         accepted: bool = False,
     ) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.delivered`; where the lease has gone, only ``accepted`` counts."""
+        """See :meth:`dicom2fhir.store.base.Store.delivered`; if the lease was lost, only ``accepted`` is recorded."""
         now, rule = self._clock.now(), self._rule
         self._write(
             lambda sql: deliveries.delivered(
@@ -305,17 +307,17 @@ class SqliteStore(StoreReader):
     def retry(
         self, claim: Claim, after_s: float, reason: str, count: bool = True, failing: Failing | None = None
     ) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.retry`; nothing happens when the lease has gone to another."""
+        """See :meth:`dicom2fhir.store.base.Store.retry`; does nothing if the lease was lost."""
         self._write(
             lambda sql: deliveries.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule),
         )
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.refuse`; nothing happens when the lease has gone to another."""
+        """See :meth:`dicom2fhir.store.base.Store.refuse`; does nothing if the lease was lost."""
         self._write(lambda sql: deliveries.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.exclude`; nothing happens when the lease has gone to another."""
+        """See :meth:`dicom2fhir.store.base.Store.exclude`; does nothing if the lease was lost."""
         self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection, self._rule))
 
     def set_selection(self, destination: str, selection: str) -> None:
@@ -323,14 +325,14 @@ class SqliteStore(StoreReader):
         self._write(lambda sql: deliveries.set_selection(sql, destination, selection, self._clock.now()))
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
-        """See :meth:`dicom2fhir.store.base.Store.requeue`; what is being sent is left alone."""
+        """See :meth:`dicom2fhir.store.base.Store.requeue`; deliveries that are being sent do not change."""
         now = self._clock.now()
         self._write(lambda sql: sql.run("note_requeue", destination=destination))
         if study_uid is not None:
             return self._write(lambda sql: deliveries.requeue(sql, study_uid, destination, all_states, now))
         with self._read() as sql:
             (last,) = sql.one("last_study") or (None,)
-        # by number and not by state, or what is delivered meanwhile would come round again
+        # by study id and not by state, or studies that are delivered meanwhile would be sent twice
         firsts = range(0, (last or 0) + 1, deliveries.AT_ONCE)
         return sum(self._requeue_some(first, destination, all_states, now) for first in firsts)
 

@@ -1,4 +1,4 @@
-"""The store file as one process has it open: its access, its connections, and whether the file is still there."""
+"""An open store file: access rights, connections, and the check that the file is still there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Access(Enum):
     """What a process may do with the file."""
 
     OWN = "own"
-    """The daemon: migrates it, ends leases and associations of the daemon before it, keeps other daemons out."""
+    """The daemon: migrates it, ends leases and associations of the previous daemon, and excludes other daemons."""
     ATTACH = "attach"
     """Short writes beside a daemon that may be running."""
     READ = "read"
@@ -40,18 +40,18 @@ class StoreFile:
     Parameters
     ----------
     path
-        The file; ``path``-wal, ``path``-shm and ``path``.lock lie beside it. The owner makes it when absent.
+        The file; ``path``-wal, ``path``-shm and ``path``.lock are beside it. The owner creates it if absent.
     take_over
-        Run once by the owner before anybody else reads or writes.
+        Run once by the owner before any other read or write.
     on_roll_back, on_failure
         As of :class:`dicom2fhir.store.sqlite.writer.Writer`.
     busy_timeout_s
-        How long another process may keep the file.
+        How long to wait for another process that has locked the file.
 
     Attributes
     ----------
     set_aside
-        Where a damaged file went that was found here; None when there was none.
+        New path of a damaged file that was found here; None if there was none.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StoreFile:
         self._wake = False
         self._writer: Writer | None = None
         self._progress: Progress | None = None
-        with ExitStack() as undo:  # in reverse order, because the last connection to close brings the WAL home
+        with ExitStack() as undo:  # in reverse order, because the last connection to close checkpoints the WAL
             writing = None
             if self._owns:
                 lock, writing, self.set_aside = own(self.path, steps(), take_over, busy_timeout_s)
@@ -109,18 +109,18 @@ class StoreFile:
 
     @property
     def failure(self) -> str | None:
-        """Why nothing can be written any more; None while all is well."""
+        """Why the store can no longer be written; None if it can."""
         return self._writer.failure if self._writer else None
 
     @property
     def damages(self) -> Sequence[Damage]:
-        """What happened to the file and nobody has acknowledged; the oldest first."""
+        """Damage notices that were not acknowledged, oldest first."""
         return damage.damages(self.path)
 
     def look(self) -> None:
         """Check that the files are still those that were opened, and write the progress mark; called every second.
 
-        The store has failed where they are not.
+        If they are not, the store has failed.
         """
         try:
             self._confirm()
@@ -135,7 +135,7 @@ class StoreFile:
                 self._progress.follow(sql)
 
     def _end_progress(self) -> None:
-        with suppress(StoreUnavailable, OSError):  # what the store failed for has been said
+        with suppress(StoreUnavailable, OSError):  # the failure of the store was reported before
             self._note_progress()
 
     def subscribe(self, callback: Callable[[], None]) -> None:
@@ -147,7 +147,7 @@ class StoreFile:
         self._subscribers = tuple(one for one in self._subscribers if one != callback)
 
     def close(self) -> None:
-        """Commit what waits, close the files and give up the lock; a second call does nothing."""
+        """Commit waiting writes, close the files and release the lock; a second call does nothing."""
         self._undo.close()
 
     @contextmanager
@@ -156,7 +156,7 @@ class StoreFile:
             with self._readers.snapshot() as connection:
                 yield Statements(connection)
         except StoreUnavailable as error:
-            # What cannot be read must not go on acknowledging either.
+            # A store that cannot be read must not acknowledge instances either.
             if self._writer and isinstance(error.__cause__, sqlite3.Error) and is_damage(error.__cause__):
                 self._writer.fail(str(error))
             raise

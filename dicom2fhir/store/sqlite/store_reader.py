@@ -1,4 +1,4 @@
-"""What is asked of a store without changing anything: each call sees one snapshot and never waits for the writer."""
+"""The read-only part of a store: each call reads one snapshot and never waits for the writer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dicom2fhir.store.sqlite.store_file import Access, StoreFile
 
 
 class StoreReader(StoreFile):
-    """The part of :class:`dicom2fhir.store.base.Store` that only reads.
+    """The methods of :class:`dicom2fhir.store.base.Store` that only read.
 
     Parameters
     ----------
     reader
-        What instances and files are read by in this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
+        Fingerprint of the reader of this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
     """
 
     def __init__(self, path: str | os.PathLike[str], access: Access, *, reader: str, **options: Any) -> None:

@@ -1,8 +1,9 @@
-"""Whatever waits to be written is committed together, and only then is anybody told that it is done.
+"""Group commit: all waiting writes are committed together, and each caller returns after the commit.
 
-One fsync costs as much as dozens of statements; sharing it is what makes an acknowledgement per instance affordable.
-There is no thread of its own: who comes first while nobody writes commits what waits, its own job among it, and hands
-the file on to the next who came meanwhile. So a caller that is alone never waits for another thread to wake up.
+One fsync costs as much as dozens of statements; only a shared fsync makes a commit before each acknowledgement
+affordable. There is no writer thread. If nobody writes, a caller becomes the leader: it commits all waiting jobs, with
+its own, and then makes the caller that has waited longest the leader. So a single caller never waits for another thread
+to wake up.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 _MAX_BATCH = 256
-"""Bounds how long the first of a batch waits; no gain was measured above."""
+"""Limits how long the first job of a batch waits; larger batches were not measurably faster."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -43,12 +44,12 @@ _FAILED = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""The file or the disk is at fault and not the statement. After a failed fsync nobody knows what the disk holds, so
-nothing is tried again in this process (https://wiki.postgresql.org/wiki/Fsync_Errors)."""
+"""The file or the disk is at fault, not the statement. After a failed fsync the content of the disk is unknown, so this
+process does not write again (https://wiki.postgresql.org/wiki/Fsync_Errors)."""
 
 
 class _Job:
-    """What one caller waits for."""
+    """An operation that one caller waits for."""
 
     def __init__(self, operation: Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]], item: Any) -> None:
         self.operation = operation
@@ -57,26 +58,26 @@ class _Job:
         self.value: Any = None
         self.problem: Exception | None = None
         self.gate = threading.Lock()
-        """Opened when the job is done, or when its caller has to lead."""
+        """Released when the job is done, or when its caller must lead."""
         self.gate.acquire()
 
 
 class Writer:
-    """Runs operations one after the other, in the threads of those who want them, and commits them in groups.
+    """Runs operations one after the other, in the threads of their callers, and commits them in groups.
 
     Parameters
     ----------
     connection
-        Becomes the writer's own, and is closed by :meth:`close`.
+        Owned by the writer; :meth:`close` closes it.
     confirm
-        Called after each commit, before anybody is told of it; where it raises :class:`StoreUnavailable`, nobody is,
+        Called after each commit, before the callers return. If it raises :class:`StoreUnavailable`, their calls fail,
         and the store has failed.
     on_commit
-        Called after each commit, in whatever thread made it; must be quick.
+        Called after each commit, in the thread that committed; must be quick.
     on_roll_back
-        Called when operations were undone, and before any is tried again.
+        Called after operations were rolled back, before any is run again.
     on_failure
-        Called once, with the reason, when the store cannot be written any more.
+        Called once, with the reason, when the store can no longer be written.
     """
 
     def __init__(
@@ -98,20 +99,20 @@ class Writer:
         self._jobs: deque[_Job] = deque()
         self._lock = threading.Lock()
         self._leader: _Job | None = None
-        """Whose caller writes now, or was told to; nothing waits while there is none."""
+        """The job whose caller writes now, or is about to; if there is none, no job waits."""
         self._idle = threading.Condition(self._lock)
         self._closing = False
         self._failure: str | None = None
 
     @property
     def failure(self) -> str | None:
-        """Why nothing can be written any more; None while all is well."""
+        """Why the store can no longer be written; None if it can."""
         return self._failure
 
     def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run ``operation`` in a transaction and return its value once that is on disk.
+        """Run ``operation`` in a transaction and return its value after the commit.
 
-        It is run once more, after everything was undone, when another one of its group makes a mistake.
+        If another operation of the group fails, the group is rolled back and each operation is run once more.
 
         Raises
         ------
@@ -126,12 +127,12 @@ class Writer:
         return self.run_together(by_itself, None)
 
     def run_together(self, operation: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
-        """Do what :meth:`run` does; items that wait for the same operation are handed to it together.
+        """As :meth:`run`, but waiting items of the same operation are passed to it in one call.
 
         Parameters
         ----------
         operation
-            Returns a value for each item. What it does is all or nothing by itself, by one statement or
+            Returns a value for each item. It must be atomic: one statement, or
             :func:`~dicom2fhir.store.sqlite.statements.transaction`.
 
         Raises
@@ -142,10 +143,10 @@ class Writer:
         job = _Job(operation, item)
         try:
             if not self._enqueue(job):
-                job.gate.acquire()  # until it is done, or is the one that leads
+                job.gate.acquire()  # until the job is done, or its caller leads
             if not job.is_done:
                 self._lead()
-        except BaseException:  # Ctrl-C comes anywhere: nobody else may wait for this caller
+        except BaseException:  # Ctrl-C may come anywhere: no other caller may be left waiting for this one
             self._withdraw(job)
             raise
         if job.problem is not None:
@@ -154,7 +155,7 @@ class Writer:
         return value
 
     def fail(self, reason: str) -> None:
-        """Write nothing any more."""
+        """Refuse all further writes."""
         with self._lock:
             if self._failure is not None:
                 return
@@ -163,7 +164,7 @@ class Writer:
         self._on_failure(reason)
 
     def close(self) -> None:
-        """Let what waits be committed, and close the connection."""
+        """Wait until all waiting jobs are committed, and close the connection."""
         with self._lock:
             self._closing = True
             while self._leader is not None:
@@ -173,7 +174,7 @@ class Writer:
             self._connection.close()
 
     def _enqueue(self, job: _Job) -> bool:
-        """Have a job wait for its turn; whether that is now."""
+        """Add a job to the queue; whether its caller leads."""
         with self._lock:
             if self._closing:
                 raise StoreUnavailable("The store is closed")
@@ -194,12 +195,12 @@ class Writer:
             self._hand_on()
 
     def _lead(self) -> None:
-        """Commit what waits, the job of this caller first."""
+        """Commit the waiting jobs; the first is that of this caller."""
         with self._lock:
             batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), self._max_batch))]
         try:
             self._commit(batch)
-        except Exception as error:  # whatever it is: nobody may wait for ever, and nobody may be told success
+        except Exception as error:  # any error: no caller may wait forever, and none may return success
             log.error("writer.failed", **log_fields(BridgeFault(error)))
             self._give_up(batch, f"The writer of the store failed: {type(error).__name__}")
         except BaseException:  # Ctrl-C
@@ -207,12 +208,12 @@ class Writer:
             self._refuse(batch, "The writer was interrupted")
             raise
         finally:
-            self._hand_on()  # first, because the disk has nothing to do
+            self._hand_on()  # first, because the disk is idle
             for job in batch:
                 job.gate.release()
 
     def _hand_on(self) -> None:
-        """Let the one that has waited longest lead."""
+        """Make the caller that has waited longest the leader."""
         with self._lock:
             self._leader = self._jobs[0] if self._jobs else None
             if self._leader is not None:
@@ -242,7 +243,7 @@ class Writer:
         self._on_commit()
 
     def _run_all(self, batch: list[_Job]) -> None:
-        """Run every operation; when one makes a mistake, all again and each by itself."""
+        """Run all operations; if one fails, roll back and run each by itself."""
         together: dict[object, list[_Job]] = {}
         for job in batch:
             together.setdefault(job.operation, []).append(job)
@@ -261,11 +262,11 @@ class Writer:
                     self._run_alone(job)
 
     def _run_alone(self, job: _Job) -> None:
-        """One operation in its own savepoint: its own mistake does not touch the others of the batch."""
+        """Run one operation in its own savepoint: its failure does not affect the others of the batch."""
         self._connection.execute("SAVEPOINT job")
         try:
             (job.value,) = job.operation(self._connection, [job.item])
-        except Exception as error:  # belongs to the caller that waits for this job
+        except Exception as error:  # raised in the caller that waits for this job
             if _is_of_the_file(error):
                 raise
             job.problem = error
@@ -285,7 +286,7 @@ class Writer:
                 job.is_done = True
 
     def _roll_back(self) -> None:
-        # SQLite has rolled back by itself after some errors.
+        # SQLite rolls back by itself after some errors.
         with suppress(sqlite3.Error):
             self._connection.rollback()
         self._on_roll_back()
