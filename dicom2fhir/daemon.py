@@ -311,7 +311,7 @@ def _left_s(deadline: float) -> float:
 
 
 def _warn(settings: Settings) -> None:
-    # watched folders report their own faults, and a share that hangs would delay the others
+    # watchers report faults of their own folders, and a share that hangs would delay the other checks
     wanted = [need for need in needs(settings) if need.use not in (Use.WATCH, Use.EMPTY)]
     exposed = open_to_others(settings.store.directory)
     for doubt in (*warnings(settings), *exposed, *map(str, faults(wanted, present_user()))):

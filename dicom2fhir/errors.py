@@ -1,7 +1,7 @@
-"""What can go wrong; the docstring of a class is its default message.
+"""The errors of the bridge; the docstring of a class is its default message.
 
-Each edge translates these once: the association into a DIMSE status, the folder into a reason file, the delivery into a
-:data:`dicom2fhir.model.Outcome`, the command line into an exit status.
+Each error is translated once: by the association into a DIMSE status, by the folder into a reason file, by the delivery
+into a :data:`dicom2fhir.model.Outcome`, by the command line into an exit status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _PACKAGE = Path(__file__).parent
 _PLACES = 20
-"""Innermost frames that are kept of an exception; a RecursionError has a thousand."""
+"""Number of innermost frames that are kept of an exception; a RecursionError has a thousand."""
 
 
 class BridgeError(Exception):
@@ -26,7 +26,7 @@ class BridgeError(Exception):
     Parameters
     ----------
     issues
-        What a server said of it. For people: it may echo patient data and must not be logged.
+        The server's messages, for people. They may contain patient data and must not be logged.
     """
 
     def __init__(self, message: str = "", *, issues: tuple[str, ...] = ()) -> None:
@@ -35,7 +35,7 @@ class BridgeError(Exception):
 
     @property
     def kind(self) -> str:
-        """The name of the class in words, for people and for machines that count: ``missing-uid``."""
+        """The class name in lower case with hyphens, for people and for counters: ``missing-uid``."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
 
 
@@ -85,12 +85,12 @@ class BridgeFault(Permanent):
     Parameters
     ----------
     cause
-        What nobody foresaw. Its text is kept nowhere: it may quote the data set.
+        The unexpected exception. Its text is not kept: it may quote the data set.
 
     Attributes
     ----------
     places
-        As :func:`places_of` gives them.
+        As :func:`places_of` returns them.
     """
 
     def __init__(self, cause: BaseException) -> None:
@@ -138,11 +138,11 @@ class ServerUnavailable(Transient):
     Parameters
     ----------
     after_s
-        When it wants to be asked again; 0 where it does not say.
+        Seconds after which the server asks to be tried again; 0 if it does not say.
     alive
-        Whether it answered a request with success and only the answer cannot be used: other studies may go on.
+        Whether the server answered with success, but the answer cannot be used: other studies may go on.
     unclear
-        Whether what was sent may be the cause: the server has the request, and may answer others.
+        Whether the request may be the cause: the server received it, and may answer others.
     """
 
     def __init__(
@@ -189,12 +189,12 @@ class ConfigError(Permanent):
 
 
 def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function on one file, instance or study, so that whatever goes wrong is the fault of that one alone.
+    """Call a function for one file, instance or study, so that an unexpected exception concerns only that one.
 
     Raises
     ------
     BridgeFault
-        In place of any exception that nobody foresaw. :class:`BridgeError` and :class:`OSError` pass, and so does
+        In place of any unexpected exception. :class:`BridgeError` and :class:`OSError` are raised unchanged, and so is
         :class:`MemoryError`, which says nothing about the file.
     """
     try:
@@ -206,10 +206,10 @@ def attempt(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def words_of(error: BaseException) -> str:
-    """What an exception says without patient data: its message, if it is one of ours or the operating system's.
+    """What an exception says without patient data: its message, if it is a BridgeError or an OSError.
 
-    Of an OSError without the path, which may name a patient. The text of any other may quote a value; the name of its
-    class stands for it.
+    For an OSError without the path, which may name a patient. The text of any other exception may quote a value, so the
+    name of its class is used.
     """
     if isinstance(error, BridgeError):
         return str(error)
@@ -222,8 +222,8 @@ def log_fields(error: BaseException) -> dict[str, str | list[str]]:
     Returns
     -------
     dict
-        ``kind`` is that of a :class:`BridgeError`, or the name of another class; ``reason`` is what :func:`words_of`
-        gives. ``frames``, where the exception came through, is for a :class:`BridgeFault` only.
+        ``kind``, as :func:`kind_of` returns it; ``reason``, as :func:`words_of` returns it; ``frames``, the stack
+        frames, for a :class:`BridgeFault` only.
     """
     fields: dict[str, str | list[str]] = {"kind": kind_of(error), "reason": words_of(error)}
     if isinstance(error, BridgeFault):
@@ -232,14 +232,14 @@ def log_fields(error: BaseException) -> dict[str, str | list[str]]:
 
 
 def kind_of(error: BaseException) -> str:
-    """One word for what went wrong, for machines that count."""
+    """The kind of a :class:`BridgeError`, or the class name of another exception; for counters."""
     return error.kind if isinstance(error, BridgeError) else type(error).__name__
 
 
 def places_of(error: BaseException) -> list[str]:
-    """Where an exception came through, the innermost last: ``dicom2fhir/dicom/decode.py:12 extract``.
+    """The stack frames of an exception, the innermost last: ``dicom2fhir/dicom/decode.py:12 extract``.
 
-    Neither its text nor source lines with values: they may hold patient data.
+    The exception's text and source lines with values are left out: they may contain patient data.
     """
     return [
         f"{_short(frame.filename)}:{frame.lineno} {frame.name}"

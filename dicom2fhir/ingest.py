@@ -1,4 +1,4 @@
-"""The one entrance: every instance is decoded and stored here before its sender gets Success (0000)."""
+"""Every received instance is decoded and stored here, before its sender gets Success (0000)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ingest:
         Parameters
         ----------
         reader
-            The reader that has read the instance; it decodes it, too.
+            The reader that read the instance; it also decodes it.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Ingest:
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
     def reject(self, origin: Origin, error: BridgeError, sop_instance: str = "") -> None:
-        """Record that something was refused, for ``status``."""
+        """Record a rejection, for ``status``."""
         (log.error if isinstance(error, BridgeFault) else log.warning)(
             "instance.rejected",
             origin=origin.kind,

@@ -1,9 +1,9 @@
 """The values that pass between the stages of the bridge; standard library only.
 
-A DICOM attribute is known by its keyword (PS3.6) and its value is plain Python: text as decoded by the data set's
-character set and stripped of padding, a list where several values stood, a list of dicts where a sequence stood.
-Numbers, dates, person names and codes stay in DICOM's own notation until :mod:`dicom2fhir.fhir.version.datatypes` reads
-them, so that a record is JSON as it stands and nothing is lost on the way.
+A DICOM attribute is identified by its keyword (PS3.6). Its value is plain Python: text, decoded with the data set's
+character set and without padding; a list for several values; a list of dicts for a sequence. Numbers, dates, person
+names and codes keep DICOM's notation until :mod:`dicom2fhir.fhir.version.datatypes` reads them, so that a record can be
+written as JSON without loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Attrs: TypeAlias = Mapping[str, Value]
 
 
 def texts_of(value: Iterable[str | Attrs] | None) -> list[str]:
-    """The values of an attribute that is no sequence."""
+    """The values of an attribute that is not a sequence."""
     if isinstance(value, str):
         return [value] if value else []
     return [text for text in value or () if isinstance(text, str)]
@@ -36,10 +36,10 @@ def items_of(value: Iterable[str | Attrs] | None) -> list[Attrs]:
 
 
 Raw = dict[int, "bytes | list[Raw]"]
-"""Tag -> undecoded value, or the items of a sequence. Instances may share values, so nobody changes them."""
+"""Tag -> undecoded value, or the items of a sequence. Instances may share values: do not change them."""
 
 Json: TypeAlias = "bool | int | float | Decimal | str | list[Json] | dict[str, Json] | None"
-"""A value of JSON, of any shape: what a server sends, or what a profile's file holds."""
+"""Any JSON value, such as a server's response or the content of a profile file."""
 
 JsonObject: TypeAlias = dict[str, Json]
 
@@ -60,24 +60,24 @@ class Origin:
     peer: str = ""
     path: str = ""
     association: str = ""
-    """Names one association of this process; the quiet time of its studies waits for its end."""
+    """Identifies one association of this process. While it is open, the quiet period does not make its studies due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One SOP instance as a receiver hands it over.
+    """One SOP instance as a receiver passes it on.
 
     Attributes
     ----------
     taken
-        The values of the data set that the bridge wants, as they stand in it.
+        The elements of the data set that the bridge uses, undecoded.
     transfer_syntax
-        Transfer Syntax UID that the data set is encoded in (PS3.5 section 10).
+        Transfer Syntax UID of the data set (PS3.5 section 10).
     sop_class, sop_instance
-        What the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003) claims;
-        empty when it says nothing.
+        From the C-STORE command (0000,0002)/(0000,1000) or the file meta information (0002,0002)/(0002,0003); empty if
+        they are missing there.
     notes
-        What the receiver noticed.
+        The receiver's notes.
     """
 
     taken: Raw
@@ -90,7 +90,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class FileMark:
-    """What became of one file of a watched folder; a file with another size or time is looked at again."""
+    """The outcome for one file of a watched folder; a file whose size or time has changed is read again."""
 
     path: str
     size_bytes: int
@@ -99,19 +99,20 @@ class FileMark:
     """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
     reason: str = ""
     by_other_reader: bool = False
-    """Whether another version of the program looked at the file, one that may have read less."""
+    """Whether another version of the program read the file, which may have read less of it."""
 
     def holds_for(self, size_bytes: int, mtime_ns: int) -> bool:
-        """Whether the file, as it looks now, need not be read.
+        """Whether a file with this size and time need not be read.
 
-        One that was taken need not as long as it has not changed; one that was not, another version may understand.
+        A file that was taken is read again only if it has changed; any other file also by another version of the
+        program, which may understand it.
         """
         is_same = (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns)
         return is_same and (self.outcome == "taken" or not self.by_other_reader)
 
 
 NoteLevel = Literal["info", "warning", "version"]
-"""``version``: the FHIR version has no place for it."""
+"""``version``: the FHIR version has no element for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """What the bridge keeps of one SOP instance; DICOM parsing ends here.
+    """What the bridge stores of one SOP instance, the result of DICOM decoding.
 
     The four mappings hold the attributes of each level of the information model. Records of one study share equal
-    mappings (the same object) where their maker can arrange it: it saves memory and makes assembling quick.
+    mappings (the same object) where possible, which saves memory and makes assembling faster.
     """
 
     study_uid: str
@@ -155,7 +156,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series with the attributes that its instances agree on, ``instances`` in the order of (number, UID)."""
+    """A series with the attributes that its instances agree on; ``instances`` are ordered by (number, UID)."""
 
     uid: str
     attrs: Attrs
@@ -164,12 +165,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study as one immutable value, the same whatever order its instances came in.
+    """A study as one immutable value, which does not depend on the order in which its instances arrived.
 
     Attributes
     ----------
     conflict
-        Why the study must not be written as it is (its instances name different patients); empty when all is well.
+        Why the study must not be written (its instances name different patients); empty if it may be written.
     """
 
     uid: str
@@ -191,7 +192,7 @@ class Write(StrEnum):
     UPSERT = "upsert"
     """Created when absent, else updated."""
     LINK = "link"
-    """Looked up and referred to, never written."""
+    """Looked up and referenced, never written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +202,13 @@ class Entry:
     Attributes
     ----------
     resource
-        With its deterministic ``id``. Other entries refer to it as ``urn:uuid:<id>``.
+        With its deterministic ``id``. Other entries reference it as ``urn:uuid:<id>``.
     search
-        Query that finds this resource on a server whatever its id is there, e.g.
-        ``identifier=urn:dicom:uid|urn:oid:1.2``, percent-encoded; empty when nothing but the id identifies it.
+        Query that finds this resource on a server under any id, e.g.
+        ``identifier=urn:dicom:uid|urn:oid:1.2``, percent-encoded; empty if only the id identifies it.
     inside
-        Id under which the resource is contained when the server does not have it, and it is only linked to or cannot be
-        created there. Empty: then a reference by identifier stands for a linked resource.
+        Id of the contained resource that is used when the server does not have the resource, and it is only linked or
+        cannot be created there. If empty, a linked resource is referenced by identifier.
     """
 
     resource: Resource
@@ -222,19 +223,19 @@ class Entry:
 
     @property
     def placeholder(self) -> str:
-        """The reference by which other entries of the same study refer to this one."""
+        """The reference to this entry in other entries of the same study."""
         return f"urn:uuid:{self.resource['id']}"
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """What a study becomes; the ImagingStudy comes first.
+    """The resources made from a study; the ImagingStudy comes first.
 
     Attributes
     ----------
     fingerprint
-        The mapping fingerprint (``R4 base@1f0c9a2b``): a short text for the FHIR version, the profile and whatever else
-        shapes the output. With equal fingerprints, equal studies become equal resources. Empty where nobody asks.
+        The mapping fingerprint (``R4 base@1f0c9a2b``): a short text for the FHIR version, the profile and everything
+        else that affects the output. With equal fingerprints, equal studies give equal resources. Empty if not needed.
     """
 
     entries: tuple[Entry, ...]
@@ -251,7 +252,7 @@ class Job:
     base
         Of the last :class:`Delivered`; empty the first time.
     again
-        Look at the destination even when nothing changed since then: somebody may have changed or deleted it there.
+        Query the destination even if nothing changed since then: the study may have been changed or deleted there.
     """
 
     study: Study
@@ -268,18 +269,18 @@ class Delivered:
 
     base: bytes
     written: bool = True
-    """False when the destination held it already and nothing was sent."""
+    """False if the destination already held it and nothing was sent."""
     fingerprint: str = ""
     """Of :class:`Mapped`."""
     answered: bool = True
-    """False when the destination was not asked anything, so that this says nothing about it."""
+    """False if no request was sent, so that the outcome says nothing about the destination."""
     unlinked: tuple[str, ...] = ()
-    """Types of the resources that were looked for and not found there: they are referred to by identifier."""
+    """Types of the linked resources that were not found there; they are referenced by identifier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: try again, at the earliest after ``after_s`` seconds."""
+    """The delivery must be tried again, after at least ``after_s`` seconds."""
 
     reason: str
     after_s: float = 0.0
@@ -288,14 +289,14 @@ class Retry:
     answered: bool = True
     """False when the bridge itself is at fault, so that this says nothing about the destination."""
     unclear: bool = False
-    """With ``whole_destination``: True when this study may be at fault all the same."""
+    """With ``whole_destination``: True when this study may still be the cause."""
     issues: tuple[str, ...] = ()
-    """The destination's own words. ``reason`` is logged, these are not: they may echo patient data."""
+    """The destination's messages. ``reason`` is logged, these are not: they may contain patient data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Never as it is; a person has to look. ``issues`` are the destination's own words."""
+    """The study cannot be delivered as it is; a person must look at it. ``issues`` are the destination's messages."""
 
     issues: tuple[str, ...] = field(default=())
     answered: bool = True

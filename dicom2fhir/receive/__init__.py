@@ -1,1 +1,1 @@
-"""The ways in: C-STORE associations and folders."""
+"""The receivers: C-STORE associations and watched folders."""

@@ -1,4 +1,4 @@
-"""Command sets of DIMSE (PS3.7 section 6.3.1 and annex E), and the one place where an outcome becomes a status."""
+"""DIMSE command sets (PS3.7 section 6.3.1 and annex E), and the only place that maps errors to statuses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _US_ELEMENT = struct.Struct("<HHLH")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the bridge looks at in a command set; priority and move originator change nothing for it."""
+    """The elements of a command set that the bridge uses; priority and move originator are ignored."""
 
     field: int
     message_id: int | None
@@ -41,17 +41,17 @@ class Command:
 
     @property
     def is_response(self) -> bool:
-        """Whether it answers a request, of which the bridge sends none."""
+        """Whether the command is a response; the receiver sends no requests."""
         return bool(self.field & _RESPONSE)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseStatus:
-    """A Status (0000,0900) and, where something is wrong, an Error Comment (0000,0902)."""
+    """A Status (0000,0900) and, for an error, an Error Comment (0000,0902)."""
 
     code: int
     comment: str = ""
-    """At most 64 characters (LO); never holds anything of the data set."""
+    """At most 64 characters (LO); never contains values of the data set."""
 
 
 SUCCESS = ResponseStatus(0x0000)
@@ -64,7 +64,7 @@ UNRECOGNIZED_OPERATION = ResponseStatus(0x0211)
 """PS3.7 C.5.20: any service but C-ECHO and C-STORE."""
 
 UNEXPECTED = ResponseStatus(0x0110, "Processing failure")
-"""PS3.7 C.5.13: an error of our own making, :class:`~dicom2fhir.errors.BridgeFault` among them."""
+"""PS3.7 C.5.13: an internal error, including :class:`~dicom2fhir.errors.BridgeFault`."""
 
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (Mismatch, 0xA900, "Data Set does not match SOP Class"),
@@ -73,18 +73,18 @@ STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (Transient, 0xA700, "Out of resources"),
     (MemoryError, 0xA700, "Out of resources"),
 )
-"""Error class -> status and its meaning in PS3.4 table B.2-1; the first that fits.
+"""Error class -> status and its meaning in PS3.4 table B.2-1; the first match applies.
 
-Never 0111 (Duplicate SOP Instance): a sender that repeats itself is told Success, so that it stops.
+0111 (Duplicate SOP Instance) is never sent: a repeated instance gets Success, so that its sender stops.
 """
 
 _COMMENT_CHARACTERS = 64
 
 
 def failure_status(error: BaseException) -> ResponseStatus:
-    """The status that answers a C-STORE which failed.
+    """The response status for a failed C-STORE.
 
-    The comment is the description of the error's class and not its message, which may name paths of this machine.
+    The comment is the docstring of the error's class and not its message, which may contain paths of this machine.
     """
     for kind, code, _ in STATUSES:
         if isinstance(error, kind):
@@ -98,7 +98,7 @@ def decode(command_set: bytes) -> Command:
     Raises
     ------
     CannotUnderstand
-        It is none, or lacks what every command set has.
+        The bytes are not a command set, or a required element is missing.
     """
     values = _elements(command_set)
     field, data_set_type = _number(values, _COMMAND_FIELD), _number(values, _DATA_SET_TYPE)
@@ -138,7 +138,7 @@ def _number(values: dict[int, bytes], element: int) -> int | None:
 
 
 def _uid(values: dict[int, bytes], element: int) -> str:
-    """As it came, so that the answer can repeat it; no other decoding keeps every byte of what is no UID."""
+    """The UID as received, so that the response can repeat it; Latin-1 keeps every byte of an invalid UID."""
     return values.get(element, b"").decode("latin-1").strip("\0 ")
 
 
@@ -153,18 +153,18 @@ def encode_echo() -> bytes:
 
 
 def status_of(response: bytes) -> int | None:
-    """The Status (0000,0900) of a response; None where there is none.
+    """The Status (0000,0900) of a response; None if it is missing.
 
     Raises
     ------
     CannotUnderstand
-        It is no command set.
+        The bytes are not a command set.
     """
     return _number(_elements(response), _STATUS)
 
 
 def encode_response(request: Command, status: ResponseStatus) -> bytes:
-    """The command set that answers a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
+    """The command set of the response to a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
     return _command_set(
         _text(_AFFECTED_SOP_CLASS, request.sop_class),
         _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
@@ -182,7 +182,7 @@ def _command_set(*elements: bytes) -> bytes:
 
 
 def _text(element: int, text: str, padding: bytes = b"\0") -> bytes:
-    """An element of an even length; nothing where there is nothing to say."""
+    """A text element, padded to even length; empty if there is no text."""
     if not text:
         return b""
     value = text.encode("latin-1")

@@ -1,8 +1,8 @@
-"""The bytes of one connection: blocking reads into one buffer that is used again and again.
+"""Blocking reads and writes on one connection, with one reused buffer.
 
-Nothing here looks at a clock while it waits. A thread that reads or writes says until when it may wait, and the
-listener's thread, which looks around several times a second, wakes it when that time has come. So a read is one
-system call, and a peer that takes no answers is bounded in the same way as a silent one.
+The socket has no timeout. A thread that reads or writes sets a deadline in :attr:`Wire.expires_at`. The listener's
+thread checks it several times a second and wakes the other thread when it has passed. So a read is one system call, and
+a peer that does not read its answers has the same time limit as a silent one.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from collections.abc import Iterator
 from typing import Any
 
 _FIRST_BUFFER_BYTES = 8 * 1024
-"""Enough for most association requests; a connection that never becomes an association costs no more."""
+"""Enough for most association requests; a connection that never becomes an association uses no more."""
 BUFFER_BYTES = 128 * 1024
 
 NEVER = float("inf")
 
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""Two minutes until a peer whose machine is gone is noticed; seconds, seconds, probes."""
+"""Seconds, seconds, probes: an unreachable peer is detected after two minutes."""
 
 
 class Ended(Exception):
-    """The peer closed the connection, or somebody here wants it to end."""
+    """The peer closed the connection, or another thread ended it."""
 
 
 class Wire:
-    """One connection; read and written by one thread, ended by any.
+    """One connection; one thread reads and writes, any thread may end it.
 
     Attributes
     ----------
     since
-        When it was accepted.
+        When the connection was accepted.
     expires_at
-        By :func:`time.monotonic`; for the listener to watch, who calls :meth:`expire` when it has come.
+        Deadline, by :func:`time.monotonic`; the listener calls :meth:`expire` when it has passed.
     received_bytes
-        Everything so far.
+        Number of bytes received so far.
     """
 
     def __init__(self, connection: socket.socket, since: float, expires_at: float) -> None:
@@ -57,7 +57,7 @@ class Wire:
         self.received_bytes = 0
 
     def widen(self) -> None:
-        """Take the buffer for data sets, once the peer has shown who it is."""
+        """Switch to the large buffer for data sets, once the association is accepted."""
         wide = memoryview(bytearray(BUFFER_BYTES))
         left = self._end - self._start
         wide[:left] = self._buffer[self._start : self._end]
@@ -65,7 +65,7 @@ class Wire:
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes wait in the buffer already."""
+        """Whether the buffer holds unread bytes."""
         return self._start < self._end
 
     def _fill(self) -> None:
@@ -76,8 +76,8 @@ class Wire:
             self._buffer[:left] = self._buffer[self._start : self._end]
             self._start, self._end = 0, left
         if _QUICK_ACK is not None:
-            # Senders that leave Nagle's algorithm on hold the data set back until the command is acknowledged, and
-            # the system would do that after 40 ms. It forgets this option, so it is set before each wait.
+            # Senders with Nagle's algorithm hold back the data set until the command is acknowledged, which the system
+            # would do after 40 ms. The system resets this option, so it is set before each read.
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         count = self._socket.recv_into(self._buffer[self._end :])
         if not count or self._woken:
@@ -86,12 +86,12 @@ class Wire:
         self.received_bytes += count
 
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        """The next bytes as ``layout`` says; few, because they must fit into the buffer together.
+        """Read and unpack the next bytes, which must fit into the buffer together.
 
         Raises
         ------
         Ended
-            They do not come.
+            The connection ended first.
         """
         while self._end - self._start < layout.size:
             self._fill()
@@ -100,23 +100,23 @@ class Wire:
         return layout.unpack_from(self._buffer, start)
 
     def wait(self) -> None:
-        """Until there are bytes to take.
+        """Wait until there are bytes to read.
 
         Raises
         ------
         Ended
-            There will be none.
+            The connection ended.
         """
         if self._start == self._end:
             self._fill()
 
     def pieces(self, count: int) -> Iterator[memoryview]:
-        """The next bytes as they come; a piece is good until the next one is asked for.
+        """The next bytes as they arrive; a piece is valid until the next one is requested.
 
         Raises
         ------
         Ended
-            They do not come.
+            The connection ended first.
         """
         while count:
             if self._start == self._end:
@@ -127,12 +127,12 @@ class Wire:
             yield self._buffer[start : self._start]
 
     def skip(self, count: int) -> None:
-        """Read and drop bytes.
+        """Read and discard bytes.
 
         Raises
         ------
         Ended
-            They do not come.
+            The connection ended first.
         """
         while count > self._end - self._start:
             count -= self._end - self._start
@@ -146,37 +146,37 @@ class Wire:
         Raises
         ------
         OSError
-            The connection is gone.
+            The connection is broken.
         """
         self._socket.sendall(data)
 
     def expire(self) -> None:
-        """End the present wait because it took too long; the thread that waits says goodbye."""
+        """End the current wait because it took too long; the waiting thread ends the association."""
         self.expired = True
         self.wake()
 
     def wake(self) -> None:
-        """Let a read end with :class:`Ended`, now or when it comes to that; writing still works."""
+        """Make the current or next read raise :class:`Ended`; writing still works."""
         self._woken = True
         self._shut_down(socket.SHUT_RD)
 
     def cut(self) -> None:
-        """End everything that waits."""
+        """End all reads and writes."""
         self._woken = self.is_cut = True
         self._shut_down(socket.SHUT_RDWR)
 
     def see_off(self) -> None:
-        """Wait for the peer to close, so that it can read what was sent last (PS3.8 section 9.2, state 13)."""
+        """Wait for the peer to close the connection, so that it can read the last PDU (PS3.8 section 9.2, state 13)."""
         with contextlib.suppress(OSError):
             while self._socket.recv_into(self._buffer):
                 pass
 
     def close(self) -> None:
-        """Give the connection back to the system."""
+        """Close the socket."""
         with contextlib.suppress(OSError):
             self._socket.close()
 
     def _shut_down(self, how: int) -> None:
-        # not by the method of SSLSocket, which lets go of TLS while the other thread is within it
+        # not SSLSocket.shutdown, which drops the TLS state while the other thread uses it
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)

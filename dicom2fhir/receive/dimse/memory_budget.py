@@ -1,6 +1,6 @@
-"""How much of data sets all associations may hold in memory together.
+"""The memory that all associations together may use for data sets.
 
-One association is bounded by its budgets, but a hundred that each send the longest header would not be.
+Budgets limit one association, but not a hundred that each send the longest header.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import threading
 from dicom2fhir.errors import Transient
 
 STEP_BYTES = 1024 * 1024
-"""What an association holds without asking, so that usual headers never do; it asks for as much again each time."""
+"""An association holds this much without a reservation, enough for usual headers; it reserves more in such steps."""
 
 
 class HeaderSpace:
-    """Bytes that all associations may hold together, besides the first :data:`STEP_BYTES` of each."""
+    """Bytes that all associations together may hold, without the first :data:`STEP_BYTES` of each."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._lock = threading.Lock()
 
     def take(self, count: int) -> bool:
-        """Whether there is so much left, which is then the caller's."""
+        """Reserve so many bytes; False if fewer are left."""
         with self._lock:
             if count > self._left:
                 return False
@@ -29,30 +29,30 @@ class HeaderSpace:
             return True
 
     def resize(self, by: int) -> None:
-        """Hold so many bytes more from now on, or less: what is taken beyond that is not given again."""
+        """Raise or lower the limit; bytes reserved beyond a lower limit are not available again once returned."""
         with self._lock:
             self._left += by
 
     def give_back(self, count: int) -> None:
-        """Return what was taken."""
+        """Return reserved bytes."""
         with self._lock:
             self._left += count
 
 
 class Share:
-    """What one association holds of the space, for one message after the other."""
+    """The bytes that one association holds, for one message at a time."""
 
     def __init__(self, space: HeaderSpace) -> None:
         self._space = space
         self._taken = 0
 
     def hold(self, held_bytes: int) -> None:
-        """Hold so many bytes from now on.
+        """Set the number of bytes held.
 
         Raises
         ------
         Transient
-            There are not so many left; then nothing is held, so that others can go on.
+            Fewer are left; then all held bytes are released, so that others can go on.
         """
         beyond = -(-held_bytes // STEP_BYTES) * STEP_BYTES - STEP_BYTES if held_bytes > STEP_BYTES else 0
         if beyond > self._taken and not self._space.take(beyond - self._taken):
@@ -63,7 +63,7 @@ class Share:
         self._taken = beyond
 
     def let_go(self) -> None:
-        """Hold nothing any more."""
+        """Release all held bytes."""
         if self._taken:
             self._space.give_back(self._taken)
         self._taken = 0
