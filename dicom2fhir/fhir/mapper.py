@@ -26,7 +26,7 @@ def check_version(version: str, profile: Profile | None) -> None:
     """
     if profile and version not in profile.versions:
         made_for = " and ".join(profile.versions)
-        raise ConfigError(f"The profile {profile.name} is made for FHIR {made_for}, and the version here is {version}.")
+        raise ConfigError(f"The profile {profile.name} is for FHIR {made_for}, not for {version}.")
 
 
 def log_finding(study_uid: str, finding: Note) -> None:
@@ -63,14 +63,15 @@ class DialectChoice:
         if self.version == "auto":
             if spoken is None:
                 known = ", ".join(f"{one.name} ({one.fhir_version})" for one in DIALECTS.values())
-                raise ConfigError(f"This version is none of {known}.")
+                raise ConfigError(f"This version is not supported; supported versions: {known}.")
             found = spoken
         else:
             found = DIALECTS[self.version]
             if spoken is not None and not spoken.writes_as(found):
                 raise ConfigError(
-                    f'version = "{self.version}" is set, but this is {spoken.name}, which has other elements and would'
-                    f' lose some without an error; set version = "{spoken.name}" or "auto". Nothing is sent until then.'
+                    f'version = "{self.version}" is set, but this is {spoken.name}, which has other elements: some'
+                    f' would be lost without an error. Set version = "{spoken.name}" or "auto". Nothing is sent until'
+                    " then."
                 )
         check_version(found.name, self.profile)
         return found

@@ -192,7 +192,7 @@ def json_of(value: object) -> bytes:
     try:
         return orjson.dumps(value, default=_as_dict, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
-        raise CannotUnderstand("The attributes cannot be kept: a value is not text") from error
+        raise CannotUnderstand("The attributes cannot be stored: a value is not valid text") from error
 
 
 def _as_dict(value: object) -> dict[str, Any]:

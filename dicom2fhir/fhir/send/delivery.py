@@ -186,7 +186,7 @@ class Delivery:
             if entry.placeholder in created and not self.course.check(entry, request, response, self.lookup):
                 is_certain = False
         if not is_certain:
-            raise EditConflict("the server does not say that it created what was not there before")
+            raise EditConflict("the server did not confirm that it created a new resource")
 
     def _sent(self, plan: Plan) -> Base:
         # What was not looked at this time (it was known to be there) is as it was sent before.
