@@ -607,7 +607,7 @@ def test_an_unknown_version_is_the_destination_s_fault(server: str) -> None:
     destination = FhirDestination("server", FhirClient(server), FunctionMapper(case.map_study), DialectChoice("STU3"))
     outcome = destination.deliver(Study(case.uid, 1, {}, {}, ()), b"")
     assert isinstance(outcome, Retry) and outcome.whole_destination
-    assert (outcome.after_s, outcome.reason.startswith("The server speaks FHIR ")) == (60.0, True)
+    assert (outcome.after_s, outcome.reason.startswith("The server uses FHIR ")) == (60.0, True)
 
 
 def test_a_server_that_goes_away_and_comes_back(server: str, outage_proxy: Callable[[str], OutageProxy]) -> None:
