@@ -1,7 +1,7 @@
-"""One association as its acceptor: PDUs in, negotiation, PDUs out (PS3.8 sections 7 and 9, PS3.7 section 9).
+"""One association, as its acceptor: negotiation and the exchange of PDUs (PS3.8 sections 7 and 9, PS3.7 section 9).
 
-Messages are taken one after the other, and none is read before the last one is answered: what a peer sends ahead waits
-in its own machine. A data set is read as it streams in.
+Messages are processed one at a time. The next one is not read before the previous one is answered, so that messages
+sent ahead wait on the peer's machine. A data set is read while it arrives.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _COMMAND, _LAST = 0x01, 0x02
 """Bits of the message control header (PS3.8 section E.2)."""
 
 _MAX_COMMAND_BYTES = 16 * 1024
-"""Of a command set; a C-STORE-RQ takes some 200 bytes."""
+"""Limit for a command set; a C-STORE-RQ has about 200 bytes."""
 _GOODBYE_S = 2.0
-"""For the peer to close the connection when all is said."""
+"""Time for the peer to close the connection after the last PDU."""
 
 
 class _Abort(Exception):
-    """The peer broke the protocol: A-ABORT by the service provider, with a reason of PS3.8 table 9-26."""
+    """The peer violated the protocol: A-ABORT by the service provider, with a reason of PS3.8 table 9-26."""
 
     def __init__(self, reason: int, text: str) -> None:
         super().__init__(text)
@@ -58,14 +58,14 @@ UNRECOGNIZED_PDU, UNEXPECTED_PDU, UNEXPECTED_PARAMETER, INVALID_PARAMETER = 1, 2
 
 
 class Association:
-    """One connection, from its acceptance to its end, on a thread of its own.
+    """One connection, from its acceptance to its end, in its own thread.
 
     Parameters
     ----------
     admit
-        Asked once the request is found good; False: there are too many associations.
+        Called for an acceptable request; False: there are too many associations.
     stopping
-        Set when no new instance may be begun.
+        Set when no new instance may begin.
     space, refusals
         Shared by all associations.
     """
@@ -85,7 +85,7 @@ class Association:
         self.wire = wire
         self.peer = peer
         self.is_associated = self.is_leaving = False
-        """Whether the request was accepted; whether all was said."""
+        """Whether the request was accepted; whether the association is ending."""
         self._rules = rules
         self._callbacks = callbacks
         self._share = Share(space)
@@ -101,7 +101,7 @@ class Association:
         self._reset()
 
     def _reset(self) -> None:
-        """No message is under way."""
+        """Forget the current message."""
         self._context_id = 0
         self._command_set = bytearray()
         self._command: command_set.Command | None = None
@@ -110,11 +110,11 @@ class Association:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no message is under way."""
+        """Whether no message is in progress."""
         return not self._context_id
 
     def watch(self, now: float) -> None:
-        """End waits that take too long; called by the listener's thread several times a second."""
+        """End reads and writes that take too long; called by the listener's thread several times a second."""
         wire, message = self.wire, self._message_since
         if now >= wire.expires_at:
             if wire.expired:
@@ -129,7 +129,7 @@ class Association:
                 wire.expire()
 
     def run(self) -> None:
-        """Live through the association."""
+        """Run the association until it ends."""
         try:
             if self._negotiate():
                 self._serve()
@@ -166,7 +166,7 @@ class Association:
         wire.expires_at = min(wire.expires_at, time.monotonic() + rules.dimse_timeout_s)
         kind, length = wire.unpack(_PDU)
         if kind == _ABORT:
-            return False  # which is not answered (PS3.8 table 9-10, AA-2)
+            return False  # an A-ABORT is not answered (PS3.8 table 9-10, AA-2)
         if kind != _ASSOCIATE_RQ:
             reason = UNEXPECTED_PDU if 0 < kind <= _LAST_PDU_TYPE else UNRECOGNIZED_PDU
             raise _Abort(reason, "The first PDU is not an association request.")
@@ -233,11 +233,11 @@ class Association:
     def _tell_ended(self) -> None:
         try:
             self._callbacks.on_association_ended(self._origin.association)
-        except Exception as error:  # nobody is left to answer to; the store tries again
+        except Exception as error:  # there is no peer left to answer; the store tries again
             log.warning("association.end_not_recorded", association=self._origin.association, **log_fields(error))
 
     def _read_pdus(self) -> bool:
-        """Until the end; whether that was an orderly release."""
+        """Read PDUs until the association ends; return whether it was released."""
         wire, rules = self.wire, self._rules
         while True:
             if not wire.has_more:
@@ -265,7 +265,7 @@ class Association:
             return False
 
     def _read_data(self, left: int) -> None:
-        """The presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""
+        """Read the presentation data values of one P-DATA-TF (PS3.8 section 9.3.5)."""
         wire = self.wire
         if not left:
             raise _Abort(INVALID_PARAMETER, "P-DATA-TF PDU without a presentation data value.")
@@ -331,10 +331,10 @@ class Association:
             self._finish(self._command)
 
     def _finish(self, command: command_set.Command) -> None:
-        """Do what a complete message asks for, and answer."""
+        """Perform the operation of a complete message and send the response."""
         context_id = self._context_id
         answer = command_set.UNRECOGNIZED_OPERATION
-        self.wire.expires_at = NEVER  # the store takes its time, and has its own limits
+        self.wire.expires_at = NEVER  # the store may take longer, and has its own limits
         if command.field == command_set.C_ECHO_RQ:
             answer = command_set.SUCCESS
         elif command.field == command_set.C_STORE_RQ:
@@ -343,7 +343,7 @@ class Association:
         if answer is not command_set.SUCCESS:
             self._refusals.count(f"message: {answer.code:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s
-        if command.field != command_set.C_CANCEL_RQ:  # which has no response (PS3.7 section 9.3.2.3)
+        if command.field != command_set.C_CANCEL_RQ:  # C-CANCEL has no response (PS3.7 section 9.3.2.3)
             self._send_command(context_id, command_set.encode_response(command, answer))
         self._reset()
 
@@ -364,7 +364,7 @@ class Association:
             self._leave(_PDU.pack(_ABORT, _CONTROL_BYTES) + bytes((0, 0, source, reason)))
 
     def _leave(self, last_pdu: bytes) -> None:
-        """Say the last thing."""
+        """Send the last PDU."""
         self.wire.expires_at = time.monotonic() + _GOODBYE_S
-        self.is_leaving = True  # before it is sent, so that who has read it may come again at once
+        self.is_leaving = True  # before sending, so that a peer that has read it can connect again at once
         self.wire.send(last_pdu)

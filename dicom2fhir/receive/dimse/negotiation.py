@@ -1,7 +1,7 @@
-"""What becomes of an association request (PS3.8 section 9.3, PS3.7 annex D).
+"""Association negotiation (PS3.8 section 9.3, PS3.7 annex D).
 
-Requests are decoded here and not by pynetdicom, which warns of every odd UID: Python remembers each such warning for
-ever, so that anybody who can connect could fill the memory and the log, and it takes a second for the worst request.
+Requests are decoded here and not by pynetdicom, which warns of every invalid UID. Python keeps each such warning, so
+that any peer could fill the memory and the log, and pynetdicom needs a second for the worst request.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_CLASS_UID = "2.25.311115052387921616922721796290081500228"
-"""The bridge's own, made of a random UUID (PS3.5 section B.2); the same for all versions."""
+"""Derived from a random UUID (PS3.5 section B.2); the same for all versions of the bridge."""
 IMPLEMENTATION_VERSION_NAME = f"D2F_{__version__}"[:16]
 
 _NOT_STORAGE = frozenset({"1.2.840.10008.1.3.10", "1.2.840.10008.1.20.2"})
-"""Media Storage Directory and Storage Commitment Pull: "Storage" in the name and not composite instances."""
+"""Media Storage Directory and Storage Commitment Pull: named "Storage", but not for composite instances."""
 _STORAGE_LEVEL_0 = bytes(6)
 """Service-class-application-information of storage (PS3.4 table B.3-2): level 0, no signatures, no coercion."""
 
 _ASSOCIATE_RQ, _ASSOCIATE_AC = 0x01, 0x02
 _APPLICATION_CONTEXT, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _TRANSFER, _USER = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
 _MAX_LENGTH, _CLASS_UID, _WINDOW, _ROLE, _VERSION_NAME, _EXTENDED = 0x51, 0x52, 0x53, 0x54, 0x55, 0x56
-"""Types of items (PS3.8 sections 9.3.2 and D.1, PS3.7 section D.3.3); others say nothing that matters here."""
+"""Types of items (PS3.8 sections 9.3.2 and D.1, PS3.7 section D.3.3); others are ignored."""
 
 _FIXED = struct.Struct(">H2x16s16s32x")
-"""Of an A-ASSOCIATE-RQ before its items, without the PDU's header."""
+"""The fixed fields of an A-ASSOCIATE-RQ before its items, without the PDU header."""
 _ITEM = struct.Struct(">BxH")
 _MAX_ITEMS = 10_000
-"""128 contexts with all 60 transfer syntaxes of PS3.6 have 7,936."""
+"""128 presentation contexts with all 60 transfer syntaxes of PS3.6 have 7,936."""
 
 _ACCEPTED, _USER_REJECTION, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 1, 3, 4
 """Results of a presentation context (PS3.8 table 9-18)."""
 _UID = re.compile(r"[0-9.]{1,64}")
-"""Not as strict as PS3.5 section 9.1: zeros in the wrong place do no harm."""
+"""Less strict than PS3.5 section 9.1: misplaced zeros do no harm."""
 _STANDARD_ROOT = "1.2.840.10008."
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationRejection:
-    """An A-ASSOCIATE-RJ: the numbers of PS3.8 table 9-21, and the meaning of the reason there."""
+    """An A-ASSOCIATE-RJ with the numbers of PS3.8 table 9-21 and the meaning of its reason."""
 
     result: int
     source: int
@@ -80,17 +80,17 @@ class PresentationContext:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """An A-ASSOCIATE-AC, and what it says."""
+    """An A-ASSOCIATE-AC and its content."""
 
     pdu: bytes
     contexts: dict[int, PresentationContext]
     max_send_bytes: int
-    """Longest P-DATA-TF that the peer takes, without the PDU's header; 0: any length (PS3.8 section D.1)."""
+    """Longest P-DATA-TF that the peer accepts, without the PDU header; 0: any length (PS3.8 section D.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A presentation context as it is proposed."""
+    """A proposed presentation context."""
 
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...]
@@ -103,11 +103,11 @@ class Request:
     Attributes
     ----------
     echoed
-        What the answer repeats: the AE titles and what is reserved after them.
+        What the A-ASSOCIATE-AC repeats: the AE titles and the reserved bytes after them.
     contexts
-        By their number.
+        By presentation context ID.
     roles
-        SOP class -> whether the requestor would be its user; it is of those that are not named.
+        SOP class -> whether the requestor proposes the SCU role, which is the default.
     extended
         SOP classes with extended negotiation.
     """
@@ -125,23 +125,23 @@ class Request:
 
 
 def is_storage(abstract_syntax: str) -> bool:
-    """Whether a SOP class can be stored: storage SOP classes in force or retired, private and unknown ones."""
+    """Whether a SOP class can be stored: current and retired storage SOP classes, private and unknown ones."""
     service = uid_to_service_class(abstract_syntax)
     if service is not ServiceClass:
         return service is StorageServiceClass
     if not _UID.fullmatch(abstract_syntax):
         return False
-    uid = UID(abstract_syntax, validation_mode=IGNORE)  # pydicom warns of zeros in the wrong place otherwise
+    uid = UID(abstract_syntax, validation_mode=IGNORE)  # otherwise pydicom warns of misplaced zeros
     if not uid.type:
         return True  # private, or newer than pydicom's dictionary
     return uid.type == "SOP Class" and (not uid.name or "Storage" in uid.name) and uid not in _NOT_STORAGE
 
 
 def best_syntax(proposed: Iterable[str]) -> str:
-    """Choose a transfer syntax; none (empty) where nothing is a UID.
+    """Choose a transfer syntax; empty if no proposed one is a UID.
 
-    Nothing is decoded, so every transfer syntax will do. The requestor's first is taken, but a private one only when
-    there is no other: only its data sets may be encoded in ways that no standard tells.
+    Nothing is decoded, so every transfer syntax is acceptable. The requestor's first one is chosen, but a private one
+    only if there is no other: only its data sets may have an encoding that no standard defines.
     """
     usable = [uid for uid in proposed if _UID.fullmatch(uid)]
     return next((uid for uid in usable if uid.startswith(_STANDARD_ROOT)), usable[0] if usable else "")
@@ -151,12 +151,12 @@ def best_syntax(proposed: Iterable[str]) -> str:
 
 
 def decode_request(pdu: bytes) -> Request:
-    """Read an A-ASSOCIATE-RQ; items that nobody here knows are passed over (PS3.8 section 9.3.1).
+    """Decode an A-ASSOCIATE-RQ; unknown items are ignored (PS3.8 section 9.3.1).
 
     Raises
     ------
     CannotUnderstand
-        It is none.
+        It is not valid.
     """
     body = pdu[6:]
     if len(body) < _FIXED.size:
@@ -198,7 +198,7 @@ def decode_request(pdu: bytes) -> Request:
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Types and values of items that stand one after the other."""
+    """Types and values of consecutive items."""
     at = 0
     while at < len(data):
         if at + _ITEM.size > len(data):
@@ -220,7 +220,7 @@ def _proposal(items: list[tuple[int, bytes]]) -> Proposal:
 
 
 def _of_classes(items: list[tuple[int, bytes]], wanted: int) -> Iterator[tuple[str, bytes]]:
-    """SOP classes of items that begin with one, and what follows."""
+    """The SOP classes that items of one type begin with, and the bytes that follow."""
     for kind, value in items:
         if kind == wanted:
             end = 2 + int.from_bytes(value[:2], "big")
@@ -240,7 +240,7 @@ def _title(value: bytes) -> str:
 
 
 def verification_request(called_ae: str, calling_ae: str, number: int) -> bytes:
-    """An A-ASSOCIATE-RQ that proposes Verification, as the presentation context of that number."""
+    """An A-ASSOCIATE-RQ that proposes Verification, with ``number`` as presentation context ID."""
     syntaxes = _item(_ABSTRACT, VERIFICATION.encode()) + _item(_TRANSFER, IMPLICIT_VR_LITTLE_ENDIAN.encode())
     user = _item(_MAX_LENGTH, bytes(4)) + _item(_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode())
     body = struct.pack(">HH16s16s32x", 1, 0, called_ae.ljust(16).encode(), calling_ae.ljust(16).encode())
@@ -253,7 +253,7 @@ def verification_request(called_ae: str, calling_ae: str, number: int) -> bytes:
 
 
 def accept(request: Request, max_receive_bytes: int) -> Acceptance:
-    """Answer a request that nothing speaks against."""
+    """Accept a request, with a result for each presentation context."""
     accepted: dict[int, PresentationContext] = {}
     results = []
     for number, proposal in request.contexts.items():
@@ -263,7 +263,7 @@ def accept(request: Request, max_receive_bytes: int) -> Acceptance:
             result = _NO_ABSTRACT_SYNTAX
         elif not syntax:
             result = _NO_TRANSFER_SYNTAX
-        elif not request.roles.get(uid, True):  # who will be the provider alone (PS3.7 section D.3.3.4)
+        elif not request.roles.get(uid, True):  # the requestor proposes the SCP role only (PS3.7 section D.3.3.4)
             result = _USER_REJECTION
         else:
             accepted[number] = PresentationContext(uid, syntax)
@@ -275,10 +275,10 @@ def accept(request: Request, max_receive_bytes: int) -> Acceptance:
 
 
 def _user_items(request: Request, accepted: dict[int, PresentationContext], max_receive_bytes: int) -> Iterator[bytes]:
-    """What we say of ourselves, and answers to what was proposed.
+    """The user information of the A-ASSOCIATE-AC.
 
-    None to a user identity: it is not looked at, which is said by not answering (PS3.7 section D.3.3.7). None to
-    common extended negotiation either, which has no answer (D.3.3.6).
+    User identity is ignored, which is indicated by not answering (PS3.7 section D.3.3.7). Common extended negotiation
+    has no answer (D.3.3.6).
     """
     classes = dict.fromkeys(context.abstract_syntax for context in accepted.values())
     yield _item(_MAX_LENGTH, struct.pack(">L", max_receive_bytes))

@@ -23,36 +23,36 @@ class Listen:
     host
         An address or name of this machine; ``::`` means all addresses, IPv4 too.
     port
-        0 takes any free port; :attr:`~dicom2fhir.receive.dimse.scp.StorageSCP.address` tells which.
+        0 means any free port; :attr:`~dicom2fhir.receive.dimse.scp.StorageSCP.address` has the one in use.
     reuse_port
         Whether other processes may listen on the same port (``SO_REUSEPORT``), if they allow it too.
     tls
         Without it connections are not encrypted.
     calling_ae_titles
-        Who may open an association; everybody when empty.
+        Calling AE titles that are accepted; all if empty.
     networks
-        From where connections are taken, IPv4 and IPv6; from everywhere when empty.
+        IPv4 and IPv6 networks from which connections are accepted; all if empty.
     max_associations, max_associations_per_peer
         More are rejected (transient, local limit exceeded). A peer is an address.
     max_waiting, max_waiting_per_peer
-        Connections that are no association yet, or no longer. The one that has waited longest makes room for the next.
+        Connections before and after their association. If there are more, the one that has waited longest is closed.
     acse_timeout_s
-        From the connection to the whole association request, the TLS handshake too.
+        From the connection to the complete association request, including the TLS handshake.
     dimse_timeout_s
-        For one PDU to come, from its first byte to its last, and for a peer to take an answer.
+        For receiving one PDU, from its first byte to its last, and for the peer to read an answer.
     network_timeout_s
-        For anything to come over an open association.
+        Longest silence of the peer on an open association.
     min_bytes_per_s
-        Average rate of a message that takes longer than ``dimse_timeout_s``.
+        Lowest average rate of a message that takes longer than ``dimse_timeout_s``.
     max_associate_bytes
         Longest A-ASSOCIATE-RQ.
     max_pdu_bytes
-        Longest P-DATA-TF that peers are asked to send (PS3.8 D.1), and are allowed to.
+        Longest P-DATA-TF that peers may send; announced to them (PS3.8 D.1).
     max_held_bytes
-        Of data sets without their Pixel Data, by all associations together, each one's first MiB not counted. What is
-        more is refused with A700 (Out of resources), so it is not less than ``budgets.header_bytes``.
+        For data sets without their Pixel Data, of all associations together; the first MiB of each is not counted.
+        Beyond it, instances are refused with A700 (Out of resources), so it is not less than ``budgets.header_bytes``.
     budgets
-        Of a data set without its Pixel Data.
+        Limits for a data set without its Pixel Data.
     """
 
     host: str = "127.0.0.1"
@@ -84,7 +84,7 @@ def is_within(address: str, networks: tuple[IpNetwork, ...]) -> bool:
 
 
 def plain(address: str) -> str:
-    """An address without its zone, and an IPv4-mapped one (RFC 4291 section 2.5.5.2) as the IPv4 address."""
+    """An address without its zone; an IPv4-mapped one (RFC 4291 section 2.5.5.2) as the IPv4 address."""
     peer = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
         peer = peer.ipv4_mapped

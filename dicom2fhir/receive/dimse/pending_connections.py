@@ -1,8 +1,8 @@
-"""Where connections wait until they have something to say to an association, the TLS handshake included.
+"""Connections that wait for their association to begin, including the TLS handshake.
 
-They wait without a thread, so that a flood of them costs next to nothing. One thread accepts them as fast as they come,
-if only to turn some away: whoever waits in the system's queue is held up by all who came before. Others do what takes
-time, a step of a handshake or starting an association, and take turns between the addresses of the peers.
+They wait without a thread, so that a flood of them costs little. One thread accepts them as fast as they arrive, even
+only to close some: in the system's queue, a connection waits for all earlier ones. Other threads do what takes time, a
+step of a handshake or the start of an association, and take turns between the addresses of the peers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from dicom2fhir.receive.dimse.connection import Ended
 
 _ACCEPTED_AT_ONCE = 64
-"""Connections that are accepted before those that wait are looked after."""
+"""Connections that are accepted before the waiting ones are processed."""
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -34,7 +34,7 @@ class Guest:
     waits_for
         Events of :mod:`selectors`.
     is_ready
-        Whether it can take a step, so that it waits for us and not for its peer.
+        Whether it can take a step: it waits for a thread here and not for its peer.
     has_begun, is_secure
         Whether it has taken a step; whether the TLS handshake is done.
     """
@@ -48,19 +48,19 @@ class Guest:
     is_secure: bool = False
 
     def step(self, tls: ssl.SSLContext | None) -> bool:
-        """Do what can be done without waiting; whether an association may begin.
+        """Take a step without waiting; return whether an association may begin.
 
         Raises
         ------
         Ended
             The peer closed the connection.
         OSError
-            It is broken, or the handshake failed.
+            The connection is broken, or the handshake failed.
         """
         if tls is not None and not self.is_secure:
             self._shake_hands(tls)
             return False
-        # not by the method of SSLSocket, which has no flags
+        # not SSLSocket.recv, which does not support flags
         if not socket.socket.recv(self.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
             raise Ended
         return True
@@ -79,7 +79,7 @@ class Guest:
 
 
 class Lobby:
-    """Connections from their acceptance to their first message.
+    """Connections from their acceptance to the first byte of their association request.
 
     One thread calls :meth:`arrivals`, :meth:`take_in`, :meth:`wait` and :meth:`show_out`; others :meth:`next` and
     :meth:`take_back`.
@@ -96,7 +96,7 @@ class Lobby:
         self._lock = threading.Condition()
         self._guests: dict[Guest, None] = {}
         self._ready: dict[str, deque[Guest]] = {}
-        """Those who can take a step, by the addresses of their peers: the one whose turn it is first."""
+        """Connections that can take a step, by the address of the peer; the next address is first."""
         self._returned: list[Guest] = []
         self._is_closed = False
 
@@ -104,17 +104,17 @@ class Lobby:
         return len(self._guests)
 
     def guests(self) -> list[Guest]:
-        """Those who wait."""
+        """The waiting connections."""
         with self._lock:
             return list(self._guests)
 
     def arrivals(self) -> Iterator[tuple[socket.socket, str]]:
-        """Connections that have come, and the addresses of their peers.
+        """Accept new connections; each with the address of its peer.
 
         Raises
         ------
         OSError
-            The system cannot give more of them now.
+            The system cannot accept more of them now.
         """
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
@@ -124,24 +124,24 @@ class Lobby:
             yield connection, str(address[0])
 
     def take_in(self, guest: Guest) -> None:
-        """Let a connection wait."""
+        """Add a connection."""
         guest.connection.setblocking(False)
         with self._lock:
             self._guests[guest] = None
         self._selector.register(guest.connection, guest.waits_for, guest)
 
     def wait(self, timeout_s: float) -> None:
-        """Until somebody comes or can take a step."""
+        """Wait until a connection arrives or can take a step."""
         found = self._selector.select(timeout_s)
         with contextlib.suppress(BlockingIOError):
-            self._woken.recv(4096)  # before those who came back are looked at, or one who comes now would wait for long
+            self._woken.recv(4096)  # before registering those that return, or one that returns now would wait long
         with self._lock:
             ready = [key.data for key, _ in found if key.data is not None]
             for guest in ready:
                 self._selector.unregister(guest.connection)
                 guest.is_ready = True
                 of_peer = self._ready.setdefault(guest.peer, deque())
-                # so that a flood of newcomers does not keep those from their next step who have begun
+                # so that a flood of new connections does not delay those that have begun
                 (of_peer.appendleft if guest.has_begun else of_peer.append)(guest)
             self._lock.notify(len(ready))
             for guest in self._returned:
@@ -150,17 +150,17 @@ class Lobby:
             self._returned.clear()
 
     def show_out(self, guest: Guest) -> None:
-        """Close a connection that waits; nothing happens to one that waits no longer."""
+        """Close a waiting connection; does nothing if it no longer waits."""
         with self._lock:
             if guest not in self._guests:
                 return
             del self._guests[guest]
-            with contextlib.suppress(KeyError):  # it can take a step, or comes back from one
+            with contextlib.suppress(KeyError):  # it can take a step, or returns from one
                 self._selector.unregister(guest.connection)
         guest.connection.close()
 
     def next(self) -> Guest | None:
-        """Who may take a step, which is a guest no longer; None once the lobby is closed."""
+        """Remove and return the next connection that can take a step; None once the lobby is closed."""
         with self._lock:
             while not self._is_closed:
                 while self._ready:
@@ -176,7 +176,7 @@ class Lobby:
         return None
 
     def take_back(self, guest: Guest) -> None:
-        """Let a connection wait that has taken a step."""
+        """Add a connection again after a step."""
         with self._lock:
             if self._is_closed:
                 guest.connection.close()
@@ -188,7 +188,7 @@ class Lobby:
                 self._wake_up.send(b"\0", socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Close all that wait, and those that come back."""
+        """Close all waiting connections, and those that return."""
         with self._lock:
             self._is_closed = True
             self._lock.notify_all()

@@ -1,4 +1,4 @@
-"""What the receiver turned away since it started, counted by kind, for those who ask how the daemon is."""
+"""What the receiver has refused since it started, counted by kind, for the state of the daemon."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 
 class Refusals:
-    """Counts by kind; any thread may count. The kinds are few, whatever peers send."""
+    """Counts by kind; any thread may count. Peers cannot create new kinds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
     def count(self, kind: str) -> None:
-        """One more of a kind."""
+        """Add one to the count of a kind."""
         with self._lock:
             self._counts[kind] += 1
 

@@ -1,4 +1,4 @@
-"""The listener for C-ECHO and C-STORE: who may connect, how many at a time, and how long anybody may take."""
+"""The listener for C-ECHO and C-STORE, with its limits on peers, connections and time."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0
 _USHERS = 2
-"""Threads for TLS handshakes: OpenSSL computes without the interpreter's lock, and more would only be in the way."""
+"""Threads for TLS handshakes. OpenSSL computes without the interpreter's lock; more threads would be slower."""
 _BACKLOG = 4096
-"""Connections that the system completes before they are accepted; it may have a lower limit of its own."""
+"""Connections that the system completes before they are accepted; the system's own limit may be lower."""
 _MAX_AE_TITLE_CHARACTERS = 16
 _LAST_PORT = 65535
 
@@ -42,14 +42,13 @@ class StorageSCP:
     Parameters
     ----------
     on_received
-        Takes one instance, and the reader that decodes it. Success (0000) is sent when it returns, and the status for
-        its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises. Called from one thread per
-        association.
+        Called with one instance and the reader that decodes it, from one thread per association. Success (0000) is sent
+        when it returns, and the status for its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises.
     on_rejected
-        Told of instances that did not get as far as ``on_received``, and why.
+        Called for instances that are refused before ``on_received``, with the error.
     on_association_ended
-        Told once of each association that was accepted, by the name in its instances' ``Origin.association``, whatever
-        ended it, after its last ``on_received``.
+        Called once for each accepted association, however it ended, after its last ``on_received``; with the
+        ``Origin.association`` of its instances.
     """
 
     def __init__(
@@ -76,36 +75,36 @@ class StorageSCP:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that are listened on, once started."""
+        """The host and port that the receiver listens on, once started."""
         if self._listener is None:
             raise RuntimeError("not started")
         return self._address
 
     @property
     def associations(self) -> int:
-        """How many associations are open, those still in negotiation too."""
+        """Number of open associations, including those in negotiation."""
         with self._lock:
             open_ = sum(not association.is_leaving for association in self._open)
         return open_ + (len(self._lobby) if self._lobby else 0)
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """What was turned away since the start: connections, associations and instances, by kind."""
+        """Counts of refused connections, associations and instances since the start, by kind."""
         return self._refusals.counts()
 
     def is_alive(self) -> bool:
-        """Whether connections are being accepted."""
+        """Whether connections are accepted."""
         return self._thread is not None and self._thread.is_alive() and not self._stopping.is_set()
 
     def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises
         ------
         ConfigError
-            The address may not be listened on, the AE title is not one or the files for TLS are not usable.
+            Listening on the address is not permitted, the AE title is invalid or the files for TLS are not usable.
         NotReady
-            The port is in use, this machine does not have the address yet, or a file for TLS is not there.
+            The port is in use, this machine does not have the address yet, or a file for TLS is missing.
         """
         listen = self._listen
         _require_ae_title(listen)
@@ -130,9 +129,9 @@ class StorageSCP:
         log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
 
     def take_over(self, listen: Listen) -> None:
-        """Let other rules stand for connections that come from now on; the files for TLS are read again.
+        """Apply new options to connections from now on; the files for TLS are read again.
 
-        Associations that are open go on under the rules that they began with. Where is listened on does not change.
+        Open associations keep the options that they began with. The address and the port do not change.
 
         Raises
         ------
@@ -154,7 +153,7 @@ class StorageSCP:
                 for connection, address in lobby.arrivals():
                     self._welcome(lobby, connection, address)
             except OSError as error:
-                # such as too many open files: it passes when connections end, and must not cost a processor meanwhile
+                # such as too many open files, until connections end; the wait prevents a busy loop
                 log.warning("connection.not_accepted", **log_fields(error))
                 self._stopping.wait(_LOOK_EVERY_S)
             if (now := time.monotonic()) >= look_at:
@@ -173,7 +172,7 @@ class StorageSCP:
             association.watch(now)
 
     def _welcome(self, lobby: Lobby, connection: socket.socket, address: str) -> None:
-        """Let a connection wait until it says something, or close it."""
+        """Let a connection wait for its first bytes, or close it."""
         listen = self._listen
         if listen.networks and not is_within(address, listen.networks):
             log.warning("connection.refused", peer=address, reason="address not allowed")
@@ -188,11 +187,11 @@ class StorageSCP:
             connection.close()
 
     def _make_room(self, lobby: Lobby, peer: str) -> bool:
-        """Whether one more may wait, if need be in the place of another.
+        """Whether one more connection may wait; another one may be closed for it.
 
-        That is the one who has kept us waiting longest, of the address that has most of them: whoever opens many pushes
-        out its own. Of the places, half are for those whom we keep waiting: a flood gets no more, and those whom it
-        would push out have time to answer.
+        The one that is closed has been silent longest, of the address with the most silent connections: a peer that
+        opens many displaces its own. At most half of the places are for connections that wait for a thread here: a
+        flood gets no more, and the connections that it would displace have time to answer.
         """
         listen = self._listen
         if len(lobby) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
@@ -223,7 +222,7 @@ class StorageSCP:
     # The ushers' threads
 
     def _let_in(self, lobby: Lobby) -> None:
-        """Go through TLS handshakes step by step, and start the associations."""
+        """Perform TLS handshakes step by step, and start the associations."""
         while (guest := lobby.next()) is not None:
             try:
                 if guest.step(self._tls):
@@ -232,7 +231,7 @@ class StorageSCP:
                     lobby.take_back(guest)
             except Ended:
                 guest.connection.close()
-            except Exception as error:  # the peer is gone, or no thread can be had: the usher serves the next one
+            except Exception as error:  # the peer is gone, or no thread can start: go on with the next connection
                 log.warning("connection.failed", peer=guest.peer, **log_fields(error))
                 guest.connection.close()
 
@@ -262,7 +261,7 @@ class StorageSCP:
     def _live(self, association: Association) -> None:
         try:
             association.run()
-        except Exception as error:  # the edge of a thread: an error of our own in one association must not pass unseen
+        except Exception as error:  # the end of the thread: internal errors must be logged
             log.error("association.failed", peer=association.peer, **log_fields(BridgeFault(error)))
         finally:
             with self._lock:
@@ -278,10 +277,10 @@ class StorageSCP:
             newcomer.is_associated = True
             return True
 
-    # Whoever stops it
+    # The thread that stops the receiver
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Close the port, let instances that are under way finish, abort the associations and wait for their end."""
+        """Close the port, let current instances finish, abort the associations and wait for their end."""
         if self._listener is None or self._thread is None or self._stopping.is_set():
             return
         deadline = time.monotonic() + timeout_s
@@ -294,7 +293,7 @@ class StorageSCP:
             present = dict(self._open)
         for association in present:
             if association.is_idle:
-                # one that is not looks at the flag before it begins the next message
+                # one that is not idle checks the flag before it begins the next message
                 association.wire.wake()
         self._wait(deadline)
         with self._lock:
@@ -305,7 +304,7 @@ class StorageSCP:
         log.info("scp.stopped", aborted=len(present), stuck=len(self._open))
 
     def _wait(self, deadline: float) -> None:
-        """Until every association has ended or it is time, looking after them meanwhile."""
+        """Wait until every association has ended or the deadline has passed; enforce their time limits meanwhile."""
         while (now := time.monotonic()) < deadline:
             with self._lock:
                 threads = list(self._open.values())
@@ -331,7 +330,7 @@ def _bound(listen: Listen) -> socket.socket:
     Raises
     ------
     OSError
-        There is none to be had.
+        The system does not provide it.
     """
     family, _, _, _, where = socket.getaddrinfo(listen.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     both = listen.host == "::" and socket.has_dualstack_ipv6()

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What an association calls; see :class:`dicom2fhir.receive.dimse.scp.StorageSCP`."""
+    """The callbacks of an association; see :class:`dicom2fhir.receive.dimse.scp.StorageSCP`."""
 
     on_received: Callable[[Received, InstanceReader], object]
     on_rejected: Callable[[Origin, BridgeError], None]
@@ -28,12 +28,12 @@ class Callbacks:
 
 
 class Storage:
-    """Takes the instances of one association, one after the other.
+    """Receives the instances of one association, one at a time.
 
     Attributes
     ----------
     stored, failed
-        How many were answered with Success, and with another status.
+        Number of instances answered with Success, and with another status.
     """
 
     def __init__(self, callbacks: Callbacks, budgets: Budgets, share: Share) -> None:
@@ -43,7 +43,7 @@ class Storage:
         self._share = share
         self._header: HeaderReader | None = None
         self._fault: Exception | None = None
-        """Why the data set is read no further, though all of it has to come before the response."""
+        """Why the rest of the data set is not read; it must still arrive before the response."""
 
     def begin(self, transfer_syntax: str) -> None:
         """Begin a data set."""
@@ -51,11 +51,11 @@ class Storage:
 
     @property
     def wants_more(self) -> bool:
-        """Whether what is still to come of the data set is of use."""
+        """Whether the rest of the data set is needed."""
         return self._header is not None and not self._header.is_complete
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes of the data set."""
+        """Read the next bytes of the data set."""
         if self._header is None:
             return
         try:
@@ -70,11 +70,11 @@ class Storage:
         self._share.let_go()
 
     def store(self, request: command_set.Command, origin: Origin) -> command_set.ResponseStatus:
-        """Hand the instance over, now that all of it has come, and give the status for the response."""
+        """Pass the complete instance on; return the status for the response."""
         answer, kind = command_set.SUCCESS, ""
         try:
             self._hand_over(request, origin)
-        except Exception as error:  # the edge between the bridge and the DICOM protocol
+        except Exception as error:  # every error becomes a status
             answer = command_set.failure_status(error)
             kind = kind_of(error)
             if not isinstance(error, BridgeError):

@@ -9,21 +9,21 @@ from pathlib import Path
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 section 4.2). TLS 1.3 has no others."""
+"""For TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 section 4.2). TLS 1.3 has no others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files in PEM.
+    """PEM files.
 
     Attributes
     ----------
     certificate
         The receiver's own, with the chain up to the root.
     key
-        Its private key; None where it stands in the same file.
+        Its private key; None if it is in the same file.
     client_ca
-        Certificates of those who sign peers' certificates; None: peers need none.
+        Certificates of the authorities that sign peers' certificates; None: peers need no certificate.
     """
 
     certificate: Path
@@ -32,12 +32,12 @@ class Tls:
 
 
 def server_context(files: Tls) -> ssl.SSLContext:
-    """What connections are wrapped in.
+    """The TLS context for incoming connections.
 
     Raises
     ------
     ConfigError
-        A file is not what it must be.
+        A file is not usable.
     NotReady
         A file cannot be read now.
     """
@@ -65,7 +65,7 @@ def server_context(files: Tls) -> ssl.SSLContext:
 
 
 def _unusable(error: Exception) -> type[BridgeError]:
-    """What a file is that does not do: one that is not there, or not readable, may be so later (a mount, a renewal)."""
+    """The error class for an unusable file: a missing or unreadable one may be usable later (a mount, a renewal)."""
     return NotReady if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else ConfigError
 
 

@@ -1,7 +1,6 @@
-"""A C-ECHO service class user, to ask a receiver whether it is there (PS3.4 annex A).
+"""A service class user for C-ECHO, to check whether a receiver responds (PS3.4 annex A).
 
-It speaks for itself, and not through pynetdicom: that loses an answer now and then, and keeps to itself why there is no
-association.
+It does not use pynetdicom, which sometimes loses an answer and does not report why there is no association.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ _SILENT = (
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """How TLS is spoken.
+    """The options for TLS.
 
     Attributes
     ----------
     authority
-        Certificates (PEM) of which the receiver's must be one, or be signed by one; None: the system's store.
+        Certificates (PEM); the receiver's must be one of them or be signed by one. None: the system's store.
     any_name
-        Whether the certificate may be made out to another name than the one that is called.
+        Whether the certificate may be for another host name.
     certificate, key
-        What is shown to a receiver that wants a certificate.
+        The client certificate and its key, for a receiver that requires them.
     """
 
     authority: Path | None
@@ -62,7 +61,7 @@ class Secured:
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """What the connection is wrapped in.
+        """The TLS context for the connection.
 
         Raises
         ------
@@ -71,7 +70,7 @@ class Secured:
         """
         try:
             context = ssl.create_default_context(cafile=str(self.authority) if self.authority else None)
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the receiver's own certificate may be named
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # ``authority`` may be the receiver's own certificate
             context.check_hostname = not self.any_name
             if self.certificate:
                 context.load_cert_chain(self.certificate, self.key, password=lambda: "")
@@ -85,7 +84,7 @@ class Secured:
 
 
 def own_address(host: str, networks: tuple[IpNetwork, ...]) -> str:
-    """Where this machine reaches its own receiver: what listens on every address is asked at one that it allows."""
+    """The address at which this machine reaches its own receiver; one within ``networks`` if it listens on all."""
     if host not in ("0.0.0.0", "::"):  # noqa: S104 (it is compared)
         return host
     loopback = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
@@ -94,7 +93,7 @@ def own_address(host: str, networks: tuple[IpNetwork, ...]) -> str:
 
 
 def _address_towards(network: IpNetwork) -> str:
-    """This machine's address on the way to a network; empty where there is no way. Nothing is sent."""
+    """This machine's source address for a network; empty if there is no route. Nothing is sent."""
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
@@ -107,12 +106,12 @@ def _address_towards(network: IpNetwork) -> str:
 def echo(
     host: str, port: int, called_ae: str, calling_ae: str, secured: Secured | None = None, timeout_s: float = 10.0
 ) -> float:
-    """Send one C-ECHO; the seconds from the connection to the answer.
+    """Send one C-ECHO; return the seconds from the connection to the answer.
 
     Raises
     ------
     ServerUnavailable
-        Nobody answers, or not with Success, and what to look at.
+        There is no answer, or it is not Success; the message says what to check.
     """
     where = f"{called_ae} at [{host}]:{port}" if ":" in host else f"{called_ae} at {host}:{port}"
     context = secured.context() if secured else None

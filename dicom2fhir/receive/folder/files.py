@@ -1,4 +1,4 @@
-"""Finding, opening and moving files in folders that strangers write to."""
+"""Finding, opening and moving files in folders that others write to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLLISIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A regular file as it looked once; two that are equal are the same file, unchanged."""
+    """The state of a regular file at one time; two equal states mean that the file has not changed."""
 
     path: str
     size_bytes: int
@@ -29,19 +29,19 @@ class Found:
 
     @property
     def text(self) -> str:
-        """The path as text that can be written anywhere: names need not be UTF-8."""
+        """The path as valid UTF-8 text: file names need not be UTF-8."""
         return os.fsencode(self.path).decode("utf-8", "backslashreplace")
 
 
 def found(path: str, status: os.stat_result) -> Found | None:
-    """Describe what ``status`` says of ``path``; None when it is not a regular file."""
+    """The state of ``path`` by its ``status``; None if it is not a regular file."""
     if not stat.S_ISREG(status.st_mode):
         return None
     return Found(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def look_at(path: str) -> Found | None:
-    """Look at a file without following a symbolic link; None when it is gone or not a regular file."""
+    """The state of a file, without following a symbolic link; None if it is gone or not a regular file."""
     try:
         return found(path, os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -49,7 +49,7 @@ def look_at(path: str) -> Found | None:
 
 
 def is_ignored(path: str, root: str, patterns: Collection[str]) -> bool:
-    """Whether a pattern fits the name of ``path`` or where it lies below ``root``."""
+    """Whether a pattern matches the name of ``path`` or its path below ``root``."""
     steps = (os.path.basename(path), os.path.relpath(path, root))
     return any(fnmatchcase(step, pattern.rstrip("/")) for pattern in patterns for step in steps)
 
@@ -65,21 +65,21 @@ def walk(
     in_order: bool = False,
     on_error: Callable[[str, OSError], None] = _raise,
 ) -> Iterator[Found]:
-    """Find the regular files in folders and all below, one folder at a time.
+    """Find the regular files in folders and their subfolders, one folder at a time.
 
-    Symbolic links below ``paths`` are not followed, so that there are no loops and no ways out; pipes, sockets and
-    devices are passed over, and what vanishes meanwhile too.
+    Symbolic links below ``paths`` are not followed, so that the walk does not loop or leave the folders. Pipes,
+    sockets, devices and what disappears meanwhile are skipped.
 
     Parameters
     ----------
     paths
-        Folders, or files, which are found whatever they are called. These may be symbolic links.
+        Folders, or files, which are found under any name. These may be symbolic links.
     ignore
-        Patterns (``* ? []``) for names, or for paths below the folder, of files and folders to pass over.
+        Patterns (``* ? []``) for names, or for paths below the folder, of files and folders to skip.
     in_order
-        By name, which takes memory for one folder's names; otherwise as the file system has them.
+        Sort by name, which needs memory for one folder's names; otherwise in the file system's order.
     on_error
-        Told of folders and files that cannot be read; raises by default.
+        Called for folders and files that cannot be read; raises by default.
     """
     for path in paths:
         root = os.fspath(path)
@@ -103,12 +103,12 @@ def walk_folder(
     in_order: bool = False,
     on_error: Callable[[str, OSError], None] = _raise,
 ) -> Iterator[Found]:
-    """Do what :func:`walk` does for one folder, with patterns that count from ``root``.
+    """Like :func:`walk`, for one folder and with patterns relative to ``root``.
 
     Parameters
     ----------
     leave_out
-        Folders to pass over, written as they are come upon: ``folder`` with names joined to it.
+        Folders to skip, as the walk forms their paths: ``folder`` with names joined to it.
     """
     folders = [folder]
     while folders:
@@ -129,19 +129,19 @@ def walk_folder(
                     except FileNotFoundError:
                         continue
         except OSError as error:
-            # a folder below may vanish meanwhile, the one that was named must be there
+            # a subfolder may disappear meanwhile, ``folder`` itself must exist
             if now == folder or not isinstance(error, FileNotFoundError | NotADirectoryError):
                 on_error(now, error)
         folders.extend(reversed(below))
 
 
 def open_file(path: str) -> BinaryIO:
-    """Open a regular file for reading: no symbolic link is followed, no pipe waits, no device is touched.
+    """Open a regular file for reading, without following a symbolic link or waiting for a pipe or device.
 
     Raises
     ------
     OSError
-        It cannot be opened or is something else (``ELOOP`` for a symbolic link, ``EINVAL``).
+        It cannot be opened or is not a regular file (``ELOOP`` for a symbolic link, ``EINVAL``).
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -154,9 +154,9 @@ def open_file(path: str) -> BinaryIO:
 
 
 def has_holes(source: BinaryIO, size_bytes: int) -> bool:
-    """Whether parts of an open file were never written, as when its writer set the size beforehand.
+    """Whether parts of an open file were never written, such as when its writer set the size in advance.
 
-    Moves the position that ``source`` reads from. Not all file systems tell.
+    Moves the read position of ``source``. Not all file systems report holes.
     """
     try:
         return os.lseek(source.fileno(), 0, os.SEEK_HOLE) < size_bytes
@@ -165,19 +165,19 @@ def has_holes(source: BinaryIO, size_bytes: int) -> bool:
 
 
 def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") -> Path:
-    """Move a file to the same place below another folder; where the name is taken it gets a number.
+    """Move a file to the same path below another folder; if the name is taken, a number is appended.
 
     Parameters
     ----------
     root
-        Where the file's path below ``folder`` begins.
+        The folder that this path is relative to.
     reason
-        Written to ``<name>.reason.txt`` beside it, when there is one.
+        Written to ``<name>.reason.txt`` beside it, if not empty.
 
     Returns
     -------
     Path
-        Where it is now; the move and the reason are on disk.
+        The new path; the move and the reason are on disk.
     """
     wish = Path(folder, os.path.relpath(file.path, root))
     make_directory(wish.parent)
@@ -204,12 +204,12 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
 
 
 def reason_of(path: str | Path) -> Path:
-    """The file that says why another one was refused."""
+    """The path of the reason file of a refused file."""
     return Path(f"{path}.reason.txt")
 
 
 def _reserve(wish: Path) -> Path:
-    """Create an empty file that nobody had before."""
+    """Create a new, empty file."""
     for number in range(_COLLISIONS):
         target = wish.with_name(f"{wish.name}.{number}") if number else wish
         try:
@@ -221,13 +221,13 @@ def _reserve(wish: Path) -> Path:
 
 
 def _copy(file: Found, target: Path) -> None:
-    """Copy to another file system; durable on return, because the original is removed next, on a disk of its own."""
+    """Copy to another file system; durable on return, because the original on the other disk is removed next."""
     with open_file(file.path) as source, replacing(target, f".{target.name}.part", 0o666) as sink:
         shutil.copyfileobj(source, sink, 1024 * 1024)
-        sink.flush()  # bytes that are written later would set the time anew
+        sink.flush()  # a later write would change the modification time
         os.utime(sink.fileno(), ns=(file.mtime_ns, file.mtime_ns))
 
 
 def is_on_network(folder: str | Path, mountinfo: Path = MOUNTINFO) -> bool:
-    """Whether others may write into ``folder`` from elsewhere, of which the kernel gives no notice."""
+    """Whether other systems may write into ``folder``, for which the kernel reports no events."""
     return file_system_type(Path(folder), mountinfo) in NETWORK_FILE_SYSTEMS | VIRTUAL_FILE_SYSTEMS

@@ -1,4 +1,4 @@
-"""What happens to one file of a watched folder: read, handed over, remembered, put away."""
+"""The import of one file of a watched folder: read it, pass it on, record it, then keep, move or delete it."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ log = structlog.get_logger(__name__)
 Fate = Literal["taken", "skipped", "rejected", "gone"]
 
 _REFUSED = (BridgeFault, CannotUnderstand, Mismatch)
-"""What is the file's own fault, however often it is tried."""
+"""Errors that the file itself causes at every attempt."""
 
 _MOST_MOVED = 10_000
 _UID_TAGS = frozenset(uid.tag for uid in UIDS)
 
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ESTALE})
-"""Gone, or no regular file any more."""
+"""The file is gone, or no longer a regular file."""
 
 
 class Changed(Exception):
-    """The file is not the one any more that was looked at."""
+    """The file has changed since it was checked."""
 
 
 class Incomplete(Exception):
-    """Somebody may go on to write the file."""
+    """The file may not be complete yet."""
 
 
 class Intake:
-    """Takes files that have stopped changing."""
+    """Imports files that no longer change."""
 
     def __init__(
         self,
@@ -74,33 +74,33 @@ class Intake:
         self._ledger = ledger
         self._reader = InstanceReader(budgets)
         self._moved: dict[str, tuple[int, int]] = {}
-        """Size and time of refused files when they were moved, by where they are now."""
+        """New path of a refused file -> its size and time when it was moved."""
 
     def is_done_with(self, file: Found) -> bool:
-        """Whether the ledger knows what is to be known of the file as it is now."""
+        """Whether the ledger has a mark that holds for the file in its current state."""
         mark = self._ledger.file_mark(file.text)
         return mark is not None and mark.holds_for(file.size_bytes, file.mtime_ns)
 
     def take(self, file: Found, *, again: bool = False, is_final: bool = False) -> Fate:
-        """Take one file; what became of it is durable when this returns.
+        """Import one file; the outcome is durable when this returns.
 
         Parameters
         ----------
         again
-            This file was tried before and its trouble is recorded.
+            This file was tried before and its error is recorded.
         is_final
-            It has not changed for so long that nobody will go on to write it.
+            It has not changed for so long that it counts as complete.
 
         Raises
         ------
         Changed
-            Somebody writes to the file after all.
+            The file is still being written.
         Incomplete
-            It is to be left alone and taken once more when it is final. What it holds may have been stored.
+            It must be imported again when it is final. Its instance may have been stored.
         OSError
-            The file cannot be read or put away now. One that was stored meanwhile may be taken once more.
+            The file cannot be read, moved or deleted now. One that was stored meanwhile may be imported again.
         BridgeError
-            What ``on_received`` and the ledger raise when the file is not at fault.
+            Raised by ``on_received`` and the ledger when the file is not the cause.
         """
         origin = Origin("folder", path=file.text)
         try:
@@ -155,7 +155,7 @@ class Intake:
         return fate
 
     def _put_away(self, file: Found, is_safe: bool) -> Fate:
-        """Keep, delete or move what was stored; after a crash before this the file is taken again, to no effect."""
+        """Keep, delete or move a stored file; after a crash before this it is imported again, without effect."""
         if self._watch.afterwards == "keep":
             return self._mark(file, "taken")
         if not is_safe:
@@ -183,7 +183,7 @@ class Intake:
         return "rejected"
 
     def take_back(self) -> None:
-        """Move refused files back that have changed since: their writer had not finished, or somebody mended them."""
+        """Move back refused files that have changed since: they were incomplete, or somebody repaired them."""
         rejected_to = self._watch.rejected_to
         if rejected_to is None:
             return
@@ -202,5 +202,5 @@ class Intake:
 
 
 def _may_be_for_want_of_bytes(error: BridgeError) -> bool:
-    """Whether it may be understood once more of the file is there."""
+    """Whether the error may disappear when more of the file is written."""
     return isinstance(error, CannotUnderstand) and not isinstance(error, BudgetExceeded)

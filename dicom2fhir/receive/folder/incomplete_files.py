@@ -1,4 +1,4 @@
-"""Files that may not be complete yet, and how long each has not changed."""
+"""Files that may not be complete yet, and since when each has not changed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dicom2fhir.receive.folder.files import Found
 
 _MOST = 200_000
-"""About 20 MB. Further files are read again at every look through the folder until there is room."""
+"""About 20 MB. Further files are read again at every scan of the folder until there is room."""
 
 
 class LeftAlone:
-    """Remembers since when files have looked as they do.
+    """Remembers since when files have not changed.
 
     Parameters
     ----------
     seconds
-        For so long they are left alone.
+        How long an unchanged file is left alone.
     clock
-        Seconds that never go backwards.
+        A monotonic clock, in seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
@@ -27,23 +27,23 @@ class LeftAlone:
         self._since: dict[int, float] = {}
 
     def is_over(self, since: float) -> bool:
-        """Whether what has not changed since then is left alone no longer."""
+        """Whether a file that has not changed since then is no longer left alone."""
         return self._clock() - since >= self._seconds
 
     def add(self, file: Found, since: float) -> None:
-        """Leave a file alone that has looked as it does since then."""
+        """Leave a file alone that has not changed since then."""
         if len(self._since) < _MOST:
             self._since[hash(file)] = since
 
     def holds(self, file: Found) -> bool:
-        """Whether it is not yet time to look at the file."""
+        """Whether the file is still left alone."""
         since = self._since.get(hash(file))
         return since is not None and not self.is_over(since)
 
     def take(self, file: Found) -> float | None:
-        """Since when a file has looked as it does, if it was left alone; it is forgotten."""
+        """Since when a file has not changed, if it was left alone; removes it."""
         return self._since.pop(hash(file), None)
 
     def forget_gone(self, looked_at: float) -> None:
-        """Forget what a look through the folder that began then would have found, had it not changed or gone."""
+        """Remove files that a scan which began then would have found if they had not changed or gone."""
         self._since = {file: since for file, since in self._since.items() if since + self._seconds > looked_at}

@@ -1,4 +1,4 @@
-"""What a folder watcher is told, with the defaults."""
+"""The options of a folder watcher, with their defaults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Afterwards = Literal["keep", "delete", "move"]
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is watched, and what is done with the files.
+    """The folder to watch, and what is done with its files.
 
     Attributes
     ----------

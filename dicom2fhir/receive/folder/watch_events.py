@@ -1,4 +1,4 @@
-"""What the operating system says about a folder: a hint, never the truth."""
+"""File system events of a folder; they are hints and may be incomplete."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _EVENTS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileMovedEvent,
 ]
-"""Without those that reading a file makes."""
+"""Without those that reading a file causes."""
 
 
 class Notices(FileSystemEventHandler):
-    """Collects the paths where something happened below a folder.
+    """Collects the paths of events below a folder.
 
     Parameters
     ----------
     arrived
-        Set when there is something to take.
+        Set when there are paths to take.
     """
 
     def __init__(self, folder: str, arrived: threading.Event) -> None:
@@ -49,23 +49,23 @@ class Notices(FileSystemEventHandler):
         self._observer.schedule(self, folder, recursive=True, event_filter=_EVENTS)
 
     def start(self) -> None:
-        """Begin to listen.
+        """Start to collect events.
 
         Raises
         ------
         OSError
-            The system has no room for more watches, or cannot watch this folder.
+            The system's limit of watches is reached, or it cannot watch this folder.
         """
         self._observer.start()
 
     def stop(self) -> None:
-        """Stop listening and wait for the end of it."""
+        """Stop collecting events; return when the observer has ended."""
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
 
     def is_alive(self) -> bool:
-        """Whether notices can still come."""
+        """Whether events can still arrive."""
         return self._observer.is_alive() and all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -79,7 +79,7 @@ class Notices(FileSystemEventHandler):
         self._arrived.set()
 
     def take(self) -> tuple[set[str], bool]:
-        """What was remembered since the last call, and whether that is not all."""
+        """The paths since the last call, and whether some are missing."""
         with self._lock:
             taken = self._paths, self._overflow
             self._paths, self._overflow = set(), False

@@ -1,7 +1,7 @@
-"""A watched folder: files are taken once they have stopped changing, each exactly once.
+"""A watched folder: each file is imported exactly once, when it no longer changes.
 
-The whole folder is looked through again and again, and that is the truth. What the operating system tells of changes
-only makes it quicker: such notices get lost on network shares, when queues overflow, when a folder is moved in.
+The whole folder is scanned repeatedly, and only the scans are reliable. File system events only make it faster: they
+get lost on network shares, when queues overflow and when a folder is moved in.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _MOST_WAITING = 10_000
-"""Files watched for changes at a time; the others wait their turn on disk."""
+"""Files watched for changes at a time; the others wait on disk."""
 _MOST_SETTLED = 200_000
-"""Files remembered as done with, so that the ledger need not be asked: about 14 MB."""
+"""Completed files kept in memory, so that the ledger need not be queried: about 14 MB."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0
 _LONGEST_IDLE_S = 1.0
 _GATHER_S = 0.05
 _FIRST_LOOK_S = 2.0
-"""The start waits so long for a first look at the folder; a share that hangs must not hold up everything else."""
+"""How long the start waits for the first check of the folder; a share that hangs must not delay everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,25 @@ class _Waiting:
     file: Found
     due_at: float
     since: float
-    """It has looked so since then, at least."""
+    """It has not changed since then, at least."""
     pause_s: float = 0.0
 
 
 class FolderWatcher:
-    """Hands each file of a folder over once, from one thread of its own.
+    """Passes each file of a folder on once, from its own thread.
 
     Parameters
     ----------
     on_received
-        Takes one instance, and the reader that decodes it. What it raises decides: ``CannotUnderstand``, ``Mismatch``
-        and ``BridgeFault`` reject the file, any other ``BridgeError`` pauses the folder, and what is none leaves the
-        file for later; pauses grow and nothing is lost.
+        Called with one instance and the reader that decodes it. If it raises ``CannotUnderstand``, ``Mismatch`` or
+        ``BridgeFault``, the file is rejected; any other ``BridgeError`` pauses the folder; after any other exception
+        the file is tried again later. Pauses grow and nothing is lost.
     on_rejected
-        Told of files that did not get as far as ``on_received``, and why.
+        Called for files that are refused before ``on_received``, with the error.
     ledger
-        Remembers which files are done with, over restarts.
+        Remembers across restarts which files are completed.
     clock
-        Seconds that never go backwards.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class FolderWatcher:
         self._deaf = ""
         self._found: tuple[int, int] | None = None
         self.absent = ""
-        """Why the folder is not there, such as a share that is not mounted yet; empty while it is."""
+        """Why the folder is missing, such as a share that is not mounted yet; empty while it exists."""
         self._thread = threading.Thread(target=self._run, name="watched folder", daemon=True)
         self.heartbeat = clock()
-        """When the thread last showed a sign of life, on the clock that was given."""
+        """When the thread was last active, by ``clock``."""
 
     @property
     def obstacle(self) -> str:
-        """Why no files are taken, such as a share that is not mounted yet; empty while they are."""
+        """Why no files are imported, such as a share that is not mounted yet; empty while they are."""
         return self.absent or self._hindrance
 
     @property
     def is_native(self) -> bool:
-        """Whether the system's notices are listened to."""
+        """Whether file system events are used."""
         return self._notices is not None
 
     def is_alive(self) -> bool:
@@ -125,12 +125,12 @@ class FolderWatcher:
         return self._thread.is_alive() and not self._stopping.is_set()
 
     def start(self) -> None:
-        """Begin to watch.
+        """Start to watch.
 
         Raises
         ------
         ConfigError
-            There is nowhere to move files to.
+            Files are to be moved, but ``move_to`` is not set.
         """
         watch = self._watch
         if watch.afterwards == "move" and watch.move_to is None:
@@ -139,7 +139,7 @@ class FolderWatcher:
         self._looked.wait(_FIRST_LOOK_S)
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish the file that is being taken and stop."""
+        """Finish the current file and stop."""
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -148,7 +148,7 @@ class FolderWatcher:
             self._notices.stop()
 
     def _find(self) -> bool:
-        """Whether the folder is there; it is waited for, and one that is mounted over it later is another one."""
+        """Whether the folder exists. A missing one is waited for; one mounted over it later is another folder."""
         try:
             status = os.stat(self._root)
             is_folder = stat.S_ISDIR(status.st_mode)
@@ -170,7 +170,7 @@ class FolderWatcher:
         return not absent
 
     def _listen(self) -> None:
-        """Ask for the system's notices; while it has none to spare the folder is polled, and it is asked again."""
+        """Subscribe to file system events; while the system's limit is reached, poll the folder and try again."""
         watch = self._watch
         self._listen_at = self._clock() + watch.rescan_s
         if watch.mode == "poll" or (watch.mode == "auto" and is_on_network(self._root)):
@@ -205,7 +205,7 @@ class FolderWatcher:
                     self._hindrance = ""
             except (Transient, OSError) as error:
                 self._pause(error)
-            except Exception as error:  # the thread must outlive whatever happens
+            except Exception as error:  # the thread must survive every error
                 log.error("folder.failed", **log_fields(BridgeFault(error)))
                 self._pause(error)
             self._wait()
@@ -213,7 +213,7 @@ class FolderWatcher:
 
     def _wait(self) -> None:
         self.heartbeat = self._clock()
-        # notices come in bursts: let some gather
+        # events come in bursts: collect some first
         self._stopping.wait(_GATHER_S)
         dues = [waiting.due_at for waiting in self._waiting.values()]
         if self._scan is None:
@@ -224,7 +224,7 @@ class FolderWatcher:
         self._wake.clear()
 
     def _pause(self, error: Exception) -> None:
-        """Leave the whole folder alone for a while: what is in the way of one file is in the way of all."""
+        """Pause the whole folder: what prevents the import of one file prevents that of all."""
         self._hindrance = words_of(error).rstrip(".")
         self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._paused_until = self._next_scan_at = self._clock() + self._pause_s
@@ -269,7 +269,7 @@ class FolderWatcher:
             self._stop_listening()
 
     def _is_left_out(self, path: str) -> bool:
-        """Whether looking through the folder would not come to ``path``."""
+        """Whether a scan of the folder would not reach ``path``."""
         if not path.startswith(self._root + os.sep):
             return True
         while path != self._root:
@@ -295,7 +295,7 @@ class FolderWatcher:
             self._intake.take_back()
             self._scan_began = self._clock()
             self._scan = self._walk(self._root)
-        # files that are tried again and again must not keep all others from their turn
+        # files that are tried repeatedly must not block all others
         room = max(_MOST_WAITING - len(self._waiting), 1)
         for _ in range(room):
             self.heartbeat = self._clock()
@@ -312,7 +312,7 @@ class FolderWatcher:
             self._notice(file)
 
     def _notice(self, file: Found) -> None:
-        """Wait for a file to settle, unless it is done with or waited for already."""
+        """Wait until a file no longer changes, unless it is completed or waited for already."""
         waiting = self._waiting.get(file.path)
         if (
             hash(file) in self._settled
@@ -326,7 +326,7 @@ class FolderWatcher:
             self._wait_for(file)
 
     def _wait_for(self, file: Found) -> None:
-        """Wait for a file to settle, from now on or, when it was left alone, from when it was seen first."""
+        """Wait until a file no longer changes: from now on or, if it was left alone, since it was first seen."""
         now = self._clock()
         since = self._left_alone.take(file)
         self._waiting[file.path] = _Waiting(file, now + self._watch.stable_s, now if since is None else since)
@@ -337,7 +337,7 @@ class FolderWatcher:
         self._settled.add(hash(file))
 
     def _settle(self, waiting: _Waiting) -> None:
-        """Take a file if it still is as it was."""
+        """Import a file if it has not changed."""
         path = waiting.file.path
         file = look_at(path)
         if file is None:
@@ -359,7 +359,7 @@ class FolderWatcher:
             raise
         except OSError as error:
             self._try_later(file, waiting, error)
-        except Exception as error:  # for want of memory, say: the others must have their turn
+        except Exception as error:  # such as a lack of memory: the other files must not wait
             log.error("folder.failed", **log_fields(BridgeFault(error)))
             self._try_later(file, waiting, error)
         else:
