@@ -1,1 +1,1 @@
-"""From the store to the destinations: claim, deliver, record the outcome, try again."""
+"""Delivery of studies from the store to the destinations: claim, deliver, record the outcome, retry."""

@@ -1,4 +1,4 @@
-"""What deliveries go to, and what became of them."""
+"""The interface of a destination, and counts of deliveries."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dicom2fhir.model import Job, Outcome
 
 
 class Destination(Protocol):
-    """Where studies go."""
+    """Receives studies."""
 
     @property
     def name(self) -> str:
-        """As in the configuration, and in the store."""
+        """The name in the configuration and in the store."""
 
     def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Bring the destination up to these revisions, each when its outcome is asked for.
+        """Deliver these revisions, each when the iterator is advanced to its outcome.
 
-        An exception ends the iterator, and says nothing about the studies that were not yet delivered.
+        An exception ends the iterator; it does not concern the studies that were not yet delivered.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryCounts:
-    """What became of the tries since the start."""
+    """Outcomes of deliveries since the start."""
 
     written: int
     unchanged: int
-    """Delivered without anything to send."""
+    """Delivered, but there was nothing to send."""
     failed: int
-    """To be tried again."""
+    """Will be retried."""
     refused: int
     excluded: int
-    """The destination is not meant for them."""
+    """Not selected for the destination."""

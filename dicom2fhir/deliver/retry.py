@@ -1,4 +1,4 @@
-"""When to try again: a pause as a value of the number of failures, and the pause of a destination that is down."""
+"""When to retry: the pause after a number of failures, and the circuit breaker of a destination."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _MOST_PASSED_OVER = 4**5
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to try again, and when no more.
+    """When to retry, and when to give up.
 
-    Pauses grow, with full jitter, up to a limit. A destination that is down is tried without end, and so is a study
-    that fails, unless the destination accepts others meanwhile.
+    Pauses grow, with full jitter, up to a limit. A destination that is down is retried forever, and so is a study that
+    fails, unless the destination accepts others meanwhile.
 
     Parameters
     ----------
     first_s, factor, cap_s
-        The longest pause after the first failure, its growth with each further one, and its limit.
+        The maximum pause after the first failure, its growth factor with each further failure, and its limit.
     give_up_after_s
         How long a study may fail while its destination accepts others.
     """
@@ -32,10 +32,10 @@ class RetryPolicy:
 
     @property
     def most_at_once_s(self) -> float:
-        """What is counted towards ``give_up_after_s`` for one try.
+        """The most that one try counts towards ``give_up_after_s``.
 
-        Several tries decide, each after a success of others: a single long gap may have been an outage that nobody else
-        met.
+        So several tries are needed, each after a success of other studies: a single long gap may have been an outage
+        that affected no other study.
         """
         return self.give_up_after_s / 3
 
@@ -45,7 +45,7 @@ class RetryPolicy:
         Parameters
         ----------
         at_least_s
-            What the other side asked for (``Retry-After``); the jitter comes on top of it.
+            The pause that the server asked for (``Retry-After``); the jitter is added to it.
         random
             From 0 to 1.
         """
@@ -55,13 +55,13 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a destination stands; times are on the circuit's clock."""
+    """The state of a destination; times are on the circuit's clock."""
 
     state: Literal["untried", "up", "down", "paused"]
-    """``untried`` until it has answered or failed; ``paused`` while it asked to be left alone."""
+    """``untried`` until it has answered or failed; ``paused`` if it asked for the pause."""
     since: float
     until: float
-    """The next try is not earlier; means something while it is down or paused."""
+    """The time of the next try, not earlier; only valid while it is down or paused."""
     reason: str
 
 
@@ -71,26 +71,26 @@ class Permit:
 
     is_probe: bool
     failures: int = 0
-    """That came before it in a row."""
+    """Number of consecutive failures before it."""
 
     @property
     def passed_over(self) -> int:
-        """How many studies a probe leaves out.
+        """The number of studies that a probe skips.
 
-        More with each failure, so that a run of studies at fault is soon passed.
+        It grows with each failure, so that a run of studies at fault is skipped soon.
         """
         return min(4 ** (self.failures - 1), _MOST_PASSED_OVER) - 1 if self.failures else 0
 
 
 class Circuit:
-    """Whether a destination may be used: freely, or - while it is down - by one probe at a time, with pauses.
+    """Whether a destination may be used: without limit, or - while it is down - by one probe at a time, with pauses.
 
     Parameters
     ----------
     clock
-        Seconds that only go forward.
+        Monotonic seconds.
     random
-        Gives numbers from 0 to 1.
+        Returns numbers from 0 to 1.
     """
 
     def __init__(self, policy: RetryPolicy, clock: Callable[[], float], random: Callable[[], float]) -> None:
@@ -109,7 +109,7 @@ class Circuit:
 
     @property
     def standing(self) -> Standing:
-        """How the destination stands."""
+        """The state of the destination."""
         return self._standing
 
     def wait_s(self) -> float:
@@ -118,12 +118,12 @@ class Circuit:
             return max(self._standing.until - self._clock(), 0.0) if self._failures else 0.0
 
     def up_s(self) -> float:
-        """Seconds since the destination was down last, or since the beginning; 0 while it is down."""
+        """Seconds since the destination was last down, or since the start; 0 while it is down."""
         with self._lock:
             return 0.0 if self._failures else self._clock() - self._standing.since
 
     def enter(self) -> Permit | None:
-        """Ask to use the destination; a Permit must be given back by one of the other methods."""
+        """Request use of the destination; a Permit must be returned with ``leave``, ``answered`` or ``failed``."""
         with self._lock:
             if not self._failures:
                 return Permit(is_probe=False)
@@ -133,17 +133,17 @@ class Circuit:
             return Permit(is_probe=True, failures=self._failures)
 
     def hurry(self) -> None:
-        """End the pause: the next probe may be now."""
+        """End the pause: the next probe is allowed now."""
         with self._lock:
             self._standing = replace(self._standing, until=self._clock())
 
     def leave(self, permit: Permit) -> None:
-        """The permit was not used, or says nothing about the destination."""
+        """Return a permit that was not used, or whose result does not concern the destination."""
         with self._lock:
             self._probing = self._probing and not permit.is_probe
 
     def answered(self, permit: Permit) -> bool:
-        """The destination works; True when it was down before."""
+        """Record that the destination works; True if it was down before."""
         with self._lock:
             was_down = self._failures > 0
             if self._standing.state != "up":
@@ -153,10 +153,10 @@ class Circuit:
             return was_down
 
     def failed(self, permit: Permit, reason: str, at_least_s: float) -> bool:
-        """The destination is down; True when it was up before."""
+        """Record that the destination is down; True if it was up before."""
         with self._lock:
             was_up = self._failures == 0
-            if was_up or permit.is_probe:  # what was under way when it went down says nothing new
+            if was_up or permit.is_probe:  # deliveries that had started before it went down are not counted again
                 self._failures += 1
                 now = self._clock()
                 until = now + self._policy.pause_s(self._failures, at_least_s, self._random())

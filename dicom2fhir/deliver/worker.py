@@ -1,6 +1,6 @@
-"""From the store to one destination: claim, read, deliver, record.
+"""Workers that deliver from the store to one destination: claim, read, deliver, record.
 
-Nothing is kept here that the store does not hold, but whether the destination is up: a restart costs one probe.
+The store holds all state except whether the destination is up: a restart costs one probe.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dicom2fhir.system.text import quoted
 T = TypeVar("T")
 
 _LOOK_AGAIN_S = 2.0
-"""Another process may make something due (``dicom2fhir retry``), and does not wake us."""
+"""Another process may make a study due (``dicom2fhir retry``) and cannot wake us."""
 _STORE_PAUSE_S = 1.0
 _MOST_CLAIMED = 8
-"""Studies that one worker claims at once, so that the destination can be asked about all of them in one request."""
+"""Studies that one worker claims together, so that the destination can look up all of them in one request."""
 _MANY_INSTANCES = 2_000
-"""Studies of so many instances together fill memory enough."""
+"""Limit for memory: once the studies have this many instances together, no further one is read."""
 _GIVEN_UP = (
     "given up, because it kept failing for give_up_after_s while other studies were accepted; `dicom2fhir"
     " retry` tries again. The last failure:"
@@ -44,28 +44,28 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """A fault of the bridge itself, by the name of its class."""
+    """A fault of the bridge itself, by the name of its exception class."""
 
     error: str
 
 
 class Deliverer:
-    """Workers that bring every due study to one destination.
+    """Workers that deliver all due studies to one destination.
 
     Parameters
     ----------
     workers
         Threads; each sends one study at a time.
     lease_s
-        How long a claim holds. Must be longer than the destination takes for one study at most.
+        Duration of a claim. Must be longer than the maximum duration of one delivery.
     policy
-        Pauses of a study that failed, and of the destination while it is down.
+        Pauses of a study that failed and of the destination while it is down.
     selection
-        What the destination takes; the rest it is never given.
+        The studies that are delivered; others are never sent.
     wall_clock
-        Seconds since the epoch, as the store's due times.
+        Seconds since the epoch, like the store's due times.
     clock
-        Seconds that only go forward.
+        Monotonic seconds.
     """
 
     def __init__(
@@ -104,33 +104,33 @@ class Deliverer:
 
     @property
     def name(self) -> str:
-        """The destination's."""
+        """The destination's name."""
         return self._destination.name
 
     def standing(self) -> Standing:
-        """How the destination stands; times are seconds since the epoch, and ``reason`` as :attr:`down`."""
+        """The state of the destination; times are seconds since the epoch, and ``reason`` is like :attr:`down`."""
         standing = self._circuit.standing
         ahead = self._wall_clock() - self._clock()
         return replace(standing, since=standing.since + ahead, until=standing.until + ahead)
 
     @property
     def down(self) -> str:
-        """Why the destination is down; empty while it is up. May quote the destination: for people, not for logs."""
+        """Why the destination is down; empty while it is up. May quote the destination, so it must not be logged."""
         return self._circuit.reason
 
     def counts(self) -> DeliveryCounts:
-        """What became of the tries since the start."""
+        """Outcomes of deliveries since the start."""
         with self._changed:
             counts = self._counts
             return DeliveryCounts(**{one.name: counts[one.name] for one in fields(DeliveryCounts)})
 
     def heartbeats(self) -> Mapping[str, float]:
-        """Last sign of life of each worker, on ``clock``: one older than ``lease_s`` is stuck or dead."""
+        """Last heartbeat of each worker, on ``clock``: with one older than ``lease_s``, a worker is stuck or dead."""
         with self._changed:
             return dict(self._beats)
 
     def start(self) -> None:
-        """Begin to deliver; once only."""
+        """Start the workers; once only."""
         self._store.set_selection(self.name, str(self._selection))
         self._store.subscribe(self.wake)
         for thread in self._threads:
@@ -138,13 +138,13 @@ class Deliverer:
             thread.start()
 
     def wake(self) -> None:
-        """Look now whether something is due."""
+        """Check now for due studies."""
         with self._changed:
             self._wakes += 1
             self._changed.notify_all()
 
     def stop(self, timeout_s: float) -> bool:
-        """Claim nothing more and wait for what is under way; False when it has not ended in time."""
+        """Claim no more studies and wait for deliveries to end; False if they have not ended in time."""
         self._store.unsubscribe(self.wake)
         with self._changed:
             self._stopping = True
@@ -159,25 +159,25 @@ class Deliverer:
         name = threading.current_thread().name
         while not self._stopping:
             self._beat(name)
-            wakes: int | None = self._wakes  # before looking, so that a wake-up in between is not slept through
+            wakes: int | None = self._wakes  # before the check, so that a wake-up in between is not missed
             try:
                 idle_s = self._deliver_next()
             except StoreUnavailable as error:
                 self._complain(error)
                 idle_s, wakes = _STORE_PAUSE_S, None
-            except Exception as error:  # a worker that dies would stop the destination in silence
+            except Exception as error:  # a worker that ends would silently stop the destination
                 log.error("worker.failed", destination=self.name, **log_fields(BridgeFault(error)))
                 idle_s, wakes = _STORE_PAUSE_S, None
             if idle_s > 0:
                 self._wait(idle_s, wakes)
 
     def _wait(self, idle_s: float, wakes: int | None) -> None:
-        """Wait until the time has passed, somebody stops us, or (where counted) somebody has woken us."""
+        """Wait for the time, for a stop, or (if ``wakes`` is given) for a wake-up."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or wakes not in (None, self._wakes), idle_s)
 
     def _deliver_next(self) -> float:
-        """Deliver what is due longest; seconds to wait before looking again."""
+        """Deliver the study that is due longest; return the seconds to wait before the next check."""
         permit = self._circuit.enter()
         if permit is None and self._circuit.wait_s() > 0 and self._is_hurried():
             self._circuit.hurry()
@@ -192,15 +192,15 @@ class Deliverer:
         if claim is None:
             self._circuit.leave(permit)
             due_at = self._store.next_due_at(self.name)
-            # Due, and yet not to be claimed: somebody else holds it.
+            # A study that is due and cannot be claimed is claimed by another worker.
             return _LOOK_AGAIN_S if due_at is None else min(max(due_at - self._wall_clock(), 0.05), _LOOK_AGAIN_S)
         self._deliver_claimed(claim, permit)
         return 0.0
 
     def _deliver_claimed(self, first: Claim, permit: Permit) -> None:
-        """Deliver a study that was claimed and others that are due, one after another.
+        """Deliver a claimed study and other due studies, one after another.
 
-        One delivery takes at most half a lease, so that none begins in the second half of it.
+        One delivery takes at most half a lease, so none starts in the second half of the lease.
         """
         begin_by = self._clock() + self.lease_s / 2
         held = [first]
@@ -231,7 +231,7 @@ class Deliverer:
         return None if self._stopping or self._clock() > begin_by else self._circuit.enter()
 
     def _studies(self, held: list[Claim]) -> list[tuple[Claim, Study]]:
-        """The studies that were claimed, as many as memory allows for; what cannot be delivered is no longer held."""
+        """The claimed studies, up to a limit for memory; studies that cannot be delivered are removed from ``held``."""
         studies: list[tuple[Claim, Study]] = []
         instances = 0
         for claim in tuple(held):
@@ -246,7 +246,7 @@ class Deliverer:
         return studies
 
     def _study(self, claim: Claim) -> Study | None:
-        """The study that was claimed; None, and recorded, where it cannot be had or is not for the destination."""
+        """The claimed study; None, with the outcome recorded, if it cannot be read or is excluded."""
         try:
             study = attempt(self._store.study, claim.study_uid)
             exclusion = attempt(self._exclusion, claim.study_uid) if study else ""
@@ -261,19 +261,19 @@ class Deliverer:
         return study
 
     def _exclusion(self, study_uid: str) -> str:
-        """Why the destination does not take a study; empty where it does.
+        """Why a study is not selected for the destination; empty if it is.
 
-        To be asked after the study was read, so that nothing is sent that was not looked at.
+        To be called after the study was read, so that everything that is sent was checked.
         """
         return self._selection.refuses(self._store.stated(study_uid)) if self._selection.chooses else ""
 
     def _outcome(self, outcomes: Iterator[Outcome], study: Study) -> Outcome | _Failed:
-        """The destination's answer, or what went wrong in ourselves."""
+        """The destination's outcome, or a fault of the bridge."""
         try:
             return next(outcomes)
         except MemoryError:
             return Retry("not enough memory", answered=False)
-        except Exception as error:  # a fault of ours with one study must not keep the others waiting
+        except Exception as error:  # a fault of the bridge with one study must not block the others
             log.error("delivery.failed", destination=self.name, study=study.uid, **log_fields(BridgeFault(error)))
             return _Failed(type(error).__name__)
 
@@ -303,9 +303,9 @@ class Deliverer:
                 self._refuse(claim, study.revision, f"the bridge failed on this study ({error}); see its log")
 
     def _record_failure(self, claim: Claim, study: Study, failure: Retry, permit: Permit) -> None:
-        """Find out who is at fault, the destination or the study, and let that one wait.
+        """Decide whether the destination or the study is at fault, and postpone it.
 
-        What may be either is the study's fault once the destination has accepted others since it began to fail.
+        If both are possible, it is the study once the destination has accepted others since the study began to fail.
         """
         failing = None
         if failure.unclear or not failure.whole_destination:
@@ -333,7 +333,7 @@ class Deliverer:
         )
 
     def _keep(self, record: Callable[[], T]) -> T:
-        """Record an outcome, again while the store cannot: otherwise the study would wait for the end of its lease."""
+        """Record an outcome; retry while the store is unavailable: else the study would wait for its lease to end."""
         while True:
             try:
                 return record()
@@ -358,7 +358,7 @@ class Deliverer:
         log.info("delivery.excluded", destination=self.name, study=claim.study_uid, reason=reason)
 
     def _used(self, permit: Permit, answered: bool) -> None:
-        """Give a permit back; a destination is up only when it answered itself."""
+        """Return a permit; the destination is up only if it answered itself."""
         if not answered:
             self._circuit.leave(permit)
         elif self._circuit.answered(permit):
@@ -368,9 +368,9 @@ class Deliverer:
     def _down(self, claim: Claim, failure: Retry, failing: Failing | None, permit: Permit) -> None:
         """Pause the destination.
 
-        The study that found it down is counted as failed and waits longer each time: should it be the cause (too large
-        for a proxy, say), others go first and it does not hold them up. Those that probe are not counted. The store
-        remembers of all of them when they began to fail.
+        The study whose delivery found it down counts as failed, and its pause grows each time: if it is the cause (for
+        example too large for a proxy), it does not block other studies. Studies of probes are not counted. The store
+        keeps for all of them the time at which they began to fail.
         """
         said = _said(failure)
         found_it = self._circuit.failed(permit, said, failure.after_s)
@@ -383,7 +383,7 @@ class Deliverer:
         self._count("failed")
 
     def _is_hurried(self) -> bool:
-        """Whether somebody has asked to try again (``dicom2fhir retry``) since the destination went down."""
+        """Whether a retry was requested (``dicom2fhir retry``) since the destination went down."""
         requeued = self._store.requeued(self.name)
         with self._changed:
             is_new = requeued != self._requeued
@@ -400,5 +400,5 @@ class Deliverer:
 
 
 def _said(failure: Retry) -> str:
-    """The reason with the destination's own words: for people, not for logs."""
+    """The reason with the destination's message, which must not be logged."""
     return f"{failure.reason}{quoted(failure.issues)}"

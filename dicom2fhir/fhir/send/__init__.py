@@ -1,1 +1,1 @@
-"""The destinations: a FHIR server, or a directory."""
+"""The kinds of destination: a FHIR server and a directory."""

@@ -1,7 +1,7 @@
-"""Whether what a server sends has the shape that FHIR gives it, before anybody works with it.
+"""Check that resources from a server have the JSON structure of FHIR before they are used.
 
-Only what is looked at is checked: what others wrote elsewhere is theirs, and goes back as it came. Objects and lists
-must be where ours has them (https://hl7.org/fhir/R4/json.html); which kind of text or number a value is, is not asked.
+Only the elements that we use are checked: the others are sent back unchanged. Objects and lists must be in the same
+places as in our resource (https://hl7.org/fhir/R4/json.html); the types of primitive values are not checked.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _LOOKED_AT_IN_STUDY: dict[str, Any] = {
     "modalityList": [{}],
     "series": [{"uid": "", "modality": {}, "instance": [{"uid": ""}]}],
 }
-"""By the merge, whether or not ours has it."""
+"""By the merge, even if our resource does not have the element."""
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def require_id(resource: Resource) -> str:
-    """The ``id`` of a resource of the server.
+    """The ``id`` of a resource on the server.
 
     Raises
     ------
     Misshapen
-        There is none that could be used.
+        It is missing or invalid.
     """
     found = resource.get("id")
     if not isinstance(found, str) or not _ID.fullmatch(found):
@@ -44,12 +44,12 @@ def require_id(resource: Resource) -> str:
 
 
 def require_sound(theirs: Resource, ours: Resource) -> None:
-    """Hold that a resource of the server can be compared and merged with ours.
+    """Check that a resource from the server can be compared and merged with ours.
 
     Raises
     ------
     Misshapen
-        With the place, and no value.
+        The message has the path, but no value.
     """
     where = f"{_type(theirs)}/{require_id(theirs)} on the server is not valid FHIR"
     looked_at = _LOOKED_AT_IN_STUDY if ours.get("resourceType") == "ImagingStudy" else _LOOKED_AT
@@ -71,7 +71,7 @@ def entries_of(bundle: Resource) -> list[Resource]:
     Raises
     ------
     Misshapen
-        They are no list of objects, or their resources are none, or have no type.
+        They are not a list of objects, or a resource is not an object or has no type.
     """
     try:
         _compare(bundle, {"entry": [{"resource": {}}]}, "")
@@ -85,11 +85,11 @@ def entries_of(bundle: Resource) -> list[Resource]:
 
 
 class _Odd(Exception):
-    """What is where, and what belongs there."""
+    """A value of the wrong JSON type: its path, its type and the expected type."""
 
 
 def _compare(theirs: Any, pattern: Any, path: str) -> None:
-    """Hold that objects and lists are where they are in a pattern, whose lists have one item for all."""
+    """Check that objects and lists are in the same places as in a pattern; lists of a pattern have one item for all."""
     expected = type(pattern) if isinstance(pattern, dict | list) else None
     is_plain = not isinstance(theirs, dict | list)
     if (expected is None and not is_plain) or (expected is not None and not isinstance(theirs, expected)):
@@ -105,7 +105,7 @@ def _compare(theirs: Any, pattern: Any, path: str) -> None:
 
 
 def _pattern(values: list[Any]) -> Any:
-    """What has all that any of these has, as far as they are alike: some may be a server's."""
+    """A pattern with the members of all values that have the same type: some values may be from a server."""
     if objects := [value for value in values if isinstance(value, dict)]:
         found: dict[str, list[Any]] = {}
         for name, item in (member for value in objects for member in value.items()):

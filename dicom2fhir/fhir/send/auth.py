@@ -1,4 +1,4 @@
-"""How a request proves who we are: nothing, a name and password, or a bearer token."""
+"""HTTP authentication: none, user and password, or a bearer token."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Basic(AuthBase):
     Parameters
     ----------
     password
-        Asked for each request, as the token of :class:`Bearer`.
+        Called for each request, like the token of :class:`Bearer`.
 
     Raises
     ------
     NotAuthorised
-        When a request is made and the password cannot be read.
+        A request is sent and the password cannot be read.
     """
 
     def __init__(self, user: str, password: Callable[[], str]) -> None:
@@ -42,13 +42,13 @@ class Bearer(AuthBase):
     Parameters
     ----------
     token
-        Asked for each request, so that a token which is replaced in its file is used at once. May raise ConfigError,
+        Called for each request, so that a token that is replaced in its file is used at once. May raise ConfigError,
         OSError or ValueError.
 
     Raises
     ------
     NotAuthorised
-        When a request is made and there is no usable token.
+        A request is sent and there is no usable token.
     """
 
     def __init__(self, token: Callable[[], str]) -> None:

@@ -1,4 +1,4 @@
-"""Transaction Bundles (https://hl7.org/fhir/R4/http.html#transaction); pure functions, nothing given is changed."""
+"""Transaction Bundles (https://hl7.org/fhir/R4/http.html#transaction); pure functions that do not change arguments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dicom2fhir.model import Entry, Mapped, Resource, Write
 
 
 def standalone(mapped: Mapped) -> Resource:
-    """A transaction Bundle for FHIR servers that let clients choose ids, which need not be asked anything before.
+    """A transaction Bundle for FHIR servers that accept client-assigned ids; it needs no look-up before.
 
-    The bridge's own resources are written under their deterministic id; what must only exist is created unless its
-    search finds it; what must be up to date is a conditional update. A resource that may only be linked to is not in
-    the Bundle: references to it become logical ones (by identifier).
+    The bridge's own resources are written under their deterministic id; a resource that only has to exist is created
+    unless its search finds it; a resource that must be up to date is a conditional update. A resource that may only be
+    linked to is not in the Bundle: references to it become logical references (by identifier).
     """
     links = {entry.placeholder: unlinked(entry) for entry in mapped.entries if entry.write is Write.LINK}
     return transaction(
@@ -33,12 +33,12 @@ def _standalone_entry(entry: Entry, resource: Resource) -> Resource:
 
 
 def transaction(entries: Iterable[Resource]) -> Resource:
-    """The Bundle of these entries."""
+    """A transaction Bundle of these entries."""
     return {"resourceType": "Bundle", "type": "transaction", "entry": list(entries)}
 
 
 def update(resource: Resource, full_url: str, version_id: str = "") -> Resource:
-    """``PUT Type/<id>`` under the resource's own id, only onto ``version_id`` where one is named."""
+    """``PUT Type/<id>`` under the resource's own id; only if the current version is ``version_id``, if given."""
     request = {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"}
     if version_id:
         request["ifMatch"] = f'W/"{version_id}"'
@@ -46,19 +46,19 @@ def update(resource: Resource, full_url: str, version_id: str = "") -> Resource:
 
 
 def create_as(resource: Resource, full_url: str) -> Resource:
-    """``PUT Type/<id>`` under the resource's own id, only if there is none (RFC 9110 section 13.1.2)."""
+    """``PUT Type/<id>`` under the resource's own id, only if it does not exist (RFC 9110 section 13.1.2)."""
     entry = update(resource, full_url)
     return {**entry, "request": {**entry["request"], "ifNoneMatch": "*"}}
 
 
 def conditional_update(resource: Resource, full_url: str, search: str) -> Resource:
-    """``PUT Type?search``: creates, or updates the one that matches."""
+    """``PUT Type?search``: creates the resource, or updates the one that matches."""
     request = {"method": "PUT", "url": f"{resource['resourceType']}?{search}"}
     return {"fullUrl": full_url, "resource": resource, "request": request}
 
 
 def create(resource: Resource, full_url: str, unless: str) -> Resource:
-    """``POST Type`` unless the search ``unless`` finds one."""
+    """``POST Type``, unless the search ``unless`` finds one."""
     request = {"method": "POST", "url": str(resource["resourceType"]), "ifNoneExist": unless}
     return {"fullUrl": full_url, "resource": resource, "request": request}
 
@@ -74,10 +74,10 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
     Parameters
     ----------
     targets
-        Placeholder -> literal reference (``Patient/123``), or None to leave a logical reference (type and identifier)
-        without ``reference``. Placeholders that are not named stay.
+        Placeholder -> literal reference (``Patient/123``), or None for a logical reference (type and identifier)
+        without ``reference``. Other placeholders are kept.
     linked
-        Entries that may have to be contained, where the target is :func:`unlinked`.
+        Entries that may have to be contained if the target is :func:`unlinked`.
     """
     replaced: Resource = dict(_refer(resource, targets))
     if resource["resourceType"] == "ImagingStudy":
@@ -89,7 +89,7 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
 
 
 def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:
-    """The value with its references replaced; what has none in it stays the same object."""
+    """The value with its references replaced; a value without references is returned as the same object."""
     if isinstance(value, list):
         items = [_refer(item, targets) if isinstance(item, dict | list) else item for item in value]
         return value if all(map(is_, items, value)) else items

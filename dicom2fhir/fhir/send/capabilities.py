@@ -1,4 +1,4 @@
-"""What a FHIR server says it can do (``GET [base]/metadata``)."""
+"""The capabilities of a FHIR server (``GET [base]/metadata``)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _TRANSACTION_MODES = {
     "transaction": frozenset({"transaction"}),
     "both": frozenset({"batch", "transaction"}),
 }
-"""``Conformance.rest.transactionMode`` of FHIR 1.0.2, in the words of later versions."""
+"""``Conformance.rest.transactionMode`` of FHIR 1.0.2 -> interactions in later versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeCapabilities:
-    """What is offered for one resource type (``CapabilityStatement.rest.resource``).
+    """The capabilities for one resource type (``CapabilityStatement.rest.resource``).
 
     Attributes
     ----------
     update_create
-        Whether a ``PUT`` may create a resource under the client's id; None when it is not said (HAPI).
+        Whether a ``PUT`` may create a resource under the client's id; None if the server does not say (HAPI).
     checks_versions
-        Whether an update onto another version than the current one fails (``versioning`` is ``versioned-update``).
+        Whether an update of another version than the current one fails (``versioning`` is ``versioned-update``).
     """
 
     update_create: bool | None = None
@@ -38,18 +38,18 @@ class TypeCapabilities:
 
     @property
     def ids(self) -> str:
-        """Who chooses the id of a resource that is created, in words."""
+        """A text: who assigns the id of a new resource."""
         return {True: "ours", False: "the server's", None: "ours unless refused"}[self.update_create]
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server offers; a type that it does not list has the defaults of :class:`TypeCapabilities`.
+    """The capabilities of a server; a type that it does not list has the defaults of :class:`TypeCapabilities`.
 
     Attributes
     ----------
     batch
-        Whether it is worth trying to send it a batch. HAPI takes them and lists ``transaction`` alone.
+        Whether to try a batch. HAPI accepts batches, but lists only ``transaction``.
     """
 
     fhir_version: str
@@ -61,20 +61,20 @@ class Capabilities:
 
     @property
     def named_version(self) -> str:
-        """``fhir_version`` as logs may have it: any text may stand there."""
+        """``fhir_version`` in a form that is safe to log: a server may send any text."""
         return self.fhir_version if _VERSION.fullmatch(self.fhir_version) else "of unknown form"
 
     def of(self, resource_type: str) -> TypeCapabilities:
-        """What is offered for ``resource_type``."""
+        """The capabilities for ``resource_type``."""
         return self.types.get(resource_type, TypeCapabilities())
 
     def may_have(self, resource_type: str) -> bool:
-        """Whether the server may have resources of a type: it lists none at all, or this one."""
+        """Whether the server may have resources of a type: it lists this type, or no types at all."""
         return not self.types or resource_type in self.types
 
 
 def read_capabilities(statement: Resource) -> Capabilities:
-    """Read a CapabilityStatement; anything in it that has an unexpected shape counts as not said."""
+    """Read a CapabilityStatement; elements of an unexpected JSON type count as absent."""
     software = as_object(statement.get("software"))
     types: dict[str, TypeCapabilities] = {}
     offered: set[str] = set()

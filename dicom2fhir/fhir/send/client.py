@@ -1,6 +1,6 @@
-"""A FHIR server over HTTP: the interactions that are needed, and every way they fail as one of our errors.
+"""A FHIR client: the interactions that we need; every failure is raised as one of our errors.
 
-Source: https://hl7.org/fhir/R4/http.html. Media type ``application/fhir+json``, which is UTF-8; up to 1.4.0 it was
+Source: https://hl7.org/fhir/R4/http.html. The media type is ``application/fhir+json``, in UTF-8; up to 1.4.0 it was
 ``application/json+fhir``.
 """
 
@@ -39,20 +39,20 @@ from dicom2fhir.system.text import counted
 MEDIA_TYPE = "application/fhir+json"
 _ANY_MEDIA_TYPE = f"{MEDIA_TYPE}, application/json+fhir;q=0.9"
 _FRESH = {"Cache-Control": "no-cache, no-store"}
-"""RFC 9111 section 5.2.1. Unless it is told so, HAPI may answer with what the same search found a minute ago, and keeps
-what it finds, which doubles its work."""
+"""RFC 9111 section 5.2.1. Without it, HAPI may return the result of the same search of a minute ago, and it stores
+results, which doubles its work."""
 _STRICT = {**_FRESH, "Prefer": "handling=strict"}
-"""A server that ignores a parameter it does not know would answer with everything."""
+"""A server that ignores an unknown parameter would return all resources."""
 _PATIENCE = frozenset({407, 408, 425, 429})
 _NO_FHIR_HERE = frozenset({404, 405, 406, 421, 426, 451, 511})
-"""What a web server or proxy says where no FHIR server is; one that is there explains itself in an OperationOutcome."""
+"""Statuses of a web server or proxy if there is no FHIR server; a FHIR server also sends an OperationOutcome."""
 _NO_HISTORY = frozenset({400, 403, 404, 405, 410, 422, 501})
-"""Answers of a server that has no history of a resource or does not show it."""
+"""Statuses of a server that has no history of a resource or does not return it."""
 _CONFLICTS = frozenset({304, 409, 412})
-"""304 is an entry of LinuxForHealth's that is there already, against RFC 9110 section 13.1.2; HAPI says 409 for 412."""
+"""LinuxForHealth sends 304 for an entry that exists, against RFC 9110 section 13.1.2; HAPI sends 409 instead of 412."""
 _LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _REMARKS = ("warning", "information", "success")
-"""``OperationOutcome.issue.severity`` of what was done nevertheless."""
+"""``OperationOutcome.issue.severity`` if the interaction succeeded."""
 _WORDS = {
     401: "the credentials are not accepted; check auth, and username and password or token",
     403: "access is forbidden; ask the server's administrator for permission to read, search, create and update",
@@ -64,32 +64,32 @@ _WORDS = {
     503: "the server is unavailable; check that it is running",
     504: "its proxy got no response in time; check that the server is running",
 }
-"""What a status means for whoever runs the bridge."""
+"""The meaning of a status for the operator."""
 _KINDS = frozenset(
     {"no Content-Type", "text/html", "text/plain", "text/xml", "application/json", "application/xml"}
     | {"application/fhir+json", "application/json+fhir", "application/fhir+xml", "application/xml+fhir"}
     | {"application/octet-stream", "application/problem+json", "application/xhtml+xml"}
 )
 _MAX_PARSED_BYTES = 256 * 1024 * 1024
-"""A study of 100,000 instances counts for 250 MiB at most, by :func:`_parsed_bytes`."""
+"""A study of 100,000 instances takes at most 250 MiB, by :func:`_parsed_bytes`."""
 _VALUE_BYTES, _OBJECT_BYTES, _MEMBER_BYTES = 64, 160, 110
-"""Of a text, number or array, of an object, and of a name in it with its place."""
+"""Size of a text, number or array; of an object; of a member's name and its slot."""
 _OF_ALL = frozenset({401, 407, 429})
-"""Statuses that speak of us and not of what was sent."""
+"""Statuses that concern all requests, not the resource that was sent."""
 _MAX_DEPTH = 64
 
 
 class FhirClient:
-    """One FHIR server. May be used from several threads.
+    """Client of one FHIR server; thread-safe.
 
     Parameters
     ----------
     base_url
         Service base URL, with or without a trailing slash.
     timeout_s
-        Budget of one exchange, all in all.
+        Total time limit of one exchange.
     max_retry_after_s
-        The most that a ``Retry-After`` of the server is believed.
+        Upper limit for the server's ``Retry-After``.
     """
 
     def __init__(
@@ -111,30 +111,30 @@ class FhirClient:
         self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
 
     def speak(self, dialect: Dialect, format_: Format) -> None:
-        """Send this version in this format from now on, and ask for its JSON; until then, any version is asked for."""
+        """Send this version in this format from now on, and request its JSON; before, any version is requested."""
         self._accepted = dialect.media_type
         self._sent = media_type(dialect.media_type, format_)
         self._version, self._format = dialect.name, format_
 
     def capabilities(self) -> Capabilities:
-        """What the server offers; a refusal here means that the address is wrong, so it is a ServerUnavailable."""
+        """The capabilities; a refusal of this request means that the address is wrong, so it is a ServerUnavailable."""
         try:
             return read_capabilities(self._resource("GET", "/metadata", ("CapabilityStatement", "Conformance")))
         except ServerRefused as error:
             raise ServerUnavailable(f"/metadata: {error}", issues=error.issues) from error
         except ServerUnavailable as error:
-            error.unclear = False  # nothing of a study was sent
+            error.unclear = False  # no study was sent
             raise
 
     def check_access(self) -> None:
-        """Ask something that is not public, as ``/metadata`` is; any answer but 401, 403 and a failure will do."""
-        with suppress(ServerRefused):  # it knows us, and perhaps not the parameter
+        """Send a request that needs authorisation, unlike ``/metadata``; only 401, 403 and failures are errors."""
+        with suppress(ServerRefused):  # we are authorised, but the server may not support the parameter
             self._resource("GET", "/ImagingStudy?_summary=count", ("Bundle",))
 
     def read(self, resource_type: str, resource_id: str) -> Resource | None:
-        """The resource, or None when it is not there or was deleted."""
+        """The resource, or None if it does not exist or was deleted."""
         answer = self._exchange("GET", f"/{Question(resource_type, resource_id).url}", _FRESH)
-        if answer.status in NOT_THERE:  # where no FHIR server is, the write that follows will tell
+        if answer.status in NOT_THERE:  # if there is no FHIR server, the write that follows fails
             return None
         found = self._expect(answer, (resource_type,))
         if found.get("id") != resource_id:
@@ -142,25 +142,25 @@ class FhirClient:
         return found
 
     def search(self, resource_type: str, query: str) -> list[Resource]:
-        """The first few matches of a percent-encoded query; further pages are not read."""
+        """The first matches of a percent-encoded query; further pages are not read."""
         question = Question(resource_type, query=query)
         answer = self._exchange("GET", f"/{question.url}", _STRICT)
         return matches(self._expect(answer, ("Bundle",)), question)
 
     def ask(self, question: Question) -> list[Resource]:
-        """What is found, by :meth:`read` or :meth:`search`."""
+        """The resources found by :meth:`read` or :meth:`search`."""
         if question.query:
             return self.search(question.resource_type, question.query)
         found = self.read(question.resource_type, question.resource_id)
         return [] if found is None else [found]
 
     def ask_all(self, questions: Sequence[Question]) -> list[list[Resource] | None]:
-        """Ask in one batch (https://hl7.org/fhir/R4/http.html#transaction).
+        """Send the questions in one batch (https://hl7.org/fhir/R4/http.html#transaction).
 
         Returns
         -------
         list[list[Resource] | None]
-            What :meth:`ask` would return for each question; None where that cannot be told from the batch.
+            The result of :meth:`ask` for each question; None if the batch response does not answer it.
         """
         asked = [{"request": {"method": "GET", "url": question.url}} for question in questions]
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", **_STRICT}
@@ -173,9 +173,9 @@ class FhirClient:
         return [found_in(question, entry) for question, entry in zip(questions, entries, strict=True)]
 
     def history(self, resource_type: str, resource_id: str) -> tuple[list[Resource], bool]:
-        """The latest versions of a resource, the newest first, and whether these are all; none where none are kept.
+        """The latest versions of a resource, the newest first, and whether these are all; none if there is no history.
 
-        In place of a deletion there is an empty one.
+        A deletion is an empty resource.
         """
         answer = self._exchange("GET", f"/{resource_type}/{quote(resource_id, safe='')}/_history?_count=20")
         if answer.status in _NO_HISTORY:
@@ -188,20 +188,20 @@ class FhirClient:
         return versions, not is_more
 
     def transaction(self, bundle: Resource) -> list[Resource]:
-        """Send a transaction Bundle; the ``response`` of each entry, in their order, none of them a failure.
+        """Send a transaction Bundle; return the ``response`` of each entry in their order. None of them is a failure.
 
-        Responses are empty where the server leaves them out. A transaction is done whole or not at all, so its success
-        is that of each entry.
+        A response that the server leaves out is empty. A transaction succeeds or fails as a whole, so its success is
+        that of each entry.
 
         Raises
         ------
         EditConflict
-            Somebody else wrote at the same time (409; 412 where a version was named).
+            Another client wrote at the same time (409; 412 if a version was given).
         Ambiguous
             A conditional write of the Bundle matches several resources (412).
         """
         conditional = _is_conditional(bundle)
-        # With return=minimal, Medplum leaves out which ids it chose, and what is wrong with what it refuses.
+        # With return=minimal, Medplum returns neither the ids that it assigned nor the reasons of a refusal.
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=OperationOutcome"}
         answer = self._exchange("POST", "", headers, self._serialised(bundle))
         is_success = 200 <= answer.status < 300
@@ -219,7 +219,7 @@ class FhirClient:
         return [self._succeeded(response, conditional) for response in responses]
 
     def _succeeded(self, response: Resource, conditional: bool) -> Resource:
-        """The response of one entry, with no more than the code as its status; a failure is raised."""
+        """The response of one entry, with only the code as its status; a failure is raised."""
         issues = issues_of(response.get("outcome"))
         try:
             status = status_in(response)
@@ -234,7 +234,7 @@ class FhirClient:
 
     def _serialised(self, resource: Resource) -> bytes:
         if self._format == "xml":
-            from dicom2fhir.fhir.version.xml import dump_xml  # here, because XML is asked for seldom
+            from dicom2fhir.fhir.version.xml import dump_xml  # here, because XML is rarely used
 
             return dump_xml(resource, self._version)
         return orjson.dumps(resource)
@@ -250,7 +250,7 @@ class FhirClient:
         )
 
     def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
-        """The resource in an answer of success; anything else is raised."""
+        """The resource in a successful answer; otherwise an error is raised."""
         status, resource = answer.status, _parse(answer.body)
         is_success = 200 <= status < 300
         if is_success and resource is not None and resource["resourceType"] in types:
@@ -283,7 +283,7 @@ class FhirClient:
         return ServerUnavailable(f"{self.base_url}: {what}", unclear=True, issues=issues)
 
     def _failure(self, status: int, issues: tuple[str, ...], conditional: bool, asked_s: float = 0.0) -> BridgeError:
-        """The error for a status that is not success, of a response or of one entry in it."""
+        """The error for a failure status of a response or of one entry in it."""
         if status == 412 and conditional:
             said = "HTTP 412: several resources on the server match, but only one may"
             return Ambiguous(said, issues=issues)
@@ -311,7 +311,7 @@ def _pause_in_words(asked_s: float, after_s: float) -> str:
 
 
 def _is_conditional(bundle: Resource) -> bool:
-    """Whether a 412 must mean several matches; where a version is named besides, reading again will tell."""
+    """Whether a 412 must mean several matches; if a version is also given, another read decides."""
     requests = [as_object(entry.get("request")) for entry in as_objects(bundle.get("entry"))]
     if any("ifMatch" in request or "ifNoneMatch" in request for request in requests):
         return False
@@ -331,7 +331,7 @@ def _parse(body: bytes | bytearray) -> Resource | None:
 
 
 def _parsed_bytes(body: bytes | bytearray) -> int:
-    """Memory that JSON takes at most when it is parsed: two bytes (``{}``) may become a hundred."""
+    """Upper limit of the memory for parsed JSON: two bytes (``{}``) may become a hundred."""
     is_narrow = body.isascii() and b"\\u" not in body  # one wide character makes all of its text wide
     characters = len(body) if is_narrow else 4 * len(body)
     values = _VALUE_BYTES * (body.count(b",") + body.count(b"["))
@@ -339,9 +339,9 @@ def _parsed_bytes(body: bytes | bytearray) -> int:
 
 
 def _says_nothing(answer: Answer) -> bool:
-    """Whether an answer of success says no more than that: no content, a Bundle without entries, or only remarks."""
+    """Whether a successful answer has no information: no content, a Bundle without entries, or only remarks."""
     if not answer.body or answer.body.isspace():
-        # An answer that ends with the connection may be one that was cut off (RFC 9112 section 6.3).
+        # An answer that ends with the connection may be incomplete (RFC 9112 section 6.3).
         return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
     resource = _parse(answer.body) or {}
     if resource.get("resourceType") == "OperationOutcome":
@@ -350,7 +350,7 @@ def _says_nothing(answer: Answer) -> bool:
 
 
 def _too_deep(value: JsonObject) -> bool:
-    """Whether JSON is nested deeper than any FHIR resource; level by level, since recursion is what must be spared."""
+    """Whether JSON is nested deeper than any FHIR resource; checked level by level, to avoid recursion."""
     level: list[JsonObject | list[Json]] = [value]
     for _ in range(_MAX_DEPTH):
         inner = [item.values() if isinstance(item, dict) else item for item in level]
@@ -361,6 +361,6 @@ def _too_deep(value: JsonObject) -> bool:
 
 
 def _kind(answer: Answer) -> str:
-    """The media type of an answer, if it is a common one: any text may stand there, and what is said is logged."""
+    """The media type of an answer, if it is a common one: a server may send any text, and this is logged."""
     kind = answer.headers.get("Content-Type", "no Content-Type").partition(";")[0].strip().lower()
     return kind if kind in _KINDS else "another Content-Type"

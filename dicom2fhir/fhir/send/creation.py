@@ -1,12 +1,12 @@
-"""Creating a resource that others may create at the same moment, so that nothing of theirs is lost.
+"""Create a resource that other clients may create at the same time, without losing their content.
 
-1. A creation under an id of ours is sent so that the server refuses it when the resource is there already. Servers that
-   check versions take version 0 for that, which no resource has (HAPI ignores ``If-None-Match``, and ``If-Match`` where
-   there is nothing); all others, and everybody at the second try, take ``If-None-Match: *`` (RFC 9110 section 13.1.2).
-   A refusal is an edit conflict.
-2. A server may ignore both. Then it answers 200 in place of 201, and what was there is in the history: ours is merged
-   with it, as if it had been found before.
-3. An answer that does not say whether something was created counts as 2.
+1. A creation under our id is conditional: the server refuses it if the resource exists. If the server checks versions,
+   the condition is version 0, which no resource has (HAPI ignores ``If-None-Match``, and ``If-Match`` if there is no
+   resource); for all others, and for all servers at the second try, it is ``If-None-Match: *`` (RFC 9110 section
+   13.1.2). A refusal is an edit conflict.
+2. A server may ignore both. Then it answers 200 instead of 201, and the replaced resource is in the history: ours is
+   merged with it, as if it had been found before.
+3. An answer that does not say whether the resource was created is treated as in 2.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from dicom2fhir.model import Entry, Resource, Write
 
 _NO_VERSION = "0"
 _VERSION = re.compile(r'(?:/_history/|^(?:W/)?"?)([A-Za-z0-9\-.]{1,64})"?$')
-"""In a ``location``, or in an ``etag`` with or without its quotes (HAPI has none)."""
+"""The version in a ``location``, or in an ``etag`` with or without quotes (HAPI sends none)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Replaced:
-    """What our creation stands in place of on the server."""
+    """A resource on the server that our creation replaced."""
 
     theirs: Resource
     version: str
-    """Of ours on the server; empty when it did not say."""
+    """Of our resource on the server; empty if the server did not return it."""
 
 
 @dataclass(slots=True)
 class Course:
-    """How one delivery is to be tried; changed by what the server answers.
+    """How the next try of one delivery is made; the server's answers change it.
 
     Attributes
     ----------
     ids_by_server
-        Let the server choose the id of what is created.
+        Let the server assign the ids of new resources.
     looks_again
-        Look even at what the server is known to have: somebody may have changed or deleted it there.
+        Look up also the resources that the server is known to have: they may have been changed or deleted there.
     guessed_ids
-        Whether our own ids were used with a server that does not say if it takes them.
+        Whether our ids were used with a server that does not say if it accepts them.
     failures
-        Tries that the server did not take.
+        Number of failed tries.
     written
-        Whether the server took a transaction.
+        Whether the server accepted a transaction.
     """
 
     ids_by_server: bool
@@ -60,7 +60,7 @@ class Course:
     failures: int = 0
     written: bool = False
     _doubtful: set[str] = field(default_factory=set)
-    """Identities that the server must have, whether we created them or not."""
+    """Identities that the server must have, created by us or by others."""
     _replaced: dict[str, _Replaced] = field(default_factory=dict)
 
     def _takes_ids(self, offered: TypeCapabilities) -> bool:
@@ -70,18 +70,18 @@ class Course:
         return offered.checks_versions and not self.failures
 
     def looks_by_own_id(self, entry: Entry, capabilities: Capabilities) -> bool:
-        """Whether to ask for our id besides searching: not where a creation under it is refused if it is taken."""
+        """Whether to read by our id besides searching: not needed if the server refuses to create an id that exists."""
         if entry.write is Write.LINK:
             return False
         offered = capabilities.of(entry.resource["resourceType"])
         return not entry.search or (self._takes_ids(offered) and not self._creates_by_version(offered))
 
     def can_create(self, entry: Entry, capabilities: Capabilities) -> bool:
-        """Whether the server can be given a resource that will be found again: by an id of ours, or by a search."""
+        """Whether a resource created on the server can be found again: by our id, or by a search."""
         return bool(entry.search) or self._takes_ids(capabilities.of(entry.resource["resourceType"]))
 
     def creation(self, entry: Entry, resource: Resource, offered: TypeCapabilities) -> Resource:
-        """The Bundle entry that creates a resource without ever making a second one."""
+        """The Bundle entry that creates a resource and never a duplicate."""
         if identity(entry) in self._doubtful:
             raise EditConflict(
                 f"the server reported that it stored the {resource['resourceType']}, but does not find it"
@@ -102,7 +102,7 @@ class Course:
         return bundle.create(nameless, entry.placeholder, entry.search)
 
     def check(self, entry: Entry, request: Resource, response: Resource, lookup: Lookup) -> bool:
-        """Whether a creation was one, by its ``response``; if not, the resource has to be looked at again."""
+        """Whether the resource was created, by its ``response``; if not, it has to be looked up again."""
         if response.get("status") == "201":
             return True
         resource, resource_type = request["resource"], entry.resource["resourceType"]
@@ -119,23 +119,23 @@ class Course:
         return False
 
     def has_replaced(self, entry: Entry) -> bool:
-        """Whether our creation of a resource stands in place of somebody else's."""
+        """Whether our creation of a resource replaced another client's."""
         return identity(entry) in self._replaced
 
     def restored(self, entry: Entry, found: Resource, acquisition_only: bool) -> Resource:
-        """What the server would hold if our creation had not replaced anything."""
+        """The resource that the server would have if our creation had not replaced anything."""
         replaced = self._replaced.get(identity(entry))
         if replaced is None:
             return found
         if version_of(found) == replaced.version:
             return replaced.theirs
         require_sound(replaced.theirs, found)
-        # Somebody went on from ours meanwhile: what they wrote stands, and only what is missing comes back.
+        # Another client has changed ours since: its changes are kept, and only what is missing is restored.
         return merge(None, found, replaced.theirs, acquisition_only=acquisition_only)
 
 
 def _version_in(response: Resource) -> str:
-    """The version that a response names."""
+    """The version in a response."""
     for name in ("etag", "location"):
         if found := _VERSION.search(str(response.get(name, ""))):
             return found[1]

@@ -1,7 +1,7 @@
-"""Calls that are made at a point in time unless they are withdrawn before: the limits of exchanges under way.
+"""Calls at a point in time unless they are cancelled before: the time limits of HTTP exchanges.
 
-One thread for all of them: a ``threading.Timer`` for each, which starts a thread and ends it, took a tenth of the
-processor time of a delivery.
+One thread makes all calls: a ``threading.Timer`` for each starts and ends a thread, which took a tenth of the processor
+time of a delivery.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DEFAULT_TIMEOUT_S = 30.0
-"""For one exchange with a server, from the connection to the last byte of the answer."""
+"""For one exchange with a server, from connecting to the last byte of the answer."""
 
 
 class Deadlines:
-    """Calls to come. Its thread lives while there are any, and at most until the earliest of the last ones."""
+    """Pending calls. The thread runs while there are any, and at most until the earliest of the last ones."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._calls: dict[int, tuple[float, Callable[[], None]]] = {}
         self._numbers = itertools.count()
         self._wakes_at: float | None = None
-        """When the thread looks next, on ``time.monotonic``; None while there is no thread."""
+        """When the thread wakes next, on ``time.monotonic``; None while there is no thread."""
 
     @contextmanager
     def limit(self, when: float, call: Callable[[], None]) -> Iterator[None]:
-        """Call something if the block is still running at a time of ``time.monotonic``; never after the block.
+        """Call ``call`` if the block is still running at ``when`` (``time.monotonic``); never after the block.
 
         ``call`` runs in another thread and must neither wait nor raise.
         """
@@ -36,7 +36,7 @@ class Deadlines:
         with self._changed:
             if self._wakes_at is None:
                 threading.Thread(target=self._run, name="deadlines", daemon=True).start()
-                self._wakes_at = when  # only now: where no thread can be had, the next call tries again
+                self._wakes_at = when  # only now: if the thread cannot be started, the next call tries again
             elif when < self._wakes_at:
                 self._changed.notify()
             self._calls[number] = (when, call)

@@ -1,8 +1,8 @@
-"""One study on its way to one FHIR server: what is looked up, what is written, and what that refers to.
+"""The delivery of one study to one FHIR server: look up resources, decide which to write, resolve references, send.
 
-Existing resources are named with the version that was read, and new ones are created as in
-:mod:`dicom2fhir.fhir.send.creation`. What :mod:`dicom2fhir.fhir.send.merge` leaves as it was is not written. Shared
-resources that were seen on the server lately are not looked up, unless the study is to be sent again.
+Existing resources are updated with the version that was read (``If-Match``), and new ones are created as in
+:mod:`dicom2fhir.fhir.send.creation`. A resource that :mod:`dicom2fhir.fhir.send.merge` does not change is not written.
+Shared resources that were seen on the server recently are not looked up, unless the study is to be sent again.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be written in one transaction, and what it refers to."""
+    """The resources to write in one transaction, and the targets of their references."""
 
     links: Mapping[str, str]
     """Of the last delivery (:class:`Base`)."""
     patient: Entry | None
-    """Who was examined, where the study refers to a Patient."""
+    """The Patient, if the study refers to one."""
     targets: dict[str, str | None] = field(default_factory=dict)
     """Placeholder -> literal reference, or None for a reference by identifier."""
     steps: list[tuple[Entry, Resource | None]] = field(default_factory=list)
-    """Entries to be created (None) or merged with what the server has."""
+    """Entries to be created (None) or merged with the resource on the server."""
 
     def missing(self) -> frozenset[str]:
-        """The identities that are not there, and that other studies may be creating too."""
+        """The identities that the server does not have and that other studies may also create."""
         return frozenset(identity(entry) for entry, found in self.steps[1:] if found is None)
 
 
@@ -61,7 +61,7 @@ class Delivery:
     last
         The last delivery.
     lookup
-        What is known of the server's resources; to be told to forget before another try.
+        The known resources of the server; call ``forget`` before another try.
     """
 
     destination: str
@@ -75,19 +75,19 @@ class Delivery:
     course: Course
 
     def shared(self) -> frozenset[str]:
-        """The identities of what other studies may be creating at the same time."""
+        """The identities of resources that other studies may create at the same time."""
         others = (entry for entry in self.mapped.entries[1:] if entry.write is not Write.LINK)
         return frozenset(identity(entry) for entry in others if not _seen(entry, self.server))
 
     def wanted(self) -> list[Wanted]:
-        """What has to be looked up."""
+        """The resources to look up."""
         study, *others = self.mapped.entries
         left_out = self._not_offered()
         unknown = [entry for entry in others if entry.placeholder not in left_out and not self._believed(entry)]
         return [self._wanted(study, self.last.remote_id), *map(self._wanted, unknown)]
 
     def plan(self) -> Plan:
-        """Look up what is not known, and decide what to write."""
+        """Look up the resources that are not known, and decide which to write."""
         study, *others = self.mapped.entries
         patient = next((entry for entry in others if entry.resource["resourceType"] == "Patient"), None)
         plan = Plan(self.last.links or {}, patient, self._not_offered())
@@ -138,7 +138,7 @@ class Delivery:
             plan.steps.append((entry, found))
 
     def carry_out(self, plan: Plan) -> Delivered:
-        """Send what differs from what the server has."""
+        """Send the resources that differ from those on the server."""
         requests: list[tuple[Entry, Resource]] = []
         created: set[str] = set()
         for entry, found in plan.steps:
@@ -153,7 +153,7 @@ class Delivery:
             acquisition_only = self.server.dialect.acquisition_only
             merged = theirs = self.course.restored(entry, found, acquisition_only)
             if has_marks(ours) and not has_marks(theirs) and require_id(found) == entry.resource["id"]:
-                # created under our id by a bridge that set no marks: its first version tells what is ours
+                # created under our id by a bridge that did not set marks: its first version shows what is ours
                 first = self.lookup.first(found)
                 theirs = marked_as({name: first[name] for name in ours.keys() & first.keys()}, theirs)
             if entry.write is not Write.ENSURE:
@@ -173,7 +173,7 @@ class Delivery:
         )
 
     def _send(self, requests: list[tuple[Entry, Resource]], created: set[str], plan: Plan) -> None:
-        """Send one transaction, and note the ids of what it created."""
+        """Send one transaction, and record the ids of the created resources."""
         self.lookup.check_time()
         responses = self.client.transaction(bundle.transaction(request for _, request in requests))
         self.course.written = True
@@ -189,7 +189,7 @@ class Delivery:
             raise EditConflict("the server did not confirm that it created a new resource")
 
     def _sent(self, plan: Plan) -> Base:
-        # What was not looked at this time (it was known to be there) is as it was sent before.
+        # Resources that were not looked up this time (known to exist) are as they were sent before.
         mapped_ids = {entry.resource["id"] for entry in self.mapped.entries}
         sent = {resource_id: item for resource_id, item in self.last.sent.items() if resource_id in mapped_ids}
         for entry, _ in plan.steps:
@@ -205,18 +205,18 @@ class Delivery:
         return Base(remote.partition("/")[2], self.digest, sent, self.last.dialect, links)
 
     def _believed(self, entry: Entry) -> str:
-        """As :func:`_seen`, but empty where somebody wants the server to be looked at again."""
+        """Like :func:`_seen`, but empty if the server's resources are to be looked up again."""
         return "" if self.course.looks_again else _seen(entry, self.server)
 
     def _is_of_another(self, found: Resource, plan: Plan) -> bool:
-        """Whether an order or encounter is another patient's: numbers without a system are not unique."""
+        """Whether an order or encounter belongs to another patient: numbers without a system are not unique."""
         if plan.patient is None or found["resourceType"] == "Patient":
             return False
         known = plan.targets.get(plan.patient.placeholder) or ""
         return self.lookup.is_of_another(found, plan.patient.resource, known.removeprefix("Patient/"))
 
     def _not_offered(self) -> dict[str, str | None]:
-        """The placeholders of what a server without such resources need not be asked for, and what stands for them."""
+        """Resources of types that the server does not have, which are not looked up: placeholder -> target."""
         earlier = self.last.links or {}
         return {
             entry.placeholder: earlier.get(entry.resource["id"]) or bundle.unlinked(entry)
@@ -226,7 +226,7 @@ class Delivery:
 
 
 def _seen(entry: Entry, server: Recognised) -> str:
-    """The literal reference to a shared resource that the server is known to have as it is to be; else empty."""
+    """The literal reference to a shared resource that is known to be up to date on the server; else empty."""
     target, content = server.shared.get(identity(entry), ("", b""))
     is_as_wanted = target and (entry.write is Write.ENSURE or content == canonical(entry.resource))
     return target if is_as_wanted else ""
@@ -239,7 +239,7 @@ def _remember(entry: Entry, target: str, server: Recognised) -> None:
 
 
 def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
-    """Whether the study can be written although a resource was not found because of this."""
+    """Whether the study can be written although this error prevented the look-up of a resource."""
     if isinstance(error, Ambiguous):
         return bool(entry.resource.get("identifier"))
     if isinstance(error, ServerUnavailable) and (error.after_s or not error.unclear):
@@ -248,7 +248,7 @@ def _may_stay_unlinked(entry: Entry, error: Exception) -> bool:
 
 
 def _is_dispensable(entry: Entry) -> bool:
-    """Whether a study can do without finding what it refers to: not every server offers each type to everybody."""
+    """Whether a study can be written without the look-up: not every server offers each type to each client."""
     return entry.write is Write.LINK and (bool(entry.inside) or entry.resource["resourceType"] != "Patient")
 
 

@@ -16,12 +16,12 @@ from dicom2fhir.system.durable import make_directory, replacing
 
 
 class FileDestination:
-    """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees half a file.
+    """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees an incomplete file.
 
     Parameters
     ----------
     directory
-        Made when it is not there, for the owner only: the files hold patient data.
+        Created if it does not exist, for the owner only: the files contain patient data.
     dialect
         The FHIR version that is written.
     """
@@ -46,7 +46,7 @@ class FileDestination:
             yield self.deliver(job.study, job.base, job.again)
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
-        """Write the study, unless ``base`` says that the same was written before and nobody wants it ``again``."""
+        """Write the study, unless ``base`` shows that the same was written before and ``again`` is False."""
         if study.conflict:
             return Refused((study.conflict,), answered=False)
         try:
@@ -61,7 +61,7 @@ class FileDestination:
             content = dump(standalone(mapped), self._dialect.name, self._format)
             make_directory(self._directory, 0o700)
             target = self._directory / f"{remote_id}.{study.revision}.{self._format}"
-            # One name for all revisions: a study has one writer at a time, and a crash leaves at most one such file.
+            # The same name for all revisions: a study has one writer at a time; a crash leaves at most one such file.
             with replacing(target, f".{remote_id}.tmp") as file:
                 file.write(content)
         except NotExpressible as error:

@@ -1,4 +1,4 @@
-"""Which resource on a server is ours, and which of them are being written just now."""
+"""Find our resources on a server, and lock the identities that are being written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dicom2fhir.fhir.send.queries import Question, joined
 from dicom2fhir.model import Entry, Resource, Write
 
 _BATCH_TRIES = 3
-"""Batches in a row that may fail where single requests succeed: the second one may have met a server that stumbled."""
+"""Batches in a row that may fail while single requests succeed: a failure may be a temporary fault of the server."""
 _BATCH_SIZE = 50
 
 log = structlog.get_logger(__name__)
@@ -27,14 +27,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be found.
+    """A resource to look up.
 
     Attributes
     ----------
     known_id
-        The id that it had last time; empty where that is not known.
+        Its id at the last delivery; empty if not known.
     by_own_id
-        Whether it may be there under our id and not be found by its search.
+        Whether the server may have it under our id although its search does not find it.
     """
 
     entry: Entry
@@ -42,7 +42,7 @@ class Wanted:
     by_own_id: bool = False
 
     def questions(self) -> Iterator[Question]:
-        """What has to be asked, as far as that does not depend on an answer."""
+        """The questions that do not depend on an answer."""
         resource_type = self.entry.resource["resourceType"]
         if self.known_id:
             yield Question(resource_type, self.known_id)
@@ -54,7 +54,7 @@ class Wanted:
 
 
 class Batches:
-    """Whether a server answers several questions at once. May be used from several threads."""
+    """Whether a server supports batches; thread-safe."""
 
     def __init__(self, destination: str, offered: bool) -> None:
         self._destination = destination
@@ -63,17 +63,17 @@ class Batches:
 
     @property
     def are_taken(self) -> bool:
-        """False once it has been found out, which stays so: what a server was built for does not come back."""
+        """False once the server is known not to support them; this does not change again."""
         return self._tries > 0
 
     def succeeded(self) -> None:
-        """A batch was answered."""
+        """Record that a batch was answered."""
         with self._lock:
             if self._tries:
                 self._tries = _BATCH_TRIES
 
     def failed(self, is_refusal: bool) -> None:
-        """A batch was not answered, and the same questions were when they came one by one."""
+        """Record that a batch was not answered, but its questions were answered one by one."""
         with self._lock:
             if not self._tries:
                 return
@@ -91,28 +91,28 @@ class Lookup:
         self._batches = batches
         self._answers: dict[Question, list[Resource]] = {}
         self._unanswered: dict[Question, bool] = {}
-        """By a batch; whether it was refused."""
+        """Questions that a batch did not answer; whether it was refused."""
 
     def check_time(self) -> None:
-        """Give up a delivery that takes too long, whose claim may end before it does."""
+        """Stop a delivery that takes too long: its claim may expire before it ends."""
         if time.monotonic() > self.deadline:
             raise ServerUnavailable(
                 "the FHIR server is too slow: the delivery of a study exceeded its time limit", unclear=True
             )
 
     def forget(self) -> None:
-        """Forget all answers: they may be outdated."""
+        """Discard all answers: they may be outdated."""
         self._answers.clear()
         self._unanswered.clear()
 
     def know(self, earlier: Lookup) -> None:
-        """Take over the answers of another one, until :meth:`forget`."""
+        """Use the answers of another look-up, until :meth:`forget`."""
         self._answers |= earlier._answers
 
     def prepare(self, wanted: Iterable[Wanted]) -> None:
-        """Ask at once what :meth:`find` will ask and what is not known.
+        """Send in one batch the questions of :meth:`find` that have no answer yet.
 
-        A failure says nothing yet: single requests tell whether the server or its batches are at fault.
+        A failure is not raised: single requests show whether the server or its batches are at fault.
         """
         asked: dict[Question, list[Entry]] = {}
         for one in wanted:
@@ -128,19 +128,19 @@ class Lookup:
                 self._ask_all({question: questions[question] for question in some}, asked)
 
     def find(self, wanted: Wanted) -> Resource | None:
-        """What the server holds of an entry: under the id it had last time, by its search, or under our own id.
+        """The resource of an entry on the server: by its id at the last delivery, by its search, or by our id.
 
         Raises
         ------
         Ambiguous
             Several resources on the server match.
         Misshapen
-            What the server holds is not FHIR.
+            The resource on the server is not valid FHIR.
         """
         entry, known_id = wanted.entry, wanted.known_id
         resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
         found = self._ask(Question(resource_type, known_id), entry) if known_id else []
-        # an id that the server chose is another study's on another server
+        # an id that one server assigned may belong to another study on another server
         if found and (known_id == own_id or _is_same(entry.resource, found[0])):
             return found[0]
         if entry.search:
@@ -156,14 +156,14 @@ class Lookup:
         return next(iter(self._ask(Question(resource_type, own_id), entry)), None)
 
     def is_of_another(self, found: Resource, patient: Resource, known_id: str) -> bool:
-        """Whether the subject of a resource has an identifier of an issuer that gave this patient another one.
+        """Whether the subject of a resource has another identifier than this patient from the same issuer.
 
         Parameters
         ----------
         known_id
-            The id of the Patient on the server; empty where that is not known.
+            The id of the Patient on the server; empty if not known.
         """
-        subject = found.get("subject") or found.get("patient")  # an Encounter of DSTU2 has the latter
+        subject = found.get("subject") or found.get("patient")  # Encounter.patient in DSTU2
         if not isinstance(subject, dict):
             return False
         subject_id = id_in(subject.get("reference"), "Patient")
@@ -187,7 +187,7 @@ class Lookup:
         return found
 
     def _ask_all(self, questions: Mapping[Question, list[Question]], entries: Mapping[Question, list[Entry]]) -> None:
-        """Ask ``questions``, each for several (:func:`joined`), in one batch."""
+        """Send ``questions``, each for several (:func:`joined`), in one batch."""
         self.check_time()
         meant = [question for members in questions.values() for question in members]
         try:
@@ -202,7 +202,7 @@ class Lookup:
             return
         for (question, members), found in zip(questions.items(), answers, strict=True):
             ours = [entry for member in members for entry in entries[member]]
-            # A search that was not understood matches everything; alone it is refused then, by handling=strict.
+            # An ignored search parameter matches everything; a single search is refused then, by handling=strict.
             if found is None or (question.query and not all(_is_any(ours, item) for item in found)):
                 self._unanswered |= dict.fromkeys(members, False)
                 continue
@@ -212,17 +212,17 @@ class Lookup:
             self._batches.succeeded()
 
     def predecessor(self, ours: Resource, resource_id: str, version: str) -> Resource | None:
-        """What a version of a resource, which is ours, replaced, from its history.
+        """The resource that our version of a resource replaced, from its history.
 
         Parameters
         ----------
         version
-            ``meta.versionId``; without it, or when it is not in the history, the newest one is meant.
+            ``meta.versionId`` of ours; if it is empty or not in the history, the newest version is used.
 
         Returns
         -------
         Resource | None
-            None when it replaced nothing, came after a deletion, or no history is kept.
+            None if it replaced nothing, followed a deletion, or there is no history.
         """
         self.check_time()
         versions, _ = self._client.history(ours["resourceType"], resource_id)
@@ -235,24 +235,24 @@ class Lookup:
         return replaced
 
     def first(self, resource: Resource) -> Resource:
-        """The first version of a resource on the server; empty where the server does not show it."""
+        """The first version of a resource on the server; empty if the server does not return it."""
         self.check_time()
         versions, are_all = self._client.history(resource["resourceType"], require_id(resource))
         return versions[-1] if versions and are_all else {}
 
 
 def identity(entry: Entry) -> str:
-    """What a resource is known by, whatever its id is on a server."""
+    """The key of a resource, independent of its id on a server."""
     return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
 
 
 def version_of(resource: Resource) -> str:
-    """The ``meta.versionId`` that a server gave; empty when it gives none."""
+    """The ``meta.versionId`` from a server; empty if there is none."""
     return str(resource.get("meta", {}).get("versionId") or "")
 
 
 def id_in(location: object, resource_type: str) -> str:
-    """The id in the ``location`` of a response (``[base/]Type/id[/_history/version]``); empty when there is none."""
+    """The id in the ``location`` of a response (``[base/]Type/id[/_history/version]``); empty if there is none."""
     found = re.search(rf"(?:^|/){resource_type}/([A-Za-z0-9\-.]{{1,64}})(?:/_history/|$)", str(location))
     return found[1] if found else ""
 
@@ -268,12 +268,12 @@ def _is_any(ours: Iterable[Entry], theirs: Resource) -> bool:
 
 
 def _is_void(entry: Entry, found: Resource) -> bool:
-    """Whether an order or encounter "was in error": https://hl7.org/fhir/R4/valueset-request-status.html."""
+    """Whether an order or encounter is "entered in error": https://hl7.org/fhir/R4/valueset-request-status.html."""
     return entry.write is Write.LINK and found.get("status") == "entered-in-error"
 
 
 def _are_different(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> bool:
-    """Whether a system has one value for us and another for them, and none is common."""
+    """Whether the two sets have no common identifier and different values for some system."""
     return not ours & theirs and not {system for system, _ in ours}.isdisjoint(system for system, _ in theirs)
 
 
@@ -291,9 +291,9 @@ def _bare(identifier: Resource) -> str:
 
 
 class Writing:
-    """The identities that are being written, so that no two threads write the same one at once.
+    """The identities that are being written, so that two threads never write the same one at the same time.
 
-    HAPI stores duplicates when conditional updates of one new identifier meet, and so may any server.
+    HAPI stores duplicates if it gets concurrent conditional updates of one new identifier; so may other servers.
     """
 
     def __init__(self) -> None:
@@ -302,7 +302,7 @@ class Writing:
 
     @contextmanager
     def hold(self, keys: Collection[str], deadline: float) -> Iterator[None]:
-        """Have all of ``keys`` alone; all at once, so that nobody waits while holding some."""
+        """Lock all of ``keys``; all at once, so that no thread waits while it holds some."""
         with self._changed:
             remaining = max(deadline - time.monotonic(), 0.0)
             if not self._changed.wait_for(lambda: self._held.isdisjoint(keys), remaining):

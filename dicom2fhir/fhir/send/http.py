@@ -1,4 +1,4 @@
-"""One HTTP exchange with budgets: of time in all, however slowly bytes drip, and of bytes in the answer."""
+"""An HTTP exchange with limits: on its total time, even if bytes arrive slowly, and on the bytes of the answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEADERS = {"User-Agent": requests.utils.default_user_agent(), "Accept-Encoding"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole HTTP response."""
+    """A complete HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,14 +43,14 @@ class Answer:
 
 
 class _Line:
-    """The socket of a thread's connection, so that it can be cut while the thread waits in it."""
+    """The socket of a thread's connection, so that it can be shut down while the thread waits for it."""
 
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
         self.was_cut = False
         self.meter = Meter()
         self.is_ready = False
-        """Whether a request can be sent: the peer, its proxy and its certificate are in order."""
+        """Whether a request can be sent: the peer and its proxy are connected and the certificate is valid."""
 
     def opened(self, opened: socket.socket, is_ready: bool) -> None:
         self.socket = opened
@@ -61,18 +61,18 @@ class _Line:
     def cut(self) -> None:
         self.was_cut = True
         if self.socket is not None:
-            with contextlib.suppress(OSError):  # closed already
-                # Past SSLSocket.shutdown, which would take the TLS state away under the thread that reads from it.
+            with contextlib.suppress(OSError):  # already closed
+                # Not SSLSocket.shutdown, which would remove the TLS state while the other thread reads from it.
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
 class _Connection(HTTPConnection):
-    """Tells its line which socket it uses, and counts what comes over it."""
+    """Passes its socket to its line, and counts the bytes that it receives."""
 
     def __init__(self, *args: Any, line: _Line, **options: Any) -> None:
         super().__init__(*args, **options)
         self._line = line
-        self.response_class = partial(MeteredResponse, line.meter)  # type: ignore[assignment]  # it is called, no more
+        self.response_class = partial(MeteredResponse, line.meter)  # type: ignore[assignment]  # it is only called
 
     def _new_conn(self) -> socket.socket:
         opened = super()._new_conn()
@@ -86,7 +86,7 @@ class _Connection(HTTPConnection):
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    """The same over TLS."""
+    """:class:`_Connection` over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -98,7 +98,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Transport over sockets that its line knows, with the certificates that it is given."""
+    """Transport over connections that share its line, with the given certificates."""
 
     def __init__(self, line: _Line, tls: ssl.SSLContext | None) -> None:
         self.line = line
@@ -116,20 +116,20 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED"  # by the context; requests would add certifi's authorities to it
+        conn.cert_reqs = "CERT_REQUIRED"  # verified with the context; requests would add certifi's authorities to it
 
 
 class Http:
-    """Requests over connections that are kept open, one per calling thread.
+    """Requests over persistent connections, one per calling thread.
 
-    Each request goes straight to a transport adapter, without a ``requests.Session``: that would read ``.netrc``,
-    follow redirections and keep cookies. Proxies and, without ``ca_file``, certificates are those of the environment
+    Each request uses a transport adapter directly, without a ``requests.Session``: that would read ``.netrc``, follow
+    redirects and keep cookies. Proxies and, without ``ca_file``, certificates come from the environment
     (:mod:`dicom2fhir.fhir.send.tls_and_proxy`).
 
     Parameters
     ----------
     timeout_s
-        Budget of one exchange, connecting included.
+        Time limit of one exchange, including connecting.
     ca_file
         Certificates to trust instead of the system's (PEM).
     max_response_bytes
@@ -147,12 +147,12 @@ class Http:
         self._deadlines = Deadlines()
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-        """Send a request and read the whole answer, whatever its status.
+        """Send a request and read the complete answer, with any status.
 
         Raises
         ------
         ServerUnavailable
-            Anything that keeps the answer from arriving whole and in time.
+            The answer does not arrive completely and in time.
         """
         proxies = proxies_for(url)
         peer = peer_of(url, proxies)
@@ -181,18 +181,18 @@ class Http:
             raise
 
     def _content(self, response: requests.Response, line: _Line, deadline: float, late: ServerUnavailable) -> bytearray:
-        """The whole body, in time; otherwise the connection is closed, since the rest of the answer is on it."""
+        """The complete body, in time; else the connection is closed, since the rest of the answer is still on it."""
         try:
             content = self._read(response, line.meter)
             if line.was_cut or time.monotonic() > deadline:
-                raise late  # a head that was cut reads like one that is complete
+                raise late  # an incomplete head looks like a complete one
         except BaseException:
             response.close()
             raise
         return content
 
     def _read(self, response: requests.Response, meter: Meter) -> bytearray:
-        """The body, into one buffer, so that it is never there twice."""
+        """The body, read into one buffer, so that there is never a second copy."""
         most = self._max_response_bytes
         expected = response.headers.get("Content-Length", "")
         if expected.isdecimal() and int(expected) > most:
@@ -235,7 +235,7 @@ class Http:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now, 0 when it says nothing."""
+    """``Retry-After`` (RFC 9110 section 10.2.3: seconds or a date) as seconds from now; 0 if missing or invalid."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
         return float(value[:12])
@@ -247,7 +247,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
 
 
 def _reason(error: Exception, peer: str) -> str:
-    """What went wrong, and where: the text of these exceptions may hold addresses and memory locations."""
+    """The kind of error and the peer: the text of these exceptions may contain addresses and memory locations."""
     if isinstance(error, requests.exceptions.ProxyError) and (refusal := _refusal_of_proxy(error)):
         return f"{peer}: {refusal}"
     if isinstance(error, requests.exceptions.InvalidSchema):
@@ -260,7 +260,7 @@ def _reason(error: Exception, peer: str) -> str:
 
 
 def _refusal_of_proxy(error: requests.exceptions.ProxyError) -> str:
-    """The status with which a proxy refuses to connect (RFC 9110 section 9.3.6), which only a text tells."""
+    """The status of a proxy's refusal to connect (RFC 9110 section 9.3.6), which is only in the text of the error."""
     found = re.search(r"Tunnel connection failed: (\d{3})", str(error))
     if found is None:
         return ""

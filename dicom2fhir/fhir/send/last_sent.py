@@ -1,7 +1,7 @@
-"""What a FHIR destination remembers of a study's last delivery; the store keeps it as bytes.
+"""The state of a study's last delivery to a FHIR destination; the store keeps it as bytes.
 
-It is a help, not a truth: without it (or when it cannot be read) the server is asked, and all that it holds counts as
-somebody else's.
+It is optional: without it (or if it cannot be read) the server is asked, and all content on the server counts as
+written by other clients.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ class Base:
     remote_id
         ``id`` of the ImagingStudy on the server.
     digest
-        Of the resources as mapped (:func:`digest`).
+        Of the mapped resources (:func:`digest`).
     sent
-        The resources that we wrote, by the ``id`` they were mapped with: as we emit them, with references resolved and
-        without what others added.
+        The resources that we wrote, by their ``id`` in the mapping: our content only, with references resolved.
     dialect
-        Name of the FHIR version that all this is in; empty where it was not kept.
+        Name of the FHIR version of all this; empty if it was not kept.
     links
-        The literal references to linked resources, by the ``id`` they were mapped with; None where it was not kept.
+        The literal references to linked resources, by their ``id`` in the mapping; None if they were not kept.
     """
 
     remote_id: str = ""
@@ -52,10 +51,10 @@ class Base:
 
     @classmethod
     def from_bytes(cls, data: bytes, dialect: str = "") -> Base:
-        """Read what :meth:`to_bytes` wrote, to be used with ``dialect``.
+        """Read the result of :meth:`to_bytes`, to be used with ``dialect``.
 
-        Empty when it cannot be read, and when it is in another FHIR version: the elements there have other names and
-        shapes, and the server is another or was emptied.
+        Empty if it cannot be read, or if it is in another FHIR version: its elements have other names and datatypes,
+        and the server is another one or was emptied.
         """
         nothing = cls(dialect=dialect)
         try:
@@ -69,7 +68,7 @@ class Base:
         return cls(content["id"], content["digest"], content["sent"], dialect, content.get("links"))
 
     def unlinked(self, mapped: Mapped) -> tuple[str, ...]:
-        """The types of the resources that were looked for and not found, as far as is known."""
+        """The types of the resources that were looked up and not found, as far as known."""
         if self.links is None:
             return ()
         sought = (entry for entry in mapped.entries if entry.write is Write.LINK and entry.search)
@@ -78,6 +77,6 @@ class Base:
 
 
 def digest(mapped: Mapped) -> str:
-    """Equal for mappings that would be written alike."""
+    """A digest that is equal for mappings that would write the same resources."""
     entries = [[entry.resource, entry.write, entry.search] for entry in mapped.entries]
     return hashlib.sha256(canonical(entries)).hexdigest()

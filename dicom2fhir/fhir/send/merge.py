@@ -1,18 +1,19 @@
-"""Three-way merge of a resource: what we emit is ours and wins, what others added survives.
+"""Three-way merge of a resource: our content has priority, content that other clients added is kept.
 
-``base`` is what we sent last, ``ours`` what we would send now, ``theirs`` what the server holds. What stands in
-``base`` and no longer in ``ours`` is removed; what stands in ``theirs`` only was added by somebody else and stays.
+``base`` is what we sent last, ``ours`` what we would send now, ``theirs`` what is on the server. Content in ``base``
+that is no longer in ``ours`` is removed; content only in ``theirs`` was added by other clients and is kept.
 
-* Objects merge key by key. Two objects that name different things (a Coding with another code, a Reference to another
-  resource) do not mix: ours is taken whole.
-* Lists merge by the identity of their items (:func:`identities`): ours in our order, then what others added in theirs.
-  An item of ours that we no longer send goes, even where others changed it.
-* An element that is not a list and that we no longer send goes too, unless somebody changed it since.
-* Values (``value[x]``, extensions, narrative, contained resources that are new to us) are taken whole.
-* Several studies update one Patient, and a study's base does not say what another study, or another bridge, wrote last.
-  So items that nothing identifies (its names) carry a mark on the server (:func:`marked`), and ours replace all such.
+* Objects are merged key by key. Two objects with different identities (a Coding with another code, a Reference to
+  another resource) are not merged: ours replaces theirs.
+* Lists are merged by the identity of their items (:func:`identities`): ours in our order, then others' additions in
+  theirs. An item of ours that we no longer send is removed, even if other clients changed it.
+* An element that is not a list and that we no longer send is also removed, unless another client changed it since.
+* Values (``value[x]``, extensions, narrative, contained resources that are new to us) are replaced as a whole.
+* Several studies update one Patient, and a study's base does not contain what another study, or another bridge, wrote
+  last. So items without an identity (its names) have a mark on the server (:func:`marked`), and ours replace all marked
+  items.
 
-The invariants of the ImagingStudy that count or repeat something are restored afterwards by :func:`restore_invariants`.
+Afterwards :func:`restore_invariants` corrects counts and repeated content of the ImagingStudy.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _CODING = {"system", "version", "code", "display", "userSelected", "id", "extens
 _EXTENSIONS = ("extension", "modifierExtension")
 _IDENTIFIERS = ("identifier", "accession")
 _MODALITIES = ("modality", "modalityList")
-"""What an ImagingStudy calls its modalities, from R4 on and before."""
+"""The element for modalities in ImagingStudy, from R4 on and before."""
 _SERVERS_OWN = ("versionId", "lastUpdated")
 _MARK = "dicom2fhir-"
-"""Begins the ``id`` of a marked item: https://hl7.org/fhir/R4/element.html#id."""
+"""Prefix of the ``id`` of a marked item: https://hl7.org/fhir/R4/element.html#id."""
 
 
 class _Gone(Enum):
-    """What is left of an element of ours that nobody changed since."""
+    """The result for an element that is removed."""
 
     GONE = "gone"
 
@@ -52,7 +53,7 @@ def canonical(value: object) -> bytes:
 
 
 def without_version(resource: Resource) -> Resource:
-    """The resource without what the server alone sets: ``meta.versionId`` and ``meta.lastUpdated``."""
+    """The resource without the elements that only the server sets: ``meta.versionId`` and ``meta.lastUpdated``."""
     if "meta" not in resource:
         return resource
     meta = {key: value for key, value in resource["meta"].items() if key not in _SERVERS_OWN}
@@ -61,7 +62,7 @@ def without_version(resource: Resource) -> Resource:
 
 
 def marked(resource: Resource) -> Resource:
-    """A resource that several studies update, with a mark on each item that only its whole content tells apart."""
+    """A resource that several studies update, with a mark on each item that has no identity."""
     return {name: _marked(name, value) if isinstance(value, list) else value for name, value in resource.items()}
 
 
@@ -78,7 +79,7 @@ def has_marks(resource: Resource) -> bool:
 
 
 def marked_as(written: Resource, resource: Resource) -> Resource:
-    """A resource with our mark on the items that ``written`` has too, which we wrote before there were marks."""
+    """A resource with our mark on the items that are also in ``written``, which we wrote before marks existed."""
     ours = {name: [_content(item) for item in value] for name, value in written.items() if isinstance(value, list)}
     return {
         name: [
@@ -100,14 +101,14 @@ def _is_marked(item: Json) -> bool:
 
 
 def _under_their_id(item: Json, ours: Json, theirs: Json) -> Json:
-    """An item of ours under the id that the server or somebody else gave it, which others may refer to."""
+    """Our item with the id that the server or another client assigned to it, because others may refer to that id."""
     if not isinstance(item, dict) or not isinstance(theirs, dict) or "id" not in theirs:
         return item
     return {**item, "id": theirs["id"]} if _is_marked(ours) and not _is_marked(theirs) else item
 
 
 def _content(item: Json) -> bytes:
-    """All of an item but its ``id``, which says where it stands and not what it is."""
+    """The content of an item without its ``id``, which is not part of its meaning."""
     return canonical({key: value for key, value in item.items() if key != "id"} if isinstance(item, dict) else item)
 
 
@@ -117,11 +118,11 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisitio
     Parameters
     ----------
     base
-        What we sent last, or None when nothing is known of it: then everything in ``theirs`` is somebody else's.
+        What we sent last, or None if it is not known: then all of ``theirs`` counts as added by other clients.
     ours
-        Our full state; its ``id`` counts.
+        Our complete resource; its ``id`` is used.
     theirs
-        What the server holds now.
+        The current resource on the server.
     acquisition_only
         Whether an ImagingStudy lists the acquisition modalities of its series only; see
         :class:`~dicom2fhir.fhir.version.dialect.Dialect`.
@@ -129,7 +130,7 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisitio
     Returns
     -------
     Resource
-        A new object that may share parts with its sources.
+        A new object that may share parts with the arguments.
     """
     theirs = without_version(theirs)
     ours = _as_published(without_version(ours), theirs)
@@ -142,10 +143,10 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisitio
 
 
 def _as_published(ours: Resource, theirs: Resource) -> Resource:
-    """Our study with the accession number in its place that stands there on the server, if it is one of the study's.
+    """Our study with the server's accession number in ``accession``, if it is one of the study's numbers.
 
-    ``accession`` holds one and is searched, ``identifier`` holds the others: when a later instance makes another one
-    the first, the study must still be found by the one that was published.
+    ``accession`` holds one number and is searched, ``identifier`` holds the others: if a later instance changes which
+    one is first, the study must still be found by the published one.
     """
     mine, published, others = ours.get("accession"), theirs.get("accession"), ours.get("identifier", [])
     if not mine or not published:
@@ -157,7 +158,7 @@ def _as_published(ours: Resource, theirs: Resource) -> Resource:
 
 
 def _is_number(identifier: Resource, published: Resource) -> bool:
-    """Whether an accession number is the published one, whose issuer may not have been known then."""
+    """Whether an accession number is the published one, which may have been published without its issuer."""
     same_system = published.get("system") in (None, identifier.get("system"))
     return same_system and identifier.get("value") == published.get("value")
 
@@ -174,7 +175,7 @@ def _value(name: str, base: Json, ours: Json, theirs: Json) -> Json:
 
 
 def _different(name: str, base: Json, ours: JsonObject, theirs: JsonObject) -> bool:
-    """Whether these, or what we sent before, name different things: a mixture could point at the wrong patient."""
+    """Whether ours has another identity than theirs or our last one: a merge could refer to the wrong patient."""
     return _contradict(name, ours, theirs) or (isinstance(base, dict) and _contradict(name, ours, base))
 
 
@@ -209,7 +210,7 @@ def _object(base: JsonObject, ours: JsonObject, theirs: JsonObject) -> JsonObjec
 
 
 def _left(name: str, base: Json, theirs: Json) -> Json | _Gone:
-    """What remains of an element that we sent before and no longer send: what others put there since."""
+    """The rest of an element that we no longer send: what other clients have added since."""
     if canonical(base) == canonical(theirs):
         return _Gone.GONE
     if isinstance(base, list) and isinstance(theirs, list):
@@ -222,7 +223,7 @@ def _twin(name: str) -> str:
 
 
 def _is_paired(name: str, ours: JsonObject, theirs: JsonObject) -> bool:
-    """Whether a list of primitives goes by position with its ``_name`` twin (FHIR JSON): such are not merged."""
+    """Whether a list of primitives has a parallel ``_name`` list (FHIR JSON): such lists are not merged."""
     plain = name.removeprefix("_")
     marked = f"_{plain}"
     return any(isinstance(side.get(marked), list) for side in (ours, theirs))
@@ -250,7 +251,7 @@ def _list(name: str, base: list[Json], ours: list[Json], theirs: list[Json]) -> 
         foreign = name == "contained" and before is None
         value = item if foreign else _value(name, before, item, theirs[match])
         merged.append(_under_their_id(value, item, theirs[match]))
-    repeats = name in _EXTENSIONS  # of one url there may be several, told apart by their content
+    repeats = name in _EXTENSIONS  # there may be several with one url, distinguished by their content
     for index, (item, keys) in enumerate(zip(theirs, their_keys, strict=True)):
         decisive = keys[:1] if repeats else keys
         if index in taken or _is_marked(item) or any(key in our_keys or key in base_items for key in decisive):
@@ -268,10 +269,10 @@ def _keys(name: str, item: Json) -> tuple[Hashable, ...]:
 
 
 def identities(name: str, item: Json) -> tuple[Hashable, ...]:
-    """What an item of the list ``name`` is known by; two items with one of these in common are the same thing.
+    """The identities of an item in the list ``name``; two items with a common identity are the same.
 
-    Empty for an item that only its whole content tells apart. Every Identifier of system ``urn:dicom:uid`` is the same
-    one: a study has exactly one Study Instance UID, and other writers leave out its ``urn:oid:`` prefix.
+    Empty for an item that only its whole content identifies. All Identifiers of system ``urn:dicom:uid`` have the same
+    identity: a study has exactly one Study Instance UID, and other writers leave out its ``urn:oid:`` prefix.
     """
     if not isinstance(item, dict):
         return ()
@@ -307,7 +308,7 @@ def _is_reference(item: JsonObject) -> bool:
 
 
 def _drop_unreferenced(merged: Resource, our_ids: set[Json]) -> None:
-    """Contained resources that nothing refers to must not stay (HL7 invariant dom-3)."""
+    """Remove contained resources that nothing refers to (HL7 invariant dom-3)."""
     used = set(_local_references(merged))
     kept = [item for item in merged["contained"] if item.get("id") in our_ids or item.get("id") in used]
     if kept:
@@ -329,10 +330,10 @@ def _local_references(value: Json) -> Iterator[str]:
 
 
 def restore_invariants(merged: Resource, ours: Resource, acquisition_only: bool) -> Resource:
-    """Counts and modalities of an ImagingStudy in which series or instances of others survived (R6 ist-3 to ist-7).
+    """Correct counts and modalities of an ImagingStudy with series or instances of other clients (R6 ist-3 to ist-7).
 
-    Counts are ours where we list no instances (large studies are sent without lists): then a list of others does not
-    stay either. ``modality`` follows the series only where our own output did.
+    If we list no instances (large studies are sent without lists), our counts are used and other clients' lists are
+    removed. ``modality`` is adjusted to the series only if both agree in our own output.
     """
     our_series = {series.get("uid"): series for series in ours.get("series", ())}
     series = [_recounted(item, our_series.get(item.get("uid"))) for item in merged.get("series", ())]
@@ -377,7 +378,7 @@ def _modalities(items: Iterable[Json]) -> set[Hashable]:
 
 
 def _distinct(study: list[Json], series: list[Json]) -> list[Json]:
-    """The study's list without what no series has, and with what a series of others has besides."""
+    """The study's modalities without those that no series has, and with those of other clients' series."""
     known, wanted = _modalities(study), _modalities(series)
     kept = [item for item in study if _keys("modality", item)[0] in wanted]
     for item in series:

@@ -1,4 +1,4 @@
-"""HTTP responses that count what comes over the wire, because heads, chunks and trailers have no limit of their own."""
+"""HTTP responses that count received bytes, because heads, chunks and trailers have no limits of their own."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 from dicom2fhir.errors import ServerUnavailable
 
 _SPARE_BYTES = 256 * 1024
-"""For heads, interim responses, trailers and what is read ahead."""
+"""For heads, interim responses, trailers and bytes that are read ahead."""
 _SHARE_OF_CHUNKS = 16
-"""Of a body, for the lengths of its chunks: they need less than this part where chunks have 100 bytes or more."""
+"""The chunk lengths of a body may take 1/16 of its size: they need less if chunks have 100 bytes or more."""
 
 
 class Meter:
-    """What one answer may take on the wire, which grows with its body."""
+    """The number of bytes that one answer may still take; it grows with the body."""
 
     def __init__(self) -> None:
         self._left = 0
 
     def begin(self) -> None:
-        """Begin another answer."""
+        """Begin a new answer."""
         self._left = _SPARE_BYTES
 
     def expect(self, body_bytes: int) -> None:
-        """So much of a body may come next."""
+        """Allow this many more bytes of a body."""
         self._left += body_bytes + body_bytes // _SHARE_OF_CHUNKS
 
     def count(self, received_bytes: int) -> None:
-        """So much has come.
+        """Count received bytes.
 
         Raises
         ------
         ServerUnavailable
-            It is more than the body explains.
+            There are more than the body allows.
         """
         self._left -= received_bytes
         if self._left < 0:
@@ -63,7 +63,7 @@ class _MeteredSocket(io.RawIOBase):
 
 
 class MeteredResponse(HTTPResponse):
-    """Counts its bytes, and passes over every interim response (RFC 9110 section 15.2), not only 100 (Continue)."""
+    """Counts its bytes, and skips all interim responses (RFC 9110 section 15.2), not only 100 (Continue)."""
 
     def __init__(self, meter: Meter, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)

@@ -1,6 +1,6 @@
-"""What a server says beside a status, for a person: cleaned of markup and control characters, and cut.
+"""The explanation of a server's answer as text: without markup and control characters, and truncated.
 
-It may echo patient data, so it is shown by ``status`` and never logged.
+It may contain patient data, so it is shown by ``status`` and never logged.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dicom2fhir.model import Resource
 _MAX_ISSUES = 20
 _MAX_CHARS = 500
 _MAX_PAGE_BYTES = 64 * 1024
-"""Of a page that is looked at; style sheets may stand before its words."""
+"""Size of the part of a page that is read; style sheets may precede its text."""
 _TAG = re.compile(r"(<[^<>]*>)")
 _UNSEEN = ("<script", "<style")
 _XML_VALUE = re.compile(r'<(?:\w+:)?(?:diagnostics|text)\s+value="([^"<]*)"')
-"""In an OperationOutcome as XML (https://hl7.org/fhir/R4/xml.html), which some servers send whatever they are asked."""
+"""In an OperationOutcome as XML (https://hl7.org/fhir/R4/xml.html), which some servers send whatever is requested."""
 _STATUS = re.compile(r"([1-9][0-9]{2})(?:\s.*)?", re.DOTALL)
 
 
 def status_in(response: Resource) -> int | None:
-    """The status of a Bundle entry's ``response``, None when it has none.
+    """The status of a Bundle entry's ``response``; None if there is none.
 
     It "starts with a 3 digit HTTP code and may contain the standard HTTP description"
     (https://hl7.org/fhir/R4/bundle-definitions.html#Bundle.entry.response.status).
@@ -33,7 +33,7 @@ def status_in(response: Resource) -> int | None:
     Raises
     ------
     ValueError
-        It is something else.
+        It has another form.
     """
     status = response.get("status")
     if status is None:
@@ -45,7 +45,7 @@ def status_in(response: Resource) -> int | None:
 
 
 def issues_of(outcome: object) -> tuple[str, ...]:
-    """The issues of an OperationOutcome; empty when it is none."""
+    """The issues of an OperationOutcome; empty for any other value."""
     issues = as_objects(as_object(outcome).get("issue"))
     return tuple(_cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
 
@@ -58,12 +58,12 @@ def _issue(issue: Resource) -> str:
 
 
 def said_in(answer: Answer, resource: object) -> tuple[str, ...]:
-    """What an answer says: the issues of an OperationOutcome, where that is its ``resource``, else its text."""
+    """The explanation in an answer: the issues if ``resource`` is an OperationOutcome, else its text."""
     return issues_of(resource) or tuple(filter(None, [_cleaned(_text(answer))]))
 
 
 def _text(answer: Answer) -> str:
-    """The words of a page, of an OperationOutcome in XML, or of what else is text."""
+    """The text of a page, of an OperationOutcome in XML, or of another text format."""
     kind = answer.headers.get("Content-Type", "text/plain").lower()
     if not re.match(r"text/|\S+[/+](json|xml|xhtml)", kind):
         return ""
@@ -76,7 +76,7 @@ def _text(answer: Answer) -> str:
 
 
 def _seen(page: str) -> Iterator[str]:
-    """What a browser would show of a page."""
+    """The text of a page that a browser would show."""
     is_seen = True
     for part in _TAG.split(page):
         if _TAG.fullmatch(part):
@@ -86,6 +86,6 @@ def _seen(page: str) -> Iterator[str]:
 
 
 def _cleaned(text: str) -> str:
-    """In one line, without what a terminal would obey; blanks are many in a page."""
+    """The text in one line, without control characters and repeated blanks."""
     start = text[: 8 * _MAX_CHARS]
     return " ".join("".join(char if char.isprintable() else " " for char in start).split())[:_MAX_CHARS]

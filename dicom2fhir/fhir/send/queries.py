@@ -1,4 +1,4 @@
-"""What is asked of a FHIR server, and what its answers say was found: alone or as an entry of a batch response."""
+"""Reads and searches, and the resources that their answers contain, alone or as entries of a batch response."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dicom2fhir.fhir.send.operation_outcome import status_in
 from dicom2fhir.model import Resource
 
 NOT_THERE = frozenset({404, 410})
-"""Answers to a read of what was never there or was deleted."""
+"""Statuses of a read if the resource never existed or was deleted."""
 _MATCHES = 5
 _BY_IDENTIFIER = re.compile(r"identifier=[^&]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A read by ``resource_id``, or a search by ``query`` (percent-encoded) for ``most`` matches."""
+    """A read by ``resource_id``, or a search by ``query`` (percent-encoded) for at most ``most`` matches."""
 
     resource_type: str
     resource_id: str = ""
@@ -31,16 +31,16 @@ class Question:
 
     @property
     def url(self) -> str:
-        """Relative to the base of the server."""
+        """The URL, relative to the base of the server."""
         if self.query:
             return f"{self.resource_type}?{self.query}&_count={self.most}"
         return f"{self.resource_type}/{quote(self.resource_id, safe='')}"
 
 
 def joined(questions: Iterable[Question]) -> dict[Question, list[Question]]:
-    """Questions that together ask what these ask, and which of these each stands for.
+    """Combine questions: combined question -> the questions that it answers.
 
-    Searches of one type by identifier become one: values with a comma between them mean any of them
+    Searches of one type by identifier become one: values separated by commas mean any of them
     (https://hl7.org/fhir/R4/search.html#combining).
     """
     groups: dict[tuple[str, str], list[Question]] = {}
@@ -59,7 +59,7 @@ def _any_of(questions: Sequence[Question]) -> Question:
 
 
 def matches(bundle: Resource, question: Question) -> list[Resource]:
-    """The resources of a searchset that the search was for."""
+    """The resources of a searchset that are matches of the question."""
     found = [
         entry["resource"]
         for entry in entries_of(bundle)
@@ -75,7 +75,7 @@ def _goes_on(bundle: Resource) -> bool:
 
 
 def is_of_another(question: Question, entry: Resource) -> bool:
-    """Whether an entry of a batch response holds what a question for another type would find."""
+    """Whether an entry of a batch response has resources of another type than the question's."""
     resource = as_object(entry.get("resource"))
     try:
         items = [as_object(item.get("resource")) for item in entries_of(resource)] or [resource]
@@ -87,7 +87,7 @@ def is_of_another(question: Question, entry: Resource) -> bool:
 
 
 def found_in(question: Question, entry: Resource) -> list[Resource] | None:
-    """What an entry of a batch response says was found; None where it is no usable answer to the question."""
+    """The resources found by an entry of a batch response; None if it is not a usable answer to the question."""
     resource = as_object(entry.get("resource"))
     try:
         status = status_in(as_object(entry.get("response")))
@@ -101,7 +101,7 @@ def found_in(question: Question, entry: Resource) -> list[Resource] | None:
     if question.query:
         if kind != "Bundle" or (question.most > _MATCHES and _goes_on(resource)):
             return None
-        with suppress(Misshapen):  # to ask alone will tell
+        with suppress(Misshapen):  # a single request shows the reason
             return matches(resource, question)
         return None
     is_it = (kind, resource.get("id")) == (question.resource_type, question.resource_id)

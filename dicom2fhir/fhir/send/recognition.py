@@ -1,4 +1,4 @@
-"""Which FHIR server answers at an address, and what it can do: asked once for all workers of a destination."""
+"""Which FHIR server answers at an address, and its capabilities: requested once for all workers of a destination."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format
 
 _UNFIT_PAUSE_S = 60.0
-"""For a server of a version that is not to be written: a person has to change it or the configuration."""
+"""For a server of the wrong FHIR version: a person has to change the server or the configuration."""
 _ASK_AGAIN_S = 600.0
-"""A server that was upgraded while nothing was sent to it has not been seen to be away."""
+"""A server may be upgraded without a failed request, if nothing is sent to it meanwhile."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,28 +32,28 @@ class Recognised:
     Attributes
     ----------
     batches
-        Whether it answers several questions at once, as far as is known.
+        Whether it supports batches, as far as known.
     shared
-        Resources seen on it that several studies refer to: identity -> literal reference, and our content of it then.
-        Forgotten with the rest, since somebody may delete them there.
+        Resources on it that several studies refer to: identity -> literal reference, and our content at that time.
+        Discarded with the rest, because they may be deleted on the server.
     """
 
     capabilities: Capabilities
     dialect: Dialect
     batches: Batches
     asked_at: float
-    """On ``time.monotonic``."""
+    """Time on ``time.monotonic``."""
     shared: dict[str, tuple[str, bytes]] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Differs between servers and between releases of one; the server's own words, which are not for logs."""
+        """Differs between servers and between releases of one server; text from the server, not to be logged."""
         found = self.capabilities
         return found.fhir_version, found.software, found.software_version, found.of("ImagingStudy").ids
 
 
 class Recognition:
-    """Asks a server for its ``/metadata``, and keeps the answer for a while. May be used from several threads."""
+    """Requests a server's ``/metadata``, and keeps the answer for a limited time; thread-safe."""
 
     def __init__(self, destination: str, client: FhirClient, choice: DialectChoice, format_: Format) -> None:
         self._destination = destination
@@ -63,16 +63,16 @@ class Recognition:
         self._lock = threading.Lock()
         self._known: Recognised | None = None
         self._last: Recognised | None = None
-        """Stays when ``_known`` is forgotten."""
+        """Kept when ``_known`` is discarded."""
         self._asking: Future[Recognised] | None = None
 
     def server(self) -> Recognised:
-        """The server; who comes while it is being asked waits for that answer, or shares the failure.
+        """The server; concurrent callers wait for one request and share its answer or failure.
 
         Raises
         ------
         ServerUnavailable
-            There is no server, or none of a version that can be written.
+            There is no server, or its version cannot be written.
         """
         with self._lock:
             known = self._known
@@ -92,7 +92,7 @@ class Recognition:
         return asking.result()
 
     def forget(self) -> None:
-        """Ask again next time: the server was away, and may come back as another."""
+        """Discard the answer: the server was unavailable, and may be a different one when it is back."""
         with self._lock:
             self._known = None
 

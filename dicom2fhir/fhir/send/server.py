@@ -1,13 +1,14 @@
-"""A destination that is a FHIR server: find what it holds, merge, and write what differs in one transaction.
+"""A destination that is a FHIR server: look up resources, merge, and write the changes in one transaction.
 
-One delivery goes like this:
+The steps of a delivery:
 
-1. Map the study. The same as last time? Then nothing is sent and the server is not even asked.
-2. Look up the ImagingStudy and the other resources (patient, endpoint...) at once: :mod:`dicom2fhir.fhir.send.find`.
-   For studies that are delivered one after another this is done before the first of them.
-3. Merge what was found with ours, and send what differs in one transaction: :mod:`dicom2fhir.fhir.send.delivery`. A
-   conflict means to begin again at 2 for this study alone. A refusal may mean that a linked resource has gone since it
-   was looked up: so it is believed the second time.
+1. Map the study. If the result is the same as last time, nothing is sent and nothing is looked up.
+2. Look up the ImagingStudy and the other resources (Patient, Endpoint...) in one batch:
+   :mod:`dicom2fhir.fhir.send.find`. For studies that are delivered one after another, this is done once before the
+   first of them.
+3. Merge them with ours, and send the changes in one transaction: :mod:`dicom2fhir.fhir.send.delivery`. After a
+   conflict, repeat from step 2 for this study only. A refusal counts only the second time: a linked resource may have
+   been deleted since the look-up.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
 
 _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
-"""HAPI under eight concurrent writers lets everybody through within 7 tries, 50 ms x try apart."""
+"""With eight concurrent writers, HAPI accepts all of them within 7 tries, 50 ms x try apart."""
 
 log = structlog.get_logger(__name__)
 
 
 class FhirDestination:
-    """Writes studies to one FHIR server. May be used from several threads, for one study by one at a time.
+    """Writes studies to one FHIR server; thread-safe, but a study must be delivered by one thread at a time.
 
     Parameters
     ----------
     choice
-        Which FHIR version is written, by what the server says of itself.
+        Selects the FHIR version, from the server's capabilities.
     budget_s
-        After this time no further request of a delivery is begun: with the client's ``timeout_s``, the longest that
-        :meth:`deliver` takes.
+        After this time a delivery starts no further request: together with the client's ``timeout_s``, the maximum
+        duration of :meth:`deliver`.
     format_
-        Of what is sent; answers are asked for in JSON.
+        Format of requests; answers are requested in JSON.
     """
 
     def __init__(
@@ -77,10 +78,10 @@ class FhirDestination:
         self._writing = Writing()
 
     def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """Deliver studies one after another; what the server has of them is looked up at once before the first.
+        """Deliver studies one after another; their resources are looked up in one batch before the first.
 
-        Each is written by itself, as if it were delivered alone. What somebody else writes after the look-up is an edit
-        conflict, as it is when only one study is delivered.
+        Each study is written separately, as if it were delivered alone. A write by another client after the look-up is
+        an edit conflict, as in the delivery of a single study.
         """
         ahead = self._look_ahead(jobs)
         for job in jobs:
@@ -89,12 +90,12 @@ class FhirDestination:
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Bring the server up to this revision of one study; see :class:`dicom2fhir.model.Job`.
 
-        What the mapper raises is let through, but for NotExpressible.
+        Exceptions of the mapper are passed on, except NotExpressible.
         """
         return self._deliver(Job(study, base, again), None)
 
     def _look_ahead(self, jobs: Sequence[Job]) -> dict[str, Delivery]:
-        """Begin deliveries by UID, as far as that goes well; what goes wrong is told when it is their turn."""
+        """Begin deliveries, by UID; stop at the first failure, which each delivery then meets and reports itself."""
         begun: dict[str, Delivery] = {}
         if len(jobs) < 2:
             return begun
@@ -105,7 +106,7 @@ class FhirDestination:
                     begun[job.study.uid] = self._begin(job, server)
             lookup = Lookup(self._client, time.monotonic() + self._client.timeout_s, server.batches)
             lookup.prepare([one for delivery in begun.values() if delivery.is_due for one in delivery.wanted()])
-        except Exception:  # whatever it is, the delivery that it belongs to meets it again
+        except Exception:  # the delivery that it belongs to raises it again
             return begun
         for delivery in begun.values():
             delivery.lookup.know(lookup)
@@ -167,7 +168,7 @@ class FhirDestination:
                 time.sleep(_CONFLICT_PAUSE_S * conflicts * (1 + random.random()))  # noqa: S311 (no secret)
             except ServerRefused as error:
                 delivery.server.shared.clear()
-                # one that could not be looked up again may be what is refused
+                # a linked resource that could not be looked up may be the reason of the refusal
                 delivery.last = replace(delivery.last, links={})
                 course.failures += 1
                 if course.ids_by_server and refusal:
@@ -190,5 +191,5 @@ class FhirDestination:
                 plan = delivery.plan()
                 if plan.missing() <= alone:
                     return delivery.carry_out(plan)
-            alone |= plan.missing()  # gone, or forgotten meanwhile: somebody may be creating it just now
+            alone |= plan.missing()  # deleted, or discarded meanwhile: another thread may be creating it
             delivery.lookup.forget()

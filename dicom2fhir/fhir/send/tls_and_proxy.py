@@ -1,7 +1,7 @@
-"""What the environment decides about HTTP: which certificates are trusted, and through which proxy requests go.
+"""HTTP settings from the environment: trusted certificates and proxies.
 
-Nothing else comes from the environment: credentials in ``.netrc``, which requests would send to any host of that name,
-stay unread.
+Nothing else comes from the environment: ``.netrc``, whose credentials requests would send to any host of that name, is
+not read.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _BUNDLES = (
     "/etc/pki/tls/certs/ca-bundle.crt",  # Red Hat, Fedora
     "/etc/ssl/ca-bundle.pem",  # SUSE
 )
-"""Where systems keep their store: an OpenSSL that came with Python and not with the system looks elsewhere."""
+"""The system's certificate store: an OpenSSL that was installed with Python uses other paths."""
 
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """What TLS connections are verified with.
+    """The TLS context to verify connections with.
 
-    The first that is there: ``ca_file``; the file or folder that ``REQUESTS_CA_BUNDLE`` names; what ``SSL_CERT_FILE``
-    and ``SSL_CERT_DIR`` name; the system's store; the authorities that come with certifi.
+    The first that exists: ``ca_file``; the file or folder in ``REQUESTS_CA_BUNDLE``; ``SSL_CERT_FILE`` and
+    ``SSL_CERT_DIR``; the system's store; the authorities of certifi.
 
     Raises
     ------
     OSError
-        The file cannot be read, or holds no certificates.
+        The file cannot be read, or contains no certificates.
     """
     named = str(ca_file or os.environ.get("REQUESTS_CA_BUNDLE", ""))
     if not named:
@@ -48,9 +48,9 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def proxies_for(url: str) -> Mapping[str, str]:
-    """The proxies that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` (in either case) say for a URL.
+    """The proxies for a URL from ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` (in either case).
 
-    None for this machine itself, which another one could not reach.
+    None for loopback addresses, which a proxy could not reach.
     """
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost") or _is_loopback(host):
@@ -66,13 +66,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def peer_of(url: str, proxies: Mapping[str, str]) -> str:
-    """Whom a request connects to, as ``host:port``: the proxy, or the server itself."""
+    """The ``host:port`` that a request connects to: the proxy, or the server itself."""
     proxy = select_proxy(url, dict(proxies))
     return f"the proxy {address(proxy)}" if proxy else address(url)
 
 
 def origin_of(url: str, base: str) -> str:
-    """Scheme, host and port of a URL, which may be relative to ``base``: what else stands in it may name a patient."""
+    """Scheme, host and port of a URL, which may be relative to ``base``: its other parts may identify a patient."""
     try:
         parts = urlsplit(urljoin(base, url))
         host, port = parts.hostname or "", parts.port
@@ -85,7 +85,7 @@ def origin_of(url: str, base: str) -> str:
 
 
 def address(url: str) -> str:
-    """Host and port of a URL, and nothing of what else may stand in it."""
+    """Host and port of a URL, without its other parts."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     host = parts.hostname or "?"
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 1080)
