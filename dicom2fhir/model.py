@@ -275,7 +275,7 @@ class Delivered:
     answered: bool = True
     """False if no request was sent, so that the outcome says nothing about the destination."""
     unlinked: tuple[str, ...] = ()
-    """Types of the linked resources that were not found there; they are referenced by identifier."""
+    """Types of the resources that were looked up and not found there; they are referenced by identifier."""
 
 
 @dataclass(frozen=True, slots=True)

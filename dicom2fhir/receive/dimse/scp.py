@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0
 _USHERS = 2
-"""Threads for TLS handshakes. OpenSSL computes without the interpreter's lock; more threads would be slower."""
+"""Threads for TLS handshakes. OpenSSL computes without the interpreter's lock; more threads do not help."""
 _BACKLOG = 4096
 """Connections that the system completes before they are accepted; the system's own limit may be lower."""
 _MAX_AE_TITLE_CHARACTERS = 16

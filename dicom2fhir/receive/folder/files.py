@@ -172,7 +172,7 @@ def move(file: Found, root: str | Path, folder: str | Path, reason: str = "") ->
     root
         The folder that this path is relative to.
     reason
-        Written to ``<name>.reason.txt`` beside it, if not empty.
+        Written to ``<name>.reason.txt`` beside the file, if not empty.
 
     Returns
     -------

@@ -54,7 +54,7 @@ class Notices(FileSystemEventHandler):
         Raises
         ------
         OSError
-            The system's limit of watches is reached, or it cannot watch this folder.
+            The system has no watches left, or cannot watch this folder.
         """
         self._observer.start()
 

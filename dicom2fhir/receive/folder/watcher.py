@@ -170,7 +170,7 @@ class FolderWatcher:
         return not absent
 
     def _listen(self) -> None:
-        """Subscribe to file system events; while the system's limit is reached, poll the folder and try again."""
+        """Subscribe to file system events; while the system has none left, poll the folder and try again."""
         watch = self._watch
         self._listen_at = self._clock() + watch.rescan_s
         if watch.mode == "poll" or (watch.mode == "auto" and is_on_network(self._root)):
