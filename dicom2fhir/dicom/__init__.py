@@ -1,1 +1,1 @@
-"""From bytes to records: the attributes taken, the header reader, the decoding of values."""
+"""From bytes to records: the attribute table, the header reader, the decoding of values."""

@@ -1,7 +1,7 @@
-"""The attributes that are taken from a data set; whatever is not in this table never leaves the receiver.
+"""The attributes that are taken from a data set; values of other attributes never leave the receiver.
 
-The table is the product's one list of DICOM inputs: the header reader takes its tags, :mod:`dicom2fhir.dicom.study` its
-rules for instances that disagree, the documentation its contents. Tags and value representations are those of PS3.6.
+This table is the only list of DICOM inputs. The header reader uses its tags, :mod:`dicom2fhir.dicom.study` its rules
+for instances that disagree, and the documentation its content. Tags and value representations are those of PS3.6.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 Level = Literal["patient", "study", "series", "instance"]
 
 Pick = Literal["common", "earliest", "every"]
-"""Which value stands for a study or series when its instances disagree: the one that most of them give (ties: the
-smallest), the earliest, or each distinct one in turn."""
+"""Which value is used for a study or series if its instances disagree: the most frequent one (ties: the smallest), the
+earliest, or every distinct one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute taken.
+    """One attribute that is taken.
 
     Attributes
     ----------
     follows
-        Keyword of the attribute that this one belongs to: their values come from the same instances, so that a date
-        never meets the time of another instance, nor an identifier a foreign issuer.
+        Keyword of the attribute that this one belongs to. Their values come from the same instances, so that a date is
+        never combined with the time of another instance, nor an identifier with another issuer.
     others_to
-        Keyword of a sequence: the values that do not stand for the study, each with what follows it, are kept as items
-        there. Without it they are lost.
+        Keyword of a sequence: the values that are not used for the study are added to it as items, each with the
+        attributes that follow it. Without it they are lost.
     many
         Whether there may be more than one value (the Value Multiplicity of PS3.6).
     items
-        For a sequence: what is taken of each item.
+        For a sequence: the attributes that are taken from each item.
     instead
-        Attributes of other IODs that say the same. The first that has a value stands for this one where it has none.
+        Attributes of other IODs with the same meaning. If this attribute has no value, the first of them that has one
+        replaces it.
     factor
-        What the value of an attribute of ``instead`` is multiplied by, so that its unit is that of this attribute.
+        The value of an attribute in ``instead`` is multiplied by it, to convert it to the unit of the replaced one.
     """
 
     keyword: str
@@ -59,7 +60,7 @@ def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:
 
 
 _MICRO = "0.001"
-"""From microseconds to milliseconds, from microamperes to milliamperes."""
+"""Microseconds to milliseconds, microamperes to milliamperes."""
 
 
 CODE = (
@@ -136,7 +137,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
     "study": (
         Attribute("StudyDate", 0x00080020, "DA", pick="earliest"),
         Attribute("StudyTime", 0x00080030, "TM", follows="StudyDate"),
-        # an order that was published stays one of the study's orders, whatever later instances name
+        # a published order remains one of the study's orders, even if later instances name another
         Attribute("AccessionNumber", 0x00080050, "SH", others_to="RequestAttributesSequence"),
         Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", follows="AccessionNumber", items=_ISSUER),
         Attribute("ReferringPhysicianName", 0x00080090, "PN"),
@@ -223,7 +224,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER
         ),
         Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
-        # how the images were made, where that is the same throughout a series; profiles ask for it
+        # acquisition parameters that are the same throughout a series; profiles use them
         Attribute("ContrastBolusAgent", 0x00180010, "LO"),
         Attribute("ContrastBolusAgentSequence", 0x00180012, "SQ", items=CODE),
         Attribute("ContrastBolusStartTime", 0x00181042, "TM", follows="ContrastBolusAgent"),
@@ -279,14 +280,14 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ContentTime", 0x00080033, "TM"),
         Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
-        # the region itself is the series'; its side may change from image to image (PS3.3 tables 10-5 to 10-7)
+        # the region belongs to the series; its modifier may change from image to image (PS3.3 tables 10-5 to 10-7)
         Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=_REGION_MODIFIER),
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),
-        # what changes from image to image: in the series' level each would make a mapping of its own
+        # these change from image to image: at series level each image would need its own mapping
         Attribute("SequenceName", 0x00180024, "SH", instead=(_a("PulseSequenceName", 0x00189005, "SH"),)),
         Attribute(
             "ExposureTime",
@@ -328,17 +329,17 @@ UIDS = (
     _a("StudyInstanceUID", 0x0020000D, "UI"),
     _a("SeriesInstanceUID", 0x0020000E, "UI"),
 )
-"""What identifies an instance; fields of the record, not attributes of a level."""
+"""The UIDs that identify an instance; fields of the record, not attributes of a level."""
 
 SPECIFIC_CHARACTER_SET = Attribute("SpecificCharacterSet", 0x00080005, "CS", many=True)
 
 
 HELD = (*LEVELS["series"], *LEVELS["instance"])
-"""What may stand in functional groups and similar sequences."""
+"""Attributes that may be in functional groups and similar sequences."""
 
 
 def taken() -> Iterator[Attribute]:
-    """Every top-level attribute that is read, the UIDs and the character set too."""
+    """Every top-level attribute that is read, including the UIDs and the character set."""
     yield SPECIFIC_CHARACTER_SET
     yield from UIDS
     for attributes in LEVELS.values():
@@ -346,7 +347,7 @@ def taken() -> Iterator[Attribute]:
 
 
 def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | bytes | None]:
-    """The tags of attributes, for a :class:`~dicom2fhir.dicom.data_elements.HeaderReader`."""
+    """The tags of attributes, for a :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
     items: dict[int, list[Attribute]] = {}
     vrs: dict[int, bytes] = {}
     for attribute in attributes:
@@ -368,4 +369,4 @@ def _items_of(inner: Wanted | bytes | None) -> Wanted:
 
 
 WANTED = _all_wanted()
-"""All that a record is made of."""
+"""Everything that a record is made from."""

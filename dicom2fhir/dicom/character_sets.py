@@ -1,7 +1,7 @@
 """Text by Specific Character Set (0008,0005): PS3.3 section C.12.1.1.2 and PS3.5 section 6.1.2.
 
-Only the Defined Terms and a closed list of aliases name a character set. Python knows more codecs, but some of them are
-no character sets, and one takes a time that grows with the square of the length. No bytes make anything here raise.
+Only the Defined Terms and a closed list of aliases name a character set. Python has more codecs, but some of them are
+not character sets, and one takes time quadratic in the length. No function here raises, whatever the bytes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 Encodings = tuple[str, ...]
-"""Python codecs: that of text before any escape sequence, then those of the other values."""
+"""Python codecs: first the one for text before any escape sequence, then those for the other values."""
 
 _ASCII = "ascii"
 DEFAULT: Encodings = (_ASCII,)
-"""ISO_IR 6, where nothing is named."""
+"""ISO_IR 6, if no character set is named."""
 
 _REGISTERED: Mapping[str, str] = {
     "6": _ASCII,
@@ -36,12 +36,12 @@ _REGISTERED: Mapping[str, str] = {
     "192": "utf_8",
     "203": "iso8859_15",
 }
-"""ISO registration number of tables C.12-2 to C.12-5 -> codec. Shift JIS holds JIS X 0201 in its single bytes."""
+"""ISO registration number of tables C.12-2 to C.12-5 -> codec. The single bytes of Shift JIS are JIS X 0201."""
 _TERM = re.compile(r"ISO(?:2022)?IR([0-9]+)")
 _OTHERS: Mapping[str, str] = {
     "GB18030": "gb18030",
     "GBK": "gbk",
-    # what is found in files instead of a Defined Term
+    # found in files instead of a Defined Term
     "ISO2022GBK": "gbk",
     "ISO202258": "gb2312",
     "GB2312": "gb2312",
@@ -69,7 +69,7 @@ _OTHERS: Mapping[str, str] = {
     "EUCKR": "euc_kr",
     "BIG5": "big5",
 }
-"""Further names, without their separators -> codec."""
+"""Other names, without separators -> codec."""
 _SEPARATORS = str.maketrans("", "", " _-")
 _STAND_ALONE = frozenset({"utf_8", "gbk", "gb18030"})
 """Multi-byte character sets without code extensions (table C.12-5)."""
@@ -96,28 +96,29 @@ _ESCAPES: Mapping[bytes, str] = {
 }
 """Escape sequence of tables C.12-3 and C.12-4 -> codec."""
 _KNOWING_ESCAPES = frozenset({"iso2022_jp", "iso2022_jp_2"})
-"""Codecs that read the escape sequences themselves."""
+"""Codecs that interpret the escape sequences themselves."""
 _PARTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _RESETS = re.compile(rb"[\r\n\t\f]")
-"""What ends an escape sequence's reach (PS3.5 section 6.1.2.5.3); the delimiters of PN are in every G0 set alike."""
+"""Characters that end the effect of an escape sequence (PS3.5 section 6.1.2.5.3). The delimiters of PN are the same in
+every G0 set."""
 
 _BYTES_A_STEP = 16
-"""Bytes that are not in their character set take as long to read as one part of text that an escape sequence begins."""
+"""This many bytes that are not in their character set take as long to decode as one escape sequence with its text."""
 _C1 = re.compile("[\x80-\x9f]")
-"""Control characters that DICOM does not use (PS3.5 section 6.1.3): what has them is not in the character set."""
+"""Control characters that DICOM does not use (PS3.5 section 6.1.3): text with them is not in the character set."""
 _STRAY = {0xDC00 + byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
-"""What the error handler ``surrogateescape`` makes of a byte -> its character in Windows-1252, else Latin-1."""
+"""Code point from the error handler ``surrogateescape`` -> character of the byte in Windows-1252, or in Latin-1."""
 
 
 def encodings(names: Sequence[str]) -> tuple[Encodings, str]:
-    """The codecs for the values of Specific Character Set, and what is wrong with these, or ``""``.
+    """The codecs for the values of Specific Character Set, and what is wrong with these values, or ``""``.
 
-    The case and the separators of a term do not matter ("ISO-IR 100", "iso_ir_100").
+    The case and the separators of a term are ignored ("ISO-IR 100", "iso_ir_100").
     """
     found = [_encoding(name) for name in names]
     known = [encoding for encoding in found if encoding]
     problem = "" if len(known) == len(found) else "names an unknown character set"
-    # what the first value stands for is what text begins in, also when nobody knows it
+    # text begins in the character set of the first value, even if that is unknown
     first = found[0] or _ASCII
     alone = next((encoding for encoding in known if encoding in _STAND_ALONE), "")
     if not alone:
@@ -128,7 +129,7 @@ def encodings(names: Sequence[str]) -> tuple[Encodings, str]:
 
 
 def _encoding(name: str) -> str:
-    """The codec of one term; ``""`` where it is none."""
+    """The codec of one term; ``""`` if it is unknown."""
     plain = name.translate(_SEPARATORS).upper()
     if not plain:
         return _ASCII
@@ -137,18 +138,18 @@ def _encoding(name: str) -> str:
 
 
 def decode(value: bytes, by: Encodings, steps: int) -> tuple[str, bool, int]:
-    """Text in the named character sets, or in what it looks like.
+    """Decode text in the named character sets, or else in one that it appears to be in.
 
     Parameters
     ----------
     steps
-        How much may be spent on escape sequences and stray bytes, each of which costs a call. A value that would take
-        more is read as UTF-8 or as Latin-1, which takes anything.
+        Budget for escape sequences and stray bytes, each of which costs a call. A value that needs more is decoded as
+        UTF-8 or else as Latin-1, which accepts any bytes.
 
     Returns
     -------
     tuple[str, bool, int]
-        The text, whether it was in those named, and how many steps are left.
+        The text, whether it was in the named character sets, and the steps that are left.
     """
     has_escapes = b"\x1b" in value
     if not has_escapes:
@@ -170,7 +171,7 @@ def _quickly(value: bytes) -> str:
 
 
 def _as_named(value: bytes, first: str) -> str | None:
-    """Text in the named character sets; None where it is not."""
+    """Decode text in the named character sets; None if it is not in them."""
     try:
         text = (
             "".join(_part(part, first) for part in _PARTS.findall(value)) if b"\x1b" in value else value.decode(first)
@@ -181,7 +182,7 @@ def _as_named(value: bytes, first: str) -> str | None:
 
 
 def _part(part: bytes, first: str) -> str:
-    """Text up to the next escape sequence, by the one that it begins with."""
+    """Decode text up to the next escape sequence, by the one at its beginning."""
     if not part.startswith(b"\x1b"):
         return part.decode(first)
     code = part[: 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3]
@@ -196,7 +197,7 @@ def _part(part: bytes, first: str) -> str:
 
 
 def _guessed(value: bytes, by: Encodings) -> str:
-    """Each part by its escape sequence where that works, else by what it looks like."""
+    """Decode each part by its escape sequence, or else in the character set that it appears to be in."""
     if b"\x1b" not in value:
         return _looks_like(value, by)
     return "".join(_guessed_part(part, by) for part in _PARTS.findall(value))
@@ -210,7 +211,7 @@ def _guessed_part(part: bytes, by: Encodings) -> str:
 
 
 def _looks_like(value: bytes, by: Encodings) -> str:
-    """UTF-8 is hardly ever found by chance, so it comes first; then what else is named; then what was expected."""
+    """Try UTF-8 first, because other text is hardly ever valid UTF-8; then the other named sets; then the first."""
     for encoding in ("utf_8", *by[1:]):
         try:
             text = value.decode(encoding)
@@ -221,5 +222,5 @@ def _looks_like(value: bytes, by: Encodings) -> str:
     first = "cp1252" if by[0] in (_ASCII, "latin_1") else by[0]
     try:
         return value.decode(first, "surrogateescape").translate(_STRAY)
-    except UnicodeError:  # codecs of ISO 2022 report more than the stray bytes, which the handler refuses
+    except UnicodeError:  # ISO 2022 codecs report more than the stray bytes, which the error handler rejects
         return value.decode("latin_1")

@@ -1,4 +1,4 @@
-"""Whether a file holds all of its data set: what follows the header is passed over by seeks, no pixels are read."""
+"""Whether a file contains its whole data set. What follows the header is skipped with seeks; no pixels are read."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _KEYWORDS = {
     0x7FE00009: "DoubleFloatPixelData",
     _PIXEL_DATA: "PixelData",
 }
-"""Of the elements that may come first behind a header."""
+"""Of the elements that may be the first after a header."""
 _PLAIN_PIXELS = (b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OB\0\0")
 _MOST_HEADS = 20_000
-"""Elements and items that are passed over: 0.1 s of a processor."""
+"""Maximum number of elements and items to skip: 0.1 s of CPU time."""
 _HEADS_FOR_A_NOTE = 1_000
-"""Of many fragments a note is not worth the time that a network share would take for them."""
+"""The maximum for a note: to skip more fragments on a network share takes too long for a note."""
 _DEEPEST = 32
 HEAD_BYTES = 12
-"""Longest head of an element (PS3.5 section 7.1.2)."""
+"""Maximum size of the tag, VR and length fields of an element (PS3.5 section 7.1.2)."""
 
 
 class Completeness(Enum):
-    """What a file's size says of its data set."""
+    """What the size of a file tells about its data set."""
 
     WHOLE = "whole"
     CUT = "cut"
     UNKNOWN = "unknown"
-    """It has no element of which the end is known to be the end of the data set."""
+    """It has no element whose end is known to be the end of the data set."""
 
 
 class Rest(NamedTuple):
@@ -54,13 +54,13 @@ class Rest(NamedTuple):
     Attributes
     ----------
     at
-        Where in the file its first element begins.
+        Position of its first element in the file.
     explicit
         Whether elements have VRs.
     big
         Whether it is encoded in big endian.
     head
-        Its first :data:`HEAD_BYTES`, where they were read with the header.
+        Its first :data:`HEAD_BYTES`, if they were read with the header.
     """
 
     at: int
@@ -74,18 +74,18 @@ class _Cut(Exception):
 
 
 class _Unclear(Exception):
-    """What stands there is no element, or there is too much of it."""
+    """There is no element at the position, or there are too many elements to skip."""
 
 
 def completeness(file: BinaryIO, rest: Rest | None, size_bytes: int, most_heads: int = _MOST_HEADS) -> Completeness:
-    """Compare a file's size with where its last element ends.
+    """Compare the size of a file with the end of its last element.
 
     Parameters
     ----------
     rest
-        What follows the header; None where nothing is known to follow, so that any end may be the right one.
+        What follows the header; None if nothing is known to follow, so that any end may be right.
     most_heads
-        Elements and items that are passed over at most.
+        Maximum number of elements and items to skip.
     """
     if rest is None:
         return Completeness.UNKNOWN
@@ -101,14 +101,14 @@ def completeness(file: BinaryIO, rest: Rest | None, size_bytes: int, most_heads:
 
 
 def _ends_with_pixels(rest: Rest, size_bytes: int) -> bool:
-    """Whether the value that follows the header is the last one. Most files are told by this, without a walk."""
+    """Whether the value after the header ends at the end of the file. For most files no walk is needed."""
     at, explicit, big, head = rest
     is_plain = explicit and not big and head.startswith(_PLAIN_PIXELS)
     return is_plain and at + HEAD_BYTES + int.from_bytes(head[8:], "little") == size_bytes
 
 
 def noted(file: BinaryIO, rest: Rest | None, size_bytes: int) -> tuple[Note, ...]:
-    """A note on a file that ends too early, for readers that take what its header says all the same."""
+    """A note on a file that ends too early, for callers that use its header anyway."""
     if rest is None or completeness(file, rest, size_bytes, _HEADS_FOR_A_NOTE) is not Completeness.CUT:
         return ()
     file.seek(rest.at)
@@ -117,7 +117,7 @@ def noted(file: BinaryIO, rest: Rest | None, size_bytes: int) -> tuple[Note, ...
 
 
 class _Seeker:
-    """Goes from element to element by their lengths (PS3.5 section 7.1)."""
+    """Skips from element to element by their lengths (PS3.5 section 7.1)."""
 
     def __init__(self, file: BinaryIO, rest: Rest, size_bytes: int, heads_left: int) -> None:
         self._file = file
@@ -127,7 +127,7 @@ class _Seeker:
         self._with_vr, self._without_vr, self._long = BIG if rest.big else LITTLE
 
     def pass_over(self) -> None:
-        """Come to the end of the file, by elements whose tags ascend; one of them holds bulk data."""
+        """Skip elements with ascending tags to the end of the file; one of them must hold bulk data."""
         pos, last, has_bulk = self._rest.at, 0, False
         while pos < self._size_bytes and not self._is_padding(pos):
             tag, length, begin, explicit = self._element(pos, self._rest.explicit)
@@ -138,7 +138,7 @@ class _Seeker:
         if pos > self._size_bytes:
             raise _Cut
         if not has_bulk:
-            raise _Unclear  # pixels are still to come behind functional groups, most likely
+            raise _Unclear  # pixels are probably missing after the functional groups
 
     def _is_padding(self, pos: int) -> bool:
         left = self._size_bytes - pos
@@ -154,7 +154,7 @@ class _Seeker:
         return self._file.read(HEAD_BYTES)
 
     def _element(self, pos: int, explicit: bool) -> tuple[int, int, int, bool]:
-        """Tag and length of an element, where its value begins, and whether elements in it have VRs."""
+        """Tag and length of an element, the position of its value, and whether elements in it have VRs."""
         data = self._read(pos)
         if len(data) < 8:
             raise _Cut
@@ -169,11 +169,11 @@ class _Seeker:
             raise _Unclear
         if len(data) < HEAD_BYTES:
             raise _Cut
-        # items in UN of undefined length are in Implicit VR (PS3.5 section 6.2.2)
+        # items in UN of undefined length are Implicit VR (PS3.5 section 6.2.2)
         return tag, self._long(data, 8)[0], pos + 12, vr != b"UN"
 
     def _behind(self, tag: int, length: int, begin: int, explicit: bool, depth: int) -> int:
-        """Where a value ends."""
+        """The position after a value."""
         if length != UNDEFINED:
             return begin + length
         if tag == _PIXEL_DATA and not depth and self._ends_with_delimiter():
@@ -181,13 +181,13 @@ class _Seeker:
         return self._items(begin, explicit, depth + 1)
 
     def _ends_with_delimiter(self) -> bool:
-        """Whether the file ends as encapsulated Pixel Data does, so that its fragments need not be counted."""
+        """Whether the file ends like encapsulated Pixel Data, so that its fragments need not be skipped one by one."""
         order = ">" if self._rest.big else "<"
         delimiter = struct.pack(f"{order}HHL", SEQUENCE_DELIMITER >> 16, SEQUENCE_DELIMITER & 0xFFFF, 0)
         return self._read(self._size_bytes - len(delimiter)) == delimiter
 
     def _items(self, pos: int, explicit: bool, depth: int) -> int:
-        """Where a value of undefined length ends (PS3.5 section 7.5)."""
+        """The position after a value of undefined length (PS3.5 section 7.5)."""
         if depth > _DEEPEST:
             raise _Unclear
         while True:
@@ -199,7 +199,7 @@ class _Seeker:
             pos = self._item(pos, explicit, depth) if length == UNDEFINED else pos + length
 
     def _item(self, pos: int, explicit: bool, depth: int) -> int:
-        """Where an item of undefined length ends."""
+        """The position after an item of undefined length."""
         while True:
             tag, length, begin, has_vrs = self._element(pos, explicit)
             if tag == ITEM_DELIMITER:

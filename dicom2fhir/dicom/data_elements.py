@@ -1,4 +1,4 @@
-"""What all readers of data sets share: transfer syntaxes, VRs, tags where reading ends, budgets (PS3.5 section 7)."""
+"""Constants for readers of data sets: transfer syntaxes, VRs, tags where reading ends, budgets (PS3.5 section 7)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.9
 deflated (PS3.5 A.5, A.7). Deflated Image Frame Compression deflates frames only."""
 
 Wanted = Mapping[int, "Wanted | bytes | None"]
-"""Tag -> what is wanted of each item of that sequence, or the VR of a value, or None for one taken as it stands."""
+"""Tag -> for a sequence what is wanted from each item; for a value its VR, or None to take it unchanged."""
 
 BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: nothing wanted follows one of these."""
+"""Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: no wanted element follows these."""
 PER_FRAME_FUNCTIONAL_GROUPS = 0x52009230
-"""Holds an item for each frame, of which the first is taken: with 100,000 frames it is longer than everything else, and
-nothing wanted follows it (PS3.3 C.7.6.16)."""
+"""Has an item for each frame; only the first is taken. With 100,000 frames it is longer than the rest of the header,
+and no wanted element follows it (PS3.3 C.7.6.16)."""
 LAST_ELEMENTS = BULK_DATA | {PER_FRAME_FUNCTIONAL_GROUPS}
 """Where the header ends."""
 ITEM = 0xFFFEE000
@@ -29,7 +29,7 @@ SEQUENCE_DELIMITER = 0xFFFEE0DD
 DELIMITERS = (ITEM, ITEM_DELIMITER, SEQUENCE_DELIMITER)
 ITEM_GROUP = 0xFFFE
 UNDEFINED = 0xFFFFFFFF
-"""Length of what ends with a delimiter."""
+"""Length of a value or item that ends with a delimiter."""
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 """Value representations with a 32-bit length (PS3.5 table 7.1-1)."""
 SHORT_VRS = frozenset(
@@ -40,27 +40,27 @@ SHORT_VRS = frozenset(
 )
 VRS = LONG_VRS | SHORT_VRS
 SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
-"""Those in which a sequence may come; none in implicit VR."""
+"""VRs that a sequence may have; empty in implicit VR."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """How much of a data set is looked at before it is refused; none of them has an origin in the standard."""
+    """Limits beyond which a data set is refused; the standard defines none of them."""
 
     header_bytes: int = 64 * 1024 * 1024
     """Longest header that is kept in memory."""
     elements: int = 300_000
-    """Elements walked over, those in sequences too; what takes longer counts several times. All that is read and
-    decoded of a header then takes at most 0.25 s of a processor (``bench/hostile.py``)."""
+    """Elements that are walked over, including those in sequences; slower ones count several times. With this limit,
+    reading and decoding a header takes at most 0.25 s of CPU time (``bench/hostile.py``)."""
     depth: int = 32
-    """Sequences within sequences."""
+    """Nesting depth of sequences."""
     value_bytes: int = 1024 * 1024
-    """Longest single value that is taken; longer ones are passed over."""
+    """Longest value that is taken; longer ones are skipped."""
     inflated_bytes: int = 64 * 1024 * 1024
-    """Of a deflated data set."""
+    """Inflated size of a deflated data set."""
 
 
 DEFAULT_BUDGETS = Budgets()
 ELEMENT_BYTES = 40
-"""Memory that the values of a header need at most, decoded too, for each element of the budget that was spent
+"""Maximum memory for the values of a header, including the decoded ones, per spent element of the budget
 (``bench/hostile.py``)."""

@@ -1,4 +1,4 @@
-"""From a header's values to an :class:`~dicom2fhir.model.InstanceRecord`; values are decoded here."""
+"""Decodes the values of a header into an :class:`~dicom2fhir.model.InstanceRecord`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received, Value, texts_of
 
 _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-"""Those whose encoding Specific Character Set governs (PS3.5 section 6.1.2.2)."""
+"""VRs to which Specific Character Set applies (PS3.5 section 6.1.2.2)."""
 _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
-"""Those in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
+"""VRs in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
 _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
-"""The binary VRs among those taken, as :mod:`struct` names them."""
+"""Binary VRs in the attribute table -> format character of :mod:`struct`."""
 _NO_SEQUENCE = "cannot be read as a sequence; left out"
 _TOO_LONG = "is longer than max_value_bytes; left out"
 _NOT_TEXT = frozenset({"SQ", *_NUMBERS})
 _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set."""
 _DECODED_AT_MOST = 1000
-"""Values of one attribute and items of one sequence; the rest is left out with a note."""
+"""Maximum number of values of an attribute and of items of a sequence; the rest is left out with a note."""
 _STEPS = 2500
-"""Of the text of one level, on what is not simply in its character set (:func:`.character_sets.decode`); a page of
-Japanese has some hundred."""
+"""Budget of :func:`.character_sets.decode` for the text of one level; a page of Japanese text takes a few hundred."""
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
-"""What neither XML nor FHIR's string may hold; TAB, CR and LF stay."""
+"""Characters that are not allowed in XML and in a FHIR string; TAB, CR and LF stay."""
 
 _LONGEST_UID = 64
 _FHIR_ID = re.compile(rf"[A-Za-z0-9\-.]{{1,{_LONGEST_UID}}}")
@@ -46,7 +45,7 @@ _REPEATED: Mapping[Level, tuple[int, ...]] = {
     level: (SPECIFIC_CHARACTER_SET.tag, *(a.tag for own in LEVELS[level] for a in (own, *own.instead)))
     for level in ("patient", "study", "series")
 }
-"""What the instances of a series have in common: the tags of all that it is decoded from."""
+"""Level -> tags of all elements that it is decoded from; the instances of a series repeat their values."""
 _REPLACEABLE: Mapping[Level, tuple[Attribute, ...]] = {
     level: tuple(a for a in attributes if a.instead) for level, attributes in LEVELS.items()
 }
@@ -57,7 +56,7 @@ _Decoded = tuple[Attrs, tuple[Note, ...]]
 _CACHE_BYTES = 256 * 1024
 """Undecoded values; those of one series take about 1 kB."""
 _MARSHAL_VERSION = 2
-"""The last in which equal values always give equal bytes; later ones mark objects that are referred to twice."""
+"""The last version in which equal values give equal bytes; later ones mark objects that are referenced twice."""
 
 
 class _Decoder:
@@ -69,11 +68,11 @@ class _Decoder:
         self.steps_left = _STEPS
 
     def encodings(self, raw: Raw, inherited: Encodings) -> Encodings:
-        """Python encodings by Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
+        """Python codecs for Specific Character Set; items inherit them (PS3.5 section 7.5.3)."""
         value = raw.get(SPECIFIC_CHARACTER_SET.tag)
         if not isinstance(value, bytes):
             if value:
-                self.items(value, SPECIFIC_CHARACTER_SET, inherited)  # which notes why it is none
+                self.items(value, SPECIFIC_CHARACTER_SET, inherited)  # adds a note
             return inherited
         usual = _USUAL_ENCODINGS.get(value.rstrip(b"\0 "))
         if usual:
@@ -87,18 +86,18 @@ class _Decoder:
         return found
 
     def warn(self, attribute: Attribute, text: str) -> None:
-        """Note that a value was not taken as it stood."""
+        """Add a warning about a value that was left out or changed."""
         self.notes.append(Note("warning", attribute.keyword, text))
 
     def bounded(self, number: int, what: str, attribute: Attribute) -> int:
-        """How many of so many values or items are decoded."""
+        """How many of ``number`` values or items are decoded; adds a note if not all are."""
         if number > _DECODED_AT_MOST:
             self.warn(attribute, f"{what} after the first {_DECODED_AT_MOST} left out")
         return min(number, _DECODED_AT_MOST)
 
     def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Value]:
-        """The attributes of a level, each by itself or by what says the same in its place."""
-        self.steps_left = _STEPS  # for each level anew, because what a level was decoded to is used again
+        """The attributes of a level; one without a value is replaced by its first ``instead`` attribute with one."""
+        self.steps_left = _STEPS  # per level, because the decoded level is reused for other instances
         result = self.attrs(raw, LEVELS[level], encodings)
         if raw.keys().isdisjoint(_REPLACING[level]):
             return result
@@ -131,14 +130,14 @@ class _Decoder:
         return result
 
     def instead(self, raw: Raw, attribute: Attribute, encodings: Encodings) -> Value | None:
-        """What another attribute says of the same, in the unit of this one; None where none does."""
+        """The value of the first ``instead`` attribute that has one, in the unit of ``attribute``; None without one."""
         for other in attribute.instead:
             if other.tag in raw and (value := self.attrs(raw, (other,), encodings).get(other.keyword)):
                 return _scaled(value, other.factor) if other.factor else value
         return None
 
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
-        """The items of a sequence that hold anything wanted."""
+        """The items of a sequence that have any wanted attribute."""
         if attribute.vr != "SQ":
             self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not valid for its VR; left out")
             return []
@@ -147,14 +146,14 @@ class _Decoder:
         return [item for item in found if item]
 
     def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
-        """One value, or several (empty ones stay among them: positions matter), stripped of padding."""
+        """One value or several, without padding; empty values before the last are kept, because positions matter."""
         if attribute.vr == "SQ":
             self.warn(attribute, _NO_SEQUENCE)
             return ""
         if attribute.vr in _NUMBERS:
             return self.numbers(value, attribute)
         if value.isascii() and b"\x1b" not in value:
-            # the same characters in every character set that DICOM knows but for a few of ISO 646 that nobody uses so
+            # the same characters in all character sets of DICOM, except for a few of ISO 646 that are not used
             text = value.decode("ascii")
         elif attribute.vr in _TEXT_VRS:
             text, as_named, self.steps_left = character_sets.decode(value, encodings, self.steps_left)
@@ -171,18 +170,18 @@ class _Decoder:
         return self.several(parts, attribute)
 
     def several(self, parts: list[str], attribute: Attribute) -> str | list[str]:
-        """Values as many as PS3.6 allows: of those beyond, the first stands and equal ones are one."""
+        """Values within the multiplicity of PS3.6: if one is allowed, equal values are merged and the first is used."""
         if attribute.many:
             return parts[0] if len(parts) == 1 else parts
         distinct = list(dict.fromkeys(filter(None, parts)))
         if len(distinct) > 1:
             if attribute.vr == "UI":
-                return distinct  # which object is meant must not be guessed
+                return distinct  # do not guess which object is meant
             self.warn(attribute, "has several values; the first is used")
         return distinct[0] if distinct else ""
 
     def cleaned(self, value: str, attribute: Attribute) -> str:
-        """A value without padding and control characters; it ends at a NUL, behind which memory was written out."""
+        """A value without padding and control characters, cut at the first NUL: some writers append memory after it."""
         if value.isprintable():
             return value.strip()
         value, _, rest = value.partition("\0")
@@ -191,7 +190,7 @@ class _Decoder:
         return value.translate(_CONTROLS).strip()
 
     def numbers(self, value: bytes, attribute: Attribute) -> str | list[str]:
-        """Binary numbers, written as IS and DS would be."""
+        """Binary numbers as text, like IS and DS."""
         kind = _NUMBERS[attribute.vr]
         size = struct.calcsize(kind)
         if len(value) % size:
@@ -203,7 +202,7 @@ class _Decoder:
 
 
 def _scaled(value: Value, factor: str) -> str | list[str]:
-    """Numbers in another unit; what is no number is empty."""
+    """Numbers in another unit; empty text for a value that is not a number."""
     scaled = [_product(text, factor) for text in texts_of(value)]
     return scaled[0] if isinstance(value, str) else scaled
 
@@ -216,9 +215,9 @@ def _product(text: str, factor: str) -> str:
 
 
 class DecodedCache:
-    """What the patient, study and series of earlier instances were decoded to, so that records share it.
+    """Decoded patient, study and series levels of earlier instances, to be shared by records.
 
-    For one thread. It begins anew when it is full.
+    For one thread. It is emptied when it is full.
     """
 
     def __init__(self) -> None:
@@ -227,10 +226,10 @@ class DecodedCache:
         self._room = _CACHE_BYTES
 
     def attrs(self, level: Level, raw: Raw, decoder: _Decoder, encodings: Encodings) -> Attrs:
-        """Decode the attributes of a level, unless that was done."""
+        """The decoded attributes of a level, from the cache if possible."""
         values = (decoder.order, *map(raw.get, _REPEATED[level]))
         last = self._last.get(level)
-        # of what a reader jumped over the objects are the same as in the last instance, so this compares addresses
+        # values that the header cache supplied are the same objects as in the last instance: comparing them is fast
         if last is not None and last[0] == values:
             attrs, notes = last[1]
             decoder.notes += notes
@@ -257,7 +256,7 @@ class DecodedCache:
 
 
 def decode_instance(received: Received, cache: DecodedCache | None = None) -> InstanceRecord:
-    """Decode what the bridge keeps of a SOP instance.
+    """Decode the values of a SOP instance that are stored.
 
     Parameters
     ----------
@@ -267,7 +266,7 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
     Raises
     ------
     MissingUID
-        One of Study, Series, SOP Instance or SOP Class UID is missing or cannot be an identifier in FHIR.
+        The Study Instance, Series Instance, SOP Instance or SOP Class UID is missing or cannot be used in FHIR.
     Mismatch
         The C-STORE command names another SOP class or instance (PS3.4 section B.2.3, A900).
     """
@@ -305,7 +304,7 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
 
 
 def _settle(attrs: dict[str, Value], keyword: str, claimed: str, received: Received) -> None:
-    """Fill in what the data set leaves out by what the command or the file meta information says of it."""
+    """Fill in a UID that the data set lacks, from the command or from the file meta information."""
     found = attrs.get(keyword)
     if found == claimed:
         return

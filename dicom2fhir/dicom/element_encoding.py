@@ -1,4 +1,4 @@
-"""How elements are encoded where neither the transfer syntax nor their VR tells (PS3.5 section 7.1)."""
+"""The encoding of elements if neither the transfer syntax nor their VR determines it (PS3.5 section 7.1)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ LITTLE: Unpack = tuple(struct.Struct(f).unpack_from for f in ("<HH2sH", "<HHL", 
 BIG: Unpack = tuple(struct.Struct(f).unpack_from for f in (">HH2sH", ">HHL", ">L"))
 """Group, element, VR and short length; group, element and length without VR; long length."""
 FIRST_DATA_GROUP = 0x0004
-"""Groups 0000 and 0002 are of commands and file meta information (PS3.7 section 6.3.1, PS3.10 section 7.1): where they
-stand in a data set they may have kept their own encoding."""
+"""Groups 0000 and 0002 belong to commands and file meta information (PS3.7 section 6.3.1, PS3.10 section 7.1). In a
+data set they may have kept their own encoding."""
 _LEADING_ELEMENTS = 100
-"""Of these groups that are passed over to find the first that shows how the data set is encoded."""
+"""Maximum number of elements of these groups to skip before the first element of the data set."""
 _ENDLESS = 1 << 62
 _LITTLE_ENDIAN_ITEM = b"\xfe\xff\x00\xe0"
 _LEAST_OF_TEXT = 0x2020
-"""Two characters read as a length: a value that is text is not taken for an element."""
+"""The smallest length that two characters of text can be mistaken for; guards against reading text as an element."""
 
 
 def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
-    """VR, empty if it has none, and length of an element or item that may not be encoded as the data set is.
+    """VR (empty if there is none) and length of an element or item whose encoding may differ from that of the data set.
 
-    Of a VR with a 32-bit length, the length comes behind it. A VR that this version does not know is UN where it has
-    such a length (PS3.5 section 7.1.2), and given as it stands where it has a 16-bit one.
+    For a VR with a 32-bit length, the length must be read after this. An unknown VR with such a length is returned as
+    UN (PS3.5 section 7.1.2), one with a 16-bit length unchanged.
     """
     group, _, vr, length = unpack[0](data, pos)
     if group != ITEM_GROUP:
@@ -39,21 +39,21 @@ def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
 
 
 def encoding_in_un(data: bytes, pos: int, unpack: Unpack) -> tuple[None, Unpack]:
-    """Of the items in a UN element: Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or as the data set is."""
+    """Encoding of items in UN: Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or that of the data set."""
     return None, LITTLE if data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack
 
 
 def behind_sequence_delimiter(data: bytes, pos: int, until: int, unpack: Unpack) -> int | None:
-    """Where the next Sequence Delimitation Item between two positions ends; None where there is none."""
+    """The position after the next Sequence Delimitation Item between two positions; None if there is none."""
     delimiter = struct.pack("<HHL" if unpack is LITTLE else ">HHL", ITEM_GROUP, SEQUENCE_DELIMITER & 0xFFFF, 0)
     found = data.find(delimiter, pos, until)
     return found + len(delimiter) if found >= 0 else None
 
 
 def data_set_start(data: bytes, pos: int, unpack: Unpack) -> int:
-    """Position of the first element that belongs to the data set, from ``pos`` on: behind command and meta elements.
+    """Position of the first element that belongs to the data set, from ``pos`` on: after command and meta elements.
 
-    It may lie behind the bytes that are there; then more are needed, and those up to it are not.
+    It may be after the end of ``data``; then more bytes are needed, but not those before it.
     """
     for _ in range(_LEADING_ELEMENTS):
         if pos + 8 > len(data):
@@ -78,7 +78,7 @@ def is_explicit(data: bytes, pos: int, declared: bool, is_final: bool, longest: 
     Parameters
     ----------
     pos
-        Of its first element, see :func:`data_set_start`.
+        Position of its first element, see :func:`data_set_start`.
     is_final, longest
         As for :func:`measure`.
 
@@ -98,32 +98,32 @@ def is_explicit(data: bytes, pos: int, declared: bool, is_final: bool, longest: 
         return vr in VRS
     if _is_two_capitals(vr):
         return True
-    # a blank VR does not make the others implicit
+    # one blank VR does not mean that the data set is implicit
     measured = measure(data, pos, _ENDLESS, is_final, longest, unpack)
     if measured is None:
         return None
     following = sum(measured)
     if following + 6 > len(data) and not is_final and following < UNDEFINED:
-        return False if measured[1] > longest else None  # 32 bits of length: what stands for the VR is part of it
+        return False if measured[1] > longest else None  # a 32-bit length: the bytes in place of the VR are part of it
     return data[following + 4 : following + 6] in VRS
 
 
 def measure(
     data: bytes, start: int, limit: int, is_final: bool, longest: int, unpack: Unpack
 ) -> tuple[int, int] | None:
-    """Tell where the value of an element of unknown VR begins and how long it is.
+    """Position and length of the value of an element with unknown VR.
 
-    PS3.5 section 7.1.2 gives VRs to come a 32-bit length; found are also blank VRs with 16-bit lengths, and single
-    elements of Implicit VR among explicit ones. The shortest reading behind which another element begins is taken.
+    PS3.5 section 7.1.2 gives future VRs a 32-bit length. Files also have blank VRs with 16-bit lengths, and single
+    Implicit VR elements among explicit ones. The shortest interpretation that is followed by another element is used.
 
     Parameters
     ----------
     limit
-        Where the item or data set ends.
+        End of the item or data set.
     is_final
-        Whether the data set ends where ``data`` ends.
+        Whether the data set ends at the end of ``data``.
     longest
-        Value for which this is tried.
+        Maximum length of a value for which this is tried.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def measure(
     group, element, vr, short = with_vr(data, start)
     implicit = without_vr(data, start)[2]
     if not short and 0 < implicit < _LEAST_OF_TEXT:
-        return start + 8, implicit  # what stands in place of a VR is no text
+        return start + 8, implicit  # the bytes in place of a VR are not text
     readings = [(start + 8, short), (start + 8, implicit)]
     if not short and start + 12 <= limit:
         if start + 12 <= end:
@@ -159,7 +159,7 @@ def measure(
 
 
 def _follows(head: tuple[int, int, bytes, int], tag: int, vr: bytes, is_sequence: bool) -> bool:
-    """Whether that is the head of an element that may come next: tags ascend (PS3.5 section 7.1)."""
+    """Whether ``head`` may belong to the next element: tags ascend (PS3.5 section 7.1)."""
     group, element, next_vr, short = head
     following = group << 16 | element
     if is_sequence:
@@ -171,5 +171,5 @@ def _follows(head: tuple[int, int, bytes, int], tag: int, vr: bytes, is_sequence
 
 
 def _is_two_capitals(vr: bytes) -> bool:
-    """Whether it may be a VR that this version does not know; comparing texts would let b"B\\0" pass, a length."""
+    """Whether it may be an unknown VR; a range comparison of the bytes would accept b"B\\0", which is a length."""
     return vr.isalpha() and vr.isupper()

@@ -1,7 +1,7 @@
-"""Attributes of functional groups and similar sequences, moved to the top level of the data set.
+"""Moves attributes of functional groups and similar sequences to the top level of the data set.
 
-A CT Image has its technique at the top level, an Enhanced CT Image in functional groups (PS3.3 C.7.6.16). After this
-step each attribute has one place, whatever the IOD.
+A CT Image has its acquisition parameters at the top level, an Enhanced CT Image in functional groups (PS3.3 C.7.6.16).
+After this step each attribute has the same place in all IODs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HELD = frozenset(wanted(HELD))
 
 
 def has_holders(raw: Raw) -> bool:
-    """Whether there is anything to be moved; most data sets of single frames have nothing."""
+    """Whether there is anything to move; most single-frame data sets have nothing."""
     return not raw.keys().isdisjoint(_IS_HOLDER)
 
 
@@ -42,7 +42,7 @@ def flattened(raw: Raw) -> Raw:
 
 
 def unreadable(raw: Raw) -> Iterator[str]:
-    """Keywords of the sequences among these that are damaged; those that are attributes too are noted where decoded."""
+    """Keywords of damaged sequences among these, except those that are attributes: the decoder notes them."""
     for keyword, tag in _HOLDERS_ONLY:
         items = raw.get(tag)
         if not items:

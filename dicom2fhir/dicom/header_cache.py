@@ -1,8 +1,8 @@
-"""What the headers of a series have in common, remembered as bytes: a walk jumps over what it has walked over before.
+"""A cache of the elements that the headers of a series have in common: a walk skips elements that it knows.
 
-One header of a series repeats the one before but for a few elements. An element that begins a data set or follows
-another one outside of sequences means the same wherever its bytes are the same; so where a run of known elements
-stands, what was taken of it is taken again, and a comparison of bytes is all that it costs.
+A header of a series repeats the previous one except for a few elements. At the top level of a data set, elements with
+equal bytes have equal meaning. So where a run of known elements repeats, the values that were taken from it are reused,
+at the cost of a comparison of bytes.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from dicom2fhir.model import Raw
 
 _REMEMBERED_BYTES = 128 * 1024
 _REMEMBERED_ELEMENTS = 4000
-"""Longer headers are not remembered; most of single images hold 2 to 100 kB and 60 to 400 elements, which count for 200
-to 1000."""
+"""Longer headers are not cached. Most headers of single images have 2 to 100 kB and 60 to 400 elements, which count as
+200 to 1000."""
 _WORTH = 0.75
-"""The share of elements that must be known for runs to be used; with less a plain walk costs little more."""
+"""Share of elements that must be known for runs to be used; with fewer, a plain walk is hardly slower."""
 _SPARE = 1
-"""Elements that may stand before a run beyond those that stood there before."""
+"""How many more elements may come before a run than in the earlier header."""
 _TRIES = 3
-"""Headers to learn from until one is as expected; a series whose headers are alike needs two."""
+"""Headers to learn from until one is as expected; a series with similar headers needs two."""
 _PAUSES = (2, 16, 128)
-"""Headers that are only walked over when that was in vain, once, twice and so on."""
+"""Headers that are walked without learning after the first, second, and any later failure to learn."""
 
 Encoding = tuple[bool, bool, Wanted, Budgets]
-"""What the meaning of bytes depends on: explicit VRs, big endian, what is wanted and within which limits."""
+"""Parameters of a walk on which the meaning of bytes depends: explicit VRs, big endian, wanted elements, limits."""
 
 
 @dataclass(slots=True)
 class _Run:
-    """Elements that follow one another.
+    """Consecutive elements.
 
     Attributes
     ----------
     gap
-        How many other elements stood before it.
+        Number of other elements before it.
     data
-        Empty for an element that depends on what follows it.
+        Empty for an element whose meaning depends on the bytes after it.
     count
-        Elements, those in sequences too.
+        Number of elements, including those in sequences.
     """
 
     data: bytes
@@ -52,18 +52,18 @@ class _Run:
 
 
 class HeaderCache:
-    """What was the same in the last headers; for one reader at a time."""
+    """Elements that were the same in the last headers; for one reader at a time."""
 
     def __init__(self) -> None:
         self._encoding: Encoding = (True, False, {}, DEFAULT_BUDGETS)
         self._known: frozenset[bytes] = frozenset()
-        """The elements of the last header, then those of them that were in every header since."""
+        """First the elements of the last header; then those of them that were in every later header."""
         self._runs: list[_Run] = []
         self._at = self._gap = 0
-        """The run that comes next in the present header, and how many elements were walked over since the last."""
+        """Index of the next run in the present header, and how many elements were walked over since the last run."""
         self._tries = self._pause = self._pauses = 0
         self.length = 0
-        """Bytes of a header that the next one is likely to have; 0 when nothing is known."""
+        """Expected length of the next header in bytes; 0 if unknown."""
 
     def begin(self, encoding: Encoding) -> None:
         """Begin a header."""
@@ -74,7 +74,7 @@ class HeaderCache:
             self._encoding = encoding
 
     def jump(self, walk: Walk, pos: int, taken: Raw) -> int:
-        """Walk on from ``pos`` while there are runs to come; where that ended.
+        """Continue the walk at ``pos`` while runs are left; the position where that ended.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class HeaderCache:
         return pos
 
     def finish(self, walk: Walk, length: int) -> None:
-        """End a header that was understood; learn from it if it was not as expected."""
+        """End a header that could be read; learn from it if it was not as expected."""
         if self._runs and self._at == len(self._runs):
             self._tries = self._pauses = 0
         elif self._pause:
@@ -119,7 +119,7 @@ class HeaderCache:
             self.length = length
 
     def _elements(self, before: Walk, length: int) -> list[_Run]:
-        """Walk over a header once more, element by element, and leave out what may mean something else elsewhere."""
+        """Walk over a header again, element by element; leave out data whose meaning depends on the bytes after it."""
         explicit, big, wanted, budgets = self._encoding
         walk = Walk(big, budgets, wanted)
         walk.data, walk.is_final = before.data, before.is_final
@@ -135,7 +135,7 @@ class HeaderCache:
         return found
 
     def _learn(self, elements: list[_Run]) -> None:
-        """Make runs of the elements that were known; where those are few, know these instead."""
+        """Make runs of the elements that were known before; if they are few, replace the known elements."""
         known = frozenset(element.data for element in elements if element.data)
         same = known & self._known
         if len(same) >= _WORTH * len(elements):
@@ -146,7 +146,7 @@ class HeaderCache:
             self._runs = []
 
     def _forget(self) -> None:
-        """Begin anew after a pause; each is longer than the last."""
+        """Start again after a pause; each pause is longer than the one before."""
         self._known = frozenset()
         self._runs = []
         self.length = self._tries = 0
@@ -155,7 +155,7 @@ class HeaderCache:
 
 
 def _joined(elements: list[_Run], known: frozenset[bytes]) -> list[_Run]:
-    """The runs that known elements make."""
+    """The runs of known elements."""
     runs = []
     gap = 0
     for is_known, some in groupby(elements, lambda element: element.data in known):

@@ -1,4 +1,4 @@
-"""Sequences that hold attributes which other IODs have at the top level of the data set."""
+"""Sequences with attributes that other IODs have at the top level of the data set."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ FUNCTIONAL_GROUPS: Mapping[str, int] = {
     "UnassignedPerFrameConvertedAttributesSequence": 0x00209171,
     "ContrastAdministrationProfileSequence": 0x00189340,
 }
-"""The functional group macros that hold attributes of the levels (PS3.3 C.7.6.16.2, and those of each IOD)."""
+"""Sequences of the functional group macros with attributes of the table (PS3.3 C.7.6.16.2, and those of each IOD)."""
 
 HOLDERS: Mapping[str, int] = {
     "SharedFunctionalGroupsSequence": 0x52009229,
-    "PerFrameFunctionalGroupsSequence": 0x52009230,  # of the first frame: reading ends there, see dicom.header
+    "PerFrameFunctionalGroupsSequence": 0x52009230,  # of the first frame: reading ends there, see data_elements
     "MultienergyCTAcquisitionSequence": 0x00189362,
     "XRay3DAcquisitionSequence": 0x00189507,
     "SequenceOfUltrasoundRegions": 0x00186011,
     "ContrastBolusAgentSequence": 0x00180012,
 }
-"""Sequences that hold attributes which other IODs have at the top level, the preferred one first. Shared functional
-groups apply to all frames (PS3.3 C.7.6.16). The others are defined in C.8.2.2, C.8.21.3, C.8.5.5 and C.7.6.4b."""
+"""Sequences with attributes that other IODs have at the top level, in order of precedence. Shared functional groups
+apply to all frames (PS3.3 C.7.6.16). The others are defined in C.8.2.2, C.8.21.3, C.8.5.5 and C.7.6.4b."""

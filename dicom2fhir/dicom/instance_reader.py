@@ -1,4 +1,4 @@
-"""Reads SOP instances one after the other, and reuses what they have in common."""
+"""Reads SOP instances one after the other, and reuses the parts that they have in common."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dicom2fhir.model import InstanceRecord, Received
 class InstanceReader:
     """Reads the headers of instances, and decodes them.
 
-    The instances of a series repeat most of their header. What is equal to the last header is neither read nor decoded
-    again, and the records share it. One reader is for one thread: an association, a watched folder or a worker process
-    has its own.
+    The instances of a series repeat most of their header. Parts that are equal to the last header are neither read nor
+    decoded again, and the records share them. A reader is for one thread: each association, watched folder and worker
+    process has its own.
     """
 
     def __init__(self, budgets: Budgets = DEFAULT_BUDGETS) -> None:
@@ -28,7 +28,7 @@ class InstanceReader:
         self._decoded = DecodedCache()
 
     def open_header(self, transfer_syntax: str, hold: Callable[[int], object] = without_limit) -> HeaderReader:
-        """Begin to read a data set that comes in pieces; see :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
+        """Begin to read a data set that arrives in pieces; see :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
         return HeaderReader(transfer_syntax, WANTED, self._budgets, self._headers, hold)
 
     def read_file(self, file: BinaryIO) -> FileHeader:

@@ -1,4 +1,4 @@
-"""DICOM files: file meta information, and the header of the data set behind it (PS3.10 section 7)."""
+"""DICOM files: file meta information, and the header of the data set after it (PS3.10 section 7)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _META_GROUP = b"\x02\x00"
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = _META_ELEMENTS = (0x0002, 0x0003, 0x0010)
 _LONG = struct.Struct("<L").unpack_from
 _META_HEADER_BYTES = 12
-"""Of an element with a 32-bit length; what follows the last short one is at least as long."""
+"""Size of tag, VR and length of an element with a 32-bit length; at least as many bytes follow the last short one."""
 _LONGEST_META_BYTES = 1024
 _MOST_META_ELEMENTS = 1000
 _CUT_META = "The file ends within its file meta information."
@@ -39,17 +39,17 @@ _PREAMBLE_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """What was wanted of a DICOM file's data set, and what the file meta information says of it."""
+    """The wanted values of a DICOM file's data set, and its file meta information."""
 
     taken: Raw
     transfer_syntax: str
     sop_class: str
     sop_instance: str
     rest: Rest | None = field(default=None, compare=False)
-    """What follows the header; its position counts from where the file was read from, and says nothing about it."""
+    """What follows the header; its position is relative to where reading began, and is not compared."""
 
     def received(self, origin: Origin, notes: tuple[Note, ...] = ()) -> Received:
-        """The file as what came in."""
+        """The file as a received instance."""
         return Received(self.taken, self.transfer_syntax, origin, self.sop_class, self.sop_instance, notes)
 
 
@@ -58,12 +58,12 @@ def read_file(
 ) -> FileHeader:
     """Read a DICOM file up to Pixel Data, from the file's present position.
 
-    Files without preamble or file meta information are read too; the first element tells their encoding.
+    Files without preamble or file meta information are read, too; their encoding is guessed from the first element.
 
     Parameters
     ----------
     wanted
-        What to take of the data set.
+        What to take from the data set.
     cache
         Of the files that were read before this one.
 
@@ -74,7 +74,7 @@ def read_file(
     NotAnInstance
         A DICOMDIR.
     CannotUnderstand, BudgetExceeded
-        It begins like DICOM and goes wrong, or ends too early.
+        It begins like DICOM, but is invalid or ends too early.
     """
     data = file.read(_FIRST_READ_BYTES)
     has_preamble = data.startswith(b"DICM", _PREAMBLE_BYTES)
@@ -98,17 +98,17 @@ def read_file(
 def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple[dict[int, str], memoryview, int]:
     """Read the file meta information, Explicit VR Little Endian (PS3.10 section 7.1).
 
-    It may be of any length: Private Information (0002,0102) is. Elements of group 0002 that begin the data set itself
-    are taken for part of it, whatever their encoding.
+    It may be of any length, because Private Information (0002,0102) may be. Elements of group 0002 at the beginning of
+    the data set are treated as part of it, whatever their encoding.
 
     Returns
     -------
     dict
-        Of elements of group 0002 the first of each of :data:`_META_ELEMENTS`, by their numbers.
+        Element number -> value of the first element of each of :data:`_META_ELEMENTS`.
     memoryview
-        What was read of the data set.
+        The bytes of the data set that were read.
     int
-        Where the data set begins.
+        Position of the data set.
     """
     found: dict[int, str] = {}
     passed = 0  # bytes before ``data``
@@ -146,12 +146,12 @@ def _read_meta(file: BinaryIO, data: bytes, pos: int, budgets: Budgets) -> tuple
 
 
 def _guess(data: memoryview, has_preamble: bool, has_meta: bool) -> str:
-    """The encoding of a data set that nobody declares, by its first element."""
+    """The encoding of a data set without a declared transfer syntax, guessed from its first element."""
     if len(data) < 8:
         raise CannotUnderstand("The file has no data set.") if has_preamble or has_meta else NotDicom
     little, big = struct.unpack_from("<H", data)[0], struct.unpack_from(">H", data)[0]
     explicit = bytes(data[4:6]) in VRS
-    # a data set begins with group 0008 (SOP Common); a DICOMDIR with group 0004; 0002 was passed already
+    # a data set begins with group 0008 (SOP Common); a DICOMDIR with group 0004; 0002 was skipped before
     if little in (0x0004, 0x0008):
         if explicit:
             return EXPLICIT_VR_LITTLE_ENDIAN

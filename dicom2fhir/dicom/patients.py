@@ -1,4 +1,4 @@
-"""Whose study it is: the patients that its instances name, and what a person has settled about them."""
+"""The patients in the instances of a study, conflicts between them, and how a person has settled these."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hashlib import blake2b
 from dicom2fhir.model import Attrs, InstanceRecord, Value, items_of, texts_of
 
 Counted = Sequence[tuple[Attrs, int]]
-"""Distinct mappings, and how many instances carry each."""
+"""Distinct mappings, and how many instances have each."""
 
 
 class Verdict(StrEnum):
-    """What a person has settled about one of the patients whom a study's instances name."""
+    """The decision of a person about one of the patients in a study's instances."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -26,19 +26,19 @@ class Verdict(StrEnum):
 
 
 Settlement = Mapping[str, Verdict]
-"""Key of a patient (:func:`keys_of`) -> verdict; empty where nobody has settled anything."""
+"""Key of a patient (:func:`keys_of`) -> verdict; empty if nothing was settled."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedPatient:
-    """One of the patients whom the instances of a study name.
+    """One of the patients in the instances of a study.
 
     Attributes
     ----------
     patient
         The attributes of one of the instances.
     verdict
-        None as long as nobody has settled it.
+        None if not settled.
     """
 
     key: str
@@ -53,9 +53,9 @@ def canonical(value: object) -> str:
 
 
 def keys_of(patients: Sequence[Attrs]) -> list[str]:
-    """Keys of the patients that mappings name: equal for one patient, empty for a mapping that agrees with all.
+    """The patient key of each mapping: equal for one patient, empty for a mapping that is compatible with all.
 
-    A patient is known by PatientID; where that stands with different issuers, by both.
+    A patient is identified by PatientID, or by PatientID and issuer if the same PatientID has different issuers.
     """
     names: dict[str, set[str]] = defaultdict(set)
     for patient in patients:
@@ -79,7 +79,7 @@ def _key(patient: Attrs, disputed: set[str]) -> str:
 
 
 def named(patients: Counted, settlement: Settlement) -> list[NamedPatient]:
-    """The patients that are named, in the order of the mappings."""
+    """The identified patients, in the order of the mappings."""
     keys = keys_of([patient for patient, _ in patients])
     counts: dict[str, int] = defaultdict(int)
     first: dict[str, Attrs] = {}
@@ -90,14 +90,14 @@ def named(patients: Counted, settlement: Settlement) -> list[NamedPatient]:
 
 
 def conflict_of(patients: Counted) -> str:
-    """Why instances cannot be of one patient; empty when they can. An instance that names none agrees with all."""
+    """Why the instances cannot belong to one patient; empty if they can. One without PatientID never conflicts."""
     count_by_id: dict[str, int] = defaultdict(int)
     issuers: dict[tuple[str, str], set[str]] = defaultdict(set)
     for patient, count in patients:
         key = _id_of(patient)
         if key:
             count_by_id[key] += count
-            # a report often repeats one name of the issuer only: they disagree where two say different things
+            # reports often have only one kind of issuer name: there is a conflict only between names of one kind
             for kind, name in issuer_names(patient):
                 issuers[key, kind].add(canonical(name))
     if len(count_by_id) > 1:
@@ -109,12 +109,12 @@ def conflict_of(patients: Counted) -> str:
 
 
 def _id_of(patient: Attrs) -> str:
-    """The PatientID; of several values, which the store of 0.1.0 holds as a list, the first one, which is written."""
+    """The PatientID; of several values, which a store of 0.1.0 may have as a list, the first, which is delivered."""
     return next(filter(None, texts_of(patient.get("PatientID"))), "")
 
 
 def issuer_names(patient: Attrs) -> Iterator[tuple[str, Value]]:
-    """What a patient's issuer is called, by the kinds of names that it has."""
+    """Kind and value of each name of the patient's issuer."""
     qualifiers: Attrs = next(iter(items_of(patient.get("IssuerOfPatientIDQualifiersSequence"))), {})
     if local := patient.get("IssuerOfPatientID") or qualifiers.get("LocalNamespaceEntityID"):
         yield "local", local
@@ -123,14 +123,15 @@ def issuer_names(patient: Attrs) -> Iterator[tuple[str, Value]]:
 
 
 def apply(records: Sequence[InstanceRecord], settlement: Settlement) -> tuple[list[InstanceRecord], str]:
-    """Do with the instances of a study what a person has settled.
+    """Apply a settlement to the instances of a study.
 
     Returns
     -------
     list[InstanceRecord]
-        Those that belong to the study; those of a wrong patient name none here, and so agree with the right one.
+        Those that belong to the study. Those of a wrong patient have no patient attributes, and so do not conflict with
+        the right one.
     str
-        What the settlement leaves open; empty when it says of everybody what is to be done.
+        What the settlement leaves open; empty if it covers all patients.
     """
     patients = {id(record.patient): record.patient for record in records}
     keys = dict(zip(patients, keys_of(list(patients.values())), strict=True))
@@ -140,7 +141,7 @@ def apply(records: Sequence[InstanceRecord], settlement: Settlement) -> tuple[li
         verdict = settlement.get(key)
         if verdict is Verdict.DROPPED:
             continue
-        # nor may an ID without its issuer outvote the one that was settled with it
+        # an ID without issuer must not outvote the one that was settled with an issuer
         is_silent = verdict is Verdict.WRONG or not key
         kept.append(replace(record, patient={}) if is_silent else record)
         if key:

@@ -1,4 +1,4 @@
-"""A data set as it comes in: what is wanted of its header is taken, the rest goes by."""
+"""Reads a data set while it arrives: the wanted values of its header are taken, the rest is skipped."""
 
 from __future__ import annotations
 
@@ -23,36 +23,38 @@ from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
 
 _FIRST_LOOK_BYTES = 15 * 1024
-"""Most headers, and no more than the first 16 KiB of a file hold behind its file meta information."""
+"""Most headers are shorter. The first 16 KiB of a file contain this much after its file meta information."""
 _SPARE_BYTES = 512
-"""That a header may be longer than the one before, for the first look to see all of it."""
+"""How much longer than the previous header a header may be for the first look to include all of it."""
 _LOOK_GROWTH = 2
-"""How much more there must be for another look: all of them together copy at most twice what the last one does."""
+"""Factor by which the data must grow before the next look: all looks together copy at most twice as much as the last
+one."""
 _KEPT_BYTES = 128 * 1024
-"""Of a header that is walked over; of longer ones only what is still needed is kept."""
+"""Headers up to this length are kept whole; of longer ones only the part that is still needed."""
 _DEFLATED_AT_ONCE, _INFLATED_AT_ONCE = 4 * 1024, 64 * 1024
-"""Bytes: a deflated data set may become a thousand times what came."""
+"""Bytes inflated at once, before and after: inflating may enlarge a data set a thousand times."""
 
 
 def without_limit(_held_bytes: int) -> None:
-    """Let a reader hold what its budgets allow."""
+    """Accept any use of memory within the budgets."""
 
 
 class HeaderReader:
-    """Takes what is wanted out of one data set, which may come in pieces.
+    """Takes the wanted values from one data set, which may arrive in pieces.
 
-    What was walked over is not walked again when more comes.
+    Elements are not walked over again when more bytes arrive.
 
     Parameters
     ----------
     transfer_syntax
-        Its Transfer Syntax UID; an unknown one is read as Explicit VR Little Endian, as all encapsulated ones are.
+        Its Transfer Syntax UID. An unknown one is read as Explicit VR Little Endian, the encoding of all encapsulated
+        transfer syntaxes.
     wanted
         The tags to take; see :data:`~dicom2fhir.dicom.data_elements.Wanted`.
     cache
         Of the headers that were read before this one, one after the other.
     hold
-        Told how many bytes of memory the data set takes at most, whenever that changes; what it raises passes.
+        Called with the maximum memory of the data set in bytes whenever that changes; its errors propagate.
     """
 
     def __init__(
@@ -79,16 +81,16 @@ class HeaderReader:
         self._error: CannotUnderstand | None = None
         self._head = b""
         self.is_complete = False
-        """Whether what is still to come is of no use."""
+        """Whether no more bytes are needed."""
 
     @property
     def _longest(self) -> int:
-        """Bytes that the header may have."""
+        """Maximum length of the header in bytes."""
         budgets = self._budgets
         return budgets.header_bytes if self._inflate is None else min(budgets.header_bytes, budgets.inflated_bytes)
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes of the data set."""
+        """Add the next bytes of the data set."""
         piece = memoryview(piece)
         if self._inflate is None:
             self._take(piece)
@@ -110,7 +112,7 @@ class HeaderReader:
                 self._end(CannotUnderstand(f"The deflated data set cannot be inflated: {error}."))
 
     def _inflate_up_to_damage(self, inflate: zlib._Decompress, piece: bytes | memoryview) -> None:
-        """Take what can be inflated, so that it does not matter how the data set was cut into pieces."""
+        """Inflate as much as possible, so that the result does not depend on the sizes of the pieces."""
         with contextlib.suppress(zlib.error):
             for at in range(len(piece)):
                 self._take(memoryview(inflate.decompress(piece[at : at + 1])))
@@ -126,7 +128,7 @@ class HeaderReader:
                 self._look()
 
     def _look(self) -> None:
-        """Walk over what has come since the last look."""
+        """Walk over the bytes that have arrived since the last look."""
         walk = self._walk
         self._walk_on(bytes(self._data))
         if self.is_complete:
@@ -140,7 +142,7 @@ class HeaderReader:
             walk.forget(done)
             self._pos -= done
             del self._data[:done]
-        walk.data = b""  # a copy is needed for as long as it is walked over only
+        walk.data = b""  # the copy is needed during the walk only
         self._look_at_bytes = min(max(_LOOK_GROWTH * len(self._data), _FIRST_LOOK_BYTES), most + 1 - walk.offset)
         self._hold(2 * self._look_at_bytes + self._taken_bytes)  # twice, because it is copied for the next look
 
@@ -164,7 +166,7 @@ class HeaderReader:
                 self._end()
 
     def _begin(self, data: bytes) -> bool:
-        """Whether it is known how elements are encoded."""
+        """Determine how elements are encoded; False if more bytes are needed."""
         walk = self._walk
         big = self.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN
         unpack = BIG if big else LITTLE
@@ -175,14 +177,14 @@ class HeaderReader:
             return False
         walk.begin(explicit, self._taken)
         if self._pos:
-            self._cache = None  # it compares whole headers, from their first byte on
+            self._cache = None  # it compares headers from their first byte on
         if self._cache is not None:
             self._cache.begin((explicit, big, self._wanted, self._budgets))
         self._is_begun = True
         return True
 
     def _end(self, error: CannotUnderstand | None = None) -> None:
-        """Take nothing more."""
+        """Stop reading."""
         self.is_complete = True
         self._error = error
         ended_at = self._walk.ended_at
@@ -197,7 +199,7 @@ class HeaderReader:
         self._hold(self._taken_bytes if error is None else 0)
 
     def rest(self, begin: int) -> Rest | None:
-        """What follows the header, of a data set that begins at ``begin``; None where that cannot be seen."""
+        """What follows the header of a data set that begins at ``begin``; None if that is not known."""
         walk = self._walk
         if walk.ended_at is None or self._inflate is not None:
             return None
@@ -205,16 +207,16 @@ class HeaderReader:
         return Rest(begin + walk.offset + walk.ended_at, walk.explicit, big, self._head)
 
     def end(self) -> Raw:
-        """What was wanted, once all of the data set was written.
+        """The wanted values, after the whole data set was written.
 
         Raises
         ------
         CannotUnderstand
-            It is no data set, or ends within an element before Pixel Data.
+            It is not a data set, or ends within an element before Pixel Data.
         BudgetExceeded
-            A limit is passed.
+            A limit is exceeded.
         BridgeError
-            What ``hold`` raises, which :meth:`write` does too.
+            An error of ``hold``; :meth:`write` raises it, too.
         """
         if not self.is_complete:
             is_cut = self._inflate is not None and not self._inflate.eof
@@ -229,7 +231,7 @@ class HeaderReader:
 
 
 def scan(data: bytes, transfer_syntax: str, wanted: Wanted, budgets: Budgets = DEFAULT_BUDGETS) -> Raw:
-    """Take what is wanted out of a data set that is in memory.
+    """Take the wanted values from a data set in memory.
 
     Raises
     ------

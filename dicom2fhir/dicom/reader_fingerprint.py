@@ -1,4 +1,4 @@
-"""What files are read by, in a short text: files that another reader read may tell more when they are read again."""
+"""A fingerprint of the reader: files that were read with another one may give more data when they are read again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, At
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS
 
 READER_REVISION = 2
-"""Of the code that reads and decodes. Raise it with a change after which a file may give another record than before, or
-be read that was refused; a change of the attribute table counts by itself. 0.1.0 kept no fingerprint."""
+"""Revision of the code that reads and decodes. Raise it with a change after which a file may give another record, or a
+refused file may be read. Changes of the attribute table are detected automatically. 0.1.0 stored no fingerprint."""
 
 
 @cache
 def fingerprint() -> str:
-    """The reader of this version: equal for versions that make equal records of equal files."""
+    """The fingerprint of this version: equal for versions that make equal records from equal files."""
     table = [f"{level}: {line}" for level, attributes in LEVELS.items() for line in _lines(attributes)]
     table += [*_lines((*UIDS, SPECIFIC_CHARACTER_SET)), repr(sorted(FUNCTIONAL_GROUPS.items()))]
     digest = blake2b("\n".join(table).encode(), digest_size=8).hexdigest()
@@ -25,6 +25,6 @@ def fingerprint() -> str:
 
 
 def _lines(attributes: Iterable[Attribute]) -> Iterator[str]:
-    """What matters of attributes for a record; which of several values stands for a study is decided after that."""
+    """The properties of attributes that affect a record; the value for a study is chosen later."""
     for attribute in attributes:
         yield repr(replace(attribute, pick="common", follows="", others_to=""))

@@ -1,7 +1,7 @@
-"""From the instances of a study to one :class:`~dicom2fhir.model.Study`, whatever order they came in.
+"""Builds a :class:`~dicom2fhir.model.Study` from its instances, independent of the order of their arrival.
 
-Attributes of the patient, the study and a series are repeated in each instance and now and then disagree. Which value
-stands is settled by counting, never by order: see :data:`dicom2fhir.dicom.attributes.Pick`.
+Attributes of the patient, the study and a series are repeated in each instance and sometimes disagree. The value is
+chosen by the rules of :data:`dicom2fhir.dicom.attributes.Pick`, never by order.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def assemble(
     Parameters
     ----------
     records
-        The instances of this study, each once: series and SOP Instance UID together tell them apart. Records that share
+        The instances of this study, each once; series and SOP Instance UID together identify them. Records that share
         equal mappings as one object are assembled faster.
     settlement
-        What a person has settled about patients in conflict.
+        The verdicts of a person about patients in conflict.
     """
     everything, left_open = list(records), ""
     if settlement:
@@ -56,7 +56,7 @@ def assemble(
 
 
 def _doubles(records: Sequence[InstanceRecord]) -> set[Note]:
-    """What is to be said where series share a SOP Instance UID, which by PS3.3 C.12.1 names one instance only."""
+    """A note if series share a SOP Instance UID, which by PS3.3 C.12.1 identifies one instance only."""
     if len({record.sop_uid for record in records}) == len(records):
         return set()
     return {
@@ -73,7 +73,7 @@ def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Se
 
 
 def _uid_order(uid: str) -> _UidOrder:
-    """UIDs component by component as numbers, so that 1.2.10 follows 1.2.9."""
+    """Sort key that compares the components of UIDs as numbers, so that 1.2.10 follows 1.2.9."""
     return tuple((len(component), component) for component in uid.split("."))
 
 
@@ -89,7 +89,7 @@ def _instance_order(instance: Instance) -> tuple[float, _UidOrder]:
 
 
 def _number(value: Value | None) -> float:
-    """An IS for sorting, however it is written; what is no number comes last."""
+    """An IS as a sort key; values that are not numbers come last."""
     if not isinstance(value, str):
         return inf
     try:
@@ -100,7 +100,7 @@ def _number(value: Value | None) -> float:
 
 
 def _distinct(mappings: Iterable[Attrs]) -> Counted:
-    """Equal mappings counted together; mappings that are one object are compared once."""
+    """Distinct mappings with their counts; a mapping that is the same object is compared once."""
     every = list(mappings)
     counts = Counter(map(id, every))
     objects = [(mapping, counts[number]) for number, mapping in {id(mapping): mapping for mapping in every}.items()]
@@ -150,19 +150,19 @@ def _every(keyword: str, counted: Counted) -> list[Attrs]:
 
 
 _A_DAY = re.compile(r"(?!0000)\d{4}\.?(?!00)\d\d\.?(?!00)\d\d")
-"""What can be a DA: 00000000 and the like are no earliest date."""
+"""A possible DA; 00000000 and the like cannot be the earliest date."""
 
 
 _OFFSET = re.compile(r"([+-])(\d\d):?([0-5]\d)")
 _NO_TIME = "~"
-"""After every time, so that of the instances of a day the first that has one stands."""
+"""Sorts after every time, so that of the instances of a day the earliest with a time is used."""
 
 
 def _moments(group: Sequence[str], candidates: Sequence[Attrs]) -> list[str]:
-    """Digits that sort as the dates of a group, with their times, do.
+    """Sort keys of the candidates: date and time as digits.
 
-    The dates are moved to UTC when each candidate has a Timezone Offset From UTC. Where one lacks it, nobody knows, and
-    all are compared as they stand.
+    They are converted to UTC if each candidate has a Timezone Offset From UTC. If one lacks it, all are compared
+    without conversion.
     """
     local = [_local(candidate.get(group[0]), candidate.get(group[1])) for candidate in candidates]
     offsets = [_OFFSET.fullmatch(str(candidate.get("TimezoneOffsetFromUTC"))) for candidate in candidates]
@@ -181,13 +181,13 @@ def _in_utc(local: str, offset: re.Match[str]) -> str:
     try:
         moment = datetime.strptime(local[:14], "%Y%m%d%H%M%S") - timedelta(minutes=minutes)
     except (ValueError, OverflowError):
-        return local  # no time, or none that a clock knows
+        return local  # no time, or an invalid one
     return re.sub(r"\D", "", moment.isoformat()) + local[14:]
 
 
 def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes: set[Note]) -> list[dict[str, Value]]:
-    """The values of an attribute and of those that follow it, all from the same instances: what stands for the study,
-    then the others in a fixed order."""
+    """The values of an attribute and of those that follow it, all from the same instances: first the chosen ones, then
+    the others in a fixed order."""
     votes: dict[str, int] = defaultdict(int)
     candidates: dict[str, dict[str, Value]] = {}
     for mapping, count in counted:
@@ -206,7 +206,7 @@ def _common(attribute: Attribute, group: Sequence[str], counted: Counted, notes:
         for keyword in group
         if len({canonical(values[keyword]) for values in candidates.values() if keyword in values}) > 1
     )
-    # the group's first attribute matters most: instances that lack it have no say while others have it
+    # the first attribute of the group decides: instances without it do not count if others have it
     eligible = [text for text, values in candidates.items() if group[0] in values] or list(candidates)
     if earliest:
         eligible = [text for text in eligible if _A_DAY.match(str(candidates[text].get(group[0])))] or eligible

@@ -1,4 +1,4 @@
-"""What the reader takes in place of a value that it does not take; the decoder makes a note of each."""
+"""Placeholders for values that the reader does not take; the decoder makes a note of each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dicom2fhir.model import Raw
 DAMAGED = b"damaged"
 """For a sequence that cannot be read: bytes where items should be."""
 NO_VALUE: list[Raw] = [{}]
-"""For a value that its VR cannot have: items where bytes should be."""
+"""For a value that is invalid for its VR: items where bytes should be."""
 TOO_LONG: list[Raw] = [{}, {}]
 """For a value that is longer than the budget allows."""
 ITEMS_TAKEN = 1001
-"""Of one sequence: one more than are decoded, so that the decoder notes that there are more."""
+"""Maximum for one sequence: one more than are decoded, so that the decoder notes that there are more."""

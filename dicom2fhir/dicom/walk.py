@@ -1,7 +1,7 @@
-"""The walk over a data set: element by element, by their lengths, through sequences too (PS3.5 section 7).
+"""Walks over a data set, element by element, by their lengths, including sequences (PS3.5 section 7).
 
-It can stop anywhere and go on when more bytes are there, so that nothing is walked over twice. Damage costs the
-innermost sequence or item whose end is known; only where it hides the next element is the data set refused.
+A walk can stop anywhere and continue when more bytes arrive, without walking over elements twice. Damage only affects
+the innermost sequence or item whose end is known; the data set is refused only if the next element cannot be found.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from dicom2fhir.model import Raw
 
 _FIRST_BULK_GROUP = 0x0042
 _UNKNOWN_VR_COST, _SEQUENCE_COST, _ITEM_COST, _VALUE_COST = 4, 2, 8, 4
-"""Elements that one of unknown VR, a sequence, an item and a value that are taken count for besides themselves, because
-they take so much longer to read or to decode."""
+"""Additional cost, in elements of the budget, of an element of unknown VR, a sequence, an item and a value that are
+taken, because they take longer to read or to decode."""
 _ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
 _BYTES_OF_AN_ELEMENT = 8
-"""So many bytes of values that are taken count for another element, because they will be decoded."""
+"""This many bytes of a value that is taken count as one more element, because they will be decoded."""
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
 
@@ -55,21 +55,21 @@ class Walk:
     Attributes
     ----------
     data
-        The bytes that are there. Positions count from the first of them.
+        The available bytes. Positions are relative to the first of them.
     offset
-        Where in the data set these begin.
+        Position of ``data`` in the data set.
     elements_left
-        Of the budget.
+        Rest of the budget.
     guesses
-        Elements whose meaning depends on what follows them.
+        Number of elements whose meaning depends on the bytes after them.
     is_final
-        Whether the data set ends where ``data`` ends.
+        Whether the data set ends at the end of ``data``.
     is_waiting
         Whether more bytes are needed.
     ended_at
-        Where the first element begins that is not looked at, once it is there.
+        Position of the first element after the header, when the walk has reached it.
     explicit
-        Whether elements have VRs, once that is known.
+        Whether elements have VRs; set by :meth:`begin`.
     """
 
     def __init__(self, big: bool, budgets: Budgets, wanted: Wanted) -> None:
@@ -82,37 +82,37 @@ class Walk:
         self._unpack = BIG if big else LITTLE
         self._wanted = wanted
         self._open: list[OpenSequence] = []
-        """Sequences that were left to wait for more bytes, the innermost first."""
+        """Sequences in which the walk waits for more bytes, the innermost first."""
 
     def begin(self, explicit: bool, taken: Raw) -> None:
-        """Say whether elements have VRs and where to put what is wanted."""
+        """Set whether elements have VRs, and where to put the wanted values."""
         self.explicit = explicit
         self._taken = taken
 
     @property
     def is_in_sequence(self) -> bool:
-        """Whether the walk stands within a sequence."""
+        """Whether the walk is within a sequence."""
         return bool(self._open)
 
     def forget(self, count: int) -> None:
-        """Drop the first bytes, which were walked over."""
+        """Drop the first ``count`` bytes, which were walked over."""
         self.data = self.data[count:]
         self.offset += count
         self._open = [sequence.shifted(count) for sequence in self._open]
 
     def elements(self, pos: int, until: int) -> int:
-        """Walk from ``pos`` to ``until``, or behind the element that is begun before that.
+        """Walk from ``pos`` to ``until``, or to the end of the element that begins before it.
 
         Returns
         -------
         int
-            Where the walk stands: before ``until`` where it waits for more bytes or has ended, and behind the bytes
-            that are there where nobody wants what comes up to then.
+            The position: before ``until`` if the walk waits for more bytes or has ended, and after the end of ``data``
+            if the bytes up to the position are not needed.
 
         Raises
         ------
         CannotUnderstand
-            Where the next element begins cannot be known.
+            The position of the next element cannot be determined.
         BudgetExceeded
             There are too many elements, or sequences within sequences.
         """
@@ -143,7 +143,7 @@ class Walk:
         taken: Raw,
         depth: int,
     ) -> int:
-        """Walk over the elements of the data set, or of an item that ends at ``limit`` at the latest."""
+        """Walk over the elements of the data set, or of an item that ends at or before ``limit``."""
         if self._open:
             pos = self._items(pos, *self._open.pop())
             if self.ended_at is not None:
@@ -174,14 +174,14 @@ class Walk:
                 if group == ITEM_GROUP and depth:
                     self.elements_left = left
                     if is_delimited and tag in DELIMITERS:
-                        # where the item's own delimiter is missing, what comes shows that it has ended
+                        # if the item's own delimiter is missing, the next one shows that it has ended
                         return pos + 8 if tag == ITEM_DELIMITER else pos
                     if tag not in DELIMITERS or tag == ITEM:
                         raise Damage(start)
                 if group == ITEM_GROUP or group < FIRST_DATA_GROUP:
                     vr, length = own_encoding(data, pos, unpack)
             pos += 8
-            if vr in SHORT_VRS:  # most are
+            if vr in SHORT_VRS:  # most elements
                 pass
             elif vr in LONG_VRS:
                 if pos + 4 > edge:
@@ -225,7 +225,7 @@ class Walk:
                     taken[tag] = TOO_LONG
                 else:
                     taken[tag] = data[pos:stop]
-                    if inner and vr and vr != inner:  # few are
+                    if inner and vr and vr != inner:  # rare
                         taken[tag] = recoded(data[pos:stop], vr, inner, unpack is BIG)
                     left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
@@ -248,7 +248,7 @@ class Walk:
         return pos
 
     def _stop(self, start: int, needed: int, limit: int, left: int) -> Exception:
-        """Wait for the bytes up to ``needed``, unless what encloses them ends before that."""
+        """The exception to wait for the bytes up to ``needed``, or for damage if ``limit`` is before that."""
         self.elements_left = left
         return Damage(start) if needed > limit else Short(start)
 
@@ -279,7 +279,7 @@ class Walk:
         if is_sequence:
             return self._items(pos, tag, start, limit, True, has_vrs, order, wanted, items, into, depth + 1)
         most = min(pos + self.budgets.value_bytes, limit)
-        end = behind_sequence_delimiter(self.data, pos, most, order)  # nothing is nested in what has no items
+        end = behind_sequence_delimiter(self.data, pos, most, order)  # without items nothing is nested
         if end is not None:
             return end
         if self.is_final or len(self.data) >= most:
@@ -302,7 +302,7 @@ class Walk:
         depth: int,
         item: OpenItem | None = None,
     ) -> int:
-        """Walk over the items of a sequence, from the one on that was left to wait; see :class:`OpenSequence`."""
+        """Walk over the items of a sequence, beginning with ``item`` if given; see :class:`OpenSequence`."""
         if depth > self.budgets.depth:
             raise BudgetExceeded(f"Sequences are nested deeper than {self.budgets.depth}.")
         data = self.data
@@ -328,7 +328,7 @@ class Walk:
                         pos = begin
                         if is_delimited and element == _END_ELEMENT:
                             return pos
-                        continue  # one too many
+                        continue  # a superfluous delimiter
                     is_open = length == UNDEFINED
                     stop = limit if is_open else begin + length
                     if stop > limit:
@@ -386,13 +386,13 @@ class Walk:
         raise BudgetExceeded(f"The data set has more than {self.budgets.elements} elements.")
 
     def rest(self, pos: int) -> CannotUnderstand | None:
-        """What is wrong with what is left when the data set has ended."""
+        """The error if bytes are left over when the data set has ended."""
         if pos <= len(self.data) and not self.is_in_sequence and not self.data[pos:].strip(b"\0"):
-            return None  # nothing, or less padding than an element has
+            return None  # nothing, or padding that is too short for an element
         return CannotUnderstand(f"The data set ends within {self._name(pos)}.")
 
     def _name(self, pos: int) -> str:
-        """What stands at a position, for messages."""
+        """The element at a position, for messages."""
         where = f"at byte {self.offset + pos}"
         if pos + 8 > len(self.data):
             return f"an element {where}"

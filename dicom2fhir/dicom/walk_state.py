@@ -1,4 +1,4 @@
-"""Where a walk over a data set stops, and where it stands within sequences while it waits for more bytes."""
+"""Exceptions that stop a walk over a data set, and its state within sequences while it waits for more bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dicom2fhir.model import Raw
 
 
 class Stop(Exception):
-    """The walk does not go on from the element or item at ``pos``."""
+    """The walk cannot continue at the element or item at ``pos``."""
 
     def __init__(self, pos: int) -> None:
         super().__init__()
@@ -22,22 +22,22 @@ class Short(Stop):
 
 
 class Damage(Stop):
-    """It cannot be read, nor what follows it."""
+    """The element or item and the bytes after it cannot be read."""
 
 
 class OpenItem(NamedTuple):
-    """An item of which the end was not reached.
+    """An item whose end was not reached.
 
     Attributes
     ----------
     stop
-        Where it ends at the latest.
+        It ends at or before this position.
     is_delimited
         Whether a delimiter ends it.
     explicit
         Whether its elements have VRs.
     taken
-        What was taken of it.
+        The values that were taken from it.
     """
 
     stop: int
@@ -47,28 +47,28 @@ class OpenItem(NamedTuple):
 
 
 class OpenSequence(NamedTuple):
-    """A sequence of which the end was not reached.
+    """A sequence whose end was not reached.
 
     Attributes
     ----------
     tag, start
-        Of its element, and where that begins.
+        Tag and position of its element.
     limit
-        Where it ends at the latest.
+        It ends at or before this position.
     is_delimited
         Whether a delimiter ends it.
     explicit
-        Whether elements have VRs; None where each item shows that itself.
+        Whether elements have VRs; None if that is determined for each item.
     wanted
-        What is wanted of each item.
+        What is wanted from each item.
     items
-        What was taken of each item.
+        The values that were taken from each item.
     into
-        What was taken of the data set or item that holds the sequence.
+        The values that were taken from the data set or item that contains the sequence.
     depth
-        How many sequences there are around its items.
+        Nesting depth of its items.
     item
-        None between two items.
+        The open item; None between two items.
     """
 
     tag: int
@@ -84,6 +84,6 @@ class OpenSequence(NamedTuple):
     item: OpenItem | None = None
 
     def shifted(self, count: int) -> OpenSequence:
-        """The same, with positions that count from a later byte."""
+        """The sequence with positions relative to a byte that is ``count`` bytes later."""
         item = self.item and self.item._replace(stop=self.item.stop - count)
         return self._replace(start=self.start - count, limit=self.limit - count, item=item)

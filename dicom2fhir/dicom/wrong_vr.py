@@ -1,4 +1,4 @@
-"""Values whose VR is not that of their attribute, brought into the form that it would give them (PS3.5 table 6.2-1)."""
+"""Converts values with a wrong VR to the form of the VR of their attribute (PS3.5 table 6.2-1)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _NUMBERS: Mapping[bytes, str] = {
     b"FL": "f",
     b"FD": "d",
 }
-"""The VRs of binary numbers, as :mod:`struct` names them."""
+"""VRs of binary numbers -> format character of :mod:`struct`."""
 _AS_THEY_STAND = frozenset({b"", b"UN", b"OB", b"OW"})
-"""VRs of values whose own VR was lost."""
+"""VRs of values whose original VR was lost."""
 
 
 def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | list[Raw]:
-    """Give a number as text, a text as number, and a number of one size as one of another.
+    """Convert numbers to text, text to numbers, and numbers to another size.
 
     Returns
     -------
     bytes | list[Raw]
-        :data:`~dicom2fhir.dicom.substitutes.NO_VALUE` if the VR that is expected cannot hold the value.
+        :data:`~dicom2fhir.dicom.substitutes.NO_VALUE` if the value is invalid for the expected VR.
     """
     own, other = _NUMBERS.get(vr), _NUMBERS.get(expected)
     if own == other or vr in _AS_THEY_STAND or not value:
@@ -49,7 +49,7 @@ def recoded(value: bytes, vr: bytes, expected: bytes, big: bool) -> bytes | list
 
 
 def _number(text: bytes) -> float:
-    """An integer as it stands, so that none is rounded."""
+    """A number; integers stay integers, so that they are not rounded."""
     try:
         return int(text)
     except ValueError:
@@ -57,7 +57,7 @@ def _number(text: bytes) -> float:
 
 
 def _whole(number: float) -> int:
-    """A number that an integer VR can hold."""
+    """The number as an integer; ValueError if it is not one."""
     if number != int(number):
         raise ValueError
     return int(number)
