@@ -242,13 +242,13 @@ class Store(Ledger, Protocol):
         """
 
     def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
-        """Other studies that are due at the same destination, for the owner of ``claimed``.
+        """Claim other studies that are due at the same destination, for the owner of ``claimed``.
 
-        At most ``most``, and no more than are left to each of the other ``workers``.
+        It claims at most ``most``, and leaves as many to each of the other ``workers``.
         """
 
     def release(self, claims: Collection[Claim]) -> None:
-        """Give claims back without a try: the studies are due as they were before."""
+        """Release claims without an attempt: the studies are due as they were before."""
 
     def unsubscribe(self, callback: Callable[[], None]) -> None:
         """Stop calling ``callback``; does nothing if it was not subscribed."""

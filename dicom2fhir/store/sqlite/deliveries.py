@@ -62,7 +62,7 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
 
 
 def share(sql: Statements, destination: str, most: int, workers: int, now: float) -> int:
-    """How many of the studies that are due one of so many workers may claim beside its first."""
+    """How many due studies one of ``workers`` workers may claim in addition to its first."""
     due = sql.all("due_now", destination=destination, now=now, most=most * workers)
     return len(due) // workers
 
@@ -113,7 +113,7 @@ def delivered(
 
 
 def release(sql: Statements, claims: Iterable[Claim], rule: DueRule) -> None:
-    """Let studies wait again that were claimed and not tried."""
+    """Make claimed studies that were not attempted wait again."""
     for claim in claims:
         held = _held(sql, claim)
         if held is not None:

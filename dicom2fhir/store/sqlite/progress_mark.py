@@ -45,7 +45,7 @@ class Progress:
         os.close(self._descriptor)
 
     def _read(self) -> int:
-        """The number in the file; -1 where there is none."""
+        """The number in the file; -1 if there is none."""
         try:
             return int(os.pread(self._descriptor, _DIGITS, 0))
         except ValueError:

@@ -94,7 +94,7 @@ WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waitin
     AND destination_id = coalesce(:destination_id, destination_id);
 
 -- name: begin_studies_by_now
--- A change that lies in the future was recorded while the clock was wrong.
+-- A change with a future time was recorded while the clock was wrong.
 UPDATE study SET first_at = min(first_at, :now), last_at = :now WHERE last_at > :now;
 
 -- name: begin_waits_by_now

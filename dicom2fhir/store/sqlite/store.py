@@ -239,7 +239,7 @@ class SqliteStore(StoreReader):
         return [claim for claim in found if claim is not None]
 
     def release(self, claims: Collection[Claim]) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.release`; nothing happens to those whose lease has gone to another."""
+        """See :meth:`dicom2fhir.store.base.Store.release`; ignores claims whose lease was lost."""
         self._write(lambda sql: deliveries.release(sql, claims, self._rule))
 
     def _catch_up(self) -> None:
