@@ -16,8 +16,8 @@ from dicom2fhir.errors import ConfigError, StoreDamaged
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess
+from tests.integration.test_interventions import of
 from tests.integration.test_one_bad_file import send
-from tests.integration.test_upkeep_commands import of
 
 pytestmark = pytest.mark.bar(11)
 

@@ -13,8 +13,8 @@ import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
 from tests.daemon_process import ROOT, DaemonProcess, environment, run_command
+from tests.integration.test_interventions import STUDY, of
 from tests.integration.test_one_bad_file import send
-from tests.integration.test_upkeep_commands import STUDY, of
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def test_a_fault_of_ours_refuses_one_study_and_tells_nothing_of_its_patient(stor
     assert "Doe" not in row(store, "1.1").reason
     (event,) = [entry for entry in logs if entry["event"] == "delivery.failed"]
     assert event["kind"] == "bridge-fault" and "ValueError" in event["reason"]
-    assert any("test_deliver.py" in frame for frame in event["frames"])
+    assert any("test_delivery_worker.py" in frame for frame in event["frames"])
     assert "Doe" not in str(logs)
 
 
