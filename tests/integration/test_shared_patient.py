@@ -217,6 +217,7 @@ def test_a_patient_without_an_id_is_contained_where_the_server_chooses_ids(
     patient: Write, dialect: str, manner: Manner
 ) -> None:
     with memory_server(manner) as server:
+        server.fhir_version = DIALECTS[dialect].fhir_version
         destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=patient), dialect)
         nameless = deliver(destination, study_of(0, "", "Doe^Jane"))
         (study,) = server.all("ImagingStudy")

@@ -77,7 +77,7 @@ def add(store: SqliteStore, study: str = "1.1", association: str = "") -> None:
 
 
 def end(store: SqliteStore, association: str) -> None:
-    with pytest.raises(StoreUnavailable, match="busy"):
+    with pytest.raises(StoreUnavailable, match="Another process is locking the store"):
         store.association_ended(association)
 
 
@@ -88,7 +88,7 @@ def test_the_end_of_an_association_is_recorded_when_the_lock_is_gone(store: Sqli
         end(store, "a")
         end(store, "b")
         clock.now += 1.0
-        with pytest.raises(StoreUnavailable, match="busy"):
+        with pytest.raises(StoreUnavailable, match="Another process is locking the store"):
             store.claim(DEST, "w", 60.0)
     assert store.next_due_at(DEST) == clock.now - 1.0 + QUIET_S
     clock.now += QUIET_S
