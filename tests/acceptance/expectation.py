@@ -145,8 +145,9 @@ class Server:
         return any(one["type"] == "ImagingStudy" and one.get("updateCreate") for one in rest["resource"])
 
     def writes(self, study: Resource) -> int:
-        """How many versions of a study there are: Medplum's version ids are no numbers."""
-        return len(self._get(f"ImagingStudy/{study['id']}/_history")["entry"])
+        """How many versions of a study there are: HAPI numbers them, Medplum does not and is asked for all."""
+        version = str(study["meta"]["versionId"])
+        return int(version) if version.isdecimal() else len(self._get(f"ImagingStudy/{study['id']}/_history")["entry"])
 
     def create(self, resource: Resource) -> Resource:
         """Have the server store a resource, under an id of its choice."""
