@@ -76,7 +76,7 @@ class _Commands(click.Group):
         with _reader_may_leave():
             return super().make_context(*args, **options)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         with _reader_may_leave():
             return super().invoke(ctx)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import orjson
@@ -83,7 +83,7 @@ def moment_since(since: str | None) -> float | None:
 
 
 def load_settings(
-    config_file: Path | None, overrides: Mapping[str, Any] | None = None, sections: Collection[str] | None = None
+    config_file: Path | None, overrides: Mapping[str, object] | None = None, sections: Collection[str] | None = None
 ) -> Settings:
     """The settings, with the values of flags; ``sections``: only these.
 

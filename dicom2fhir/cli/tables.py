@@ -221,7 +221,7 @@ def profile_tables(profile: Profile) -> RenderableType:
     return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
 
 
-def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, Any]:
+def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, object]:
     """``explain --json``."""
     return {
         "elements": [

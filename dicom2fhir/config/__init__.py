@@ -69,7 +69,7 @@ _SECRET = {name for name, field in FhirDestinationSettings.model_fields.items() 
 
 def load(
     path: Path | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     credentials: Mapping[str, Path] | None = None,
     sections: Collection[str] | None = None,
@@ -258,7 +258,7 @@ def _show(key: Key, merged: Merged) -> str:
     given = merged.given(key)
     if key[-1] in _SECRET or (given and given.hidden):
         return ""
-    value: Any = merged.values
+    value: object = merged.values
     for part in key:
         if isinstance(value, Mapping):
             value = value.get(part)

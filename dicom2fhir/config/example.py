@@ -110,7 +110,7 @@ def _section(section: str, model: type[BaseModel]) -> Iterator[str]:
         yield from _section(f"{section}.{name}", kind)
 
 
-def _table(annotation: Any) -> type[BaseModel] | None:
+def _table(annotation: object) -> type[BaseModel] | None:
     """The model of a table with options of its own."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 

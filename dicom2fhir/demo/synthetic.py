@@ -227,7 +227,7 @@ _COMMON: Values = {
 }
 
 
-def instance(modality: str, study: str = "demo", series: int = 1, number: int = 1, **attributes: Any) -> Dataset:
+def instance(modality: str, study: str = "demo", series: int = 1, number: int = 1, **attributes: object) -> Dataset:
     """Make one SOP instance, ready for ``save_as`` and for a C-STORE.
 
     Parameters

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.model import Resource
 
-Meaning = Callable[[MappingSource], Any]
+Meaning = Callable[[MappingSource], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Trace:
     """Its name in the dialect; None if that version has no such element."""
     given: tuple[str, ...]
     """The keywords among the rule's attributes that had a value."""
-    value: Any
+    value: object
 
 
 def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces: list[Trace] | None = None) -> None:

@@ -76,7 +76,7 @@ class Filler:
         key = f"value{part.type[0].upper()}{part.type[1:]}"
         return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
 
-    def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[Any]:
+    def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[object]:
         """What a profile asks for, its codes as the profile writes them."""
         found = node.value(wanted)
         return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found

@@ -48,14 +48,14 @@ def _keywords(*sources: str) -> tuple[str, ...]:
 
 
 def _trace(
-    profile: Profile, concept: str, element: str, keywords: tuple[str, ...], given: set[str], value: Any
+    profile: Profile, concept: str, element: str, keywords: tuple[str, ...], given: set[str], value: object
 ) -> Trace:
     rule = Rule(concept, keywords, lambda source: None, f"as required by profile {profile.name}")
     return Trace(rule, element, tuple(keyword for keyword in keywords if keyword in given), value)
 
 
 def _at(resource: Resource, path: str) -> Any:
-    node: Any = resource
+    node: object = resource
     for step in path.split("."):
         if isinstance(node, list):
             node = node[0] if node else None

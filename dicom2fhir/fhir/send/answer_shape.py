@@ -14,12 +14,12 @@ from dicom2fhir.model import Resource
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """https://hl7.org/fhir/R4/datatypes.html#id"""
-_LOOKED_AT: dict[str, Any] = {
+_LOOKED_AT: dict[str, object] = {
     "meta": {"versionId": ""},
     "identifier": [{}],
     "contained": [{"resourceType": "", "id": ""}],
 }
-_LOOKED_AT_IN_STUDY: dict[str, Any] = {
+_LOOKED_AT_IN_STUDY: dict[str, object] = {
     **_LOOKED_AT,
     "modality": [{}],
     "modalityList": [{}],
@@ -104,10 +104,10 @@ def _compare(theirs: Any, pattern: Any, path: str) -> None:
             _compare(inner, pattern[0], f"{path}[{index}]")
 
 
-def _pattern(values: list[Any]) -> Any:
+def _pattern(values: list[object]) -> object:
     """A pattern with the members of all values that have the same type: some values may be from a server."""
     if objects := [value for value in values if isinstance(value, dict)]:
-        found: dict[str, list[Any]] = {}
+        found: dict[str, list[object]] = {}
         for name, item in (member for value in objects for member in value.items()):
             found.setdefault(name, []).append(item)
         return {name: _pattern(items) for name, items in found.items()}

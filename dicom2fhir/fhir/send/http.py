@@ -110,7 +110,7 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **options, ssl_context=self._tls)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+    def proxy_manager_for(self, proxy: str, **options: object) -> object:
         manager = super().proxy_manager_for(proxy, **options, ssl_context=self._tls, proxy_ssl_context=self._tls)
         manager.pool_classes_by_scheme = self._pools
         return manager
