@@ -200,3 +200,19 @@ def test_a_joined_search_that_goes_on_or_finds_something_else_is_not_believed() 
     assert all(isinstance(outcome, Delivered) for outcome in outcomes)
     assert len(server.all("ImagingStudy")) == 3 and ("ImagingStudy", "theirs") in server.versions
     assert len(server.versions["ImagingStudy", "theirs"]) == 2
+
+
+def test_studies_with_an_accession_number_in_common_are_told_apart() -> None:
+    order = {"AccessionNumber": "A,1|2", "StudyID": "1"}
+    made = [replace(study, attrs=order) for study in studies(3, patient="P")]
+    grown = [replace(study, revision=2, series=(*study.series, Series("1.2", {}, ()))) for study in made]
+    with memory_server(Manner(checks_versions=True)) as server:
+        for these in (made, grown):  # nothing is remembered of the first delivery
+            outcomes = list(fhir_destination(FhirClient(server.url), MappingOptions()).deliver_all(jobs(these)))
+            assert all(isinstance(outcome, Delivered) for outcome in outcomes), outcomes
+        found = {study["id"]: study for study in server.all("ImagingStudy")}
+    assert {imaging_study_id(study.uid) for study in made} == found.keys()
+    for study in made:
+        resource = found[imaging_study_id(study.uid)]
+        assert resource["numberOfSeries"] == 2
+        assert f"urn:oid:{study.uid}" in [identifier["value"] for identifier in resource["identifier"]]

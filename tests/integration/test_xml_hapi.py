@@ -107,4 +107,5 @@ def test_a_destination_may_send_xml(hapi: Callable[[str], str], server: str) -> 
     assert found["numberOfInstances"] == 2
     assert again.written
     unchanged = destination.deliver(more, again.base, again=True)
-    assert unchanged == Delivered(again.base, written=False)
+    assert isinstance(unchanged, Delivered), unchanged
+    assert (unchanged.base, unchanged.written) == (again.base, False)

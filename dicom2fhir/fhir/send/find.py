@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefu
 from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM
-from dicom2fhir.fhir.send.queries import Question, joined
+from dicom2fhir.fhir.send.queries import Question, joined, sought
 from dicom2fhir.model import Entry, Resource, Write
 
 _BATCH_TRIES = 3
@@ -201,13 +201,12 @@ class Lookup:
             self._unanswered |= dict.fromkeys(meant, True)
             return
         for (question, members), found in zip(questions.items(), answers, strict=True):
-            ours = [entry for member in members for entry in entries[member]]
+            shares = _shares(question, members, found or [], entries)
             # An ignored search parameter matches everything; a single search is refused then, by handling=strict.
-            if found is None or (question.query and not all(_is_any(ours, item) for item in found)):
+            if found is None or any(all(item not in share for share in shares) for item in found):
                 self._unanswered |= dict.fromkeys(members, False)
                 continue
-            for member in members:
-                self._answers[member] = [i for i in found if _is_any(entries[member], i)] if member.query else found
+            self._answers |= zip(members, shares, strict=True)
         if not self._unanswered:
             self._batches.succeeded()
 
@@ -241,6 +240,22 @@ class Lookup:
         return versions[-1] if versions and are_all else {}
 
 
+def _shares(
+    question: Question, members: Sequence[Question], found: list[Resource], entries: Mapping[Question, list[Entry]]
+) -> list[list[Resource]]:
+    """Of what a combined question found, the part that answers each of its members.
+
+    Only the identifier that a member asks for decides: studies may have others in common, such as an accession number.
+    """
+    if not question.query:
+        return [found]
+    if len(members) == 1:
+        ours = entries[members[0]]
+        return [[item for item in found if any(_is_same(entry.resource, item) for entry in ours)]]
+    asked = [{(system, _bare(system, value)) for system, value in sought(member)} for member in members]
+    return [[item for item in found if identifiers & _identifiers(item)] for identifiers in asked]
+
+
 def identity(entry: Entry) -> str:
     """The key of a resource, independent of its id on a server."""
     return f"{entry.resource['resourceType']}?{entry.search or entry.resource['id']}"
@@ -263,10 +278,6 @@ def _is_same(ours: Resource, theirs: Resource) -> bool:
     return not wanted or bool(wanted & _identifiers(theirs))
 
 
-def _is_any(ours: Iterable[Entry], theirs: Resource) -> bool:
-    return any(_is_same(entry.resource, theirs) for entry in ours)
-
-
 def _is_void(entry: Entry, found: Resource) -> bool:
     """Whether an order or encounter is "entered in error": https://hl7.org/fhir/R4/valueset-request-status.html."""
     return entry.write is Write.LINK and found.get("status") == "entered-in-error"
@@ -282,12 +293,12 @@ def _identifiers(resource: Resource) -> set[tuple[str, str]]:
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
     if isinstance(uid := resource.get("uid"), str):  # an ImagingStudy up to 3.2.0
         items.append({"system": DICOM_UID_SYSTEM, "value": uid})
-    return {(str(item.get("system", "")), _bare(item)) for item in items if isinstance(item.get("value"), str)}
+    pairs = ((str(item.get("system", "")), item.get("value")) for item in items)
+    return {(system, _bare(system, value)) for system, value in pairs if isinstance(value, str)}
 
 
-def _bare(identifier: Resource) -> str:
-    value = str(identifier["value"])
-    return value.removeprefix("urn:oid:") if identifier.get("system") == DICOM_UID_SYSTEM else value
+def _bare(system: str, value: str) -> str:
+    return value.removeprefix("urn:oid:") if system == DICOM_UID_SYSTEM else value
 
 
 class Writing:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from dicom2fhir.errors import Misshapen
 from dicom2fhir.fhir.send.answer_shape import entries_of
@@ -56,6 +56,21 @@ def _any_of(questions: Sequence[Question]) -> Question:
     values = ",".join(question.query.removeprefix("identifier=") for question in questions)
     most = sum(question.most for question in questions)
     return Question(questions[0].resource_type, query=f"identifier={values}", most=most)
+
+
+def sought(question: Question) -> set[tuple[str, str]]:
+    """Systems and values of the identifiers that a search by identifier asks for.
+
+    A resource with any of them is a match. Escapes are those of
+    https://hl7.org/fhir/R4/search.html#escaping.
+    """
+    tokens = question.query.removeprefix("identifier=").split(",")
+    pairs = (token.partition("%7C") for token in tokens)
+    return {(_unescaped(system), _unescaped(value)) for system, _, value in pairs}
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", unquote(text))
 
 
 def matches(bundle: Resource, question: Question) -> list[Resource]:
