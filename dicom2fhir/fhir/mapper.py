@@ -89,7 +89,7 @@ class StudyMapper:
     validator
         Which results fhir.resources checks; None: none.
     fingerprint
-        Of the mapping, without the FHIR version.
+        Of the mapping, without the FHIR version; empty where nobody asks for it.
     on_finding
         Called with the Study Instance UID and what is wrong with the resources.
     """
@@ -121,7 +121,7 @@ class StudyMapper:
         mapped = self.conformed(map_study(study, dialect, self._policy), study, dialect)
         for finding in self._validator.findings(mapped, dialect.name):
             self._on_finding(study.uid, finding)
-        return replace(mapped, fingerprint=f"{dialect.name} {self._fingerprint}")
+        return replace(mapped, fingerprint=f"{dialect.name} {self._fingerprint}") if self._fingerprint else mapped
 
     def conformed(self, mapped: Mapped, study: Study, dialect: Dialect) -> Mapped:
         """What :func:`~dicom2fhir.fhir.mapping.engine.map_study` made of a study, as the profile wants it."""
