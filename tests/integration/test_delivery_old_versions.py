@@ -450,7 +450,7 @@ def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str]
 
 OF_LATER_EDITIONS = "Unknown code 'http://dicom.nema.org/resources/ontology/DCM#DOC'"
 """The DICOM codes that come with STU3 and R4 are older than modality DOC (PS3.16 CID 29)."""
-CROSS_VERSION = "extension-ImagingStudy.availability' is not valid"
+CROSS_VERSION = "is not valid (invalid Version '3.0')"
 """HAPI's validator knows no extension of another FHIR version, which is how R4 and later say an availability that is
 stated (https://hl7.org/fhir/R4/versions.html#extensions); the official validator accepts it."""
 
