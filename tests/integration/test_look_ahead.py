@@ -138,6 +138,30 @@ def test_studies_of_one_new_patient_create_it_once(manner: Manner, write: Write)
     assert {study["subject"]["reference"] for study in server.all("ImagingStudy")} == {f"Patient/{patient['id']}"}
 
 
+class Unversioned(MemoryServer):
+    """Ignores the versions that updates name."""
+
+    def post(self, bundle: Resource) -> tuple[int, Resource | bytes]:
+        for entry in bundle["entry"]:
+            entry["request"].pop("ifMatch", "")
+        return super().post(bundle)
+
+
+def test_what_one_study_says_of_a_patient_outlasts_the_next_on_a_server_without_versions() -> None:
+    known, born, other = studies(3, patient="P1")
+    born = replace(born, patient={**born.patient, "PatientBirthDate": "19700101"})
+    other = replace(other, patient={**other.patient, "PatientSex": "F"})
+    server = Unversioned(Manner())
+    try:
+        for made in ([known], [born, other]):
+            destination = fhir_destination(FhirClient(server.url), MappingOptions(patient=Write.UPSERT))
+            assert all(isinstance(outcome, Delivered) for outcome in destination.deliver_all(jobs(made)))
+        (patient,) = server.all("Patient")
+    finally:
+        server.close()
+    assert (patient.get("birthDate"), patient.get("gender")) == ("1970-01-01", "female")
+
+
 class Picky(MemoryServer):
     """Refuses or fails on one study."""
 
@@ -178,6 +202,21 @@ def test_a_fault_with_one_study_is_met_in_its_turn() -> None:
         assert isinstance(next(outcomes), Delivered)
         with pytest.raises(ZeroDivisionError):
             next(outcomes)
+
+
+def test_a_fault_in_the_joint_look_up_is_logged_and_costs_no_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr("dicom2fhir.fhir.send.find.sought", fails)
+    with memory_server(Manner(checks_versions=True)) as server:
+        destination = fhir_destination(FhirClient(server.url), MappingOptions())
+        outcomes = list(destination.deliver_all(jobs(studies(3))))
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+    said = capsys.readouterr().out
+    assert said.count("server.batch_failed") == 1 and "KeyError" in said and "secret" not in said
 
 
 def test_a_joined_search_that_goes_on_or_finds_something_else_is_not_believed() -> None:

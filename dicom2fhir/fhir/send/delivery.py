@@ -86,6 +86,19 @@ class Delivery:
         unknown = [entry for entry in others if entry.placeholder not in left_out and not self._believed(entry)]
         return [self._wanted(study, self.last.remote_id), *map(self._wanted, unknown)]
 
+    def wanted_ahead(self) -> list[Wanted]:
+        """The resources that may be looked up before other studies are written.
+
+        If a server does not check versions, a resource that studies update in turn is read just before it is written:
+        nothing else would keep what the study before has written.
+        """
+        return [
+            one
+            for one in self.wanted()
+            if one.entry.write is not Write.UPSERT
+            or self.server.capabilities.of(one.entry.resource["resourceType"]).checks_versions
+        ]
+
     def plan(self) -> Plan:
         """Look up the resources that are not known, and decide which to write."""
         study, *others = self.mapped.entries

@@ -22,11 +22,14 @@ import structlog
 
 from dicom2fhir.errors import (
     Ambiguous,
+    BridgeError,
+    BridgeFault,
     EditConflict,
     Misshapen,
     NotExpressible,
     ServerRefused,
     ServerUnavailable,
+    log_fields,
 )
 from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.send.client import FhirClient
@@ -95,7 +98,10 @@ class FhirDestination:
         return self._deliver(Job(study, base, again), None)
 
     def _look_ahead(self, jobs: Sequence[Job]) -> dict[str, Delivery]:
-        """Begin deliveries, by UID; stop at the first failure, which each delivery then meets and reports itself."""
+        """Begin deliveries, by UID, and look up their resources together.
+
+        A failure is not raised here: a delivery that was not begun, or lacks an answer, meets it in its turn.
+        """
         begun: dict[str, Delivery] = {}
         if len(jobs) < 2:
             return begun
@@ -104,9 +110,15 @@ class FhirDestination:
             for job in jobs:
                 if not job.study.conflict:
                     begun[job.study.uid] = self._begin(job, server)
-            lookup = Lookup(self._client, time.monotonic() + self._client.timeout_s, server.batches)
-            lookup.prepare([one for delivery in begun.values() if delivery.is_due for one in delivery.wanted()])
         except Exception:  # the delivery that it belongs to raises it again
+            return begun
+        lookup = Lookup(self._client, time.monotonic() + self._client.timeout_s, server.batches)
+        try:
+            lookup.prepare([one for delivery in begun.values() if delivery.is_due for one in delivery.wanted_ahead()])
+        except BridgeError:
+            return begun
+        except Exception as error:  # a delivery alone may not meet it, and nobody would learn of it
+            log.error("server.batch_failed", destination=self.name, **log_fields(BridgeFault(error)))
             return begun
         for delivery in begun.values():
             delivery.lookup.know(lookup)
