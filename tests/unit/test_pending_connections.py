@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from dicom2fhir.receive.dimse.options import Listen
-from dicom2fhir.receive.dimse.pending_connections import Guest, Lobby
+from dicom2fhir.receive.dimse.pending_connections import PendingConnection, PendingConnections
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from tests.scripted_peer import ECHO, WAIT_S, Kept, Peer, associate, associate_rq, release, until
 
@@ -23,101 +23,101 @@ def listener() -> Iterator[socket.socket]:
 
 
 class Room:
-    """A lobby, and peers in it."""
+    """Pending connections, and their peers."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self.lobby = Lobby(listener)
+        self.pending = PendingConnections(listener)
         self.peers: list[socket.socket] = []
 
-    def guest(self, peer: str, said: bytes = b"x") -> Guest:
+    def connect(self, peer: str, said: bytes = b"x") -> PendingConnection:
         ours, theirs = socket.socketpair()
         self.peers.append(theirs)
         theirs.sendall(said)
-        guest = Guest(ours, peer, time.monotonic())
-        self.lobby.take_in(guest)
-        return guest
+        waiting = PendingConnection(ours, peer, time.monotonic())
+        self.pending.add(waiting)
+        return waiting
 
-    def turns(self, count: int) -> list[Guest | None]:
-        return [self.lobby.next() for _ in range(count)]
+    def turns(self, count: int) -> list[PendingConnection | None]:
+        return [self.pending.next() for _ in range(count)]
 
 
 @pytest.fixture
 def room(listener: socket.socket) -> Iterator[Room]:
     made = Room(listener)
     yield made
-    made.lobby.close()
+    made.pending.close()
     for peer in made.peers:
         peer.close()
 
 
 def test_addresses_take_turns(room: Room) -> None:
-    many = [room.guest("flood") for _ in range(4)]
-    one, other = room.guest("one"), room.guest("other")
-    room.lobby.wait(WAIT_S)
+    many = [room.connect("flood") for _ in range(4)]
+    one, other = room.connect("one"), room.connect("other")
+    room.pending.wait(WAIT_S)
     turns = room.turns(6)
     assert turns == [many[0], one, other, *many[1:]]
-    for guest in (*many, one, other):
-        guest.connection.close()
+    for waiting in (*many, one, other):
+        waiting.connection.close()
 
 
 def test_who_has_begun_comes_before_newcomers_of_the_same_address(room: Room) -> None:
-    first = room.guest("peer")
-    room.lobby.wait(WAIT_S)
-    assert room.lobby.next() is first
-    second = room.guest("peer")
-    room.lobby.wait(WAIT_S)
-    room.lobby.take_back(first)
-    room.lobby.wait(WAIT_S)  # which watches it again
-    room.lobby.wait(WAIT_S)
+    first = room.connect("peer")
+    room.pending.wait(WAIT_S)
+    assert room.pending.next() is first
+    second = room.connect("peer")
+    room.pending.wait(WAIT_S)
+    room.pending.put_back(first)
+    room.pending.wait(WAIT_S)  # which watches it again
+    room.pending.wait(WAIT_S)
     assert room.turns(2) == [first, second]
-    for guest in (first, second):
-        guest.connection.close()
+    for waiting in (first, second):
+        waiting.connection.close()
 
 
 def test_who_comes_back_while_wake_ups_are_read_is_watched_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was seen only when the next one came or the time was up, which cost TLS a tenth of a second."""
-    guest = room.guest("peer")
-    room.lobby.wait(WAIT_S)
-    assert room.lobby.next() is guest
-    woken = room.lobby._woken
+    waiting = room.connect("peer")
+    room.pending.wait(WAIT_S)
+    assert room.pending.next() is waiting
+    woken = room.pending._woken
 
     def come_back_and_read(size: int) -> bytes:
-        room.lobby.take_back(guest)
+        room.pending.put_back(waiting)
         return woken.recv(size)
 
-    room.lobby._wake_up.send(b"x")
+    room.pending._wake_up.send(b"x")
     with monkeypatch.context() as patch:
-        patch.setattr(room.lobby, "_woken", Mock(recv=come_back_and_read))
-        room.lobby.wait(WAIT_S)
-    room.lobby.wait(0)
-    assert guest.is_ready
-    assert room.lobby.next() is guest
-    guest.connection.close()
+        patch.setattr(room.pending, "_woken", Mock(recv=come_back_and_read))
+        room.pending.wait(WAIT_S)
+    room.pending.wait(0)
+    assert waiting.is_ready
+    assert room.pending.next() is waiting
+    waiting.connection.close()
 
 
 def test_who_is_shown_out_has_no_turn(room: Room) -> None:
-    gone, silent, present = room.guest("a"), room.guest("b", b""), room.guest("c")
-    room.lobby.wait(WAIT_S)
-    room.lobby.show_out(gone)
-    room.lobby.show_out(silent)
-    assert room.lobby.guests() == [present]
-    assert room.lobby.next() is present
-    room.lobby.take_back(present)
-    room.lobby.show_out(present)
-    assert len(room.lobby) == 0
-    assert [guest.connection.fileno() for guest in (gone, silent, present)] == [-1, -1, -1]
+    gone, silent, present = room.connect("a"), room.connect("b", b""), room.connect("c")
+    room.pending.wait(WAIT_S)
+    room.pending.drop(gone)
+    room.pending.drop(silent)
+    assert room.pending.connections() == [present]
+    assert room.pending.next() is present
+    room.pending.put_back(present)
+    room.pending.drop(present)
+    assert len(room.pending) == 0
+    assert [waiting.connection.fileno() for waiting in (gone, silent, present)] == [-1, -1, -1]
 
 
 def test_closing_ends_all_that_wait(room: Room) -> None:
-    silent, ready, under_way = room.guest("a", b""), room.guest("b"), room.guest("c")
-    room.lobby.wait(WAIT_S)
+    silent, ready, under_way = room.connect("a", b""), room.connect("b"), room.connect("c")
+    room.pending.wait(WAIT_S)
     turns = room.turns(2)
     assert set(turns) == {ready, under_way}
-    room.lobby.take_back(ready)
-    room.lobby.close()
-    room.lobby.take_back(under_way)
-    assert room.lobby.next() is None
-    assert [guest.connection.fileno() for guest in (silent, ready, under_way)] == [-1, -1, -1]
+    room.pending.put_back(ready)
+    room.pending.close()
+    room.pending.put_back(under_way)
+    assert room.pending.next() is None
+    assert [waiting.connection.fileno() for waiting in (silent, ready, under_way)] == [-1, -1, -1]
 
 
 def test_connections_that_say_nothing_take_no_thread() -> None:
@@ -150,22 +150,22 @@ def test_a_flood_that_is_not_kept_up_with_pushes_nobody_out(monkeypatch: pytest.
     """Whoever waits for us keeps the place; who comes beyond that is turned away at once."""
     kept = Kept()
     busy = threading.Event()
-    step, stepping = Guest.step, 0
+    step, stepping = PendingConnection.step, 0
 
     def waiting() -> int:
-        assert scp._lobby is not None
-        return sum(guest.is_ready for guest in scp._lobby.guests())
+        assert scp._pending is not None
+        return sum(waiting.is_ready for waiting in scp._pending.connections())
 
     def turned_away() -> int:
         return scp.refused.get("connection: too many waiting", 0)
 
-    def slow(self: Guest, tls: object) -> bool:
+    def slow(self: PendingConnection, tls: object) -> bool:
         nonlocal stepping
         stepping += 1
         assert busy.wait(WAIT_S)
         return step(self, None)
 
-    monkeypatch.setattr(Guest, "step", slow)
+    monkeypatch.setattr(PendingConnection, "step", slow)
     scp = StorageSCP(
         Listen(port=0, max_waiting_per_peer=8),
         on_received=kept.on_received,
@@ -191,18 +191,18 @@ def test_a_flood_that_is_not_kept_up_with_pushes_nobody_out(monkeypatch: pytest.
 
 
 def test_who_comes_back_while_the_lobby_closes_is_closed_too(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    silent, under_way = room.guest("a", b""), room.guest("b")
-    room.lobby.wait(WAIT_S)
-    assert room.lobby.next() is under_way
-    show_out = room.lobby.show_out
+    silent, under_way = room.connect("a", b""), room.connect("b")
+    room.pending.wait(WAIT_S)
+    assert room.pending.next() is under_way
+    drop = room.pending.drop
 
-    def show_out_late(guest: Guest) -> None:
-        room.lobby.take_back(under_way)
-        show_out(guest)
+    def drop_late(waiting: PendingConnection) -> None:
+        room.pending.put_back(under_way)
+        drop(waiting)
 
-    monkeypatch.setattr(room.lobby, "show_out", show_out_late)
-    room.lobby.close()
-    assert [guest.connection.fileno() for guest in (silent, under_way)] == [-1, -1]
+    monkeypatch.setattr(room.pending, "drop", drop_late)
+    room.pending.close()
+    assert [waiting.connection.fileno() for waiting in (silent, under_way)] == [-1, -1]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])

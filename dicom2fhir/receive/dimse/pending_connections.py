@@ -24,7 +24,7 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 @dataclass(slots=True, eq=False)
-class Guest:
+class PendingConnection:
     """A connection that has not begun an association.
 
     Attributes
@@ -78,11 +78,11 @@ class Guest:
             self.waits_for = _WRITE
 
 
-class Lobby:
+class PendingConnections:
     """Connections from their acceptance to the first byte of their association request.
 
-    One thread calls :meth:`arrivals`, :meth:`take_in`, :meth:`wait` and :meth:`show_out`; others :meth:`next` and
-    :meth:`take_back`.
+    One thread calls :meth:`arrivals`, :meth:`add`, :meth:`wait` and :meth:`drop`; others :meth:`next` and
+    :meth:`put_back`.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -94,19 +94,19 @@ class Lobby:
         self._selector.register(listener, _READ)
         self._selector.register(self._woken, _READ)
         self._lock = threading.Condition()
-        self._guests: dict[Guest, None] = {}
-        self._ready: dict[str, deque[Guest]] = {}
+        self._connections: dict[PendingConnection, None] = {}
+        self._ready: dict[str, deque[PendingConnection]] = {}
         """Connections that can take a step, by the address of the peer; the next address is first."""
-        self._returned: list[Guest] = []
+        self._returned: list[PendingConnection] = []
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._guests)
+        return len(self._connections)
 
-    def guests(self) -> list[Guest]:
+    def connections(self) -> list[PendingConnection]:
         """The waiting connections."""
         with self._lock:
-            return list(self._guests)
+            return list(self._connections)
 
     def arrivals(self) -> Iterator[tuple[socket.socket, str]]:
         """Accept new connections; each with the address of its peer.
@@ -123,12 +123,12 @@ class Lobby:
                 return
             yield connection, str(address[0])
 
-    def take_in(self, guest: Guest) -> None:
+    def add(self, waiting: PendingConnection) -> None:
         """Add a connection."""
-        guest.connection.setblocking(False)
+        waiting.connection.setblocking(False)
         with self._lock:
-            self._guests[guest] = None
-        self._selector.register(guest.connection, guest.waits_for, guest)
+            self._connections[waiting] = None
+        self._selector.register(waiting.connection, waiting.waits_for, waiting)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until a connection arrives or can take a step."""
@@ -137,53 +137,53 @@ class Lobby:
             self._woken.recv(4096)  # before registering those that return, or one that returns now would wait long
         with self._lock:
             ready = [key.data for key, _ in found if key.data is not None]
-            for guest in ready:
-                self._selector.unregister(guest.connection)
-                guest.is_ready = True
-                of_peer = self._ready.setdefault(guest.peer, deque())
+            for waiting in ready:
+                self._selector.unregister(waiting.connection)
+                waiting.is_ready = True
+                of_peer = self._ready.setdefault(waiting.peer, deque())
                 # so that a flood of new connections does not delay those that have begun
-                (of_peer.appendleft if guest.has_begun else of_peer.append)(guest)
+                (of_peer.appendleft if waiting.has_begun else of_peer.append)(waiting)
             self._lock.notify(len(ready))
-            for guest in self._returned:
-                if guest in self._guests:
-                    self._selector.register(guest.connection, guest.waits_for, guest)
+            for waiting in self._returned:
+                if waiting in self._connections:
+                    self._selector.register(waiting.connection, waiting.waits_for, waiting)
             self._returned.clear()
 
-    def show_out(self, guest: Guest) -> None:
+    def drop(self, waiting: PendingConnection) -> None:
         """Close a waiting connection; does nothing if it no longer waits."""
         with self._lock:
-            if guest not in self._guests:
+            if waiting not in self._connections:
                 return
-            del self._guests[guest]
+            del self._connections[waiting]
             with contextlib.suppress(KeyError):  # it can take a step, or returns from one
-                self._selector.unregister(guest.connection)
-        guest.connection.close()
+                self._selector.unregister(waiting.connection)
+        waiting.connection.close()
 
-    def next(self) -> Guest | None:
-        """Remove and return the next connection that can take a step; None once the lobby is closed."""
+    def next(self) -> PendingConnection | None:
+        """Remove and return the next connection that can take a step; None after :meth:`close`."""
         with self._lock:
             while not self._is_closed:
                 while self._ready:
                     peer = next(iter(self._ready))
-                    waiting = self._ready.pop(peer)
-                    guest = waiting.popleft()
-                    if waiting:
-                        self._ready[peer] = waiting  # behind the others
-                    if guest in self._guests:
-                        del self._guests[guest]
-                        return guest
+                    of_peer = self._ready.pop(peer)
+                    waiting = of_peer.popleft()
+                    if of_peer:
+                        self._ready[peer] = of_peer  # behind the others
+                    if waiting in self._connections:
+                        del self._connections[waiting]
+                        return waiting
                 self._lock.wait()
         return None
 
-    def take_back(self, guest: Guest) -> None:
+    def put_back(self, waiting: PendingConnection) -> None:
         """Add a connection again after a step."""
         with self._lock:
             if self._is_closed:
-                guest.connection.close()
+                waiting.connection.close()
                 return
-            guest.is_ready, guest.has_begun = False, True
-            self._guests[guest] = None
-            self._returned.append(guest)
+            waiting.is_ready, waiting.has_begun = False, True
+            self._connections[waiting] = None
+            self._returned.append(waiting)
             with contextlib.suppress(BlockingIOError):
                 self._wake_up.send(b"\0", socket.MSG_DONTWAIT)
 
@@ -192,8 +192,8 @@ class Lobby:
         with self._lock:
             self._is_closed = True
             self._lock.notify_all()
-        for guest in self.guests():
-            self.show_out(guest)
+        for waiting in self.connections():
+            self.drop(waiting)
         self._selector.close()
         self._wake_up.close()
         self._woken.close()

@@ -19,7 +19,7 @@ from dicom2fhir.receive.dimse.association import Association
 from dicom2fhir.receive.dimse.connection import Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace
 from dicom2fhir.receive.dimse.options import Listen, is_within, plain
-from dicom2fhir.receive.dimse.pending_connections import Guest, Lobby
+from dicom2fhir.receive.dimse.pending_connections import PendingConnection, PendingConnections
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
 from dicom2fhir.receive.dimse.storage import Callbacks
 from dicom2fhir.receive.dimse.tls import server_context
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 0.1
 _LAST_WAIT_S = 2.0
-_USHERS = 2
+_HANDSHAKE_THREADS = 2
 """Threads for TLS handshakes. OpenSSL computes without the interpreter's lock; more threads do not help."""
 _BACKLOG = 4096
 """Connections that the system completes before they are accepted; the system's own limit may be lower."""
@@ -64,9 +64,9 @@ class StorageSCP:
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
-        self._lobby: Lobby | None = None
+        self._pending: PendingConnections | None = None
         self._thread: threading.Thread | None = None
-        self._ushers: list[threading.Thread] = []
+        self._handshakers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._space = HeaderSpace(listen.max_held_bytes)
         self._refusals = Refusals()
@@ -85,7 +85,7 @@ class StorageSCP:
         """Number of open associations, including those in negotiation."""
         with self._lock:
             open_ = sum(not association.is_leaving for association in self._open)
-        return open_ + (len(self._lobby) if self._lobby else 0)
+        return open_ + (len(self._pending) if self._pending else 0)
 
     @property
     def refused(self) -> Mapping[str, int]:
@@ -119,13 +119,15 @@ class StorageSCP:
             raise (ConfigError if forbidden else NotReady)(_why_not(listen, error)) from error
         host, port = self._listener.getsockname()[:2]
         self._address = (str(host), int(port))
-        self._lobby = Lobby(self._listener)
-        self._thread = threading.Thread(target=self._accept, args=(self._lobby,), name="storage SCP", daemon=True)
+        self._pending = PendingConnections(self._listener)
+        self._thread = threading.Thread(target=self._accept, args=(self._pending,), name="storage SCP", daemon=True)
         self._thread.start()
-        for number in range(_USHERS):
-            name = f"storage SCP lobby {number}"
-            self._ushers.append(threading.Thread(target=self._let_in, args=(self._lobby,), name=name, daemon=True))
-            self._ushers[-1].start()
+        for number in range(_HANDSHAKE_THREADS):
+            name = f"storage SCP handshakes {number}"
+            self._handshakers.append(
+                threading.Thread(target=self._shake_hands, args=(self._pending,), name=name, daemon=True)
+            )
+            self._handshakers[-1].start()
         log.info("scp.listening", host=host, port=port, ae_title=listen.ae_title, tls=listen.tls is not None)
 
     def take_over(self, listen: Listen) -> None:
@@ -145,25 +147,25 @@ class StorageSCP:
 
     # The listener's thread
 
-    def _accept(self, lobby: Lobby) -> None:
+    def _accept(self, pending: PendingConnections) -> None:
         look_at = 0.0
         while not self._stopping.is_set():
-            lobby.wait(_LOOK_EVERY_S)
+            pending.wait(_LOOK_EVERY_S)
             try:
-                for connection, address in lobby.arrivals():
-                    self._welcome(lobby, connection, address)
+                for connection, address in pending.arrivals():
+                    self._take_connection(pending, connection, address)
             except OSError as error:
                 # such as too many open files, until connections end; the wait prevents a busy loop
                 log.warning("connection.not_accepted", **log_fields(error))
                 self._stopping.wait(_LOOK_EVERY_S)
             if (now := time.monotonic()) >= look_at:
                 look_at = now + _LOOK_EVERY_S
-                for guest in lobby.guests():
-                    if now >= guest.since + self._listen.acse_timeout_s:
-                        log.info("connection.expired", peer=guest.peer)
-                        lobby.show_out(guest)
+                for waiting in pending.connections():
+                    if now >= waiting.since + self._listen.acse_timeout_s:
+                        log.info("connection.expired", peer=waiting.peer)
+                        pending.drop(waiting)
                 self._watch(now)
-        lobby.close()
+        pending.close()
 
     def _watch(self, now: float) -> None:
         with self._lock:
@@ -171,7 +173,7 @@ class StorageSCP:
         for association in present:
             association.watch(now)
 
-    def _welcome(self, lobby: Lobby, connection: socket.socket, address: str) -> None:
+    def _take_connection(self, pending: PendingConnections, connection: socket.socket, address: str) -> None:
         """Let a connection wait for its first bytes, or close it."""
         listen = self._listen
         if listen.networks and not is_within(address, listen.networks):
@@ -180,13 +182,13 @@ class StorageSCP:
             connection.close()
             return
         peer = plain(address)
-        if self._make_room(lobby, peer):
-            lobby.take_in(Guest(connection, peer, time.monotonic()))
+        if self._make_room(pending, peer):
+            pending.add(PendingConnection(connection, peer, time.monotonic()))
         else:
             self._refusals.count("connection: too many waiting")
             connection.close()
 
-    def _make_room(self, lobby: Lobby, peer: str) -> bool:
+    def _make_room(self, pending: PendingConnections, peer: str) -> bool:
         """Whether one more connection may wait; another one may be closed for it.
 
         The one that is closed has been silent longest, of the address with the most silent connections: a peer that
@@ -194,14 +196,14 @@ class StorageSCP:
         flood gets no more, and the connections that it would displace have time to answer.
         """
         listen = self._listen
-        if len(lobby) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
+        if len(pending) + len(self._open) < min(listen.max_waiting, listen.max_waiting_per_peer) // 2:
             return True
         with self._lock:
             idle = [each for each in self._open if each.is_leaving or not each.is_associated]
-        silent: list[Association | Guest] = [each for each in idle if not each.wire.is_cut]
-        guests = lobby.guests()
-        silent += [each for each in guests if not each.is_ready]
-        ready = [each for each in guests if each.is_ready]
+        silent: list[Association | PendingConnection] = [each for each in idle if not each.wire.is_cut]
+        connections = pending.connections()
+        silent += [each for each in connections if not each.is_ready]
+        ready = [each for each in connections if each.is_ready]
         of_peer = [each for each in silent if each.peer == peer]
         ready_of_peer = sum(each.peer == peer for each in ready)
         if 2 * len(ready) >= listen.max_waiting or 2 * ready_of_peer >= listen.max_waiting_per_peer:
@@ -213,32 +215,32 @@ class StorageSCP:
         by_peer = Counter([peer, *(each.peer for each in silent)])
         most = max(by_peer.values())
         first = min((each for each in silent if by_peer[each.peer] == most), key=_since)
-        if isinstance(first, Guest):
-            lobby.show_out(first)
+        if isinstance(first, PendingConnection):
+            pending.drop(first)
         else:
             first.wire.cut()
         return True
 
-    # The ushers' threads
+    # The threads of handshakes
 
-    def _let_in(self, lobby: Lobby) -> None:
+    def _shake_hands(self, pending: PendingConnections) -> None:
         """Perform TLS handshakes step by step, and start the associations."""
-        while (guest := lobby.next()) is not None:
+        while (waiting := pending.next()) is not None:
             try:
-                if guest.step(self._tls):
-                    self._begin(guest)
+                if waiting.step(self._tls):
+                    self._begin(waiting)
                 else:
-                    lobby.take_back(guest)
+                    pending.put_back(waiting)
             except Ended:
-                guest.connection.close()
+                waiting.connection.close()
             except Exception as error:  # the peer is gone, or no thread can start: go on with the next connection
-                log.warning("connection.failed", peer=guest.peer, **log_fields(error))
-                guest.connection.close()
+                log.warning("connection.failed", peer=waiting.peer, **log_fields(error))
+                waiting.connection.close()
 
-    def _begin(self, guest: Guest) -> None:
+    def _begin(self, waiting: PendingConnection) -> None:
         association = Association(
-            Wire(guest.connection, guest.since, guest.since + self._listen.acse_timeout_s),
-            guest.peer,
+            Wire(waiting.connection, waiting.since, waiting.since + self._listen.acse_timeout_s),
+            waiting.peer,
             self._listen,
             self._callbacks,
             admit=self._admit,
@@ -246,7 +248,9 @@ class StorageSCP:
             space=self._space,
             refusals=self._refusals,
         )
-        thread = threading.Thread(target=self._live, args=(association,), name=f"association {guest.peer}", daemon=True)
+        thread = threading.Thread(
+            target=self._live, args=(association,), name=f"association {waiting.peer}", daemon=True
+        )
         with self._lock:
             self._open[association] = thread
         try:
@@ -286,8 +290,8 @@ class StorageSCP:
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
         self._thread.join()
-        for usher in self._ushers:
-            usher.join()
+        for thread in self._handshakers:
+            thread.join()
         self._listener.close()
         with self._lock:
             present = dict(self._open)
@@ -314,8 +318,8 @@ class StorageSCP:
             threads[0].join(min(_LOOK_EVERY_S, deadline - now))
 
 
-def _since(waiting: Association | Guest) -> float:
-    return waiting.since if isinstance(waiting, Guest) else waiting.wire.since
+def _since(waiting: Association | PendingConnection) -> float:
+    return waiting.since if isinstance(waiting, PendingConnection) else waiting.wire.since
 
 
 def _require_ae_title(listen: Listen) -> None:
