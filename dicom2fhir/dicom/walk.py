@@ -33,7 +33,7 @@ from dicom2fhir.dicom.element_encoding import (
     own_encoding,
 )
 from dicom2fhir.dicom.substitutes import DAMAGED, ITEMS_TAKEN, NO_VALUE, TOO_LONG
-from dicom2fhir.dicom.walk_state import Damage, OpenItem, OpenSequence, Short
+from dicom2fhir.dicom.walk_state import Damaged, OpenItem, OpenSequence, Short
 from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
 from dicom2fhir.model import Raw
@@ -124,7 +124,7 @@ class Walk:
         except Short as short:
             self.is_waiting = True
             return short.pos
-        except Damage as damage:
+        except Damaged as damage:
             raise CannotUnderstand(f"The end of {self._name(damage.pos)} cannot be determined.") from None
 
     def element(self, pos: int) -> int:
@@ -177,7 +177,7 @@ class Walk:
                         # if the item's own delimiter is missing, the next one shows that it has ended
                         return pos + 8 if tag == ITEM_DELIMITER else pos
                     if tag not in DELIMITERS or tag == ITEM:
-                        raise Damage(start)
+                        raise Damaged(start)
                 if group == ITEM_GROUP or group < FIRST_DATA_GROUP:
                     vr, length = own_encoding(data, pos, unpack)
             pos += 8
@@ -204,7 +204,7 @@ class Walk:
             if stop > edge:
                 if length == UNDEFINED:
                     if group == ITEM_GROUP:
-                        raise Damage(start)
+                        raise Damaged(start)
                     if pos + 8 > edge:
                         raise self._stop(start, pos + 8, limit, before)
                     self.elements_left = left - _SEQUENCE_COST
@@ -215,7 +215,7 @@ class Walk:
                     continue
                 if stop > limit:
                     self.elements_left = left
-                    raise Damage(start)
+                    raise Damaged(start)
                 if (inner is None or type(inner) is bytes) and length <= longest:
                     raise self._stop(start, stop, limit, before)
             if inner is None or isinstance(inner, bytes):
@@ -250,7 +250,7 @@ class Walk:
     def _stop(self, start: int, needed: int, limit: int, left: int) -> Exception:
         """The exception to wait for the bytes up to ``needed``, or for damage if ``limit`` is before that."""
         self.elements_left = left
-        return Damage(start) if needed > limit else Short(start)
+        return Damaged(start) if needed > limit else Short(start)
 
     def _open_end(
         self,
@@ -283,7 +283,7 @@ class Walk:
         if end is not None:
             return end
         if self.is_final or len(self.data) >= most:
-            raise Damage(start)
+            raise Damaged(start)
         self.elements_left = before
         raise Short(start)
 
@@ -324,7 +324,7 @@ class Walk:
                     if group != ITEM_GROUP or element != _ITEM_ELEMENT:
                         self.elements_left = left
                         if group << 16 | element not in DELIMITERS:
-                            raise Damage(pos)
+                            raise Damaged(pos)
                         pos = begin
                         if is_delimited and element == _END_ELEMENT:
                             return pos
@@ -333,7 +333,7 @@ class Walk:
                     stop = limit if is_open else begin + length
                     if stop > limit:
                         self.elements_left = left
-                        raise Damage(pos)
+                        raise Damaged(pos)
                     if not wanted and not is_open:
                         pos = stop
                         continue
@@ -353,7 +353,7 @@ class Walk:
                     pos = begin
                 try:
                     pos = self._elements(pos, stop, stop, is_open, has_vrs, unpack, wanted, taken, depth)
-                except Damage:
+                except Damaged:
                     if is_open:
                         raise
                     if wanted:
@@ -370,7 +370,7 @@ class Walk:
                 OpenSequence(tag, start, limit, is_delimited, explicit, unpack, wanted, items, into, depth, item)
             )
             raise
-        except Damage:
+        except Damaged:
             is_of_frames = tag == PER_FRAME_FUNCTIONAL_GROUPS and depth == 1
             if is_delimited and not is_of_frames:
                 raise

@@ -21,7 +21,7 @@ class Short(Stop):
     """More bytes are needed."""
 
 
-class Damage(Stop):
+class Damaged(Stop):
     """The element or item and the bytes after it cannot be read."""
 
 

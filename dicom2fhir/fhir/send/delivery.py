@@ -17,7 +17,7 @@ from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.send.answer_shape import require_id
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.creation import Course
-from dicom2fhir.fhir.send.find import Lookup, Wanted, id_in, identity, version_of
+from dicom2fhir.fhir.send.find import Lookup, WantedResource, id_in, identity, version_of
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.send.recognition import Recognised
@@ -79,14 +79,14 @@ class Delivery:
         others = (entry for entry in self.mapped.entries[1:] if entry.write is not Write.LINK)
         return frozenset(identity(entry) for entry in others if not _seen(entry, self.server))
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[WantedResource]:
         """The resources to look up."""
         study, *others = self.mapped.entries
         left_out = self._not_offered()
         unknown = [entry for entry in others if entry.placeholder not in left_out and not self._believed(entry)]
         return [self._wanted(study, self.last.remote_id), *map(self._wanted, unknown)]
 
-    def wanted_ahead(self) -> list[Wanted]:
+    def wanted_ahead(self) -> list[WantedResource]:
         """The resources that may be looked up before other studies are written.
 
         If a server does not check versions, a resource that studies update in turn is read just before it is written:
@@ -114,8 +114,8 @@ class Delivery:
             self._plan_other(plan, entry)
         return plan
 
-    def _wanted(self, entry: Entry, known_id: str = "") -> Wanted:
-        return Wanted(entry, known_id, self.course.looks_by_own_id(entry, self.server.capabilities))
+    def _wanted(self, entry: Entry, known_id: str = "") -> WantedResource:
+        return WantedResource(entry, known_id, self.course.looks_by_own_id(entry, self.server.capabilities))
 
     def _plan_other(self, plan: Plan, entry: Entry) -> None:
         if believed := self._believed(entry):

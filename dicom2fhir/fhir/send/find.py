@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedResource:
     """A resource to look up.
 
     Attributes
@@ -109,7 +109,7 @@ class Lookup:
         """Use the answers of another look-up, until :meth:`forget`."""
         self._answers |= earlier._answers
 
-    def prepare(self, wanted: Iterable[Wanted]) -> None:
+    def prepare(self, wanted: Iterable[WantedResource]) -> None:
         """Send in one batch the questions of :meth:`find` that have no answer yet.
 
         A failure is not raised: single requests show whether the server or its batches are at fault.
@@ -127,7 +127,7 @@ class Lookup:
                 some = list(questions)[start : start + _BATCH_SIZE]
                 self._ask_all({question: questions[question] for question in some}, asked)
 
-    def find(self, wanted: Wanted) -> Resource | None:
+    def find(self, wanted: WantedResource) -> Resource | None:
         """The resource of an entry on the server: by its id at the last delivery, by its search, or by our id.
 
         Raises
