@@ -96,7 +96,8 @@ def test_the_example_does_what_its_comments_say(example: Path) -> None:
     made = {resource["resourceType"]: resource for resource in study["contained"]}
     assert study["reasonReference"] == [{"reference": f"#{made['Observation']['id']}", "type": "Observation"}]
     assert made["MedicationAdministration"]["effectiveDateTime"].startswith("2024-03-11T08:15:00")
-    assert made["MedicationAdministration"]["dosage"]["dose"]["value"] == 320
+    dose = made["MedicationAdministration"]["dosage"]["dose"]
+    assert (dose["value"], dose["unit"], dose["code"]) == (320, "megabecquerel", "MBq")
     extensions = {url: value for series in study["series"] for url, *value in map(dict.values, series["extension"])}
     kvp, geometry, tracer = (extensions[f"{URL}/{name}"] for name in ("kvp", "geometry", "tracer"))
     assert kvp[0]["value"] == 120

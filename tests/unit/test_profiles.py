@@ -447,11 +447,28 @@ def test_a_simple_extension(tmp_path: Path, body: str, attrs: Attrs, expected: l
     assert extension(tmp_path, body, study(attrs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("body", "attrs"),
+    [
+        ('from = "ExposureTime"\ntype = "Quantity"\nunit = "ms"', {"ExposureTime": "5"}),
+        (
+            'from = "AcquisitionDateTime"\nsince = "SeriesDate+SeriesTime"\ntype = "Quantity"\nunit = "ms"',
+            {"AcquisitionDateTime": "20240311081505", "SeriesDate": "20240311", "SeriesTime": "081500"},
+        ),
+    ],
+)
+def test_a_unit_has_the_text_of_the_profile(tmp_path: Path, body: str, attrs: Attrs) -> None:
+    table = '[units]\nms = "milliseconds"\n'
+    unit = {"unit": "milliseconds", "system": "http://unitsofmeasure.org", "code": "ms"}
+    found = extension(tmp_path, f"{body}\n{table}", study(attrs))
+    assert found == [{"valueQuantity": {"value": 5, **unit}}]
+
+
 @pytest.mark.parametrize("type_", ["string", "date"])
-def test_an_attribute_that_is_no_sequence_has_no_items(type_: str) -> None:
+def test_an_attribute_that_is_no_sequence_has_no_items(tmp_path: Path, type_: str) -> None:
     made = study({"FilterType": "W"})
     context = MappingContext(made, DIALECTS["R4"], MappingOptions())
-    place = ProfiledNode(context, {}, {}, {}, made.series[0], {})
+    place = ProfiledNode(context, {}, {}, profile(tmp_path, ""), made.series[0], {})
     assert place.value(ValueSource.model_validate({"from": "FilterType/StudyDate", "type": type_})) == []
 
 

@@ -87,16 +87,16 @@ class _ResourceInProfile:
 
     def level(self, level: str) -> Iterator[ProfiledNode]:
         """Each node of a level with its JSON; instances only where the mapping listed them."""
-        made = self.profile.resource
+        profile = self.profile
         if level == "study":
-            yield ProfiledNode(self.context, self.root, self.root, made)
+            yield ProfiledNode(self.context, self.root, self.root, profile)
             return
         for series, json in zip(self.context.study.series, self.root.get("series", ()), strict=True):
             if level == "series":
-                yield ProfiledNode(self.context, self.root, json, made, series, json)
+                yield ProfiledNode(self.context, self.root, json, profile, series, json)
             else:
                 for instance, inner in zip(series.instances, json.get("instance", ()), strict=False):
-                    yield ProfiledNode(self.context, self.root, inner, made, series, json, instance)
+                    yield ProfiledNode(self.context, self.root, inner, profile, series, json, instance)
 
     def nodes_at(self, path: str) -> Iterator[tuple[ProfiledNode, str]]:
         """The nodes at a path, and the name of the element in them."""
@@ -234,7 +234,7 @@ class _ResourceInProfile:
         asked = self.profile.patient
         missing = "omit" if self.missing == "sentinel" and entry.write is Write.UPSERT else self.missing
         own = _ResourceInProfile(self.profile, entry.resource, self.context.for_other_resource(), missing)
-        node = ProfiledNode(own.context, self.root, own.root, self.profile.resource)
+        node = ProfiledNode(own.context, self.root, own.root, self.profile)
         for rule in asked.element:
             own.element(rule, node, rule.path, f"Patient.{rule.path}")
         for extension in asked.extension:

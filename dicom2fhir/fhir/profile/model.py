@@ -188,6 +188,9 @@ class Profile(Table):
         {}, description="Name -> a resource that templates and extensions refer to."
     )
     codes: dict[str, CodeTable] = Field({}, description="Name -> a table of codes.")
+    units: dict[str, str] = Field(
+        {}, description="UCUM code -> the text of that unit in each Quantity; without an entry, the code itself."
+    )
 
     @property
     def rules(self) -> tuple[ElementRule, ...]:

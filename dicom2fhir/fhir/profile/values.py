@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.mapping.imaging_study import modality_of
-from dicom2fhir.fhir.profile.model import AddedResource
+from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.profile.plausible_ranges import is_plausible
 from dicom2fhir.fhir.profile.template import ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
 from dicom2fhir.fhir.version.datatypes import Concept, concept, date_time, date_time_of_dt, decimal, one, several
@@ -32,14 +32,12 @@ class ProfiledNode:
     ----------
     study_json, json
         The ImagingStudy, and the part of it that the node became.
-    resources
-        Those that the profile adds.
     """
 
     context: MappingContext
     study_json: Resource
     json: Resource
-    resources: Mapping[str, AddedResource]
+    profile: Profile
     series: Series | None = None
     series_json: Resource | None = None
     instance: Instance | None = None
@@ -156,7 +154,7 @@ class ProfiledNode:
 
     def knows_of(self, name: str) -> bool:
         """Whether the data set says anything of one of the profile's resources."""
-        return self.knows(self.resources[name].value)
+        return self.knows(self.profile.resource[name].value)
 
     def _element(self, path: str) -> list[Json]:
         node: Json = self.study_json
@@ -226,7 +224,7 @@ class ProfiledNode:
         if end < begin:
             self.context.note("warning", _leaf(source), "is before the start; the duration is left out")
             return []
-        return [_quantity(_number(Decimal(str((end - begin).total_seconds()))), wanted.unit)]
+        return [self._quantity(_number(Decimal(str((end - begin).total_seconds()))), wanted.unit)]
 
     @property
     def zone(self) -> tzinfo | None:
@@ -289,7 +287,12 @@ class ProfiledNode:
         if wanted.type == "integer":
             whole = int(number.to_integral_value(ROUND_HALF_UP))
             return whole if -(2**31) <= whole < 2**31 else None
-        return _quantity(_number(number), wanted.unit) if wanted.type == "Quantity" else _number(number)
+        return self._quantity(_number(number), wanted.unit) if wanted.type == "Quantity" else _number(number)
+
+    def _quantity(self, value: int | float, unit: str) -> Resource:
+        if not unit:
+            return {"value": value}
+        return {"value": value, "unit": self.profile.units.get(unit, unit), "system": _UCUM, "code": unit}
 
 
 def _in(attrs: Attrs, keyword: str) -> str:
@@ -300,10 +303,6 @@ def _in(attrs: Attrs, keyword: str) -> str:
 
 def _number(number: Decimal) -> int | float:
     return int(number) if number == number.to_integral_value() and abs(number) < 2**53 else float(number)
-
-
-def _quantity(value: int | float, unit: str) -> Resource:
-    return {"value": value, "unit": unit, "system": _UCUM, "code": unit} if unit else {"value": value}
 
 
 def _leaf(source: str) -> str:
