@@ -24,7 +24,7 @@ from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
-from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of, unverified
 from dicom2fhir.fhir.profile.model import (
     AddedResource,
     Code,
@@ -57,7 +57,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "cli.md": commands(),
         ROOT / "docs" / "events.md": events(),
         profile_format: between(profile_format.read_text("utf-8"), "keys", profile_keys()),
-        readme: between(readme.read_text("utf-8"), "mapping", summary()),
+        readme: between(between(readme.read_text("utf-8"), "profiles", profiles()), "mapping", summary()),
     }
 
 
@@ -92,6 +92,16 @@ def _element(dialect: Dialect, path: str, rule: Rule) -> str:
     return f"`{inner}{element.name}`"
 
 
+def profiles() -> str:
+    """The table of the README: the profiles, their FHIR versions, and whether a published definition confirms them."""
+    found = map(options.profile, options.profile_names())
+    rows = (
+        (f"[`{one.name}`](docs/mapping/{one.name}.md)", ", ".join(one.versions), one.title, unverified(one))
+        for one in found
+    )
+    return _table(("`fhir.profile`", "FHIR", "Guide", "Remark"), rows)
+
+
 def summary() -> str:
     """The table of the README: the elements of the newest and the most used version, and their attributes."""
     rows = (
@@ -115,11 +125,12 @@ def _rules_of(type_: str) -> list[tuple[str, tuple[Rule, ...]]]:
 
 def mapping_index() -> str:
     """``docs/mapping/README.md``: the versions, and the attributes that are read."""
+    found = map(options.profile, options.profile_names())
     parts = [
         "# From DICOM to FHIR\n\nGenerated from the rule table by `make docs`. One page for each FHIR version:\n\n",
         *(f"* [{dialect.name}]({name}.md) ({dialect.fhir_version})\n" for name, dialect in DIALECTS.items()),
         "\nand one for each profile, with what it changes:\n\n",
-        *(f"* [{name}]({name}.md): {options.profile(name).title}\n" for name in options.profile_names()),
+        *(f"* [{one.name}]({one.name}.md): {'; '.join(filter(None, (one.title, unverified(one))))}\n" for one in found),
         "\n## Attributes that are read\n\nThe receiver passes on only these attributes.\n\n",
         _table(("Attribute", "Tag", "VR", "Of each item", "If it is missing"), map(_attribute_row, taken())),
         "\nAttributes of series and instances that are missing at the top level are read from these sequences, in "
@@ -183,6 +194,7 @@ def profile_page(name: str) -> str:
             f"# {profile.title}\n\nGenerated from `dicom2fhir/fhir/profile/profiles/{name}.toml` by `make docs`. A "
             f"required value that is missing: `{profile.missing}`, unless `fhir.profile_missing` says otherwise.\n\n"
             f"{claims}\n",
+            f"**{words[0].upper()}{words[1:]}.**\n\n" if (words := unverified(profile)) else "",
             f"{profile.doc.strip()}\n\n## Elements\n\n",
             _table(("Element", "DICOM attributes", "Requirement"), elements),
             "\n## Extensions\n\n" if profile.extension else "",

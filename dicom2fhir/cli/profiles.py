@@ -23,7 +23,8 @@ def list_profiles(as_json: bool) -> None:
     """List the profiles that are included."""
     found = [options.profile(name) for name in options.profile_names()]
     if as_json:
-        put_json([{"name": one.name, "title": one.title, "versions": one.versions} for one in found])
+        shown = {"name", "title", "unverified", "versions"}
+        put_json([one.model_dump(mode="json", include=shown) for one in found])
     else:
         Page().print(tables.profiles_table(found))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.fhir.mapping.rule import Trace
-from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of
+from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of, unverified
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.model import Mapped
 from dicom2fhir.ops.daemon_state import DestinationState
@@ -195,7 +195,10 @@ def profiles_table(profiles: Iterable[Profile]) -> Table:
     """``profiles list``."""
     table = _table("Profile", "FHIR", "Title")
     for profile in profiles:
-        table.add_row(profile.name, ", ".join(profile.versions), as_it_stands(profile.title))
+        title = as_it_stands(profile.title)
+        if reason := unverified(profile):
+            title.append("\n").append(as_it_stands(reason, "yellow"))
+        table.add_row(profile.name, ", ".join(profile.versions), title)
     return table
 
 
@@ -204,9 +207,8 @@ def profile_tables(profile: Profile) -> RenderableType:
     versions = "\n".join(
         f"FHIR {version}: {url or 'no profile is claimed'}" for version, url in profile.versions.items()
     )
-    head = (
-        f"{profile.title}\n\n{versions}\nIf a required value is missing: {profile.missing}\n\n{profile.doc.strip()}\n"
-    )
+    title = "\n".join(filter(None, (profile.title, unverified(profile))))
+    head = f"{title}\n\n{versions}\nIf a required value is missing: {profile.missing}\n\n{profile.doc.strip()}\n"
     elements = _table("Element", "Requirement")
     for rule in profile.element:
         sources = [f"from {', '.join(sources)}"] if (sources := sources_of(rule)) else []

@@ -39,6 +39,7 @@ from tests.invariants import violations
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
+ROOT = Path(__file__).parents[2]
 Attrs = dict[str, Any]
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 HEAD = 'title = "Test"\ndoc = "A test."\n[versions]\nR4 = "https://profiles.example/test"\n'
@@ -771,6 +772,24 @@ def test_list_show_and_check(tmp_path: Path) -> None:
     own.write_text(HEAD + "colour = 1\n")
     with pytest.raises(ConfigError, match="versions"):
         CliRunner().invoke(cli, ["profiles", "check", str(own)], catch_exceptions=False)
+
+
+UNVERIFIED = {name: found.unverified for name in options.profile_names() if (found := options.profile(name)).unverified}
+
+
+def test_a_profile_that_no_published_definition_confirms_says_so_wherever_it_is_shown(tmp_path: Path) -> None:
+    assert 0 < len(UNVERIFIED) < len(options.profile_names())
+    listed = {one["name"]: one["unverified"] for one in json.loads(run("profiles", "list", "--json"))}
+    assert {name: why for name, why in listed.items() if why} == UNVERIFIED
+    assert run("profiles", "list").count("unverified:") == len(UNVERIFIED)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in options.profile_names():
+        shown = ("unverified:" in run("profiles", "show", name)) + (
+            "**Unverified:" in (ROOT / "docs" / "mapping" / f"{name}.md").read_text("utf-8")
+        )
+        (row,) = (line for line in readme.splitlines() if line.startswith(f"| [`{name}`]"))
+        assert shown + ("unverified:" in row) == (3 if name in UNVERIFIED else 0), name
+    assert "unverified: must be '', 'draft' or 'facts'" in refusal(tmp_path, "", 'unverified = "maybe"\n' + HEAD)
 
 
 def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:

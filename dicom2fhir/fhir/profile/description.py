@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from dicom2fhir.fhir.profile.model import ElementRule
+from dicom2fhir.fhir.profile.model import ElementRule, Profile, Unverified
 from dicom2fhir.fhir.profile.template import ExtensionPart, sources_in
+
+_UNVERIFIED: Mapping[Unverified, str] = {
+    "": "",
+    "draft": "unverified: its definition is a draft or ballot",
+    "facts": "unverified: its definition was not available",
+}
+
+
+def unverified(profile: Profile) -> str:
+    """Why a profile is unverified, in words; empty if it is not."""
+    return _UNVERIFIED[profile.unverified]
 
 
 def sources_of(rule: ElementRule) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ Missing = Literal["omit", "sentinel", "refuse"]
 """When a required value is not there: leave out what it belongs to (and the claim to the profile, where that is the
 resource), write the profile's placeholder, or write nothing of the study."""
 
+Unverified = Literal["", "draft", "facts"]
+"""Why no published definition has confirmed a profile; empty: one has, or nobody claims that it has."""
+
 VERSIONS = ("R4", "R4B", "R5")
 """Those whose elements a profile may speak of."""
 
@@ -160,6 +163,12 @@ class Profile(Table):
     name: str = Field("", description="Name of the profile; by default that of the file.")
     title: str = Field(description="Title in one line.")
     doc: str = Field(description="Description of the profile, and of the choices made where it leaves a choice.")
+    unverified: Unverified = Field(
+        "",
+        description="Why no published definition of the guide has confirmed the profile: `draft` if there is only the"
+        " definition of a draft or ballot, `facts` if the definition was not available, so that the profile was made"
+        " from descriptions of it. `profiles list` and `profiles show` say so.",
+    )
     versions: Annotated[dict[Annotated[str, BeforeValidator(canonical)], str], _of(*VERSIONS)] = Field(
         min_length=1,
         description="FHIR version (`R4`, `R4B`, `R5`) -> canonical URL of the profile, which a study with all required"
