@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,4 +116,24 @@ def test_echo_in_a_flood_of_connections(
     kind = "TLS" if tls else "plain"
     figure(f"flood ({kind}): C-ECHO p99 {longest_s:.3f} s, {cost.grown_bytes() / MIB:.0f} MiB more memory")
     assert cost.grown_bytes() < 64 * MIB
+    assert started.terminate() == 0
+
+
+def test_the_queue_of_silent_connections_is_bounded(daemon: StartDaemon, tmp_path: Path) -> None:
+    """Of more connections than may wait, those that were silent longest are closed."""
+    places = 100
+    started = daemon("--output-dir", tmp_path / "out")
+    settings = SETTINGS.replace(
+        "port = 0", f"port = 0\nacse_timeout_s = 600\nmax_waiting = {places}\nmax_waiting_per_peer = {places}"
+    )
+    assert started.reload("", settings)["event"] == "config.reloaded"
+    with ExitStack() as connections:
+        silent = [
+            connections.enter_context(socket.create_connection(started.address, WAIT_S)) for _ in range(3 * places)
+        ]
+        assert [one.recv(1) for one in silent[: 2 * places]] == [b""] * (2 * places)
+        with Peer(started.address, associate_rq()) as peer:
+            assert peer.receive()[0] == 2
+            echo(peer)
+            release(peer)
     assert started.terminate() == 0
