@@ -137,7 +137,10 @@ class Server:
 
     def version(self, uid: str) -> int:
         """How often the one ImagingStudy with this Study Instance UID was written."""
-        return int(self.study(uid)["meta"]["versionId"])
+        study = self.study(uid)
+        if (number := study["meta"]["versionId"]).isdecimal():
+            return int(number)
+        return len(self._get(f"ImagingStudy/{study['id']}/_history")["entry"])  # Medplum's versions are UUIDs
 
     def takes_ids(self) -> bool:
         """Whether the server says that a client may choose the id of a study."""
