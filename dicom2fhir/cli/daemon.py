@@ -26,7 +26,7 @@ from dicom2fhir.errors import ConfigError, ServerUnavailable
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.ops import logs
 from dicom2fhir.system import permissions
-from dicom2fhir.system.systemd_unit import read_unit, shut_out
+from dicom2fhir.system.systemd_unit import interpreter, read_unit, shut_out
 from dicom2fhir.wiring import options
 
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -111,9 +111,10 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     config_file = config_in_force(config_file)
     settings = load_settings(config_file)
     config.require_inputs_and_destinations(settings)
-    unit = read_unit() if locations.is_system_config(config_file) else None
+    is_service = locations.is_system_config(config_file)
+    unit = read_unit() if is_service else None
     user = service_user(user_name, settings, config_file, unit)
-    wanted = needs(settings, config_file)
+    wanted = [*needs(settings, config_file), *(interpreter(unit) if is_service else ())]
     try:
         found = permissions.faults(wanted, user)
     except PermissionError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom2fhir.system.permissions import Fault, Need
+from dicom2fhir.system.permissions import Fault, Need, Use
 
 NAME = "dicom2fhir.service"
 FOLDERS = tuple(
@@ -109,6 +110,14 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
         elif section == "[Service]" and "=" in stripped and stripped[0] not in "#;":
             name, _, value = stripped.partition("=")
             yield name.strip(), value.strip()
+
+
+def interpreter(unit: Unit | None) -> list[Need]:
+    """The Python of this installation, unless the unit starts another one: a virtual environment only links to it."""
+    program = Path(next(iter(unit.last("ExecStart").split()), "").lstrip("-+!@:")) if unit else None
+    if program and not program.is_relative_to(sys.prefix):
+        return []
+    return [Need("ExecStart", Path(os.path.realpath(sys.executable)), Use.READ)]
 
 
 def shut_out(needs: Sequence[Need], unit: Unit) -> list[Fault]:

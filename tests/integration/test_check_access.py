@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from dicom2fhir.config.needed_files import needs
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system import permissions
 from dicom2fhir.system.permissions import Need, Use, faults, present_user
-from dicom2fhir.system.systemd_unit import FOLDERS, NAME, Unit, read_unit, shut_out
+from dicom2fhir.system.systemd_unit import FOLDERS, NAME, Unit, interpreter, read_unit, shut_out
 from tests.command_line import Run
 from tests.users import NOBODY, needs_root
 
@@ -180,6 +182,8 @@ def test_before_the_service_has_run_root_answers_for_a_user_without_rights(
     (site / "config.toml").write_text(text.replace(f'[store]\ndirectory = "{site}/state"\n', ""))
     monkeypatch.setattr(locations, "SYSTEM_CONFIG", site / "config.toml")
     monkeypatch.setattr(locations, "SERVICE_STATE", site / "absent")
+    (site / "python").touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(site / "python"))  # that of the tests may be below /root
     site.chmod(0o755)
     for name in ("taken", "moved", "rejected"):
         (site / name).chmod(0o777)
@@ -275,6 +279,33 @@ def test_what_the_sandbox_keeps_from_the_service(unit: str, path: str, use: Use,
     found = shut_out([Need("folders.a.path", Path(path), use)], unit_of(unit))
     assert bool(found) == bool(said)
     assert said in "".join(map(str, found))
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("unit", "is_checked"),
+    [
+        (None, True),
+        ("ExecStart=/opt/bridge/bin/dicom2fhir serve", True),
+        ("ExecStart=-/opt/bridge/bin/dicom2fhir serve", True),
+        ("ExecStart=/usr/bin/dicom2fhir serve", False),
+    ],
+)
+def test_a_python_that_the_service_cannot_reach(
+    open_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str | None, is_checked: bool
+) -> None:
+    """As with an environment made with a Python below /root."""
+    home = open_path / "root"
+    home.mkdir(mode=0o700)
+    (home / "python3").touch(0o755)
+    (open_path / "python").symlink_to(home / "python3")
+    monkeypatch.setattr(sys, "prefix", "/opt/bridge")
+    monkeypatch.setattr(sys, "executable", str(open_path / "python"))
+    wanted = interpreter(unit_of(unit) if unit else None)
+    nobody = permissions.user_of(pwd.getpwnam("nobody"))
+    found = [str(fault) for fault in faults(wanted, nobody)]
+    assert len(found) == is_checked
+    assert all(f"ExecStart = '{home}/python3': is inside {home}" in one for one in found)
 
 
 def test_every_path_of_the_settings_is_looked_at(site: Path) -> None:
