@@ -120,6 +120,9 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path) -> None:
         ('[sentinels]\nnumber = 1\n', "number: must be of"),
         ('[codes.some]\notherwise = "omit"\ninclude = []\n', "codes.some.include"),
         ('[patient]\nname = "x"\n', "patient.name: unknown key"),
+        ('[[extension]]\nurl = "x"\nat = "study"\npart = ["KVP"]\n', "there is no table parts.KVP"),
+        ('[parts]\na = { part = ["b"] }\nb = { part = ["a"] }\n', "parts.b: contains itself"),
+        ('[parts]\nKVP = { frm = "KVP" }\n', "parts.KVP.frm: unknown key"),
         ('[[element]]\npath = "location"\nvalue = { from = "KVP", unt = "kV" }\n', "unt"),
     ],
 )  # fmt: skip
@@ -463,6 +466,35 @@ def test_a_unit_has_the_text_of_the_profile(tmp_path: Path, body: str, attrs: At
     unit = {"unit": "milliseconds", "system": "http://unitsofmeasure.org", "code": "ms"}
     found = extension(tmp_path, f"{body}\n{table}", study(attrs))
     assert found == [{"valueQuantity": {"value": 5, **unit}}]
+
+
+PARTS = """
+[parts]
+KVP = { from = "KVP", unit = "kV" }
+tube = { part = ["KVP", "current"] }
+current = { url = "XRayTubeCurrent", from = "XRayTubeCurrent", unit = "mA" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('part = ["current", "KVP"]', ["XRayTubeCurrent", "KVP"]),
+        ('part = [{ url = "y", from = "KVP" }, "KVP"]', ["y", "KVP"]),
+        ('part = ["tube"]', ["tube"]),
+    ],
+)
+def test_an_extension_names_its_parts(tmp_path: Path, body: str, expected: list[str]) -> None:
+    ((parts,),) = [
+        one.values() for one in extension(tmp_path, body + PARTS, study({"KVP": "9"}, {"XRayTubeCurrent": "8"}))
+    ]
+    assert [part["url"] for part in parts] == expected
+
+
+def test_a_part_has_parts_by_name_too(tmp_path: Path) -> None:
+    (found,) = extension(tmp_path, f'part = ["tube"]{PARTS}', study({"KVP": "9"}))
+    kilovolts = {"value": 9, "unit": "kV", "system": "http://unitsofmeasure.org", "code": "kV"}
+    assert found["extension"] == [{"url": "tube", "extension": [{"url": "KVP", "valueQuantity": kilovolts}]}]
 
 
 @pytest.mark.parametrize("type_", ["string", "date"])

@@ -162,4 +162,5 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{where}: unknown key" + (f'; did you mean "{near[0]}"?' if near else "")
     if kind == "missing":
         return f"{where}: must be set"
-    return f"{where}: {message.removeprefix('Value error, ').replace('Input should be', 'must be')}"
+    said = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{where}: {said}" if where else said

@@ -22,6 +22,7 @@ from dicom2fhir.fhir.profile.template import (
     dates_are_typed,
     sources_in,
     values_in,
+    with_named_parts,
 )
 from dicom2fhir.fhir.version.names import canonical
 from dicom2fhir.model import Resource
@@ -193,6 +194,11 @@ class Profile(Table):
         (), description="Extensions of the ImagingStudy, its series, its instances."
     )
     patient: PatientProfile = Field(PatientProfile(), description="Requirements for the Patient.")
+    parts: dict[str, ExtensionPart] = Field(
+        {},
+        description="Name -> a part of extensions that list it in `part` by its name. Without `url`, the name is its"
+        " URL.",
+    )
     resource: dict[str, AddedResource] = Field(
         {}, description="Name -> a resource that templates and extensions refer to."
     )
@@ -200,6 +206,8 @@ class Profile(Table):
     units: dict[str, str] = Field(
         {}, description="UCUM code -> the text of that unit in each Quantity; without an entry, the code itself."
     )
+
+    _parts = model_validator(mode="before")(with_named_parts)
 
     @property
     def rules(self) -> tuple[ElementRule, ...]:

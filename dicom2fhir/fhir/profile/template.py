@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
@@ -46,6 +46,11 @@ def dates_are_typed(table: Any) -> Any:
     return table
 
 
+def quantity_by_unit(table: Any) -> Any:
+    """A value with a unit is a Quantity unless its type is set."""
+    return {"type": "Quantity", **table} if isinstance(table, dict) and table.get("unit") else table
+
+
 class ValueSource(Table):
     """A value that is taken from DICOM attributes."""
 
@@ -58,7 +63,9 @@ class ValueSource(Table):
         " current series.",
     )
     type: FhirType = Field(
-        "string", description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}."
+        "string",
+        description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}. With a"
+        " `unit`, `Quantity` is the default.",
     )
     unit: str = Field("", description="For a Quantity: its UCUM code.")
     factor: float = Field(1, description="Factor by which a number is multiplied.")
@@ -89,6 +96,7 @@ class ValueSource(Table):
     required: bool = Field(False, description="Whether the value is required; see `missing`.")
     required_for: tuple[str, ...] = Field((), description="Modalities of series for which the value is required.")
 
+    _of_unit = model_validator(mode="before")(quantity_by_unit)
     _typed = model_validator(mode="after")(dates_are_typed)
 
 
@@ -154,8 +162,38 @@ class ExtensionPart(ValueSource):
         " set has a value.",
     )
     part: tuple[ExtensionPart, ...] = Field(
-        (), description="Instead of a value: the parts of an extension that has several."
+        (),
+        description="Instead of a value: the parts of an extension that has several. The name of a table in `parts`"
+        " stands for that part.",
     )
+
+
+def with_named_parts(file: Any) -> Any:
+    """What a file says, with each part that an extension names in the place of the name."""
+    parts = file.get("parts", {}) if isinstance(file, dict) else None
+    if not isinstance(parts, dict):
+        return file
+    named = {name: {"url": name, **part} if isinstance(part, dict) else part for name, part in parts.items()}
+    return _with_parts({**file, "parts": named}, named)
+
+
+def _with_parts(given: Any, parts: Mapping[str, object], within: tuple[str, ...] = ()) -> Any:
+    if isinstance(given, list):
+        return [_with_parts(one, parts, within) for one in given]
+    if not isinstance(given, dict):
+        return given
+    filled = {key: _with_parts(inner, parts, within) for key, inner in given.items()}
+    if isinstance(given.get("part"), list):
+        filled["part"] = [_named(one, parts, within) if isinstance(one, str) else one for one in filled["part"]]
+    return filled
+
+
+def _named(name: str, parts: Mapping[str, object], within: tuple[str, ...]) -> object:
+    if name not in parts:
+        raise ValueError(f"there is no table parts.{name}")
+    if name in within:
+        raise ValueError(f"parts.{name}: contains itself")
+    return _with_parts(parts[name], parts, (*within, name))
 
 
 class Extension(ExtensionPart):
