@@ -173,7 +173,7 @@ def mapping_fingerprint(settings: Settings, patient: PatientMode, profile: Profi
     content = [
         MAPPING_REVISION,
         asdict(mapping_options(settings, patient)),
-        profile and profile.model_dump(mode="json", exclude={"title", "doc"}),
+        profile and profile.content(),
         settings.fhir.profile_missing,
     ]
     text = json.dumps(content, default=_as_json, sort_keys=True).encode()

@@ -35,7 +35,7 @@ def _study(name: str) -> bytes:
 def _options(name: str, variant: str) -> bytes:
     given = {key: value for key, value in case_of(name).items() if key in ("policy", "archive", "profile_missing")}
     profile = profile_of(variant)
-    asked = profile and profile.model_dump(mode="json", exclude={"title", "doc"}, exclude_defaults=True)
+    asked = profile and profile.content()
     return json.dumps([given, asked], sort_keys=True).encode()
 
 

@@ -135,7 +135,8 @@ SHAPES = {
 
 
 def test_every_concept_of_a_rule_is_an_element_of_some_version() -> None:
-    made_by_hand = {"series", "series.instance", "Practitioner.name", "Device.name.value", "Device.name.type"}
+    made_by_hand = {"series", "series.instance", "Practitioner.name"}
+    made_by_hand |= {"Device.type", "Device.name.value", "Device.name.type"}
     known = {concept for dialect in DIALECTS.values() for concept in dialect.elements}
     assert {rule.concept for rule in ALL_RULES} | made_by_hand == known
 
@@ -486,6 +487,8 @@ def test_a_phantom_is_a_device_and_no_patient_is_written(version: str) -> None:
     (device,) = result.entries[0].resource["contained"]
     assert result.entries[0].resource["subject"]["type"] == device["resourceType"] == "Device"
     assert device["identifier"][0]["value"] == "QC1"
+    type_ = device["type"] if version in ("R4", "R4B") else device["type"][0]
+    assert type_["coding"] == [{"system": "http://snomed.info/sct", "code": "706342009", "display": "Phantom"}]
 
 
 def test_an_animal_by_words() -> None:

@@ -77,7 +77,8 @@ STUDY_RULES = (
             "QualityControlSubject",
         ),
         subject.subject,
-        "Patient by identifier (linked, ensured or upserted); a contained Device for a quality control subject",
+        "Patient by identifier (linked, ensured or upserted); a contained Device of type Phantom for a quality control "
+        "subject",
     ),
     Rule(
         "encounter",

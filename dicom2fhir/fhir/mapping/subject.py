@@ -8,6 +8,8 @@ from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.related import device_name, own_id, search_by
 from dicom2fhir.fhir.mapping.rule import Rule, apply
 from dicom2fhir.fhir.version.datatypes import (
+    SNOMED_CT,
+    Coding,
     Concept,
     concept,
     deterministic_id,
@@ -57,10 +59,14 @@ def _phantom(patient: MappingSource) -> Resource:
     if patient.text("PatientID"):
         own = _identifier(patient.context, patient.attrs, "MR")
         resource["identifier"] = [own | {"type": {"text": "Phantom"}}]
+    patient.context.dialect.put(resource, "Device.type", _PHANTOM)
     name = " ".join(patient.text("PatientName").replace("^", " ").split())
     patient.context.dialect.put(resource, "Device.name", device_name(patient, name))
     return patient.context.contain(resource)
 
+
+_PHANTOM = Concept((Coding("706342009", SNOMED_CT, "Phantom"),))
+"""Of PS3.16 CID 4051 General Device."""
 
 _CARRIERS = frozenset({"RFID", "BARCODE"})
 """(0010,0022) Type of Patient ID: the carrier of the identifier. HL7 has no code for it; TEXT has no information."""

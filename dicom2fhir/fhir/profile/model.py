@@ -219,6 +219,10 @@ class Profile(Table):
         """Those of all resources."""
         return (*self.extension, *self.patient.extension)
 
+    def content(self) -> Resource:
+        """What shapes the output: the file without what only people read."""
+        return self.model_dump(mode="json", exclude={"title", "doc", "unverified"}, exclude_defaults=True)
+
     def sources(self) -> Iterator[tuple[str, str]]:
         """Every place that names attributes, and the attributes named there (``KVP``, ``Sequence/Keyword``)."""
         for where, template in self._templates():
