@@ -355,6 +355,21 @@ _case(
         for number, view in enumerate(("CC", "MLO"), start=1)
     ],
 )
+_case(
+    "defined-terms",
+    "Terms of Image Type and others: of each modality, of another one, and of no standard",
+    lambda: [
+        instance("CT", "defined-terms", 1, 1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        instance("CT", "defined-terms", 1, 2, ImageType=["DERIVED", "SECONDARY", "MPR"]),
+        instance(
+            "MR", "defined-terms", 2, 1, ImageType=["DERIVED", "PRIMARY", "PHASE MAP"], ScanningSequence=["SE", "XX"]
+        ),
+        instance("NM", "defined-terms", 3, 1, ImageType=["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]),
+        instance("US", "defined-terms", 4, 1, ImageType=["ORIGINAL", "PRIMARY", "SMALL PARTS", "0010"]),
+        instance("US", "defined-terms", 5, 1, ImageType=["ORIGINAL", "", "TTE", "0011"], TransducerType="MATRIX"),
+        instance("PT", "defined-terms", 6, 1, Units="GML", SeriesType=["GATED", "REPROJECTION"]),
+    ],
+)
 _single("CR", "cr", "Computed radiography of the right hand")
 _single("DX", "dx", "Digital X-ray of the chest")
 _single("US", "us", "Ultrasound, multi-frame, region by code only")

@@ -111,6 +111,7 @@ _MR = {
 _DX = {**_X_RAY, "PatientOrientation": ["L", "F"], "ViewPosition": "PA"}
 _US: Values = {
     "SequenceOfUltrasoundRegions": [{"TransducerFrequency": 3500, "PulseRepetitionFrequency": 4000}],
+    "TransducerType": "CURVED LINEAR",
     "UltrasoundColorDataPresent": 0,
 }
 

@@ -328,6 +328,59 @@ def test_codes_are_translated_and_others_replaced(tmp_path: Path, otherwise: str
     ]
 
 
+CONCEPT = """
+from = "ImageType"
+type = "CodeableConcept"
+codes = "terms"
+many = true
+[codes.terms]
+otherwise = "{otherwise}"
+[[codes.terms.include]]
+system = "urn:all"
+codes = ["original", "PRIMARY"]
+words = {{ "ORIGINAL" = "original" }}
+[[codes.terms.include]]
+system = "urn:{modality}"
+modalities = ["{modality}"]
+codes = ["AXIAL"]
+"""
+
+
+def concept_of(system: str, code: str, text: str) -> Resource:
+    return {"valueCodeableConcept": {"coding": [{"system": system, "code": code}], "text": text}}
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "modality", "axial"),
+    [
+        ("keep", "CT", [concept_of("urn:CT", "AXIAL", "AXIAL")]),
+        ("omit", "CT", [concept_of("urn:CT", "AXIAL", "AXIAL")]),
+        ("keep", "MR", [{"valueCodeableConcept": {"text": "AXIAL"}}]),
+        ("omit", "MR", []),
+    ],
+)
+def test_a_text_gets_its_code(
+    tmp_path: Path, otherwise: Literal["keep", "omit"], modality: str, axial: list[Resource]
+) -> None:
+    body = CONCEPT.format(otherwise=otherwise, modality=modality)
+    made = study({}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]})
+    for_all = [concept_of("urn:all", "original", "ORIGINAL"), concept_of("urn:all", "PRIMARY", "PRIMARY")]
+    assert extension(tmp_path, body, made, "instance") == [*for_all, *axial]
+
+
+def test_of_the_codes_of_a_concept_the_profile_keeps_its_own(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path,
+        '[[element]]\npath = "procedureCode"\ntype = "CodeableConcept"\ncodes = "procedures"\n'
+        '[codes.procedures]\notherwise = { system = "urn:ours", code = "other" }\n'
+        '[[codes.procedures.include]]\nsystem = "http://loinc.org"\n',
+    )
+    coded = [{"CodeValue": "24627-2", "CodingSchemeDesignator": "LN"}, {"CodeValue": "X1", "CodeMeaning": "Thorax"}]
+    loinc = {"coding": [{"system": "http://loinc.org", "code": "24627-2"}]}
+    other = {"coding": [{"system": "urn:ours", "code": "other"}]}
+    assert imaging_study(own, study(ProcedureCodeSequence=coded))["procedureCode"] == [loinc, other]
+
+
 def test_codes_that_become_one_stand_once() -> None:
     two = study()
     more = Series("1.2.9", {"Modality": "MG"}, two.series[0].instances[:0])

@@ -156,7 +156,7 @@ class _ResourceInProfile:
             if rule.default is not None and not target.get(name):
                 _put(target, name, self.filler.fill(rule.default, node, where))
             if rule.codes and name in target:
-                _put(target, name, self.filler.translated(rule.codes, rule.type, target[name], where))
+                _put(target, name, self.filler.translated(rule.codes, rule.type, target[name], node.modality, where))
         except Absent as absent:
             target.pop(name, None)
             (self.unmet if rule.required else {}).setdefault(str(absent))

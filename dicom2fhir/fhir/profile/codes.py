@@ -6,11 +6,27 @@ from dicom2fhir.fhir.profile.model import Code, CodeTable, Include
 from dicom2fhir.model import Resource
 
 
-def known(table: CodeTable, coding: Resource) -> Resource | None:
-    """The Coding by which a profile knows a code, or a word; None when it knows none."""
+def known_concept(table: CodeTable, concept: Resource, modality: str) -> Resource | None:
+    """The CodeableConcept with the codes by which a profile knows its codes, or its text; None when it knows none."""
+    codings = concept.get("coding") or [{"display": concept.get("text", "")}]
+    found = [code for coding in codings if (code := known(table, coding, modality))]
+    return {"coding": found} | {key: value for key, value in concept.items() if key != "coding"} if found else None
+
+
+def known(table: CodeTable, coding: Resource, modality: str) -> Resource | None:
+    """The Coding by which a profile knows a code, or a word; None when it knows none.
+
+    Parameters
+    ----------
+    modality
+        That of the series; empty for the study.
+    """
     system, code, display = (coding.get(part, "") for part in ("system", "code", "display"))
     for include in table.include:
-        if not code and (meant := include.words.get(display.upper())):
+        if include.modalities and modality not in include.modalities:
+            continue
+        same = display if display in include.codes else ""
+        if not code and (meant := include.words.get(display.upper(), same)):
             return _coding(include, meant)
         # the profile's own system is never also one of the mapping's: what stands there already is right
         if system == (include.from_system or include.system) and code:

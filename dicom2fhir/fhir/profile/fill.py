@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext
-from dicom2fhir.fhir.profile.codes import known
+from dicom2fhir.fhir.profile.codes import known, known_concept
 from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
 from dicom2fhir.fhir.profile.template import (
     ExtensionPart,
@@ -79,7 +79,9 @@ class Filler:
     def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[object]:
         """What a profile asks for, its codes as the profile writes them."""
         found = node.value(wanted)
-        return list(self.translated(wanted.codes, wanted.type, found, where)) if wanted.codes else found
+        if not wanted.codes:
+            return found
+        return list(self.translated(wanted.codes, wanted.type, found, node.modality, where))
 
     # Templates -------------------------------------------------------------------------------------------------------
 
@@ -134,18 +136,23 @@ class Filler:
             return None
         return self.context.contain(_resource(made, content)) if content else None
 
-    def translated(self, name: str, type_: FhirType, value: Any, where: str) -> Any:
+    def translated(self, name: str, type_: FhirType, value: Any, modality: str, where: str) -> Any:
         """The codes as the profile writes them, each once."""
         if isinstance(value, list):
-            found = [code for inner in value if (code := self.translated(name, type_, inner, where)) is not None]
+            translated = (self.translated(name, type_, inner, modality, where) for inner in value)
+            found = [code for code in translated if code is not None]
             return [code for position, code in enumerate(found) if code not in found[:position]]
         table = self.profile.codes[name]
-        if found_code := known(table, value):
-            return found_code
+        is_concept = type_ == "CodeableConcept"
+        if code := (known_concept if is_concept else known)(table, value, modality):
+            return code
+        if table.otherwise == "keep":
+            return value
         self.context.note("warning", where, f"has a code that profile {self.profile.name} does not allow")
         match table.otherwise:
             case Code():
-                return table.otherwise.as_json()
+                other = table.otherwise.as_json()
+                return {"coding": [other]} if is_concept else other
             case "omit":
                 return None
         return self.instead(where, type_, table.otherwise)

@@ -104,10 +104,16 @@ class Include(Table):
     """Codes of one system that an element may have, as in ``ValueSet.compose.include``."""
 
     system: str = Field(description="URI of the code system, as the profile writes it.")
-    codes: tuple[str, ...] = Field((), description="The codes; empty: all codes of the system.")
+    codes: tuple[str, ...] = Field(
+        (),
+        description="The codes; empty: all codes of the system. A text that is equal to one of them stands for it.",
+    )
     from_system: str = Field("", description="System of these codes in the output of the mapping; empty: the same.")
     rename: dict[str, str] = Field({}, description="Code of the mapping -> code of the profile.")
     words: dict[str, str] = Field({}, description="Text in capital letters -> its code.")
+    modalities: tuple[str, ...] = Field(
+        (), description="Only for series of these modalities and their instances; empty: for all."
+    )
     displays: dict[str, str] = Field({}, description="Code -> its display, if the profile prescribes one.")
 
 
@@ -115,9 +121,9 @@ class CodeTable(Table):
     """The codes that an element may have."""
 
     include: tuple[Include, ...] = Field(min_length=1, description="The codes, system by system.")
-    otherwise: Missing | Code = Field(
-        description="How any other code is handled: `omit`, `sentinel` or `refuse` as for a missing value, or a code"
-        " that replaces it."
+    otherwise: Missing | Literal["keep"] | Code = Field(
+        description="How any other code is handled: `omit`, `sentinel` or `refuse` as for a missing value, `keep`"
+        " writes it as it is, or a code that replaces it."
     )
 
 

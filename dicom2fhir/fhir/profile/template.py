@@ -91,7 +91,9 @@ class ValueSource(Table):
     lasting: Source = Field(
         "", description="Source of a duration in seconds that is added to the moment of `not_after`."
     )
-    codes: str = Field("", description="For a Coding: table in `codes` that contains the allowed codes.")
+    codes: str = Field(
+        "", description="For a Coding or CodeableConcept: table in `codes` that contains the allowed codes."
+    )
     modalities: tuple[str, ...] = Field((), description="Only for series of these modalities; empty: for all.")
     required: bool = Field(False, description="Whether the value is required; see `missing`.")
     required_for: tuple[str, ...] = Field((), description="Modalities of series for which the value is required.")
