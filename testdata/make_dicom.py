@@ -488,9 +488,16 @@ _single(
 _single(
     "CT",
     "enhanced-ct-technique",
-    "Enhanced CT, technique in shared functional groups and, what differs, in those of each frame",
+    "Enhanced CT, technique in shared functional groups and, what differs, in those of each frame; contrast",
     SOPClassUID=uid.EnhancedCTImageStorage,
     NumberOfFrames=2,
+    AcquisitionDateTime="20240311092011+0100",
+    ContrastBolusAgentSequence=[
+        {
+            **code("109219007", "SCT", "Iohexol"),
+            **_group("ContrastAdministrationProfileSequence", ContrastBolusStartTime="091700"),
+        }
+    ],
     SharedFunctionalGroupsSequence=[
         {
             **_HALF_MILLIMETRE,
@@ -539,6 +546,10 @@ _single(
             **_HALF_MILLIMETRE,
             **_group("PETFrameAcquisitionSequence", DataCollectionDiameter="700", TableHeight=150.0),
             **_group("PETReconstructionSequence", ReconstructionAlgorithm="RAMLA", ReconstructionType="3D"),
+            **_group(
+                "RealWorldValueMappingSequence",
+                MeasurementUnitsCodeSequence=[code("Bq/ml", "UCUM", "Becquerels/milliliter")],
+            ),
         }
     ],
     PerFrameFunctionalGroupsSequence=[{}, {}],

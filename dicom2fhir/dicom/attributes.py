@@ -261,6 +261,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("Columns", 0x00280011, "US"),
         Attribute("PixelSpacing", 0x00280030, "DS", many=True),
         Attribute("BurnedInAnnotation", 0x00280301, "CS"),
+        Attribute("MeasurementUnitsCodeSequence", 0x004008EA, "SQ", items=CODE),
         Attribute("RadiopharmaceuticalInformationSequence", 0x00540016, "SQ", items=_TRACER),
         Attribute("SeriesType", 0x00541000, "CS", many=True),
         Attribute("Units", 0x00541001, "CS"),

@@ -32,6 +32,7 @@ FUNCTIONAL_GROUPS: Mapping[str, int] = {
     "UnassignedSharedConvertedAttributesSequence": 0x00209170,
     "UnassignedPerFrameConvertedAttributesSequence": 0x00209171,
     "ContrastAdministrationProfileSequence": 0x00189340,
+    "RealWorldValueMappingSequence": 0x00409096,
 }
 """Sequences of the functional group macros with attributes of the table (PS3.3 C.7.6.16.2, and those of each IOD)."""
 

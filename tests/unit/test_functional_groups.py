@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +15,10 @@ from dicom2fhir.dicom.attributes import LEVELS, WANTED
 from dicom2fhir.dicom.decode import DecodedCache, decode_instance
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.fhir.profile.description import parts_of
+from dicom2fhir.fhir.profile.template import sources_in
 from dicom2fhir.model import InstanceRecord, Origin, items_of
+from dicom2fhir.wiring.options import profile
 from testdata.make_cases import record_of, studies_of
 
 SHARED, FRAMES = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -29,7 +33,34 @@ TECHNIQUE = {
     "ConvolutionKernel": "CTReconstructionSequence",
     "ReconstructionDiameter": "PETReconstructionSequence",
     "DataCollectionDiameter": "CTAcquisitionDetailsSequence",
+    "SpiralPitchFactor": "CTTableDynamicsSequence",
+    "CTDIvol": "CTExposureSequence",
+    "ContrastBolusStartTime": "ContrastAdministrationProfileSequence",
 }
+RENAMED = [
+    ("EchoTime", "EffectiveEchoTime", 4.6, "4.6"),
+    ("InversionTime", "InversionTimes", [900.5, 1200.0], ["900.5", "1200.0"]),
+    ("ImagingFrequency", "TransmitterFrequency", 123.25, "123.25"),
+    ("SequenceName", "PulseSequenceName", "tfl3d", "tfl3d"),
+    ("ExposureTime", "ExposureTimeInms", 62.5, "62.5"),
+    ("ExposureTime", "ExposureTimeInuS", "62500", "62.5"),
+    ("XRayTubeCurrent", "XRayTubeCurrentInmA", 211.5, "211.5"),
+    ("XRayTubeCurrent", "XRayTubeCurrentInuA", "211500", "211.5"),
+    ("Exposure", "ExposureInmAs", 0.1, "0.1"),
+    ("Exposure", "ExposureInuAs", "103", "0.103"),
+    ("AttenuationCorrectionMethod", "AttenuationCorrectionSource", "CT", "CT"),
+    ("ReconstructionMethod", "ReconstructionAlgorithm", "RAMLA", "RAMLA"),
+    ("ImageLaterality", "FrameLaterality", "L", "L"),
+    ("AcquisitionDateTime", "FrameAcquisitionDateTime", "20240311092010", "20240311092010"),
+]
+TOP_LEVEL = {
+    "Rows", "Columns", "ImageType", "BurnedInAnnotation", "PatientSize", "PatientWeight", "AcquisitionDuration",
+    "MagneticFieldStrength", "MRAcquisitionType",
+    "ScatterCorrectionMethod", "ContrastBolusAgentSequence",
+}  # fmt: skip
+"""Attributes that CT, MR and PET objects have at the top level of the data set, enhanced or not."""
+CLASSIC_ONLY = {"ScanningSequence", "SequenceVariant", "ContrastBolusAgent", "SeriesType", "Units"}
+"""Attributes that no enhanced IOD has; the units of a PET image are in Measurement Units Code Sequence there."""
 
 
 def plain(number: int = 1, **attributes: Any) -> bytes:
@@ -52,27 +83,13 @@ def group(keyword: str, **values: Any) -> Any:
 @pytest.mark.parametrize("holder", [SHARED, FRAMES])
 @pytest.mark.parametrize(("keyword", "macro"), TECHNIQUE.items())
 def test_what_stands_in_a_functional_group_is_read(keyword: str, macro: str, holder: str) -> None:
-    assert found(keyword, **{holder: group(macro, **{keyword: "12.5"})}) == "12.5"
+    value = 12.5 if dictionary_VR(keyword) == "FD" else "12.5"
+    assert found(keyword, **{holder: group(macro, **{keyword: value})}) == "12.5"
 
 
 @pytest.mark.parametrize(
     ("keyword", "other", "value", "expected"),
-    [
-        ("EchoTime", "EffectiveEchoTime", 4.6, "4.6"),
-        ("InversionTime", "InversionTimes", [900.5, 1200.0], ["900.5", "1200.0"]),
-        ("ImagingFrequency", "TransmitterFrequency", 123.25, "123.25"),
-        ("SequenceName", "PulseSequenceName", "tfl3d", "tfl3d"),
-        ("ExposureTime", "ExposureTimeInms", 62.5, "62.5"),
-        ("ExposureTime", "ExposureTimeInuS", "62500", "62.5"),
-        ("XRayTubeCurrent", "XRayTubeCurrentInmA", 211.5, "211.5"),
-        ("XRayTubeCurrent", "XRayTubeCurrentInuA", "211500", "211.5"),
-        ("Exposure", "ExposureInmAs", 0.1, "0.1"),
-        ("Exposure", "ExposureInuAs", "103", "0.103"),
-        ("AttenuationCorrectionMethod", "AttenuationCorrectionSource", "CT", "CT"),
-        ("ReconstructionMethod", "ReconstructionAlgorithm", "RAMLA", "RAMLA"),
-        ("ImageLaterality", "FrameLaterality", "L", "L"),
-        ("AcquisitionDateTime", "FrameAcquisitionDateTime", "20240311092010", "20240311092010"),
-    ],
+    RENAMED,
 )
 def test_other_keywords_of_the_same_in_its_unit(keyword: str, other: str, value: Any, expected: Any) -> None:
     assert found(keyword, **{other: value}) == expected
@@ -84,6 +101,32 @@ def test_what_is_no_number_has_no_unit_to_change(text: bytes) -> None:
     data = plain(ExposureTimeInuS="1234567890"[: len(text)])
     record = record_of(data.replace(b"1234567890"[: len(text)], text))
     assert "ExposureTime" not in record.instance
+
+
+def test_lists_and_codes_of_groups() -> None:
+    groups: Any = [
+        {
+            "CTReconstructionSequence": [{"ReconstructionFieldOfView": [340.0, 330.0]}],
+            "RealWorldValueMappingSequence": [{"MeasurementUnitsCodeSequence": [code("Bq/ml", "UCUM", "Bq/ml")]}],
+        }
+    ]
+    assert found("ReconstructionFieldOfView", **{SHARED: groups}) == ["340.0", "330.0"]
+    (unit,) = items_of(found("MeasurementUnitsCodeSequence", **{SHARED: groups}))
+    assert unit["CodeValue"] == "Bq/ml"
+
+
+def keywords_of(name: str) -> Iterator[str]:
+    """The attributes that a profile's extensions of series and instances take for CT, MR and PET."""
+    for extension in profile(name).extension:
+        for _, part in parts_of(extension) if extension.at != "study" else ():
+            if not part.modalities or {"CT", "MR", "PT"} & {*part.modalities}:
+                yield from (source for source in sources_in(part) if source.isalnum())
+
+
+@pytest.mark.parametrize("name", ["osiris", "mii-bildgebung"])
+def test_the_technique_that_profiles_ask_for_is_read_of_enhanced_objects(name: str) -> None:
+    grouped = {"ReconstructionFieldOfView", "MeasurementUnitsCodeSequence", *TECHNIQUE, *(one for one, *_ in RENAMED)}
+    assert set(keywords_of(name)) - grouped - TOP_LEVEL - CLASSIC_ONLY == set()
 
 
 def test_the_data_set_comes_before_all_frames_and_they_before_the_first() -> None:
