@@ -36,7 +36,7 @@ from dicom2fhir.fhir.profile.model import (
     PatientProfile,
     Profile,
 )
-from dicom2fhir.fhir.profile.template import Extension, FirstValue, ReferenceTo, ValueSource
+from dicom2fhir.fhir.profile.template import Extension, ExtensionPart, FirstValue, ReferenceTo, ValueSource
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.wiring import options
 
@@ -173,6 +173,12 @@ def _rows(dialect: Dialect, type_: str) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _value(part: ExtensionPart) -> str:
+    if part.resource:
+        return f"reference ({', '.join(part.resource)})"
+    return f"{part.type} {part.unit}".strip() + (f", codes of {part.codes}" if part.codes else "")
+
+
 def profile_page(name: str) -> str:
     """``docs/mapping/<profile>.md``: what a profile says of itself, its elements, and its extensions."""
     profile = options.profile(name)
@@ -182,7 +188,7 @@ def profile_page(name: str) -> str:
         (
             f"`{extension.at}`",
             f"`{path}`",
-            f"{part.type} {part.unit}".strip() if not part.resource else f"reference ({', '.join(part.resource)})",
+            _value(part),
             _sources(part.from_),
             ", ".join((*part.modalities, *(["required"] if part.required else []))),
         )
