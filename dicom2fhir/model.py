@@ -236,11 +236,15 @@ class Mapped:
     fingerprint
         The mapping fingerprint (``R4 base@1f0c9a2b``): a short text for the FHIR version, the profile and everything
         else that affects the output. With equal fingerprints, equal studies give equal resources. Empty if not needed.
+    unclaimed
+        Why the ImagingStudy does not claim the profile: a clause without patient data. Empty if it claims the profile,
+        or if there is none to claim.
     """
 
     entries: tuple[Entry, ...]
     notes: tuple[Note, ...] = ()
     fingerprint: str = ""
+    unclaimed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,8 @@ class Delivered:
     """False if no request was sent, so that the outcome says nothing about the destination."""
     unlinked: tuple[str, ...] = ()
     """Types of the resources that were looked up and not found there; they are referenced by identifier."""
+    unclaimed: str = ""
+    """Of :class:`Mapped`."""
 
 
 @dataclass(frozen=True, slots=True)

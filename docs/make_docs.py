@@ -33,10 +33,17 @@ from dicom2fhir.fhir.profile.model import (
     IdentifierRules,
     Include,
     OrderRules,
-    PatientProfile,
     Profile,
+    RelatedRules,
 )
-from dicom2fhir.fhir.profile.template import Extension, ExtensionPart, FirstValue, ReferenceTo, ValueSource
+from dicom2fhir.fhir.profile.template import (
+    Extension,
+    ExtensionPart,
+    FirstValue,
+    ReferenceTo,
+    ValueSource,
+    is_attribute,
+)
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.wiring import options
 
@@ -213,9 +220,9 @@ _PROFILE_TABLES: Mapping[str, type[BaseModel]] = {
     "The file": Profile,
     "`[identifiers]`": IdentifierRules,
     "`[orders]`": OrderRules,
-    "`[[element]]` and `[[patient.element]]`": ElementRule,
-    "`[[extension]]`, `[[patient.extension]]` and `[[extension.part]]`": Extension,
-    "`[patient]`": PatientProfile,
+    "`[[element]]` and `[[related.TYPE.element]]`": ElementRule,
+    "`[[extension]]`, `[[related.TYPE.extension]]` and `[[extension.part]]`": Extension,
+    "`[related.TYPE]`": RelatedRules,
     "`[resource.NAME]`": AddedResource,
     "A value": ValueSource,
     "The first of several values": FirstValue,
@@ -257,7 +264,7 @@ def _sources(sources: Iterable[str]) -> str:
         return f"{sequence} {_tag(sequence)}" + (f" > {item}" if item else "")
 
     return "<br>".join(
-        source if source.startswith("@") else " + ".join(map(named, source.split("+"))) for source in sources
+        source if not is_attribute(source) else " + ".join(map(named, source.split("+"))) for source in sources
     )
 
 

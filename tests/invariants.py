@@ -132,7 +132,8 @@ def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]
     for name, value in node.items():
         if name == "resourceType" or (name == "extension" and "." in path):  # every element may have one
             continue
-        known = table.get(f"{path}.{name}") or _choice(f"{path}.{name}", table)
+        own = f"{path}.{name.removeprefix('_')}"  # what is said of a primitive stands beside it
+        known = table.get(own) or _choice(own, table)
         if known is None:
             yield f"{path}.{name} is no element"
             continue
@@ -146,7 +147,8 @@ def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]
                 yield from _elements(item, f"{path}.{name}", table)
     for child, cardinality in table.items():
         parent, _, name = child.rpartition(".")
-        there = any(key.startswith(name[:-3]) for key in node) if name.endswith("[x]") else name in node
+        keys = [key.removeprefix("_") for key in node]
+        there = any(key.startswith(name[:-3]) for key in keys) if name.endswith("[x]") else name in keys
         if parent == path and cardinality.startswith("1") and not there:
             yield f"{child} is missing"
 

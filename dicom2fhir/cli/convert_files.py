@@ -114,6 +114,8 @@ def convert(
                 dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
                 for resource in resources
             )
+            if mapped.unclaimed:
+                lacking[f"the ImagingStudy {mapped.unclaimed}"] += 1
             lacking.update({note.text for note in mapped.notes if note.level == "version"})
             return mapped.entries[0].resource["id"], content
 

@@ -51,5 +51,5 @@ def _traced(file: str, settings: Settings) -> tuple[Mapped, list[Trace]]:
     mapped, traces = trace_study(study, dialect, translation.mapping_options(settings, patient))
     if profile:
         mapped = translation.mapper(settings, patient, profile).conformed(mapped, study, dialect)
-        traces += trace_profile(profile, mapped, study)
+        traces += trace_profile(profile, mapped, study, dialect.name)
     return mapped, traces

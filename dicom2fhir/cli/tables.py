@@ -161,7 +161,8 @@ def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView,
         by_identifier = (
             f"; not found on the server, referred to by identifier: {delivery.reason}" if delivery.reason else ""
         )
-        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}"
+        unclaimed = f"; {delivery.unclaimed}" if delivery.unclaimed else ""
+        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}{unclaimed}"
     return why(delivery, study, daemon, now)
 
 
@@ -238,6 +239,7 @@ def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, object]:
             for trace in traces
         ],
         "notes": [asdict(note) for note in mapped.notes],
+        "unclaimed": mapped.unclaimed,
     }
 
 
@@ -255,6 +257,8 @@ def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
             source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
             table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
+    if mapped.unclaimed:
+        parts += [Text(), as_it_stands(f"The ImagingStudy {mapped.unclaimed}.", "bold yellow")]
     if mapped.notes:
         notes = _table("Left out or replaced")
         for note in mapped.notes:

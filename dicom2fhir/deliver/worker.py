@@ -279,11 +279,13 @@ class Deliverer:
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written, fingerprint, answered, unlinked):
+            case Delivered(base, written, fingerprint, answered, unlinked, unclaimed):
                 self._used(permit, answered)
                 left = ", ".join(unlinked)
                 self._keep(
-                    lambda: self._store.delivered(claim, study.revision, base, fingerprint, left, accepted=written)
+                    lambda: self._store.delivered(
+                        claim, study.revision, base, fingerprint, left, unclaimed, accepted=written
+                    )
                 )
                 self._count("written" if written else "unchanged")
                 log.info(

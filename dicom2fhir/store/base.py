@@ -96,6 +96,8 @@ class DeliveryStatus:
     attempts: int
     reason: str
     delivered_at: float
+    unclaimed: str
+    """Why the delivered revision does not claim the profile of the destination; empty if it claims it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +279,15 @@ class Store(Ledger, Protocol):
         base: bytes,
         fingerprint: str = "",
         unlinked: str = "",
+        unclaimed: str = "",
         accepted: bool = False,
     ) -> None:
         """Record that ``revision`` is at the destination; a study with a newer revision stays waiting.
 
         ``fingerprint`` is the mapping that made it. It becomes the destination's fingerprint: the FHIR version of a
         server may have changed. ``unlinked`` names the resources that were not found there to be referenced, for
-        :meth:`relink`. ``accepted``: the destination changed something for it, so it works (:class:`Failing`).
+        :meth:`relink`. ``unclaimed`` is that of :class:`dicom2fhir.model.Mapped`. ``accepted``: the destination
+        changed something for it, so it works (:class:`Failing`).
         """
 
     def failing(self, claim: Claim, most_s: float) -> Failing:

@@ -208,7 +208,7 @@ def explain(study: Study, dialect: Dialect) -> None:
         return
     for profile in PROFILES:
         if dialect.name in profile.versions:
-            traces += trace_profile(profile, mapped, study)
+            traces += trace_profile(profile, mapped, study, dialect.name)
     orjson.dumps(explain_json(mapped, traces))
     Console(file=StringIO(), width=80).print(explain_tables(mapped, traces))
 

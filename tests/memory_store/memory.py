@@ -45,6 +45,7 @@ class Delivery:
     delivered_at: float = 0.0
     fingerprint: str = ""
     base: bytes = b""
+    unclaimed: str = ""
     failing_s: float = 0.0
     failing_at: float | None = None
     failing_accepted: int = 0

@@ -30,6 +30,7 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
                 attempts=one.attempts,
                 reason=one.reason,
                 delivered_at=one.delivered_at,
+                unclaimed=one.unclaimed,
             )
             for name, one in sorted(study.deliveries.items())
             if memory.destinations[name].in_force

@@ -262,6 +262,7 @@ class MemoryStore:
         base: bytes,
         fingerprint: str = "",
         unlinked: str = "",
+        unclaimed: str = "",
         accepted: bool = False,
     ) -> None:
         with self._ending(claim) as found:
@@ -273,7 +274,7 @@ class MemoryStore:
                 delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, unlinked)))
                 delivery.begin_failing_anew()
                 delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
-                delivery.base, delivery.fingerprint = base, fingerprint
+                delivery.base, delivery.fingerprint, delivery.unclaimed = base, fingerprint, unclaimed
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         with self._ending(claim) as found:

@@ -143,6 +143,15 @@ def test_what_was_not_found_is_no_reason_to_wait(bench: Bench) -> None:
     assert found and found.deliveries[0].reason == ""
 
 
+def test_why_a_profile_is_not_claimed_is_known_until_the_next_delivery(bench: Bench) -> None:
+    for revision, why in enumerate(("does not claim profile x: Patient.birthDate is missing", ""), start=1):
+        bench.store.add(record(revision), FOLDER)
+        bench.later(QUIET_S)
+        bench.store.delivered(bench.claim(), revision, b"", unclaimed=why)
+        found = bench.store.study_status("1.1")
+        assert found and (found.deliveries[0].state, found.deliveries[0].unclaimed) == (State.DELIVERED, why)
+
+
 @pytest.mark.parametrize(("passed_over", "claimed"), [(0, "1.1"), (1, "1.2"), (4, "1.2"), (1023, "1.1")])
 def test_no_more_are_passed_over_than_there_are(bench: Bench, passed_over: int, claimed: str) -> None:
     bench.store.add(record(study="1.1"), FOLDER)

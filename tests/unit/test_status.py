@@ -28,7 +28,7 @@ SAID = DaemonState(
     disk=DiskState(2_000, 1_000, intake_stopped=False),
     destinations=(UP,),
 )
-DELIVERY = DeliveryStatus("main", State.WAITING, 0, NOW + 30, 0, "", 0.0)
+DELIVERY = DeliveryStatus("main", State.WAITING, 0, NOW + 30, 0, "", 0.0, unclaimed="")
 STUDY = StudyStatus("1.2", 1, 1, 1, NOW - 9, NOW - 9, association_open=False, deliveries=(DELIVERY,))
 
 

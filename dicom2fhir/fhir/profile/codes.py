@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dicom2fhir.fhir.profile.model import Code, CodeTable, Include
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Json, Resource
 
 
 def known_concept(table: CodeTable, concept: Resource, modality: str) -> Resource | None:
@@ -34,6 +34,20 @@ def known(table: CodeTable, coding: Resource, modality: str) -> Resource | None:
             if not include.codes or ours in include.codes:
                 return _coding(include, ours, display if ours == code else "")
     return None
+
+
+def coded(value: Json, type_: str) -> Json:
+    """A Coding, CodeableConcept or CodeableReference as Coding or CodeableConcept."""
+    if not isinstance(value, dict):
+        return value
+    inner = concept if isinstance(concept := value.get("concept"), dict) else value
+    if type_ == "CodeableConcept":
+        is_concept = "coding" in inner or "text" in inner
+        return inner if is_concept else {"coding": [inner]} if "code" in inner else {"text": inner.get("display")}
+    codings = inner.get("coding")
+    if isinstance(codings, list):
+        return codings[0]
+    return {"display": inner["text"]} if "text" in inner else inner
 
 
 def _coding(include: Include, code: str, display: str = "") -> Resource:

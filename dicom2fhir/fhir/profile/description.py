@@ -21,7 +21,9 @@ def unverified(profile: Profile) -> str:
 
 def sources_of(rule: ElementRule) -> tuple[str, ...]:
     """Every source of an element, each once."""
-    return tuple(dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default))))
+    return tuple(
+        dict.fromkeys((*rule.from_, *sources_in(rule.value), *sources_in(rule.default), *sources_in(rule.add)))
+    )
 
 
 def asked_of(rule: ElementRule) -> list[str]:
@@ -29,11 +31,14 @@ def asked_of(rule: ElementRule) -> list[str]:
     said = ["required" if rule.placeholder else "required, without placeholder"] if rule.required else []
     said += ["set by the profile"] if rule.value is not None else []
     said += ["set by the profile if the mapping has none"] if rule.default is not None else []
+    said += ["items added by the profile"] if rule.add is not None else []
     said += [f"codes of {rule.codes}"] if rule.codes else []
     said += ["text added when there is only a code"] if rule.words else []
     said += [f"only the first for each {rule.first_by}"] if rule.first_by else []
+    said += [f"references to {type_} through {made}" for type_, made in rule.through.items()]
     said += [f"only references to {' or '.join(rule.types)}"] if rule.types else []
-    return [*said, f"at most {rule.at_most}"] if rule.at_most is not None else said
+    said += [f"at most {rule.at_most}"] if rule.at_most is not None else []
+    return [*said, f"in FHIR {' and '.join(rule.versions)}"] if rule.versions else said
 
 
 def parts_of(

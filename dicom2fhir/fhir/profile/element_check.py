@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator
 
-from dicom2fhir.fhir.profile.model import ElementRule, Profile
-from dicom2fhir.fhir.profile.template import FirstValue, ReferenceTo, TemplateObject, ValueSource, sources_in
-from dicom2fhir.fhir.version.elements import Types, types_of
+from dicom2fhir.fhir.profile.model import ElementRule, Profile, RelatedRules
+from dicom2fhir.fhir.profile.template import FirstValue, ReferenceTo, TemplateObject, ValueSource, Version, sources_in
+from dicom2fhir.fhir.version.elements import types_of
 
 _CLOSE = 0.8
 """So alike must a type that is not in the table be to one that is, to be a misspelling: not every type is there."""
@@ -17,7 +17,7 @@ def faults(profile: Profile) -> list[str]:
     """What is wrong with the names of elements, each mistake with the versions that it is one in."""
     found: dict[str, list[str]] = {}
     for version in profile.versions:
-        for fault in dict.fromkeys(_Check(types_of(version)).profile(profile)):
+        for fault in dict.fromkeys(_Check(version).profile(profile)):
             found.setdefault(fault, []).append(version)
     return [fault.replace("\0", " and ".join(versions)) for fault, versions in found.items()]
 
@@ -25,15 +25,16 @@ def faults(profile: Profile) -> list[str]:
 class _Check:
     """The checks in one version, whose name stands as NUL in what they say."""
 
-    def __init__(self, types: Types) -> None:
-        self._types = types
-        self._resources = [name for name in types if "." not in name]
+    def __init__(self, version: Version) -> None:
+        self._version = version
+        self._types = types_of(version)
+        self._resources = [name for name in self._types if "." not in name]
 
     def profile(self, profile: Profile) -> Iterator[str]:
         for rule in profile.element:
             yield from self._rule(rule, f"element {rule.path}", "ImagingStudy")
-        for rule in profile.patient.element:
-            yield from self._rule(rule, f"patient.element {rule.path}", "Patient")
+        for type_, rules in profile.related.items():
+            yield from self._related(type_, rules)
         for extension in profile.extensions:
             yield from self._sources(extension, f"extension {extension.url}")
         for name, made in profile.resource.items():
@@ -42,7 +43,18 @@ class _Check:
         for type_, value in profile.sentinels.items():
             yield from self._template(value, f"sentinels.{type_}", type_)
 
+    def _related(self, type_: str, rules: RelatedRules) -> Iterator[str]:
+        yield from self._names((type_,), f"related.{type_}")
+        for path in rules.at:
+            yield from self._walk(f"related.{type_}.at", "ImagingStudy", path)[0]
+        for path in rules.where:
+            yield from self._walk(f"related.{type_}.where", type_, path)[0]
+        for rule in rules.element:
+            yield from self._rule(rule, f"related.{type_}.element {rule.path}", type_)
+
     def _rule(self, rule: ElementRule, where: str, root: str) -> Iterator[str]:
+        if rule.versions and self._version not in rule.versions:
+            return
         wrong, type_ = self._walk(where, root, rule.path)
         yield from wrong
         yield from self._names(rule.types, f"{where}.types")
@@ -50,7 +62,7 @@ class _Check:
             yield from self._source(source, where)
         if rule.first_by and type_:
             yield from self._walk(f"{where}.first_by", type_, rule.first_by)[0]
-        for template in (rule.value, rule.default):
+        for template in (rule.value, rule.default, rule.add):
             yield from self._template(template, where, type_)
 
     def _template(self, template: object, where: str, type_: str) -> Iterator[str]:
@@ -73,7 +85,7 @@ class _Check:
             yield from self._source(source, where)
 
     def _source(self, source: str, where: str) -> Iterator[str]:
-        if source.startswith("@"):
+        if source.startswith("@") and source != "@target":
             yield from self._walk(f"{where} from {source}", "ImagingStudy", source[1:])[0]
 
     def _walk(self, where: str, type_: str, path: str) -> tuple[list[str], str]:

@@ -29,6 +29,22 @@ class Absent(Exception):
     """A required value is missing, and what it belongs to is to be left out."""
 
 
+class OnlyExtensions(dict[str, Any]):
+    """A placeholder of a primitive datatype that is no value, but says why there is none."""
+
+
+def put(target: Resource, name: str, value: Any) -> None:
+    """Set an element, or remove it; what is said of a primitive without value stands beside it (``_birthDate``)."""
+    first = value[0] if isinstance(value, list) and value else value
+    beside = f"_{name}"
+    key, other = (beside, name) if isinstance(first, OnlyExtensions) else (name, beside)
+    target.pop(other, None)
+    if value is None or value == []:
+        target.pop(key, None)
+    else:
+        target[key] = value
+
+
 class Filler:
     """Fills in what a profile asks of one resource.
 
@@ -46,9 +62,9 @@ class Filler:
         self.missing = missing
         self.unmet = unmet
 
-    def extension(self, part: ExtensionPart, node: ProfiledNode, where: str) -> list[Resource]:
+    def extension(self, part: ExtensionPart, node: ProfiledNode, where: str, url: str) -> list[Resource]:
         """An extension as often as it has values; none where it does not apply or nothing is known."""
-        if part.modalities and node.modality not in part.modalities:
+        if not self._applies(part, node):
             return []
         required = part.required or node.modality in part.required_for
         if part.part:
@@ -58,23 +74,26 @@ class Filler:
                 inner = [
                     found
                     for one_part in part.part
-                    for found in self.extension(one_part, node, f"{where}.{one_part.url}")
+                    for found in self.extension(one_part, node, f"{where}.{one_part.url}", one_part.url)
                 ]
             except Absent as absent:
                 if required:
                     raise
                 self.context.note("warning", where, f"left out: {absent} is missing")
                 return []
-            return [{"url": part.url, "extension": inner}] if inner else []
+            return [{"url": url, "extension": inner}] if inner else []
         if part.resource:
-            referred = self._reference(ReferenceTo(resource=part.resource, required=required), node, where)
-            return [{"url": part.url, "valueReference": referred}] if referred else []
+            referred = self.reference(ReferenceTo(resource=part.resource, required=required), node, where)
+            return [{"url": url, "valueReference": referred}] if referred else []
         values = self._values(part, node, where)
         if not values and required:
             stand_in = self.instead(where, part.type)
             values = [] if stand_in is None else [stand_in]
-        key = f"value{part.type[0].upper()}{part.type[1:]}"
-        return [{"url": part.url, key: value} for value in (values if part.many else values[:1])]
+        return [_extension(url, part.type, value) for value in (values if part.many else values[:1])]
+
+    def _applies(self, part: ExtensionPart, node: ProfiledNode) -> bool:
+        is_of_version = not part.versions or self.context.dialect.name in part.versions
+        return is_of_version and (not part.modalities or node.modality in part.modalities)
 
     def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[object]:
         """What a profile asks for, its codes as the profile writes them."""
@@ -96,13 +115,19 @@ class Filler:
                 found = next((values for one in template.first if (values := self._values(one, node, where))), [])
                 return found[0] if found else self.instead(where, template.type) if template.required else None
             case ReferenceTo():
-                return self._reference(template, node, where)
+                return self.reference(template, node, where)
             case TemplateObject():
                 return self._object(template, node, where)
             case list():
-                filled = [one for inner in template if (one := self.fill(inner, node, where)) is not None]
-                return filled or None
+                return [one for inner in template for one in self._items(inner, node, where)] or None
         return template
+
+    def _items(self, template: object, node: ProfiledNode, where: str) -> Sequence[object]:
+        """What one item of a list becomes: none, one, or one for each value."""
+        if isinstance(template, ValueSource) and template.many and (found := self._values(template, node, where)):
+            return found
+        filled = self.fill(template, node, where)
+        return [] if filled is None else [filled]
 
     def _object(self, template: TemplateObject, node: ProfiledNode, where: str) -> Resource | None:
         """An object; None when it has places for values and none has one."""
@@ -114,13 +139,15 @@ class Filler:
             if template.when_known:
                 return None
             raise
-        left = {key: value for key, value in filled.items() if value is not None}
+        left: Resource = {}
+        for key, value in filled.items():
+            put(left, key, value)
         emptied = any(filled[key] is None for key in filled) and not any(
             _has_places(inner) and filled[key] is not None for key, inner in template.items()
         )
         return None if emptied or not left else left
 
-    def _reference(self, wanted: ReferenceTo, node: ProfiledNode, where: str) -> Resource | None:
+    def reference(self, wanted: ReferenceTo, node: ProfiledNode, where: str) -> Resource | None:
         """Contain the first resource of which anything is known, and return the reference to it."""
         known = [name for name in wanted.resource if node.knows_of(name)]
         if not known and not wanted.required:
@@ -134,7 +161,12 @@ class Filler:
                 raise
             self.context.note("warning", where, f"left out: {absent} is missing")
             return None
-        return self.context.contain(_resource(made, content)) if content else None
+        return self.context.contain(self._resource(made, content)) if content else None
+
+    def _resource(self, made: AddedResource, content: Resource) -> Resource:
+        claimed = self.profile.canonical(made.profile, self.context.dialect.name)
+        claim = {"meta": {"profile": [claimed]}} if claimed else {}
+        return {"resourceType": made.type, **claim, **content}
 
     def translated(self, name: str, type_: FhirType, value: Any, modality: str, where: str) -> Any:
         """The codes as the profile writes them, each once."""
@@ -167,12 +199,15 @@ class Filler:
         if missing == "omit" or sentinel is None:
             raise Absent(where)
         self.context.note("warning", where, f"is missing; the placeholder of profile {self.profile.name} is written")
+        if isinstance(sentinel, dict) and type_[0].islower():
+            return OnlyExtensions(sentinel)
         return copy.deepcopy(sentinel)
 
 
-def _resource(made: AddedResource, content: Resource) -> Resource:
-    claim = {"meta": {"profile": [made.profile]}} if made.profile else {}
-    return {"resourceType": made.type, **claim, **content}
+def _extension(url: str, type_: str, value: object) -> Resource:
+    extension: Resource = {"url": url}
+    put(extension, f"value{type_[0].upper()}{type_[1:]}", value)
+    return extension
 
 
 def _has_places(template: object) -> bool:

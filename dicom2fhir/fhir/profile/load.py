@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,8 +21,8 @@ from dicom2fhir.fhir.profile.model import (
     IdentifierRules,
     Include,
     OrderRules,
-    PatientProfile,
     Profile,
+    RelatedRules,
 )
 from dicom2fhir.fhir.profile.template import Extension, ExtensionPart, ReferenceTo
 from dicom2fhir.system.text import counted
@@ -96,14 +97,18 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
     for name in profile.resource:
         if name in _reached_from(profile, name):
             yield f"resource.{name}: refers to itself"
+    relative = [url for url in profile.urls() if not urlsplit(url).scheme]
+    if relative and not all(profile.versions.values()):
+        yield f"{relative[0]}: is relative, but not every version has a canonical URL"
     if profile.missing == "sentinel" and not profile.sentinels:
         yield 'missing = "sentinel": no sentinels are defined'
 
 
 def _referred(profile: Profile) -> Iterator[str]:
     for rule in profile.rules:
-        yield from _referred_in(rule.value)
-        yield from _referred_in(rule.default)
+        for template in (rule.value, rule.default, rule.add):
+            yield from _referred_in(template)
+        yield from rule.through.values()
     for extension in profile.extensions:
         yield from _referred_in(extension)
     for made in profile.resource.values():
@@ -141,7 +146,7 @@ def _reached_from(profile: Profile, name: str) -> set[str]:
 _TABLES: Mapping[str, type[BaseModel]] = {
     "element": ElementRule,
     "extension": Extension,
-    "patient": PatientProfile,
+    "related": RelatedRules,
     "part": ExtensionPart,
     "include": Include,
     "codes": CodeTable,
@@ -155,6 +160,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
     """One of pydantic's errors in our words."""
     where = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    if kind == "extra_forbidden" and location == ("patient",):
+        return "patient: is called related.Patient now"
     if kind == "extra_forbidden":
         table = next((_TABLES[str(part)] for part in reversed(location[:-1]) if part in _TABLES), Profile)
         options = [field.alias or name for name, field in table.model_fields.items()]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
+from urllib.parse import urljoin
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dicom2fhir.fhir.profile.template import (
     Extension,
@@ -19,12 +20,13 @@ from dicom2fhir.fhir.profile.template import (
     Sources,
     Table,
     Template,
+    Version,
     dates_are_typed,
+    is_attribute,
     sources_in,
     values_in,
     with_named_parts,
 )
-from dicom2fhir.fhir.version.names import canonical
 from dicom2fhir.model import Resource
 
 Missing = Literal["omit", "sentinel", "refuse"]
@@ -34,8 +36,9 @@ resource), write the profile's placeholder, or write nothing of the study."""
 Unverified = Literal["", "draft", "facts"]
 """Why no published definition has confirmed a profile; empty: one has, or nobody claims that it has."""
 
-VERSIONS = ("R4", "R4B", "R5")
-"""Those whose elements a profile may speak of."""
+PATH = r"^[a-zA-Z]+(\.[a-zA-Z]+)*$"
+
+ResourceType = Annotated[str, Field(pattern="^[A-Z][A-Za-z]+$")]
 
 
 def _of(*known: str) -> AfterValidator:
@@ -63,10 +66,12 @@ class ElementRule(Table):
     """The requirements of a profile for one element. The keys are applied in the order of this table."""
 
     path: str = Field(
-        pattern=r"^[a-zA-Z]+(\.[a-zA-Z]+)*$",
+        pattern=PATH,
         description="Path of the element without the resource type: `description`, `series.bodySite`,"
-        " `series.instance.title`; in `patient.element`, path in the Patient.",
+        " `series.instance.title`; in `related.TYPE.element`, path in the related resource. What a path through a list"
+        " says holds for each item.",
     )
+    versions: tuple[Version, ...] = Field((), description="Only in these FHIR versions; empty: in all.")
     type: FhirType = Field("string", description="FHIR datatype of the value of `from` and of the placeholder.")
     from_: Sources = Field(
         (),
@@ -76,9 +81,18 @@ class ElementRule(Table):
     )
     value: Template = Field(None, description="Value of the element, in place of the value of the mapping: a template.")
     default: Template = Field(None, description="Value of the element if the mapping wrote none: a template.")
+    add: Template = Field(
+        None, description="For a list: items that are added to those of the mapping, unless they are there: a template."
+    )
     codes: str = Field("", description="Table in `codes` that contains the allowed codes of the element.")
     words: bool = Field(
         False, description="`true` gives a CodeableConcept without text and displays its first code as text."
+    )
+    through: dict[str, str] = Field(
+        {},
+        description="Resource type -> name of a table in `resource`. A reference of the element, or of the `actor` of"
+        " its items, to a resource of that type becomes a reference to the added resource, in which `@target` is the"
+        " reference to the former.",
     )
     types: tuple[str, ...] = Field(
         (),
@@ -90,6 +104,11 @@ class ElementRule(Table):
         "",
         description="For a list: keep only the first item for each value of this member (`function` of"
         " `series.performer`).",
+    )
+    others: Literal["drop", "unmark"] = Field(
+        "drop",
+        description="What happens to the other items: `drop` leaves them out, `unmark` writes them without that"
+        " member.",
     )
     at_most: int | None = Field(None, ge=0, description="For a list: keep only this number of items, the first ones.")
     required: bool = Field(False, description="Whether the element is required; see `missing`.")
@@ -147,21 +166,37 @@ class OrderRules(Table):
 class AddedResource(Table):
     """A resource that the profile adds. It is contained in the resource that refers to it."""
 
-    type: str = Field(pattern="^[A-Z][A-Za-z]+$", description="Resource type.")
-    profile: str = Field("", description="Canonical URL that it claims (`meta.profile`); empty: none.")
+    type: ResourceType = Field(description="Resource type.")
+    profile: str = Field(
+        "", description="URL of the profile that it claims, which may be relative as for extensions; empty: none."
+    )
     value: Template = Field(description="Its elements: a template.")
 
 
-class PatientProfile(Table):
-    """The requirements for the Patient that is written with the study.
+class RelatedRules(Table):
+    """The requirements for the resources of one type that the study refers to, contained in it or separate.
 
-    With ``fhir.patient = "upsert"`` no placeholder is written for a missing value: it would replace the value on the
-    server.
+    If such a resource lacks something required, an item of a list that refers to it (`series.performer`) is left out
+    with a note. If it is referred to by an element that is not a list (`subject`), the study does not claim the
+    profile. No placeholder is written into a resource that every study updates (a Patient with
+    `fhir.patient = "upsert"`): it would replace the value on the server.
     """
 
-    profile: str = Field("", description="Canonical URL that the Patient claims; empty: none.")
-    element: tuple[ElementRule, ...] = Field((), description="Rules for elements of the Patient.")
-    extension: tuple[ExtensionPart, ...] = Field((), description="Extensions of the Patient.")
+    profile: str = Field(
+        "",
+        description="URL of the profile that the resource claims, which may be relative as for extensions; empty:"
+        " none.",
+    )
+    at: tuple[Annotated[str, Field(pattern=PATH)], ...] = Field(
+        (), description="Paths in the ImagingStudy of the references that the table is for; empty: all references."
+    )
+    where: dict[Annotated[str, Field(pattern=PATH)], str] = Field(
+        {},
+        description="Path in the resource -> code or text that it has: other resources of the type are not changed."
+        " A reference to one of them at a path of `at` is handled as if it lacked something required.",
+    )
+    element: tuple[ElementRule, ...] = Field((), description="Rules for elements of the resource.")
+    extension: tuple[ExtensionPart, ...] = Field((), description="Extensions of the resource.")
 
 
 class Profile(Table):
@@ -176,7 +211,7 @@ class Profile(Table):
         " definition of a draft or ballot, `facts` if the definition was not available, so that the profile was made"
         " from descriptions of it. `profiles list` and `profiles show` say so.",
     )
-    versions: Annotated[dict[Annotated[str, BeforeValidator(canonical)], str], _of(*VERSIONS)] = Field(
+    versions: dict[Version, str] = Field(
         min_length=1,
         description="FHIR version (`R4`, `R4B`, `R5`) -> canonical URL of the profile, which a study with all required"
         " values claims in `meta.profile`; empty: none. If `fhir.version` is `auto`, files are written in the first"
@@ -199,7 +234,9 @@ class Profile(Table):
     extension: tuple[Extension, ...] = Field(
         (), description="Extensions of the ImagingStudy, its series, its instances."
     )
-    patient: PatientProfile = Field(PatientProfile(), description="Requirements for the Patient.")
+    related: dict[ResourceType, RelatedRules] = Field(
+        {}, description="Resource type -> requirements for resources of that type to which the study refers."
+    )
     parts: dict[str, ExtensionPart] = Field(
         {},
         description="Name -> a part of extensions that list it in `part` by its name. Without `url`, the name is its"
@@ -218,12 +255,22 @@ class Profile(Table):
     @property
     def rules(self) -> tuple[ElementRule, ...]:
         """Those of all resources."""
-        return (*self.element, *self.patient.element)
+        return (*self.element, *(rule for related in self.related.values() for rule in related.element))
 
     @property
     def extensions(self) -> tuple[ExtensionPart, ...]:
         """Those of all resources."""
-        return (*self.extension, *self.patient.extension)
+        return (*self.extension, *(one for related in self.related.values() for one in related.extension))
+
+    def urls(self) -> Iterator[str]:
+        """The URLs of extensions, and of the profiles that resources claim."""
+        yield from (extension.url for extension in self.extensions)
+        claimed = [*(one.profile for one in self.related.values()), *(one.profile for one in self.resource.values())]
+        yield from filter(None, claimed)
+
+    def canonical(self, url: str, version: Version) -> str:
+        """A URL of the profile in a FHIR version: a relative one begins as that of the profile itself."""
+        return urljoin(self.versions[version], url) if url else ""
 
     def content(self) -> Resource:
         """What shapes the output: the file without what only people read."""
@@ -233,7 +280,7 @@ class Profile(Table):
         """Every place that names attributes, and the attributes named there (``KVP``, ``Sequence/Keyword``)."""
         for where, template in self._templates():
             for source in template.from_ if isinstance(template, ElementRule) else sources_in(template):
-                if not source.startswith("@"):
+                if is_attribute(source):
                     yield from ((where, keyword) for keyword in source.split("+"))
 
     def code_tables(self) -> Iterator[tuple[str, str]]:
@@ -246,7 +293,7 @@ class Profile(Table):
 
     def _templates(self) -> Iterator[tuple[str, object]]:
         for rule in self.rules:
-            yield from ((f"element {rule.path}", template) for template in (rule, rule.value, rule.default))
+            yield from ((f"element {rule.path}", template) for template in (rule, rule.value, rule.default, rule.add))
         for extension in self.extensions:
             yield f"extension {extension.url}", extension
         for name, made in self.resource.items():

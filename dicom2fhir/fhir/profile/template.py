@@ -6,15 +6,33 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
+
+from dicom2fhir.fhir.version.names import canonical
 
 FhirType = Literal[
     "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Period", "Quantity",
     "Reference", "string", "url",
 ]  # fmt: skip
 
+OPTIONS: Mapping[str, str] = {
+    "pacs.dicomweb_url": "dicomweb_url",
+    "pacs.endpoint_name": "endpoint_name",
+}
+"""Option of the configuration that is a source of values -> its attribute in
+:class:`~dicom2fhir.fhir.mapping.context.MappingOptions`."""
+
 _KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
-_SOURCE = re.compile(rf"@[a-zA-Z.]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
+_SOURCE = re.compile(rf"@[a-zA-Z.]+|\$[a-z_]+\.[a-z_]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
 
 
 class Table(BaseModel):
@@ -29,13 +47,34 @@ def _sources(value: object) -> object:
         for one in values:
             if not isinstance(one, str) or not _SOURCE.fullmatch(one):
                 raise ValueError(
-                    'must be DICOM keywords such as "KVP", "StudyDate+StudyTime" or "Sequence/Keyword", or "@element"'
+                    'must be DICOM keywords such as "KVP", "StudyDate+StudyTime" or "Sequence/Keyword", "@element" or'
+                    ' "$section.option"'
                 )
+            if one.startswith("$") and one[1:] not in OPTIONS:
+                raise ValueError(f"{one}: must be of {', '.join(f'${name}' for name in OPTIONS)}")
     return values
 
 
 Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
 Source = Annotated[str, BeforeValidator(lambda value: (_sources(value) or ("",))[0])]
+
+VERSIONS = ("R4", "R4B", "R5")
+"""The FHIR versions whose elements a profile may name."""
+
+
+def _version(text: str) -> str:
+    if (name := canonical(text)) not in VERSIONS:
+        raise ValueError(f"{text}: must be of {', '.join(VERSIONS)}")
+    return name
+
+
+Version = Annotated[str, AfterValidator(_version)]
+"""The name of one of them; a number or a name in any case is accepted."""
+
+
+def is_attribute(source: str) -> bool:
+    """Whether a source names attributes, and not an element or an option."""
+    return source[:1] not in ("@", "$")
 
 
 def dates_are_typed(table: Any) -> Any:
@@ -58,9 +97,10 @@ class ValueSource(Table):
         (),
         alias="from",
         description="Sources of the value, in order of preference: a keyword (`KVP`), a date with its time"
-        " (`StudyDate+StudyTime`), an attribute in the items of a sequence (`Sequence/Keyword`), or"
+        " (`StudyDate+StudyTime`), an attribute in the items of a sequence (`Sequence/Keyword`),"
         " `@element` and `@series.element`: the present value of that element in the ImagingStudy or the"
-        " current series.",
+        " current series, or `$section.option`: the value of an option of the configuration"
+        f" ({', '.join(f'`${name}`' for name in OPTIONS)}).",
     )
     type: FhirType = Field(
         "string",
@@ -90,6 +130,9 @@ class ValueSource(Table):
     )
     lasting: Source = Field(
         "", description="Source of a duration in seconds that is added to the moment of `not_after`."
+    )
+    many: bool = Field(
+        False, description="`true` writes one extension, or one item of a list, for each value of the attribute."
     )
     codes: str = Field(
         "", description="For a Coding or CodeableConcept: table in `codes` that contains the allowed codes."
@@ -154,10 +197,14 @@ Template = Annotated[object, PlainValidator(_template), PlainSerializer(_written
 
 
 class ExtensionPart(ValueSource):
-    """An extension of the Patient, or a part of an extension."""
+    """An extension of a related resource, or a part of an extension."""
 
-    url: str = Field(min_length=1, description="URL of the extension; of a part, its name.")
-    many: bool = Field(False, description="`true` writes one extension for each value of the attribute.")
+    url: str = Field(
+        min_length=1,
+        description="URL of the extension, which may be relative to the canonical URL of the profile (`kvp`); of a"
+        " part, its name.",
+    )
+    versions: tuple[Version, ...] = Field((), description="Only in these FHIR versions; empty: in all.")
     resource: tuple[str, ...] = Field(
         (),
         description="Instead of a value: a reference to the first of these tables in `resource` for which the data"

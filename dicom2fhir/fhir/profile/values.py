@@ -11,9 +11,19 @@ from decimal import ROUND_HALF_UP, Decimal
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import day_from, day_until, earliest, moment, moment_of_dt
 from dicom2fhir.fhir.mapping.imaging_study import modality_of
+from dicom2fhir.fhir.profile.codes import coded
 from dicom2fhir.fhir.profile.model import Profile
+from dicom2fhir.fhir.profile.paths import values_at
 from dicom2fhir.fhir.profile.plausible_ranges import is_plausible
-from dicom2fhir.fhir.profile.template import ExtensionPart, FirstValue, ReferenceTo, TemplateObject, ValueSource
+from dicom2fhir.fhir.profile.template import (
+    OPTIONS,
+    ExtensionPart,
+    FirstValue,
+    ReferenceTo,
+    TemplateObject,
+    ValueSource,
+    is_attribute,
+)
 from dicom2fhir.fhir.version.datatypes import Concept, concept, date_time, date_time_of_dt, decimal, one, several
 from dicom2fhir.fhir.version.dialects import codeable_concept
 from dicom2fhir.model import Attrs, Instance, Json, Resource, Series, items_of
@@ -32,6 +42,8 @@ class ProfiledNode:
     ----------
     study_json, json
         The ImagingStudy, and the part of it that the node became.
+    target
+        ``@target`` of an added resource: the reference that now leads to it.
     """
 
     context: MappingContext
@@ -41,6 +53,7 @@ class ProfiledNode:
     series: Series | None = None
     series_json: Resource | None = None
     instance: Instance | None = None
+    target: Resource | None = None
 
     @property
     def modality(self) -> str:
@@ -120,7 +133,9 @@ class ProfiledNode:
         found: Sequence[Json]
         for source in wanted.from_:
             if source.startswith("@"):
-                found = self._element(source[1:])
+                found = self._element(source[1:], wanted)
+            elif source.startswith("$"):
+                found = self._option(source[1:])
             elif wanted.since:
                 found = self._seconds(source, wanted)
             elif wanted.type == "Period":
@@ -140,7 +155,7 @@ class ProfiledNode:
                 fits = not template.modalities or self.modality in template.modalities
                 return fits and (any(map(self.knows, template.part)) or any(map(self.knows_of, template.resource)))
             case ValueSource():
-                attributes = tuple(source for source in template.from_ if not source.startswith("@"))
+                attributes = tuple(filter(is_attribute, template.from_))
                 return bool(attributes) and bool(self.value(template.model_copy(update={"from_": attributes})))
             case FirstValue():
                 return any(map(self.knows, template.first))
@@ -156,13 +171,20 @@ class ProfiledNode:
         """Whether the data set says anything of one of the profile's resources."""
         return self.knows(self.profile.resource[name].value)
 
-    def _element(self, path: str) -> list[Json]:
-        node: Json = self.study_json
-        if path.startswith("series."):
-            node, path = self.series_json or {}, path.removeprefix("series.")
-        for part in path.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        return node if isinstance(node, list) else [node] if node else []
+    def _element(self, path: str, wanted: ValueSource) -> list[Json]:
+        if path == "target":
+            return [self.target] if self.target else []
+        if path.startswith("series.") and self.series_json is not None:
+            found = values_at(self.series_json, path.removeprefix("series."))
+        else:
+            found = values_at(self.study_json, path)
+        if wanted.type in ("Coding", "CodeableConcept"):
+            found = [coded(value, wanted.type) for value in found]
+        return [value for position, value in enumerate(found) if value not in found[:position]]
+
+    def _option(self, name: str) -> list[Json]:
+        value: str = getattr(self.context.options, OPTIONS[name])
+        return [value] if value else []
 
     def _earliest(self, source: str) -> list[str]:
         """A date with its time, or a DT: the earliest of the node and of what it holds."""
@@ -255,7 +277,7 @@ class ProfiledNode:
             texts = [text for value in given if (text := self._text(value))]
             if wanted.listed:
                 return [f"[{', '.join(texts)}]"] if texts else []
-            return ["\\".join(texts)] if texts and not (isinstance(wanted, ExtensionPart) and wanted.many) else texts
+            return texts if wanted.many or not texts else ["\\".join(texts)]
         converted = [value for text in given if (value := self._convert(text, wanted)) is not None]
         if len(converted) < sum(isinstance(value, str) for value in given):
             self.context.note("warning", _leaf(source), f"cannot be a FHIR {wanted.type}; left out")

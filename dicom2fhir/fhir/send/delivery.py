@@ -182,7 +182,11 @@ class Delivery:
                 _remember(entry, target, self.server)
         sent = self._sent(plan)
         return Delivered(
-            sent.to_bytes(), self.course.written, self.mapped.fingerprint, unlinked=sent.unlinked(self.mapped)
+            sent.to_bytes(),
+            self.course.written,
+            self.mapped.fingerprint,
+            unlinked=sent.unlinked(self.mapped),
+            unclaimed=self.mapped.unclaimed,
         )
 
     def _send(self, requests: list[tuple[Entry, Resource]], created: set[str], plan: Plan) -> None:

@@ -56,7 +56,7 @@ class FileDestination:
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:
-            return Delivered(base, written=False, fingerprint=mapped.fingerprint, answered=False)
+            return Delivered(base, False, mapped.fingerprint, answered=False, unclaimed=mapped.unclaimed)
         try:
             content = dump(standalone(mapped), self._dialect.name, self._format)
             make_directory(self._directory, 0o700)
@@ -71,4 +71,4 @@ class FileDestination:
                 f"{self._directory} cannot be written to: {error.strerror}; check that it exists, and its permissions"
             )
             return Retry(reason, whole_destination=True)
-        return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint)
+        return Delivered(now.to_bytes(), fingerprint=mapped.fingerprint, unclaimed=mapped.unclaimed)

@@ -149,8 +149,14 @@ class FhirDestination:
                 begun = self._begin(job, server)
             if not begun.is_due:
                 mapped = begun.mapped
-                unlinked = begun.last.unlinked(mapped)
-                return Delivered(job.base, False, mapped.fingerprint, answered=False, unlinked=unlinked)
+                return Delivered(
+                    job.base,
+                    False,
+                    mapped.fingerprint,
+                    answered=False,
+                    unlinked=begun.last.unlinked(mapped),
+                    unclaimed=mapped.unclaimed,
+                )
             begun.lookup.deadline = time.monotonic() + self._budget_s
             return self._try_until_settled(begun)
         except ServerUnavailable as error:  # NotAuthorised too

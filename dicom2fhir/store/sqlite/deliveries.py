@@ -94,6 +94,7 @@ def delivered(
     base: bytes,
     fingerprint: str,
     unlinked: str,
+    unclaimed: str,
     now: float,
     rule: DueRule,
     *,
@@ -108,7 +109,7 @@ def delivered(
         sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
         _give_back(
             sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
-            fingerprint=fingerprint, unlinked=short(unlinked),
+            fingerprint=fingerprint, unlinked=short(unlinked), unclaimed=short(unclaimed),
         )  # fmt: skip
 
 

@@ -226,7 +226,8 @@ WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
 UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0,
-    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :fingerprint, failing_s = 0, failing_at = NULL,
+    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :fingerprint, unclaimed = :unclaimed,
+    failing_s = 0, failing_at = NULL,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
@@ -365,7 +366,7 @@ SELECT body FROM attrs WHERE id IN (
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 
 -- name: study_deliveries
-SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at
+SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed
 FROM delivery JOIN destination ON destination.id = delivery.destination_id
 WHERE study_id = :study_id AND in_force ORDER BY destination.name;
 

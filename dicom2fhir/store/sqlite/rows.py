@@ -145,8 +145,9 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
                 attempts=attempts,
                 reason=reason,
                 delivered_at=delivered_at,
+                unclaimed=unclaimed,
             )
-            for destination, state, delivered_revision, due_at, attempts, reason, delivered_at in sql.all(
+            for destination, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed in sql.all(
                 "study_deliveries", study_id=study_id
             )
         ),

@@ -289,13 +289,14 @@ class SqliteStore(StoreReader):
         base: bytes,
         fingerprint: str = "",
         unlinked: str = "",
+        unclaimed: str = "",
         accepted: bool = False,
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if the lease was lost, only ``accepted`` is recorded."""
         now, rule = self._clock.now(), self._rule
         self._write(
             lambda sql: deliveries.delivered(
-                sql, claim, revision, base, fingerprint, unlinked, now, rule, accepted=accepted
+                sql, claim, revision, base, fingerprint, unlinked, unclaimed, now, rule, accepted=accepted
             ),
         )
 
