@@ -44,13 +44,14 @@ def file_system_type(directory: Path, mountinfo: Path = MOUNTINFO) -> str:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return ""
-    target = directory.resolve()
-    found, found_parts = "", 0
+    target = f"{directory.resolve()}/"
+    found, found_prefix = "", ""
     for line in lines:
         # proc(5): "36 35 98:0 /root /mount/point options [optional fields] - type source options"; blanks as \040
         left, _, right = line.partition(" - ")
-        mount = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
+        mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
+        prefix = f"{mount.rstrip('/')}/"
         # a later line hides an earlier one of the same mount point
-        if target.is_relative_to(mount) and len(mount.parts) >= found_parts:
-            found, found_parts = right.split(" ")[0], len(mount.parts)
+        if target.startswith(prefix) and len(prefix) >= len(found_prefix):
+            found, found_prefix = right.split(" ")[0], prefix
     return found

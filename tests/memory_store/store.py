@@ -361,6 +361,7 @@ class MemoryStore:
             if study:
                 study.settlement = dict(verdicts)
                 study.revision, study.last_at = study.revision + 1, self._clock.now()
+                study.apply_rule()
                 self._requeue(study_uid, None, True)
 
     def forget(self, study_uid: str) -> bool:

@@ -137,6 +137,15 @@ def test_what_is_settled_holds_for_later_instances_and_not_for_another_patient(b
     assert "1.9.6" not in instances(bench)
 
 
+def test_what_is_settled_is_a_change_for_a_destination_that_is_not_in_force(bench: Bench) -> None:
+    bench.store.add_many([record(1), record(2, patient="P2")], FOLDER)
+    bench.store.set_destinations(["other"])
+    bench.later(20)
+    bench.store.settle("1.1", {one.key: Verdict.RIGHT for one in bench.store.patients("1.1")[:1]})
+    bench.store.set_destinations([DEST])
+    assert bench.store.next_due_at(DEST) == bench.now + QUIET_S
+
+
 def test_a_correction_of_the_right_side_to_the_wrong_one_is_a_conflict_again(bench: Bench) -> None:
     bench.store.add_many([record(1), record(2, patient="P2")], FOLDER)
     settle(bench, Verdict.RIGHT, Verdict.WRONG)

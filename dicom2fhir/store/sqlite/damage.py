@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -52,7 +52,7 @@ _PASSING = frozenset(
 """Errors of the disk, other processes or permissions; any other error while reading means that the file is damaged."""
 
 
-def inspect(path: Path, steps: Sequence[str], busy_timeout_s: float) -> None:
+def inspect(path: Path, steps: tuple[str, ...], busy_timeout_s: float) -> None:
     """Check an existing store, or what is left of one, without changing it.
 
     Raises
@@ -103,7 +103,7 @@ def _require_header(path: Path) -> None:
         raise StoreDamaged(f"The store {path} is damaged: its header does not name a write-ahead log")
 
 
-def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+def _require_schema(connection: sqlite3.Connection, path: Path, steps: tuple[str, ...]) -> None:
     """Check that the file has every table, index and trigger of its version."""
     found = _schema(connection)
     is_marked = pragma(connection, "application_id") == APPLICATION_ID
@@ -118,13 +118,14 @@ def _require_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[
         raise StoreDamaged(f"The store {path} is damaged: {', '.join(missing)} missing or changed")
 
 
-def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+def _schema(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
     """Name and SQL of each schema object, without quotes and spaces: those differ between versions of SQLite."""
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {(name, re.sub(r'[\s"]+', "", sql)) for name, sql in rows}
+    return frozenset((name, re.sub(r'[\s"]+', "", sql)) for name, sql in rows)
 
 
-def _made_by(steps: Sequence[str]) -> set[tuple[str, str]]:
+@cache
+def _made_by(steps: tuple[str, ...]) -> frozenset[tuple[str, str]]:
     with closing(sqlite3.connect(":memory:")) as connection:
         for step in steps:
             connection.executescript(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def lock_path(path: Path) -> Path:
 
 
 def own(
-    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: tuple[str, ...], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[int, sqlite3.Connection, Path | None]:
     """Become the only process that owns the file, and check that the file is not damaged.
 
@@ -66,7 +66,7 @@ def own(
 
 
 def _open_sound(
-    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: tuple[str, ...], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[sqlite3.Connection, Path | None]:
     """Open the store, or a new one if there is none or it is damaged; the path that a damaged one was moved to."""
     aside = None
@@ -91,7 +91,7 @@ def follow(path: Path, sql: Statements) -> Progress:
     return progress
 
 
-def _create(path: Path, steps: Sequence[str]) -> None:
+def _create(path: Path, steps: tuple[str, ...]) -> None:
     """Create an empty store at ``path`` atomically, so that a store without tables is always damaged."""
     new = path.with_name(f"{path.name}.new")
     for end in ("", "-wal", "-shm"):
@@ -100,19 +100,20 @@ def _create(path: Path, steps: Sequence[str]) -> None:
     made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         give_to_owner(made, path.parent)
+        with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            # WAL mode from the start: a later change takes a transaction of another kind, which a crash may interrupt.
+            require_settings(connection, {"journal_mode": "wal", "synchronous": 0})
+            migrate(connection, steps)
+        os.fsync(made)  # once for all steps: before the rename nobody depends on the file
     finally:
         os.close(made)
-    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        # WAL mode from the start: a later change takes a transaction of another kind, which a crash may interrupt.
-        require_settings(connection, {"journal_mode": "wal", "synchronous": 2})
-        migrate(connection, steps)
     os.rename(new, path)
     sync_directory(path.parent)
     log.info("store.created", path=str(path))
 
 
 def _open_as_owner(
-    path: Path, steps: Sequence[str], take_over: Callable[[Statements], None], busy_timeout_s: float
+    path: Path, steps: tuple[str, ...], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> sqlite3.Connection:
     """Open a store as its owner: migrate it, and end the leases and associations of the previous owner."""
     connection = connect(path, read_only=False, busy_timeout_s=busy_timeout_s)

@@ -275,7 +275,7 @@ class SqliteStore(StoreReader):
 
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.settle`."""
-        self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now()))
+        self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now(), self._rule))
 
     def forget(self, study_uid: str) -> bool:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that no longer runs are ignored."""
