@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -316,11 +317,18 @@ OTHER_FIELDS = "**"
 """Fields of a dict, which ``docs/events.toml`` has to name."""
 
 
+@cache
+def modules() -> dict[Path, ast.Module]:
+    """The syntax tree of each module of the package."""
+    return {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "dicom2fhir").rglob("*.py"))}
+
+
+@cache
 def log_calls() -> dict[str, tuple[set[str], set[str]]]:
     """Event -> the levels and the fields that the code logs it with."""
     found: dict[str, tuple[set[str], set[str]]] = {}
-    for path in sorted((ROOT / "dicom2fhir").rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for tree in modules().values():
+        for call in ast.walk(tree):
             if isinstance(call, ast.Call) and (methods := log_methods(call.func)):
                 event = ast.literal_eval(call.args[0])
                 levels, fields = found.setdefault(event, (set(), set()))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,9 +21,8 @@ TABLE: dict[str, dict[str, dict[str, str]]] = json.loads(
 """FHIR version -> type -> its elements in the order of the schema, and their types."""
 
 
-def values_of_xml(document: bytes) -> dict[str, str]:
+def values_of_xml(root: ElementTree.Element) -> dict[str, str]:
     """Path -> value, e.g. ``Patient/name[0]/given[1]``."""
-    root = ElementTree.fromstring(document)
     return dict(_of_element(root, _tag(root)))
 
 
@@ -72,18 +72,23 @@ def _of_object(content: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
 
 def check_order(element: ElementTree.Element, type_: str, version: str) -> None:
     """The children stand in the order of the table, each as often as it likes but together."""
-    names = list(TABLE[version][type_])
     positions = []
     for child in element:
         tag = child.tag.removeprefix(FHIR)
-        name, kind = next(
-            (name, kind.split("|"))
-            for name, kind in TABLE[version][type_].items()
-            if name == tag or (name.endswith("[x]") and tag.startswith(name[:-3]))
-        )
-        positions.append(names.index(name))
+        position, kind = _place(version, type_, tag)
+        positions.append(position)
         if kind == ["Resource"]:
             check_order(child[0], child[0].tag.removeprefix(FHIR), version)
         elif len(kind) == 1 and kind[0][0].isupper():
             check_order(child, kind[0], version)
     assert positions == sorted(positions), (type_, [child.tag for child in element])
+
+
+@cache
+def _place(version: str, type_: str, tag: str) -> tuple[int, list[str]]:
+    """Where an element stands in a type of the table, and its types."""
+    return next(
+        (position, kind.split("|"))
+        for position, (name, kind) in enumerate(TABLE[version][type_].items())
+        if name == tag or (name.endswith("[x]") and tag.startswith(name[:-3]))
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,13 @@ def reference_violations(resources: list[Resource]) -> Iterator[str]:
 
 def element_violations(resource: Resource, version: str) -> Iterator[str]:
     """Every element exists in the version, repeats only where it may, and is there where it must be."""
-    yield from _elements(resource, resource["resourceType"], ELEMENTS[version])
+    yield from _elements(resource, resource["resourceType"], version)
     for contained in resource.get("contained", []):
         yield from element_violations(contained, version)
 
 
-def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]:
+def _elements(node: Resource, path: str, version: str) -> Iterator[str]:
+    table, required = ELEMENTS[version], _required(version)
     for name, value in node.items():
         if name == "resourceType" or (name == "extension" and "." in path):  # every element may have one
             continue
@@ -144,13 +146,23 @@ def _elements(node: Resource, path: str, table: dict[str, str]) -> Iterator[str]
             yield f"{path}.{name} is empty"
         if types == "BackboneElement":
             for item in value if isinstance(value, list) else [value]:
-                yield from _elements(item, f"{path}.{name}", table)
-    for child, cardinality in table.items():
-        parent, _, name = child.rpartition(".")
-        keys = [key.removeprefix("_") for key in node]
+                yield from _elements(item, f"{path}.{name}", version)
+    keys = [key.removeprefix("_") for key in node]
+    for name in required.get(path, ()):
         there = any(key.startswith(name[:-3]) for key in keys) if name.endswith("[x]") else name in keys
-        if parent == path and cardinality.startswith("1") and not there:
-            yield f"{child} is missing"
+        if not there:
+            yield f"{path}.{name} is missing"
+
+
+@cache
+def _required(version: str) -> dict[str, list[str]]:
+    """Path -> its children that must be there."""
+    found: dict[str, list[str]] = {}
+    for child, cardinality in ELEMENTS[version].items():
+        parent, _, name = child.rpartition(".")
+        if cardinality.startswith("1"):
+            found.setdefault(parent, []).append(name)
+    return found
 
 
 def _choice(path: str, table: dict[str, str]) -> str | None:
