@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
@@ -14,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog
 from pydicom.data.data_manager import DATA_ROOT
 
+from tests.command_line import logging_kept
 from tests.examples import load_profile
 from tests.left_out import LeftOut, search_path
 from tests.servers.outage_proxy import OutageProxy
@@ -190,12 +189,5 @@ def outage_proxy() -> Iterator[Callable[[str], OutageProxy]]:
 @pytest.fixture
 def logging_as_before() -> Iterator[None]:
     """For tests of what sets up logging for its process, which here is that of all tests."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for name in ("pydicom", "pynetdicom", "urllib3", "py.warnings", "watchdog"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    with logging_kept():
+        yield

@@ -15,6 +15,7 @@ from typing import Any
 
 from dicom2fhir.store.base import Stats, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
+from tests.command_line import run_here
 
 ROOT = Path(__file__).parents[1]
 READY_WITHIN_S = 60.0
@@ -45,7 +46,10 @@ def environment() -> dict[str, str]:
 def run_command(
     *arguments: str | Path, module: str = "dicom2fhir", **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``dicom2fhir``, or another module that is it with something put in, to its end."""
+    """Run ``dicom2fhir``, or another module that is it with something put in, to its end in a process of its own.
+
+    Where that does not matter, :func:`tests.command_line.run_here` is quicker.
+    """
     command = [sys.executable, "-m", module, *map(str, arguments)]
     settings: dict[str, Any] = {"capture_output": True, "cwd": ROOT, "env": environment(), "timeout": 90, **options}
     return subprocess.run(command, check=False, **settings)
@@ -260,7 +264,7 @@ class DaemonProcess:
 
     def status(self, *arguments: str) -> dict[str, Any]:
         """``dicom2fhir status --json``."""
-        done = run_command("status", "--json", "--limit", "1000", "--state-dir", self.state_dir, *arguments)
-        assert done.returncode == 0, done.stderr.decode()
-        facts: dict[str, Any] = json.loads(done.stdout)
+        done = run_here("status", "--json", "--limit", "1000", "--state-dir", self.state_dir, *arguments)
+        assert done.status == 0, done.stderr
+        facts: dict[str, Any] = done.json
         return facts

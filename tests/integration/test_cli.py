@@ -559,22 +559,22 @@ def receiver() -> Iterator[tuple[str, int]]:
     scp.stop(10)
 
 
-def test_echo(receiver: tuple[str, int]) -> None:
+def test_echo(run: Run, receiver: tuple[str, int]) -> None:
     host, port = receiver
-    done = run_command("echo", "--host", host, "--port", str(port))
-    assert (done.returncode, done.stderr) == (0, b"")
+    done = run("echo", "--host", host, "--port", str(port))
+    assert (done.status, done.stderr) == (0, "")
     assert f"DICOM2FHIR at {host}:{port} responded in " in done.stdout.decode()
 
-    done = run_command("echo", "--port", str(port), "--called-ae", "SOMEONE")
-    assert (done.returncode, done.stdout) == (69, b"")
-    assert "SOMEONE" in done.stderr.decode()
-    assert "--called-ae" in done.stderr.decode()
+    done = run("echo", "--port", str(port), "--called-ae", "SOMEONE")
+    assert (done.status, done.stdout) == (69, b"")
+    assert "SOMEONE" in done.stderr
+    assert "--called-ae" in done.stderr
 
 
-def test_echo_to_nobody(free_port: int) -> None:
-    done = run_command("echo", "--port", str(free_port))
-    assert (done.returncode, done.stdout) == (69, b"")
-    (said,) = done.stderr.decode().splitlines()
+def test_echo_to_nobody(run: Run, free_port: int) -> None:
+    done = run("echo", "--port", str(free_port))
+    assert (done.status, done.stdout) == (69, b"")
+    (said,) = done.stderr.splitlines()
     assert "connection refused; check that it is running" in said
 
 

@@ -12,6 +12,7 @@ import pytest
 from dicom2fhir.model import Note
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
+from tests.command_line import run_here
 from tests.daemon_process import run_command
 
 NOTE = Note("warning", "PixelData", "the file ends within it, or within what follows it")
@@ -27,15 +28,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_convert_keeps_the_header(folder: Path) -> None:
-    done = run_command("convert", folder, "--as", "resources")
-    assert done.returncode == 0, done.stderr.decode()
-    (study,) = [one for line in done.stdout.splitlines() if (one := json.loads(line))["resourceType"] == "ImagingStudy"]
+    done = run_here("convert", folder, "--as", "resources")
+    assert done.status == 0, done.stderr
+    (study,) = [one for one in done.lines if one["resourceType"] == "ImagingStudy"]
     assert study["numberOfInstances"] == 2
 
 
 def test_explain_notes_it(folder: Path) -> None:
-    whole, cut = (run_command("explain", "--json", file).stdout for file in sorted(folder.rglob("*.dcm")))
-    texts = [[note["text"] for note in json.loads(shown)["notes"]] for shown in (whole, cut)]
+    whole, cut = (run_here("explain", "--json", file).json for file in sorted(folder.rglob("*.dcm")))
+    texts = [[note["text"] for note in shown["notes"]] for shown in (whole, cut)]
     assert [NOTE.text in each for each in texts] == [False, True]
 
 
@@ -56,5 +57,5 @@ def test_members_of_archives_are_not_looked_at_beyond_their_headers(folder: Path
     with zipfile.ZipFile(archive, "w") as made:
         for file in folder.rglob("*.dcm"):
             made.write(file, file.name)
-    done = run_command("convert", archive, "--as", "resources")
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_here("convert", archive, "--as", "resources")
+    assert done.status == 0, done.stderr

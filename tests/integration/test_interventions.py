@@ -15,7 +15,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from tests.daemon_process import ROOT, SETTLES_WITHIN_S, DaemonProcess, environment, run_command, wait_until
+from tests.command_line import run_here
+from tests.daemon_process import ROOT, SETTLES_WITHIN_S, DaemonProcess, environment, wait_until
 from tests.integration.test_one_bad_file import send
 
 STUDY = make_uid("s")
@@ -42,9 +43,9 @@ class Commands:
         self.place = ("--config", daemon.config_path, "--state-dir", daemon.state_dir)
 
     def __call__(self, *arguments: str, status: int = 0) -> str:
-        done = run_command(arguments[0], *self.place, *arguments[1:])
-        assert done.returncode == status, done.stderr.decode()
-        return (done.stdout if status == 0 else done.stderr).decode()
+        done = run_here(arguments[0], *self.place, *arguments[1:])
+        assert done.status == status, done.stderr
+        return done.stdout.decode() if status == 0 else done.stderr
 
 
 def newest(folder: Path) -> dict[str, Any]:

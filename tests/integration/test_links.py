@@ -18,7 +18,8 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.model import Delivered, Retry, Study
-from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, run_command, wait_until
+from tests.command_line import run_here
+from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, wait_until
 from tests.integration.test_one_bad_file import send
 from tests.memory_server import Failed, Manner, MemoryServer
 from tests.scripted_server import Resource
@@ -316,9 +317,9 @@ directory = "{tmp_path / "out"}"
 
     def run(*arguments: str, status: int = 0, command: str = "relink") -> str:
         place = ("--config", daemon.config_path, "--state-dir", daemon.state_dir)
-        done = run_command(command, *place, *arguments)
-        assert done.returncode == status, done.stderr.decode()
-        return (done.stdout if status == 0 else done.stderr).decode()
+        done = run_here(command, *place, *arguments)
+        assert done.status == status, done.stderr
+        return done.stdout.decode() if status == 0 else done.stderr
 
     def due(*arguments: str) -> dict[str, int]:
         return dict(json.loads(run(*arguments, "--json"))["due"])

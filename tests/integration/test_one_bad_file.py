@@ -17,6 +17,7 @@ from pynetdicom import AE
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.store.base import State
+from tests.command_line import run_here
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 
 FAULTY = "tests.faulty"
@@ -71,14 +72,14 @@ def test_backfill_goes_on_and_status_knows(archive: Path, tmp_path: Path) -> Non
     assert done.returncode == 1, done.stderr.decode()
     summary = json.loads(done.stdout)
     assert (summary["files"], summary["taken"], summary["failed"]) == (9, 3, 6)
-    status: dict[str, Any] = json.loads(run_command("status", "--json", *place).stdout)
+    status: dict[str, Any] = run_here("status", "--json", *place).json
     refused = {Path(one["path"]).name: one for one in status["rejections"]}
     assert refused.pop("8.dcm")["kind"] == "cannot-understand"
     assert sorted(refused) == ["1.dcm", "2.dcm", "3.dcm", "4.dcm"]  # for want of memory a file is tried again
     assert {one["kind"] for one in refused.values()} == {"bridge-fault"}
     assert all(MISTAKES[int(name[0]) - 1] in one["reason"] for name, one in refused.items())
     assert b"Canary" not in done.stderr + done.stdout
-    shown = run_command("status", *place).stdout.decode()
+    shown = run_here("status", *place).stdout.decode()
     assert "bridge-fault: The bridge failed: " in " ".join(shown.split())
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
+from tests.command_line import run_here
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 from tests.integration.test_one_bad_file import CONFIG
 
@@ -50,7 +51,7 @@ def backfill(place: tuple[str | Path, ...], *arguments: str | Path, module: str 
 
 
 def outdated(place: tuple[str | Path, ...]) -> list[str]:
-    found = json.loads(run_command("status", "--outdated", "--json", *place).stdout)
+    found = run_here("status", "--outdated", "--json", *place).json
     assert found["outdated"] == len(found["studies"])
     return sorted(found["studies"])
 
@@ -59,7 +60,7 @@ def test_an_upgrade_says_what_wants_to_be_read_again(place: tuple[str | Path, ..
     first = backfill(place, archive, module=EARLIER)
     assert first == {"done_before": 0, "outdated": 0, "taken": 4, "unchanged": 0, "skipped": 1, "failed": 1}
     assert outdated(place) == sorted(STUDIES)
-    told = run_command("retry", "--all", "--remap", *place).stdout.decode()
+    told = run_here("retry", "--all", "--remap", *place).stdout.decode()
     assert "2 studies were read by another version" in told
     assert all(uid in told for uid in STUDIES)
     # what was not taken is tried again by itself, what was taken is not
@@ -79,7 +80,7 @@ def test_an_upgrade_says_what_wants_to_be_read_again(place: tuple[str | Path, ..
     again = backfill(place, archive, "--again")
     assert again == {"done_before": 0, "outdated": 0, "taken": 4, "unchanged": 4, "skipped": 1, "failed": 1}
     assert outdated(place) == []
-    assert "another version" not in run_command("retry", "--all", "--remap", *place).stdout.decode()
+    assert "another version" not in run_here("retry", "--all", "--remap", *place).stdout.decode()
     assert backfill(place, archive)["outdated"] == 0
 
 
@@ -124,7 +125,7 @@ def test_what_an_earlier_version_wrote_is_told_and_written_anew(
     (destination,) = later.status()["destinations"]
     assert list(destination["other_mappings"].values()) == [1]
     assert body_sites(tmp_path) == [None]
-    run_command("retry", "--all", "--remap", "--state-dir", later.state_dir)
+    run_here("retry", "--all", "--remap", "--state-dir", later.state_dir)
     later.settled()
     assert body_sites(tmp_path) == ["Chest"]
     assert later.status()["destinations"][0]["other_mappings"] == {}

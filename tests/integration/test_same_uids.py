@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom2fhir.demo.synthetic import instance, make_uid
+from tests.command_line import run_here
 from tests.daemon_process import DaemonProcess, run_command
 from tests.integration.test_one_bad_file import send
 
@@ -64,8 +65,8 @@ directory = "{tmp_path / "out"}"
 
 
 def test_converted(step: int, tmp_path: Path) -> None:
-    done = run_command("convert", save(tmp_path / "files", "converted", step))
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_here("convert", save(tmp_path / "files", "converted", step))
+    assert done.status == 0, done.stderr
     assert series_of(done.stdout) == wanted("converted")
 
 

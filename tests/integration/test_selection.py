@@ -11,7 +11,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage  # type: ignore[attr-defined]
 
 from dicom2fhir.demo.synthetic import instance
-from tests.daemon_process import DaemonProcess, run_command, wait_until
+from tests.command_line import run_here
+from tests.daemon_process import DaemonProcess, wait_until
 from tests.scripted_server import ScriptedServer, scripted_server
 
 SETTINGS = """
@@ -95,8 +96,8 @@ def test_tests_and_research_never_reach_the_national_platform(
     filed_at = at(daemon, str(filed.StudyInstanceUID))
     assert filed_at["national"]["why"] == "only.calling_ae_title matches no value of the study"
     assert filed_at["own"]["state"] == "delivered"
-    shown = run_command("status", "--check", "--state", "excluded", "--state-dir", daemon.state_dir)
-    assert shown.returncode == 0, "nothing calls for a person"
+    shown = run_here("status", "--check", "--state", "excluded", "--state-dir", daemon.state_dir)
+    assert shown.status == 0, "nothing calls for a person"
     assert b'except.calling_ae_title matches "research*"' in shown.stdout
 
     # a research series in a study that was sent: it is not removed, and nothing more of it is sent

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
 from dicom2fhir.demo.synthetic import instance
-from tests.daemon_process import DaemonProcess, run_command, wait_until
+from tests.command_line import Result, run_here
+from tests.daemon_process import DaemonProcess, wait_until
 from tests.scripted_server import ScriptedServer, scripted_server
 
 
@@ -39,8 +38,8 @@ def start(tmp_path: Path, server: ScriptedServer) -> Iterator[Callable[..., Daem
         daemon.clean_up()
 
 
-def check(daemon: DaemonProcess) -> subprocess.CompletedProcess[bytes]:
-    return run_command("status", "--check", "--state-dir", daemon.state_dir)
+def check(daemon: DaemonProcess) -> Result:
+    return run_here("status", "--check", "--state-dir", daemon.state_dir)
 
 
 def text_of(daemon: DaemonProcess) -> str:
@@ -76,21 +75,21 @@ def test_a_daemon_that_is_well_and_then_killed(start: Callable[..., DaemonProces
     up = wait_until(lambda: (one := destination(daemon))["written"] and one, 30, "the daemon has said it")
     assert (up["state"], up["reason"], up["until"]) == ("up", "", None)
     assert daemon.status()["daemon"]["refused"] == {"association: called AE title not recognized": 1}
-    assert check(daemon).returncode == 0
+    assert check(daemon).status == 0
     assert "1 x association: called AE title not recognized" in text_of(daemon)
     daemon.kill()
     facts = daemon.status()
     assert not facts["daemon"]["running"]
     assert "state" not in facts["destinations"][0], "nobody can know it"
     assert "The daemon is not running; last report at" in facts["attention"][0]
-    assert check(daemon).returncode == 1
+    assert check(daemon).status == 1
 
 
 def test_a_daemon_that_was_stopped(start: Callable[..., DaemonProcess]) -> None:
     daemon = start()
     assert daemon.terminate() == 0
     assert "The daemon is not running; it stopped at" in text_of(daemon)
-    assert check(daemon).returncode == 1
+    assert check(daemon).status == 1
 
 
 def test_a_server_that_is_away_and_comes_back(start: Callable[..., DaemonProcess], server: ScriptedServer) -> None:
@@ -103,10 +102,10 @@ def test_a_server_that_is_away_and_comes_back(start: Callable[..., DaemonProcess
     why = study["deliveries"][0]["why"]
     assert why.startswith(f"destination down: {down['reason']}; next try at")
     result = check(daemon)
-    assert result.returncode == 1 and b"Destination main is down since" in result.stdout
+    assert result.status == 1 and b"Destination main is down since" in result.stdout
     server.is_away = False
     wait_until(lambda: destination(daemon)["state"] == "up", 90, "it is up again")
-    assert check(daemon).returncode == 0
+    assert check(daemon).status == 0
 
 
 def test_a_server_of_another_version_is_paused(start: Callable[..., DaemonProcess], server: ScriptedServer) -> None:
@@ -140,10 +139,10 @@ def test_the_quiet_period_is_why_a_study_waits(start: Callable[..., DaemonProces
 
     wait_until(quiet, 30, "the association has ended")
     (study,) = daemon.status()["studies"]
-    shown = run_command("status", study["study_uid"], "--state-dir", daemon.state_dir)
+    shown = run_here("status", study["study_uid"], "--state-dir", daemon.state_dir)
     assert b"quiet period until" in shown.stdout
-    alone = run_command("status", study["study_uid"], "--json", "--state-dir", daemon.state_dir)
-    assert json.loads(alone.stdout)["deliveries"][0]["why"].startswith("quiet period until")
+    alone = run_here("status", study["study_uid"], "--json", "--state-dir", daemon.state_dir)
+    assert alone.json["deliveries"][0]["why"].startswith("quiet period until")
 
 
 def test_a_folder_that_is_not_there_is_told(start: Callable[..., DaemonProcess], tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from tests.daemon_process import ROOT, DaemonProcess, environment, run_command
+from tests.command_line import run_here
+from tests.daemon_process import ROOT, DaemonProcess, environment
 from tests.integration.test_interventions import STUDY, of
 from tests.integration.test_one_bad_file import send
 
@@ -73,10 +74,10 @@ def test_status_tells_of_a_damage_until_it_is_acknowledged(daemon: DaemonProcess
     (damage,) = daemon.status()["damages"]
     assert Path(damage["aside"]).read_bytes() == b""
     place = ("--state-dir", daemon.state_dir)
-    told = run_command("status", "--check", "--acknowledge", *place)
-    assert told.returncode == 1
+    told = run_here("status", "--check", "--acknowledge", *place)
+    assert told.status == 1
     assert "no SQLite header" in " ".join(told.stdout.decode().split())
-    assert run_command("status", "--check", *place).returncode == 0
+    assert run_here("status", "--check", *place).status == 0
     assert daemon.status()["damages"] == []
     assert send(daemon, of("one", 1)) == [0]
-    assert run_command("status", "1.2", "--acknowledge", *place).returncode == 2
+    assert run_here("status", "1.2", "--acknowledge", *place).status == 2

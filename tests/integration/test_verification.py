@@ -8,14 +8,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dicom2fhir import config
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.wiring import parts
-from tests.daemon_process import run_command
+from tests.command_line import run_here
 from tests.pki import Pki
 from tests.readme import steps
 
@@ -44,8 +43,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def asked(file: Path, port: int, *options: str | Path) -> tuple[int, str]:
-    done = run_command("echo", "--config", file, "--port", str(port), *options)
-    return done.returncode, (done.stdout + done.stderr).decode()
+    done = run_here("echo", "--config", file, "--port", str(port), *options)
+    return done.status, done.stdout.decode() + done.stderr
 
 
 def test_the_configuration_of_the_readme(serve: Serve) -> None:
@@ -161,7 +160,7 @@ def test_whatever_answers_is_no_traceback(answer: bytes, words: str) -> None:
 
         peer = threading.Thread(target=play, daemon=True)
         peer.start()
-        done: Any = run_command("echo", "--host", "127.0.0.1", "--port", str(listener.getsockname()[1]))
+        done = run_here("echo", "--host", "127.0.0.1", "--port", str(listener.getsockname()[1]))
         peer.join(10)
-    assert (done.returncode, b"Traceback" in done.stderr) == (69, False)
-    assert words in done.stderr.decode()
+    assert (done.status, "Traceback" in done.stderr) == (69, False)
+    assert words in done.stderr
