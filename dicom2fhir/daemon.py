@@ -83,6 +83,8 @@ class Daemon:
                 StorageSCP(
                     self._blueprint.listen,
                     on_received=self._ingest.receive,
+                    on_created=self._ingest.create,
+                    on_set=self._ingest.set,
                     on_rejected=self._ingest.reject,
                     on_association_ended=self.store.association_ended,
                 )

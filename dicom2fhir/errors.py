@@ -75,6 +75,30 @@ class Mismatch(Permanent):
     """The SOP class or instance of the command and of the data set differ."""
 
 
+class MissingAttribute(Permanent):
+    """A required attribute is missing."""
+
+
+class InvalidValue(Permanent):
+    """An attribute has an invalid value."""
+
+
+class InvalidInstanceUID(Permanent):
+    """The SOP Instance UID is not a valid UID."""
+
+
+class DuplicateInstance(Permanent):
+    """Another SOP instance with this UID exists."""
+
+
+class NoSuchInstance(Permanent):
+    """There is no SOP instance with this UID."""
+
+
+class NoLongerUpdatable(Permanent):
+    """Performed Procedure Step Object may no longer be updated"""
+
+
 class Unreadable(Transient):
     """The file cannot be read."""
 
@@ -102,6 +126,10 @@ class BridgeFault(Permanent):
 
 class NotExpressible(Permanent):
     """The study cannot be written in this FHIR version."""
+
+
+class NothingToWrite(Permanent):
+    """No instance of the study has arrived yet."""
 
 
 class NotReady(Transient):

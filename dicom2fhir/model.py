@@ -147,11 +147,73 @@ class InstanceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Availability:
+    """What an archive states of one SOP instance (an item of Referenced SOP Sequence, PS3.3 C.4.23).
+
+    Attributes
+    ----------
+    attrs
+        ``InstanceAvailability``, and where it may be retrieved: ``RetrieveAETitle``, ``RetrieveLocationUID``, and as
+        ``RetrieveURL`` the base URL of the DICOMweb service.
+    """
+
+    sop_uid: str
+    attrs: Attrs
+
+    @property
+    def retrieve_ae(self) -> str:
+        """Retrieve AE Title: what is stated holds for it alone. Several titles are separated by backslashes."""
+        return "\\".join(texts_of(self.attrs.get("RetrieveAETitle")))
+
+
+@dataclass(frozen=True, slots=True)
+class AvailabilityNotification:
+    """An Instance Availability Notification (IAN, PS3.4 annex R)."""
+
+    uid: str
+    study_uid: str
+    instances: tuple[Availability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcedureStep:
+    """A Modality Performed Procedure Step (MPPS, PS3.4 section F.7).
+
+    Attributes
+    ----------
+    status
+        Performed Procedure Step Status: ``IN PROGRESS``, ``COMPLETED`` or ``DISCONTINUED``.
+    instances
+        SOP Instance UIDs of the instances that it lists, each once, in order.
+    attrs
+        The attributes that the others were read from, and those of the patient and of the study.
+    """
+
+    uid: str
+    study_uid: str
+    status: str
+    instances: tuple[str, ...]
+    attrs: Attrs
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it may no longer be updated."""
+        return self.status != "IN PROGRESS"
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """A SOP instance of a :class:`Series`; ``attrs`` always holds ``SOPClassUID``."""
+    """A SOP instance of a :class:`Series`; ``attrs`` always holds ``SOPClassUID``.
+
+    Attributes
+    ----------
+    stated
+        What archives state of it, one value for each Retrieve AE Title.
+    """
 
     uid: str
     attrs: Attrs
+    stated: tuple[Availability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +233,10 @@ class Study:
     ----------
     conflict
         Why the study must not be written (its instances name different patients); empty if it may be written.
+    is_announced
+        Whether no instance has arrived: the study is known by procedure steps or notifications only.
+    steps
+        The procedure steps that name the study.
     """
 
     uid: str
@@ -180,6 +246,8 @@ class Study:
     series: tuple[Series, ...]
     notes: tuple[Note, ...] = ()
     conflict: str = ""
+    is_announced: bool = False
+    steps: tuple[ProcedureStep, ...] = ()
 
 
 class Write(StrEnum):
@@ -309,4 +377,11 @@ class Refused:
     """False when the bridge itself refuses, so that this says nothing about the destination."""
 
 
-Outcome = Delivered | Retry | Refused
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """There is nothing to write yet; a later revision may have something."""
+
+    reason: str
+
+
+Outcome = Delivered | Retry | Refused | Withheld

@@ -23,6 +23,7 @@ from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
+from dicom2fhir.dicom.normalized import all_attributes
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of, unverified
@@ -50,7 +51,7 @@ from dicom2fhir.wiring import options
 
 ROOT = Path(__file__).parents[1]
 
-_TAGS: Mapping[str, int] = {attribute.keyword: attribute.tag for attribute in taken()}
+_TAGS: Mapping[str, int] = {attribute.keyword: attribute.tag for attribute in (*all_attributes(), *taken())}
 
 
 def documents() -> dict[Path, str]:

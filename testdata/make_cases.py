@@ -3,10 +3,11 @@
 ``python -m testdata.make_cases [NAME...]``.
 
 A case is a folder of ``cases/``. Its ``case.toml`` names the DICOM files (``generated``, a case of ``make_dicom.py``,
-or ``pydicom``, a file that pydicom brings along) and the operator's decisions (``policy``); beside it stand the
-resources that must come of it in each FHIR version, those of one study in the order of its transaction, and in each of
-the ``profiles`` that it names (``osiris``; ``eu-imaging.R5`` for a version that is not the profile's first), with what
-is done about missing values (``profile_missing``), and whether there is an ``archive`` to refer to.
+or ``pydicom``, a file that pydicom brings along), what archives and modalities state of the study (``notices``, of
+``make_notices.py``) and the operator's decisions (``policy``); beside it stand the resources that must come of it in
+each FHIR version, those of one study in the order of its transaction, and in each of the ``profiles`` that it names
+(``osiris``; ``eu-imaging.R5`` for a version that is not the profile's first), with what is done about missing values
+(``profile_missing``), and whether there is an ``archive`` to refer to.
 
 Read the difference before you commit it: a change of the output is at least a minor release.
 """
@@ -34,15 +35,16 @@ from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
-from dicom2fhir.fhir.profile.apply import conform
+from dicom2fhir.errors import NotExpressible, NothingToWrite
+from dicom2fhir.fhir.mapper import StudyMapper
+from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.wiring.options import profile
 from testdata.make_dicom import encoded
+from testdata.make_notices import notices, stated_by
 
 CASES_DIRECTORY = Path(__file__).with_name("cases")
 CASES = sorted(path.parent.name for path in CASES_DIRECTORY.glob("*/case.toml"))
@@ -67,7 +69,20 @@ def studies_of(files: Iterable[bytes]) -> list[Study]:
     return [assemble(uid, 1, found) for uid, found in records.items()]
 
 
+def _study(case: dict[str, Any]) -> Study:
+    files = _files(case)
+    if "notices" not in case:
+        (study,) = studies_of(files)
+        return study
+    stated, steps = stated_by(notices(case["notices"]))
+    records = [record_of(data) for data in files]
+    study_uid = records[0].study_uid if records else steps[0].study_uid
+    return assemble(study_uid, 1, records, stated=stated, steps=steps)
+
+
 def _files(case: dict[str, Any]) -> Sequence[bytes]:
+    if case.keys().isdisjoint(("generated", "pydicom")):
+        return []
     if "pydicom" in case:
         return [Path(str(get_testdata_file(case["pydicom"]))).read_bytes()]
     files = encoded(case["generated"])
@@ -109,8 +124,7 @@ def case_of(name: str) -> dict[str, Any]:
 def study_and_options(name: str) -> tuple[Study, MappingOptions]:
     """A case's study and the operator's decisions."""
     case = case_of(name)
-    (study,) = studies_of(_files(case))
-    return study, _options(case.get("policy", {}))
+    return _study(case), _options(case.get("policy", {}))
 
 
 def variants(name: str) -> tuple[str, ...]:
@@ -143,7 +157,7 @@ def mapped(name: str, variant: str) -> Mapped:
     if chosen is not None:
         return mapped_by(chosen, name, variant)
     study, options = study_and_options(name)
-    return map_study(study, DIALECTS[variant], options)
+    return StudyMapper(options).map(study, DIALECTS[variant])
 
 
 def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
@@ -152,8 +166,7 @@ def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
     dialect = DIALECTS[version_of(variant)]
     if case_of(name).get("archive", True):
         options = replace(options, dicomweb_url=_ARCHIVE)
-    missing = case_of(name).get("profile_missing")
-    return conform(chosen, map_study(study, dialect, options), study, dialect, options, missing)
+    return StudyMapper(options, chosen, case_of(name).get("profile_missing")).map(study, dialect)
 
 
 def expected_file(name: str, variant: str) -> Path:
@@ -167,11 +180,12 @@ def as_text(result: Mapped) -> str:
 
 
 def outcome(name: str, variant: str) -> str:
-    """What the bridge makes of a case today, or why it refuses to, as it stands in the files."""
+    """What the bridge makes of a case today, or why it makes nothing of it, as it stands in the files."""
     try:
         return as_text(mapped(name, variant))
-    except NotExpressible as error:
-        return json.dumps({"refused": str(error)}, indent=2) + "\n"
+    except (NotExpressible, NothingToWrite) as error:
+        kind = "refused" if isinstance(error, NotExpressible) else "withheld"
+        return json.dumps({kind: str(error)}, indent=2) + "\n"
 
 
 def hunks(before: str, after: str) -> list[str]:

@@ -245,7 +245,8 @@ version, with everything contained in the ImagingStudy and with everything in se
         "",
         """* *Claim the profile*: the ImagingStudy names it in `meta.profile`, because no value that it requires is \
 missing.""",
-        "* *Refused*: the study cannot be written in this version and profile; the golden case contains the reason.",
+        """* *Refused*: the study cannot be written in this version and profile, or not before its first instance \
+arrives; the golden case contains the reason.""",
         "* *Official validator*: HL7's InstanceValidator in HAPI FHIR 8.8.1, with the definitions of that version.",
         """* *Profile definitions*: the same validator, with StructureDefinitions written for the tests from what is \
 known of the profile (`tests/data/definitions`); those of its authors contain more. Resources that claim the profile \

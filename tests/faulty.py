@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from dicom2fhir.dicom import decode as decoding
 from dicom2fhir.dicom import study
@@ -41,12 +41,17 @@ def decode_instance(received: Received, cache: decoding.DecodedCache | None = No
 
 
 def assemble(
-    study_uid: str, revision: int, records: Iterable[InstanceRecord], settlement: Settlement = NOTHING
+    study_uid: str,
+    revision: int,
+    records: Iterable[InstanceRecord],
+    settlement: Settlement = NOTHING,
+    *notices: Any,
+    **named: Any,
 ) -> Study:
     """As the real one, but for the mistakes."""
     first, *others = records
     stumble(str(first.study.get("StudyDescription", "")).removeprefix("assemble "), first)
-    return ASSEMBLE(study_uid, revision, [first, *others], settlement)
+    return ASSEMBLE(study_uid, revision, [first, *others], settlement, *notices, **named)
 
 
 # before any other module imports them, and in worker processes too, which import this module under another name

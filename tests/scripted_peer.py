@@ -198,6 +198,8 @@ class Kept:
     """What the receiver hands on."""
 
     received: list[Received] = field(default_factory=list)
+    created: list[Received] = field(default_factory=list)
+    updated: list[Received] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)

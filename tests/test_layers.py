@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
 HEADERS = (
-    "dicom.attributes dicom.completeness dicom.data_elements dicom.element_encoding dicom.instance_reader dicom.part10"
-    " dicom.reader"
+    "dicom.attributes dicom.completeness dicom.data_elements dicom.element_encoding dicom.instance_reader"
+    " dicom.normalized dicom.part10 dicom.reader"
 )
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
@@ -52,9 +52,11 @@ RULES = {
     "receive.dimse.command_set": ("errors",                                 ""),
     "receive.folder":       (f"model errors system {HEADERS} receive.folder store.base", "structlog"),  # as types
     "receive.folder.watch_events": ("",                                     "watchdog"),
-    "store.base":           ("model errors dicom.patients",                 ""),
+    "store.base":           ("model errors dicom.patients store.notices",   ""),
+    "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
-    "store.sqlite":         ("model errors system dicom.patients dicom.study store", "orjson structlog"),
+    "store.sqlite":         ("model errors system dicom.patients dicom.procedure_step dicom.study store",
+                             "orjson structlog"),
     "deliver":              ("model errors system.text store.base store.selection deliver", "structlog"),
     "deliver.retry":        ("",                                            ""),
     "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -148,8 +148,19 @@ def study_tables(studies: Sequence[StudyStatus], daemon: DaemonView, now: float)
             )
         if not study.deliveries:
             table.add_row("no destination")
-        parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts)), Padding(table, (0, 0, 0, 2))]
+        parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts))]
+        parts += [Text(f"  {line}") for line in _stated(study)]
+        parts.append(Padding(table, (0, 0, 0, 2)))
     return Group(*parts)
+
+
+def _stated(study: StudyStatus) -> Iterator[str]:
+    """What archives and modalities state of a study."""
+    if study.stated:
+        yield f"IAN: availability of {counted(study.stated, 'instance')} stated"
+    if study.steps:
+        missing = f"; {counted(study.missing, 'listed instance')} missing" if study.missing else ""
+        yield f"MPPS: {', '.join(step.status for step in study.steps)}{missing}"
 
 
 def _state(delivery: DeliveryStatus) -> Text:

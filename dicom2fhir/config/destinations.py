@@ -66,6 +66,12 @@ class DestinationSettings(Section):
         description="Do not send studies in which any key that is set here matches any value; this takes precedence"
         " over only.",
     )
+    registered: bool = Field(
+        True,
+        description="Whether a study that a procedure step announces (receiver.mpps) is sent before its first instance"
+        " arrives, as registered or cancelled, without series. FHIR versions before R4 have no status for"
+        " it. No profile is required of it.",
+    )
 
 
 class FhirDestinationSettings(DestinationSettings):

@@ -64,6 +64,17 @@ class ReceiverSettings(Section):
         _LISTEN.reuse_port,
         description="Whether several bridges, each with its own store, may share the port (SO_REUSEPORT).",
     )
+    ian: bool = Field(
+        _LISTEN.ian,
+        description="Whether to accept Instance Availability Notifications (N-CREATE): what an archive states of the"
+        " availability of instances, and where to retrieve them.",
+    )
+    mpps: bool = Field(
+        _LISTEN.mpps,
+        description="Whether to accept Modality Performed Procedure Steps (N-CREATE, N-SET): a study is registered"
+        " before its first instance arrives, and sent at once when all instances that its steps list have"
+        " arrived.",
+    )
     max_associations: int = Field(
         _LISTEN.max_associations,
         ge=1,
@@ -133,7 +144,8 @@ class ReceiverSettings(Section):
         ge=1_000,
         description="Largest number of elements in a data set up to Pixel Data, including those in sequences, without"
         " frames after the first. Sequences and decoded elements count several times. The limit"
-        " corresponds to a quarter of a second of processor time at most.",
+        " corresponds to a quarter of a second of processor time at most. The data set of an N-CREATE"
+        " or N-SET may have four times as many.",
     )
     max_sequence_depth: int = Field(DEFAULT_BUDGETS.depth, ge=4, le=100, description="Deepest nesting of sequences.")
     max_value_bytes: int = Field(

@@ -20,7 +20,7 @@ import structlog
 from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.errors import BridgeFault, Permanent, StoreUnavailable, attempt, log_fields
-from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
+from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
 from dicom2fhir.store.base import Claim, Failing, Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted
@@ -249,7 +249,7 @@ class Deliverer:
         """The claimed study; None, with the outcome recorded, if it cannot be read or is excluded."""
         try:
             study = attempt(self._store.study, claim.study_uid)
-            exclusion = attempt(self._exclusion, claim.study_uid) if study else ""
+            exclusion = attempt(self._exclusion, study) if study else ""
         except Permanent as error:
             self._refuse(claim, claim.revision, str(error))
             return None
@@ -260,12 +260,14 @@ class Deliverer:
             return None
         return study
 
-    def _exclusion(self, study_uid: str) -> str:
+    def _exclusion(self, study: Study) -> str:
         """Why a study is not selected for the destination; empty if it is.
 
         To be called after the study was read, so that everything that is sent was checked.
         """
-        return self._selection.refuses(self._store.stated(study_uid)) if self._selection.chooses else ""
+        if study.is_announced and not self._selection.announced:
+            return "no instance has arrived yet, and registered = false"
+        return self._selection.refuses(self._store.stated(study.uid)) if self._selection.chooses else ""
 
     def _outcome(self, outcomes: Iterator[Outcome], study: Study) -> Outcome | _Failed:
         """The destination's outcome, or a fault of the bridge."""
@@ -298,6 +300,9 @@ class Deliverer:
             case Refused(issues, answered):
                 self._used(permit, answered)
                 self._refuse(claim, study.revision, "\n".join(issues))
+            case Withheld(reason):
+                self._circuit.leave(permit)
+                self._exclude(claim, reason)
             case Retry():
                 self._record_failure(claim, study, outcome, permit)
             case _Failed(error):

@@ -54,6 +54,8 @@ class Budgets:
     reading and decoding a header takes at most 0.25 s of CPU time (``bench/hostile.py``)."""
     depth: int = 32
     """Nesting depth of sequences."""
+    items: int = 1001
+    """Items that are taken of a sequence: one more than are decoded, so that the decoder notes that there are more."""
     value_bytes: int = 1024 * 1024
     """Longest value that is taken; longer ones are skipped."""
     inflated_bytes: int = 64 * 1024 * 1024

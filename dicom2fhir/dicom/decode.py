@@ -5,8 +5,10 @@ from __future__ import annotations
 import marshal
 import re
 import struct
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import TypeGuard
 
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
@@ -29,7 +31,7 @@ _NOT_TEXT = frozenset({"SQ", *_NUMBERS})
 _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set."""
 _DECODED_AT_MOST = 1000
-"""Maximum number of values of an attribute and of items of a sequence; the rest is left out with a note."""
+"""Of a SOP instance, values of an attribute and items of a sequence."""
 _STEPS = 2500
 """Budget of :func:`.character_sets.decode` for the text of one level; a page of Japanese text takes a few hundred."""
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
@@ -60,10 +62,17 @@ _MARSHAL_VERSION = 2
 
 
 class _Decoder:
-    """Decodes the values of one data set and notes what could not be decoded."""
+    """Decodes the values of one data set and notes what could not be decoded.
 
-    def __init__(self, big_endian: bool) -> None:
+    Parameters
+    ----------
+    most
+        Maximum number of values of an attribute and of items of a sequence; the rest is left out with a note.
+    """
+
+    def __init__(self, big_endian: bool, most: int = _DECODED_AT_MOST) -> None:
         self.notes: list[Note] = []
+        self.most = most
         self.order = ">" if big_endian else "<"
         self.steps_left = _STEPS
 
@@ -91,9 +100,9 @@ class _Decoder:
 
     def bounded(self, number: int, what: str, attribute: Attribute) -> int:
         """How many of ``number`` values or items are decoded; adds a note if not all are."""
-        if number > _DECODED_AT_MOST:
-            self.warn(attribute, f"{what} after the first {_DECODED_AT_MOST} left out")
-        return min(number, _DECODED_AT_MOST)
+        if number > self.most:
+            self.warn(attribute, f"{what} after the first {self.most} left out")
+        return min(number, self.most)
 
     def level(self, level: Level, raw: Raw, encodings: Encodings) -> dict[str, Value]:
         """The attributes of a level; one without a value is replaced by its first ``instead`` attribute with one."""
@@ -163,7 +172,7 @@ class _Decoder:
             text = value.decode("latin-1")
         if attribute.vr in _ONE_VALUE_VRS or "\\" not in text:
             return self.cleaned(text, attribute)
-        written = text.split("\\", _DECODED_AT_MOST)
+        written = text.split("\\", self.most)
         parts = [self.cleaned(part, attribute) for part in written[: self.bounded(len(written), "values", attribute)]]
         while parts and not parts[-1]:
             parts.pop()
@@ -303,6 +312,15 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
     )
 
 
+def decode_attributes(received: Received, attributes: Iterable[Attribute]) -> dict[str, Value]:
+    """Decode some attributes of a data set: all of their values, and all items of sequences.
+
+    A value that cannot be decoded is left out.
+    """
+    decoder = _Decoder(received.transfer_syntax == EXPLICIT_VR_BIG_ENDIAN, most=sys.maxsize)
+    return decoder.attrs(received.taken, attributes, decoder.encodings(received.taken, DEFAULT))
+
+
 def _settle(attrs: dict[str, Value], keyword: str, claimed: str, received: Received) -> None:
     """Fill in a UID that the data set lacks, from the command or from the file meta information."""
     found = attrs.get(keyword)
@@ -316,12 +334,17 @@ def _settle(attrs: dict[str, Value], keyword: str, claimed: str, received: Recei
         raise Mismatch(f"{keyword} of the command and of the data set differ.")
 
 
+def is_usable_uid(value: Value) -> TypeGuard[str]:
+    """Whether a UID can be used in FHIR, though it may break the rules for UIDs (PS3.5 section 9.1)."""
+    return isinstance(value, str) and _FHIR_ID.fullmatch(value) is not None
+
+
 def _checked_uid(keyword: str, value: Value | None, notes: list[Note]) -> str:
     if isinstance(value, str) and len(value) <= _LONGEST_UID and _OID.fullmatch(value):
         return value
     if not value:
         raise MissingUID(f"{keyword} is missing.")
-    if not isinstance(value, str) or not _FHIR_ID.fullmatch(value):
+    if not is_usable_uid(value):
         raise MissingUID(f"{keyword} is not a valid UID: up to 64 digits and dots.")
     notes.append(Note("warning", keyword, "breaks the rules for UIDs (PS3.5 section 9.1); used as it is"))
     return value

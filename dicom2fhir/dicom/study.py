@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf, isfinite
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
 from dicom2fhir.dicom.patients import Counted, Settlement, apply, canonical, conflict_of
-from dicom2fhir.model import Attrs, Instance, InstanceRecord, Note, Series, Study, Value, items_of
+from dicom2fhir.dicom.procedure_step import patient_of, studies_of
+from dicom2fhir.model import (
+    Attrs,
+    Availability,
+    Instance,
+    InstanceRecord,
+    Note,
+    ProcedureStep,
+    Series,
+    Study,
+    Value,
+    items_of,
+)
 
 _NOTHING_SETTLED: Settlement = {}
+_NOTHING_STATED: Mapping[str, tuple[Availability, ...]] = {}
 _SETTLED = Note("warning", "PatientID", "differs between instances; resolved with `dicom2fhir settle`")
 
 
 def assemble(
-    study_uid: str, revision: int, records: Iterable[InstanceRecord], settlement: Settlement = _NOTHING_SETTLED
+    study_uid: str,
+    revision: int,
+    records: Iterable[InstanceRecord],
+    settlement: Settlement = _NOTHING_SETTLED,
+    stated: Mapping[str, tuple[Availability, ...]] = _NOTHING_STATED,
+    steps: Sequence[ProcedureStep] = (),
 ) -> Study:
-    """Build the study from all its instances.
+    """Build the study from all its instances; without any, from its procedure steps.
 
     Parameters
     ----------
@@ -32,8 +50,14 @@ def assemble(
         equal mappings as one object are assembled faster.
     settlement
         The verdicts of a person about patients in conflict.
+    stated
+        SOP Instance UID -> what archives state of the instance, in a fixed order.
+    steps
+        The procedure steps that name the study, in a fixed order.
     """
     everything, left_open = list(records), ""
+    if not everything:
+        return _announced(study_uid, revision, steps)
     if settlement:
         everything, left_open = apply(everything, settlement)
     by_series: dict[str, list[InstanceRecord]] = defaultdict(list)
@@ -49,10 +73,24 @@ def assemble(
         revision=revision,
         patient=_agree("patient", patients, notes),
         attrs=_agree("study", _distinct(record.study for record in everything), notes),
-        series=tuple(sorted((_series(uid, by_series[uid], notes) for uid in by_series), key=_series_order)),
-        notes=tuple(sorted(notes, key=lambda note: (note.where, note.text))),
+        series=tuple(sorted((_series(uid, by_series[uid], stated, notes) for uid in by_series), key=_series_order)),
+        notes=_in_order(notes),
         conflict=left_open or conflict_of(patients),
+        steps=tuple(steps),
     )
+
+
+def _announced(study_uid: str, revision: int, steps: Sequence[ProcedureStep]) -> Study:
+    """A study of which no instance has arrived; without a patient if its steps name different ones."""
+    notes: set[Note] = set()
+    patients = _distinct(patient_of(step) for step in steps)
+    patient = {} if conflict_of(patients) else _agree("patient", patients, notes)
+    attrs = _agree("study", _distinct(studies_of(steps)), notes)
+    return Study(study_uid, revision, patient, attrs, (), notes=_in_order(notes), is_announced=True, steps=tuple(steps))
+
+
+def _in_order(notes: set[Note]) -> tuple[Note, ...]:
+    return tuple(sorted(notes, key=lambda note: (note.where, note.text)))
 
 
 def _doubles(records: Sequence[InstanceRecord]) -> set[Note]:
@@ -66,8 +104,10 @@ def _doubles(records: Sequence[InstanceRecord]) -> set[Note]:
     }
 
 
-def _series(uid: str, records: Sequence[InstanceRecord], notes: set[Note]) -> Series:
-    instances = [Instance(record.sop_uid, record.instance) for record in records]
+def _series(
+    uid: str, records: Sequence[InstanceRecord], stated: Mapping[str, tuple[Availability, ...]], notes: set[Note]
+) -> Series:
+    instances = [Instance(record.sop_uid, record.instance, stated.get(record.sop_uid, ())) for record in records]
     instances.sort(key=_instance_order)
     return Series(uid, _agree("series", _distinct(record.series for record in records), notes), tuple(instances))
 

@@ -10,5 +10,3 @@ NO_VALUE: list[Raw] = [{}]
 """For a value that is invalid for its VR: items where bytes should be."""
 TOO_LONG: list[Raw] = [{}, {}]
 """For a value that is longer than the budget allows."""
-ITEMS_TAKEN = 1001
-"""Maximum for one sequence: one more than are decoded, so that the decoder notes that there are more."""

@@ -32,7 +32,7 @@ from dicom2fhir.dicom.element_encoding import (
     measure,
     own_encoding,
 )
-from dicom2fhir.dicom.substitutes import DAMAGED, ITEMS_TAKEN, NO_VALUE, TOO_LONG
+from dicom2fhir.dicom.substitutes import DAMAGED, NO_VALUE, TOO_LONG
 from dicom2fhir.dicom.walk_state import Damaged, OpenItem, OpenSequence, Short
 from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
@@ -347,7 +347,7 @@ class Walk:
                     if wanted:
                         items.append(taken)
                         left -= _ITEM_COST
-                        if len(items) == ITEMS_TAKEN:
+                        if len(items) == self.budgets.items:
                             wanted = _NOTHING
                     self.elements_left = left
                     pos = begin

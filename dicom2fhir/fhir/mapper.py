@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dicom2fhir.errors import ConfigError
+from dicom2fhir.errors import ConfigError, NothingToWrite
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.fhir.version.validate import Validator
@@ -77,6 +77,20 @@ class DialectChoice:
         return found
 
 
+def require_announceable(study: Study, dialect: Dialect) -> None:
+    """Check that a study of which no instance has arrived can be written.
+
+    Raises
+    ------
+    NothingToWrite
+        It cannot.
+    """
+    if not study.patient:
+        raise NothingToWrite("No instance has arrived yet, and no procedure step (MPPS) names the patient.")
+    if "status" not in dialect.elements:
+        raise NothingToWrite(f"No instance has arrived yet, and {dialect.name} has no status for such a study.")
+
+
 class StudyMapper:
     """Maps studies.
 
@@ -117,18 +131,27 @@ class StudyMapper:
         ------
         NotExpressible
             The profile requires what the study does not have.
+        NothingToWrite
+            No instance has arrived yet, and what is known of the study cannot be written.
         """
+        if study.is_announced:
+            require_announceable(study, dialect)
         mapped = self.conformed(map_study(study, dialect, self._policy), study, dialect)
         for finding in self._validator.findings(mapped, dialect.name):
             self._on_finding(study.uid, finding)
         return replace(mapped, fingerprint=f"{dialect.name} {self._fingerprint}") if self._fingerprint else mapped
 
     def conformed(self, mapped: Mapped, study: Study, dialect: Dialect) -> Mapped:
-        """What :func:`~dicom2fhir.fhir.mapping.engine.map_study` made of a study, as the profile wants it."""
+        """What :func:`~dicom2fhir.fhir.mapping.engine.map_study` made of a study, as the profile wants it.
+
+        A study of which no instance has arrived lacks most of what a profile requires: it is written without it, and
+        does not claim the profile.
+        """
         if self._profile is None:
             return mapped
         from dicom2fhir.fhir.profile.apply import (
             conform,  # here: without a profile nothing that knows profiles is loaded
         )
 
-        return conform(self._profile, mapped, study, dialect, self._policy, self._missing)
+        missing: Missing | None = "omit" if study.is_announced else self._missing
+        return conform(self._profile, mapped, study, dialect, self._policy, missing)

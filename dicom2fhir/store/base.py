@@ -14,6 +14,7 @@ from typing import Protocol
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.store.notices import Notices, StepStatus
 
 DEFAULT_QUIET_PERIOD_S = 30.0
 DEFAULT_MAX_WAIT_S = 900.0
@@ -39,8 +40,8 @@ class State(StrEnum):
     REFUSED = "refused"
     """A person must decide; a new instance or ``retry`` sends it again."""
     EXCLUDED = "excluded"
-    """The selection of the destination excludes it (:mod:`dicom2fhir.store.selection`); evaluated again when the study
-    or the selection changes."""
+    """The selection of the destination excludes it (:mod:`dicom2fhir.store.selection`), or there is nothing to write
+    yet; evaluated again when the study or the selection changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,12 @@ class StudyStatus:
     association_open: bool
     """Whether an association that sends it is still open."""
     deliveries: tuple[DeliveryStatus, ...]
+    stated: int = 0
+    """Number of instances, arrived or not, of which a notification (IAN) states the availability."""
+    steps: tuple[StepStatus, ...] = ()
+    """By UID."""
+    missing: int = 0
+    """Number of instances that ended procedure steps list and that have not arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +199,7 @@ class Ledger(Protocol):
         """Record the outcome of a file; durable when it returns."""
 
 
-class Store(Ledger, Protocol):
+class Store(Ledger, Notices, Protocol):
     """The durable storage of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
 
     def add(self, record: InstanceRecord, origin: Origin) -> None:

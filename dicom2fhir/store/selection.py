@@ -36,19 +36,25 @@ class Selection:
         Each key must match at least one value of the study.
     never
         No key may match any value of the study. This wins over ``only``.
+    announced
+        Whether it takes studies of which no instance has arrived.
     """
 
     only: Patterns = field(default_factory=dict)
     never: Patterns = field(default_factory=dict)
+    announced: bool = True
 
     @property
     def chooses(self) -> bool:
-        """Whether it has any condition."""
+        """Whether it has any condition on values."""
         return bool(self.only or self.never)
 
     def __str__(self) -> str:
-        """The same text for equal selections; empty if it has no condition."""
-        return json.dumps({"except": self.never, "only": self.only}, sort_keys=True) if self.chooses else ""
+        """The same text for equal selections; empty if it takes everything."""
+        conditions: dict[str, object] = {"except": self.never, "only": self.only} if self.chooses else {}
+        if not self.announced:
+            conditions["registered"] = False
+        return json.dumps(conditions, sort_keys=True) if conditions else ""
 
     def refuses(self, stated: Mapping[str, Iterable[str]]) -> str:
         """Why a study with these values is excluded; empty if it is taken. Contains none of the values."""

@@ -148,7 +148,7 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
 def selection(settings: Settings, name: str) -> Selection:
     """The selection of studies for a destination."""
     destination = settings.destinations[name]
-    return Selection(only=destination.only.given(), never=destination.except_.given())
+    return Selection(destination.only.given(), destination.except_.given(), announced=destination.registered)
 
 
 def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:

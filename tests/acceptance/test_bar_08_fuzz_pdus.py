@@ -108,6 +108,8 @@ def receiver(patience_s: float) -> Iterator[Target]:
             budgets=BUDGETS,
         ),
         on_received=kept.on_received,
+        on_created=kept.created.append,
+        on_set=kept.updated.append,
         on_rejected=kept.on_rejected,
         on_association_ended=kept.ended.append,
     )

@@ -163,6 +163,8 @@ def receiver(pki: Pki, tmp_path: Path) -> Iterator[Callable[[Rules], tuple[Stora
         scp = StorageSCP(
             listen,
             on_received=kept.on_received,
+            on_created=kept.created.append,
+            on_set=kept.updated.append,
             on_rejected=kept.on_rejected,
             on_association_ended=kept.ended.append,
         )

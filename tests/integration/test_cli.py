@@ -552,7 +552,12 @@ def test_check_config_says_what_the_server_is(
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, int]]:
     scp = StorageSCP(
-        Listen(port=0), on_received=lambda *_: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
+        Listen(port=0),
+        on_received=lambda *_: None,
+        on_created=lambda _: None,
+        on_set=lambda _: None,
+        on_rejected=lambda *_: None,
+        on_association_ended=lambda _: None,
     )
     scp.start()
     yield scp.address

@@ -84,6 +84,8 @@ class Bridge:
 
     def __init__(self) -> None:
         self.received: list[Received] = []
+        self.created: list[Received] = []
+        self.updated: list[Received] = []
         self.rejected: list[tuple[Origin, str]] = []
         self.ended: list[str] = []
         self.fail: BaseException | None = None
@@ -97,6 +99,16 @@ class Bridge:
         if self.fail is not None:
             raise self.fail
         self.received.append(received)
+
+    def on_created(self, received: Received) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.created.append(received)
+
+    def on_set(self, received: Received) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.updated.append(received)
 
     def on_rejected(self, origin: Origin, error: errors.BridgeError) -> None:
         self.rejected.append((origin, str(error)))
@@ -114,6 +126,8 @@ class Running:
         scp = StorageSCP(
             listen or Listen(port=0),
             on_received=self.bridge.on_received,
+            on_created=self.bridge.on_created,
+            on_set=self.bridge.on_set,
             on_rejected=self.bridge.on_rejected,
             on_association_ended=self.bridge.on_association_ended,
         )
@@ -696,6 +710,8 @@ def test_stop_under_load_acknowledges_nothing_that_was_not_taken(start: Running)
     other = StorageSCP(
         Listen(port=scp.address[1]),
         on_received=start.bridge.on_received,
+        on_created=start.bridge.on_created,
+        on_set=start.bridge.on_set,
         on_rejected=start.bridge.on_rejected,
         on_association_ended=start.bridge.on_association_ended,
     )

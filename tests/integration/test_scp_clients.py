@@ -31,11 +31,15 @@ class Bridge:
 
     def __init__(self, listen: Listen) -> None:
         self.received: list[Received] = []
+        self.created: list[Received] = []
+        self.updated: list[Received] = []
         self.rejected: list[str] = []
         self.ended: list[str] = []
         self.scp = StorageSCP(
             listen,
             on_received=lambda received, _reader: self.received.append(received),
+            on_created=self.created.append,
+            on_set=self.updated.append,
             on_rejected=lambda _origin, error: self.rejected.append(str(error)),
             on_association_ended=self.ended.append,
         )

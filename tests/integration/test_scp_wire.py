@@ -67,6 +67,8 @@ def start(kept: Kept) -> Iterator[Callable[..., StorageSCP]]:
         scp = StorageSCP(
             listen or Listen(port=0),
             on_received=kept.on_received,
+            on_created=kept.created.append,
+            on_set=kept.updated.append,
             on_rejected=kept.on_rejected,
             on_association_ended=kept.ended.append,
         )

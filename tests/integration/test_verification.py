@@ -31,7 +31,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         file.write_text(text)
         listen = parts.listen(config.load(file, {"receiver": {"port": 0}}, environ={}))
         scp = StorageSCP(
-            listen, on_received=lambda *_: None, on_rejected=lambda *_: None, on_association_ended=lambda _: None
+            listen,
+            on_received=lambda *_: None,
+            on_created=lambda _: None,
+            on_set=lambda _: None,
+            on_rejected=lambda *_: None,
+            on_association_ended=lambda _: None,
         )
         scp.start()
         running.append(scp)

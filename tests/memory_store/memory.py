@@ -13,7 +13,7 @@ import orjson
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import CannotUnderstand
-from dicom2fhir.model import FileMark, InstanceRecord
+from dicom2fhir.model import Availability, AvailabilityNotification, FileMark, InstanceRecord, ProcedureStep
 from dicom2fhir.store.base import Failing, Rejection, State
 
 
@@ -110,6 +110,23 @@ class StudyRow:
     senders: set[str] = field(default_factory=set)
     settlement: Mapping[str, Verdict] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    stated: dict[tuple[str, str], Availability] = field(default_factory=dict)
+    """By SOP Instance UID and Retrieve AE Title."""
+    steps: dict[str, ProcedureStep] = field(default_factory=dict)
+    prompt_revision: int = -1
+
+    @property
+    def missing(self) -> set[str]:
+        """What ended steps list and has not come."""
+        listed = {uid for step in self.steps.values() if step.has_ended for uid in step.instances}
+        return listed - {uid for _, uid in self.instances}
+
+    def hasten_if_complete(self) -> None:
+        """Nothing more is to come."""
+        steps = self.steps.values()
+        done = all(one.status == "DISCONTINUED" or (one.status == "COMPLETED" and one.instances) for one in steps)
+        if done and any(one.instances for one in steps) and not self.missing:
+            self.prompt_revision = self.revision
 
     def apply_rule(self) -> None:
         """The study has changed: what somebody asked for before counts no more."""
@@ -138,6 +155,8 @@ class DueRule:
             due_at = delivery.asked_at
         else:
             quiet_at = inf if study.held_by else study.last_at + self.quiet_period_s
+            if study.prompt_revision == study.revision:
+                quiet_at = study.last_at
             due_at = min(quiet_at, delivery.changed_at + self.max_wait_s)
         return max(due_at, delivery.not_before, delivery.lease_until)
 
@@ -164,6 +183,7 @@ class Memory:
         """With the reader that looked at the file."""
         self.rejections: list[Rejection] = []
         self.rejected: Counter[str] = Counter()
+        self.notifications: dict[str, AvailabilityNotification] = {}
         self.is_owned = False
 
     def study(self, uid: str, now: float) -> StudyRow:

@@ -8,6 +8,7 @@ import orjson
 
 from dicom2fhir.dicom.patients import NamedPatient, named
 from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
 from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
 
@@ -35,6 +36,9 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
             for name, one in sorted(study.deliveries.items())
             if memory.destinations[name].in_force
         ),
+        stated=len({uid for uid, _ in study.stated}),
+        steps=tuple(StepStatus(uid, step.status) for uid, step in sorted(study.steps.items())),
+        missing=len(study.missing),
     )
 
 
@@ -45,7 +49,8 @@ def patients(study: StudyRow) -> list[NamedPatient]:
 
 def stated(study: StudyRow) -> dict[str, tuple[str, ...]]:
     records = [kept.record for kept in study.instances.values()]
-    return stated_by((attrs for one in records for attrs in (one.study, one.series)), study.senders)
+    of_instances = [attrs for one in records for attrs in (one.study, one.series)]
+    return stated_by(of_instances or [step.attrs for step in study.steps.values()], study.senders)
 
 
 def is_outdated(study: StudyRow, reader: str) -> bool:

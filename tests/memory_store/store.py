@@ -10,10 +10,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 
+from dicom2fhir.dicom import procedure_step
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.errors import StoreUnavailable, StudyBusy
-from dicom2fhir.model import FileMark, InstanceRecord, Origin, Study
+from dicom2fhir.errors import DuplicateInstance, NoSuchInstance, StoreUnavailable, StudyBusy
+from dicom2fhir.model import (
+    Attrs,
+    Availability,
+    AvailabilityNotification,
+    FileMark,
+    InstanceRecord,
+    Origin,
+    ProcedureStep,
+    Study,
+)
 from dicom2fhir.store.base import (
     Change,
     Claim,
@@ -105,7 +115,10 @@ class MemoryStore:
     ) -> Sequence[Change]:
         texts = [text_of(record) for record in records]
         with self._writing():
+            missing = {uid for uid, study in self._memory.studies.items() if study.missing}
             changes = [self._add(record, text, origin) for record, text in zip(records, texts, strict=True)]
+            for uid in missing & {record.study_uid for record in records}:
+                self._memory.studies[uid].hasten_if_complete()
             for mark in marks:
                 self.mark_file(mark)
             for rejection in rejections:
@@ -131,6 +144,55 @@ class MemoryStore:
                 study.reopen(now, [State.EXCLUDED])
             study.apply_rule()
         return change
+
+    def state_availability(self, notification: AvailabilityNotification) -> None:
+        with self._writing() as memory:
+            known = memory.notifications.setdefault(notification.uid, notification)
+            if known != notification:
+                raise DuplicateInstance
+            if known is not notification:
+                return
+            now = self._clock.now()
+            study = memory.study(notification.study_uid, now)
+            stated = {(each.sop_uid, each.retrieve_ae): each for each in notification.instances}
+            if study.stated | stated != study.stated:
+                study.stated |= stated
+                self._change(study, now)
+
+    def _change(self, study: StudyRow, now: float) -> None:
+        study.revision, study.last_at = study.revision + 1, now
+        study.reopen(now, _CLOSED)
+        study.apply_rule()
+
+    def _steps(self) -> dict[str, ProcedureStep]:
+        return {uid: step for study in self._memory.studies.values() for uid, step in study.steps.items()}
+
+    def create_step(self, step: ProcedureStep, origin: Origin) -> None:
+        with self._writing() as memory:
+            known = self._steps().get(step.uid)
+            if known not in (None, step):
+                raise DuplicateInstance
+            if known is None:
+                study = memory.study(step.study_uid, self._clock.now())
+                study.senders.add(origin.calling_ae)
+                self._keep(study, step)
+
+    def update_step(self, uid: str, changes: Attrs) -> None:
+        with self._writing() as memory:
+            before = self._steps().get(uid)
+            if before is None:
+                raise NoSuchInstance
+            step = procedure_step.updated(before, changes)
+            if step != before:
+                self._keep(memory.studies[step.study_uid], step)
+
+    def _keep(self, study: StudyRow, step: ProcedureStep) -> None:
+        study.steps[step.uid] = step
+        study.hasten_if_complete()
+        if not study.instances:
+            self._change(study, self._clock.now())
+            study.prompt_revision = study.revision
+        study.apply_rule()
 
     def association_ended(self, association: str) -> None:
         with self._writing() as memory:
@@ -370,6 +432,7 @@ class MemoryStore:
             now = self._clock.now()
             if study and memory.is_owned and any(one.lease_until > now for one in study.deliveries.values()):
                 raise StudyBusy
+            memory.notifications = {k: v for k, v in memory.notifications.items() if v.study_uid != study_uid}
             return memory.studies.pop(study_uid, None) is not None
 
     # What there is
@@ -380,7 +443,11 @@ class MemoryStore:
             if found is None:
                 return None
             records = [kept.record for kept in found.instances.values()]
-            return assemble(study_uid, found.revision, records, found.settlement)
+            stated: dict[str, tuple[Availability, ...]] = {}
+            for (uid, _), each in sorted(found.stated.items()):
+                stated[uid] = (*stated.get(uid, ()), each)
+            steps = [found.steps[uid] for uid in sorted(found.steps)]
+            return assemble(study_uid, found.revision, records, found.settlement, stated, steps)
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         with self._reading() as memory:

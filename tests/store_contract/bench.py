@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.dicom.procedure_step import step_of
+from dicom2fhir.model import (
+    Attrs,
+    Availability,
+    AvailabilityNotification,
+    InstanceRecord,
+    Origin,
+    ProcedureStep,
+    Study,
+    Value,
+)
 from dicom2fhir.store.base import Change, Claim, DeliveryStatus, State, Store, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.memory_store.memory import Memory
@@ -171,3 +181,28 @@ def record(
 
 def over(association: str, calling_ae: str = "CT1") -> Origin:
     return Origin("dimse", calling_ae=calling_ae, association=association)
+
+
+def notification(
+    instances: Sequence[int] = (1,),
+    availability: str = "ONLINE",
+    uid: str = "1.7.1",
+    study: str = "1.1",
+    retrieve_ae: str = "PACS",
+) -> AvailabilityNotification:
+    attrs = {"InstanceAvailability": availability, "RetrieveAETitle": retrieve_ae}
+    stated = tuple(Availability(f"1.9.{number}", attrs) for number in instances)
+    return AvailabilityNotification(uid, study, stated)
+
+
+def step(uid: str = "1.6.1", study: str = "1.1", patient: str = "P1") -> ProcedureStep:
+    requests: list[Attrs] = [{"StudyInstanceUID": study, "AccessionNumber": "A1"}]
+    attrs: dict[str, Value] = {"PatientID": patient, "Modality": "CT", "ScheduledStepAttributesSequence": requests}
+    return step_of(uid, {**attrs, "PerformedProcedureStepStatus": "IN PROGRESS"})
+
+
+def changes(status: str = "COMPLETED", instances: Sequence[int] = ()) -> Attrs:
+    """What an N-SET says."""
+    listed: list[Attrs] = [{"ReferencedSOPInstanceUID": f"1.9.{number}"} for number in instances]
+    series: list[Attrs] = [{"ReferencedImageSequence": listed}]
+    return {"PerformedProcedureStepStatus": status, "PerformedSeriesSequence": series}

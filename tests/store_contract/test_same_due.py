@@ -11,11 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.errors import StudyBusy
+from dicom2fhir.errors import DuplicateInstance, NoLongerUpdatable, NoSuchInstance, StudyBusy
 from dicom2fhir.model import Origin
 from dicom2fhir.store.base import Store
 from tests.examples import examples
-from tests.store_contract.bench import DEST, KINDS, MAX_WAIT_S, QUIET_S, Bench, InMemory, Kind, over, record
+from tests.store_contract.bench import (
+    DEST,
+    KINDS,
+    MAX_WAIT_S,
+    QUIET_S,
+    Bench,
+    InMemory,
+    Kind,
+    changes,
+    notification,
+    over,
+    record,
+    step,
+)
 
 OTHER = "second"
 UIDS = ("1.1", "1.2")
@@ -33,12 +46,30 @@ origins = st.one_of(
     st.builds(over, st.sampled_from(ASSOCIATIONS), st.sampled_from(["CT1", "CT2"])),
 )
 destinations = st.sampled_from([DEST, OTHER])
+notifications = st.builds(
+    notification,
+    uid=st.sampled_from(["1.7.1", "1.7.2", "1.7.3"]),
+    study=st.sampled_from(UIDS),
+    instances=st.lists(st.integers(0, 2), min_size=1, max_size=2, unique=True),
+    availability=st.sampled_from(["ONLINE", "UNAVAILABLE"]),
+    retrieve_ae=st.sampled_from(["PACS", "CACHE"]),
+)
+STEPS = ("1.6.1", "1.6.2")
+steps = st.builds(step, uid=st.sampled_from(STEPS), study=st.sampled_from(UIDS))
+step_changes = st.builds(
+    changes,
+    status=st.sampled_from(["IN PROGRESS", "COMPLETED", "DISCONTINUED"]),
+    instances=st.lists(st.integers(0, 2), max_size=3, unique=True),
+)
 outcomes = st.sampled_from(["delivered", "older", "refused", "excluded", "failed", "paused", "away"])
 adds = st.tuples(st.just("add"), records, origins)
 EVENTS = st.one_of(
     adds,
     adds,
     st.tuples(st.just("batch"), st.lists(records, max_size=5), origins),
+    st.tuples(st.just("state"), notifications),
+    st.tuples(st.just("create"), steps, st.builds(over, st.just(""), st.sampled_from(["CT1", "CT2"]))),
+    st.tuples(st.just("set"), st.sampled_from(STEPS), step_changes),
     st.tuples(st.just("end"), st.sampled_from(ASSOCIATIONS)),
     st.tuples(st.just("later"), st.sampled_from([1.0, QUIET_S, MAX_WAIT_S])),
     st.tuples(st.just("claim"), destinations),
@@ -106,6 +137,16 @@ class Pair:
                 store.add(*values)
             case "batch":
                 return store.add_many(*values)
+            case "state" | "create" | "set":
+                calls: dict[str, Callable[..., None]] = {
+                    "state": store.state_availability,
+                    "create": store.create_step,
+                    "set": store.update_step,
+                }
+                try:
+                    calls[what](*values)
+                except (DuplicateInstance, NoSuchInstance, NoLongerUpdatable) as error:
+                    return error.kind
             case "end":
                 store.association_ended(*values)
             case "destinations":

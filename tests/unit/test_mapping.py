@@ -10,6 +10,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
+from dicom2fhir.dicom.normalized import all_attributes
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES
@@ -82,31 +83,35 @@ NOT_OF_A_RULE = {
     "SpecificCharacterSet": "decodes the others",
     "CodingSchemeIdentificationSequence": "names the systems of all codes",
 }
+PLACES = {"RetrieveURL", "RetrieveLocationUID", "RetrieveAETitle"}
+STATED = PLACES | {"PerformedProcedureStepStatus"}
+"""What only notifications and procedure steps say."""
 
 
 def test_every_attribute_of_a_rule_is_taken_and_every_one_taken_is_used() -> None:
     of_rules = {keyword for rule in ALL_RULES for keyword in rule.attributes}
     of_profiles = {source.partition("/")[0] for name in profile_names() for _, source in profile(name).sources()}
-    assert of_rules | of_profiles | set(NOT_OF_A_RULE) == {attribute.keyword for attribute in taken()}
+    assert of_rules | of_profiles | set(NOT_OF_A_RULE) == STATED | {a.keyword for a in taken()}
+    assert {attribute.keyword for attribute in all_attributes()} >= STATED
 
 
 def test_rules_read_only_what_their_level_has() -> None:
     uids = {attribute.keyword for attribute in UIDS}
     of = {level: {attribute.keyword for attribute in attributes} for level, attributes in LEVELS.items()}
     readable = {
-        "ImagingStudy": of["patient"] | of["study"] | of["series"] | of["instance"] | uids,
-        "ImagingStudy.series": of["study"] | of["series"] | of["instance"] | uids,
+        "ImagingStudy": of["patient"] | of["study"] | of["series"] | of["instance"] | uids | STATED,
+        "ImagingStudy.series": of["study"] | of["series"] | of["instance"] | uids | PLACES,
         "ImagingStudy.series.instance": of["instance"] | uids,
         "Patient": of["patient"],
         "Device": of["series"],
-        "Endpoint": set(),
+        "Endpoint": {"RetrieveURL"},
     }
     for path, rules in RULES.items():
         for rule in rules:
             assert set(rule.attributes) <= readable[path], rule.concept
 
 
-@pytest.mark.parametrize("attribute", [*taken()], ids=lambda attribute: str(attribute.keyword))
+@pytest.mark.parametrize("attribute", [*taken(), *all_attributes()], ids=lambda attribute: str(attribute.keyword))
 def test_tags_and_vrs_are_those_of_the_standard(attribute: Attribute) -> None:
     assert tag_for_keyword(attribute.keyword) == attribute.tag
     assert dictionary_VR(attribute.tag) == attribute.vr

@@ -28,6 +28,8 @@ RECEIVER: dict[str, Any] = {
     "tls_key": "/other.key",
     "tls_client_ca": "/other-ca.crt",
     "reuse_port": True,
+    "ian": False,
+    "mpps": True,
     "max_associations": 65,
     "max_associations_per_peer": 49,
     "max_waiting": 513,
@@ -101,6 +103,7 @@ DESTINATION: dict[str, Any] = {
     "retry_max_s": 61,
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
+    "registered": False,
 }
 DESTINATION_ELSEWHERE = {
     "type": "config: which options there are",

@@ -125,6 +125,8 @@ def test_connections_that_say_nothing_take_no_thread() -> None:
     scp = StorageSCP(
         Listen(port=0),
         on_received=kept.on_received,
+        on_created=kept.created.append,
+        on_set=kept.updated.append,
         on_rejected=kept.on_rejected,
         on_association_ended=kept.ended.append,
     )
@@ -169,6 +171,8 @@ def test_a_flood_that_is_not_kept_up_with_pushes_nobody_out(monkeypatch: pytest.
     scp = StorageSCP(
         Listen(port=0, max_waiting_per_peer=8),
         on_received=kept.on_received,
+        on_created=kept.created.append,
+        on_set=kept.updated.append,
         on_rejected=kept.on_rejected,
         on_association_ended=kept.ended.append,
     )
@@ -211,6 +215,8 @@ def test_a_thread_that_cannot_be_had_leaves_nothing(monkeypatch: pytest.MonkeyPa
     scp = StorageSCP(
         Listen(port=0),
         on_received=kept.on_received,
+        on_created=kept.created.append,
+        on_set=kept.updated.append,
         on_rejected=kept.on_rejected,
         on_association_ended=kept.ended.append,
     )

@@ -44,7 +44,7 @@ def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pyte
     seen: list[InstanceRecord] = []
     monkeypatch.setattr(
         "dicom2fhir.store.sqlite.store_reader.assemble",
-        lambda _uid, _revision, records, _settlement: seen.extend(records),
+        lambda _uid, _revision, records, *_: seen.extend(records),
     )
     for number in range(3):
         bench.store.add(record(number), FOLDER)

@@ -198,7 +198,7 @@ def test_notes_of_instances_are_told_once() -> None:
 
 
 def test_a_study_without_instances() -> None:
-    assert assemble("1.2.1", 1, []) == Study("1.2.1", 1, {}, {}, ())
+    assert assemble("1.2.1", 1, []) == Study("1.2.1", 1, {}, {}, (), is_announced=True)
 
 
 # Conflicts ----------------------------------------------------------------------------------------------------------

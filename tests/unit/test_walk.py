@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.dicom.data_elements import (
+    DEFAULT_BUDGETS,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -18,7 +19,7 @@ from dicom2fhir.dicom.data_elements import (
 )
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader, scan
-from dicom2fhir.dicom.substitutes import DAMAGED, ITEMS_TAKEN, NO_VALUE
+from dicom2fhir.dicom.substitutes import DAMAGED, NO_VALUE
 from dicom2fhir.model import Raw
 from tests.examples import examples
 
@@ -201,7 +202,7 @@ def test_a_sequence_of_another_vr_is_none(vr: bytes) -> None:
 def test_of_a_sequence_so_many_items_are_taken() -> None:
     e = Encoder()
     data = around(e, e.element(CODES, b"SQ", e.item(e.code) * 3000))
-    assert scan(data, e.syntax, WANTED)[CODES] == [{CODE_VALUE: b"1 "}] * (ITEMS_TAKEN - 1) + [{}]
+    assert scan(data, e.syntax, WANTED)[CODES] == [{CODE_VALUE: b"1 "}] * (DEFAULT_BUDGETS.items - 1) + [{}]
 
 
 # VRs ----------------------------------------------------------------------------------------------------------------

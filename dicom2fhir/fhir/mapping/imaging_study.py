@@ -43,13 +43,22 @@ def procedures(source: MappingSource) -> list[Concept]:
 
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
+_UNAVAILABLE = _AVAILABILITIES[-1]
+
+
+def _availability_of(instance: Instance) -> str:
+    """Instance Availability as archives state it, the best of several archives; else as the instance has it."""
+    if not instance.stated:
+        return one(instance.attrs.get("InstanceAvailability")).upper()
+    stated = {one(each.attrs.get("InstanceAvailability")) for each in instance.stated}
+    return next((word for word in _AVAILABILITIES if word in stated), "")
 
 
 def stated_availability(source: MappingSource) -> str | None:
     """The worst Instance Availability among the instances that have one."""
     node = source.node
     series = (node,) if isinstance(node, Series) else source.context.study.series
-    stated = {one(instance.attrs.get("InstanceAvailability")).upper() for s in series for instance in s.instances}
+    stated = {_availability_of(instance) for s in series for instance in s.instances}
     return next((word for word in reversed(_AVAILABILITIES) if word in stated), None)
 
 
@@ -59,15 +68,23 @@ def availability(source: MappingSource) -> str | None:
 
 
 def status(source: MappingSource) -> str:
-    """``available``, because an instance was received, unless all instances are stated to be unavailable."""
-    instances = [instance for series in source.context.study.series for instance in series.instances]
-    gone = all(one(instance.attrs.get("InstanceAvailability")).upper() == "UNAVAILABLE" for instance in instances)
+    """``available``, because an instance was received, unless all instances are stated to be unavailable.
+
+    Before the first instance, the status of the procedure steps decides.
+    """
+    study = source.context.study
+    if study.is_announced:
+        return "cancelled" if all(step.status == "DISCONTINUED" for step in study.steps) else "registered"
+    instances = [instance for series in study.series for instance in series.instances]
+    gone = all(_availability_of(instance) == _UNAVAILABLE for instance in instances)
     return source.context.dialect.unavailable if gone and instances else "available"
 
 
 def url(source: MappingSource) -> str | None:
-    """The WADO-RS URL of a study, series or instance (PS3.18 section 10.4)."""
+    """The WADO-RS URL of a study or series (PS3.18 section 10.4): of the configured archive, else of the stated one."""
     base = source.context.options.dicomweb_url
+    if not base and isinstance(source.node, Series):
+        base = next((place.url for place in _places(source.node) if place.url), "")
     if not base:
         return None
     place = f"{base}/studies/{source.context.study.uid}"
@@ -117,6 +134,23 @@ def interpreters(source: MappingSource) -> list[Resource]:
     if len(source.texts("NameOfPhysiciansReadingStudy")) > 1:
         source.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
     return list(islice(people, 1))
+
+
+def _places(series: Series) -> list[related.Place]:
+    """Where archives state that instances of a series can be retrieved, in a fixed order."""
+    found = {
+        related.Place(one(each.attrs.get("RetrieveURL")), one(each.attrs.get("RetrieveLocationUID")), each.retrieve_ae)
+        for instance in series.instances
+        for each in instance.stated
+        if one(each.attrs.get("InstanceAvailability")) != _UNAVAILABLE
+    }
+    return sorted(found)
+
+
+def series_endpoints(source: MappingSource) -> list[Resource]:
+    """The endpoints from which archives state that the series can be retrieved."""
+    places = _places(source.node) if isinstance(source.node, Series) else []
+    return [found for place in places if (found := related.endpoint_at(source, place))]
 
 
 def endpoints(source: MappingSource) -> list[Resource]:

@@ -8,6 +8,8 @@ For people without an identifier, one is made from the spelling of their name (:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 from urllib.parse import quote
 
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
@@ -248,7 +250,9 @@ _STUDY = Concept((Coding("113014", DCM, "Study"),))
 _MIME_TYPE = "application/dicom"
 
 ENDPOINT_RULES = (
-    Rule("Endpoint.identifier", (), lambda source: identifier(source.context.options.dicomweb_url, URI), "its URL"),
+    Rule(
+        "Endpoint.identifier", ("RetrieveURL",), lambda source: identifier(source.text("RetrieveURL"), URI), "its URL"
+    ),
     Rule("Endpoint.status", (), lambda source: "active", "active"),
     Rule(
         "Endpoint.connectionType",
@@ -265,18 +269,46 @@ ENDPOINT_RULES = (
         lambda source: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
         f"DCM 113014 Study as {_MIME_TYPE}",
     ),
-    Rule("Endpoint.address", (), lambda source: source.context.options.dicomweb_url, "`pacs.dicomweb_url`"),
+    Rule(
+        "Endpoint.address",
+        ("RetrieveURL",),
+        text("RetrieveURL"),
+        "`pacs.dicomweb_url`, or the Retrieve URL of a notification (IAN) up to `/studies`",
+    ),
 )
 
 
 def endpoint(source: MappingSource) -> Resource | None:
     """The Endpoint of the archive's DICOMweb service, one for all studies."""
     url = source.context.options.dicomweb_url
-    if not url:
-        return None
+    return _dicomweb_endpoint(source, url) if url else None
+
+
+def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:
     resource: Resource = {"resourceType": "Endpoint", "id": deterministic_id("Endpoint", url)}
-    apply(ENDPOINT_RULES, source, resource)
+    apply(ENDPOINT_RULES, replace(source, attrs={"RetrieveURL": url}), resource)
     return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
+
+
+class Place(NamedTuple):
+    """Where an archive states that an instance can be retrieved; empty if it is not stated."""
+
+    url: str
+    location_uid: str
+    ae_title: str
+
+
+def endpoint_at(source: MappingSource, place: Place) -> Resource | None:
+    """A reference to an endpoint: to that of the DICOMweb service; else by Retrieve Location UID or AE title.
+
+    Only DICOMweb has an address in FHIR, so no Endpoint is written for the other two.
+    """
+    display = {"display": place.ae_title} if place.ae_title else {}
+    if place.url:
+        return {**_dicomweb_endpoint(source, place.url), **display}
+    if place.location_uid:
+        return {"type": "Endpoint", "identifier": identifier(oid(place.location_uid), URI), **display}
+    return {"type": "Endpoint", "identifier": {"value": place.ae_title}, **display} if place.ae_title else None
 
 
 def specimens(source: MappingSource) -> list[Resource]:

@@ -40,21 +40,23 @@ STUDY_RULES = (
     ),
     Rule(
         "status",
-        ("InstanceAvailability",),
+        ("InstanceAvailability", "PerformedProcedureStepStatus"),
         imaging_study.status,
-        "`available`, because an instance was received, unless all are UNAVAILABLE",
+        "`available`, because an instance was received, unless all are UNAVAILABLE; before the first instance "
+        "`registered`, or `cancelled` if all procedure steps (MPPS) are DISCONTINUED",
     ),
     Rule(
         "availability",
         ("InstanceAvailability",),
         imaging_study.availability,
-        "the least available of the instances; if none states it, `pacs.availability`",
+        "the least available of the instances, as notifications (IAN) state, else the instances; if none states it, "
+        "`pacs.availability`",
     ),
     Rule(
         "statedAvailability",
         ("InstanceAvailability",),
         imaging_study.stated_availability,
-        "extension, if an instance states it: the least available",
+        "extension, if a notification (IAN) or an instance states it: the least available",
     ),
     Rule(
         "modality",
@@ -170,15 +172,29 @@ SERIES_RULES = (
         "series.availability",
         ("InstanceAvailability",),
         imaging_study.availability,
-        "the least available of the instances; if none states it, `pacs.availability`",
+        "the least available of the instances, as notifications (IAN) state, else the instances; if none states it, "
+        "`pacs.availability`",
     ),
     Rule(
         "series.statedAvailability",
         ("InstanceAvailability",),
         imaging_study.stated_availability,
-        "extension, if an instance states it: the least available",
+        "extension, if a notification (IAN) or an instance states it: the least available",
     ),
-    Rule("series.url", (), imaging_study.url, "WADO-RS, if `pacs.dicomweb_url` is set"),
+    Rule(
+        "series.endpoint",
+        ("RetrieveURL", "RetrieveLocationUID", "RetrieveAETitle"),
+        imaging_study.series_endpoints,
+        "as notifications (IAN) state: the DICOMweb Endpoint, else a logical reference by Retrieve Location UID or AE "
+        "title",
+        elsewhere=("series.url",),
+    ),
+    Rule(
+        "series.url",
+        ("RetrieveURL",),
+        imaging_study.url,
+        "WADO-RS, if `pacs.dicomweb_url` is set or a notification (IAN) states it",
+    ),
     Rule(
         "series.bodySite",
         ("AnatomicRegionSequence", "BodyPartExamined"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dicom2fhir.errors import NotExpressible
+from dicom2fhir.errors import NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, dump
-from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
+from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
 from dicom2fhir.system.durable import make_directory, replacing
 
 
@@ -53,6 +53,8 @@ class FileDestination:
             mapped = self._mapper.map(study, self._dialect)
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
+        except NothingToWrite as error:
+            return Withheld(str(error))
         remote_id = str(mapped.entries[0].resource["id"])
         now = Base(remote_id, digest(mapped))
         if Base.from_bytes(base).digest == now.digest and not again:

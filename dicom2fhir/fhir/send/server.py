@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -27,6 +28,7 @@ from dicom2fhir.errors import (
     EditConflict,
     Misshapen,
     NotExpressible,
+    NothingToWrite,
     ServerRefused,
     ServerUnavailable,
     log_fields,
@@ -39,7 +41,7 @@ from dicom2fhir.fhir.send.find import Lookup, Writing
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.send.recognition import Recognised, Recognition
 from dicom2fhir.fhir.version.formats import Format
-from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study
+from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
 
 _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
@@ -93,7 +95,7 @@ class FhirDestination:
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
         """Bring the server up to this revision of one study; see :class:`dicom2fhir.model.Job`.
 
-        Exceptions of the mapper are passed on, except NotExpressible.
+        Exceptions of the mapper are passed on, except NotExpressible and NothingToWrite.
         """
         return self._deliver(Job(study, base, again), None)
 
@@ -109,7 +111,8 @@ class FhirDestination:
             server = self._recognition.server()
             for job in jobs:
                 if not job.study.conflict:
-                    begun[job.study.uid] = self._begin(job, server)
+                    with suppress(NothingToWrite):
+                        begun[job.study.uid] = self._begin(job, server)
         except Exception:  # the delivery that it belongs to raises it again
             return begun
         lookup = Lookup(self._client, time.monotonic() + self._client.timeout_s, server.batches)
@@ -170,6 +173,8 @@ class FhirDestination:
             return Refused((str(error), *error.issues))
         except NotExpressible as error:
             return Refused((str(error),), answered=False)
+        except NothingToWrite as error:
+            return Withheld(str(error))
 
     def _try_until_settled(self, delivery: Delivery) -> Delivered:
         course = delivery.course

@@ -77,6 +77,7 @@ _R4 = Dialect(
         "series.modality": Element("modality", "Coding"),
         "series.description": Element("description"),
         "series.numberOfInstances": Element("numberOfInstances"),
+        "series.endpoint": Element("endpoint", "Reference", many=True),
         "series.statedAvailability": Element(
             "extension", "code extension", many=True, url=f"{_STU3_EXTENSION}.series.availability"
         ),
@@ -234,6 +235,7 @@ _1_4_0 = replace(
             "interpreter": Element("interpreter", "Reference"),
             "endpoint": None,
             **_without("Endpoint", _STU3.elements),
+            "series.endpoint": None,
             "url": Element("url"),
             "procedure": Element("procedure", "Reference by display", many=True),
             "reason": None,

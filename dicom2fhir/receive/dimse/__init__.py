@@ -1,1 +1,1 @@
-"""C-STORE and C-ECHO over associations."""
+"""C-STORE, C-ECHO, N-CREATE and N-SET over associations."""

@@ -21,10 +21,11 @@ from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
-from dicom2fhir.receive.dimse.negotiation import VERIFICATION, Acceptance, PresentationContext
+from dicom2fhir.receive.dimse.negotiation import Acceptance, PresentationContext
+from dicom2fhir.receive.dimse.operation import Callbacks, Operation
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
-from dicom2fhir.receive.dimse.storage import Callbacks, Storage
+from dicom2fhir.receive.dimse.services import Services
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +90,8 @@ class Association:
         self._rules = rules
         self._callbacks = callbacks
         self._share = Share(space)
-        self._storage = Storage(callbacks, rules.budgets, self._share)
+        self._services = Services(callbacks, rules.budgets, self._share)
+        self._operation: Operation | None = None
         self._admit = admit
         self._stopping = stopping
         self._space = space
@@ -106,7 +108,9 @@ class Association:
         self._command_set = bytearray()
         self._command: command_set.Command | None = None
         self._message_since = None
-        self._storage.reset()
+        if self._operation is not None:
+            self._operation.reset()
+            self._operation = None
 
     @property
     def is_idle(self) -> bool:
@@ -208,7 +212,7 @@ class Association:
             return negotiation.CALLED_AE_NOT_RECOGNIZED
         if rules.calling_ae_titles and request.calling_ae not in rules.calling_ae_titles:
             return negotiation.CALLING_AE_NOT_RECOGNIZED
-        acceptance = negotiation.accept(request, rules.max_pdu_bytes)
+        acceptance = negotiation.accept(request, rules.max_pdu_bytes, rules.normalized)
         return acceptance if self._admit(self) else negotiation.LOCAL_LIMIT_EXCEEDED
 
     # Messages
@@ -223,8 +227,8 @@ class Association:
         finally:
             log.info(
                 "association.ended",
-                stored=self._storage.stored,
-                failed=self._storage.failed,
+                stored=self._services.storage.stored,
+                failed=self._services.storage.failed,
                 released=released,
                 **context,
             )
@@ -310,21 +314,25 @@ class Association:
             raise _Abort(INVALID_PARAMETER, str(error)) from None
         if command.is_response or (command.message_id is None and command.field != command_set.C_CANCEL_RQ):
             raise _Abort(INVALID_PARAMETER, "The command is a response, or has no message ID.")
+        if command.field == command_set.N_CREATE_RQ and not command.sop_instance:
+            command = replace(command, sop_instance=f"2.25.{uuid.uuid4().int}")  # the SCP chooses it (PS3.7 10.1.5.1.4)
         self._command = command
-        if command.has_data_set:
-            self._storage.begin(self._contexts[self._context_id].transfer_syntax)
-        else:
+        context = self._contexts[self._context_id]
+        self._operation = self._services.operation(command, context.abstract_syntax)
+        if not command.has_data_set:
             self._finish(command)
+        elif self._operation is not None:
+            self._operation.begin(context)
 
     def _read_data_set(self, count: int, is_last: bool) -> None:
         if self._command is None:
             raise _Abort(UNEXPECTED_PARAMETER, "Data set without a command.")
-        wire, storage = self.wire, self._storage
-        if self._command.field == command_set.C_STORE_RQ and storage.wants_more:
+        wire, operation = self.wire, self._operation
+        if operation is not None and operation.wants_more:
             for piece in wire.pieces(count):
                 count -= len(piece)
-                storage.write(piece)
-                if not storage.wants_more:
+                operation.write(piece)
+                if not operation.wants_more:
                     break
         wire.skip(count)
         if is_last:
@@ -332,14 +340,12 @@ class Association:
 
     def _finish(self, command: command_set.Command) -> None:
         """Perform the operation of a complete message and send the response."""
-        context_id = self._context_id
-        answer = command_set.UNRECOGNIZED_OPERATION
+        context_id, operation = self._context_id, self._operation
         self.wire.expires_at = NEVER  # the store may take longer, and has its own limits
-        if command.field == command_set.C_ECHO_RQ:
-            answer = command_set.SUCCESS
-        elif command.field == command_set.C_STORE_RQ:
-            is_storage = self._contexts[context_id].abstract_syntax != VERIFICATION
-            answer = self._storage.store(command, self._origin) if is_storage else command_set.SOP_CLASS_NOT_SUPPORTED
+        if operation is not None:
+            answer = operation.perform(command, self._origin)
+        else:
+            answer = self._services.answer(command, self._contexts[context_id].abstract_syntax)
         if answer is not command_set.SUCCESS:
             self._refusals.count(f"message: {answer.code:04X} {answer.comment}".strip())
         self.wire.expires_at = time.monotonic() + self._rules.dimse_timeout_s

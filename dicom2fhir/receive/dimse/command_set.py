@@ -5,10 +5,25 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dicom2fhir.errors import CannotUnderstand, Mismatch, NotDicom, Transient
+from dicom2fhir.errors import (
+    BudgetExceeded,
+    CannotUnderstand,
+    DuplicateInstance,
+    InvalidInstanceUID,
+    InvalidValue,
+    Mismatch,
+    MissingAttribute,
+    NoLongerUpdatable,
+    NoSuchInstance,
+    NotDicom,
+    Permanent,
+    Transient,
+)
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
+N_SET_RQ = 0x0120
+N_CREATE_RQ = 0x0140
 C_CANCEL_RQ = 0x0FFF
 _RESPONSE = 0x8000
 """The bit by which the command field of a response differs from that of its request (PS3.7 table E.1-1)."""
@@ -16,13 +31,16 @@ _NO_DATA_SET = 0x0101
 _VERIFICATION = "1.2.840.10008.1.1"
 
 _AFFECTED_SOP_CLASS = 0x0002
+_REQUESTED_SOP_CLASS = 0x0003
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _MESSAGE_ID_RESPONDED_TO = 0x0120
 _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
+_ERROR_ID = 0x0903
 _AFFECTED_SOP_INSTANCE = 0x1000
+_REQUESTED_SOP_INSTANCE = 0x1001
 """Elements of group 0000; a command set has no others."""
 
 _ELEMENT = struct.Struct("<HHL")
@@ -31,7 +49,13 @@ _US_ELEMENT = struct.Struct("<HHLH")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The elements of a command set that the bridge uses; priority and move originator are ignored."""
+    """The elements of a command set that the bridge uses; priority and move originator are ignored.
+
+    Attributes
+    ----------
+    sop_class, sop_instance
+        The affected ones; in an N-SET, which has none, the requested ones.
+    """
 
     field: int
     message_id: int | None
@@ -52,43 +76,68 @@ class ResponseStatus:
     code: int
     comment: str = ""
     """At most 64 characters (LO); never contains values of the data set."""
+    error_id: int | None = None
 
 
 SUCCESS = ResponseStatus(0x0000)
-"""PS3.4 table B.2-1: the instance is on disk."""
+"""What was sent is on disk."""
 
 SOP_CLASS_NOT_SUPPORTED = ResponseStatus(0x0122, "This presentation context is not for storage.")
 """PS3.7 C.5.6, PS3.7 9.1.1.1.9."""
 
 UNRECOGNIZED_OPERATION = ResponseStatus(0x0211)
-"""PS3.7 C.5.20: any service but C-ECHO and C-STORE."""
+"""PS3.7 C.5.20: a service that the SOP class does not have."""
+
+NO_SUCH_SOP_CLASS = ResponseStatus(0x0118, "The SOP class is not that of the presentation context.")
+"""PS3.7 C.5.18."""
 
 UNEXPECTED = ResponseStatus(0x0110, "Processing failure")
 """PS3.7 C.5.13: an internal error, including :class:`~dicom2fhir.errors.BridgeFault`."""
 
-STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
+Statuses = tuple[tuple[type[Exception], int, str], ...]
+"""Error class -> status and its meaning; the first match applies, and another error is :data:`UNEXPECTED`."""
+
+STORAGE_STATUSES: Statuses = (
     (Mismatch, 0xA900, "Data Set does not match SOP Class"),
     (CannotUnderstand, 0xC000, "Cannot understand"),
     (NotDicom, 0xC000, "Cannot understand"),
     (Transient, 0xA700, "Out of resources"),
     (MemoryError, 0xA700, "Out of resources"),
 )
-"""Error class -> status and its meaning in PS3.4 table B.2-1; the first match applies.
+"""C-STORE, PS3.4 table B.2-1.
 
 0111 (Duplicate SOP Instance) is never sent: a repeated instance gets Success, so that its sender stops.
 """
 
+NORMALIZED_STATUSES: Statuses = (
+    (MissingAttribute, 0x0120, "Missing Attribute"),
+    (InvalidValue, 0x0106, "Invalid Attribute Value"),
+    (InvalidInstanceUID, 0x0117, "Invalid SOP Instance"),
+    (DuplicateInstance, 0x0111, "Duplicate SOP Instance"),
+    (NoSuchInstance, 0x0112, "No Such SOP Instance"),
+    (BudgetExceeded, 0x0213, "Resource Limitation"),
+    (Transient, 0x0213, "Resource Limitation"),
+    (MemoryError, 0x0213, "Resource Limitation"),
+    (Permanent, 0x0110, "Processing Failure"),
+)
+"""N-CREATE and N-SET, PS3.7 annex C. A request that is repeated without a change gets Success, as in C-STORE."""
+
+_ERROR_IDS: tuple[tuple[type[Exception], int], ...] = ((NoLongerUpdatable, 0xA710),)
+"""PS3.4 table F.7.2-2."""
+
 _COMMENT_CHARACTERS = 64
 
 
-def failure_status(error: BaseException) -> ResponseStatus:
-    """The response status for a failed C-STORE.
+def failure_status(error: BaseException, statuses: Statuses) -> ResponseStatus:
+    """The response status for a failed operation.
 
     The comment is the docstring of the error's class and not its message, which may contain paths of this machine.
     """
-    for kind, code, _ in STATUSES:
+    error_id = next((number for kind, number in _ERROR_IDS if isinstance(error, kind)), None)
+    for kind, code, _ in statuses:
         if isinstance(error, kind):
-            return ResponseStatus(code, (type(error).__doc__ or "").strip().partition("\n")[0][:_COMMENT_CHARACTERS])
+            comment = (type(error).__doc__ or "").strip().partition("\n")[0][:_COMMENT_CHARACTERS]
+            return ResponseStatus(code, comment, error_id)
     return UNEXPECTED
 
 
@@ -108,8 +157,8 @@ def decode(command_set: bytes) -> Command:
         field=field,
         message_id=_number(values, _MESSAGE_ID),
         has_data_set=data_set_type not in (None, _NO_DATA_SET),
-        sop_class=_uid(values, _AFFECTED_SOP_CLASS),
-        sop_instance=_uid(values, _AFFECTED_SOP_INSTANCE),
+        sop_class=_uid(values, _AFFECTED_SOP_CLASS) or _uid(values, _REQUESTED_SOP_CLASS),
+        sop_instance=_uid(values, _AFFECTED_SOP_INSTANCE) or _uid(values, _REQUESTED_SOP_INSTANCE),
     )
 
 
@@ -164,7 +213,7 @@ def status_of(response: bytes) -> int | None:
 
 
 def encode_response(request: Command, status: ResponseStatus) -> bytes:
-    """The command set of the response to a request (PS3.7 sections 9.3.1.2 and 9.3.5.2)."""
+    """The command set of the response to a request (PS3.7 sections 9.3.1.2, 9.3.5.2, 10.3.3.2 and 10.3.5.2)."""
     return _command_set(
         _text(_AFFECTED_SOP_CLASS, request.sop_class),
         _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, request.field | _RESPONSE),
@@ -172,6 +221,7 @@ def encode_response(request: Command, status: ResponseStatus) -> bytes:
         _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
         _US_ELEMENT.pack(0, _STATUS, 2, status.code),
         _text(_ERROR_COMMENT, status.comment, b" "),
+        b"" if status.error_id is None else _US_ELEMENT.pack(0, _ERROR_ID, 2, status.error_id),
         _text(_AFFECTED_SOP_INSTANCE, request.sop_instance),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from pydicom.config import IGNORE
@@ -252,14 +252,20 @@ def verification_request(called_ae: str, calling_ae: str, number: int) -> bytes:
 # The answer
 
 
-def accept(request: Request, max_receive_bytes: int) -> Acceptance:
-    """Accept a request, with a result for each presentation context."""
+def accept(request: Request, max_receive_bytes: int, normalized: Collection[str] = ()) -> Acceptance:
+    """Accept a request, with a result for each presentation context.
+
+    Parameters
+    ----------
+    normalized
+        Normalized SOP classes that are accepted.
+    """
     accepted: dict[int, PresentationContext] = {}
     results = []
     for number, proposal in request.contexts.items():
         uid = proposal.abstract_syntax
         syntax, result = best_syntax(proposal.transfer_syntaxes), _ACCEPTED
-        if uid != VERIFICATION and not is_storage(uid):
+        if uid != VERIFICATION and uid not in normalized and not is_storage(uid):
             result = _NO_ABSTRACT_SYNTAX
         elif not syntax:
             result = _NO_TRANSFER_SYNTAX
@@ -290,7 +296,7 @@ def _user_items(request: Request, accepted: dict[int, PresentationContext], max_
             yield _item(_ROLE, _of_class(uid) + b"\1\0")
     yield _item(_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode())
     for uid in classes:
-        if uid in request.extended and uid != VERIFICATION:
+        if uid in request.extended and is_storage(uid):
             yield _item(_EXTENDED, _of_class(uid) + _STORAGE_LEVEL_0)
 
 

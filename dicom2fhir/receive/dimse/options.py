@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.normalized import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 
 if TYPE_CHECKING:
     from dicom2fhir.receive.dimse.tls import Tls
@@ -32,6 +33,8 @@ class Listen:
         Calling AE titles that are accepted; all if empty.
     networks
         IPv4 and IPv6 networks from which connections are accepted; all if empty.
+    ian, mpps
+        Whether Instance Availability Notifications and Modality Performed Procedure Steps are accepted.
     max_associations, max_associations_per_peer
         More are rejected (transient, local limit exceeded). A peer is an address.
     max_waiting, max_waiting_per_peer
@@ -63,6 +66,8 @@ class Listen:
     require_called_ae_title: bool = True
     calling_ae_titles: tuple[str, ...] = ()
     networks: tuple[IpNetwork, ...] = ()
+    ian: bool = True
+    mpps: bool = False
     max_associations: int = 64
     max_associations_per_peer: int = 48
     max_waiting: int = 512
@@ -75,6 +80,12 @@ class Listen:
     max_pdu_bytes: int = 128 * 1024
     max_held_bytes: int = 128 * 1024 * 1024
     budgets: Budgets = DEFAULT_BUDGETS
+
+    @property
+    def normalized(self) -> frozenset[str]:
+        """The normalized SOP classes that are accepted."""
+        accepted = {INSTANCE_AVAILABILITY_NOTIFICATION: self.ian, MODALITY_PERFORMED_PROCEDURE_STEP: self.mpps}
+        return frozenset(sop_class for sop_class, is_accepted in accepted.items() if is_accepted)
 
 
 def is_within(address: str, networks: tuple[IpNetwork, ...]) -> bool:

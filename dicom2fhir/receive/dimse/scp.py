@@ -1,4 +1,4 @@
-"""The listener for C-ECHO and C-STORE, with its limits on peers, connections and time."""
+"""The listener for associations, with its limits on peers, connections and time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.association import Association
 from dicom2fhir.receive.dimse.connection import Ended, Wire
 from dicom2fhir.receive.dimse.memory_budget import HeaderSpace
+from dicom2fhir.receive.dimse.operation import Callbacks
 from dicom2fhir.receive.dimse.options import Listen, is_within, plain
 from dicom2fhir.receive.dimse.pending_connections import PendingConnection, PendingConnections
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
-from dicom2fhir.receive.dimse.storage import Callbacks
 from dicom2fhir.receive.dimse.tls import server_context
 
 log = structlog.get_logger(__name__)
@@ -37,15 +37,19 @@ _LAST_PORT = 65535
 
 
 class StorageSCP:
-    """Accepts C-ECHO and C-STORE for every storage SOP class and every transfer syntax.
+    """Accepts C-ECHO, C-STORE for every storage SOP class, and the normalized SOP classes that the options name.
+
+    Every transfer syntax is accepted.
 
     Parameters
     ----------
     on_received
         Called with one instance and the reader that decodes it, from one thread per association. Success (0000) is sent
         when it returns, and the status for its error (see :mod:`dicom2fhir.receive.dimse.command_set`) when it raises.
+    on_created, on_set
+        The same for the data set of an N-CREATE and of an N-SET.
     on_rejected
-        Called for instances that are refused before ``on_received``, with the error.
+        Called for data sets that are refused before any of them, with the error.
     on_association_ended
         Called once for each accepted association, however it ended, after its last ``on_received``; with the
         ``Origin.association`` of its instances.
@@ -56,11 +60,13 @@ class StorageSCP:
         listen: Listen,
         *,
         on_received: Callable[[Received, InstanceReader], object],
+        on_created: Callable[[Received], object],
+        on_set: Callable[[Received], object],
         on_rejected: Callable[[Origin, BridgeError], None],
         on_association_ended: Callable[[str], None],
     ) -> None:
         self._listen = listen
-        self._callbacks = Callbacks(on_received, on_rejected, on_association_ended)
+        self._callbacks = Callbacks(on_received, on_created, on_set, on_rejected, on_association_ended)
         self._stopping = threading.Event()
         self._listener: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None

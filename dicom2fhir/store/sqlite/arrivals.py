@@ -38,12 +38,14 @@ class Arrival(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Study:
+class KnownStudy:
     """Row numbers that the instances of a study share."""
 
     id: int
     is_current: bool
     """Whether all of it was read by the reader of this process."""
+    is_awaited: bool
+    """Whether an ended procedure step lists instances of it that have not arrived."""
     series: dict[str, int] = field(default_factory=dict)
     attrs: dict[bytes, int] = field(default_factory=dict)
     """By their hash."""
@@ -72,7 +74,7 @@ class KnownRows:
     def __init__(self, sees_claims: bool) -> None:
         self.reader = 0
         self._sees_claims = sees_claims
-        self._studies: dict[str, _Study] = {}
+        self._studies: dict[str, KnownStudy] = {}
 
     def forget(self) -> None:
         """Empty the cache."""
@@ -89,7 +91,7 @@ class KnownRows:
             if study := self._studies.get(uid):
                 study.is_open = False
 
-    def opened(self, study: _Study) -> None:
+    def opened(self, study: KnownStudy) -> None:
         """Note that ``reopen`` was run for a study."""
         study.is_open = self._sees_claims
 
@@ -99,10 +101,10 @@ class KnownRows:
         return study is not None and study.is_open
 
     def row(self, arrival: Arrival) -> Row | None:
-        """Row of an instance for ``arrive``; None if a number is unknown or its association does not hold its study."""
+        """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
         packed, association, _ = arrival
         study = self._studies.get(packed.study_uid)
-        if study is None or not study.is_current or association not in study.held_by:
+        if study is None or not study.is_current or study.is_awaited or association not in study.held_by:
             return None
         numbers = (
             study.series.get(packed.series_uid),
@@ -112,22 +114,23 @@ class KnownRows:
         )
         return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
 
-    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[_Study, Row]:
+    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[KnownStudy, Row]:
         """The study of an instance, and its row for ``arrive``; missing rows are added."""
-        study = self._study(sql, packed.study_uid, now)
+        study = self.study(sql, packed.study_uid, now, self.reader)
         series = self._series(sql, study, packed.series_uid)
-        shared = (self._attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
+        shared = (self.attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
         return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
 
-    def _study(self, sql: Statements, uid: str, now: float) -> _Study:
-        """The rows of a study; a new one is added with its deliveries."""
+    def study(self, sql: Statements, uid: str, now: float, reader: int) -> KnownStudy:
+        """The rows of a study; a new one is added with its deliveries and its reader."""
         study = self._studies.get(uid)
         if study is None:
             found = sql.one("known_study", study_uid=uid, reader=self.reader)
             if found:
-                study = _Study(found[0], bool(found[1]))
+                study = KnownStudy(found[0], bool(found[1]), bool(found[2]))
             else:
-                study = _Study(sql.insert("new_study", study_uid=uid, now=now, reader=self.reader), True)
+                study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
+                study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False)
                 sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:
                 del self._studies[next(iter(self._studies))]
@@ -135,7 +138,7 @@ class KnownRows:
         return study
 
     @staticmethod
-    def _series(sql: Statements, study: _Study, uid: str) -> int:
+    def _series(sql: Statements, study: KnownStudy, uid: str) -> int:
         number = study.series.get(uid)
         if number is None:
             row = sql.one("series_id", study_id=study.id, series_uid=uid)
@@ -146,7 +149,8 @@ class KnownRows:
         return number
 
     @staticmethod
-    def _attrs(sql: Statements, study: _Study, hashed: tuple[bytes, bytes]) -> int:
+    def attrs(sql: Statements, study: KnownStudy, hashed: tuple[bytes, bytes]) -> int:
+        """The number of a mapping; a new one is added."""
         digest, body = hashed
         number = study.attrs.get(digest)
         if number is None:
@@ -216,16 +220,18 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
                     held.add(study.id)
                     if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
                         resent.add(study.id)
-        _reopen(sql, changed, now, instances_changed=True)
-        _reopen(sql, resent - changed, now, instances_changed=False)
+        reopen(sql, changed, now)
+        reopen(sql, resent - changed, now, instances_changed=False)
         for study, _ in learnt:
             if study.id in changed:
                 known.opened(study)
+        for study in {study.id: study for study, _ in learnt if study.is_awaited}.values():
+            _await_less(sql, study, rows)
         schedule(sql, changed | held, rule)
     return changes
 
 
-def _reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool) -> None:
+def reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool = True) -> None:
     """Make deliveries wait again that do not contain what has arrived."""
     if study_ids:
         reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
@@ -244,12 +250,33 @@ def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
     return changes
 
 
-def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, _Study], rows: Sequence[Row]) -> None:
+def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, KnownStudy], rows: Sequence[Row]) -> None:
     """Record the reader of instances whose studies another reader has read in part."""
     keys = orjson.dumps([row[:_KEY] for row in rows if row[0] in outdated]).decode()
     sql.run("read_by", keys=keys, reader=known.reader)
     for study in outdated.values():
         study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
+
+
+def _await_less(sql: Statements, study: KnownStudy, rows: Sequence[Row]) -> None:
+    """Record that awaited instances have arrived; the last of them makes the study due at once."""
+    keys = orjson.dumps([row[:2] for row in rows if row[0] == study.id]).decode()
+    sql.run("awaited_arrived", keys=keys)
+    hasten_complete(sql, study)
+
+
+def hasten_complete(sql: Statements, study: KnownStudy) -> None:
+    """Make the present revision of a study prompt if the study is complete; ``schedule`` must follow."""
+    study.is_awaited = sql.one("is_awaited", study_id=study.id) == (1,)
+    if not study.is_awaited and sql.one("steps_are_done", study_id=study.id) == (1,):
+        hasten(sql, study)
+
+
+def hasten(sql: Statements, study: KnownStudy) -> None:
+    """Make the present revision of a study prompt; ``schedule`` must follow."""
+    sql.run("hasten", study_id=study.id)
+    study.is_open = False  # the next instance changes the due time
+    sql.wake = True
 
 
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:

@@ -13,7 +13,10 @@ from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.arrivals import DueRule, schedule
 from dicom2fhir.store.sqlite.statements import Statements
 
-_BELONGINGS = ("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement", "study")
+_BELONGINGS = (
+    *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement"),
+    *("availability", "notifications", "steps", "awaited", "study"),
+)
 """What is deleted with a study; the study comes last, because the others refer to it."""
 
 

@@ -50,14 +50,14 @@ WHERE study_id IN (SELECT value FROM json_each(:studies)) AND (
     OR (:instances_changed AND +state IN ('delivered', 'refused')));
 
 -- name: outdated
-SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint <> :reader;
+SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint NOT IN (:reader, 'none');
 
 -- name: outdated_studies
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study
-WHERE reader IN (SELECT id FROM reader WHERE fingerprint <> :reader AND studies > 0) LIMIT :limit;
+WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none') AND studies > 0) LIMIT :limit;
 
 -- name: known_study
-SELECT id, reader = :reader FROM study WHERE uid = :study_uid;
+SELECT id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id) FROM study WHERE uid = :study_uid;
 
 -- name: read_by
 -- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
@@ -80,16 +80,18 @@ INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
 SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 
 -- name: schedule
--- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, but at the
--- latest when the longest wait has passed since the first change that the destination does not have. It is never due before the
--- pause after a failed attempt or the lease has ended. Other statements set due_at only to the end of a new lease, or to now on
--- request.
+-- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, or at once in
+-- a prompt revision, but at the latest when the longest wait has passed since the first change that the destination does not
+-- have. It is never due before the pause after a failed attempt or the lease has ended. Other statements set due_at only to the
+-- end of a new lease, or to now on request.
 UPDATE delivery SET
     last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(
         changed_at + :max_wait_s,
-        CASE WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = delivery.study_id) THEN 1e300
-             ELSE (SELECT last_at FROM study WHERE id = delivery.study_id) + :quiet_period_s END))
+        (SELECT CASE WHEN prompt_revision = revision THEN last_at
+                     WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = study.id) THEN 1e300
+                     ELSE last_at + :quiet_period_s END
+         FROM study WHERE id = delivery.study_id)))
 WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending')
     AND destination_id = coalesce(:destination_id, destination_id);
 
@@ -317,6 +319,67 @@ SELECT id, body FROM attrs WHERE study_id = :study_id;
 -- name: study_instances
 SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance WHERE study_id = :study_id;
 
+-- name: notification
+SELECT hash FROM notification WHERE uid = :uid;
+
+-- name: new_notification
+INSERT INTO notification (uid, study_id, hash) VALUES (:uid, :study_id, :hash);
+
+-- name: state_availability
+INSERT INTO availability (study_id, uid, retrieve_ae, attrs)
+SELECT :study_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(:stated) WHERE true
+ON CONFLICT DO UPDATE SET attrs = excluded.attrs WHERE attrs <> excluded.attrs;
+
+-- name: study_stated_availability
+SELECT uid, body FROM availability JOIN attrs ON attrs.id = availability.attrs
+WHERE availability.study_id = :study_id ORDER BY uid, retrieve_ae;
+
+-- name: count_stated
+SELECT count(DISTINCT uid) FROM availability WHERE study_id = :study_id;
+
+-- name: step
+SELECT body FROM step WHERE uid = :uid;
+
+-- name: keep_step
+INSERT INTO step (uid, study_id, status, listed, body) VALUES (:uid, :study_id, :status, :listed, :body)
+ON CONFLICT DO UPDATE SET status = excluded.status, listed = excluded.listed, body = excluded.body;
+
+-- name: study_steps
+SELECT uid, body FROM step WHERE study_id = :study_id ORDER BY uid;
+
+-- name: step_statuses
+SELECT uid, status FROM step WHERE study_id = :study_id ORDER BY uid;
+
+-- name: await
+INSERT INTO awaited (study_id, uid) SELECT :study_id, value FROM json_each(:uids)
+WHERE NOT EXISTS (SELECT 1 FROM instance WHERE study_id = :study_id AND uid = value)
+ON CONFLICT DO NOTHING;
+
+-- name: awaited_arrived
+DELETE FROM awaited WHERE (study_id, uid) IN (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys));
+
+-- name: count_awaited
+-- Another process may have stored some of them.
+SELECT count(*) FROM awaited WHERE study_id = :study_id
+    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = awaited.study_id AND uid = awaited.uid);
+
+-- name: is_awaited
+SELECT EXISTS (SELECT 1 FROM awaited WHERE study_id = :study_id
+    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = awaited.study_id AND uid = awaited.uid));
+
+-- name: steps_are_done
+-- Whether each step of the study has ended, one of them lists instances, and none was completed without a list.
+SELECT coalesce(max(listed) > 0 AND min(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), 0)
+FROM step WHERE study_id = :study_id;
+
+-- name: hasten
+UPDATE study SET prompt_revision = revision WHERE id = :study_id;
+
+-- name: count_instances
+SELECT instances FROM study WHERE id = :study_id;
+
 -- name: study_patients
 SELECT attrs.body, count(*) FROM instance JOIN attrs ON attrs.id = patient_attrs
 WHERE instance.study_id = :study_id GROUP BY attrs.id ORDER BY attrs.id;
@@ -353,6 +416,18 @@ DELETE FROM origin WHERE study_id = :study_id;
 
 -- name: forget_settlement
 DELETE FROM settlement WHERE study_id = :study_id;
+
+-- name: forget_availability
+DELETE FROM availability WHERE study_id = :study_id;
+
+-- name: forget_notifications
+DELETE FROM notification WHERE study_id = :study_id;
+
+-- name: forget_steps
+DELETE FROM step WHERE study_id = :study_id;
+
+-- name: forget_awaited
+DELETE FROM awaited WHERE study_id = :study_id;
 
 -- name: forget_study
 DELETE FROM study WHERE id = :study_id;

@@ -12,6 +12,7 @@ import orjson
 from dicom2fhir.errors import CannotUnderstand, StoreDamaged
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
 from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
+from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
@@ -59,7 +60,7 @@ class Packer:
             patient=self._hashed(record.patient),
             study=self._hashed(record.study),
             series=self._hashed(record.series),
-            body=_dump(record.instance),
+            body=dump(record.instance),
             notes=orjson.dumps([[note.level, note.where, note.text] for note in notes]) if notes else None,
         )
 
@@ -67,15 +68,27 @@ class Packer:
         known = self._known.get(id(attrs))
         if known is not None:
             return known[1]
-        body = _dump(attrs)
-        hashed = blake2b(body, digest_size=16).digest(), body
+        found = hashed(attrs)
         if len(self._known) >= _PACKED_ATTRS:
             self._known.clear()
-        self._known[id(attrs)] = attrs, hashed
-        return hashed
+        self._known[id(attrs)] = attrs, found
+        return found
 
 
-def _dump(attrs: Attrs) -> bytes:
+def hashed(attrs: Attrs) -> tuple[bytes, bytes]:
+    """Hash and body of a mapping for the table ``attrs``."""
+    body = dump(attrs)
+    return blake2b(body, digest_size=16).digest(), body
+
+
+def dump(attrs: Attrs) -> bytes:
+    """A mapping as JSON with sorted keys.
+
+    Raises
+    ------
+    CannotUnderstand
+        It cannot be encoded.
+    """
     try:
         return orjson.dumps(attrs, default=_as_dict, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -120,9 +133,15 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
 
 
 def read_stated(sql: Statements, study_id: int) -> Mapping[str, Sequence[str]]:
-    """The values of a study for :mod:`dicom2fhir.store.selection`; mappings that no instance refers to do not count."""
-    bodies = (orjson.loads(body) for (body,) in sql.all("study_stated", study_id=study_id))
-    return stated_by(bodies, (calling_ae for (calling_ae,) in sql.all("study_origins", study_id=study_id)))
+    """The values for :mod:`dicom2fhir.store.selection`: of the instances of a study, else of its procedure steps.
+
+    Mappings that no instance refers to do not count.
+    """
+    bodies = [body for (body,) in sql.all("study_stated", study_id=study_id)]
+    bodies = bodies or [body for _, body in sql.all("study_steps", study_id=study_id)]
+    return stated_by(
+        map(orjson.loads, bodies), (calling_ae for (calling_ae,) in sql.all("study_origins", study_id=study_id))
+    )
 
 
 def read_status(sql: Statements, row: Row) -> StudyStatus:
@@ -151,7 +170,15 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
                 "study_deliveries", study_id=study_id
             )
         ),
+        stated=_count(sql, "count_stated", study_id),
+        steps=tuple(StepStatus(uid, status) for uid, status in sql.all("step_statuses", study_id=study_id)),
+        missing=_count(sql, "count_awaited", study_id),
     )
+
+
+def _count(sql: Statements, name: str, study_id: int) -> int:
+    (count,) = sql.one(name, study_id=study_id) or (0,)
+    return int(count)
 
 
 def short(text: str) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.model import Attrs, AvailabilityNotification, InstanceRecord, Origin, ProcedureStep
 from dicom2fhir.store.base import (
     DEFAULT_MAX_WAIT_S,
     DEFAULT_MIN_FREE_BYTES,
@@ -26,7 +26,7 @@ from dicom2fhir.store.base import (
     FileMark,
     Rejection,
 )
-from dicom2fhir.store.sqlite import arrivals, deliveries, interventions
+from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
 from dicom2fhir.store.sqlite.arrivals import Arrival, DueRule
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Room, Space
@@ -169,6 +169,24 @@ class SqliteStore(StoreReader):
             return changes
 
         return self._write(operation)
+
+    def state_availability(self, notification: AvailabilityNotification) -> None:
+        """See :meth:`dicom2fhir.store.notices.Notices.state_availability`; raises what :meth:`add` does."""
+        self._space.check()
+        packed, now = notices.packed(notification), self._clock.now()
+        self._write(lambda sql: notices.state(sql, self._known, packed, now, self._rule))
+
+    def create_step(self, step: ProcedureStep, origin: Origin) -> None:
+        """See :meth:`dicom2fhir.store.notices.Notices.create_step`; raises what :meth:`add` does."""
+        self._space.check()
+        now, calling_ae = self._clock.now(), origin.calling_ae
+        self._write(lambda sql: notices.create(sql, self._known, step, calling_ae, now, self._rule))
+
+    def update_step(self, uid: str, changes: Attrs) -> None:
+        """See :meth:`dicom2fhir.store.notices.Notices.update_step`; raises what :meth:`add` does."""
+        self._space.check()
+        now = self._clock.now()
+        self._write(lambda sql: notices.update(sql, self._known, uid, changes, now, self._rule))
 
     def association_ended(self, association: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
