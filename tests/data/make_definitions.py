@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 HERE = Path(__file__).parent
 DEFINITIONS = HERE / "definitions"
@@ -24,7 +25,8 @@ def definitions() -> dict[Path, str]:
     written = {}
     for name, profile in tomllib.loads((HERE / "profiles.toml").read_text("utf-8")).items():
         for version in profile["versions"]:
-            for resource in (*_profile(profile, version), *_extensions(profile, version)):
+            made = (*_profile(profile, version), *_related(profile, version), *_extensions(profile, version))
+            for resource in made:
                 path = DEFINITIONS / version / name / f"StructureDefinition-{resource['id']}.json"
                 written[path] = json.dumps(resource, indent=1, ensure_ascii=False) + "\n"
     return written
@@ -58,17 +60,28 @@ def _profile(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
             {"key": key, "severity": "error", "human": key, "expression": expression}
             for key, expression in constraints.items()
         ]
-    elements = [root]
-    for below, facts in profile.get("elements", {}).items():
-        path = f"ImagingStudy.{below}"
+    url = profile["url"].format(version=version.lower())
+    elements = [root, *_elements("ImagingStudy", profile.get("elements", {}), url)]
+    yield _definition(url, version, "ImagingStudy", profile["origin"], elements)
+
+
+def _related(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
+    for name, facts in profile.get("related", {}).items():
+        url = urljoin(profile["url"].format(version=version.lower()), name)
+        elements = [{"id": facts["type"], "path": facts["type"]}, *_elements(facts["type"], facts["elements"], url)]
+        yield _definition(url, version, facts["type"], profile["origin"], elements)
+
+
+def _elements(type_: str, facts_of: dict[str, Any], url: str) -> Iterator[dict[str, Any]]:
+    for below, facts in facts_of.items():
+        path = f"{type_}.{below}"
         element = {"id": path, "path": path, **{key: facts[key] for key in ("min", "max") if key in facts}}
         if targets := facts.get("targets"):
-            element["type"] = [{"code": "Reference", "targetProfile": [_HL7 + target for target in targets]}]
+            profiles = [_HL7 + target if target.isalpha() else urljoin(url, target) for target in targets]
+            element["type"] = [{"code": "Reference", "targetProfile": profiles}]
         if value_set := facts.get("binding"):
             element["binding"] = {"strength": "required", "valueSet": value_set}
-        elements.append(element)
-    url = profile["url"].format(version=version.lower())
-    yield _definition(url, version, "ImagingStudy", profile["origin"], elements)
+        yield element
 
 
 def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
@@ -79,14 +92,16 @@ def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any
             slicing = {"discriminator": [{"type": "value", "path": "url"}], "rules": "closed"}
             elements.append({"id": "Extension.extension", "path": "Extension.extension", "min": 1, "slicing": slicing})
             for part, spec in parts.items():
-                elements += _part(part, spec)
+                elements += _part(part, spec, profile.get("units", {}))
         else:
             elements.append({"id": "Extension.extension", "path": "Extension.extension", "max": "0"})
         elements.append({"id": "Extension.url", "path": "Extension.url", "fixedUri": url})
         elements.append(
             {"id": "Extension.value[x]", "path": "Extension.value[x]", "max": "0"}
             if parts
-            else _value("Extension.value[x]", "Extension.value[x]", facts["value"], facts.get("unit"))
+            else _value(
+                "Extension.value[x]", "Extension.value[x]", facts["value"], facts.get("unit"), profile.get("units", {})
+            )
         )
         yield {
             **_definition(url, version, "Extension", profile["origin"], elements),
@@ -94,18 +109,23 @@ def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any
         }
 
 
-def _part(name: str, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _part(name: str, spec: dict[str, Any], units: dict[str, str]) -> Iterator[dict[str, Any]]:
     id_, path = f"Extension.extension:{name}", "Extension.extension"
     yield {"id": id_, "path": path, "sliceName": name, "min": spec.get("min", 0), "max": spec["max"]}
     yield {"id": f"{id_}.extension", "path": f"{path}.extension", "max": "0"}
     yield {"id": f"{id_}.url", "path": f"{path}.url", "fixedUri": name}
-    yield _value(f"{id_}.value[x]", f"{path}.value[x]", spec["type"], spec.get("unit"))
+    yield _value(f"{id_}.value[x]", f"{path}.value[x]", spec["type"], spec.get("unit"), units)
+    if system := spec.get("system"):
+        coding = {"id": f"{id_}.value[x].coding", "path": f"{path}.value[x].coding"}
+        yield coding | {"min": 1}
+        yield {key: f"{value}.system" for key, value in coding.items()} | {"min": 1, "fixedUri": system}
 
 
-def _value(id_: str, path: str, type_: str, unit: str | None) -> dict[str, Any]:
+def _value(id_: str, path: str, type_: str, unit: str | None, units: dict[str, str]) -> dict[str, Any]:
     element = {"id": id_, "path": path, "min": 1, "type": [{"code": type_}]}
     if unit:
-        element["patternQuantity"] = {"system": "http://unitsofmeasure.org", "code": unit}
+        text = {"unit": units[unit]} if unit in units else {}
+        element["patternQuantity"] = {**text, "system": "http://unitsofmeasure.org", "code": unit}
     return element
 
 
