@@ -211,7 +211,7 @@ class LeftOut:
         left = self._leave(items)
         self._lines += [f"left to make test-all: {_tests(left[server])}, {server.how}" for server in left]
         for item in items:
-            used = [server for server in SERVERS if _uses(item, server)]
+            used = _used(item)
             if used and item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_SERVER_TIMEOUT_S))
             programs = _needs(item) - {server.key for server in used}
@@ -226,7 +226,7 @@ class LeftOut:
         taken: list[pytest.Item] = []
         left: Counter[Server] = Counter()
         for item in items:
-            server = next((server for server in SERVERS if _uses(item, server)), None)
+            server = next(iter(_used(item)), None)
             if self._servers == "all" or (self._servers == "only") == (server is not None):
                 taken.append(item)
             elif server is not None:
@@ -239,7 +239,7 @@ class LeftOut:
         if session.config.option.collectonly:
             return
         for server in SERVERS:
-            wanting = [item for item in session.items if _uses(item, server) and _MISSING not in item.stash]
+            wanting = [item for item in session.items if server in _used(item) and _MISSING not in item.stash]
             if wanting and (trouble := build(server)):
                 self._troubles[server.name] = trouble
                 for item in wanting:
@@ -284,5 +284,7 @@ def _needs(item: pytest.Item) -> set[str]:
     return {name for mark in item.iter_markers("needs") for name in mark.args}
 
 
-def _uses(item: pytest.Item, server: Server) -> bool:
-    return server.key in _needs(item) or not server.fixtures.isdisjoint(getattr(item, "fixturenames", ()))
+def _used(item: pytest.Item) -> list[Server]:
+    """The servers that a test needs."""
+    needs, fixtures = _needs(item), getattr(item, "fixturenames", ())
+    return [server for server in SERVERS if server.key in needs or not server.fixtures.isdisjoint(fixtures)]

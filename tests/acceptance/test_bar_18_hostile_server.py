@@ -14,7 +14,18 @@ from dicom2fhir.store.base import DeliveryStatus, State
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost
 from tests.daemon_process import DaemonProcess, run_command, wait_until
-from tests.integration.test_client_faults import COSTLY, ENDLESS, HTML, OK, SLOW, UNAVAILABLE, Play, answer, forever
+from tests.integration.test_client_faults import (
+    COSTLY,
+    ENDLESS,
+    HTML,
+    OK,
+    SLOW,
+    UNAVAILABLE,
+    Play,
+    answer,
+    costly,
+    forever,
+)
 from tests.integration.test_client_faults import outcome as outcome_of
 from tests.scripted_peer import Peer, associate_rq, release, store
 from tests.scripted_server import ScriptedServer
@@ -38,9 +49,7 @@ FAULTS: dict[str, Play] = {
     **UNAVAILABLE,
     **{what: forever(head, part * (60_000 // len(part) + 1), 0) for what, (head, part) in ENDLESS.items()},
     **{what: SLOW[what] for what in ("says nothing", "drips its head", "drips chunks")},
-    **{
-        f"costly {what}": answer(200, b'{"resourceType":"Bundle","entry":[' + COSTLY[what] + b"{}]}") for what in COSTLY
-    },
+    **{f"costly {what}": costly(what) for what in COSTLY},
     "redirected to itself": answer(307, HTML, Location="/fhir"),
     "redirected elsewhere": answer(301, HTML, Location="http://127.0.0.1:9/fhir"),
     "a body without end": too_much,

@@ -257,17 +257,26 @@ def test_a_body_is_in_memory_once(serve: Callable[..., FaultyServer], length: by
         tracemalloc.stop()
 
 
-COSTLY = {
-    "arrays": b"[]," * (8 * MIB),
-    "numbers": b"1," * (12 * MIB),
-    "objects": b'{"":1},' * (2 * MIB),
-    "names": b"{%b}," % b",".join(b'"%x":1.5' % number for number in range(2 * MIB)),
+COSTLY: dict[str, Callable[[], bytes]] = {
+    "arrays": lambda: b"[]," * (8 * MIB),
+    "numbers": lambda: b"1," * (12 * MIB),
+    "objects": lambda: b'{"":1},' * (2 * MIB),
+    "names": lambda: b"{%b}," % b",".join(b'"%x":1.5' % number for number in range(2 * MIB)),
 }
+
+
+def costly(what: str) -> Play:
+    """Made when it is played: it is large."""
+
+    def play(connection: socket.socket) -> None:
+        answer(200, b'{"resourceType":"Bundle","entry":[' + COSTLY[what]() + b"{}]}")(connection)
+
+    return play
 
 
 @pytest.mark.parametrize("what", COSTLY)
 def test_json_that_would_fill_the_memory_is_not_parsed(serve: Callable[..., FaultyServer], what: str) -> None:
-    server = serve(answer(200, b'{"resourceType":"Bundle","entry":[' + COSTLY[what] + b"{}]}"), answer(200, STATEMENT))
+    server = serve(costly(what), answer(200, STATEMENT))
     client = FhirClient(server.url, timeout_s=60)
     assert "bytes of memory" in str(failure(client))
     assert client.capabilities().fhir_version == "4.0.1"
