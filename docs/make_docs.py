@@ -297,7 +297,7 @@ def commands() -> str:
         "configuration is not usable, 130 interrupted, 141 the output was closed by its reader.\n"
     ]
     for name, command in _with_inner("dicom2fhir", cli):
-        context = click.Context(command, info_name=name, max_content_width=100, terminal_width=100)
+        context = click.Context(command, info_name=name, terminal_width=100, **cli.context_settings)
         parts.append(f"\n## {context.info_name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 

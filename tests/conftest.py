@@ -41,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     bars.addoption("--soak", action="store_true", help="the long form of the bars")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: half of the tests wait for a daemon, a socket or a disk."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Tests whose programs are missing are left out and counted; programs and signals are those of the system."""
     os.environ["PATH"] = search_path()
