@@ -30,14 +30,12 @@ def notification(received: Received) -> AvailabilityNotification:
     attrs = decode_attributes(received, NOTIFICATION)
     study_uid = usable_uid(attrs, "StudyInstanceUID")
     stated = {(each.sop_uid, each.retrieve_ae): each for each in _stated(attrs, study_uid)}
-    if not stated:
-        raise MissingAttribute("ReferencedSeriesSequence or ReferencedSOPSequence is missing, or cannot be read.")
     return AvailabilityNotification(sop_instance_of(received), study_uid, tuple(stated[key] for key in sorted(stated)))
 
 
 def _stated(attrs: Attrs, study_uid: str) -> Iterator[Availability]:
-    for series in items_of(attrs.get("ReferencedSeriesSequence")):
-        for item in items_of(series.get("ReferencedSOPSequence")):
+    for series in required_items(attrs, "ReferencedSeriesSequence"):
+        for item in required_items(series, "ReferencedSOPSequence"):
             availability = required(item, "InstanceAvailability").upper()
             if availability not in AVAILABILITIES:
                 raise InvalidValue("InstanceAvailability is not ONLINE, NEARLINE, OFFLINE or UNAVAILABLE.")
@@ -78,6 +76,19 @@ def required(attrs: Attrs, keyword: str) -> str:
     if value := next(filter(None, texts_of(attrs.get(keyword))), ""):
         return value
     raise MissingAttribute(f"{keyword} is missing.")
+
+
+def required_items(attrs: Attrs, keyword: str) -> list[Attrs]:
+    """The items of a sequence.
+
+    Raises
+    ------
+    MissingAttribute
+        It has none.
+    """
+    if items := items_of(attrs.get(keyword)):
+        return items
+    raise MissingAttribute(f"{keyword} is missing, or cannot be read.")
 
 
 def usable_uid(attrs: Attrs, keyword: str) -> str:

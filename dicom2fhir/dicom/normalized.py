@@ -27,6 +27,7 @@ NOTIFICATION = (
         "ReferencedSeriesSequence",
         0x00081115,
         "SQ",
+        _a("SeriesInstanceUID", 0x0020000E, "UI"),  # not used, but an item without any value would be left out
         _a(
             "ReferencedSOPSequence",
             0x00081199,

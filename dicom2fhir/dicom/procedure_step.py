@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dicom2fhir.dicom.attributes import LEVELS
-from dicom2fhir.dicom.availability import required, sop_instance_of, usable_uid
+from dicom2fhir.dicom.availability import required, required_items, sop_instance_of, usable_uid
 from dicom2fhir.dicom.decode import decode_attributes
 from dicom2fhir.dicom.normalized import PROCEDURE_STEP
-from dicom2fhir.errors import InvalidValue, MissingAttribute, NoLongerUpdatable
+from dicom2fhir.errors import InvalidValue, NoLongerUpdatable
 from dicom2fhir.model import Attrs, ProcedureStep, Received, Value, items_of, texts_of
 
 _IN_PROGRESS = "IN PROGRESS"
@@ -35,8 +35,6 @@ def created(received: Received) -> ProcedureStep:
         A required attribute, or the UID of the step, is missing or cannot be used; the status must be IN PROGRESS.
     """
     attrs = decode_attributes(received, PROCEDURE_STEP)
-    if not items_of(attrs.get(_SCHEDULED)):
-        raise MissingAttribute(f"{_SCHEDULED} is missing, or cannot be read.")
     step = step_of(sop_instance_of(received), attrs)
     if step.has_ended:
         raise InvalidValue(f"{_STATUS} of a new procedure step is not {_IN_PROGRESS}.")
@@ -76,7 +74,7 @@ def step_of(uid: str, attrs: Attrs) -> ProcedureStep:
 
     Of several studies, which a step for several requested procedures may name, the first is its study.
     """
-    scheduled: Attrs = next(iter(items_of(attrs.get(_SCHEDULED))), {})
+    scheduled, *_ = required_items(attrs, _SCHEDULED)
     return ProcedureStep(
         uid=uid,
         study_uid=usable_uid(scheduled, "StudyInstanceUID"),

@@ -11,13 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from bench.hostile import element, headers
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
+from testdata.make_notices import Notice
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost, loop_s
 from tests.daemon_process import SETTINGS, folder_to_files, run_command, wait_until
-from tests.scripted_peer import CT, Peer, associate_rq, command, context, data_set, p_data, pdv, release
+from tests.notice_sender import BOTH, REQUEST, message
+from tests.scripted_peer import CT, EXPLICIT_LE, Peer, associate_rq, command, context, data_set, p_data, pdv, release
 
 pytestmark = pytest.mark.bar(7)
 
@@ -82,6 +85,47 @@ def test_bombs_by_c_store(
     assert cost.grown_bytes() < LARGEST
     assert started.instances() == {}
     assert started.terminate() == 0
+
+
+@pytest.mark.timeout(300)
+def test_bombs_by_n_create(
+    daemon: StartDaemon, tmp_path: Path, bombs: dict[str, tuple[str, bytes]], figure: Callable[[str], None]
+) -> None:
+    """The data set of a notification or a procedure step may have four times as many elements, and cost as much."""
+    started = daemon("--output-dir", tmp_path / "out")
+    assert started.reload("", SETTINGS.replace("port = 0", "port = 0\nmpps = true"))["event"] == "config.reloaded"
+    cost = Cost(started)
+    took: dict[str, tuple[float, float]] = {}
+    made = {what: found for what, found in bombs.items() if found[0] == EXPLICIT_LE}
+    made |= {what: (EXPLICIT_LE, data) for what, data in notice_bombs().items()}
+    for what, (_, data) in made.items():
+        for sop_class in BOTH:
+            notice = Notice("N-CREATE", sop_class, "1.2.3.4", Dataset())
+            with Peer(started.address, REQUEST) as peer:
+                assert peer.receive()[0] == 2
+                before = cost.processor_s()
+                peer.send(message(notice, data))
+                assert peer.status() in (0x0106, 0x0110, 0x0120, 0x0213), what
+                took[f"{what} {sop_class}"] = cost.processor_s() - before, loop_s(time.process_time)
+    most_s = max(seconds for seconds, _ in took.values())
+    figure(f"{len(took)} bombs by N-CREATE: {most_s:.2f} s of processor time at most")
+    assert {what: times for what, times in took.items() if times[0] > 4 * LONGEST * times[1]} == {}
+    assert cost.grown_bytes() < 4 * LARGEST
+    assert started.status()["stats"]["studies"] == 0
+    assert started.terminate() == 0
+
+
+def notice_bombs() -> dict[str, bytes]:
+    """As many items as are read, each without what it must have; and sequences within sequences."""
+    item = b"\xfe\xff\x00\xe0"
+    one = element(0x00080056, b"CS", b"ONLINE") + element(0x00080054, b"AE", b"PACS")
+    many = (item + len(one).to_bytes(4, "little") + one) * 60_000
+    series = element(0x00081199, b"SQ", many)
+    wide = element(0x00081115, b"SQ", item + len(series).to_bytes(4, "little") + series)
+    deep = b""
+    for _ in range(40):
+        deep = element(0x00081115, b"SQ", item + len(deep).to_bytes(4, "little") + deep)
+    return {"many references": wide, "deep references": deep}
 
 
 def test_bombs_that_are_held_at_the_same_time(

@@ -175,8 +175,8 @@ REFERENCE = ("ReferencedSeriesSequence", "ReferencedSOPSequence")
     ("path", "reason"),
     [
         (("StudyInstanceUID",), "StudyInstanceUID is missing."),
-        (REFERENCE[:1], "ReferencedSeriesSequence or ReferencedSOPSequence is missing, or cannot be read."),
-        (REFERENCE, "ReferencedSeriesSequence or ReferencedSOPSequence is missing, or cannot be read."),
+        (REFERENCE[:1], "ReferencedSeriesSequence is missing, or cannot be read."),
+        (REFERENCE, "ReferencedSOPSequence is missing, or cannot be read."),
         ((*REFERENCE, "ReferencedSOPInstanceUID"), "ReferencedSOPInstanceUID is missing."),
         ((*REFERENCE, "InstanceAvailability"), "InstanceAvailability is missing."),
     ],
