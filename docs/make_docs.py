@@ -26,7 +26,7 @@ from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.dicom.normalized import all_attributes
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.rules import RULES
-from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of, unverified
+from dicom2fhir.fhir.profile.description import elements_of, other_codes, parts_of, unverified
 from dicom2fhir.fhir.profile.model import (
     AddedResource,
     Code,
@@ -192,7 +192,7 @@ def profile_page(name: str) -> str:
     """``docs/mapping/<profile>.md``: what a profile says of itself, its elements, and its extensions."""
     profile = options.profile(name)
     claims = "".join(f"* FHIR {version}: `{url}`\n" for version, url in profile.versions.items())
-    elements = ((f"`{rule.path}`", _sources(sources_of(rule)), "; ".join(asked_of(rule))) for rule in profile.element)
+    elements = ((f"`{path}`", _sources(sources), "; ".join(asked)) for path, sources, asked in elements_of(profile))
     extensions = (
         (
             f"`{extension.at}`",
@@ -214,8 +214,24 @@ def profile_page(name: str) -> str:
             _table(("Element", "DICOM attributes", "Requirement"), elements),
             "\n## Extensions\n\n" if profile.extension else "",
             _table(("Of", "Extension", "Datatype", "DICOM attributes", "For"), extensions) if profile.extension else "",
+            "\n## Codes\n\n" if profile.codes else "",
+            _table(("Table", "System", "Codes", "Other codes"), _codes(profile)) if profile.codes else "",
         )
     )
+
+
+_LISTED = 60
+"""So many codes of a table are listed; more are counted."""
+
+
+def _codes(profile: Profile) -> Iterator[tuple[str, str, str, str]]:
+    for name, table in profile.codes.items():
+        for include in table.include:
+            codes = ", ".join(include.codes) if len(include.codes) <= _LISTED else f"{len(include.codes)} codes"
+            which = codes or "all"
+            if include.modalities:
+                which += f" (of {', '.join(include.modalities)})"
+            yield f"`{name}`", f"`{include.system}`", which, other_codes(table)
 
 
 _PROFILE_TABLES: Mapping[str, type[BaseModel]] = {

@@ -375,6 +375,13 @@ _single("DX", "dx", "Digital X-ray of the chest")
 _single("US", "us", "Ultrasound, multi-frame, region by code only")
 _single("NM", "nm", "Nuclear medicine, multi-frame")
 _single("XA", "xa", "Angiography, multi-frame")
+_single(
+    "US",
+    "photoacoustic",
+    "Photoacoustic image: a modality that older value sets do not have",
+    Modality="PA",
+    SOPClassUID=uid.PhotoacousticImageStorage,
+)
 _single("SM", "sm", "Whole slide microscopy with a specimen")
 _single("RTPLAN", "rtplan", "Radiotherapy plan")
 _single("RTDOSE", "rtdose", "Radiotherapy dose")
@@ -656,6 +663,15 @@ for _name, _description, _attributes in (
     ("timezone-invalid", "Timezone Offset From UTC without meaning", {"TimezoneOffsetFromUTC": "CET"}),
     ("accession-empty", "No order at all", {"AccessionNumber": "", "RequestAttributesSequence": None}),
     ("pn-without-caret", "Names without caret", {"PatientName": "DOE JOHN", "ReferringPhysicianName": "DR HOUSE"}),
+    ("name-prefix-only", "A name that is a prefix only", {"PatientName": "^^^Dr."}),
+    (
+        "reason-icd-10",
+        "A reason in ICD-10, and an institution that has a code",
+        {
+            "ReasonForRequestedProcedureCodeSequence": [code("R05", "I10", "Cough")],
+            "InstitutionCodeSequence": [code("F-12", "99SYN", "Synthetic Hospital")],
+        },
+    ),
     ("birth-date-partial", "Patient's Birth Date is a year", {"PatientBirthDate": "1964"}),
     ("birth-date-invalid", "Patient's Birth Date is 31 February", {"PatientBirthDate": "19640231"}),
     ("date-old-form", "Date and time as in ACR-NEMA", {"StudyDate": "2024.03.11", "StudyTime": "09:15:30"}),

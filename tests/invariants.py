@@ -101,7 +101,8 @@ def modality_violations(study: Resource, all_of_them: bool) -> Iterator[str]:
     modalities = [_text(modality) for modality in study.get("modality") or study.get("modalityList") or []]
     of_series = [series["modality"] for series in study.get("series", [])]
     wanted = {_text(modality) for modality in of_series if all_of_them or modality.get("code") in ACQUISITION}
-    own = {_text(modality) for modality in of_series if modality.get("system", DCM[0]) not in DCM}
+    # codes of a profile, and OT for a modality that its value set does not have
+    own = {_text(one) for one in of_series if one.get("system", DCM[0]) not in DCM or one.get("code") == "OT"}
     if len(set(modalities)) != len(modalities) or not wanted <= set(modalities) <= wanted | own:
         yield "ist-7: the study's modalities are not those of its series, each once"
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.fhir.mapping.rule import Trace
-from dicom2fhir.fhir.profile.description import asked_of, parts_of, sources_of, unverified
+from dicom2fhir.fhir.profile.description import elements_of, parts_of, unverified
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.model import Mapped
 from dicom2fhir.ops.daemon_state import DestinationState
@@ -222,15 +222,15 @@ def profile_tables(profile: Profile) -> RenderableType:
     title = "\n".join(filter(None, (profile.title, unverified(profile))))
     head = f"{title}\n\n{versions}\nIf a required value is missing: {profile.missing}\n\n{profile.doc.strip()}\n"
     elements = _table("Element", "Requirement")
-    for rule in profile.element:
-        sources = [f"from {', '.join(sources)}"] if (sources := sources_of(rule)) else []
-        elements.add_row(rule.path, as_it_stands("; ".join([*sources, *asked_of(rule)]) or "-"))
+    for path, sources, asked in elements_of(profile):
+        source = [f"from {', '.join(sources)}"] if sources else []
+        elements.add_row(path, as_it_stands("; ".join([*source, *asked]) or "-"))
     extensions = _table("Extension", "From")
     for extension in profile.extension:
         for path, part in parts_of(extension):
-            asked = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
-            source = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
-            extensions.add_row(path, as_it_stands(f"{source} ({asked})"))
+            datatype = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
+            origin = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
+            extensions.add_row(path, as_it_stands(f"{origin} ({datatype})"))
     parts: list[RenderableType] = [as_it_stands(head), elements]
     return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
 

@@ -100,8 +100,8 @@ class FhirSettings(Section):
     profile: str = Field(
         "none",
         min_length=1,
-        description="Profile: osiris, mii-bildgebung, mado, eu-imaging, ips (see `dicom2fhir profiles list`), the"
-        " path of your own profile file, or none. The profile must support the FHIR version; auto chooses"
+        description="Profile: a name that `dicom2fhir profiles list` shows, such as osiris or us-core, the path of"
+        " your own profile file, or none. The profile must support the FHIR version; auto chooses"
         " a version that it supports.",
     )
     profile_missing: Literal["default", "omit", "sentinel", "refuse"] = Field(

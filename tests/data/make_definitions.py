@@ -54,26 +54,25 @@ def _definition(url: str, version: str, type_: str, origin: str, elements: list[
 def _profile(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
     if "url" not in profile:
         return
-    root: dict[str, Any] = {"id": "ImagingStudy", "path": "ImagingStudy"}
-    if constraints := profile.get("constraints"):
-        root["constraint"] = [
-            {"key": key, "severity": "error", "human": key, "expression": expression}
-            for key, expression in constraints.items()
-        ]
     url = profile["url"].format(version=version.lower())
-    elements = [root, *_elements("ImagingStudy", profile.get("elements", {}), url)]
-    yield _definition(url, version, "ImagingStudy", profile["origin"], elements)
+    yield _definition(url, version, "ImagingStudy", profile["origin"], _elements("ImagingStudy", profile, url))
 
 
 def _related(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
     for name, facts in profile.get("related", {}).items():
         url = urljoin(profile["url"].format(version=version.lower()), name)
-        elements = [{"id": facts["type"], "path": facts["type"]}, *_elements(facts["type"], facts["elements"], url)]
-        yield _definition(url, version, facts["type"], profile["origin"], elements)
+        yield _definition(url, version, facts["type"], profile["origin"], _elements(facts["type"], facts, url))
 
 
-def _elements(type_: str, facts_of: dict[str, Any], url: str) -> Iterator[dict[str, Any]]:
-    for below, facts in facts_of.items():
+def _elements(type_: str, profile: dict[str, Any], url: str) -> list[dict[str, Any]]:
+    root: dict[str, Any] = {"id": type_, "path": type_}
+    if constraints := profile.get("constraints"):
+        root["constraint"] = [
+            {"key": key, "severity": "error", "human": key, "expression": expression}
+            for key, expression in constraints.items()
+        ]
+    elements = [root]
+    for below, facts in profile.get("elements", {}).items():
         path = f"{type_}.{below}"
         element = {"id": path, "path": path, **{key: facts[key] for key in ("min", "max") if key in facts}}
         if targets := facts.get("targets"):
@@ -81,7 +80,8 @@ def _elements(type_: str, facts_of: dict[str, Any], url: str) -> Iterator[dict[s
             element["type"] = [{"code": "Reference", "targetProfile": profiles}]
         if value_set := facts.get("binding"):
             element["binding"] = {"strength": "required", "valueSet": value_set}
-        yield element
+        elements.append(element)
+    return elements
 
 
 def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:

@@ -82,6 +82,6 @@ def without_each_rule(whole: Any) -> Iterator[tuple[str, Any]]:
             for inner, without in without_each_rule(rule):
                 changed = (*rules[:number], without, *rules[number + 1 :])
                 yield f"{name} {inner}", whole.model_copy(update={key: changed})
-    if hasattr(whole, "patient"):
-        for inner, without in without_each_rule(whole.patient):
-            yield f"Patient {inner}", whole.model_copy(update={"patient": without})
+    for type_, rules in getattr(whole, "related", {}).items():
+        for inner, without in without_each_rule(rules):
+            yield f"{type_} {inner}", whole.model_copy(update={"related": {**whole.related, type_: without}})

@@ -72,6 +72,11 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path: Path) -> None:
         ('[resource.a]\ntype = "Basic"\nvalue.subject = { resource = "a" }\n', "resource.a: refers to itself"),
         (f'{DESCRIPTION}from = "not a keyword"\n', "must be DICOM keywords"),
         ('[[element]]\npath = "modality"\ncodes = "nowhere"\n', "there is no table codes.nowhere"),
+        (
+            '[[element]]\npath = "modality"\ntype = "Coding"\ncodes = "some"\n[codes.some]\notherwise = "text"\n'
+            '[[codes.some.include]]\nsystem = "urn:x"\n',
+            'codes.some has otherwise = "text", so type must be "CodeableConcept"',
+        ),
         ('[[element]]\npath = "location"\nvalue = { resource = "nobody" }\n', "there is no table resource.nobody"),
         ('[[element]]\npath = "no path!"\n', "element[1].path"),
         ('[[extension]]\nurl = "x"\nat = "patient"\n', "extension[1].at: must be 'study', 'series' or 'instance'"),

@@ -32,8 +32,21 @@ def known(table: CodeTable, coding: Resource, modality: str) -> Resource | None:
         if system == (include.from_system or include.system) and code:
             ours = include.rename.get(code, code)
             if not include.codes or ours in include.codes:
-                return _coding(include, ours, display if ours == code else "")
+                found = _coding(include, ours, display if ours == code else "")
+                return found if "display" in found or not table.displayed else None
     return None
+
+
+def with_text(table: CodeTable, concept: Resource, modality: str) -> Resource:
+    """The CodeableConcept with the codes that a profile knows; the words of the others are added to its text."""
+    known_ones, words = [], []
+    for coding in concept.get("coding", []):
+        if code := known(table, coding, modality):
+            known_ones.append(code)
+        else:
+            words.append(coding.get("display") or coding["code"])
+    text = "; ".join(dict.fromkeys(filter(None, (concept.get("text"), *words))))
+    return {key: value for key, value in (("coding", known_ones), ("text", text)) if value}
 
 
 def coded(value: Json, type_: str) -> Json:

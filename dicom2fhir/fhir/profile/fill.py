@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext
-from dicom2fhir.fhir.profile.codes import known, known_concept
+from dicom2fhir.fhir.profile.codes import known, known_concept, with_text
 from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
 from dicom2fhir.fhir.profile.template import (
     ExtensionPart,
@@ -176,6 +176,12 @@ class Filler:
             return [code for position, code in enumerate(found) if code not in found[:position]]
         table = self.profile.codes[name]
         is_concept = type_ == "CodeableConcept"
+        if table.otherwise == "text":
+            worded = with_text(table, value, modality)
+            if len(worded.get("coding", [])) < len(value.get("coding", [])):
+                said = f"has a code that profile {self.profile.name} does not allow; it is written as text"
+                self.context.note("info", where, said)
+            return worded
         if code := (known_concept if is_concept else known)(table, value, modality):
             return code
         if table.otherwise == "keep":

@@ -88,9 +88,11 @@ def _contradictions(profile: Profile, known: Collection[str]) -> Iterator[str]:
             yield f"{where}: {keyword} is not an attribute that the bridge reads" + (
                 f'; did you mean "{near[0]}"?' if near else ""
             )
-    for where, codes in profile.code_tables():
+    for where, codes, type_ in profile.code_tables():
         if codes not in profile.codes:
             yield f"{where}: there is no table codes.{codes}"
+        elif profile.codes[codes].otherwise == "text" and type_ != "CodeableConcept":
+            yield f'{where}: codes.{codes} has otherwise = "text", so type must be "CodeableConcept"'
     for referred in dict.fromkeys(_referred(profile)):
         if referred not in profile.resource:
             yield f"there is no table resource.{referred}, but it is referred to"

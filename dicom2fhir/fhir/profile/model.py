@@ -112,6 +112,9 @@ class ElementRule(Table):
     )
     at_most: int | None = Field(None, ge=0, description="For a list: keep only this number of items, the first ones.")
     required: bool = Field(False, description="Whether the element is required; see `missing`.")
+    or_: tuple[str, ...] = Field(
+        (), alias="or", description="Elements beside it that may be there instead of a required one."
+    )
     placeholder: bool = Field(
         True, description="`false`: never write a placeholder for a missing value, because no placeholder can be true."
     )
@@ -140,9 +143,11 @@ class CodeTable(Table):
     """The codes that an element may have."""
 
     include: tuple[Include, ...] = Field(min_length=1, description="The codes, system by system.")
-    otherwise: Missing | Literal["keep"] | Code = Field(
+    displayed: bool = Field(False, description="`true` allows only codes that have a display.")
+    otherwise: Missing | Literal["keep", "text"] | Code = Field(
         description="How any other code is handled: `omit`, `sentinel` or `refuse` as for a missing value, `keep`"
-        " writes it as it is, or a code that replaces it."
+        " writes it as it is, `text` adds its display, or the code, to the text of the CodeableConcept, or a code"
+        " that replaces it."
     )
 
 
@@ -194,6 +199,11 @@ class RelatedRules(Table):
         {},
         description="Path in the resource -> code or text that it has: other resources of the type are not changed."
         " A reference to one of them at a path of `at` is handled as if it lacked something required.",
+    )
+    named: bool = Field(
+        False,
+        description="`true` keeps each reference to a resource that lacks something required, by its display alone;"
+        " the resource is left out.",
     )
     element: tuple[ElementRule, ...] = Field((), description="Rules for elements of the resource.")
     extension: tuple[ExtensionPart, ...] = Field((), description="Extensions of the resource.")
@@ -283,13 +293,12 @@ class Profile(Table):
                 if is_attribute(source):
                     yield from ((where, keyword) for keyword in source.split("+"))
 
-    def code_tables(self) -> Iterator[tuple[str, str]]:
-        """Every place that names a table of codes, and its name."""
+    def code_tables(self) -> Iterator[tuple[str, str, FhirType]]:
+        """Every place that names a table of codes, its name, and the datatype of what has the codes."""
         for where, template in self._templates():
-            if isinstance(template, ElementRule):
-                yield from ((where, codes) for codes in (template.codes,) if codes)
-            else:
-                yield from ((where, value.codes) for value in values_in(template) if value.codes)
+            for one in [template] if isinstance(template, ElementRule) else values_in(template):
+                if one.codes:
+                    yield where, one.codes, one.type
 
     def _templates(self) -> Iterator[tuple[str, object]]:
         for rule in self.rules:

@@ -25,6 +25,8 @@ class _Occurrence:
         From the ImagingStudy; empty for a reference in another resource.
     node
         The study, series or instance that refers to the target, by itself or through other resources.
+    reference
+        The Reference itself; empty for one in another resource.
     holder, name, item
         The innermost list around the reference is ``holder[name]``, and the reference is in its ``item``; without a
         list the holder is None.
@@ -33,6 +35,7 @@ class _Occurrence:
     target: str
     path: str
     node: ProfiledNode
+    reference: Resource
     holder: Resource | None = None
     name: str = ""
     item: object = None
@@ -54,10 +57,20 @@ class RelatedResources:
         for one in self._reachable():
             self._apply(one)
         for one in list(self._occurrences()):
-            if (lacking := self._lacks(one)) and one.holder is not None:
-                put(one.holder, one.name, [item for item in one.holder[one.name] if item is not one.item])
-                why = f"left out: profile {self._study.profile.name} requires {', '.join(lacking)}"
-                self._study.context.note("warning", f"ImagingStudy.{one.path}", why)
+            if lacking := self._lacks(one):
+                self._let_go(one, lacking)
+
+    def _let_go(self, one: _Occurrence, lacking: Iterable[str]) -> None:
+        """Remove a reference to a resource that lacks something, where the study may be without it."""
+        resource, context = self._resource(one.target), self._study.context
+        where = f"ImagingStudy.{one.path}"
+        why = f"profile {self._study.profile.name} requires {', '.join(lacking)}"
+        if resource and self._study.profile.related[resource["resourceType"]].named and "display" in one.reference:
+            del one.reference["reference"]
+            context.note("info", where, f"written by its display alone: {why}")
+        elif one.holder is not None:
+            put(one.holder, one.name, [item for item in one.holder[one.name] if item is not one.item])
+            context.note("warning", where, f"left out: {why}")
 
     def unmet(self) -> dict[str, None]:
         """What the profile requires of the resources that the study refers to, and they do not have."""
@@ -81,7 +94,7 @@ class RelatedResources:
             if one.target not in seen:
                 seen.add(one.target)
                 inner = references(self._resource(one.target) or {})
-                waiting += [_Occurrence(target, "", one.node) for target in inner]
+                waiting += [_Occurrence(target, "", one.node, {}) for target in inner]
 
     def _occurrences(self) -> Iterator[_Occurrence]:
         for level, (prefix, below) in LEVELS.items():
@@ -146,7 +159,7 @@ def _references_in(
 ) -> Iterator[_Occurrence]:
     """The references in an object; ``around``: the innermost list, by its holder and name, and the item in it."""
     if isinstance(value.get("reference"), str):
-        yield _Occurrence(value["reference"], path.rstrip("."), node, *(around or ()))
+        yield _Occurrence(value["reference"], path.rstrip("."), node, value, *(around or ()))
     for name, inner in value.items():
         for item in inner if isinstance(inner, list) else [inner]:
             if isinstance(item, dict):

@@ -65,7 +65,7 @@ class ResourceInProfile:
             if rule.words:
                 for concept in target.get(name, []):
                     _word(concept)
-            for holder in _references(target.get(name)):
+            for holder in _references(target.get(name)) if rule.through else ():
                 self._lead_through(rule, node, holder, where)
 
     def _write(self, rule: ElementRule, node: ProfiledNode, target: Resource, name: str, where: str) -> None:
@@ -100,7 +100,7 @@ class ResourceInProfile:
                 put(target, name, limited(rule, self.profile.name, value, where, self.context))
             elif rule.types and value is not None and value.get("type") not in rule.types:
                 self.unmet.setdefault(f"{where} of type {' or '.join(rule.types)}")
-            if rule.required and not _is_there(target, name):
+            if rule.required and not any(_is_there(target, one) for one in (name, *rule.or_)):
                 self._stand_in(rule, target, name, where)
 
     def _stand_in(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
