@@ -236,6 +236,14 @@ def test_counts_and_modalities_include_the_series_of_others() -> None:
     assert merged["modality"] == [{"code": "CT"}, {"code": "MR"}]
 
 
+def test_an_announced_study_does_not_deny_the_instances_of_others() -> None:
+    ours = study(status="registered", numberOfSeries=0, numberOfInstances=0)
+    theirs = study(status="available", numberOfSeries=1, numberOfInstances=3, series=[series("2", "MR", instances=3)])
+    merged = merge(None, ours, theirs)
+    assert (merged["status"], merged["numberOfSeries"], merged["numberOfInstances"]) == ("available", 1, 3)
+    assert merge(None, ours, study(status="available"))["status"] == "registered"
+
+
 def test_counts_and_modalities_of_the_old_versions() -> None:
     ours = study(
         modalityList=[{"code": "CT"}], numberOfSeries=1, numberOfInstances=2, series=[series("1", instances=2)]

@@ -34,6 +34,7 @@ _CHOICE = re.compile(r"^_?(value|deceased|multipleBirth)[A-Z]")
 _CODING = {"system", "version", "code", "display", "userSelected", "id", "extension"}
 _EXTENSIONS = ("extension", "modifierExtension")
 _IDENTIFIERS = ("identifier", "accession")
+_OF_INSTANCES = ("status", "numberOfSeries", "numberOfInstances")
 _MODALITIES = ("modality", "modalityList")
 """The element for modalities in ImagingStudy, from R4 on and before."""
 _SERVERS_OWN = ("versionId", "lastUpdated")
@@ -138,6 +139,8 @@ def merge(base: Resource | None, ours: Resource, theirs: Resource, *, acquisitio
     if "contained" in merged:
         _drop_unreferenced(merged, {item.get("id") for item in ours.get("contained", ())})
     if ours.get("resourceType") == "ImagingStudy":
+        if "series" not in ours and merged.get("series"):  # others have instances of a study that is announced to us
+            merged |= {name: theirs[name] for name in _OF_INSTANCES if name in theirs}
         merged = restore_invariants(merged, ours, acquisition_only)
     return merged
 
