@@ -195,7 +195,7 @@ def test_nothing_there_is_wrong_usage(archive: Archive, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS, ids=lambda number: number.name)
 def test_an_interrupted_run_goes_on_without_reading_again(archive: Archive, interruption: signal.Signals) -> None:
-    files = ct_files(archive.files, 6000, studies=40)
+    files = ct_files(archive.files, 3000, studies=40)
     archive.store().close()
     with subprocess.Popen(
         [sys.executable, "-m", "dicom2fhir", *archive.command("--json", archive.files)],
@@ -349,12 +349,12 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 def test_a_daemon_delivers_what_convert_would_write(
     archive: Archive, daemon: DaemonProcess, tmp_path: Path, first: str
 ) -> None:
-    ct_files(archive.files, 900, studies=9)
+    ct_files(archive.files, 450, studies=9)
     archive.state = daemon.state_dir
     if first == "daemon":
         daemon.start()
     summary = archive.backfill()
-    assert counts(summary) == {"files": 900, "taken": 900, "new": 900, "studies": 9}
+    assert counts(summary) == {"files": 450, "taken": 450, "new": 450, "studies": 9}
     if first == "backfill":
         daemon.start()
     with daemon.store() as store:
