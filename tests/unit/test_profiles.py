@@ -50,6 +50,7 @@ from tests.profile_bench import (
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 ROOT = Path(__file__).parents[2]
+SOME_CODES = 'codes = "some"\n[codes.some]\notherwise = "omit"\n[[codes.some.include]]\nsystem = "urn:x"\n'
 
 
 # Files that cannot be used --------------------------------------------------------------------------------------------
@@ -141,6 +142,26 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
             'resource.x code coding: Coding has no element "sytem"',
         ),
         ("[sentinels]\nQuantity = { valeu = 1 }\n", 'sentinels.Quantity: Quantity has no element "valeu"'),
+        (
+            f'[[element]]\npath = "series.modality"\n{SOME_CODES}',
+            'element series.modality: type must be "CodeableConcept", the datatype of the element in FHIR R5',
+        ),
+        (
+            f'[[element]]\npath = "series.bodySite"\ntype = "Coding"\n{SOME_CODES}',
+            'the element is a CodeableReference in FHIR R5; its codes are in "series.bodySite.concept"',
+        ),
+        (
+            '[[element]]\npath = "started"\nfrom = "StudyDate"\n',
+            'element started: type must be "dateTime", the datatype of the element in FHIR R4 and R5',
+        ),
+        (
+            f'{SENTINELS}[[related.Patient.element]]\npath = "birthDate"\nrequired = true\n',
+            'related.Patient.element birthDate: type must be "date"',
+        ),
+        (
+            f'{SENTINELS}[[element]]\npath = "series"\nrequired = true\n',
+            "element series: no string can be a placeholder of a ImagingStudy.series in FHIR R4 and R5",
+        ),
     ],
 )
 def test_an_element_that_no_version_of_the_profile_has_is_named(tmp_path: Path, text: str, said: str) -> None:

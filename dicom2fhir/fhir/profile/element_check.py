@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import get_args
 
 from dicom2fhir.fhir.profile.model import ElementRule, Profile, RelatedRules
-from dicom2fhir.fhir.profile.template import FirstValue, ReferenceTo, TemplateObject, ValueSource, Version, sources_in
+from dicom2fhir.fhir.profile.template import (
+    FhirType,
+    FirstValue,
+    ReferenceTo,
+    TemplateObject,
+    ValueSource,
+    Version,
+    sources_in,
+)
 from dicom2fhir.fhir.version.elements import types_of
 
 _CLOSE = 0.8
@@ -22,6 +31,30 @@ def faults(profile: Profile) -> list[str]:
     return [fault.replace("\0", " and ".join(versions)) for fault, versions in found.items()]
 
 
+_SIMILAR: Mapping[str, str] = {
+    **dict.fromkeys(("id", "markdown"), "string"),
+    **dict.fromkeys(("unsignedInt", "positiveInt"), "integer"),
+    **dict.fromkeys(("uri", "canonical", "oid"), "url"),
+}
+"""Datatype -> the one of profile files that has its form."""
+
+
+def _datatype(rule: ElementRule, where: str, type_: str, sentinels: Collection[str]) -> Iterator[str]:
+    """Whether what a rule writes has the datatype of its element."""
+    if rule.type == type_:
+        return
+    is_written = bool(rule.codes or rule.from_)
+    has_placeholder = rule.required and rule.placeholder and rule.type in sentinels
+    if not is_written and not has_placeholder:
+        return
+    if type_ in get_args(FhirType):
+        yield f'{where}: type must be "{type_}", the datatype of the element in FHIR \0'
+    elif type_ == "CodeableReference" and rule.codes:
+        yield f'{where}: the element is a CodeableReference in FHIR \0; its codes are in "{rule.path}.concept"'
+    elif has_placeholder:
+        yield f"{where}: no {rule.type} can be a placeholder of a {type_} in FHIR \0; set placeholder = false"
+
+
 class _Check:
     """The checks in one version, whose name stands as NUL in what they say."""
 
@@ -32,9 +65,9 @@ class _Check:
 
     def profile(self, profile: Profile) -> Iterator[str]:
         for rule in profile.element:
-            yield from self._rule(rule, f"element {rule.path}", "ImagingStudy")
+            yield from self._rule(rule, f"element {rule.path}", "ImagingStudy", profile.sentinels)
         for type_, rules in profile.related.items():
-            yield from self._related(type_, rules)
+            yield from self._related(type_, rules, profile.sentinels)
         for extension in profile.extensions:
             yield from self._sources(extension, f"extension {extension.url}")
         for name, made in profile.resource.items():
@@ -43,20 +76,22 @@ class _Check:
         for type_, value in profile.sentinels.items():
             yield from self._template(value, f"sentinels.{type_}", type_)
 
-    def _related(self, type_: str, rules: RelatedRules) -> Iterator[str]:
+    def _related(self, type_: str, rules: RelatedRules, sentinels: Collection[str]) -> Iterator[str]:
         yield from self._names((type_,), f"related.{type_}")
         for path in rules.at:
             yield from self._walk(f"related.{type_}.at", "ImagingStudy", path)[0]
         for path in rules.where:
             yield from self._walk(f"related.{type_}.where", type_, path)[0]
         for rule in rules.element:
-            yield from self._rule(rule, f"related.{type_}.element {rule.path}", type_)
+            yield from self._rule(rule, f"related.{type_}.element {rule.path}", type_, sentinels)
 
-    def _rule(self, rule: ElementRule, where: str, root: str) -> Iterator[str]:
+    def _rule(self, rule: ElementRule, where: str, root: str, sentinels: Collection[str]) -> Iterator[str]:
         if rule.versions and self._version not in rule.versions:
             return
         wrong, type_ = self._walk(where, root, rule.path)
         yield from wrong
+        if type_:
+            yield from _datatype(rule, where, _SIMILAR.get(type_, type_), sentinels)
         yield from self._names(rule.types, f"{where}.types")
         for source in rule.from_:
             yield from self._source(source, where)

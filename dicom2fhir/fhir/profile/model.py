@@ -72,7 +72,12 @@ class ElementRule(Table):
         " says holds for each item.",
     )
     versions: tuple[Version, ...] = Field((), description="Only in these FHIR versions; empty: in all.")
-    type: FhirType = Field("string", description="FHIR datatype of the value of `from` and of the placeholder.")
+    type: FhirType = Field(
+        "string",
+        description="FHIR datatype of the value of `from`, of what has the `codes`, and of the placeholder: that of the"
+        " element. If it differs between versions (`Coding` and `CodeableConcept`), use one rule for each, with"
+        " `versions`.",
+    )
     from_: Sources = Field(
         (),
         alias="from",
@@ -130,7 +135,11 @@ class Include(Table):
         (),
         description="The codes; empty: all codes of the system. A text that is equal to one of them stands for it.",
     )
-    from_system: str = Field("", description="System of these codes in the output of the mapping; empty: the same.")
+    from_system: str = Field(
+        "",
+        description="System of these codes in the output of the mapping, a URI; empty: the same. The codes of a private"
+        " scheme (`99LOCAL`) have the system of `systems.coding_schemes`, otherwise none.",
+    )
     rename: dict[str, str] = Field({}, description="Code of the mapping -> code of the profile.")
     words: dict[str, str] = Field({}, description="Text in capital letters -> its code.")
     modalities: tuple[str, ...] = Field(
