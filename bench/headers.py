@@ -17,10 +17,11 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
-from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
+from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder.files import open_file
 from testdata.make_dicom import EncodedInstance, ct_files, ct_instances

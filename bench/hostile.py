@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -26,6 +25,7 @@ from dicom2fhir.dicom.data_elements import (
 )
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import HeaderReader
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Origin, Received
 

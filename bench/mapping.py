@@ -19,9 +19,9 @@ from typing import Any
 import orjson
 
 from bench.report import Goal, Result, Row, options, progress, show
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS

@@ -15,9 +15,9 @@ from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
 from dicom2fhir.demo.synthetic import make_uid
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
 from dicom2fhir.store.sqlite.store import SqliteStore

@@ -261,6 +261,8 @@ class Write(StrEnum):
     """Created when absent, else updated."""
     LINK = "link"
     """Looked up and referenced, never written."""
+    RETRACT = "retract"
+    """No longer made: marked as entered in error where it exists, never created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,11 +298,29 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondaryResource:
+    """A resource that is made from a study beside its ImagingStudy, with a lifetime of its own.
+
+    It may be refused without the study, and is marked as entered in error when it is no longer made.
+
+    Attributes
+    ----------
+    entries
+        The resource itself comes first, then the resources that it refers to; some of these may also be entries of the
+        study.
+    """
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Mapped:
     """The resources made from a study; the ImagingStudy comes first.
 
     Attributes
     ----------
+    secondary
+        What else is made from the study; their entries are not in ``entries`` unless the ImagingStudy needs them, too.
     fingerprint
         The mapping fingerprint (``R4 base@1f0c9a2b``): a short text for the FHIR version, the profile and everything
         else that affects the output. With equal fingerprints, equal studies give equal resources. Empty if not needed.
@@ -313,6 +333,16 @@ class Mapped:
     notes: tuple[Note, ...] = ()
     fingerprint: str = ""
     unclaimed: str = ""
+    secondary: tuple[SecondaryResource, ...] = ()
+
+    @property
+    def everything(self) -> tuple[Entry, ...]:
+        """All entries, each once."""
+        found = {entry.placeholder: entry for entry in self.entries}
+        for one in self.secondary:
+            for entry in one.entries:
+                found.setdefault(entry.placeholder, entry)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +380,8 @@ class Delivered:
     """Types of the resources that were looked up and not found there; they are referenced by identifier."""
     unclaimed: str = ""
     """Of :class:`Mapped`."""
+    refused: tuple[str, ...] = ()
+    """The secondary resources that the destination did not accept, each with the reason: as :attr:`Retry.issues`."""
 
 
 @dataclass(frozen=True, slots=True)

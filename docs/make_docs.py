@@ -18,10 +18,12 @@ from typing import Any, TypeGuard
 import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydicom._uid_dict import UID_dictionary
 
 from dicom2fhir import config
 from dicom2fhir.cli import cli
 from dicom2fhir.dicom.attributes import Attribute, taken
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.dicom.normalized import all_attributes
 from dicom2fhir.fhir.mapping.rule import Rule
@@ -51,7 +53,10 @@ from dicom2fhir.wiring import options
 
 ROOT = Path(__file__).parents[1]
 
-_TAGS: Mapping[str, int] = {attribute.keyword: attribute.tag for attribute in (*all_attributes(), *taken())}
+_TAGS: Mapping[str, int] = {
+    attribute.keyword: attribute.tag
+    for attribute in (*all_attributes(), *taken(), *(one for attributes in CONTENT.values() for one in attributes))
+}
 
 
 def documents() -> dict[Path, str]:
@@ -145,11 +150,26 @@ def mapping_index() -> str:
         "\nAttributes of series and instances that are missing at the top level are read from these sequences, in "
         f"this order: {_listed(HOLDERS)}. Only the first frame is read. The following sequences within them "
         f"are read too: {_listed(FUNCTIONAL_GROUPS)}.\n",
+        "\n## Content that is read\n\nOf these SOP classes, the following sequences are read as well, with everything "
+        "that is listed in them. All of them together take up to two thirds of `receiver.max_elements`; items after "
+        "that are left out, with a note.\n",
+        *(
+            f"\n### {UID_dictionary[sop_class][0]}\n\n"
+            + _table(("Sequence", "Tag", "Of each item"), (_content_row(attribute) for attribute in attributes))
+            for sop_class, attributes in CONTENT.items()
+        ),
     ]
     return "".join(parts)
 
 
 _REMARKS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("R4", "R4B"),
+        "An ImagingSelection is written as a Basic that claims HL7's cross-version profile "
+        "`http://hl7.org/fhir/5.0/StructureDefinition/profile-ImagingSelection` if `resources.key_objects` is "
+        "`always`: `identifier` and `subject` are those of the Basic, `status` is a modifier extension, and each other "
+        "element an extension `http://hl7.org/fhir/5.0/StructureDefinition/extension-ImagingSelection.ELEMENT`.\n\n",
+    ),
     "3.2.0": "Only the ImagingStudy of this ballot is known; all other resources are those of STU3.\n\n",
     "R6": "R6 is not published yet. The output follows its third ballot, 6.0.0-ballot3: "
     "`series.instance.numberOfFrames`, which was added later (FHIR-55483), is not written. The definitions of later "
@@ -166,11 +186,15 @@ def mapping(dialect: Dialect) -> str:
         "The attributes of a rule are listed in order of preference; * marks elements that repeat.\n\n"
         + _REMARKS.get(dialect.name, "")
         + "\n".join(
-            f"## {type_}\n\n" + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
+            f"## {_heading(dialect, type_)}\n\n" + _table(("Element", "Datatype", "DICOM attributes", "Rule"), rows)
             for type_, rows in tables.items()
             if rows
         )
     )
+
+
+def _heading(dialect: Dialect, type_: str) -> str:
+    return f"{type_}, as a Basic" if type_ == "ImagingSelection" and dialect.key_objects == "Basic" else type_
 
 
 def _rows(dialect: Dialect, type_: str) -> list[tuple[str, str, str, str]]:
@@ -299,6 +323,17 @@ def _attribute_row(attribute: Attribute) -> tuple[str, str, str, str, str]:
         for other in attribute.instead
     )
     return attribute.keyword, _tag(attribute.keyword), attribute.vr, items, instead
+
+
+def _content_row(attribute: Attribute) -> tuple[str, str, str]:
+    return attribute.keyword, _number(attribute.tag), ", ".join(map(_with_items, attribute.items))
+
+
+def _with_items(attribute: Attribute) -> str:
+    """An attribute with those of its items in parentheses; of codes, only the sequence."""
+    if not attribute.items or not attribute.is_content:
+        return attribute.keyword
+    return f"{attribute.keyword} ({', '.join(map(_with_items, attribute.items))})"
 
 
 def _listed(tags: Mapping[str, int]) -> str:

@@ -30,11 +30,11 @@ from zoneinfo import ZoneInfo
 
 from pydicom.data import get_testdata_file
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
@@ -176,7 +176,7 @@ def expected_file(name: str, variant: str) -> Path:
 
 def as_text(result: Mapped) -> str:
     """Resources as they stand in the files of expected output."""
-    return json.dumps([entry.resource for entry in result.entries], indent=2, ensure_ascii=False) + "\n"
+    return json.dumps([entry.resource for entry in result.everything], indent=2, ensure_ascii=False) + "\n"
 
 
 def outcome(name: str, variant: str) -> str:

@@ -284,6 +284,74 @@ def _key_objects() -> list[Dataset]:
     return [*slices, selection]
 
 
+def _selection(study: str, title: Values, items: list[Values], **others: Any) -> Dataset:
+    return _report("KO", study, title, "2010", items, **others)
+
+
+def _image_item(made: Dataset, frames: list[int] | None = None) -> Values:
+    (reference,) = _references([made])
+    return {
+        "RelationshipType": "CONTAINS",
+        "ValueType": "IMAGE",
+        "ReferencedSOPSequence": [{**reference, "ReferencedFrameNumber": frames}],
+    }
+
+
+def _key_objects_of_two_studies() -> list[Dataset]:
+    """Slices, frames of a run, and a slice of an earlier study; selected by a person at a workstation for an order."""
+    name = "ko-studies"
+    slices = [instance("CT", name, number=number) for number in (1, 2)]
+    run = instance("XA", name, series=2)
+    earlier = instance("CT", "ko-earlier", number=7)
+    device = [
+        _coded("HAS OBS CONTEXT", code("121005", "DCM", "Observer Type"), code("121007", "DCM", "Device")),
+        _content("HAS OBS CONTEXT", "UIDREF", code("121012", "DCM", "Device Observer UID"), UID=make_uid(name, "ws")),
+        _content("HAS OBS CONTEXT", "TEXT", code("121013", "DCM", "Device Observer Name"), TextValue="READ01"),
+    ]
+    return [
+        *slices,
+        run,
+        _selection(
+            name,
+            code("113013", "DCM", "Best In Set"),
+            [
+                _coded("HAS CONCEPT MOD", code("113011", "DCM", "Document Title Modifier"), _SERIES),
+                *_OBSERVER,
+                *device,
+                _content("CONTAINS", "TEXT", code("113012", "DCM", "Key Object Description"), TextValue="Compare"),
+                _image_item(slices[1]),
+                _image_item(run, [5, 2]),
+                _image_item(run, [3]),
+                _image_item(earlier),
+            ],
+            ReferencedRequestSequence=[{"StudyInstanceUID": make_uid(name), "AccessionNumber": "SYN-READING"}],
+            CurrentRequestedProcedureEvidenceSequence=[*_evidence([slices[1]]), *_evidence([run])],
+            PertinentOtherEvidenceSequence=_evidence([earlier]),
+            TimezoneOffsetFromUTC="+0100",
+        ),
+    ]
+
+
+_SERIES = code("113015", "DCM", "Series")
+
+
+def _sparse_key_objects() -> list[Dataset]:
+    """A private title, no observer, no time, and no evidence sequence: only content items name the instances."""
+    slices = [instance("CT", "ko-sparse", number=number) for number in (1, 2)]
+    gone = instance("CT", "ko-sparse-gone")
+    items = [_image_item(slices[0]), _image_item(gone)]
+    private = code("KEY", "99SYN", "Key images")
+    return [*slices, _selection("ko-sparse", private, items, ContentTime=None, Manufacturer=None, StationName=None)]
+
+
+def _manifest() -> list[Dataset]:
+    image = instance("CR", "ko-manifest")
+    items = [_image_item(image)]
+    evidence = _evidence([image])
+    title = code("113030", "DCM", "Manifest")
+    return [image, _selection("ko-manifest", title, items, CurrentRequestedProcedureEvidenceSequence=evidence)]
+
+
 def _presentation_state() -> list[Dataset]:
     source = instance("CR", "pr")
     series = {"SeriesInstanceUID": source.SeriesInstanceUID, "ReferencedImageSequence": _references([source])}
@@ -390,6 +458,9 @@ _case("seg", "Segmentation and its CT", _segmentation)
 _case("sr-dose", "X-Ray Radiation Dose SR (TID 10011)", _dose_report)
 _case("sr-tid1500", "Comprehensive 3D SR with a measurement (TID 1500) and its CT", _measurement_report)
 _case("ko", "Key object selection and its CT", _key_objects)
+_case("ko-studies", "Key objects of two series, with frames, and of another study", _key_objects_of_two_studies)
+_case("ko-sparse", "Key objects without evidence, observer and time, one of them unknown", _sparse_key_objects)
+_case("ko-manifest", "Manifest of a study, which selects nothing", _manifest)
 _case("pr", "Grayscale presentation state and its CR", _presentation_state)
 _single(
     "DOC",

@@ -39,7 +39,7 @@ SAME_FILES = {"R4B": "R4"}
 
 _EVERY_TYPE = frozenset({"Practitioner", "Organization", "Location", "Device"})
 POLICIES = (
-    MappingOptions(dicomweb_url="https://pacs.example/dicom-web"),
+    MappingOptions(dicomweb_url="https://pacs.example/dicom-web", key_objects="always"),
     MappingOptions(
         patient=Write.ENSURE,
         linked=frozenset({"order", "encounter"}),
@@ -173,7 +173,7 @@ def generated() -> Iterator[Case]:
         for name, study in _generated_studies():
             for policy in POLICIES:
                 try:
-                    entries = map_study(study, dialect, policy).entries
+                    entries = map_study(study, dialect, policy).everything
                 except NotExpressible:
                     continue
                 yield Case(Output(version), name, with_orders_inside([entry.resource for entry in entries]))

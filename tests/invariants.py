@@ -24,6 +24,7 @@ ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data"
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
 
 
+SECONDARY = frozenset({"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic"})
 _SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})
 
 
@@ -42,12 +43,9 @@ DCM = ("http://dicom.nema.org/resources/ontology/DCM", "http://nema.org/dicom/di
 def violations(mapped: Mapped, version: str) -> list[str]:
     """Everything that is wrong with a study's resources."""
     # what no server has by then stands inside the study, and refers to what else is inside it
-    inside = {e.placeholder: bundle.unlinked(e) for e in mapped.entries if e.write is Write.LINK and e.inside}
-    resources = [
-        bundle.refer(entry.resource, inside, mapped.entries)
-        for entry in mapped.entries
-        if entry.placeholder not in inside
-    ]
+    every = mapped.everything
+    inside = {e.placeholder: bundle.unlinked(e) for e in every if e.write is Write.LINK and e.inside}
+    resources = [bundle.refer(entry.resource, inside, every) for entry in every if entry.placeholder not in inside]
     study = resources[0]
     return [
         *imaging_study_violations(study),
@@ -59,7 +57,14 @@ def violations(mapped: Mapped, version: str) -> list[str]:
 
 def to_be_written(resources: Iterable[Resource]) -> list[Resource]:
     """The resources without those that are only looked for, which say no more than by what they are found."""
-    return [resource for resource in resources if resource["resourceType"] not in _SOUGHT]
+    return [resource for resource in resources if not is_sought(resource)]
+
+
+def is_sought(resource: Resource) -> bool:
+    """Whether a resource says no more than by what it is found; so an ImagingStudy of another study."""
+    return resource["resourceType"] in _SOUGHT or (
+        resource["resourceType"] == "ImagingStudy" and "numberOfSeries" not in resource
+    )
 
 
 def imaging_study_violations(study: Resource) -> Iterator[str]:
@@ -119,7 +124,8 @@ def reference_violations(resources: list[Resource]) -> Iterator[str]:
         if not {r for r in references if not r.startswith("#")} <= {f"urn:uuid:{r['id']}" for r in resources}:
             yield "a reference leads nowhere"
     referred = {reference for resource in resources for reference in _references(resource)}
-    if any(f"urn:uuid:{resource['id']}" not in referred for resource in resources[1:]):
+    others = [one for one in resources[1:] if one["resourceType"] not in SECONDARY]
+    if any(f"urn:uuid:{resource['id']}" not in referred for resource in others):
         yield "a resource that nothing refers to"
 
 

@@ -37,6 +37,7 @@ RULES = {
     "system":               ("errors system",                               "structlog"),
     "system.terminal":      ("system.text",                                 "click"),
     "dicom":                ("model errors dicom",                          ""),
+    "dicom.documents":      ("model",                                       ""),
     "dicom.character_sets": ("",                                            ""),
     "dicom.data_elements":  ("",                                            ""),
     "dicom.element_encoding": ("dicom.data_elements",                       ""),
@@ -55,8 +56,8 @@ RULES = {
     "store.base":           ("model errors dicom.patients store.notices",   ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
-    "store.sqlite":         ("model errors system dicom.patients dicom.procedure_step dicom.study store",
-                             "orjson structlog"),
+    "store.sqlite":         ("model errors system dicom.documents dicom.patients dicom.procedure_step dicom.study"
+                             " store", "orjson structlog"),
     "deliver":              ("model errors system.text store.base store.selection deliver", "structlog"),
     "deliver.retry":        ("",                                            ""),
     "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),

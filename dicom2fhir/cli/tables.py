@@ -173,7 +173,9 @@ def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView,
             f"; not found on the server, referred to by identifier: {delivery.reason}" if delivery.reason else ""
         )
         unclaimed = f"; {delivery.unclaimed}" if delivery.unclaimed else ""
-        return f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}{by_identifier}{unclaimed}"
+        refused = f"; not accepted by the server:\n{delivery.refused}" if delivery.refused else ""
+        said = f"revision {delivery.delivered_revision} at {moment(delivery.delivered_at)}"
+        return f"{said}{by_identifier}{unclaimed}{refused}"
     return why(delivery, study, daemon, now)
 
 
@@ -255,9 +257,10 @@ def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, object]:
 
 
 def _path(trace: Trace) -> str:
-    """Where the element is in the dialect's ImagingStudy."""
+    """Where the element is in the dialect's ImagingStudy; for other resources, with their type."""
     level, _, _ = trace.rule.concept.rpartition(".")
-    return {"": "", "series": "series.", "instance": "series.instance."}[level] + (trace.element or "")
+    in_study = {"": "", "series": "series.", "instance": "series.instance."}
+    return in_study.get(level, f"{level}.") + (trace.element or "")
 
 
 def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:

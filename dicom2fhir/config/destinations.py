@@ -9,9 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.sections import PatientMode, Section
+from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.errors import ConfigError
+from dicom2fhir.fhir.mapping.context import Choice
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
@@ -43,6 +44,17 @@ class SelectionSettings(Section):
         return {key: patterns for key in type(self).model_fields if (patterns := getattr(self, key))}
 
 
+class DestinationResourceSettings(Section):
+    """``[destinations.NAME.resources]``."""
+
+    key_objects: Literal["inherit", Choice] = Field("inherit", description="As resources.key_objects.")
+
+    def over(self, general: ResourceSettings) -> ResourceSettings:
+        """The options in force: those that are set here, else the general ones."""
+        own = {name: value for name in type(self).model_fields if (value := getattr(self, name)) != "inherit"}
+        return general.model_copy(update=own)
+
+
 class DestinationSettings(Section):
     """The options of both types of destination."""
 
@@ -54,6 +66,10 @@ class DestinationSettings(Section):
     )
     profile: str = Field("inherit", min_length=1, description="As fhir.profile, for this destination.")
     format: Literal["inherit", Format] = Field("inherit", description="As fhir.format, for this destination.")
+    resources: DestinationResourceSettings = Field(
+        default_factory=DestinationResourceSettings.model_construct,
+        description="As resources, for this destination.",
+    )
     only: SelectionSettings = Field(
         default_factory=SelectionSettings.model_construct,
         description="Send only studies in which each key that is set here matches at least one value; an empty list"

@@ -21,7 +21,7 @@ from pydantic import (
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.fhir.mapping.context import MappingOptions
+from dicom2fhir.fhir.mapping.context import Choice, MappingOptions
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode
@@ -176,6 +176,17 @@ class FhirSettings(Section):
         "sample",
         description="How often fhir.resources validates what is sent: always, never, or sample: one study in 100, and"
         " also the first one if anything is set in [fhir], [systems] or [pacs].",
+    )
+
+
+class ResourceSettings(Section):
+    """``[resources]``."""
+
+    key_objects: Choice = Field(
+        _MAPPING.key_objects,
+        description="Key object selections as resources: auto: if the FHIR version has one of its own"
+        " (ImagingSelection, ImagingManifest, ImagingObjectSelection); always: in R4 and R4B also as a Basic"
+        " with the extensions of an ImagingSelection; never.",
     )
 
 

@@ -13,6 +13,7 @@ from dicom2fhir.config.sections import (
     LogSettings,
     PacsSettings,
     PatientMode,
+    ResourceSettings,
     StoreSettings,
     SystemsSettings,
 )
@@ -38,6 +39,12 @@ class Settings(BaseModel):
         description="The FHIR output; each destination may override version, profile, patient, format and"
         " give_up_after_s.",
     )
+    resources: ResourceSettings = Field(
+        default_factory=ResourceSettings.model_construct,
+        description="What is written beside the ImagingStudy; each destination may override it. A server that refuses"
+        " such a resource still gets the ImagingStudy, and `status` names the refused one. A resource that is no longer"
+        " made is marked as entered in error.",
+    )
     systems: SystemsSettings = Field(
         default_factory=SystemsSettings.model_construct, description="Identifier systems, absolute URIs."
     )
@@ -52,7 +59,7 @@ class Settings(BaseModel):
     @property
     def configures_mapping(self) -> bool:
         """Whether an option is set that changes the output of the mapping."""
-        sections = self.fhir, self.systems, self.pacs
+        sections = self.fhir, self.systems, self.pacs, self.resources
         return any(section != type(section).model_construct() for section in sections)
 
     def fhir_version(self, destination: str) -> Literal["auto", FhirVersion]:
@@ -69,6 +76,10 @@ class Settings(BaseModel):
         """The name or path of the profile in force for a destination, or ``none``."""
         chosen = self.destinations[destination]
         return self.fhir.profile if chosen.profile == "inherit" else chosen.profile
+
+    def resources_of(self, destination: str) -> ResourceSettings:
+        """The resources beside the ImagingStudy for a destination."""
+        return self.destinations[destination].resources.over(self.resources)
 
     def format(self, destination: str) -> Format:
         """The format in force for a destination."""

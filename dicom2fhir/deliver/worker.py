@@ -281,12 +281,19 @@ class Deliverer:
 
     def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
         match outcome:
-            case Delivered(base, written, fingerprint, answered, unlinked, unclaimed):
+            case Delivered(base, written, fingerprint, answered, unlinked, unclaimed, refused):
                 self._used(permit, answered)
-                left = ", ".join(unlinked)
+                left, left_out = ", ".join(unlinked), "\n".join(refused)
                 self._keep(
                     lambda: self._store.delivered(
-                        claim, study.revision, base, fingerprint, left, unclaimed, accepted=written
+                        claim,
+                        study.revision,
+                        base,
+                        fingerprint,
+                        left,
+                        unclaimed,
+                        accepted=written,
+                        refused=left_out,
                     )
                 )
                 self._count("written" if written else "unchanged")

@@ -6,12 +6,9 @@ for instances that disagree, and the documentation its content. Tags and value r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-
-from dicom2fhir.dicom.data_elements import Wanted
-from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 
 Level = Literal["patient", "study", "series", "instance"]
 
@@ -41,6 +38,8 @@ class Attribute:
         replaces it.
     factor
         The value of an attribute in ``instead`` is multiplied by it, to convert it to the unit of the replaced one.
+    is_content
+        For a sequence: its items are content, see :mod:`dicom2fhir.dicom.content`.
     """
 
     keyword: str
@@ -53,6 +52,7 @@ class Attribute:
     items: tuple[Attribute, ...] = field(default=())
     instead: tuple[Attribute, ...] = field(default=())
     factor: str = ""
+    is_content: bool = False
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:
@@ -75,21 +75,21 @@ CODE = (
 
 _REGION_MODIFIER = (_a("AnatomicRegionModifierSequence", 0x00082220, "SQ", *CODE),)
 
-_ISSUER = (
+ISSUER = (
     _a("LocalNamespaceEntityID", 0x00400031, "UT"),
     _a("UniversalEntityID", 0x00400032, "UT"),
     _a("UniversalEntityIDType", 0x00400033, "CS"),
 )
 """HL7v2 Hierarchic Designator Macro, PS3.3 table 10-17."""
 
-_PATIENT_ISSUER = (*_ISSUER, _a("IdentifierTypeCode", 0x00400035, "CS"))
+_PATIENT_ISSUER = (*ISSUER, _a("IdentifierTypeCode", 0x00400035, "CS"))
 
 _PERSON = (_a("PersonIdentificationCodeSequence", 0x00401101, "SQ", *CODE),)
 """Person Identification Macro, PS3.3 table 10-1."""
 
 _REQUEST = (
     _a("AccessionNumber", 0x00080050, "SH"),
-    _a("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", *_ISSUER),
+    _a("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", *ISSUER),
     _a("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
     _a("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", *CODE),
 )
@@ -97,7 +97,7 @@ _REQUEST = (
 _SPECIMEN = (
     _a("SpecimenIdentifier", 0x00400551, "LO"),
     _a("SpecimenUID", 0x00400554, "UI"),
-    _a("IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", *_ISSUER),
+    _a("IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", *ISSUER),
     _a("SpecimenShortDescription", 0x00400600, "LO"),
 )
 
@@ -139,7 +139,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("StudyTime", 0x00080030, "TM", follows="StudyDate"),
         # a published order remains one of the study's orders, even if later instances name another
         Attribute("AccessionNumber", 0x00080050, "SH", others_to="RequestAttributesSequence"),
-        Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", follows="AccessionNumber", items=_ISSUER),
+        Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", follows="AccessionNumber", items=ISSUER),
         Attribute("ReferringPhysicianName", 0x00080090, "PN"),
         Attribute(
             "ReferringPhysicianIdentificationSequence",
@@ -180,7 +180,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("StudyID", 0x00200010, "SH"),
         Attribute("StudyComments", 0x00324000, "LT"),
         Attribute("AdmissionID", 0x00380010, "LO"),
-        Attribute("IssuerOfAdmissionIDSequence", 0x00380014, "SQ", follows="AdmissionID", items=_ISSUER),
+        Attribute("IssuerOfAdmissionIDSequence", 0x00380014, "SQ", follows="AdmissionID", items=ISSUER),
         Attribute("PerformedLocation", 0x00400243, "SH"),
         Attribute("RequestAttributesSequence", 0x00400275, "SQ", pick="every", items=_REQUEST),
         Attribute("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
@@ -221,7 +221,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("PerformedProcedureStepStartTime", 0x00400245, "TM", follows="PerformedProcedureStepStartDate"),
         Attribute("SpecimenIdentifier", 0x00400551, "LO"),
         Attribute(
-            "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=_ISSUER
+            "IssuerOfTheSpecimenIdentifierSequence", 0x00400562, "SQ", follows="SpecimenIdentifier", items=ISSUER
         ),
         Attribute("SpecimenDescriptionSequence", 0x00400560, "SQ", pick="every", items=_SPECIMEN),
         # acquisition parameters that are the same throughout a series; profiles use them
@@ -348,29 +348,3 @@ def taken() -> Iterator[Attribute]:
     yield from UIDS
     for attributes in LEVELS.values():
         yield from attributes
-
-
-def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | bytes | None]:
-    """The tags of attributes, for a :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
-    items: dict[int, list[Attribute]] = {}
-    vrs: dict[int, bytes] = {}
-    for attribute in attributes:
-        items.setdefault(attribute.tag, []).extend(attribute.items)
-        items.update((other.tag, []) for other in attribute.instead)
-        vrs.update((other.tag, other.vr.encode()) for other in (attribute, *attribute.instead))
-    return {tag: wanted((*inner, SPECIFIC_CHARACTER_SET)) if inner else vrs[tag] for tag, inner in items.items()}
-
-
-def _all_wanted() -> Wanted:
-    held = wanted(HELD)
-    of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
-    own = wanted(taken())
-    return own | {holder: {**of_a_holder, **_items_of(own.get(holder))} for holder in HOLDERS.values()}
-
-
-def _items_of(inner: Wanted | bytes | None) -> Wanted:
-    return inner if isinstance(inner, Mapping) else {}
-
-
-WANTED = _all_wanted()
-"""Everything that a record is made from."""

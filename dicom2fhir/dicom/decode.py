@@ -13,9 +13,10 @@ from typing import TypeGuard
 from dicom2fhir.dicom import character_sets
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute, Level
 from dicom2fhir.dicom.character_sets import DEFAULT, Encodings
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.data_elements import EXPLICIT_VR_BIG_ENDIAN
 from dicom2fhir.dicom.functional_groups import flattened, has_holders, unreadable
-from dicom2fhir.dicom.substitutes import TOO_LONG
+from dicom2fhir.dicom.substitutes import CUT, TOO_LONG
 from dicom2fhir.errors import Mismatch, MissingUID
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Raw, Received, Value, texts_of
 
@@ -150,9 +151,19 @@ class _Decoder:
         if attribute.vr != "SQ":
             self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not valid for its VR; left out")
             return []
-        decoded = raws[: self.bounded(len(raws), "items", attribute)]
+        if attribute.is_content:
+            decoded = self.taken_content(raws, attribute)
+        else:
+            decoded = raws[: self.bounded(len(raws), "items", attribute)]
         found = (self.attrs(raw, attribute.items, self.encodings(raw, encodings)) for raw in decoded)
         return [item for item in found if item]
+
+    def taken_content(self, raws: Sequence[Raw], attribute: Attribute) -> Sequence[Raw]:
+        """The items of content that the reader took; adds a note if these are not all."""
+        if not raws or raws[-1] is not CUT:
+            return raws
+        self.warn(attribute, "has more items than max_elements allows to take; the rest is left out")
+        return raws[:-1]
 
     def text(self, value: bytes, attribute: Attribute, encodings: Encodings) -> str | list[str]:
         """One value or several, without padding; empty values before the last are kept, because positions matter."""
@@ -299,7 +310,8 @@ def decode_instance(received: Received, cache: DecodedCache | None = None) -> In
         _checked_uid(where, uids.get(where), notes)
         for where in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     )
-    _checked_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
+    sop_class = _checked_uid("SOPClassUID", instance.get("SOPClassUID"), notes)
+    instance |= decoder.attrs(raw, CONTENT.get(sop_class, ()), encodings)
     return InstanceRecord(
         study_uid=study_uid,
         series_uid=series_uid,

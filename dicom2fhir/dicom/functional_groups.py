@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dicom2fhir.dicom.attributes import HELD, LEVELS, wanted
+from dicom2fhir.dicom.attributes import HELD, LEVELS
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
+from dicom2fhir.dicom.wanted import wanted
 from dicom2fhir.model import Raw
 
 _HOLDERS = tuple(HOLDERS.values())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.decode import DecodedCache, decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import FileHeader, read_file
 from dicom2fhir.dicom.reader import HeaderReader, without_limit
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import InstanceRecord, Received
 
 

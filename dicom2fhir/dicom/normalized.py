@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, Attribute, wanted
+from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, Attribute
 from dicom2fhir.dicom.data_elements import Budgets, Wanted
 from dicom2fhir.dicom.reader import HeaderReader
+from dicom2fhir.dicom.wanted import wanted
 
 INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
 MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"

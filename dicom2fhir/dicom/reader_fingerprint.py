@@ -8,6 +8,7 @@ from functools import cache
 from hashlib import blake2b
 
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, UIDS, Attribute
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS
 
 READER_REVISION = 2
@@ -20,6 +21,7 @@ def fingerprint() -> str:
     """The fingerprint of this version: equal for versions that make equal records from equal files."""
     table = [f"{level}: {line}" for level, attributes in LEVELS.items() for line in _lines(attributes)]
     table += [*_lines((*UIDS, SPECIFIC_CHARACTER_SET)), repr(sorted(FUNCTIONAL_GROUPS.items()))]
+    table += [f"{sop_class}: {line}" for sop_class, content in CONTENT.items() for line in _lines(content)]
     digest = blake2b("\n".join(table).encode(), digest_size=8).hexdigest()
     return f"{READER_REVISION}-{digest}"
 

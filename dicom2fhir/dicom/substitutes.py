@@ -10,3 +10,5 @@ NO_VALUE: list[Raw] = [{}]
 """For a value that is invalid for its VR: items where bytes should be."""
 TOO_LONG: list[Raw] = [{}, {}]
 """For a value that is longer than the budget allows."""
+CUT: Raw = {0: b"cut"}
+"""The last item of a sequence of content of which not all items were taken: the budget for content is spent."""

@@ -21,6 +21,8 @@ from dicom2fhir.dicom.data_elements import (
     VRS,
     Budgets,
     Wanted,
+    WantedContent,
+    WantedOfClasses,
 )
 from dicom2fhir.dicom.element_encoding import (
     BIG,
@@ -32,7 +34,7 @@ from dicom2fhir.dicom.element_encoding import (
     measure,
     own_encoding,
 )
-from dicom2fhir.dicom.substitutes import DAMAGED, NO_VALUE, TOO_LONG
+from dicom2fhir.dicom.substitutes import CUT, DAMAGED, NO_VALUE, TOO_LONG
 from dicom2fhir.dicom.walk_state import Damaged, OpenItem, OpenSequence, Short
 from dicom2fhir.dicom.wrong_vr import recoded
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand
@@ -45,6 +47,9 @@ taken, because they take longer to read or to decode."""
 _ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
 _BYTES_OF_AN_ELEMENT = 8
 """This many bytes of a value that is taken count as one more element, because they will be decoded."""
+_LEFT_BY_CONTENT = 3
+"""Content is taken while more than the third part of the budget is left, so that no data set is refused because of it:
+the rest of it is skipped, at a lower cost."""
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
 
@@ -61,7 +66,7 @@ class Walk:
     elements_left
         Rest of the budget.
     guesses
-        Number of elements whose meaning depends on the bytes after them.
+        Number of elements whose meaning depends on other bytes than their own.
     is_final
         Whether the data set ends at the end of ``data``.
     is_waiting
@@ -229,6 +234,11 @@ class Walk:
                         taken[tag] = recoded(data[pos:stop], vr, inner, unpack is BIG)
                     left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
+                if isinstance(inner, WantedOfClasses):
+                    self.guesses += 1
+                    if not (inner := inner.of(self._taken)):
+                        pos = stop
+                        continue
                 items: list[Raw] = []
                 taken[tag] = items
                 if length:
@@ -260,13 +270,16 @@ class Walk:
         vr: bytes,
         explicit: bool,
         unpack: Unpack,
-        wanted: Wanted | bytes | None,
+        wanted: Wanted | WantedOfClasses | bytes | None,
         into: Raw,
         tag: int,
         depth: int,
         before: int,
     ) -> int:
         """Walk over a value of undefined length."""
+        if isinstance(wanted, WantedOfClasses):
+            self.guesses += 1
+            wanted = wanted.of(self._taken)
         has_vrs, order = (explicit, unpack) if vr != b"UN" else encoding_in_un(self.data, pos, unpack)
         group, element, _ = order[1](self.data, pos)
         is_sequence = group << 16 | element in (ITEM, SEQUENCE_DELIMITER)
@@ -309,6 +322,7 @@ class Walk:
         edge = min(limit, len(data))
         left = self.elements_left
         header = unpack[1]
+        least = self.budgets.elements // _LEFT_BY_CONTENT if isinstance(wanted, WantedContent) else None
         if is_in_item := item is not None:
             stop, is_open, has_vrs, taken = item
         try:
@@ -347,8 +361,11 @@ class Walk:
                     if wanted:
                         items.append(taken)
                         left -= _ITEM_COST
-                        if len(items) == self.budgets.items:
-                            wanted = _NOTHING
+                        if least is None:
+                            if len(items) == self.budgets.items:
+                                wanted = _NOTHING
+                        elif left < least:
+                            items[-1], wanted = CUT, _NOTHING
                     self.elements_left = left
                     pos = begin
                 try:

@@ -243,11 +243,11 @@ def as_resources(mapped: Mapped) -> list[Resource]:
         entry.placeholder: bundle.unlinked(entry)
         if entry.write is Write.LINK
         else f"{entry.resource['resourceType']}/{entry.resource['id']}"
-        for entry in mapped.entries
+        for entry in mapped.everything
     }
     return [
-        bundle.refer(entry.resource, targets, mapped.entries)
-        for entry in mapped.entries
+        bundle.refer(entry.resource, targets, mapped.everything)
+        for entry in mapped.everything
         if entry.write is not Write.LINK
     ]
 

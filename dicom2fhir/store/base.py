@@ -99,6 +99,8 @@ class DeliveryStatus:
     delivered_at: float
     unclaimed: str
     """Why the delivered revision does not claim the profile of the destination; empty if it claims it."""
+    refused: str = ""
+    """The secondary resources that the destination did not accept at the last success, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,13 +290,18 @@ class Store(Ledger, Notices, Protocol):
         unlinked: str = "",
         unclaimed: str = "",
         accepted: bool = False,
+        refused: str = "",
     ) -> None:
         """Record that ``revision`` is at the destination; a study with a newer revision stays waiting.
 
         ``fingerprint`` is the mapping that made it. It becomes the destination's fingerprint: the FHIR version of a
         server may have changed. ``unlinked`` names the resources that were not found there to be referenced, for
         :meth:`relink`. ``unclaimed`` is that of :class:`dicom2fhir.model.Mapped`. ``accepted``: the destination
-        changed something for it, so it works (:class:`Failing`).
+        changed something for it, so it works (:class:`Failing`). ``refused`` names the secondary resources that it did
+        not accept, for ``status``.
+
+        The first delivery of a study to a destination makes the studies due again that refer to it and could not be
+        linked to it.
         """
 
     def failing(self, claim: Claim, most_s: float) -> Failing:

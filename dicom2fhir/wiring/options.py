@@ -50,8 +50,8 @@ def budgets(settings: Settings) -> Budgets:
     )
 
 
-def mapping_options(settings: Settings, patient: PatientMode) -> MappingOptions:
-    """The options of the mapping."""
+def mapping_options(settings: Settings, patient: PatientMode, destination: str = "") -> MappingOptions:
+    """The options of the mapping, for a destination if one is named."""
     fhir, systems = settings.fhir, settings.systems
     places = {
         "Practitioner": fhir.practitioner,
@@ -59,6 +59,7 @@ def mapping_options(settings: Settings, patient: PatientMode) -> MappingOptions:
         "Location": fhir.location,
         "Device": fhir.device,
     }
+    resources = settings.resources_of(destination) if destination else settings.resources
     references = {"order": fhir.order, "encounter": fhir.encounter}
     return MappingOptions(
         time_zone=ZoneInfo(fhir.time_zone) if fhir.time_zone else None,
@@ -78,6 +79,7 @@ def mapping_options(settings: Settings, patient: PatientMode) -> MappingOptions:
         availability=_availability(settings),
         accession_identifier=fhir.accession_identifier,
         max_instances=fhir.max_instances,
+        key_objects=resources.key_objects,
     )
 
 
@@ -145,26 +147,31 @@ def mapper(
     patient: PatientMode,
     profile: Profile | None = None,
     on_finding: Callable[[str, Note], None] = log_finding,
+    destination: str = "",
 ) -> StudyMapper:
     """The mapping as the operator wants it, with fhir.resources checking what comes out.
 
     Parameters
     ----------
+    destination
+        Its name, if it is for one.
     on_finding
         Called with the Study Instance UID and what is wrong with the resources.
     """
     missing = settings.fhir.profile_missing
     return StudyMapper(
-        mapping_options(settings, patient),
+        mapping_options(settings, patient, destination),
         profile,
         None if missing == "default" else missing,
         Validator(settings.fhir.validation, first=settings.configures_mapping),
-        mapping_fingerprint(settings, patient, profile),
+        mapping_fingerprint(settings, patient, profile, destination),
         on_finding,
     )
 
 
-def mapping_fingerprint(settings: Settings, patient: PatientMode, profile: Profile | None = None) -> str:
+def mapping_fingerprint(
+    settings: Settings, patient: PatientMode, profile: Profile | None = None, destination: str = ""
+) -> str:
     """The mapping's fingerprint in every FHIR version, such as ``osiris@1f0c9a2b``.
 
     It changes with the mapping itself (:data:`~dicom2fhir.fhir.mapping.engine.MAPPING_REVISION`), with the options that
@@ -172,7 +179,7 @@ def mapping_fingerprint(settings: Settings, patient: PatientMode, profile: Profi
     """
     content = [
         MAPPING_REVISION,
-        asdict(mapping_options(settings, patient)),
+        asdict(mapping_options(settings, patient, destination)),
         profile and profile.content(),
         settings.fhir.profile_missing,
     ]

@@ -142,7 +142,7 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
         version = dialect(settings.version_set(name), profile).name
     elif (version := settings.fhir_version(name)) == "auto" and last:
         version = last.split()[0]
-    return f"{version} {mapping_fingerprint(settings, settings.patient_mode(name), profile)}"
+    return f"{version} {mapping_fingerprint(settings, settings.patient_mode(name), profile, name)}"
 
 
 def selection(settings: Settings, name: str) -> Selection:
@@ -161,7 +161,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     """
     destination = settings.destinations[name]
     profile = profile_of(settings, name)
-    mapping = mapper(settings, settings.patient_mode(name), profile)
+    mapping = mapper(settings, settings.patient_mode(name), profile, destination=name)
     if isinstance(destination, FileDestinationSettings):
         version = dialect(settings.version_set(name), profile)
         files = FileDestination(name, destination.directory, mapping, version, settings.format(name))

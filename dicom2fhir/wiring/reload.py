@@ -81,7 +81,7 @@ def blueprint(settings: Settings) -> Blueprint:
 
 def _route(settings: Settings, name: str) -> Route:
     destination = settings.destinations[name]
-    sections = destination, settings.fhir, settings.systems, settings.pacs
+    sections = destination, settings.fhir, settings.systems, settings.pacs, settings.resources
     ca_file = None
     if isinstance(destination, FhirDestinationSettings) and destination.ca_file:
         try:

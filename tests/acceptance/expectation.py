@@ -12,10 +12,10 @@ from typing import Any
 import requests
 
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.model import InstanceRecord, Origin, Resource
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Received
 from dicom2fhir.receive.dimse.options import Listen

@@ -21,10 +21,11 @@ import pytest
 from rich.console import Console
 
 from dicom2fhir.cli.tables import explain_json, explain_tables
-from dicom2fhir.dicom.attributes import WANTED, Attribute, taken
+from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.study import assemble
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import BridgeError, BridgeFault
 from dicom2fhir.fhir.mapping.engine import MappingOptions, trace_study
 from dicom2fhir.fhir.profile.trace import trace_profile

@@ -54,8 +54,9 @@ def _definition(url: str, version: str, type_: str, origin: str, elements: list[
 def _profile(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
     if "url" not in profile:
         return
+    type_ = profile.get("type", "ImagingStudy")
     url = profile["url"].format(version=version.lower())
-    yield _definition(url, version, "ImagingStudy", profile["origin"], _elements("ImagingStudy", profile, url))
+    yield _definition(url, version, type_, profile["origin"], _elements(type_, profile, url))
 
 
 def _related(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
@@ -87,7 +88,10 @@ def _elements(type_: str, profile: dict[str, Any], url: str) -> list[dict[str, A
 def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
     for name, facts in profile.get("extensions", {}).items():
         url = profile["extensions_base"] + name
-        elements: list[dict[str, Any]] = [{"id": "Extension", "path": "Extension"}]
+        root: dict[str, Any] = {"id": "Extension", "path": "Extension"}
+        if facts.get("modifier"):
+            root |= {"isModifier": True, "isModifierReason": "as the element that it stands for"}
+        elements = [root]
         if parts := facts.get("parts"):
             slicing = {"discriminator": [{"type": "value", "path": "url"}], "rules": "closed"}
             elements.append({"id": "Extension.extension", "path": "Extension.extension", "min": 1, "slicing": slicing})

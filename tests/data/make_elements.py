@@ -3,8 +3,9 @@
 They say what HL7's StructureDefinitions say of the resources that the bridge writes, and of the datatypes in them:
 element -> cardinality and types, and what a reference may point at. The definitions of DSTU2 to R5 are read from the
 packages that the validator of the tests brings along. FHIR 3.2.0 and R6 (6.0.0-ballot3) are in none of them: their
-ImagingStudy and the Device of R6 stand below, everything else is that of STU3 and R5. What the bridge writes of
-Patient, Practitioner, Organization and Endpoint is the same in 6.0.0-ballot3; its Location was not seen.
+ImagingStudy and the Device and ImagingSelection of R6 stand below, everything else is that of STU3 and R5. What the
+bridge writes of Patient, Practitioner, Organization and Endpoint is the same in 6.0.0-ballot3; its Location was not
+seen.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _VERSIONS = ("DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6")
 _RESOURCES = (
     "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",
     "Observation", "Medication", "MedicationAdministration", "DiagnosticOrder", "PractitionerRole",
+    "ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic",
 )  # fmt: skip
 _VALUES = ("Coding", "CodeableConcept", "Quantity", "Reference", "Identifier", "Period", "Range", "Ratio")
 """Datatypes that the bridge puts into extensions; ``Extension.value[x]`` alone would ask for all that there are."""
@@ -119,6 +121,39 @@ series.instance.title 0..1 string
 """  # noqa: E501
 """ImagingStudy by HL7/fhir@011fb9ff ``source/imagingstudy/structuredefinition-ImagingStudy.xml``; the element list is
 that of 6.0.0-ballot3."""
+
+_R6_SELECTION = """
+identifier 0..* Identifier
+status 1..1 code
+category 0..* CodeableConcept
+code 1..1 CodeableConcept
+subject 0..1 Reference Patient|Group|Device|Procedure|Practitioner|Medication|Substance|Specimen
+issued 0..1 instant
+performer 0..* BackboneElement
+performer.function 0..1 CodeableConcept
+performer.actor 0..1 Reference Practitioner|PractitionerRole|Device|Organization|CareTeam|Patient|RelatedPerson|HealthcareService
+basedOn 0..* Reference CarePlan|ServiceRequest|Appointment|Task
+derivedFrom 0..1 Reference ImagingStudy|DocumentReference
+studyUid 0..1 id
+seriesUid 0..1 id
+seriesNumber 0..1 unsignedInt
+frameOfReferenceUid 0..1 id
+bodySite 0..* CodeableReference BodyStructure
+focus 0..* Reference ImagingSelection
+endpoint 0..* Reference Endpoint
+instance 0..* BackboneElement
+instance.uid 1..1 id
+instance.number 0..1 unsignedInt
+instance.sopClass 0..1 oid
+instance.subset 0..* string
+instance.imageRegion2D 0..* BackboneElement
+instance.imageRegion2D.regionType 1..1 code
+instance.imageRegion2D.coordinate 1..* decimal
+imageRegion3D 0..* BackboneElement
+imageRegion3D.regionType 1..1 code
+imageRegion3D.coordinate 1..* decimal
+"""  # noqa: E501
+"""ImagingSelection by HL7/fhir@011fb9ff ``source/imagingselection/structuredefinition-ImagingSelection.xml``."""
 
 _R6_DEVICE = """
 identifier 0..* Identifier
@@ -298,7 +333,7 @@ def all_definitions() -> dict[str, dict[str, list[Definition]]]:
     definitions = {version: _definitions(version, jars) for version in _PACKAGES}
     for version, older, resources in (
         ("3.2.0", "STU3", {"ImagingStudy": _3_2_0}),
-        ("R6", "R5", {"ImagingStudy": _R6, "Device": _R6_DEVICE}),
+        ("R6", "R5", {"ImagingStudy": _R6, "ImagingSelection": _R6_SELECTION, "Device": _R6_DEVICE}),
     ):
         base = definitions[older]
         definitions[version] = base | {name: _resource(name, text, base) for name, text in resources.items()}

@@ -20,10 +20,10 @@ import pytest
 
 from dicom2fhir import __version__
 from dicom2fhir.demo.synthetic import instance, make_uid
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.scp import StorageSCP

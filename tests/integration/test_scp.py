@@ -27,11 +27,11 @@ from pynetdicom.transport import AssociationSocket
 from structlog.testing import capture_logs
 
 from dicom2fhir import errors
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import DEFLATED as READ_DEFLATED
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.reader import HeaderReader, scan
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.negotiation import best_syntax, is_storage
 from dicom2fhir.receive.dimse.options import Listen, is_within

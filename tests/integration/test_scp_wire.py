@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.reader import scan
 from dicom2fhir.dicom.substitutes import TOO_LONG
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.receive.dimse import association
 from dicom2fhir.receive.dimse.negotiation import IMPLEMENTATION_CLASS_UID
 from dicom2fhir.receive.dimse.options import Listen

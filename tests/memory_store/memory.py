@@ -41,6 +41,9 @@ class Delivery:
     lease_until: float = 0.0
     attempts: int = 0
     reason: str = ""
+    refused: str = ""
+    names_new: bool = False
+    """Whether the destination has got, since the claim, a study that this one names."""
     revision: int = 0
     delivered_at: float = 0.0
     fingerprint: str = ""
@@ -108,6 +111,8 @@ class StudyRow:
     """Every mapping that came, in the order of arrival."""
     held_by: set[str] = field(default_factory=set)
     senders: set[str] = field(default_factory=set)
+    mentions: set[str] = field(default_factory=set)
+    """The other studies that its documents name."""
     settlement: Mapping[str, Verdict] = field(default_factory=dict)
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     stated: dict[tuple[str, str], Availability] = field(default_factory=dict)

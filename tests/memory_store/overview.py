@@ -32,6 +32,7 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
                 reason=one.reason,
                 delivered_at=one.delivered_at,
                 unclaimed=one.unclaimed,
+                refused=one.refused,
             )
             for name, one in sorted(study.deliveries.items())
             if memory.destinations[name].in_force

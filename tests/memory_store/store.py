@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from dicom2fhir.dicom import procedure_step
+from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import DuplicateInstance, NoSuchInstance, StoreUnavailable, StudyBusy
@@ -133,6 +134,7 @@ class MemoryStore:
         change = Change.NEW if old is None else Change.UNCHANGED if old.text == text else Change.CHANGED
         study.instances[key] = Kept(record, text, self._reader)
         study.patients[json_of(record.patient)] = None
+        study.mentions |= {*mentioned_studies(record)}
         if change is not Change.UNCHANGED:
             study.revision, study.last_at = study.revision + 1, now
             study.reopen(now, _CLOSED)
@@ -265,7 +267,7 @@ class MemoryStore:
                 passed_over //= 4
             _, _, study, delivery = sorted(found, key=lambda one: one[:2])[passed_over]
             delivery.state, delivery.owner = State.SENDING, owner
-            delivery.tried_at, delivery.lease_until = now, now + lease_s
+            delivery.tried_at, delivery.lease_until, delivery.names_new = now, now + lease_s, False
             delivery.not_before, delivery.newer_at, delivery.asked_at = 0.0, None, now
             again = delivery.revision == study.revision
             return Claim(study.uid, destination, owner, study.revision, delivery.attempts, delivery.base, again)
@@ -326,6 +328,7 @@ class MemoryStore:
         unlinked: str = "",
         unclaimed: str = "",
         accepted: bool = False,
+        refused: str = "",
     ) -> None:
         with self._ending(claim) as found:
             self._memory.destinations[claim.destination].accepted += accepted
@@ -335,8 +338,24 @@ class MemoryStore:
                 is_newer = study.revision > revision
                 delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, unlinked)))
                 delivery.begin_failing_anew()
+                is_first = not delivery.revision
                 delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
                 delivery.base, delivery.fingerprint, delivery.unclaimed = base, fingerprint, unclaimed
+                delivery.refused = refused
+                self._relink(study, delivery, claim.destination, is_first)
+
+    def _relink(self, study: StudyRow, delivery: Delivery, destination: str, is_first: bool) -> None:
+        """Link what mentions a study that the destination has got, now or once it was sent."""
+        naming = [one for other, _, one in self._memory.deliveries(destination) if study.uid in other.mentions]
+        for other in naming if is_first else ():
+            other.names_new = other.state is State.SENDING
+            self._wait_for_link(other)
+        if delivery.names_new:
+            self._wait_for_link(delivery)
+
+    def _wait_for_link(self, delivery: Delivery) -> None:
+        if delivery.state is State.DELIVERED and "ImagingStudy" in delivery.reason:
+            delivery.wait(self._clock.now(), asked_at=self._clock.now())
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         with self._ending(claim) as found:

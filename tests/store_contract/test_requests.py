@@ -10,7 +10,7 @@ import pytest
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StudyBusy
-from dicom2fhir.model import InstanceRecord
+from dicom2fhir.model import Attrs, InstanceRecord
 from dicom2fhir.store.base import State
 from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, over, record
 
@@ -58,6 +58,65 @@ def test_relink(bench: Bench) -> None:
     assert bench.claim().study_uid == "1.1"
     bench.store.delivered(claim, 1, b"", unlinked="")
     assert bench.store.relink(DEST, "1.3") == 0
+
+
+def naming(study: str, *others: str) -> InstanceRecord:
+    """An instance of a study whose evidence names other studies."""
+    evidence: list[Attrs] = [{"StudyInstanceUID": other} for other in (study, *others)]
+    made = record(study=study)
+    return replace(made, instance={**made.instance, "PertinentOtherEvidenceSequence": evidence})
+
+
+def test_what_names_a_study_is_sent_again_when_that_study_is_delivered(bench: Bench) -> None:
+    """Once, and not for what is no study; whoever comes first."""
+    bench.store.add(naming("1.1", "1.2", "1.3"), FOLDER)
+    bench.store.add(naming("1.4", "1.2"), FOLDER)
+    bench.later(QUIET_S)
+    bench.store.delivered(bench.claim(), 1, b"base", unlinked="Encounter, ImagingStudy")
+    bench.store.delivered(bench.claim(), 1, b"base", unlinked="Encounter")
+    for uid in ("1.2", "1.3"):
+        bench.store.add(record(study=uid), FOLDER)
+        bench.later(QUIET_S)
+        claim = bench.claim()
+        assert claim.study_uid == uid
+        bench.store.delivered(claim, 1, b"base")
+        claim = bench.claim()
+        assert (claim.study_uid, claim.again, claim.base) == ("1.1", True, b"base")
+        bench.store.delivered(claim, 1, b"base", unlinked="ImagingStudy" if uid == "1.2" else "")
+    bench.store.add(record(2, study="1.2"), FOLDER)
+    bench.later(QUIET_S)
+    bench.store.delivered(bench.claim(), 2, b"base")
+    assert bench.store.claim(DEST, "worker", 60) is None
+
+
+def test_a_study_that_is_delivered_while_another_is_sent_that_names_it(bench: Bench) -> None:
+    bench.store.add(naming("1.1", "1.2"), FOLDER)
+    bench.store.add(record(study="1.2"), FOLDER)
+    bench.later(QUIET_S)
+    names_it, named = bench.claim(), bench.claim()
+    bench.store.delivered(named, 1, b"base")
+    bench.store.delivered(names_it, 1, b"base", unlinked="ImagingStudy")
+    again = bench.claim()
+    assert (again.study_uid, again.again) == ("1.1", True)
+    bench.store.delivered(again, 1, b"base")
+    assert bench.store.claim(DEST, "worker", 60) is None
+
+
+def test_what_a_destination_refused_beside_a_study_stays_until_its_next_delivery(bench: Bench) -> None:
+    bench.store.add(record(), FOLDER)
+    bench.later(QUIET_S)
+    bench.store.delivered(bench.claim(), 1, b"", refused="ImagingSelection: HTTP 422")
+    assert refused_of(bench) == "ImagingSelection: HTTP 422"
+    bench.store.add(record(2), FOLDER)
+    assert refused_of(bench) == "ImagingSelection: HTTP 422"
+    bench.later(QUIET_S)
+    bench.store.delivered(bench.claim(), 2, b"")
+    assert refused_of(bench) == ""
+
+
+def refused_of(bench: Bench) -> str:
+    (study,) = bench.store.studies()
+    return study.deliveries[0].refused
 
 
 def test_a_request_from_another_process_leaves_leases_and_associations_alone(bench: Bench) -> None:

@@ -12,9 +12,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence
 
-from dicom2fhir.dicom.attributes import UIDS, WANTED
+from dicom2fhir.dicom.attributes import UIDS
 from dicom2fhir.dicom.completeness import Completeness, completeness, noted
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand, NotDicom
 from dicom2fhir.model import Note
 

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VM, keyword_for_tag
 
-from dicom2fhir.dicom.attributes import CODE, WANTED, Attribute, taken
+from dicom2fhir.dicom.attributes import CODE, Attribute, taken
 from dicom2fhir.dicom.attributes import UIDS as UIDS_TAKEN
 from dicom2fhir.dicom.character_sets import decode, encodings
 from dicom2fhir.dicom.data_elements import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.reader import scan
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand, Mismatch, MissingUID
 from dicom2fhir.model import InstanceRecord, Note, Origin, Raw, Received
 from testdata.make_cases import record_of

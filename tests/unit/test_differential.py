@@ -20,6 +20,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.errors import CannotUnderstand, MissingUID, NotDicom
@@ -112,6 +113,7 @@ def by_pydicom(data: bytes) -> dict[str, Any]:
         with config.disable_value_validation():
             read = dcmread(BytesIO(data), stop_before_pixels=True, force=True)
             found = attributes_of(read, UIDS)
+            found |= attributes_of(read, CONTENT.get(read.get("SOPClassUID", ""), ()))
             for attributes in LEVELS.values():
                 found |= of_a_level(read, attributes)
     return found

@@ -11,10 +11,11 @@ from pydicom import dcmwrite, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.demo.synthetic import Values, code, instance
-from dicom2fhir.dicom.attributes import LEVELS, WANTED
+from dicom2fhir.dicom.attributes import LEVELS
 from dicom2fhir.dicom.decode import DecodedCache, decode_instance
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.profile.description import parts_of
 from dicom2fhir.fhir.profile.template import sources_in
 from dicom2fhir.model import InstanceRecord, Origin, items_of

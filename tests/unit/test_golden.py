@@ -34,7 +34,7 @@ def test_the_output_is_the_expected_one_and_good_fhir(case: str, variant: str) -
         return
     result, version = mapped(case, variant), version_of(variant)
     assert violations(result, version) == []
-    resources = to_be_written(entry.resource for entry in result.entries)
+    resources = to_be_written(entry.resource for entry in result.everything)
     assert [note for resource in resources for note in check(resource, version)] == []
     for resource in resources:
         says_the_same_in_xml(resource, version, indent=True)
@@ -51,7 +51,7 @@ def says_the_same_in_xml(resource: Resource, version: str, *, indent: bool) -> N
 
 @pytest.mark.parametrize("case", CASES)
 def test_r4b_is_r4_word_for_word(case: str) -> None:
-    assert mapped(case, "R4B").entries == mapped(case, "R4").entries
+    assert mapped(case, "R4B").everything == mapped(case, "R4").everything
 
 
 def test_every_profile_has_twelve_cases_in_each_of_its_versions() -> None:

@@ -19,7 +19,6 @@ from pydicom.sequence import Sequence
 
 from bench.hostile import MIB, peak_bytes
 from dicom2fhir.demo.synthetic import code, dataset
-from dicom2fhir.dicom.attributes import WANTED as TAKEN
 from dicom2fhir.dicom.data_elements import (
     DEFLATED,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -33,6 +32,7 @@ from dicom2fhir.dicom.data_elements import (
 from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.dicom.substitutes import TOO_LONG
+from dicom2fhir.dicom.wanted import WANTED as TAKEN
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom, Transient
 from dicom2fhir.model import Raw
 from testdata.make_dicom import encoded

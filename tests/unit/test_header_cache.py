@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.data_elements import (
     DEFAULT_BUDGETS,
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -25,6 +24,7 @@ from dicom2fhir.dicom.data_elements import (
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader, scan
 from dicom2fhir.dicom.walk import Walk
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Raw
 from testdata.make_dicom import ct_instances

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from dicom2fhir.dicom.attributes import WANTED
 from dicom2fhir.dicom.decode import DecodedCache, decode_instance
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import InstanceRecord, Origin, Received

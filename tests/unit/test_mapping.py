@@ -10,6 +10,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
+from dicom2fhir.dicom.content import CONTENT, KEY_OBJECT_SELECTION
 from dicom2fhir.dicom.normalized import all_attributes
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
@@ -91,17 +92,31 @@ STATED = PLACES | {"PerformedProcedureStepStatus"}
 def test_every_attribute_of_a_rule_is_taken_and_every_one_taken_is_used() -> None:
     of_rules = {keyword for rule in ALL_RULES for keyword in rule.attributes}
     of_profiles = {source.partition("/")[0] for name in profile_names() for _, source in profile(name).sources()}
-    assert of_rules | of_profiles | set(NOT_OF_A_RULE) == STATED | {a.keyword for a in taken()}
+    of_content = {attribute.keyword for attributes in CONTENT.values() for attribute in attributes}
+    assert of_content <= of_rules
+    of_levels = {attribute.keyword for attribute in taken()}
+    assert of_rules | of_profiles | set(NOT_OF_A_RULE) == STATED | of_levels | of_content
     assert {attribute.keyword for attribute in all_attributes()} >= STATED
 
 
 def test_rules_read_only_what_their_level_has() -> None:
     uids = {attribute.keyword for attribute in UIDS}
     of = {level: {attribute.keyword for attribute in attributes} for level, attributes in LEVELS.items()}
+    content = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
     readable = {
         "ImagingStudy": of["patient"] | of["study"] | of["series"] | of["instance"] | uids | STATED,
         "ImagingStudy.series": of["study"] | of["series"] | of["instance"] | uids | PLACES,
-        "ImagingStudy.series.instance": of["instance"] | uids,
+        "ImagingStudy.series.instance": of["instance"] | uids | content,
+        "ImagingSelection": of["study"] | of["series"] | of["instance"] | uids | content,
+        "ImagingSelection.instance": of["instance"] | content,
+        "ImagingManifest": of["series"] | of["instance"] | uids | content,
+        "ImagingManifest.study": content,
+        "ImagingManifest.study.series": content,
+        "ImagingManifest.study.series.instance": content,
+        "ImagingObjectSelection": of["series"] | of["instance"] | uids | content,
+        "ImagingObjectSelection.study": content,
+        "ImagingObjectSelection.study.series": content,
+        "ImagingObjectSelection.study.series.instance": content,
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},
@@ -140,10 +155,20 @@ SHAPES = {
 
 
 def test_every_concept_of_a_rule_is_an_element_of_some_version() -> None:
-    made_by_hand = {"series", "series.instance", "Practitioner.name"}
-    made_by_hand |= {"Device.type", "Device.name.value", "Device.name.type"}
+    made_by_hand = {
+        *("series", "series.instance", "Practitioner.name", "Device.type", "Device.name.value", "Device.name.type"),
+        *(path for path in RULES if "." in path and not path.startswith("ImagingStudy.")),
+        "ImagingObjectSelection.study.series.instance.frames.number",
+    }
     known = {concept for dialect in DIALECTS.values() for concept in dialect.elements}
     assert {rule.concept for rule in ALL_RULES} | made_by_hand == known
+
+
+def named(path: str, version: str) -> str:
+    """A path of concepts as the path of elements: one with elements of its own may have another name."""
+    above, _, _ = path.rpartition(".")
+    element = DIALECTS[version].elements.get(path)
+    return f"{named(above, version)}.{element.name}" if element else path
 
 
 @pytest.mark.parametrize("version", DIALECTS)
@@ -157,10 +182,10 @@ def test_elements_have_the_names_types_and_cardinalities_of_hl7(version: str) ->
             continue  # of 3.2.0 nobody has more than the ImagingStudy
         if element.shape == "code extension":
             continue  # every element may have one
+        if concept.startswith("ImagingSelection.") and DIALECTS[version].key_objects == "Basic":
+            continue  # extensions, named by the elements of R5
         parent_path, _, _ = path.rpartition(".")
-        if parent_path in DIALECTS[version].elements:  # of an element with elements of its own
-            parent_path = f"{parent_path.split('.')[0]}.{DIALECTS[version].elements[parent_path].name}"
-        cardinality, types = ELEMENTS[version][f"{parent_path}.{element.name}"].split(" ")
+        cardinality, types = ELEMENTS[version][f"{named(parent_path, version)}.{element.name}"].split(" ")
         assert element.many is cardinality.endswith("*"), concept
         expected = SHAPES.get(element.shape, element.shape)
         assert element.shape == "as is" or expected in types.split("|"), concept

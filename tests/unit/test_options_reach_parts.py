@@ -10,9 +10,15 @@ from pydantic import BaseModel
 
 from dicom2fhir import config
 from dicom2fhir.config import FhirDestinationSettings, FolderSettings, Settings
-from dicom2fhir.config.destinations import option_names
+from dicom2fhir.config.destinations import DestinationResourceSettings, option_names
 from dicom2fhir.config.inputs import ReceiverSettings
-from dicom2fhir.config.sections import FhirSettings, PacsSettings, StoreSettings, SystemsSettings
+from dicom2fhir.config.sections import (
+    FhirSettings,
+    PacsSettings,
+    ResourceSettings,
+    StoreSettings,
+    SystemsSettings,
+)
 from dicom2fhir.wiring import options, parts
 
 URIS = {"X": "urn:oid:1.2.3"}
@@ -94,6 +100,7 @@ PACS: dict[str, Any] = {
     "availability": "NEARLINE",
     "endpoint_name": "Other",
 }
+RESOURCES: dict[str, Any] = {"key_objects": "always"}
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
     "url": "https://other.example/fhir",
@@ -101,6 +108,7 @@ DESTINATION: dict[str, Any] = {
     "workers": 3,
     "ca_file": "/other-ca.crt",
     "retry_max_s": 61,
+    "resources": {"key_objects": "never"},
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
     "registered": False,
@@ -117,6 +125,8 @@ SECTIONS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (
     (FhirSettings, FHIR | FHIR_OF_A_DESTINATION | FHIR_ELSEWHERE),
     (SystemsSettings, SYSTEMS),
     (PacsSettings, PACS),
+    (ResourceSettings, RESOURCES),
+    (DestinationResourceSettings, RESOURCES),
     (FhirDestinationSettings, DESTINATION | DESTINATION_ELSEWHERE),
 )
 
@@ -155,7 +165,7 @@ def test_an_option_of_the_store_reaches_it(option: str) -> None:
     ("section", "option", "value"),
     [
         (section, option, value)
-        for section, others in (("fhir", FHIR), ("systems", SYSTEMS), ("pacs", PACS))
+        for section, others in (("fhir", FHIR), ("systems", SYSTEMS), ("pacs", PACS), ("resources", RESOURCES))
         for option, value in others.items()
     ],
 )
@@ -199,4 +209,5 @@ def reached_at_a_destination(settings: Settings, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(parts, "FhirDestination", lambda name, client, *_, **named: Recorded(name, client, **named))
     store: Any = None
     made: Any = parts.deliverer(settings, "a", store)
-    return made, settings.fhir_version("a"), settings.profile("a"), settings.patient_mode("a")
+    mapping = options.mapping_options(settings, settings.patient_mode("a"), "a")
+    return made, settings.fhir_version("a"), settings.profile("a"), mapping

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from typing import Literal
 from zoneinfo import ZoneInfo
 
+from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
 from dicom2fhir.fhir.version.datatypes import (
     Concept,
     NamingSystems,
@@ -19,6 +21,8 @@ from dicom2fhir.fhir.version.datatypes import (
 )
 from dicom2fhir.fhir.version.dialect import Dialect
 from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
+
+Choice = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class MappingOptions:
         Whether the study's ``identifier`` also contains its accession numbers from R5 on, where ``basedOn`` has them.
     max_instances
         Studies with more instances than this are written without instance lists; None: never.
+    key_objects
+        Whether resources for key objects are written: if the version has a resource of its own for them (``auto``),
+        also as a Basic (``always``), or not.
     """
 
     time_zone: ZoneInfo | None = None
@@ -57,6 +64,7 @@ class MappingOptions:
     availability: str | None = None
     accession_identifier: bool = False
     max_instances: int | None = None
+    key_objects: Choice = "auto"
 
 
 class MappingContext:
@@ -107,12 +115,15 @@ class MappingContext:
         return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
 
 
+Node = Study | Series | Instance | KeyObjects | SelectedStudy | SelectedSeries | SelectedInstance
+
+
 @dataclass(slots=True)
 class MappingSource:
-    """One node (study, series or instance) as the input of its rules."""
+    """One node as the input of its rules: a study, series or instance, or what a key object selection selects."""
 
     context: MappingContext
-    node: Study | Series | Instance
+    node: Node
     attrs: Attrs
     series_uid: str = ""
     """Set for an instance."""

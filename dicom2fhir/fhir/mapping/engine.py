@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions, MappingSource
 from dicom2fhir.fhir.mapping.losses import note_losses
-from dicom2fhir.fhir.mapping.related import search_by
 from dicom2fhir.fhir.mapping.rule import Trace, apply
 from dicom2fhir.fhir.mapping.rules import RULES
-from dicom2fhir.fhir.version.datatypes import DICOM_UID, deterministic_id, identifier, oid
+from dicom2fhir.fhir.mapping.secondary import secondary_resources
+from dicom2fhir.fhir.mapping.study_reference import found_by, imaging_study_id
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
@@ -21,16 +19,11 @@ give other resources: ``status`` then shows which deliveries were made before. O
 included automatically (:func:`dicom2fhir.wiring.options.mapping_fingerprint`)."""
 
 
-def imaging_study_id(study_uid: str) -> str:
-    """The deterministic id of a study's ImagingStudy, the same on every server and in every file."""
-    return deterministic_id("ImagingStudy", study_uid)
-
-
 def map_study(study: Study, dialect: Dialect, options: MappingOptions) -> Mapped:
     """Map a study to the resources of one FHIR version.
 
-    The ImagingStudy is first, then the resources that it references and that are not contained in it. The same study
-    always gives byte-identical resources.
+    The ImagingStudy is first, then the resources that it references and that are not contained in it; the other
+    resources of the study are apart. The same study always gives byte-identical resources.
     """
     return _map(study, dialect, options, None)
 
@@ -43,6 +36,14 @@ def trace_study(study: Study, dialect: Dialect, options: MappingOptions) -> tupl
 
 def _map(study: Study, dialect: Dialect, options: MappingOptions, traces: list[Trace] | None) -> Mapped:
     context = MappingContext(study, dialect, options)
+    entries = _imaging_study(context, traces)
+    secondary = tuple(secondary_resources(context, traces))
+    return Mapped(entries, tuple(context.notes), secondary=secondary)
+
+
+def _imaging_study(context: MappingContext, traces: list[Trace] | None) -> tuple[Entry, ...]:
+    """The ImagingStudy and the resources that it refers to."""
+    study, dialect, options = context.study, context.dialect, context.options
     head: Resource = {"resourceType": "ImagingStudy", "id": imaging_study_id(study.uid)}
     body: Resource = {}
     apply(RULES["ImagingStudy"], MappingSource(context, study, study.attrs), body, traces)
@@ -70,12 +71,4 @@ def _map(study: Study, dialect: Dialect, options: MappingOptions, traces: list[T
     note_losses(context)
     if context.contained:
         head["contained"] = list(context.contained.values())
-    entries = (Entry(head | body, Write.OWN, _found_by(study.uid, dialect)), *context.entries.values())
-    return Mapped(entries, tuple(context.notes))
-
-
-def _found_by(uid: str, dialect: Dialect) -> str:
-    """The search for the study; it also finds a UID that other systems wrote without ``urn:oid:``."""
-    if dialect.search_by == "identifier":
-        return search_by(identifier(oid(uid), DICOM_UID), identifier(uid, DICOM_UID))
-    return f"{dialect.search_by}={quote(oid(uid), safe='')}"
+    return (Entry(head | body, Write.OWN, found_by(study.uid, dialect)), *context.entries.values())

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from itertools import islice
 
 from dicom2fhir.fhir.mapping import related
+from dicom2fhir.fhir.mapping.content import ContentItem, key_object_description
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.date_times import earliest, is_before
 from dicom2fhir.fhir.version import code_tables
@@ -331,6 +332,11 @@ def performers(source: MappingSource) -> list[Resource]:
             actors.append((function, make(source)))
         elif make(source.aside()):
             source.context.lacks("ImagingStudy.series.performer", f"performer of type {type_}")
+    return with_functions(actors)
+
+
+def with_functions(actors: list[tuple[str, Resource | None]]) -> list[Resource]:
+    """Performers, each with its function, without those that are None."""
     return [
         {
             "function": codeable_concept(Concept((Coding(function, V3_PARTICIPATION, _FUNCTIONS[function]),))),
@@ -367,6 +373,8 @@ def title(source: MappingSource) -> str | None:
     attrs = source.attrs
     if label := one(attrs.get("ContentLabel")):
         return label
+    if description := key_object_description(ContentItem(attrs, source.context.schemes)):
+        return description
     if item := source.item("ConceptNameCodeSequence"):
         meaning = one(item.get("CodeMeaning"))
         if meaning:

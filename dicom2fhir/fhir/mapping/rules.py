@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import identification, imaging_study, related, subject
+from dicom2fhir.fhir.mapping import identification, imaging_study, key_object_rules, related, subject
 from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.model import Series
 
@@ -270,9 +270,9 @@ INSTANCE_RULES = (
     ),
     Rule(
         "instance.title",
-        ("ContentLabel", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
+        ("ContentLabel", "ContentSequence", "ConceptNameCodeSequence", "DocumentTitle", "ImageType"),
         imaging_study.title,
-        "the first of these that has a value",
+        "the first of these that has a value; of the content, the Key Object Description (113012)",
     ),
     Rule("instance.content", (), imaging_study.content, "WADO-RS, if `pacs.dicomweb_url` is set"),
 )
@@ -284,5 +284,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "Patient": subject.PATIENT_RULES,
     "Device": related.DEVICE_RULES,
     "Endpoint": related.ENDPOINT_RULES,
+    **key_object_rules.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

@@ -62,6 +62,5 @@ def conform(
     finished = with_contained(imaging_study.finished(canonical), context)
     are = f"{', '.join(unmet)} {'is' if len(unmet) == 1 else 'are'} missing"
     unclaimed = f"does not claim profile {profile.name}: {are}" if unmet and canonical else ""
-    return Mapped(
-        (replace(first, resource=finished), *related.referred_to(finished)), tuple(context.notes), unclaimed=unclaimed
-    )
+    entries = replace(first, resource=finished), *related.referred_to(finished)
+    return replace(mapped, entries=entries, notes=tuple(context.notes), unclaimed=unclaimed)

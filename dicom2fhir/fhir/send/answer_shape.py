@@ -7,6 +7,7 @@ places as in our resource (https://hl7.org/fhir/R4/json.html); the types of prim
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dicom2fhir.errors import Misshapen
@@ -26,6 +27,10 @@ _LOOKED_AT_IN_STUDY: dict[str, object] = {
     "series": [{"uid": "", "modality": {}, "instance": [{"uid": ""}]}],
 }
 """By the merge, even if our resource does not have the element."""
+_LOOKED_AT_IN: Mapping[str, dict[str, object]] = {
+    "ImagingStudy": _LOOKED_AT_IN_STUDY,
+    "ImagingManifest": {**_LOOKED_AT, "identifier": {}},
+}
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -52,7 +57,7 @@ def require_sound(theirs: Resource, ours: Resource) -> None:
         The message has the path, but no value.
     """
     where = f"{_type(theirs)}/{require_id(theirs)} on the server is not valid FHIR"
-    looked_at = _LOOKED_AT_IN_STUDY if ours.get("resourceType") == "ImagingStudy" else _LOOKED_AT
+    looked_at = _LOOKED_AT_IN.get(_type(theirs), _LOOKED_AT)
     try:
         _compare(theirs, looked_at, "")
         _compare(theirs, _pattern([{name: value for name, value in ours.items() if name != "contained"}]), "")

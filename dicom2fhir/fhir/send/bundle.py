@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import is_
 from typing import Any
 
 from dicom2fhir.model import Entry, Mapped, Resource, Write
 
 
-def standalone(mapped: Mapped) -> Resource:
+def standalone(mapped: Mapped, retracted: Iterable[Entry] = ()) -> Resource:
     """A transaction Bundle for FHIR servers that accept client-assigned ids; it needs no look-up before.
 
     The bridge's own resources are written under their deterministic id; a resource that only has to exist is created
     unless its search finds it; a resource that must be up to date is a conditional update. A resource that may only be
     linked to is not in the Bundle: references to it become logical references (by identifier).
+
+    Parameters
+    ----------
+    retracted
+        Resources of an earlier Bundle that are no longer made.
     """
-    links = {entry.placeholder: unlinked(entry) for entry in mapped.entries if entry.write is Write.LINK}
+    entries = (*mapped.everything, *retracted)
+    links = {entry.placeholder: unlinked(entry) for entry in entries if entry.write is Write.LINK}
     return transaction(
-        _standalone_entry(entry, refer(entry.resource, links, mapped.entries))
-        for entry in mapped.entries
+        _standalone_entry(entry, refer(entry.resource, links, entries))
+        for entry in entries
         if entry.write is not Write.LINK
     )
 
@@ -80,12 +86,34 @@ def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterabl
         Entries that may have to be contained if the target is :func:`unlinked`.
     """
     replaced: Resource = dict(_refer(resource, targets))
-    if resource["resourceType"] == "ImagingStudy":
-        inside = [e for e in linked if e.inside and targets.get(e.placeholder) == unlinked(e)]
-        if inside:
-            contained = [_refer({**entry.resource, "id": entry.inside}, targets) for entry in inside]
-            replaced["contained"] = [*contained, *replaced.get("contained", ())]
+    inside = {e.placeholder: e for e in linked if e.inside and targets.get(e.placeholder) == unlinked(e)}
+    if inside and (needed := _needed(resource, inside)):
+        contained = [_refer({**entry.resource, "id": entry.inside}, targets) for entry in needed]
+        replaced["contained"] = [*contained, *replaced.get("contained", ())]
     return replaced
+
+
+def _needed(resource: Resource, inside: Mapping[str, Entry]) -> list[Entry]:
+    """Of the entries that may be contained, by placeholder, those that a resource refers to, or one of these does."""
+    found: dict[str, None] = {}
+    unseen = [resource]
+    while unseen:
+        new = [one for one in _references(unseen.pop()) if one in inside and one not in found]
+        found |= dict.fromkeys(new)
+        unseen += [inside[placeholder].resource for placeholder in new]
+    return [entry for placeholder, entry in inside.items() if placeholder in found]
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name == "reference" and isinstance(item, str):
+                yield item
+            else:
+                yield from _references(item)
 
 
 def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:

@@ -1,4 +1,4 @@
-"""The delivery of one study to one FHIR server: look up resources, decide which to write, resolve references, send.
+"""The delivery of resources of one study in one transaction: look up, decide which to write, resolve references, send.
 
 Existing resources are updated with the version that was read (``If-Match``), and new ones are created as in
 :mod:`dicom2fhir.fhir.send.creation`. A resource that :mod:`dicom2fhir.fhir.send.merge` does not change is not written.
@@ -7,7 +7,7 @@ Shared resources that were seen on the server recently are not looked up, unless
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,11 +21,15 @@ from dicom2fhir.fhir.send.find import Lookup, WantedResource, id_in, identity, v
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.send.recognition import Recognised
-from dicom2fhir.model import Delivered, Entry, Mapped, Resource, Write
+from dicom2fhir.model import Entry, Mapped, Resource, Write
 
 _REMEMBERED = 10_000
 
 log = structlog.get_logger(__name__)
+
+
+_OF_THIS_STUDY = (Write.OWN, Write.RETRACT)
+"""Resources that no other study writes."""
 
 
 @dataclass(slots=True)
@@ -43,48 +47,74 @@ class Plan:
 
     def missing(self) -> frozenset[str]:
         """The identities that the server does not have and that other studies may also create."""
-        return frozenset(identity(entry) for entry, found in self.steps[1:] if found is None)
+        shared = ((entry, found) for entry, found in self.steps if entry.write not in _OF_THIS_STUDY)
+        return frozenset(identity(entry) for entry, found in shared if found is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a delivery has brought about.
+
+    Attributes
+    ----------
+    sent, links
+        As in :class:`Base`.
+    targets
+        Of :class:`Plan`.
+    """
+
+    sent: Mapping[str, Resource]
+    links: Mapping[str, str]
+    targets: Mapping[str, str | None]
+
+    def id_of(self, entry: Entry) -> str:
+        """The ``id`` of a resource on the server; empty if it is not there."""
+        return (self.targets.get(entry.placeholder) or "").partition("/")[2]
 
 
 @dataclass(slots=True)
 class Delivery:
-    """The delivery of one study.
+    """The delivery of some resources.
 
     Attributes
     ----------
     destination
         Its name, for the log.
-    digest
-        Of ``mapped``.
-    is_due
-        Whether anything may have to be sent: the study differs from the last delivery, or is to be sent again.
+    mapped
+        All resources of the study: references may have to be resolved to contained ones.
+    entries
+        Those that are delivered, and those that they refer to.
     last
-        The last delivery.
+        The last delivery of the study.
     lookup
         The known resources of the server; call ``forget`` before another try.
+    known
+        The targets of references that an earlier delivery of the study has found.
     """
 
     destination: str
     client: FhirClient
     server: Recognised
     mapped: Mapped
-    digest: str
-    is_due: bool
+    entries: tuple[Entry, ...]
     last: Base
     lookup: Lookup
     course: Course
+    known: Mapping[str, str | None] = field(default_factory=dict)
 
     def shared(self) -> frozenset[str]:
         """The identities of resources that other studies may create at the same time."""
-        others = (entry for entry in self.mapped.entries[1:] if entry.write is not Write.LINK)
+        others = (entry for entry in self._unknown() if entry.write not in (*_OF_THIS_STUDY, Write.LINK))
         return frozenset(identity(entry) for entry in others if not _seen(entry, self.server))
 
     def wanted(self) -> list[WantedResource]:
         """The resources to look up."""
-        study, *others = self.mapped.entries
         left_out = self._not_offered()
-        unknown = [entry for entry in others if entry.placeholder not in left_out and not self._believed(entry)]
-        return [self._wanted(study, self.last.remote_id), *map(self._wanted, unknown)]
+        entries = (entry for entry in self._unknown() if entry.placeholder not in left_out)
+        return [self._wanted(entry) for entry in entries if not self._believed(entry)]
+
+    def _unknown(self) -> Iterator[Entry]:
+        return (entry for entry in self.entries if entry.placeholder not in self.known)
 
     def wanted_ahead(self) -> list[WantedResource]:
         """The resources that may be looked up before other studies are written.
@@ -101,21 +131,27 @@ class Delivery:
 
     def plan(self) -> Plan:
         """Look up the resources that are not known, and decide which to write."""
-        study, *others = self.mapped.entries
-        patient = next((entry for entry in others if entry.resource["resourceType"] == "Patient"), None)
-        plan = Plan(self.last.links or {}, patient, self._not_offered())
+        everything = self.mapped.everything
+        patient = next((entry for entry in everything if entry.resource["resourceType"] == "Patient"), None)
+        plan = Plan(self.last.links or {}, patient, {**self._not_offered(), **self.known})
         self.lookup.prepare(self.wanted())
-        found = self.lookup.find(self._wanted(study, self.last.remote_id))
-        plan.steps.append((study, found))
-        if found is not None:
-            plan.targets[study.placeholder] = _literal(found)
-        others = [entry for entry in others if entry.placeholder not in plan.targets]
-        for entry in {other.placeholder: other for other in others}.values():
-            self._plan_other(plan, entry)
+        for entry in self._unknown():
+            if entry.write in _OF_THIS_STUDY:
+                self._plan_own(plan, entry)
+            elif entry.placeholder not in plan.targets:
+                self._plan_other(plan, entry)
         return plan
 
-    def _wanted(self, entry: Entry, known_id: str = "") -> WantedResource:
+    def _wanted(self, entry: Entry) -> WantedResource:
+        known_id = self.last.id_of(entry) if entry.write in _OF_THIS_STUDY else ""
         return WantedResource(entry, known_id, self.course.looks_by_own_id(entry, self.server.capabilities))
+
+    def _plan_own(self, plan: Plan, entry: Entry) -> None:
+        found = self.lookup.find(self._wanted(entry))
+        if found is not None:
+            plan.targets[entry.placeholder] = _literal(found)
+        if found is not None or entry.write is not Write.RETRACT:
+            plan.steps.append((entry, found))
 
     def _plan_other(self, plan: Plan, entry: Entry) -> None:
         if believed := self._believed(entry):
@@ -150,12 +186,12 @@ class Delivery:
         else:
             plan.steps.append((entry, found))
 
-    def carry_out(self, plan: Plan) -> Delivered:
+    def carry_out(self, plan: Plan) -> Written:
         """Send the resources that differ from those on the server."""
         requests: list[tuple[Entry, Resource]] = []
         created: set[str] = set()
         for entry, found in plan.steps:
-            ours = bundle.refer(entry.resource, plan.targets, self.mapped.entries)
+            ours = bundle.refer(entry.resource, plan.targets, self.mapped.everything)
             if entry.write is Write.UPSERT:
                 ours = marked(ours)
             if found is None:
@@ -177,17 +213,11 @@ class Delivery:
                 requests.append((entry, update))
         if requests:
             self._send(requests, created, plan)
-        for entry, _ in plan.steps[1:]:
-            if target := plan.targets.get(entry.placeholder):
+        for entry, _ in plan.steps:
+            target = plan.targets.get(entry.placeholder)
+            if target and entry.write not in _OF_THIS_STUDY:
                 _remember(entry, target, self.server)
-        sent = self._sent(plan)
-        return Delivered(
-            sent.to_bytes(),
-            self.course.written,
-            self.mapped.fingerprint,
-            unlinked=sent.unlinked(self.mapped),
-            unclaimed=self.mapped.unclaimed,
-        )
+        return self._written(plan)
 
     def _send(self, requests: list[tuple[Entry, Resource]], created: set[str], plan: Plan) -> None:
         """Send one transaction, and record the ids of the created resources."""
@@ -205,21 +235,20 @@ class Delivery:
         if not is_certain:
             raise EditConflict("the server did not confirm that it created a new resource")
 
-    def _sent(self, plan: Plan) -> Base:
+    def _written(self, plan: Plan) -> Written:
         # Resources that were not looked up this time (known to exist) are as they were sent before.
-        mapped_ids = {entry.resource["id"] for entry in self.mapped.entries}
-        sent = {resource_id: item for resource_id, item in self.last.sent.items() if resource_id in mapped_ids}
+        ids = {entry.resource["id"] for entry in self.entries}
+        sent = {resource_id: item for resource_id, item in self.last.sent.items() if resource_id in ids}
         for entry, _ in plan.steps:
-            ours = bundle.refer(entry.resource, plan.targets, self.mapped.entries)
+            ours = bundle.refer(entry.resource, plan.targets, self.mapped.everything)
             target = plan.targets.get(entry.placeholder)
             sent[entry.resource["id"]] = {**ours, "id": target.split("/")[1]} if target else ours
         links = {
             entry.resource["id"]: target
-            for entry in self.mapped.entries
+            for entry in self.entries
             if entry.write is Write.LINK and (target := plan.targets.get(entry.placeholder)) and target[0] != "#"
         }
-        remote = plan.targets.get(self.mapped.entries[0].placeholder) or ""
-        return Base(remote.partition("/")[2], self.digest, sent, self.last.dialect, links)
+        return Written(sent, links, plan.targets)
 
     def _believed(self, entry: Entry) -> str:
         """Like :func:`_seen`, but empty if the server's resources are to be looked up again."""
@@ -237,7 +266,7 @@ class Delivery:
         earlier = self.last.links or {}
         return {
             entry.placeholder: earlier.get(entry.resource["id"]) or bundle.unlinked(entry)
-            for entry in self.mapped.entries[1:]
+            for entry in self.entries
             if _is_dispensable(entry) and not self.server.capabilities.may_have(entry.resource["resourceType"])
         }
 

@@ -56,11 +56,15 @@ class FileDestination:
         except NothingToWrite as error:
             return Withheld(str(error))
         remote_id = str(mapped.entries[0].resource["id"])
-        now = Base(remote_id, digest(mapped))
-        if Base.from_bytes(base).digest == now.digest and not again:
+        last = Base.from_bytes(base, self._dialect.name)
+        retracted = last.retractions(mapped)
+        own = [*(one.entries[0].resource for one in mapped.secondary), *(entry.resource for entry in retracted)]
+        sent = {resource["id"]: resource for resource in own}
+        now = Base(remote_id, digest(mapped), sent, self._dialect.name, secondary={one: one for one in sent})
+        if last.digest == now.digest and not again:
             return Delivered(base, False, mapped.fingerprint, answered=False, unclaimed=mapped.unclaimed)
         try:
-            content = dump(standalone(mapped), self._dialect.name, self._format)
+            content = dump(standalone(mapped, retracted), self._dialect.name, self._format)
             make_directory(self._directory, 0o700)
             target = self._directory / f"{remote_id}.{study.revision}.{self._format}"
             # The same name for all revisions: a study has one writer at a time; a crash leaves at most one such file.

@@ -141,11 +141,11 @@ class Lookup:
         resource_type, own_id = entry.resource["resourceType"], entry.resource["id"]
         found = self._ask(Question(resource_type, known_id), entry) if known_id else []
         # an id that one server assigned may belong to another study on another server
-        if found and (known_id == own_id or _is_same(entry.resource, found[0])):
+        if found and (known_id == own_id or _is_same(entry, found[0])):
             return found[0]
         if entry.search:
             matches = self._ask(Question(resource_type, query=entry.search), entry)
-            matches = [item for item in matches if _is_same(entry.resource, item) and not _is_void(entry, item)]
+            matches = [item for item in matches if _is_same(entry, item) and not _is_void(entry, item)]
             if len(matches) > 1:
                 ids = ", ".join(require_id(match) for match in matches)
                 raise Ambiguous(f"several {resource_type} resources on the server match: {ids}")
@@ -251,9 +251,8 @@ def _shares(
         return [found]
     if len(members) == 1:
         ours = entries[members[0]]
-        return [[item for item in found if any(_is_same(entry.resource, item) for entry in ours)]]
-    asked = [{(system, _bare(system, value)) for system, value in sought(member)} for member in members]
-    return [[item for item in found if identifiers & _identifiers(item)] for identifiers in asked]
+        return [[item for item in found if any(_is_same(entry, item) for entry in ours)]]
+    return [[item for item in found if _asked(member) & _identifiers(item)] for member in members]
 
 
 def identity(entry: Entry) -> str:
@@ -272,10 +271,18 @@ def id_in(location: object, resource_type: str) -> str:
     return found[1] if found else ""
 
 
-def _is_same(ours: Resource, theirs: Resource) -> bool:
-    """Whether a match shares an identifier with ours: a server that ignores a parameter matches everything."""
-    wanted = _identifiers(ours)
+def _is_same(entry: Entry, theirs: Resource) -> bool:
+    """Whether a match has an identifier that was searched for: a server that ignores a parameter matches everything.
+
+    The other identifiers do not count: the resources of one document have its UID in common.
+    """
+    by_identifier = Question(entry.resource["resourceType"], query=entry.search)
+    wanted = _asked(by_identifier) if entry.search.startswith("identifier=") else _identifiers(entry.resource)
     return not wanted or bool(wanted & _identifiers(theirs))
+
+
+def _asked(question: Question) -> set[tuple[str, str]]:
+    return {(system, _bare(system, value)) for system, value in sought(question)}
 
 
 def _is_void(entry: Entry, found: Resource) -> bool:
@@ -290,7 +297,8 @@ def _are_different(ours: set[tuple[str, str]], theirs: set[tuple[str, str]]) -> 
 
 def _identifiers(resource: Resource) -> set[tuple[str, str]]:
     found = resource.get("identifier")
-    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    several = found if isinstance(found, list) else [found]  # an ImagingManifest has one
+    items = [item for item in several if isinstance(item, dict)]
     if isinstance(uid := resource.get("uid"), str):  # an ImagingStudy up to 3.2.0
         items.append({"system": DICOM_UID_SYSTEM, "value": uid})
     pairs = ((str(item.get("system", "")), item.get("value")) for item in items)

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from dicom2fhir.errors import Misshapen
 from dicom2fhir.fhir.send.answer_shape import entries_of
 from dicom2fhir.fhir.send.lenient import as_object, as_objects
+from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM
 from dicom2fhir.fhir.send.operation_outcome import status_in
 from dicom2fhir.model import Resource
 
@@ -62,10 +63,10 @@ def sought(question: Question) -> set[tuple[str, str]]:
     """Systems and values of the identifiers that a search by identifier asks for.
 
     A resource with any of them is a match. Escapes are those of
-    https://hl7.org/fhir/R4/search.html#escaping.
+    https://hl7.org/fhir/R4/search.html#escaping. A value alone is a UID (ImagingObjectSelection).
     """
     tokens = question.query.removeprefix("identifier=").split(",")
-    pairs = (token.partition("%7C") for token in tokens)
+    pairs = (token.partition("%7C") if "%7C" in token else (DICOM_UID_SYSTEM, "", token) for token in tokens)
     return {(_unescaped(system), _unescaped(value)) for system, _, value in pairs}
 
 

@@ -9,6 +9,7 @@ The steps of a delivery:
 3. Merge them with ours, and send the changes in one transaction: :mod:`dicom2fhir.fhir.send.delivery`. After a
    conflict, repeat from step 2 for this study only. A refusal counts only the second time: a linked resource may have
    been deleted since the look-up.
+4. The same for the secondary resources of the study: :mod:`dicom2fhir.fhir.send.study_delivery`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dicom2fhir.errors import (
     BridgeFault,
     EditConflict,
     Misshapen,
+    NotAuthorised,
     NotExpressible,
     NothingToWrite,
     ServerRefused,
@@ -36,12 +38,13 @@ from dicom2fhir.errors import (
 from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.creation import Course
-from dicom2fhir.fhir.send.delivery import Delivery
+from dicom2fhir.fhir.send.delivery import Delivery, Written
 from dicom2fhir.fhir.send.find import Lookup, Writing
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.send.recognition import Recognised, Recognition
+from dicom2fhir.fhir.send.study_delivery import Part, StudyDelivery
 from dicom2fhir.fhir.version.formats import Format
-from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
+from dicom2fhir.model import Job, Outcome, Refused, Retry, Study, Withheld
 
 _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
@@ -99,12 +102,12 @@ class FhirDestination:
         """
         return self._deliver(Job(study, base, again), None)
 
-    def _look_ahead(self, jobs: Sequence[Job]) -> dict[str, Delivery]:
+    def _look_ahead(self, jobs: Sequence[Job]) -> dict[str, StudyDelivery]:
         """Begin deliveries, by UID, and look up their resources together.
 
         A failure is not raised here: a delivery that was not begun, or lacks an answer, meets it in its turn.
         """
-        begun: dict[str, Delivery] = {}
+        begun: dict[str, StudyDelivery] = {}
         if len(jobs) < 2:
             return begun
         try:
@@ -127,11 +130,11 @@ class FhirDestination:
             delivery.lookup.know(lookup)
         return begun
 
-    def _begin(self, job: Job, server: Recognised) -> Delivery:
+    def _begin(self, job: Job, server: Recognised) -> StudyDelivery:
         mapped = self._mapper.map(job.study, server.dialect)
         last = Base.from_bytes(job.base, server.dialect.name)
         now = digest(mapped)
-        return Delivery(
+        return StudyDelivery(
             destination=self.name,
             client=self._client,
             server=server,
@@ -143,7 +146,7 @@ class FhirDestination:
             course=Course(ids_by_server=self._ids_by_server, looks_again=job.again),
         )
 
-    def _deliver(self, job: Job, begun: Delivery | None) -> Outcome:
+    def _deliver(self, job: Job, begun: StudyDelivery | None) -> Outcome:
         if job.study.conflict:
             return Refused((job.study.conflict,), answered=False)
         try:
@@ -151,17 +154,12 @@ class FhirDestination:
             if begun is None or begun.server is not server:
                 begun = self._begin(job, server)
             if not begun.is_due:
-                mapped = begun.mapped
-                return Delivered(
-                    job.base,
-                    False,
-                    mapped.fingerprint,
-                    answered=False,
-                    unlinked=begun.last.unlinked(mapped),
-                    unclaimed=mapped.unclaimed,
-                )
+                return begun.unchanged(job.base)
             begun.lookup.deadline = time.monotonic() + self._budget_s
-            return self._try_until_settled(begun)
+            begun.lookup.prepare(begun.wanted())
+            self._settle(begun, begun.main())
+            self._settle_secondary(begun)
+            return begun.delivered()
         except ServerUnavailable as error:  # NotAuthorised too
             self._recognition.forget()
             return Retry(str(error), error.after_s, not error.alive, unclear=error.unclear, issues=error.issues)
@@ -176,13 +174,50 @@ class FhirDestination:
         except NothingToWrite as error:
             return Withheld(str(error))
 
-    def _try_until_settled(self, delivery: Delivery) -> Delivered:
+    def _settle(self, study: StudyDelivery, delivery: Delivery) -> None:
+        study.record(delivery, self._try_until_settled(delivery))
+
+    def _settle_secondary(self, study: StudyDelivery) -> None:
+        """Deliver the secondary resources together; if that is refused, one by one without those that are refused."""
+        study.refused += study.not_offered()
+        parts = study.parts()
+        if len(parts) > 1:
+            if self._refusal(study, parts) is None:
+                return
+            study.lookup.forget()
+        for part in parts:
+            if error := self._refusal(study, [part]):
+                self._leave_out(study, part, error)
+
+    def _refusal(self, study: StudyDelivery, parts: list[Part]) -> BridgeError | None:
+        """Deliver secondary resources; why the server refuses them, or None."""
+        try:
+            self._settle(study, study.secondary(parts))
+        except (ServerRefused, Ambiguous, Misshapen) as error:
+            return error
+        except NotAuthorised as error:
+            if not error.unclear:
+                raise  # the credentials, not the resources
+            return error
+        except ServerUnavailable as error:
+            # it has just accepted the ImagingStudy, so it is up
+            error.alive = error.alive or (study.is_main_written and error.unclear)
+            raise
+        return None
+
+    def _leave_out(self, study: StudyDelivery, part: Part, error: BridgeError) -> None:
+        resource_type = part[0].resource["resourceType"]
+        said = dict.fromkeys((str(error), *error.issues))
+        study.refused.append(f"{resource_type}: {'; '.join(said)}")
+        log.warning("resource.refused", destination=self.name, type=resource_type, kind=error.kind)
+
+    def _try_until_settled(self, delivery: Delivery) -> Written:
         course = delivery.course
         conflicts = 0
         refusal: ServerRefused | None = None
         while True:
             try:
-                delivered = self._try_once(delivery)
+                written = self._try_once(delivery)
             except EditConflict:
                 conflicts += 1
                 course.failures += 1
@@ -204,10 +239,10 @@ class FhirDestination:
                 if course.ids_by_server and not self._ids_by_server:
                     self._ids_by_server = True
                     log.warning("server.ids_refused", destination=self.name)
-                return delivered
+                return written
             delivery.lookup.forget()
 
-    def _try_once(self, delivery: Delivery) -> Delivered:
+    def _try_once(self, delivery: Delivery) -> Written:
         alone = delivery.shared()
         while True:
             with self._writing.hold(alone, delivery.lookup.deadline):

@@ -91,6 +91,10 @@ class Dialect:
         ``ImagingStudy.status`` of a study whose instances are no longer available.
     order_type
         The resource type of an order for imaging.
+    key_objects
+        The resource type for key object selections; empty if the version has none.
+    selection_titles
+        Codes that the title of an ImagingObjectSelection may have: its binding is required.
     media_type
         Media type of JSON.
     """
@@ -108,6 +112,8 @@ class Dialect:
     search_by: str = "identifier"
     unavailable: str = "registered"
     order_type: str = "ServiceRequest"
+    key_objects: str = ""
+    selection_titles: frozenset[str] = frozenset()
     media_type: str = "application/fhir+json"
 
     def put(self, target: Resource, concept: str, meaning: Any) -> Any:

@@ -37,6 +37,77 @@ _OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _STU3_EXTENSION = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy"
 """Prefix of extensions for elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
 
+_KOS_TITLES = frozenset(
+    f"{code}" for code in (*range(113000, 113011), 113013, 113018, 113020, 113021, *range(113030, 113040))
+)
+"""Value set kos-title of DSTU2 and 1.4.0."""
+
+_IMAGING_SELECTION: Mapping[str, Element] = {
+    "ImagingSelection.identifier": Element("identifier", many=True),
+    "ImagingSelection.status": Element("status"),
+    "ImagingSelection.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
+    "ImagingSelection.issued": Element("issued"),
+    "ImagingSelection.performer": Element("performer", "performer", many=True),
+    "ImagingSelection.basedOn": Element("basedOn", "Reference", many=True),
+    "ImagingSelection.category": Element("category", "CodeableConcept", many=True),
+    "ImagingSelection.code": Element("code", "CodeableConcept"),
+    "ImagingSelection.studyUid": Element("studyUid"),
+    "ImagingSelection.derivedFrom": Element("derivedFrom", "Reference", many=True),
+    "ImagingSelection.endpoint": Element("endpoint", "Reference", many=True),
+    "ImagingSelection.seriesUid": Element("seriesUid"),
+    "ImagingSelection.seriesNumber": Element("seriesNumber"),
+    "ImagingSelection.bodySite": Element("bodySite", "CodeableReference"),
+    "ImagingSelection.instance": Element("instance", many=True),
+    "ImagingSelection.instance.uid": Element("uid"),
+    "ImagingSelection.instance.number": Element("number"),
+    "ImagingSelection.instance.sopClass": Element("sopClass", "Coding of oid"),
+    "ImagingSelection.instance.subset": Element("subset", many=True),
+}
+"""Of R5."""
+
+_AUTHORS = frozenset({"Practitioner", "Device"})
+_ONLY_PATIENT = frozenset({"Patient"})
+
+_IMAGING_MANIFEST: Mapping[str, Element] = {
+    "ImagingManifest.identifier": Element("identifier"),
+    "ImagingManifest.patient": Element("patient", "Reference", types=_ONLY_PATIENT),
+    "ImagingManifest.authoringTime": Element("authoringTime"),
+    "ImagingManifest.author": Element("author", "Reference", types=_AUTHORS),
+    "ImagingManifest.description": Element("description"),
+    "ImagingManifest.study": Element("study", many=True),
+    "ImagingManifest.study.uid": Element("uid", "oid"),
+    "ImagingManifest.study.imagingStudy": Element("imagingStudy", "Reference"),
+    "ImagingManifest.study.endpoint": Element("endpoint", "Reference", many=True),
+    "ImagingManifest.study.series": Element("series", many=True),
+    "ImagingManifest.study.series.uid": Element("uid", "oid"),
+    "ImagingManifest.study.series.instance": Element("instance", many=True),
+    "ImagingManifest.study.series.instance.sopClass": Element("sopClass", "oid"),
+    "ImagingManifest.study.series.instance.uid": Element("uid", "oid"),
+}
+
+_IMAGING_OBJECT_SELECTION: Mapping[str, Element] = {
+    "ImagingObjectSelection.uid": Element("uid", "oid"),
+    "ImagingObjectSelection.patient": Element("patient", "Reference", types=_ONLY_PATIENT),
+    "ImagingObjectSelection.title": Element("title", "CodeableConcept"),
+    "ImagingObjectSelection.description": Element("description"),
+    "ImagingObjectSelection.author": Element("author", "Reference", types=_AUTHORS),
+    "ImagingObjectSelection.authoringTime": Element("authoringTime"),
+    "ImagingObjectSelection.study": Element("study", many=True),
+    "ImagingObjectSelection.study.uid": Element("uid", "oid"),
+    "ImagingObjectSelection.study.url": Element("url"),
+    "ImagingObjectSelection.study.imagingStudy": Element("imagingStudy", "Reference"),
+    "ImagingObjectSelection.study.series": Element("series", many=True),
+    "ImagingObjectSelection.study.series.uid": Element("uid", "oid"),
+    "ImagingObjectSelection.study.series.url": Element("url"),
+    "ImagingObjectSelection.study.series.instance": Element("instance", many=True),
+    "ImagingObjectSelection.study.series.instance.sopClass": Element("sopClass", "oid"),
+    "ImagingObjectSelection.study.series.instance.uid": Element("uid", "oid"),
+    "ImagingObjectSelection.study.series.instance.url": Element("url"),
+    "ImagingObjectSelection.study.series.instance.frames": Element("frame", many=True),
+    "ImagingObjectSelection.study.series.instance.frames.number": Element("number", many=True),
+}
+"""Of 1.4.0."""
+
 _Changes = Mapping[str, Element | None]
 
 
@@ -113,11 +184,14 @@ _R4 = Dialect(
         "Endpoint.address": Element("address"),
         "Endpoint.payloadType": Element("payloadType", "CodeableConcept", many=True),
         "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
+        # written as extensions of a Basic; CodeableReference is not a datatype of R4
+        **_changed(_IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
     oid=_OID_OF_R4,
     acquisition_only=True,
+    key_objects="Basic",
 )
 
 _R4B = replace(_R4, name="R4B", fhir_version="4.3.0")
@@ -143,11 +217,13 @@ _R5 = replace(
             "Endpoint.payloadType": None,
             "Endpoint.payloadMimeType": None,
             "Endpoint.payload": Element("payload", many=True),
+            **_IMAGING_SELECTION,
         },
     ),
     lateralities=_CID_244,
     identifiers=("uid", "accession if asked for", "study id"),
     acquisition_only=False,
+    key_objects="ImagingSelection",
 )
 
 _R6 = replace(
@@ -160,6 +236,9 @@ _R6 = replace(
             "instance.sopClass": Element("sopClass", "oid"),
             "Device.name.type": Element("type", "CodeableConcept"),
             "Device.version": Element("deviceVersion", many=True),
+            "ImagingSelection.derivedFrom": Element("derivedFrom", "Reference"),
+            "ImagingSelection.bodySite": Element("bodySite", "CodeableReference", many=True),
+            "ImagingSelection.instance.sopClass": Element("sopClass", "oid"),
         },
     ),
     unavailable="inactive",
@@ -192,6 +271,7 @@ _3_2_0 = replace(
             "instance.uid": Element("uid", "oid"),
             "instance.sopClass": Element("sopClass", "oid"),
             **_without("Device", _R4.elements),
+            **_without("ImagingSelection", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
@@ -203,6 +283,7 @@ _3_2_0 = replace(
     },
     reference_parts=frozenset({"reference", "identifier", "display"}),
     search_by="study",
+    key_objects="",
 )
 """A ballot between STU3 and R4. Only its ImagingStudy page is known, so the other resources are those of STU3."""
 
@@ -218,9 +299,11 @@ _STU3 = replace(
             "series.performer": Element("performer", "actor", many=True, types=frozenset({"Practitioner"})),
             "Patient.extension": None,
             "Patient.animal": Element("animal"),
+            **_IMAGING_MANIFEST,
         },
     ),
     order_type="ProcedureRequest",
+    key_objects="ImagingManifest",
 )
 
 _1_4_0 = replace(
@@ -243,9 +326,13 @@ _1_4_0 = replace(
             "series.performer": None,
             "instance.type": Element("type"),
             "instance.content": Element("content", many=True),
+            **_without("ImagingManifest", _STU3.elements),
+            **_IMAGING_OBJECT_SELECTION,
         },
     ),
     order_type="DiagnosticOrder",
+    key_objects="ImagingObjectSelection",
+    selection_titles=_KOS_TITLES,
     systems={**_STU3.systems, DCM: "http://nema.org/dicom/dicm"},
     reference_parts=frozenset({"reference", "display"}),
     families_repeat=True,
@@ -256,7 +343,14 @@ _DSTU2 = replace(
     _1_4_0,
     name="DSTU2",
     fhir_version="1.0.2",
-    elements=_changed(_1_4_0.elements, {"Practitioner.name": Element("name")}),
+    elements=_changed(
+        _1_4_0.elements,
+        {
+            "Practitioner.name": Element("name"),
+            "ImagingObjectSelection.study.series.instance.frames": Element("frames", many=True),
+            "ImagingObjectSelection.study.series.instance.frames.number": Element("frameNumbers", many=True),
+        },
+    ),
 )
 
 DIALECTS: Mapping[str, Dialect] = {

@@ -73,5 +73,5 @@ class Validator:
         """Check all resources of a study, if this study is to be checked."""
         if not self._every or next(self._studies) % self._every:
             return []
-        written = (entry.resource for entry in mapped.entries if entry.may_be_written)
+        written = (entry.resource for entry in mapped.everything if entry.may_be_written)
         return [note for resource in written for note in check(resource, dialect_name)]

@@ -104,7 +104,9 @@ class KnownRows:
         """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
         packed, association, _ = arrival
         study = self._studies.get(packed.study_uid)
-        if study is None or not study.is_current or study.is_awaited or association not in study.held_by:
+        if study is None or not study.is_current or study.is_awaited or packed.mentions:
+            return None
+        if association not in study.held_by:
             return None
         numbers = (
             study.series.get(packed.series_uid),
@@ -213,7 +215,9 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         if outdated:
             _read_anew(sql, known, outdated, rows)
         held, resent = set(), set()
-        for (study, _), (_, association, calling_ae) in zip(learnt, arrivals, strict=True):
+        for (study, _), (packed, association, calling_ae) in zip(learnt, arrivals, strict=True):
+            for uid in packed.mentions:
+                sql.run("new_mention", uid=uid, study_id=study.id)
             if association and association not in study.held_by:
                 study.held_by.add(association)
                 if sql.run("hold", association=association, study_id=study.id):

@@ -73,6 +73,8 @@ class _Held(NamedTuple):
     """Of the study, now."""
     is_newer: bool
     """Whether an instance or a new sender arrived since the claim."""
+    is_first: bool
+    """Whether no revision was delivered before."""
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
@@ -80,9 +82,10 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
     sql.claims_of.add(claim.study_uid)
     row = sql.one("held_claim", study_uid=claim.study_uid, destination=claim.destination)
     if row is not None:
-        study_id, destination_id, revision, newer_at, state, owner = row
+        study_id, destination_id, revision, newer_at, state, owner, delivered_revision = row
         if state == State.SENDING and owner == claim.owner:
-            return _Held({"study_id": study_id, "destination_id": destination_id}, revision, newer_at is not None)
+            key = {"study_id": study_id, "destination_id": destination_id}
+            return _Held(key, revision, newer_at is not None, not delivered_revision)
     log.warning("lease.lost", study=claim.study_uid, destination=claim.destination, owner=claim.owner)
     return None
 
@@ -95,6 +98,7 @@ def delivered(
     fingerprint: str,
     unlinked: str,
     unclaimed: str,
+    refused: str,
     now: float,
     rule: DueRule,
     *,
@@ -109,8 +113,12 @@ def delivered(
         sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
         _give_back(
             sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
-            fingerprint=fingerprint, unlinked=short(unlinked), unclaimed=short(unclaimed),
+            fingerprint=fingerprint, unlinked=short(unlinked), unclaimed=short(unclaimed), refused=short(refused),
         )  # fmt: skip
+        if held.is_first:
+            sql.wake |= sql.run("relink_mentions", study_uid=claim.study_uid, **held.key, now=now) > 0
+        if unlinked:  # what it mentions may have been delivered while this was being sent
+            sql.wake |= sql.run("relink_late", **held.key, now=now) > 0
 
 
 def release(sql: Statements, claims: Iterable[Claim], rule: DueRule) -> None:

@@ -14,7 +14,7 @@ from dicom2fhir.store.sqlite.arrivals import DueRule, schedule
 from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
-    *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "settlement"),
+    *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "mentions", "settlement"),
     *("availability", "notifications", "steps", "awaited", "study"),
 )
 """What is deleted with a study; the study comes last, because the others refer to it."""

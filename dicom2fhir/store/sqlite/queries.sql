@@ -211,7 +211,7 @@ LIMIT :most;
 
 -- name: take
 UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,
-    due_at = :now + :lease_s, not_before = 0, newer_at = NULL
+    due_at = :now + :lease_s, not_before = 0, newer_at = NULL, names_new = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
 
 -- name: next_due
@@ -220,7 +220,8 @@ SELECT (SELECT min(due_at) FROM delivery WHERE destination_id = destination.id A
 FROM destination WHERE name = :destination AND in_force;
 
 -- name: held_claim
-SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.newer_at, delivery.state, delivery.owner
+SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.newer_at, delivery.state, delivery.owner,
+    delivery.delivered_revision
 FROM study
 JOIN delivery ON delivery.study_id = study.id
 JOIN destination ON destination.id = delivery.destination_id
@@ -228,7 +229,7 @@ WHERE study.uid = :study_uid AND destination.name = :destination;
 
 -- name: give_back_delivered
 UPDATE delivery SET state = :state, delivered_revision = :revision, delivered_at = :now, attempts = 0,
-    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :fingerprint, unclaimed = :unclaimed,
+    reason = iif(:state = 'delivered', :unlinked, ''), recipe = :fingerprint, unclaimed = :unclaimed, refused = :refused,
     failing_s = 0, failing_at = NULL,
     changed_at = coalesce(newer_at, :now), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
@@ -306,6 +307,28 @@ WHERE study_id BETWEEN :first AND :last
 UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
 WHERE study_id BETWEEN :first AND :last AND +state = 'delivered' AND reason <> '' AND +last_at >= :since
     AND destination_id = (SELECT id FROM destination WHERE in_force AND name = :destination);
+
+-- name: relink_mentions
+-- The studies that refer to :study_uid, which the destination has got just now. `reason` lists the types of what a delivered
+-- study could not reference. One that is being sent may have been looked up before.
+UPDATE delivery SET
+    names_new = +state = 'sending',
+    changed_at = iif(state = 'sending', changed_at, :now),
+    due_at = iif(state = 'sending', due_at, :now),
+    attempts = iif(state = 'sending', attempts, 0),
+    reason = iif(state = 'sending', reason, ''),
+    state = iif(state = 'sending', state, 'waiting')
+WHERE study_id IN (SELECT mention.study_id FROM mention WHERE uid = :study_uid AND mention.study_id <> :study_id)
+    AND destination_id = :destination_id
+    AND (+state = 'sending' OR (+state = 'delivered' AND reason LIKE '%ImagingStudy%'));
+
+-- name: relink_late
+UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = ''
+WHERE study_id = :study_id AND destination_id = :destination_id AND +state = 'delivered' AND names_new
+    AND reason LIKE '%ImagingStudy%';
+
+-- name: new_mention
+INSERT INTO mention (uid, study_id) VALUES (:uid, :study_id) ON CONFLICT DO NOTHING;
 
 -- name: study_row
 SELECT id, revision FROM study WHERE uid = :study_uid;
@@ -411,6 +434,9 @@ DELETE FROM delivery WHERE study_id = :study_id;
 -- name: forget_associations
 DELETE FROM inflight WHERE study_id = :study_id;
 
+-- name: forget_mentions
+DELETE FROM mention WHERE study_id = :study_id;
+
 -- name: forget_origins
 DELETE FROM origin WHERE study_id = :study_id;
 
@@ -441,7 +467,7 @@ SELECT body FROM attrs WHERE id IN (
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 
 -- name: study_deliveries
-SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed
+SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed, refused
 FROM delivery JOIN destination ON destination.id = delivery.destination_id
 WHERE study_id = :study_id AND in_force ORDER BY destination.name;
 

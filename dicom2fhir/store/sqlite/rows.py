@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
+from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.errors import CannotUnderstand, StoreDamaged
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
 from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
@@ -32,6 +33,8 @@ class Packed(NamedTuple):
     series: tuple[bytes, bytes]
     body: bytes
     notes: bytes | None
+    mentions: tuple[str, ...] = ()
+    """Study Instance UIDs of the other studies that the instance names."""
 
 
 _PACKED_ATTRS = 1_000
@@ -62,6 +65,7 @@ class Packer:
             series=self._hashed(record.series),
             body=dump(record.instance),
             notes=orjson.dumps([[note.level, note.where, note.text] for note in notes]) if notes else None,
+            mentions=mentioned_studies(record),
         )
 
     def _hashed(self, attrs: Attrs) -> tuple[bytes, bytes]:
@@ -163,10 +167,11 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
                 due_at=due_at,
                 attempts=attempts,
                 reason=reason,
-                delivered_at=delivered_at,
+                delivered_at=at,
                 unclaimed=unclaimed,
+                refused=refused,
             )
-            for destination, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed in sql.all(
+            for destination, state, delivered_revision, due_at, attempts, reason, at, unclaimed, refused in sql.all(
                 "study_deliveries", study_id=study_id
             )
         ),

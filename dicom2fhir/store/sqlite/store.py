@@ -309,12 +309,13 @@ class SqliteStore(StoreReader):
         unlinked: str = "",
         unclaimed: str = "",
         accepted: bool = False,
+        refused: str = "",
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if the lease was lost, only ``accepted`` is recorded."""
         now, rule = self._clock.now(), self._rule
         self._write(
             lambda sql: deliveries.delivered(
-                sql, claim, revision, base, fingerprint, unlinked, unclaimed, now, rule, accepted=accepted
+                sql, claim, revision, base, fingerprint, unlinked, unclaimed, refused, now, rule, accepted=accepted
             ),
         )
 

@@ -1,0 +1,56 @@
+"""What a header reader is to take, as the tags of the attribute tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dicom2fhir.dicom.attributes import HELD, SPECIFIC_CHARACTER_SET, Attribute, taken
+from dicom2fhir.dicom.content import CONTENT
+from dicom2fhir.dicom.data_elements import Wanted, WantedContent, WantedOfClasses
+from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
+
+
+def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | WantedOfClasses | bytes | None]:
+    """The tags of attributes, for a :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
+    items: dict[int, list[Attribute]] = {}
+    vrs: dict[int, bytes] = {}
+    content: set[int] = set()
+    for attribute in attributes:
+        items.setdefault(attribute.tag, []).extend(attribute.items)
+        items.update((other.tag, []) for other in attribute.instead)
+        vrs.update((other.tag, other.vr.encode()) for other in (attribute, *attribute.instead))
+        if attribute.is_content:
+            content.add(attribute.tag)
+    return {tag: _of_items(inner, tag in content) if inner else vrs[tag] for tag, inner in items.items()}
+
+
+def _of_items(attributes: Iterable[Attribute], is_content: bool) -> Wanted:
+    inner = wanted((*attributes, SPECIFIC_CHARACTER_SET))
+    return WantedContent(inner) if is_content else inner
+
+
+def _all_wanted() -> Wanted:
+    held = wanted(HELD)
+    of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
+    own = wanted(taken())
+    holders = {holder: {**of_a_holder, **_inner(own.get(holder))} for holder in HOLDERS.values()}
+    return own | holders | _content()
+
+
+def _inner(of_sequence: Wanted | WantedOfClasses | bytes | None) -> Wanted:
+    return of_sequence if isinstance(of_sequence, Mapping) else {}
+
+
+def _content() -> dict[int, WantedOfClasses]:
+    """The sequences of content, each with the SOP classes of which it is wanted."""
+    by_tag: dict[int, dict[bytes, WantedContent]] = {}
+    for sop_class, attributes in CONTENT.items():
+        for tag, inner in wanted(attributes).items():
+            if not isinstance(inner, WantedContent):
+                raise TypeError(f"{tag:08X} is no sequence of content")
+            by_tag.setdefault(tag, {})[sop_class.encode()] = inner
+    return {tag: WantedOfClasses(items) for tag, items in by_tag.items()}
+
+
+WANTED = _all_wanted()
+"""Everything that a record is made from."""

@@ -1,0 +1,125 @@
+"""The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects.
+
+They are not needed for the ImagingStudy: what a version or a server cannot hold is left out, and noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from urllib.parse import quote
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
+from dicom2fhir.fhir.mapping.key_object_rules import RULES, selection_id
+from dicom2fhir.fhir.mapping.key_objects import key_objects_of, title
+from dicom2fhir.fhir.mapping.related import search_by
+from dicom2fhir.fhir.mapping.rule import Trace, apply
+from dicom2fhir.fhir.mapping.selection import KeyObjects
+from dicom2fhir.fhir.version.cross_version import as_basic
+from dicom2fhir.fhir.version.datatypes import deterministic_id, oid
+from dicom2fhir.model import Entry, Resource, SecondaryResource, Write
+
+Traces = list[Trace] | None
+
+
+def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """The resources for the key objects of a study, as far as the version has them and the options ask for them."""
+    dialect, choice = context.dialect, context.options.key_objects
+    make = _MAKERS.get(dialect.key_objects)
+    if make is None or choice == "never" or (choice == "auto" and dialect.key_objects == "Basic"):
+        return
+    for document in key_objects_of(context):
+        try:
+            yield from make(document, context, traces)
+        except NotExpressible as error:
+            context.note("warning", dialect.key_objects, f"is not written: {error}")
+        traces = None
+
+
+def _imaging_selections(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """An ImagingSelection for each series: it holds instances of one series only."""
+    for series in (series for study in document.studies for series in study.series):
+        inner = context.for_other_resource()
+        body: Resource = {}
+        apply(RULES["ImagingSelection"], MappingSource(inner, series, document.attrs), body, traces)
+        instances = _each("ImagingSelection.instance", inner, series.instances, traces)
+        inner.dialect.put(body, "ImagingSelection.instance", instances)
+        resource = _whole("ImagingSelection", selection_id(document.uid, series), body, inner)
+        if inner.dialect.key_objects == "Basic":
+            resource = as_basic(resource)
+        yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"][1])), *inner.entries.values()))
+        traces = None
+
+
+def _imaging_manifest(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    inner = context.for_other_resource()
+    body = _document("ImagingManifest", document, inner, traces)
+    if any(one.frames for study in document.studies for series in study.series for one in series.instances):
+        inner.lacks("ImagingManifest.study.series.instance", "element for the selected frames")
+    resource = _whole("ImagingManifest", deterministic_id("ImagingManifest", document.uid), body, inner)
+    yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"])), *inner.entries.values()))
+
+
+def _object_selection(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    inner = context.for_other_resource()
+    codes = {code.code for code in title(MappingSource(inner, document, document.attrs)).codings}
+    if not codes & inner.dialect.selection_titles:
+        context.lacks("ImagingObjectSelection.title", "code for the title of the key objects: they are not written")
+        return
+    if not context.options.dicomweb_url:
+        context.note("info", "ImagingObjectSelection", "is not written: it requires pacs.dicomweb_url")
+        return
+    body = _document("ImagingObjectSelection", document, inner, traces)
+    resource = _whole("ImagingObjectSelection", deterministic_id("ImagingObjectSelection", document.uid), body, inner)
+    search = f"identifier={quote(oid(document.uid), safe='')}"
+    yield SecondaryResource((Entry(resource, Write.OWN, search), *inner.entries.values()))
+
+
+_MAKERS: Mapping[str, Callable[[KeyObjects, MappingContext, Traces], Iterator[SecondaryResource]]] = MappingProxyType(
+    {
+        "ImagingSelection": _imaging_selections,
+        "Basic": _imaging_selections,
+        "ImagingManifest": _imaging_manifest,
+        "ImagingObjectSelection": _object_selection,
+    }
+)
+"""By :attr:`dicom2fhir.fhir.version.dialect.Dialect.key_objects`."""
+
+
+def _document(type_: str, document: KeyObjects, context: MappingContext, traces: Traces) -> Resource:
+    """A resource that holds everything that a document selects, by study and series."""
+    body: Resource = {}
+    apply(RULES[type_], MappingSource(context, document, document.attrs), body, traces)
+    studies = []
+    for study in document.studies:
+        of_study = _applied(f"{type_}.study", context, study, traces)
+        of_series = []
+        for series in study.series:
+            of_series.append(_applied(f"{type_}.study.series", context, series, traces))
+            instances = _each(f"{type_}.study.series.instance", context, series.instances, traces)
+            context.dialect.put(of_series[-1], f"{type_}.study.series.instance", instances)
+            traces = None
+        context.dialect.put(of_study, f"{type_}.study.series", of_series)
+        studies.append(of_study)
+    context.dialect.put(body, f"{type_}.study", studies)
+    return body
+
+
+def _each(path: str, context: MappingContext, nodes: Sequence[Node], traces: Traces) -> list[Resource]:
+    """The result for each node, with a trace of the first."""
+    first = (_applied(path, context, node, traces) for node in nodes[:1])
+    return [*first, *(_applied(path, context, node, None) for node in nodes[1:])]
+
+
+def _applied(path: str, context: MappingContext, node: Node, traces: Traces) -> Resource:
+    target: Resource = {}
+    apply(RULES[path], MappingSource(context, node, {}), target, traces)
+    return target
+
+
+def _whole(type_: str, resource_id: str, body: Resource, context: MappingContext) -> Resource:
+    head: Resource = {"resourceType": type_, "id": resource_id}
+    if context.contained:
+        head["contained"] = list(context.contained.values())
+    return head | body
