@@ -1,0 +1,110 @@
+"""The content of documents: of which SOP classes it is read, and what bounds it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import uid
+
+from dicom2fhir.demo.synthetic import instance, make_uid
+from dicom2fhir.dicom.content import CONTENT, KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.dicom.decode import decode_instance
+from dicom2fhir.dicom.header_cache import HeaderCache
+from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.wanted import WANTED
+from dicom2fhir.fhir.mapping import key_objects
+from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
+from testdata.make_dicom import encode, encoded
+
+SEQUENCES = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
+EVIDENCE = "CurrentRequestedProcedureEvidenceSequence"
+
+
+def document(count: int, undefined: bool = False, **others: Any) -> bytes:
+    """A key object selection that names many instances of one series."""
+    references = [
+        {"ReferencedSOPClassUID": uid.CTImageStorage, "ReferencedSOPInstanceUID": make_uid("bulk", number)}
+        for number in range(count)
+    ]
+    series = [{"SeriesInstanceUID": make_uid("bulk"), "ReferencedSOPSequence": references}]
+    others[EVIDENCE] = [{"StudyInstanceUID": "1.2", "ReferencedSeriesSequence": series}]
+    made = instance("KO", "bulk", **others)
+    if undefined:
+        for item in made.iterall():
+            item.is_undefined_length = item.VR == "SQ"
+    return encode(made)
+
+
+def read(data: bytes, budgets: Budgets | None = None, cache: HeaderCache | None = None) -> InstanceRecord:
+    header = read_file(BytesIO(data), WANTED, budgets or Budgets(), cache)
+    return decode_instance(header.received(Origin("file")))
+
+
+def named(record: InstanceRecord) -> list[Attrs]:
+    """The instances in the evidence."""
+    return [
+        reference
+        for study in items_of(record.instance.get(EVIDENCE))
+        for series in items_of(study.get("ReferencedSeriesSequence"))
+        for reference in items_of(series.get("ReferencedSOPSequence"))
+    ]
+
+
+def test_reader_and_mapping_mean_the_same_class() -> None:
+    assert key_objects.KEY_OBJECT_SELECTION == KEY_OBJECT_SELECTION == uid.KeyObjectSelectionDocumentStorage
+
+
+def test_only_of_classes_that_a_rule_wants() -> None:
+    *_, selection = (read(data) for data in encoded("ko-studies"))
+    assert selection.instance.keys() >= SEQUENCES
+    for case in ("sr-dose", "sr-tid1500", "pr"):
+        assert not any(SEQUENCES & read(data).instance.keys() for data in encoded(case))
+
+
+def test_of_a_class_that_is_padded_with_a_space() -> None:
+    assert len(named(read(document(2).replace(b"88.59\0", b"88.59 ")))) == 2
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_more_items_than_of_other_sequences(undefined: bool) -> None:
+    record = read(document(3_000, undefined))
+    assert len(named(record)) == 3_000
+    assert record.notes == ()
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_what_is_beyond_the_budget_is_left_out_and_the_instance_is_taken(undefined: bool) -> None:
+    """Two thirds of the budget are for content; the last third is enough to skip the rest."""
+    record = read(document(3_000, undefined), Budgets(elements=30_000))
+    assert 400 < len(named(record)) < 1_000
+    assert all(len(reference) == 2 for reference in named(record))
+    assert any("max_elements" in note.text for note in record.notes)
+
+
+def test_content_that_follows_what_was_cut_is_left_out_too() -> None:
+    items = [{"ValueType": "TEXT", "TextValue": "x"}] * 10
+    record = read(document(3_000, ContentSequence=items), Budgets(elements=30_000))
+    assert not items_of(record.instance.get("ContentSequence"))
+    assert {note.where for note in record.notes} >= {"ReferencedSOPSequence", "ContentSequence"}
+
+
+def test_deeper_content_than_any_rule_reads_is_skipped() -> None:
+    inner: dict[str, object] = {"ValueType": "TEXT", "TextValue": "deep"}
+    for _ in range(20):
+        inner = {"ValueType": "CONTAINER", "ContentSequence": [inner]}
+    (top,) = items_of(read(document(1, ContentSequence=[inner])).instance["ContentSequence"])
+    (below,) = items_of(top["ContentSequence"])
+    assert "ContentSequence" not in below
+
+
+def test_equal_content_of_another_class_is_not_taken_for_what_the_cache_knows() -> None:
+    """The bytes of the sequence are the same; what is taken of it is decided by the class before it."""
+    selection = document(3)
+    other = selection.replace(b"1.2.840.10008.5.1.4.1.1.88.59\0", b"1.2.840.10008.5.1.4.1.1.88.50\0")
+    cache = HeaderCache()
+    for data in (other, other, other, other, selection, selection, selection, selection, other, selection):
+        assert read(data, cache=cache) == read(data)
+    assert len(named(read(selection, cache=cache))) == 3
