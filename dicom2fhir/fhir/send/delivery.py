@@ -7,7 +7,7 @@ Shared resources that were seen on the server recently are not looked up, unless
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -90,6 +90,8 @@ class Delivery:
         The known resources of the server; call ``forget`` before another try.
     known
         The targets of references that an earlier delivery of the study has found.
+    later
+        What a later delivery of the study wants, to be looked up in the same batch.
     """
 
     destination: str
@@ -101,6 +103,7 @@ class Delivery:
     lookup: Lookup
     course: Course
     known: Mapping[str, str | None] = field(default_factory=dict)
+    later: Sequence[WantedResource] = ()
 
     def shared(self) -> frozenset[str]:
         """The identities of resources that other studies may create at the same time."""
@@ -134,7 +137,7 @@ class Delivery:
         everything = self.mapped.everything
         patient = next((entry for entry in everything if entry.resource["resourceType"] == "Patient"), None)
         plan = Plan(self.last.links or {}, patient, {**self._not_offered(), **self.known})
-        self.lookup.prepare(self.wanted())
+        self.lookup.prepare([*self.wanted(), *self.later])
         for entry in self._unknown():
             if entry.write in _OF_THIS_STUDY:
                 self._plan_own(plan, entry)

@@ -252,7 +252,8 @@ def _shares(
     if len(members) == 1:
         ours = entries[members[0]]
         return [[item for item in found if any(_is_same(entry, item) for entry in ours)]]
-    return [[item for item in found if _asked(member) & _identifiers(item)] for member in members]
+    asked = [_asked(member) for member in members]
+    return [[item for item in found if identifiers & _identifiers(item)] for identifiers in asked]
 
 
 def identity(entry: Entry) -> str:

@@ -156,7 +156,6 @@ class FhirDestination:
             if not begun.is_due:
                 return begun.unchanged(job.base)
             begun.lookup.deadline = time.monotonic() + self._budget_s
-            begun.lookup.prepare(begun.wanted())
             self._settle(begun, begun.main())
             self._settle_secondary(begun)
             return begun.delivered()

@@ -56,7 +56,9 @@ class StudyDelivery:
 
     def main(self) -> Delivery:
         """The delivery of the ImagingStudy."""
-        return self._delivery(self.mapped.entries, {})
+        delivery = self._delivery(self.mapped.entries, {})
+        delivery.later = self.secondary(self.parts()).wanted()
+        return delivery
 
     def parts(self) -> list[Part]:
         """The secondary resources that the server can have."""
@@ -87,10 +89,6 @@ class StudyDelivery:
     def wanted_ahead(self) -> list[WantedResource]:
         """The resources that may be looked up before other studies are written."""
         return [*self.main().wanted_ahead(), *self.secondary(self.parts()).wanted_ahead()]
-
-    def wanted(self) -> list[WantedResource]:
-        """All resources to look up."""
-        return [*self.main().wanted(), *self.secondary(self.parts()).wanted()]
 
     def record(self, delivery: Delivery, written: Written) -> None:
         """Record that a part was written."""
