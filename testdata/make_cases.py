@@ -50,7 +50,11 @@ CASES_DIRECTORY = Path(__file__).with_name("cases")
 CASES = sorted(path.parent.name for path in CASES_DIRECTORY.glob("*/case.toml"))
 VERSIONS = tuple(version for version in DIALECTS if version != "R4B")
 """R4B is R4 word for word (tests hold that), so no case has a file of its own for it."""
-_ARCHIVE = "https://pacs.example/dicom-web"
+_ARCHIVE: dict[str, Any] = {
+    "dicomweb_url": "https://pacs.example/dicom-web",
+    "retrieve_location_uid": "1.2.276.0.76.3.1.99",
+}
+_ORGANIZATION = {"": "http://finess.sante.gouv.fr|750000001"}
 """What most profiles ask for, so their cases have it."""
 
 
@@ -165,7 +169,8 @@ def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
     study, options = study_and_options(name)
     dialect = DIALECTS[version_of(variant)]
     if case_of(name).get("archive", True):
-        options = replace(options, dicomweb_url=_ARCHIVE)
+        systems = replace(options.systems, organization=options.systems.organization or _ORGANIZATION)
+        options = replace(options, systems=systems, **_ARCHIVE)
     return StudyMapper(options, chosen, case_of(name).get("profile_missing")).map(study, dialect)
 
 

@@ -225,6 +225,15 @@ class SystemsSettings(Section):
         description="The same for Issuer of the Specimen Identifier Sequence (0040,0562).",
         examples=[{"LIS": "https://hospital.example/specimen"}],
     )
+    organization_default: value_types.OptionalToken = Field(
+        "", description="Identifier of an institution that is not in [systems.organization], as system|value."
+    )
+    organization: value_types.TokenTable = Field(
+        {},
+        description="Institution Name (0008,0080), case-sensitive -> identifier of the organization, as system|value,"
+        " in addition to Institution Code Sequence (0008,0082).",
+        examples=[{"HOSPITAL A": "http://finess.sante.gouv.fr|750000001"}],
+    )
     coding_schemes: value_types.UriTable = Field(
         {},
         description="Coding Scheme Designator (0008,0102), mainly private ones -> system; also used for codes of"
@@ -233,12 +242,12 @@ class SystemsSettings(Section):
     )
 
     def with_default(
-        self, table: Literal["patient_id", "accession_number", "admission_id", "specimen"]
+        self, table: Literal["patient_id", "accession_number", "admission_id", "specimen", "organization"]
     ) -> dict[str, str]:
-        """One of the tables, with the default system under the key ``""`` if there is one."""
-        systems: dict[str, str] = getattr(self, table)
+        """One of the tables, with its default under the key ``""`` if there is one."""
+        given: dict[str, str] = getattr(self, table)
         default: str = getattr(self, f"{table}_default")
-        return {**({"": default} if default else {}), **systems}
+        return {**({"": default} if default else {}), **given}
 
 
 class PacsSettings(Section):
@@ -256,6 +265,17 @@ class PacsSettings(Section):
     )
     endpoint_name: str = Field(
         _MAPPING.endpoint_name, min_length=1, max_length=200, description="Name of that Endpoint."
+    )
+    retrieve_location_uid: value_types.Uid = Field(
+        _MAPPING.retrieve_location_uid,
+        description="Retrieve Location UID (0040,E011) of the archive. Profile mado writes it to that Endpoint and"
+        " requires it; without it, the data sets may state it.",
+    )
+    viewer_url: value_types.ViewerUrl = Field(
+        _MAPPING.viewer_url,
+        description="URL that opens a study in a web viewer, written as a second Endpoint of each study, from STU3 on."
+        " {study_uid} and {accession} stand for its Study Instance UID and accession number, for example"
+        ' "https://viewer.example/?study={study_uid}". Empty: no such Endpoint.',
     )
 
 

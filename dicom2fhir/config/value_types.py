@@ -140,6 +140,33 @@ def _dicomweb_url(value: str) -> str:
     return url
 
 
+_PLACEHOLDERS = ("study_uid", "accession")
+
+
+def _viewer_url(value: str) -> str:
+    if not value:
+        return value
+    found = re.findall(r"\{(.*?)\}", value)
+    if not found or set(found) - set(_PLACEHOLDERS) or re.search(r"[{}]", re.sub(r"\{.*?\}", "", value)):
+        raise ValueError("must contain {study_uid} or {accession}, and no other braces")
+    if _uri_problem(re.sub(r"\{.*?\}", "0", value)) or not value.startswith(("http://", "https://")):
+        raise ValueError('must be a URL such as "https://viewer.example/?study={study_uid}"')
+    return value
+
+
+def _token(value: str) -> str:
+    system, bar, own = value.partition("|")
+    if not bar or not own.strip() or not system or _uri_problem(system):
+        raise ValueError('must be an absolute URI and a value, such as "http://finess.sante.gouv.fr|750000001"')
+    return value
+
+
+def _uid(value: str) -> str:
+    if value and (len(value) > 64 or not re.fullmatch(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", value)):
+        raise ValueError("must be a UID: numbers without leading zeros separated by dots, at most 64 characters")
+    return value
+
+
 Chosen = TypeVar("Chosen")
 Version = Annotated[Chosen, BeforeValidator(_version)]
 """One of the names of FHIR versions and other words."""
@@ -158,6 +185,12 @@ Uri = Annotated[str, AfterValidator(_uri)]
 """May be empty, because a default system is optional."""
 Issuer = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 UriTable = dict[Issuer, Annotated[str, StringConstraints(min_length=1), AfterValidator(_uri)]]
+Token = Annotated[str, AfterValidator(_token)]
+OptionalToken = Annotated[str, AfterValidator(lambda value: value and _token(value))]
+TokenTable = dict[Issuer, Token]
+"""Name -> identifier, as ``system|value``."""
+Uid = Annotated[str, AfterValidator(_uid)]
+ViewerUrl = Annotated[str, AfterValidator(_viewer_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 DicomwebUrl = Annotated[str, AfterValidator(_dicomweb_url)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9-]+)*$", max_length=64)]

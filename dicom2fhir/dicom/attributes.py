@@ -90,6 +90,7 @@ _PERSON = (_a("PersonIdentificationCodeSequence", 0x00401101, "SQ", *CODE),)
 _REQUEST = (
     _a("AccessionNumber", 0x00080050, "SH"),
     _a("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", *ISSUER),
+    _a("RequestedProcedureDescription", 0x00321060, "LO"),
     _a("ReasonForTheRequestedProcedure", 0x00401002, "LO"),
     _a("ReasonForRequestedProcedureCodeSequence", 0x0040100A, "SQ", *CODE),
 )
@@ -178,6 +179,7 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
             items=_PERSON,
         ),
         Attribute("StudyID", 0x00200010, "SH"),
+        Attribute("RequestedProcedureDescription", 0x00321060, "LO"),
         Attribute("StudyComments", 0x00324000, "LT"),
         Attribute("AdmissionID", 0x00380010, "LO"),
         Attribute("IssuerOfAdmissionIDSequence", 0x00380014, "SQ", follows="AdmissionID", items=ISSUER),
@@ -284,11 +286,13 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ContentTime", 0x00080033, "TM"),
         Attribute("InstanceAvailability", 0x00080056, "CS"),
         Attribute("InstanceNumber", 0x00200013, "IS"),
+        Attribute("NumberOfFrames", 0x00280008, "IS"),
         # the region belongs to the series; its modifier may change from image to image (PS3.3 tables 10-5 to 10-7)
         Attribute("AnatomicRegionSequence", 0x00082218, "SQ", items=_REGION_MODIFIER),
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
+        Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),
         # these change from image to image: at series level each image would need its own mapping

@@ -120,6 +120,7 @@ def test_rules_read_only_what_their_level_has() -> None:
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},
+        "Endpoint of the web viewer": of["study"] | uids,
     }
     for path, rules in RULES.items():
         for rule in rules:

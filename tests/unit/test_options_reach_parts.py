@@ -92,6 +92,8 @@ FHIR_OF_A_DESTINATION: dict[str, Any] = {
 FHIR_ELSEWHERE = {"profile_missing": "options.mapper", "validation": "options.mapper"}
 SYSTEMS: dict[str, Any] = {
     **{f"{name}_default": "urn:oid:1.2.3" for name in ("patient_id", "accession_number", "admission_id", "specimen")},
+    "organization_default": "urn:oid:1.2.3|7",
+    "organization": {"HOSPITAL": "urn:oid:1.2.3|7"},
     **dict.fromkeys(("patient_id", "accession_number", "admission_id", "specimen", "coding_schemes"), URIS),
     "study_id": "urn:oid:1.2.3",
 }
@@ -99,6 +101,8 @@ PACS: dict[str, Any] = {
     "dicomweb_url": "https://other.example/dicom-web",
     "availability": "NEARLINE",
     "endpoint_name": "Other",
+    "retrieve_location_uid": "1.2.3",
+    "viewer_url": "https://viewer.example/{study_uid}",
 }
 RESOURCES: dict[str, Any] = {"key_objects": "always"}
 DESTINATION: dict[str, Any] = {

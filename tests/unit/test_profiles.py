@@ -25,7 +25,7 @@ from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.send.capabilities import Capabilities
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Resource, Retry, Series, Study, Write
+from dicom2fhir.model import Resource, Retry, Series, Study
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.wiring import options, parts
 from testdata.make_cases import studies_of
@@ -40,7 +40,6 @@ from tests.profile_bench import (
     Attrs,
     claims,
     conformed,
-    contained,
     imaging_study,
     profile,
     refusal,
@@ -140,6 +139,10 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
         (
             '[resource.x]\ntype = "Observation"\n[resource.x.value.code]\ncoding = [{ sytem = "urn:x" }]\n',
             'resource.x code coding: Coding has no element "sytem"',
+        ),
+        (
+            '[sentinels]\nstring = "?"\n[[element]]\npath = "location"\nrequired = true\n',
+            "element location: its placeholder must be a Reference in FHIR R4 and R5, not a string",
         ),
         ("[sentinels]\nQuantity = { valeu = 1 }\n", 'sentinels.Quantity: Quantity has no element "valeu"'),
         (
@@ -406,16 +409,6 @@ def test_a_concept_without_words_gets_its_code_as_text(tmp_path: Path) -> None:
     assert "text" not in worded
 
 
-def test_one_performer_for_each_function_and_at_most_so_many() -> None:
-    made = study({"PerformingPhysicianName": ["A^A", "B^B"], "OperatorsName": "C^C"})
-    result = conformed(options.profile("eu-imaging"), made)
-    resource = result.entries[0].resource
-    functions = [p["function"]["coding"][0]["code"] for p in resource["series"][0]["performer"]]
-    assert functions == ["PRF", "SPRF"]
-    assert len(resource["contained"]) == 2, "whom nobody refers to any more is gone"
-    assert any("function" in note.text for note in result.notes)
-
-
 def test_at_most(tmp_path: Path) -> None:
     own = profile(tmp_path, '[[element]]\npath = "reasonCode"\nat_most = 1\n')
     requests = [{"ReasonForTheRequestedProcedure": words} for words in ("one", "two")]
@@ -653,101 +646,6 @@ def test_required_for_some_modalities(tmp_path: Path) -> None:
     assert imaging_study(own, study({"Modality": "PT"}), "sentinel")["series"][0]["extension"]
 
 
-# Resources ------------------------------------------------------------------------------------------------------------
-
-OSIRIS = "https://ig-osiris.cancer.fr/ig/osiris/StructureDefinition"
-
-
-def test_osiris_performers_are_devices_with_all_that_imaging_device_asks() -> None:
-    made = study({"Manufacturer": "Acme", "PerformingPhysicianName": "A^A"})
-    resource = imaging_study(options.profile("osiris"), made)
-    (device,) = contained(resource, "Device")
-    assert device["meta"]["profile"] == [f"{OSIRIS}/imaging-device"]
-    assert (device["manufacturer"], device["version"]) == ("Acme", [{"value": "Unknown"}])
-    assert device["deviceName"] == [{"name": "Unknown", "type": "manufacturer-name"}]
-    (performer,) = resource["series"][0]["performer"]
-    assert performer["actor"]["reference"] == f"#{device['id']}"
-    assert contained(resource, "Practitioner") == []
-    assert "performer" not in imaging_study(options.profile("osiris"), study())["series"][0]
-
-
-def test_osiris_endpoint_is_the_archive_or_a_placeholder() -> None:
-    own = options.profile("osiris")
-    placeholder = imaging_study(own, study())
-    assert contained(placeholder, "Endpoint")[0]["address"] == "Unknown"
-    with_archive = conformed(own, study(), dicomweb_url="https://pacs.example/dicom-web")
-    assert contained(with_archive.entries[0].resource, "Endpoint") == []
-    assert "Endpoint" in {entry.resource["resourceType"] for entry in with_archive.entries}
-    assert not claims(imaging_study(own, study(), "omit"))
-
-
-def test_osiris_analysis_and_service() -> None:
-    made = study({"InstitutionName": "Centre"}, StudyDate="20240702", StudyTime="101500")
-    resource = imaging_study(options.profile("osiris"), made)
-    (analysis,) = contained(resource, "Observation")
-    assert analysis["effectiveDateTime"] == resource["started"] == "2024-07-02T10:15:00+02:00"
-    assert analysis["subject"] == resource["subject"]
-    assert [location["name"] for location in contained(resource, "Location")] == ["Centre"]
-
-
-@pytest.mark.parametrize(("modality", "given", "mbq"), [("PT", "320000000", 320), ("NM", "74.5", 74.5)])
-def test_osiris_doses_are_in_megabecquerels(modality: str, given: str, mbq: float) -> None:
-    tracer = [{"Radiopharmaceutical": "FDG", "RadionuclideTotalDose": given}]
-    resource = imaging_study(
-        options.profile("osiris"), study({"Modality": modality, "RadiopharmaceuticalInformationSequence": tracer})
-    )
-    (injection,) = contained(resource, "MedicationAdministration")
-    assert injection["dosage"]["dose"]["value"] == mbq
-    assert injection["effectiveDateTime"] == "1000-01-01"
-    (medication,) = contained(resource, "Medication")
-    assert injection["medicationReference"]["reference"] == f"#{medication['id']}"
-
-
-def test_an_injection_of_unknown_dose_has_no_dosage() -> None:
-    tracer = [{"Radiopharmaceutical": "FDG"}]
-    made = study({"Modality": "PT", "RadiopharmaceuticalInformationSequence": tracer})
-    (injection,) = contained(imaging_study(options.profile("osiris"), made), "MedicationAdministration")
-    assert "dosage" not in injection
-
-
-def test_the_patient_of_osiris_and_never_a_placeholder_in_what_is_updated() -> None:
-    own = options.profile("osiris")
-    ensured = conformed(own, study(), patient=Write.ENSURE).entries[1].resource
-    assert ensured["meta"]["profile"] == [f"{OSIRIS}/onco-patient"]
-    assert (ensured["birthDate"], ensured["gender"]) == ("1000-01-01", "unknown")
-    upserted = conformed(own, study(), patient=Write.UPSERT)
-    patient = upserted.entries[1].resource
-    assert "birthDate" not in patient and "gender" not in patient and not claims(patient)
-    assert not claims(upserted.entries[0].resource)
-    assert upserted.unclaimed == (
-        "does not claim profile osiris: Patient.managingOrganization(Organization).name,"
-        " origin-center(Organization).name, Patient.gender, Patient.birthDate are missing"
-    )
-    with pytest.raises(NotExpressible, match=r"Patient\.gender"):
-        conformed(own, study(), "refuse")
-
-
-def test_mado_wants_an_endpoint_in_every_series() -> None:
-    own = options.profile("mado")
-    assert not claims(imaging_study(own, study()))
-    resource = imaging_study(own, study(), dicomweb_url="https://pacs.example/dicom-web")
-    assert claims(resource)
-    assert resource["series"][0]["endpoint"] == resource["endpoint"]
-
-
-def test_ips_wants_a_patient_that_can_be_referred_to() -> None:
-    own = options.profile("ips")
-    assert claims(imaging_study(own, study()))
-    nobody = Study("1.2.1", 1, {}, {}, study().series)
-    assert not claims(imaging_study(own, nobody))
-
-
-def test_laterality_of_mii_is_of_cid_244() -> None:
-    made = study({"Laterality": "L", "Modality": "XYZ"})
-    series = imaging_study(options.profile("mii-bildgebung"), made)["series"][0]
-    assert (series["laterality"]["code"], series["modality"]["code"]) == ("7771000", "OT")
-
-
 # Versions and settings ------------------------------------------------------------------------------------------------
 
 
@@ -862,8 +760,9 @@ def test_a_profile_that_no_published_definition_confirms_says_so_wherever_it_is_
 
 def test_convert_and_explain_take_a_name_or_a_path(tmp_path: Path) -> None:
     (file,) = write("dx", tmp_path)
-    bundle = json.loads(run("convert", "--profile", "osiris", file))
-    assert bundle["entry"][0]["resource"]["meta"]["profile"] == [f"{OSIRIS}/onco-imagingstudy"]
+    bundle = json.loads(run("convert", "--profile", "ips", file))
+    claimed = bundle["entry"][0]["resource"]["meta"]["profile"]
+    assert claimed == ["http://hl7.org/fhir/uv/ips/StructureDefinition/ImagingStudy-uv-ips"]
     own = tmp_path / "own.toml"
     own.write_text(HEAD + '[[element]]\npath = "description"\nvalue = "ours"\n')
     bundle = json.loads(run("convert", "--profile", own, file))

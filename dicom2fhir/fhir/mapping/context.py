@@ -43,6 +43,10 @@ class MappingOptions:
         have an identifier; all others are contained in the ImagingStudy.
     dicomweb_url
         Base URL of the archive's DICOMweb service, for an Endpoint; empty: none.
+    retrieve_location_uid
+        Of the archive, for profiles (0040,E011); empty: not known.
+    viewer_url
+        URL that opens a study in a web viewer, with ``{study_uid}`` or ``{accession}``; empty: none.
     availability
         Instance Availability of instances without one; None: left out.
     accession_identifier
@@ -61,10 +65,17 @@ class MappingOptions:
     referenced: frozenset[str] = frozenset()
     dicomweb_url: str = ""
     endpoint_name: str = "DICOMweb"
+    retrieve_location_uid: str = ""
+    viewer_url: str = ""
     availability: str | None = None
     accession_identifier: bool = False
     max_instances: int | None = None
     key_objects: Choice = "auto"
+
+    def of(self, name: str) -> str:
+        """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""
+        value: str = getattr(self, name.removeprefix("pacs."))
+        return value
 
 
 class MappingContext:

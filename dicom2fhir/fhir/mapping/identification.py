@@ -77,6 +77,11 @@ def accession(source: MappingSource) -> Resource | None:
     return next(iter(_accessions(source)), None)
 
 
+def accession_number(source: MappingSource) -> str:
+    """The value of the first accession number; empty if there is none."""
+    return one([own["value"] for own in _accessions(source)])
+
+
 def orders(source: MappingSource) -> list[Resource]:
     """A reference to the order of each accession number."""
     return [_order(source, own) for own in _accessions(source)]

@@ -29,7 +29,7 @@ from dicom2fhir.fhir.version.datatypes import (
     unsigned_int,
 )
 from dicom2fhir.fhir.version.dialect import codeable_concept, words_of
-from dicom2fhir.model import Attrs, Instance, Resource, Series, Study, items_of, texts_of
+from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of, texts_of
 
 # Study --------------------------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def procedures(source: MappingSource) -> list[Concept]:
 
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """(0008,0056) Instance Availability, the best first (PS3.3 C.4.23)."""
-_UNAVAILABLE = _AVAILABILITIES[-1]
+UNAVAILABLE = _AVAILABILITIES[-1]
 
 
 def _availability_of(instance: Instance) -> str:
@@ -77,19 +77,8 @@ def status(source: MappingSource) -> str:
     if study.is_announced:
         return "cancelled" if all(step.status == "DISCONTINUED" for step in study.steps) else "registered"
     instances = [instance for series in study.series for instance in series.instances]
-    gone = all(_availability_of(instance) == _UNAVAILABLE for instance in instances)
+    gone = all(_availability_of(instance) == UNAVAILABLE for instance in instances)
     return source.context.dialect.unavailable if gone and instances else "available"
-
-
-def url(source: MappingSource) -> str | None:
-    """The WADO-RS URL of a study or series (PS3.18 section 10.4): of the configured archive, else of the stated one."""
-    base = source.context.options.dicomweb_url
-    if not base and isinstance(source.node, Series):
-        base = next((place.url for place in _places(source.node) if place.url), "")
-    if not base:
-        return None
-    place = f"{base}/studies/{source.context.study.uid}"
-    return place if isinstance(source.node, Study) else f"{place}/series/{source.node.uid}"
 
 
 def modalities(source: MappingSource) -> list[Concept]:
@@ -135,29 +124,6 @@ def interpreters(source: MappingSource) -> list[Resource]:
     if len(source.texts("NameOfPhysiciansReadingStudy")) > 1:
         source.context.lacks("ImagingStudy.interpreter", "room for more than one interpreter")
     return list(islice(people, 1))
-
-
-def _places(series: Series) -> list[related.Place]:
-    """Where archives state that instances of a series can be retrieved, in a fixed order."""
-    found = {
-        related.Place(one(each.attrs.get("RetrieveURL")), one(each.attrs.get("RetrieveLocationUID")), each.retrieve_ae)
-        for instance in series.instances
-        for each in instance.stated
-        if one(each.attrs.get("InstanceAvailability")) != _UNAVAILABLE
-    }
-    return sorted(found)
-
-
-def series_endpoints(source: MappingSource) -> list[Resource]:
-    """The endpoints from which archives state that the series can be retrieved."""
-    places = _places(source.node) if isinstance(source.node, Series) else []
-    return [found for place in places if (found := related.endpoint_at(source, place))]
-
-
-def endpoints(source: MappingSource) -> list[Resource]:
-    """The archive's DICOMweb endpoint, if one is configured."""
-    found = related.endpoint(source)
-    return [found] if found else []
 
 
 def reasons(source: MappingSource) -> list[Concept]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import imaging_study, key_objects, subject
+from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.key_objects import instance_of, series_of
 from dicom2fhir.fhir.mapping.rule import Rule
@@ -127,7 +127,9 @@ SELECTION_RULES = (
         _body_site,
         "as the series', if it is in the same study",
     ),
-    Rule("ImagingSelection.endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"),
+    Rule(
+        "ImagingSelection.endpoint", (), endpoints.dicomweb_endpoints, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"
+    ),
 )
 
 SELECTED_INSTANCE_RULES = (
@@ -180,7 +182,7 @@ MANIFEST_STUDY_RULES = (
         lambda source: study_reference(source.context, source.node.uid),
         "the ImagingStudy; that of another study if the server has it, else by identifier",
     ),
-    Rule("ImagingManifest.study.endpoint", (), imaging_study.endpoints, "as the study's"),
+    Rule("ImagingManifest.study.endpoint", (), endpoints.dicomweb_endpoints, "as the study's"),
 )
 
 MANIFEST_SERIES_RULES = (

@@ -1,4 +1,4 @@
-"""The resources that an ImagingStudy refers to: Encounter, people, devices, organizations, locations, Endpoint.
+"""The resources that an ImagingStudy refers to: Encounter, people, devices, organizations, locations.
 
 Each function makes one resource from the attributes of a source and returns the reference to it. :func:`_refer` decides
 whether it is contained or a separate resource, which needs an identifier.
@@ -8,15 +8,11 @@ For people without an identifier, one is made from the spelling of their name (:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
 from urllib.parse import quote
 
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.rule import Rule, apply, text
 from dicom2fhir.fhir.version.datatypes import (
-    CONNECTION_TYPE,
-    DCM,
     URI,
     Coding,
     Concept,
@@ -206,15 +202,23 @@ def equipment(source: MappingSource) -> Resource | None:
 
 
 def institution(source: MappingSource) -> Resource | None:
-    """The Organization of (0008,0080) Institution Name and (0008,0082) Institution Code Sequence."""
+    """The Organization of (0008,0080) Institution Name and (0008,0082) Institution Code Sequence.
+
+    Its identifiers are the code and the configured one.
+    """
     name = source.text("InstitutionName")
     item = source.item("InstitutionCodeSequence")
     code = coding(item, source.context.schemes) if item else None
     if not name and not code:
         return None
     resource: Resource = {"resourceType": "Organization"}
+    identifiers = [_identifier_of(code)] if code else []
+    if configured := source.context.options.systems.of_organization(name):
+        system, _, value = configured.partition("|")
+        identifiers += [own for own in [identifier(value, system)] if own not in identifiers]
+    if identifiers:
+        resource["identifier"] = identifiers
     if code:
-        resource["identifier"] = [_identifier_of(code)]
         name = name or code.display or code.code
     resource["name"] = name
     return _refer(source.context, resource, name)
@@ -244,71 +248,6 @@ def _department(source: MappingSource) -> Resource | None:
     if types:
         resource["type"] = [codeable_concept(type_) for type_ in types]
     return _refer(source.context, resource, name)
-
-
-_STUDY = Concept((Coding("113014", DCM, "Study"),))
-_MIME_TYPE = "application/dicom"
-
-ENDPOINT_RULES = (
-    Rule(
-        "Endpoint.identifier", ("RetrieveURL",), lambda source: identifier(source.text("RetrieveURL"), URI), "its URL"
-    ),
-    Rule("Endpoint.status", (), lambda source: "active", "active"),
-    Rule(
-        "Endpoint.connectionType",
-        (),
-        lambda source: Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)),
-        "dicom-wado-rs",
-    ),
-    Rule("Endpoint.name", (), lambda source: source.context.options.endpoint_name, "`pacs.endpoint_name`"),
-    Rule("Endpoint.payloadType", (), lambda source: _STUDY, "DCM 113014 Study"),
-    Rule("Endpoint.payloadMimeType", (), lambda source: _MIME_TYPE, _MIME_TYPE),
-    Rule(
-        "Endpoint.payload",
-        (),
-        lambda source: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
-        f"DCM 113014 Study as {_MIME_TYPE}",
-    ),
-    Rule(
-        "Endpoint.address",
-        ("RetrieveURL",),
-        text("RetrieveURL"),
-        "`pacs.dicomweb_url`, or the Retrieve URL of a notification (IAN) up to `/studies`",
-    ),
-)
-
-
-def endpoint(source: MappingSource) -> Resource | None:
-    """The Endpoint of the archive's DICOMweb service, one for all studies."""
-    url = source.context.options.dicomweb_url
-    return _dicomweb_endpoint(source, url) if url else None
-
-
-def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:
-    resource: Resource = {"resourceType": "Endpoint", "id": deterministic_id("Endpoint", url)}
-    apply(ENDPOINT_RULES, replace(source, attrs={"RetrieveURL": url}), resource)
-    return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
-
-
-class Place(NamedTuple):
-    """Where an archive states that an instance can be retrieved; empty if it is not stated."""
-
-    url: str
-    location_uid: str
-    ae_title: str
-
-
-def endpoint_at(source: MappingSource, place: Place) -> Resource | None:
-    """A reference to an endpoint: to that of the DICOMweb service; else by Retrieve Location UID or AE title.
-
-    Only DICOMweb has an address in FHIR, so no Endpoint is written for the other two.
-    """
-    display = {"display": place.ae_title} if place.ae_title else {}
-    if place.url:
-        return {**_dicomweb_endpoint(source, place.url), **display}
-    if place.location_uid:
-        return {"type": "Endpoint", "identifier": identifier(oid(place.location_uid), URI), **display}
-    return {"type": "Endpoint", "identifier": {"value": place.ae_title}, **display} if place.ae_title else None
 
 
 def specimens(source: MappingSource) -> list[Resource]:

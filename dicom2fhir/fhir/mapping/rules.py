@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import identification, imaging_study, key_object_rules, related, subject
+from dicom2fhir.fhir.mapping import endpoints, identification, imaging_study, key_object_rules, related, subject
 from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.model import Series
 
@@ -113,8 +113,14 @@ STUDY_RULES = (
         imaging_study.interpreters,
         "Practitioners",
     ),
-    Rule("endpoint", (), imaging_study.endpoints, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"),
-    Rule("url", (), imaging_study.url, "WADO-RS, if `pacs.dicomweb_url` is set"),
+    Rule(
+        "endpoint",
+        (),
+        endpoints.endpoints,
+        "DICOMweb Endpoint if `pacs.dicomweb_url` is set; a contained Endpoint of the web viewer if `pacs.viewer_url`"
+        " is set",
+    ),
+    Rule("url", (), endpoints.url, "WADO-RS, if `pacs.dicomweb_url` is set"),
     Rule("numberOfSeries", (), lambda source: len(source.context.study.series), "counted"),
     Rule(
         "numberOfInstances",
@@ -184,7 +190,7 @@ SERIES_RULES = (
     Rule(
         "series.endpoint",
         ("RetrieveURL", "RetrieveLocationUID", "RetrieveAETitle"),
-        imaging_study.series_endpoints,
+        endpoints.series_endpoints,
         "as notifications (IAN) state: the DICOMweb Endpoint, else a logical reference by Retrieve Location UID or AE "
         "title",
         elsewhere=("series.url",),
@@ -192,7 +198,7 @@ SERIES_RULES = (
     Rule(
         "series.url",
         ("RetrieveURL",),
-        imaging_study.url,
+        endpoints.url,
         "WADO-RS, if `pacs.dicomweb_url` is set or a notification (IAN) states it",
     ),
     Rule(
@@ -283,7 +289,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "ImagingStudy.series.instance": INSTANCE_RULES,
     "Patient": subject.PATIENT_RULES,
     "Device": related.DEVICE_RULES,
-    "Endpoint": related.ENDPOINT_RULES,
+    "Endpoint": endpoints.ENDPOINT_RULES,
+    "Endpoint of the web viewer": endpoints.VIEWER_RULES,
     **key_object_rules.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

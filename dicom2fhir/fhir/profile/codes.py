@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dicom2fhir.fhir.profile.model import Code, CodeTable, Include
+from dicom2fhir.fhir.version import code_tables
 from dicom2fhir.model import Json, Resource
 
 
@@ -30,7 +31,8 @@ def known(table: CodeTable, coding: Resource, modality: str) -> Resource | None:
             return _coding(include, meant)
         # the profile's own system is never also one of the mapping's: what stands there already is right
         if system == (include.from_system or include.system) and code:
-            ours = include.rename.get(code, code)
+            renamed = code_tables.body_regions().get(code, code) if include.rename_by else code
+            ours = include.rename.get(renamed, renamed)
             if not include.codes or ours in include.codes:
                 found = _coding(include, ours, display if ours == code else "")
                 return found if "display" in found or not table.displayed else None
@@ -47,6 +49,12 @@ def with_text(table: CodeTable, concept: Resource, modality: str) -> Resource:
             words.append(coding.get("display") or coding["code"])
     text = "; ".join(dict.fromkeys(filter(None, (concept.get("text"), *words))))
     return {key: value for key, value in (("coding", known_ones), ("text", text)) if value}
+
+
+def known_identifier(table: CodeTable, identifier: Resource, modality: str) -> Resource | None:
+    """The Identifier, if its system and value are those of a code that a profile knows."""
+    code = {"system": identifier.get("system", ""), "code": identifier["value"]}
+    return identifier if known(table, code, modality) else None
 
 
 def coded(value: Json, type_: str) -> Json:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from dicom2fhir.fhir.profile.model import ElementRule, Profile, RelatedRules
 from dicom2fhir.fhir.profile.template import (
+    ExtensionPart,
     FhirType,
     FirstValue,
     ReferenceTo,
@@ -26,7 +27,7 @@ def faults(profile: Profile) -> list[str]:
     """What is wrong with the names of elements, each mistake with the versions that it is one in."""
     found: dict[str, list[str]] = {}
     for version in profile.versions:
-        for fault in dict.fromkeys(_Check(version).profile(profile)):
+        for fault in dict.fromkeys(_Check(version, profile.sentinels).profile(profile)):
             found.setdefault(fault, []).append(version)
     return [fault.replace("\0", " and ".join(versions)) for fault, versions in found.items()]
 
@@ -58,7 +59,8 @@ def _datatype(rule: ElementRule, where: str, type_: str, sentinels: Collection[s
 class _Check:
     """The checks in one version, whose name stands as NUL in what they say."""
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, sentinels: Collection[str]) -> None:
+        self._sentinels = sentinels
         self._version = version
         self._types = types_of(version)
         self._resources = [name for name in self._types if "." not in name]
@@ -69,7 +71,7 @@ class _Check:
         for type_, rules in profile.related.items():
             yield from self._related(type_, rules, profile.sentinels)
         for extension in profile.extensions:
-            yield from self._sources(extension, f"extension {extension.url}")
+            yield from self._extension(extension, f"extension {extension.url}")
         for name, made in profile.resource.items():
             yield from self._names((made.type,), f"resource.{name}.type")
             yield from self._template(made.value, f"resource.{name}", made.type)
@@ -95,6 +97,9 @@ class _Check:
         yield from self._names(rule.types, f"{where}.types")
         for source in rule.from_:
             yield from self._source(source, where)
+        has_placeholder = rule.required and rule.placeholder and rule.type in self._sentinels
+        if has_placeholder and type_[:1].isupper() and rule.type != type_:
+            yield f"{where}: its placeholder must be a {type_} in FHIR \0, not a {rule.type}: set type or placeholder"
         if rule.first_by and type_:
             yield from self._walk(f"{where}.first_by", type_, rule.first_by)[0]
         for template in (rule.value, rule.default, rule.add):
@@ -114,6 +119,12 @@ class _Check:
             case list():
                 for inner in template:
                     yield from self._template(inner, where, type_)
+
+    def _extension(self, part: ExtensionPart, where: str) -> Iterator[str]:
+        yield from self._sources(part, where)
+        yield from self._template(part.value, where, part.type)
+        for inner in part.part:
+            yield from self._extension(inner, f"{where}.{inner.url}")
 
     def _sources(self, template: object, where: str) -> Iterator[str]:
         for source in sources_in(template):

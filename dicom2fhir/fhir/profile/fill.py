@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext
-from dicom2fhir.fhir.profile.codes import known, known_concept, with_text
+from dicom2fhir.fhir.profile.codes import known, known_concept, known_identifier, with_text
 from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
 from dicom2fhir.fhir.profile.template import (
     ExtensionPart,
@@ -97,6 +97,9 @@ class Filler:
 
     def _values(self, wanted: ValueSource, node: ProfiledNode, where: str) -> Sequence[object]:
         """What a profile asks for, its codes as the profile writes them."""
+        if isinstance(wanted, ExtensionPart) and wanted.value is not None:
+            fixed = self.fill(wanted.value, node, where)
+            return [] if fixed is None else [fixed]
         found = node.value(wanted)
         if not wanted.codes:
             return found
@@ -175,14 +178,13 @@ class Filler:
             found = [code for code in translated if code is not None]
             return [code for position, code in enumerate(found) if code not in found[:position]]
         table = self.profile.codes[name]
-        is_concept = type_ == "CodeableConcept"
         if table.otherwise == "text":
             worded = with_text(table, value, modality)
             if len(worded.get("coding", [])) < len(value.get("coding", [])):
                 said = f"has a code that profile {self.profile.name} does not allow; it is written as text"
                 self.context.note("info", where, said)
             return worded
-        if code := (known_concept if is_concept else known)(table, value, modality):
+        if code := _KNOWN.get(type_, known)(table, value, modality):
             return code
         if table.otherwise == "keep":
             return value
@@ -190,7 +192,7 @@ class Filler:
         match table.otherwise:
             case Code():
                 other = table.otherwise.as_json()
-                return {"coding": [other]} if is_concept else other
+                return {"coding": [other]} if type_ == "CodeableConcept" else other
             case "omit":
                 return None
         return self.instead(where, type_, table.otherwise)
@@ -208,6 +210,10 @@ class Filler:
         if isinstance(sentinel, dict) and type_[0].islower():
             return OnlyExtensions(sentinel)
         return copy.deepcopy(sentinel)
+
+
+_KNOWN = {"CodeableConcept": known_concept, "Identifier": known_identifier}
+"""Datatype -> what finds its code in a table, other than :func:`~dicom2fhir.fhir.profile.codes.known`."""
 
 
 def _extension(url: str, type_: str, value: object) -> Resource:

@@ -124,7 +124,7 @@ def _referred_in(template: object) -> Iterator[str]:
             yield from template.resource
         case ExtensionPart():
             yield from template.resource
-            inner = template.part
+            inner = (*template.part, template.value)
         case dict():
             inner = template.values()
         case list():

@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 from pydantic import AfterValidator, Field, model_validator
 
 from dicom2fhir.fhir.profile.template import (
+    OPTIONS,
     Extension,
     ExtensionPart,
     FhirType,
@@ -39,6 +40,13 @@ Unverified = Literal["", "draft", "facts"]
 PATH = r"^[a-zA-Z]+(\.[a-zA-Z]+)*$"
 
 ResourceType = Annotated[str, Field(pattern="^[A-Z][A-Za-z]+$")]
+
+
+def _known_option(value: str) -> str:
+    known = [f"${name}" for name in OPTIONS if name.startswith("pacs.")]
+    if value.startswith("$") and value not in known:
+        raise ValueError(f"{value}: must be of {', '.join(known)}")
+    return value
 
 
 def _of(*known: str) -> AfterValidator:
@@ -140,6 +148,11 @@ class Include(Table):
         description="System of these codes in the output of the mapping, a URI; empty: the same. The codes of a private"
         " scheme (`99LOCAL`) have the system of `systems.coding_schemes`, otherwise none.",
     )
+    rename_by: Literal["", "body-regions"] = Field(
+        "",
+        description="A table that is included: `body-regions` has the region of the body for each SNOMED CT code of"
+        " PS3.16 Annex L. Its codes may be renamed by `rename`.",
+    )
     rename: dict[str, str] = Field({}, description="Code of the mapping -> code of the profile.")
     words: dict[str, str] = Field({}, description="Text in capital letters -> its code.")
     modalities: tuple[str, ...] = Field(
@@ -175,6 +188,11 @@ class OrderRules(Table):
     """The accession numbers in ``basedOn``: only the first one with a system keeps a type."""
 
     coding: tuple[Code, ...] = Field((), description="Codes that are added to that type.")
+    others: Literal["untyped", "text", "drop"] = Field(
+        "untyped",
+        description="What happens to the other accession numbers: `untyped` writes them without a type, `text` writes"
+        " them as text in `note`, `drop` leaves them out of `basedOn`.",
+    )
 
 
 class AddedResource(Table):
@@ -204,10 +222,11 @@ class RelatedRules(Table):
     at: tuple[Annotated[str, Field(pattern=PATH)], ...] = Field(
         (), description="Paths in the ImagingStudy of the references that the table is for; empty: all references."
     )
-    where: dict[Annotated[str, Field(pattern=PATH)], str] = Field(
+    where: dict[Annotated[str, Field(pattern=PATH)], Annotated[str, AfterValidator(_known_option)]] = Field(
         {},
-        description="Path in the resource -> code or text that it has: other resources of the type are not changed."
-        " A reference to one of them at a path of `at` is handled as if it lacked something required.",
+        description="Path in the resource -> code or text that it has, or an option (`$pacs.dicomweb_url`): other"
+        " resources of the type are not changed. A reference to one of them at a path of `at`, or one that is by"
+        " identifier only, is handled as if it lacked something required.",
     )
     named: bool = Field(
         False,

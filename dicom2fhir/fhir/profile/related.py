@@ -17,10 +17,12 @@ from dicom2fhir.model import Entry, Resource, Write
 
 @dataclass(frozen=True, slots=True)
 class _Occurrence:
-    """A literal reference.
+    """A reference.
 
     Attributes
     ----------
+    target
+        The literal reference; empty if it is by identifier or display only.
     path
         From the ImagingStudy; empty for a reference in another resource.
     node
@@ -39,6 +41,11 @@ class _Occurrence:
     holder: Resource | None = None
     name: str = ""
     item: object = None
+
+    @property
+    def type(self) -> str:
+        """The resource type that it states; empty for a reference in another resource."""
+        return str(self.reference.get("type", ""))
 
 
 class RelatedResources:
@@ -73,9 +80,15 @@ class RelatedResources:
             context.note("warning", where, f"left out: {why}")
 
     def unmet(self) -> dict[str, None]:
-        """What the profile requires of the resources that the study refers to, and they do not have."""
+        """What the profile requires of the resources that the study refers to, and they do not have.
+
+        What these resources claim is left out if a resource that they refer to lacks something.
+        """
         if not self._study.profile.related:
             return {}
+        for target in {one.target for one in self._reachable()}:
+            if (resource := self._resource(target)) and any(map(self._lacks, self._within(resource))):
+                resource.pop("meta", None)
         return {path: None for one in self._reachable() for path in self._lacks(one)}
 
     def referred_to(self, study: Resource) -> tuple[Entry, ...]:
@@ -87,7 +100,14 @@ class RelatedResources:
 
     def _reachable(self) -> Iterator[_Occurrence]:
         """Each reference in the study, and each in the resources to which these lead."""
-        waiting = list(self._occurrences())
+        return self._with_inner(list(self._occurrences()))
+
+    def _within(self, resource: Resource) -> Iterator[_Occurrence]:
+        """Each reference in a resource that the study refers to, and each in the resources to which these lead."""
+        (node,) = self._study.level("study")
+        return self._with_inner([_Occurrence(target, "", node, {}) for target in references(resource)])
+
+    def _with_inner(self, waiting: list[_Occurrence]) -> Iterator[_Occurrence]:
         seen = set()
         for one in waiting:
             yield one
@@ -110,17 +130,17 @@ class RelatedResources:
 
     # The profile -----------------------------------------------------------------------------------------------------
 
-    def _rules(self, one: _Occurrence, resource: Resource) -> RelatedRules | None:
+    def _rules(self, one: _Occurrence, resource: Resource | None) -> RelatedRules | None:
         """The requirements for the target of a reference."""
-        rules = self._study.profile.related.get(resource["resourceType"])
+        rules = self._study.profile.related.get(resource["resourceType"] if resource else one.type)
         if rules is None or not rules.at:
             return rules
         return rules if any(f"{one.path}.".startswith(f"{at}.") for at in rules.at) else None
 
     def _apply(self, one: _Occurrence) -> None:
         resource = self._resource(one.target)
-        rules = self._rules(one, resource) if resource else None
-        if resource is None or rules is None or one.target in self._lacking or not _is_meant(rules, resource):
+        rules = self._rules(one, resource)
+        if resource is None or rules is None or one.target in self._lacking or not self._is_meant(rules, resource):
             return
         study, entry = self._study, self._entries.get(one.target)
         context = study.context.for_other_resource() if entry else study.context
@@ -139,27 +159,31 @@ class RelatedResources:
     def _lacks(self, one: _Occurrence) -> dict[str, None]:
         """What is required of the target of a reference, and is missing."""
         resource = self._resource(one.target)
-        rules = self._rules(one, resource) if resource else None
-        if resource is None or rules is None:
+        rules = self._rules(one, resource)
+        if rules is None:
             return {}
         if one.target in self._lacking:
             return self._lacking[one.target]
-        if not rules.at:
+        if not rules.at or not rules.where:
             return {}
         wanted = " and ".join(f"{path} {value}" for path, value in rules.where.items())
-        return {f"{resource['resourceType']} with {wanted}": None}
+        return {f"{resource['resourceType'] if resource else one.type} with {wanted}": None}
 
-
-def _is_meant(rules: RelatedRules, resource: Resource) -> bool:
-    return all(value in values_at(resource, path) for path, value in rules.where.items())
+    def _is_meant(self, rules: RelatedRules, resource: Resource) -> bool:
+        options = self._study.context.options
+        wanted = {
+            path: options.of(value[1:]) if value.startswith("$") else value for path, value in rules.where.items()
+        }
+        return all(value in values_at(resource, path) for path, value in wanted.items())
 
 
 def _references_in(
     value: Resource, path: str, node: ProfiledNode, json: Resource, around: tuple[Resource, str, object] | None = None
 ) -> Iterator[_Occurrence]:
     """The references in an object; ``around``: the innermost list, by its holder and name, and the item in it."""
-    if isinstance(value.get("reference"), str):
-        yield _Occurrence(value["reference"], path.rstrip("."), node, value, *(around or ()))
+    target = value.get("reference", "")
+    if isinstance(target, str) and (target or "type" in value):
+        yield _Occurrence(target, path.rstrip("."), node, value, *(around or ()))
     for name, inner in value.items():
         for item in inner if isinstance(inner, list) else [inner]:
             if isinstance(item, dict):

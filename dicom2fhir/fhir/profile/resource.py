@@ -31,6 +31,7 @@ class ResourceInProfile:
         self.context = context
         self.root: Resource = copy.deepcopy(resource)
         self.type: str = resource["resourceType"]
+        self.prefix = "" if self.type == "ImagingStudy" else f"{self.type}."
         self.missing = missing
         self.unmet: dict[str, None] = {}
         self.filler = Filler(profile, context, missing, self.unmet)
@@ -120,7 +121,7 @@ class ResourceInProfile:
         """Write one extension of one node."""
         url = self.profile.canonical(extension.url, self.context.dialect.name)
         try:
-            found = self.filler.extension(extension, node, url.rpartition("/")[2], url)
+            found = self.filler.extension(extension, node, f"{self.prefix}{url.rpartition('/')[2]}", url)
         except Absent as absent:
             found = []
             if extension.required:

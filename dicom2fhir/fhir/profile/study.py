@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dicom2fhir.fhir.mapping.date_times import earliest
+from dicom2fhir.fhir.profile.fill import put
 from dicom2fhir.fhir.profile.model import Code
 from dicom2fhir.fhir.profile.resource import ResourceInProfile
 from dicom2fhir.fhir.profile.values import ProfiledNode
@@ -77,15 +78,26 @@ class StudyInProfile(ResourceInProfile):
         """Keep the type of one order; see :class:`~dicom2fhir.fhir.profile.model.OrderRules`."""
         if self.profile.orders is None:
             return
-        typed = False
-        for reference in self.root.get("basedOn", []):
-            identifier = reference["identifier"]
-            if typed or not identifier.get("system"):
-                identifier.pop("type", None)
-                continue
-            typed = True
+        orders = self.root.get("basedOn", [])
+        typed = [order for order in orders if order["identifier"].get("system")][:1]
+        for order in typed:
             for coding in self.profile.orders.coding:
-                _add_type(identifier, coding)
+                _add_type(order["identifier"], coding)
+        others = [order for order in orders if order not in typed]
+        if self.profile.orders.others == "untyped":
+            for order in others:
+                order["identifier"].pop("type", None)
+        elif others:
+            self._keep_orders(typed, others)
+
+    def _keep_orders(self, kept: list[Resource], others: list[Resource]) -> None:
+        put(self.root, "basedOn", kept)
+        said = f"profile {self.profile.name} allows one order, with a system"
+        if self.profile.orders and self.profile.orders.others == "text":
+            texts = [{"text": f"Accession Number: {order['identifier']['value']}"} for order in others]
+            self.root["note"] = [*self.root.get("note", []), *texts]
+            said += "; the accession numbers of the others are written as text in note"
+        self.context.note("warning", "ImagingStudy.basedOn", said)
 
     def starts(self) -> None:
         """Start the study with its first series: the profile may have changed either."""

@@ -20,16 +20,18 @@ from pydantic import (
 from dicom2fhir.fhir.version.names import canonical
 
 FhirType = Literal[
-    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "integer", "Period", "Quantity",
-    "Reference", "string", "url",
+    "boolean", "code", "CodeableConcept", "Coding", "date", "dateTime", "decimal", "HumanName", "Identifier", "integer",
+    "Period", "Quantity", "Reference", "string", "url",
 ]  # fmt: skip
 
-OPTIONS: Mapping[str, str] = {
-    "pacs.dicomweb_url": "dicomweb_url",
-    "pacs.endpoint_name": "endpoint_name",
-}
-"""Option of the configuration that is a source of values -> its attribute in
-:class:`~dicom2fhir.fhir.mapping.context.MappingOptions`."""
+OPTIONS = (
+    "pacs.dicomweb_url",
+    "pacs.endpoint_name",
+    "pacs.retrieve_location_uid",
+    "pacs.viewer_url",
+    "systems.organization",
+)
+"""Options of the configuration that are sources of values."""
 
 _KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
 _SOURCE = re.compile(rf"@[a-zA-Z.]+|\$[a-z_]+\.[a-z_]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
@@ -98,14 +100,15 @@ class ValueSource(Table):
         alias="from",
         description="Sources of the value, in order of preference: a keyword (`KVP`), a date with its time"
         " (`StudyDate+StudyTime`), an attribute in the items of a sequence (`Sequence/Keyword`),"
-        " `@element` and `@series.element`: the present value of that element in the ImagingStudy or the"
-        " current series, or `$section.option`: the value of an option of the configuration"
-        f" ({', '.join(f'`${name}`' for name in OPTIONS)}).",
+        " `@element`, `@series.element` and `@series.instance.element`: the present value of that element in"
+        " the ImagingStudy, the current series or the current instance, or `$section.option`: the value of an"
+        " option of the configuration"
+        f" ({', '.join(f'`${name}`' for name in OPTIONS)}; the latter for the institution of the series).",
     )
     type: FhirType = Field(
         "string",
         description=f"FHIR datatype of the value: {', '.join(f'`{name}`' for name in get_args(FhirType))}. With a"
-        " `unit`, `Quantity` is the default.",
+        " `unit`, `Quantity` is the default. An `Identifier` is a code in the system of its coding scheme.",
     )
     unit: str = Field("", description="For a Quantity: its UCUM code.")
     factor: float = Field(1, description="Factor by which a number is multiplied.")
@@ -135,7 +138,9 @@ class ValueSource(Table):
         False, description="`true` writes one extension, or one item of a list, for each value of the attribute."
     )
     codes: str = Field(
-        "", description="For a Coding or CodeableConcept: table in `codes` that contains the allowed codes."
+        "",
+        description="For a Coding, CodeableConcept or Identifier: table in `codes` that contains the allowed codes, or"
+        " the allowed systems.",
     )
     modalities: tuple[str, ...] = Field((), description="Only for series of these modalities; empty: for all.")
     required: bool = Field(False, description="Whether the value is required; see `missing`.")
@@ -205,6 +210,7 @@ class ExtensionPart(ValueSource):
         " part, its name.",
     )
     versions: tuple[Version, ...] = Field((), description="Only in these FHIR versions; empty: in all.")
+    value: Template = Field(None, description="Fixed value, in place of `from`: a template.")
     resource: tuple[str, ...] = Field(
         (),
         description="Instead of a value: a reference to the first of these tables in `resource` for which the data"
@@ -260,7 +266,7 @@ def values_in(template: object) -> Iterator[ValueSource]:
     inner: Iterable[object] = ()
     match template:
         case ExtensionPart():
-            inner = template.part
+            inner = (*template.part, template.value)
         case FirstValue():
             inner = template.first
         case dict():

@@ -16,7 +16,6 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.profile.paths import values_at
 from dicom2fhir.fhir.profile.plausible_ranges import is_plausible
 from dicom2fhir.fhir.profile.template import (
-    OPTIONS,
     ExtensionPart,
     FirstValue,
     ReferenceTo,
@@ -24,7 +23,18 @@ from dicom2fhir.fhir.profile.template import (
     ValueSource,
     is_attribute,
 )
-from dicom2fhir.fhir.version.datatypes import Concept, concept, date_time, date_time_of_dt, decimal, one, several
+from dicom2fhir.fhir.version.datatypes import (
+    Concept,
+    coding,
+    concept,
+    date_time,
+    date_time_of_dt,
+    decimal,
+    human_names,
+    identifier,
+    one,
+    several,
+)
 from dicom2fhir.fhir.version.dialects import codeable_concept
 from dicom2fhir.model import Attrs, Instance, Json, Resource, Series, items_of
 
@@ -135,7 +145,7 @@ class ProfiledNode:
             if source.startswith("@"):
                 found = self._element(source[1:], wanted)
             elif source.startswith("$"):
-                found = self._option(source[1:])
+                found = self._option(source, wanted)
             elif wanted.since:
                 found = self._seconds(source, wanted)
             elif wanted.type == "Period":
@@ -174,7 +184,9 @@ class ProfiledNode:
     def _element(self, path: str, wanted: ValueSource) -> list[Json]:
         if path == "target":
             return [self.target] if self.target else []
-        if path.startswith("series.") and self.series_json is not None:
+        if path.startswith("series.instance.") and self.instance is not None:
+            found = values_at(self.json, path.removeprefix("series.instance."))
+        elif path.startswith("series.") and self.series_json is not None:
             found = values_at(self.series_json, path.removeprefix("series."))
         else:
             found = values_at(self.study_json, path)
@@ -182,8 +194,15 @@ class ProfiledNode:
             found = [coded(value, wanted.type) for value in found]
         return [value for position, value in enumerate(found) if value not in found[:position]]
 
-    def _option(self, name: str) -> list[Json]:
-        value: str = getattr(self.context.options, OPTIONS[name])
+    def _option(self, source: str, wanted: ValueSource) -> list[Json]:
+        options = self.context.options
+        if source == "$systems.organization":
+            value = options.systems.of_organization(one(self.given("InstitutionName")))
+        else:
+            value = options.of(source.removeprefix("$"))
+        if wanted.type == "Identifier" and "|" in value:
+            system, _, value = value.partition("|")
+            return [identifier(value, system)]
         return [value] if value else []
 
     def _earliest(self, source: str) -> list[str]:
@@ -295,11 +314,16 @@ class ProfiledNode:
             if not found or wanted.type == "CodeableConcept":
                 return codeable_concept(found) if found and (found.codings or found.text) else None
             if found.codings:
-                coding: Resource = codeable_concept(found)["coding"][0]
-                return coding
+                first: Resource = codeable_concept(found)["coding"][0]
+                return first
             return {"display": found.text} if wanted.codes else None
+        if wanted.type == "Identifier":
+            code = None if isinstance(value, str) else coding(value, self.context.schemes)
+            return identifier(code.code, code.system) if code else None
         if not isinstance(value, str):
             return None
+        if wanted.type == "HumanName":
+            return next(iter(human_names(value)), None)
         if wanted.type == "boolean":
             return _YES.get(value.upper())
         number = decimal(value)

@@ -41,6 +41,12 @@ def body_parts() -> Mapping[str, list[str]]:
 
 
 @cache
+def body_regions() -> Mapping[str, str]:
+    """SNOMED CT code of a body part of PS3.16 Annex L -> code of the region of the body that contains it."""
+    return {part: region for region, parts in _read("body_regions").items() for part in parts}
+
+
+@cache
 def snomed_ct() -> Mapping[str, str]:
     """Code value of SNOMED RT style -> concept id of SNOMED CT (PS3.16 Annex O)."""
     return _read("snomed")

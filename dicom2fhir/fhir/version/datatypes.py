@@ -91,6 +91,9 @@ class NamingSystems:
         URI. The key ``""`` is for identifiers without an issuer.
     study_id
         System of Study ID; empty: none.
+    organization
+        Institution Name (0008,0080) -> identifier of the organization, as ``system|value``. The key ``""`` is for all
+        others.
     coding_schemes
         Coding Scheme Designator -> URI; has priority over :data:`CODING_SCHEMES`.
     """
@@ -100,7 +103,12 @@ class NamingSystems:
     admission_id: Mapping[str, str] = field(default_factory=dict)
     specimen: Mapping[str, str] = field(default_factory=dict)
     study_id: str = ""
+    organization: Mapping[str, str] = field(default_factory=dict)
     coding_schemes: Mapping[str, str] = field(default_factory=dict)
+
+    def of_organization(self, name: str) -> str:
+        """The configured identifier of the institution with a name, as ``system|value``; empty if there is none."""
+        return self.organization.get(name) or self.organization.get("", "")
 
     def of_coding_scheme(self, designator: str, uids: Mapping[str, str]) -> str:
         """The system of a Coding Scheme Designator; ``uids``: designator -> Coding Scheme UID in the data set."""
@@ -378,3 +386,4 @@ V2_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 """Identifier types."""
 V3_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
+ENDPOINT_PAYLOAD_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-payload-type"

@@ -11,7 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dicom2fhir.fhir.version.datatypes import CONNECTION_TYPE, DCM, SNOMED_CT, V2_0203, V3_PARTICIPATION, Coding
+from dicom2fhir.fhir.version.datatypes import (
+    CONNECTION_TYPE,
+    DCM,
+    ENDPOINT_PAYLOAD_TYPE,
+    SNOMED_CT,
+    V2_0203,
+    V3_PARTICIPATION,
+    Coding,
+)
 from dicom2fhir.fhir.version.dialect import Dialect, Element, codeable_concept
 
 __all__ = ["DIALECTS", "Dialect", "Element", "by_fhir_version", "codeable_concept"]
@@ -280,6 +288,7 @@ _3_2_0 = replace(
         V2_0203: "http://hl7.org/fhir/v2/0203",
         V3_PARTICIPATION: "http://hl7.org/fhir/v3/ParticipationType",
         CONNECTION_TYPE: "http://hl7.org/fhir/endpoint-connection-type",
+        ENDPOINT_PAYLOAD_TYPE: "http://hl7.org/fhir/endpoint-payload-type",
     },
     reference_parts=frozenset({"reference", "identifier", "display"}),
     search_by="study",

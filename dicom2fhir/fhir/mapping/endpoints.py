@@ -1,0 +1,179 @@
+"""The Endpoints of a study: the archive's DICOMweb service, those that archives state (IAN), and the web viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+from urllib.parse import quote
+
+from dicom2fhir.fhir.mapping.context import MappingSource
+from dicom2fhir.fhir.mapping.identification import accession_number
+from dicom2fhir.fhir.mapping.imaging_study import UNAVAILABLE
+from dicom2fhir.fhir.mapping.related import search_by
+from dicom2fhir.fhir.mapping.rule import Rule, apply, text
+from dicom2fhir.fhir.version.datatypes import (
+    CONNECTION_TYPE,
+    DCM,
+    ENDPOINT_PAYLOAD_TYPE,
+    URI,
+    Coding,
+    Concept,
+    deterministic_id,
+    identifier,
+    oid,
+    one,
+)
+from dicom2fhir.fhir.version.dialect import codeable_concept
+from dicom2fhir.model import Entry, Resource, Series, Study, Write
+
+_STUDY = Concept((Coding("113014", DCM, "Study"),))
+_MIME_TYPE = "application/dicom"
+
+ENDPOINT_RULES = (
+    Rule(
+        "Endpoint.identifier", ("RetrieveURL",), lambda source: identifier(source.text("RetrieveURL"), URI), "its URL"
+    ),
+    Rule("Endpoint.status", (), lambda source: "active", "active"),
+    Rule(
+        "Endpoint.connectionType",
+        (),
+        lambda source: Concept((Coding("dicom-wado-rs", CONNECTION_TYPE),)),
+        "dicom-wado-rs",
+    ),
+    Rule("Endpoint.name", (), lambda source: source.context.options.endpoint_name, "`pacs.endpoint_name`"),
+    Rule("Endpoint.payloadType", (), lambda source: _STUDY, "DCM 113014 Study"),
+    Rule("Endpoint.payloadMimeType", (), lambda source: _MIME_TYPE, _MIME_TYPE),
+    Rule(
+        "Endpoint.payload",
+        (),
+        lambda source: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
+        f"DCM 113014 Study as {_MIME_TYPE}",
+    ),
+    Rule(
+        "Endpoint.address",
+        ("RetrieveURL",),
+        text("RetrieveURL"),
+        "`pacs.dicomweb_url`, or the Retrieve URL of a notification (IAN) up to `/studies`",
+    ),
+)
+
+
+_NO_PAYLOAD = Concept((Coding("none", ENDPOINT_PAYLOAD_TYPE),))
+_HTML = "text/html"
+
+VIEWER_RULES = (
+    Rule("Endpoint.status", (), lambda source: "active", "active"),
+    Rule(
+        "Endpoint.connectionType",
+        (),
+        lambda source: Concept(text="Web viewer"),
+        "text: the code system has no code for a URL that a browser opens",
+    ),
+    Rule("Endpoint.payloadType", (), lambda source: _NO_PAYLOAD, "none"),
+    Rule("Endpoint.payloadMimeType", (), lambda source: _HTML, _HTML),
+    Rule(
+        "Endpoint.payload",
+        (),
+        lambda source: {"type": [codeable_concept(_NO_PAYLOAD)], "mimeType": [_HTML]},
+        f"none as {_HTML}",
+    ),
+    Rule(
+        "Endpoint.address",
+        ("StudyInstanceUID", "AccessionNumber"),
+        lambda source: _viewer_url(source),
+        "`pacs.viewer_url` with the values of the study",
+    ),
+)
+
+
+def endpoints(source: MappingSource) -> list[Resource]:
+    """References to those that are configured."""
+    return [*_dicomweb(source), *_viewer(source)]
+
+
+def dicomweb_endpoints(source: MappingSource) -> list[Resource]:
+    """The archive's DICOMweb endpoint, if one is configured."""
+    return list(_dicomweb(source))
+
+
+def _dicomweb(source: MappingSource) -> Iterator[Resource]:
+    """The Endpoint of the archive's DICOMweb service, one for all studies."""
+    if url := source.context.options.dicomweb_url:
+        yield _dicomweb_endpoint(source, url)
+
+
+def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:
+    resource: Resource = {"resourceType": "Endpoint", "id": deterministic_id("Endpoint", url)}
+    apply(ENDPOINT_RULES, replace(source, attrs={"RetrieveURL": url}), resource)
+    return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
+
+
+def _viewer(source: MappingSource) -> Iterator[Resource]:
+    """The Endpoint of the web viewer; it opens this study only, so it is contained in it."""
+    if source.context.options.viewer_url and _viewer_url(source):
+        resource: Resource = {"resourceType": "Endpoint"}
+        apply(VIEWER_RULES, source, resource)
+        yield source.context.contain(resource)
+
+
+def _viewer_url(source: MappingSource) -> str | None:
+    """The URL that opens the study; None if it needs an accession number and the study has none."""
+    template = source.context.options.viewer_url
+    number = accession_number(source)
+    if "{accession}" in template and not number:
+        source.context.note("info", "AccessionNumber", "is missing, and pacs.viewer_url needs it: no web viewer")
+        return None
+    values = {"{study_uid}": source.context.study.uid, "{accession}": number}
+    for name, value in values.items():
+        template = template.replace(name, quote(value, safe=""))
+    return template
+
+
+class Place(NamedTuple):
+    """Where an archive states that an instance can be retrieved; empty if it is not stated."""
+
+    url: str
+    location_uid: str
+    ae_title: str
+
+
+def _endpoint_at(source: MappingSource, place: Place) -> Resource | None:
+    """A reference to an endpoint: to that of the DICOMweb service; else by Retrieve Location UID or AE title.
+
+    Only DICOMweb has an address in FHIR, so no Endpoint is written for the other two.
+    """
+    display = {"display": place.ae_title} if place.ae_title else {}
+    if place.url:
+        return {**_dicomweb_endpoint(source, place.url), **display}
+    if place.location_uid:
+        return {"type": "Endpoint", "identifier": identifier(oid(place.location_uid), URI), **display}
+    return {"type": "Endpoint", "identifier": {"value": place.ae_title}, **display} if place.ae_title else None
+
+
+def _places(series: Series) -> list[Place]:
+    """Where archives state that instances of a series can be retrieved, in a fixed order."""
+    found = {
+        Place(one(each.attrs.get("RetrieveURL")), one(each.attrs.get("RetrieveLocationUID")), each.retrieve_ae)
+        for instance in series.instances
+        for each in instance.stated
+        if one(each.attrs.get("InstanceAvailability")) != UNAVAILABLE
+    }
+    return sorted(found)
+
+
+def series_endpoints(source: MappingSource) -> list[Resource]:
+    """The endpoints from which archives state that the series can be retrieved."""
+    places = _places(source.node) if isinstance(source.node, Series) else []
+    return [found for place in places if (found := _endpoint_at(source, place))]
+
+
+def url(source: MappingSource) -> str | None:
+    """The WADO-RS URL of a study or series (PS3.18 section 10.4): of the configured archive, else of the stated one."""
+    base = source.context.options.dicomweb_url
+    if not base and isinstance(source.node, Series):
+        base = next((place.url for place in _places(source.node) if place.url), "")
+    if not base:
+        return None
+    place = f"{base}/studies/{source.context.study.uid}"
+    return place if isinstance(source.node, Study) else f"{place}/series/{source.node.uid}"
