@@ -70,17 +70,17 @@ def result(case: str, variant: str, chosen: Profile | None = None) -> Any:
 
 
 def without_each_rule(whole: Any, version: str) -> Iterator[tuple[str, Any]]:
-    """The name of each rule for a version in a table of a profile, and the table without it.
+    """The name of each rule in a table of a profile for a version, and the table without it.
 
     A rule that does nothing but demand an element that each study has, by another rule or as it is, changes no output.
     """
     for key in ("element", "extension", "part"):
         rules = getattr(whole, key, ())
         for number, rule in enumerate(rules):
-            if version not in (getattr(rule, "versions", ()) or (version,)):
+            if rule.versions and version not in rule.versions:
                 continue
             name = getattr(rule, "path", "") or rule.url
-            if rule.model_dump(exclude_defaults=True).keys() - {"path", "type", "required"}:
+            if rule.model_dump(exclude_defaults=True).keys() - {"path", "type", "required", "versions"}:
                 yield name, whole.model_copy(update={key: (*rules[:number], *rules[number + 1 :])})
             for inner, without in without_each_rule(rule, version):
                 changed = (*rules[:number], without, *rules[number + 1 :])

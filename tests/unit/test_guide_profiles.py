@@ -159,7 +159,7 @@ def test_mado_takes_the_retrieve_location_of_the_data_set_unless_it_is_configure
 
 
 def test_the_web_viewer_is_an_endpoint_of_the_study_and_of_no_series() -> None:
-    viewer = {"viewer_url": "https://viewer.example/?study={study_uid}&order={accession}"}
+    viewer: dict[str, Any] = {"viewer_url": "https://viewer.example/?study={study_uid}&order={accession}"}
     made = study(StudyDescription="CT", AccessionNumber="A 1/é")
     resource = imaging_study(options.profile("mado"), made, **MADO_ARCHIVE, **viewer)
     assert claims(resource) and (len(resource["endpoint"]), len(resource["series"][0]["endpoint"])) == (2, 1)
@@ -184,7 +184,7 @@ def test_mado_procedures_have_words(attrs: dict[str, Any], text: str | None) -> 
     assert claims(resource) is bool(text)
 
 
-ISSUER = [{"UniversalEntityID": "1.2.276.0.76.9", "UniversalEntityIDType": "ISO"}]
+ISSUER: list[Any] = [{"UniversalEntityID": "1.2.276.0.76.9", "UniversalEntityIDType": "ISO"}]
 ORDERS: dict[str, Any] = {
     "AccessionNumber": "A0",
     "RequestAttributesSequence": [

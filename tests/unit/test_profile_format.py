@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import check
-from dicom2fhir.model import Mapped
+from dicom2fhir.model import Mapped, Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import study_and_options
+from tests import profile_bench as bench
 from tests.invariants import violations
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profile-format.md").read_text("utf-8")
@@ -36,11 +38,36 @@ TABLES = [
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    found = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    return profile_of("An example", tmp_path / "network.toml")
+
+
+def profile_of(section: str, file: Path) -> Path:
+    """The first profile of a section of the page, as a file."""
+    found = re.search(r"```toml\n(.*?)```", PAGE.partition(f"## {section}\n")[2], re.DOTALL)
     assert found
-    file = tmp_path / "network.toml"
     file.write_text(found[1], "utf-8")
     return file
+
+
+def test_the_profile_of_ten_minutes_does_what_its_comments_say(tmp_path: Path) -> None:
+    profile = options.profile(str(profile_of("A profile in ten minutes", tmp_path / "region.toml")))
+    described = {"CTDIvol": "8.5", "BodyPartExamined": "CHEST"}
+    made = of_patient(bench.study(described, RequestedProcedureDescription="CT chest"), PatientBirthDate="19640229")
+    resource = bench.imaging_study(profile, made)
+    assert bench.claims(resource) and resource["description"] == "CT chest"
+    (series,) = resource["series"]
+    assert series["bodySite"]["code"] == "43799004"
+    (dose,) = series["extension"]
+    assert dose["url"] == "https://region.example/fhir/StructureDefinition/dose"
+    assert (dose["valueQuantity"]["value"], dose["valueQuantity"]["code"]) == (8.5, "mGy")
+    other = bench.study({"BodyPartExamined": "KNEE"}, StudyDescription="MR")
+    result = bench.conformed(profile, other)
+    assert "bodySite" not in result.entries[0].resource["series"][0]
+    assert result.unclaimed == "does not claim profile region: Patient.birthDate is missing"
+
+
+def of_patient(made: Study, **patient: str) -> Study:
+    return replace(made, patient={**made.patient, **patient})
 
 
 def keys_of(value: Any) -> Iterator[str]:

@@ -140,10 +140,6 @@ def test_what_is_wrong_is_said_where_it_is(tmp_path: Path, text: str, said: str)
             '[resource.x]\ntype = "Observation"\n[resource.x.value.code]\ncoding = [{ sytem = "urn:x" }]\n',
             'resource.x code coding: Coding has no element "sytem"',
         ),
-        (
-            '[sentinels]\nstring = "?"\n[[element]]\npath = "location"\nrequired = true\n',
-            "element location: its placeholder must be a Reference in FHIR R4 and R5, not a string",
-        ),
         ("[sentinels]\nQuantity = { valeu = 1 }\n", 'sentinels.Quantity: Quantity has no element "valeu"'),
         (
             f'[[element]]\npath = "series.modality"\n{SOME_CODES}',

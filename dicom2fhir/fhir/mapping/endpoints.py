@@ -89,18 +89,13 @@ VIEWER_RULES = (
 
 def endpoints(source: MappingSource) -> list[Resource]:
     """References to those that are configured."""
-    return [*_dicomweb(source), *_viewer(source)]
+    return [*dicomweb(source), *_viewer(source)]
 
 
-def dicomweb_endpoints(source: MappingSource) -> list[Resource]:
-    """The archive's DICOMweb endpoint, if one is configured."""
-    return list(_dicomweb(source))
-
-
-def _dicomweb(source: MappingSource) -> Iterator[Resource]:
-    """The Endpoint of the archive's DICOMweb service, one for all studies."""
-    if url := source.context.options.dicomweb_url:
-        yield _dicomweb_endpoint(source, url)
+def dicomweb(source: MappingSource) -> list[Resource]:
+    """A reference to the Endpoint of the archive's DICOMweb service, one for all studies, if one is configured."""
+    url = source.context.options.dicomweb_url
+    return [_dicomweb_endpoint(source, url)] if url else []
 
 
 def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:

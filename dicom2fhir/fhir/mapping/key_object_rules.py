@@ -127,9 +127,7 @@ SELECTION_RULES = (
         _body_site,
         "as the series', if it is in the same study",
     ),
-    Rule(
-        "ImagingSelection.endpoint", (), endpoints.dicomweb_endpoints, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"
-    ),
+    Rule("ImagingSelection.endpoint", (), endpoints.dicomweb, "DICOMweb Endpoint if `pacs.dicomweb_url` is set"),
 )
 
 SELECTED_INSTANCE_RULES = (
@@ -182,7 +180,7 @@ MANIFEST_STUDY_RULES = (
         lambda source: study_reference(source.context, source.node.uid),
         "the ImagingStudy; that of another study if the server has it, else by identifier",
     ),
-    Rule("ImagingManifest.study.endpoint", (), endpoints.dicomweb_endpoints, "as the study's"),
+    Rule("ImagingManifest.study.endpoint", (), endpoints.dicomweb, "as the study's"),
 )
 
 MANIFEST_SERIES_RULES = (

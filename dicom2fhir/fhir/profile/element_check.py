@@ -27,7 +27,7 @@ def faults(profile: Profile) -> list[str]:
     """What is wrong with the names of elements, each mistake with the versions that it is one in."""
     found: dict[str, list[str]] = {}
     for version in profile.versions:
-        for fault in dict.fromkeys(_Check(version, profile.sentinels).profile(profile)):
+        for fault in dict.fromkeys(_Check(version).profile(profile)):
             found.setdefault(fault, []).append(version)
     return [fault.replace("\0", " and ".join(versions)) for fault, versions in found.items()]
 
@@ -59,8 +59,7 @@ def _datatype(rule: ElementRule, where: str, type_: str, sentinels: Collection[s
 class _Check:
     """The checks in one version, whose name stands as NUL in what they say."""
 
-    def __init__(self, version: Version, sentinels: Collection[str]) -> None:
-        self._sentinels = sentinels
+    def __init__(self, version: Version) -> None:
         self._version = version
         self._types = types_of(version)
         self._resources = [name for name in self._types if "." not in name]
@@ -97,9 +96,6 @@ class _Check:
         yield from self._names(rule.types, f"{where}.types")
         for source in rule.from_:
             yield from self._source(source, where)
-        has_placeholder = rule.required and rule.placeholder and rule.type in self._sentinels
-        if has_placeholder and type_[:1].isupper() and rule.type != type_:
-            yield f"{where}: its placeholder must be a {type_} in FHIR \0, not a {rule.type}: set type or placeholder"
         if rule.first_by and type_:
             yield from self._walk(f"{where}.first_by", type_, rule.first_by)[0]
         for template in (rule.value, rule.default, rule.add):

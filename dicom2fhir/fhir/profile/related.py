@@ -42,11 +42,6 @@ class _Occurrence:
     name: str = ""
     item: object = None
 
-    @property
-    def type(self) -> str:
-        """The resource type that it states; empty for a reference in another resource."""
-        return str(self.reference.get("type", ""))
-
 
 class RelatedResources:
     """The resources of a study that are contained in it or written with it."""
@@ -132,7 +127,8 @@ class RelatedResources:
 
     def _rules(self, one: _Occurrence, resource: Resource | None) -> RelatedRules | None:
         """The requirements for the target of a reference."""
-        rules = self._study.profile.related.get(resource["resourceType"] if resource else one.type)
+        type_ = resource["resourceType"] if resource else str(one.reference.get("type"))
+        rules = self._study.profile.related.get(type_)
         if rules is None or not rules.at:
             return rules
         return rules if any(f"{one.path}.".startswith(f"{at}.") for at in rules.at) else None
@@ -167,7 +163,7 @@ class RelatedResources:
         if not rules.at or not rules.where:
             return {}
         wanted = " and ".join(f"{path} {value}" for path, value in rules.where.items())
-        return {f"{resource['resourceType'] if resource else one.type} with {wanted}": None}
+        return {f"{resource['resourceType'] if resource else one.reference['type']} with {wanted}": None}
 
     def _is_meant(self, rules: RelatedRules, resource: Resource) -> bool:
         options = self._study.context.options
