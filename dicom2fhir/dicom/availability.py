@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dicom2fhir.dicom.decode import decode_attributes, is_usable_uid
-from dicom2fhir.dicom.normalized import NOTIFICATION
-from dicom2fhir.errors import InvalidInstanceUID, InvalidValue, MissingAttribute
-from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, Received, items_of, texts_of
+from dicom2fhir.dicom.decode import decode_attributes
+from dicom2fhir.dicom.normalized import NOTIFICATION, required, required_items, sop_instance_of, usable_uid
+from dicom2fhir.errors import InvalidValue
+from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, Received, texts_of
 
 AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """Instance Availability, the best first (PS3.3 C.4.23.1.1)."""
@@ -50,56 +50,3 @@ def _base_url(url: str, study_uid: str) -> str:
     """What precedes ``/studies/STUDY`` in the Retrieve URL of an instance (PS3.18 section 10.4); else empty."""
     base, is_there, rest = url.partition(f"/studies/{study_uid}")
     return base if is_there and rest[:1] in ("", "/") and _WEB.fullmatch(base) else ""
-
-
-def sop_instance_of(received: Received) -> str:
-    """The UID of the SOP instance that a request creates.
-
-    Raises
-    ------
-    InvalidInstanceUID
-        It is not a UID.
-    """
-    if not is_usable_uid(received.sop_instance):
-        raise InvalidInstanceUID
-    return received.sop_instance
-
-
-def required(attrs: Attrs, keyword: str) -> str:
-    """The first value of an attribute.
-
-    Raises
-    ------
-    MissingAttribute
-        It has none.
-    """
-    if value := next(filter(None, texts_of(attrs.get(keyword))), ""):
-        return value
-    raise MissingAttribute(f"{keyword} is missing.")
-
-
-def required_items(attrs: Attrs, keyword: str) -> list[Attrs]:
-    """The items of a sequence.
-
-    Raises
-    ------
-    MissingAttribute
-        It has none.
-    """
-    if items := items_of(attrs.get(keyword)):
-        return items
-    raise MissingAttribute(f"{keyword} is missing, or cannot be read.")
-
-
-def usable_uid(attrs: Attrs, keyword: str) -> str:
-    """The value of a UID that can be used in FHIR.
-
-    Raises
-    ------
-    MissingAttribute, InvalidValue
-        It is missing, or cannot be used.
-    """
-    value = required(attrs, keyword)
-    if not is_usable_uid(value):
-        raise InvalidValue(f"{keyword} is not a valid UID: up to 64 digits and dots.")
-    return value

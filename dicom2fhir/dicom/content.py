@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute
-
-KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
 
 _SOP_CLASS = Attribute("ReferencedSOPClassUID", 0x00081150, "UI")
 _SOP_INSTANCE = Attribute("ReferencedSOPInstanceUID", 0x00081155, "UI")

@@ -9,30 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from pynetdicom.transport import AssociationSocket
 
 from tests.acceptance.expectation import Expectation
 from tests.daemon_process import ROOT, DaemonProcess
 from tests.pki import pki
+from tests.scu_sockets import client_sockets_are_closed
 
-__all__ = ["pki"]
+__all__ = ["client_sockets_are_closed", "pki"]
 
 T = TypeVar("T")
 _FAILED = pytest.StashKey[bool]()
 _FIGURES = pytest.StashKey[list[str]]()
 
 StartDaemon = Callable[..., DaemonProcess]
-
-
-@pytest.fixture(autouse=True)
-def client_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynetdicom's SCU does not close a socket whose peer was quicker, and the garbage collector warns later."""
-
-    def shut_down(self: AssociationSocket) -> None:
-        if self.socket is not None:
-            self.socket.close()
-
-    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", shut_down)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,10 @@ from pydicom import uid
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, build_role
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket
 from structlog.testing import capture_logs
 
 from dicom2fhir.demo.synthetic import dataset, instance, make_uid
-from dicom2fhir.dicom.normalized import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
+from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.errors import OutOfSpace
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import Availability
@@ -37,17 +36,6 @@ SYNTAXES = [
     uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian,
 ]
-
-
-@pytest.fixture(autouse=True)
-def client_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynetdicom's SCU does not close a socket whose peer was quicker, and the garbage collector warns later."""
-
-    def shut_down(self: AssociationSocket) -> None:
-        if self.socket is not None:
-            self.socket.close()
-
-    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", shut_down)
 
 
 class Running:

@@ -14,7 +14,7 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.model import Delivered, Study, Write
 from dicom2fhir.wiring import options
 from tests.memory_server import Manner, MemoryServer
-from tests.profile_bench import study
+from tests.profile_helpers import study
 
 URL = "https://pacs.example/dicom-web"
 LOCATION = "https://profiles.ihe.net/RAD/MADO/StructureDefinition/MadoRetrieveLocationUIDExtension"

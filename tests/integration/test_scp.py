@@ -23,7 +23,6 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_STORE
 from pynetdicom.presentation import build_context
-from pynetdicom.transport import AssociationSocket
 from structlog.testing import capture_logs
 
 from dicom2fhir import errors
@@ -66,17 +65,6 @@ SYNTAXES = {
     "RLE": "1.2.840.10008.1.2.5",
     "private": PRIVATE_SYNTAX,
 }
-
-
-@pytest.fixture(autouse=True)
-def client_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynetdicom's SCU does not close a socket whose peer was quicker, and the garbage collector warns later."""
-
-    def shut_down(self: AssociationSocket) -> None:
-        if self.socket is not None:
-            self.socket.close()
-
-    monkeypatch.setattr(AssociationSocket, "_shutdown_socket", shut_down)
 
 
 class Bridge:

@@ -9,11 +9,12 @@ import pytest
 from pydicom import uid
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from dicom2fhir.dicom.content import CONTENT, KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
+from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.mapping import key_objects
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of

@@ -11,7 +11,7 @@ import pytest
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.model import Mapped, Study, Write
 from dicom2fhir.wiring import options
-from tests.profile_bench import DCM, claims, conformed, contained, imaging_study, study
+from tests.profile_helpers import DCM, claims, conformed, contained, imaging_study, study
 
 ARCHIVE = "https://pacs.example/dicom-web"
 ISSUER = [{"UniversalEntityID": "https://hospital.example/patient", "UniversalEntityIDType": "URI"}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from difflib import unified_diff
 from pathlib import Path
 from types import ModuleType
 
@@ -26,7 +27,11 @@ MAKE_DOCS = load_generator()
 
 
 def test_the_generated_documents_are_current() -> None:
-    stale = [path.name for path, text in MAKE_DOCS.documents().items() if path.read_text("utf-8") != text]
+    stale = [
+        line
+        for path, text in MAKE_DOCS.documents().items()
+        for line in unified_diff(path.read_text("utf-8").splitlines(), text.splitlines(), path.name, n=0, lineterm="")
+    ]
     assert stale == [], "run `make docs`"
 
 

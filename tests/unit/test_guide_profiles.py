@@ -11,7 +11,7 @@ from dicom2fhir.fhir.version.code_tables import body_parts, body_regions
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.model import Resource, Study, Write
 from dicom2fhir.wiring import options
-from tests.profile_bench import DCM, claims, conformed, contained, imaging_study, study
+from tests.profile_helpers import DCM, claims, conformed, contained, imaging_study, study
 
 ARCHIVE: dict[str, Any] = {"dicomweb_url": "https://pacs.example/dicom-web"}
 MADO_ARCHIVE: dict[str, Any] = {**ARCHIVE, "retrieve_location_uid": "1.2.276.0.76.3"}

@@ -10,8 +10,9 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
-from dicom2fhir.dicom.content import CONTENT, KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.normalized import all_attributes
+from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES

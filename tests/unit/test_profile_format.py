@@ -23,7 +23,7 @@ from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Mapped, Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import study_and_options
-from tests import profile_bench as bench
+from tests import profile_helpers as helpers
 from tests.invariants import violations
 
 PAGE = (Path(__file__).parents[2] / "docs" / "profile-format.md").read_text("utf-8")
@@ -52,16 +52,16 @@ def profile_of(section: str, file: Path) -> Path:
 def test_the_profile_of_ten_minutes_does_what_its_comments_say(tmp_path: Path) -> None:
     profile = options.profile(str(profile_of("A profile in ten minutes", tmp_path / "region.toml")))
     described = {"CTDIvol": "8.5", "BodyPartExamined": "CHEST"}
-    made = of_patient(bench.study(described, RequestedProcedureDescription="CT chest"), PatientBirthDate="19640229")
-    resource = bench.imaging_study(profile, made)
-    assert bench.claims(resource) and resource["description"] == "CT chest"
+    made = of_patient(helpers.study(described, RequestedProcedureDescription="CT chest"), PatientBirthDate="19640229")
+    resource = helpers.imaging_study(profile, made)
+    assert helpers.claims(resource) and resource["description"] == "CT chest"
     (series,) = resource["series"]
     assert series["bodySite"]["code"] == "43799004"
     (dose,) = series["extension"]
     assert dose["url"] == "https://region.example/fhir/StructureDefinition/dose"
     assert (dose["valueQuantity"]["value"], dose["valueQuantity"]["code"]) == (8.5, "mGy")
-    other = bench.study({"BodyPartExamined": "KNEE"}, StudyDescription="MR")
-    result = bench.conformed(profile, other)
+    other = helpers.study({"BodyPartExamined": "KNEE"}, StudyDescription="MR")
+    result = helpers.conformed(profile, other)
     assert "bodySite" not in result.entries[0].resource["series"][0]
     assert result.unclaimed == "does not claim profile region: Patient.birthDate is missing"
 

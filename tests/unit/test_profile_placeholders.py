@@ -17,8 +17,8 @@ from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Mapped, Resource, Write
 from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import CASES, study_and_options
-from tests.profile_bench import conformed, study
-from tests.profile_bench import profile as own_profile
+from tests.profile_helpers import conformed, study
+from tests.profile_helpers import profile as own_profile
 
 PROFILES = [(name, version) for name in profile_names() for version in profile(name).versions]
 NOT_COMPARED = {"resourceType", "id", "meta", "contained", "series", "instance"}

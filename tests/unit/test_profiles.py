@@ -32,7 +32,7 @@ from testdata.make_cases import studies_of
 from testdata.make_dicom import write
 from tests.any_data_set import SCRIPTS, any_file
 from tests.examples import examples
-from tests.profile_bench import (
+from tests.profile_helpers import (
     DCM,
     DESCRIPTION,
     HEAD,

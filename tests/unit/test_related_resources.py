@@ -12,7 +12,7 @@ from dicom2fhir.cli import cli
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.model import Note, Resource, Study, Write
 from testdata.make_dicom import write
-from tests.profile_bench import HEAD, claims, conformed, contained, imaging_study, profile, refusal, study
+from tests.profile_helpers import HEAD, claims, conformed, contained, imaging_study, profile, refusal, study
 
 BORN = '[[related.Patient.element]]\npath = "birthDate"\ntype = "date"\nrequired = true\n'
 SERIAL = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
@@ -27,8 +26,20 @@ from dicom2fhir.fhir.version.datatypes import (
 from dicom2fhir.fhir.version.dialect import codeable_concept
 from dicom2fhir.model import Entry, Resource, Series, Study, Write
 
-_STUDY = Concept((Coding("113014", DCM, "Study"),))
-_MIME_TYPE = "application/dicom"
+
+def _payload(type_: Concept, mime_type: str, said: str) -> tuple[Rule, ...]:
+    """The rules for what an endpoint gives: in two elements, since R5 in one."""
+    return (
+        Rule("Endpoint.payloadType", (), lambda source: type_, said),
+        Rule("Endpoint.payloadMimeType", (), lambda source: mime_type, mime_type),
+        Rule(
+            "Endpoint.payload",
+            (),
+            lambda source: {"type": [codeable_concept(type_)], "mimeType": [mime_type]},
+            f"{said} as {mime_type}",
+        ),
+    )
+
 
 ENDPOINT_RULES = (
     Rule(
@@ -42,14 +53,7 @@ ENDPOINT_RULES = (
         "dicom-wado-rs",
     ),
     Rule("Endpoint.name", (), lambda source: source.context.options.endpoint_name, "`pacs.endpoint_name`"),
-    Rule("Endpoint.payloadType", (), lambda source: _STUDY, "DCM 113014 Study"),
-    Rule("Endpoint.payloadMimeType", (), lambda source: _MIME_TYPE, _MIME_TYPE),
-    Rule(
-        "Endpoint.payload",
-        (),
-        lambda source: {"type": [codeable_concept(_STUDY)], "mimeType": [_MIME_TYPE]},
-        f"DCM 113014 Study as {_MIME_TYPE}",
-    ),
+    *_payload(Concept((Coding("113014", DCM, "Study"),)), "application/dicom", "DCM 113014 Study"),
     Rule(
         "Endpoint.address",
         ("RetrieveURL",),
@@ -59,9 +63,6 @@ ENDPOINT_RULES = (
 )
 
 
-_NO_PAYLOAD = Concept((Coding("none", ENDPOINT_PAYLOAD_TYPE),))
-_HTML = "text/html"
-
 VIEWER_RULES = (
     Rule("Endpoint.status", (), lambda source: "active", "active"),
     Rule(
@@ -70,14 +71,7 @@ VIEWER_RULES = (
         lambda source: Concept(text="Web viewer"),
         "text: the code system has no code for a URL that a browser opens",
     ),
-    Rule("Endpoint.payloadType", (), lambda source: _NO_PAYLOAD, "none"),
-    Rule("Endpoint.payloadMimeType", (), lambda source: _HTML, _HTML),
-    Rule(
-        "Endpoint.payload",
-        (),
-        lambda source: {"type": [codeable_concept(_NO_PAYLOAD)], "mimeType": [_HTML]},
-        f"none as {_HTML}",
-    ),
+    *_payload(Concept((Coding("none", ENDPOINT_PAYLOAD_TYPE),)), "text/html", "none"),
     Rule(
         "Endpoint.address",
         ("StudyInstanceUID", "AccessionNumber"),
@@ -104,12 +98,12 @@ def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:
     return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
 
 
-def _viewer(source: MappingSource) -> Iterator[Resource]:
+def _viewer(source: MappingSource) -> list[Resource]:
     """The Endpoint of the web viewer; it opens this study only, so it is contained in it."""
-    if source.context.options.viewer_url and _viewer_url(source):
-        resource: Resource = {"resourceType": "Endpoint"}
+    resource: Resource = {"resourceType": "Endpoint"}
+    if source.context.options.viewer_url:
         apply(VIEWER_RULES, source, resource)
-        yield source.context.contain(resource)
+    return [source.context.contain(resource)] if "address" in resource else []
 
 
 def _viewer_url(source: MappingSource) -> str | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, subject
+from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, related, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.key_objects import instance_of, series_of
 from dicom2fhir.fhir.mapping.rule import Rule
@@ -17,17 +17,7 @@ from dicom2fhir.model import Resource
 
 _TITLE = ("ConceptNameCodeSequence",)
 _MOMENT = ("ContentDate", "ContentTime", "TimezoneOffsetFromUTC")
-_OBSERVERS = (
-    "ContentSequence",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "DeviceUID",
-    "SoftwareVersions",
-    "StationName",
-    "InstitutionName",
-    "InstitutionCodeSequence",
-)
+_OBSERVERS = ("ContentSequence", *related.EQUIPMENT)
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 _ALL_OF_THEM = (*_EVIDENCE, "ContentSequence")
 

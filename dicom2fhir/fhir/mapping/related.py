@@ -142,6 +142,18 @@ def _spelling(names: list[Resource], codes: Sequence[object]) -> Resource:
 
 # Devices, organizations, locations ----------------------------------------------------------------------------------
 
+EQUIPMENT = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "DeviceUID",
+    "SoftwareVersions",
+    "StationName",
+    "InstitutionName",
+    "InstitutionCodeSequence",
+)
+"""What is known of the equipment and of the institution that has it (PS3.3 C.7.5.1)."""
+
 
 def device_name(source: MappingSource, name: str) -> Resource | None:
     """A ``Device.deviceName``, or the element of the version that corresponds to it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dicom2fhir.dicom.data_elements import Budgets
-from dicom2fhir.dicom.normalized import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
+from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.receive.dimse.command_set import (
     C_ECHO_RQ,
     C_STORE_RQ,
