@@ -19,7 +19,7 @@ PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
 HEADERS = (
     "dicom.attributes dicom.completeness dicom.data_elements dicom.element_encoding dicom.instance_reader"
-    " dicom.normalized dicom.part10 dicom.reader"
+    " dicom.normalized dicom.part10 dicom.reader dicom.sop_classes"
 )
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
@@ -51,6 +51,7 @@ RULES = {
     "ingest":               ("model errors dicom store.base",               "structlog"),
     "receive.dimse":        (f"model errors system {HEADERS} receive.dimse", "pydicom pynetdicom structlog"),
     "receive.dimse.command_set": ("errors",                                 ""),
+    "receive.dimse.options": ("dicom.data_elements dicom.sop_classes receive.dimse.tls", ""),
     "receive.folder":       (f"model errors system {HEADERS} receive.folder store.base", "structlog"),  # as types
     "receive.folder.watch_events": ("",                                     "watchdog"),
     "store.base":           ("model errors dicom.patients store.notices",   ""),

@@ -25,13 +25,16 @@ EXIT_FAILED = 1
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., object])
 
 
+_CONFIG_HELP = f"Configuration file.  [default: {locations.SYSTEM_CONFIG} if it exists]"
+
+
 def config_option(command: CommandFunction) -> CommandFunction:
     """``--config``."""
     return click.option(
         "--config",
         "config_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"Configuration file.  [default: {locations.SYSTEM_CONFIG} if it exists]",
+        help=_CONFIG_HELP,
     )(command)
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from dicom2fhir.dicom.decode import decode_attributes
-from dicom2fhir.dicom.normalized import NOTIFICATION, required, required_items, sop_instance_of, usable_uid
+from dicom2fhir.dicom.normalized import NOTIFICATION
+from dicom2fhir.dicom.required_values import required, required_items, sop_instance_of, usable_uid
 from dicom2fhir.errors import InvalidValue
 from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, Received, texts_of
 

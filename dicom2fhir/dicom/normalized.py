@@ -1,4 +1,4 @@
-"""What is read of normalized SOP instances: notifications (IAN) and procedure steps (MPPS).
+"""The attributes that are read of normalized SOP instances: notifications (IAN) and procedure steps (MPPS).
 
 Their SOP classes have one data set for each request (PS3.7 section 10), which holds attributes that the instances of a
 study do not have.
@@ -11,12 +11,9 @@ from dataclasses import replace
 
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, Attribute
 from dicom2fhir.dicom.data_elements import Budgets, Wanted
-from dicom2fhir.dicom.decode import is_usable_uid
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.dicom.wanted import wanted
-from dicom2fhir.errors import InvalidInstanceUID, InvalidValue, MissingAttribute
-from dicom2fhir.model import Attrs, Received, items_of, texts_of
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute, many: bool = False) -> Attribute:
@@ -107,56 +104,3 @@ def open_data_set(
 ) -> HeaderReader:
     """Begin to read the data set of a request; see :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
     return HeaderReader(transfer_syntax, _WANTED[sop_class], budgets, hold=hold)
-
-
-def sop_instance_of(received: Received) -> str:
-    """The UID of the SOP instance that a request creates.
-
-    Raises
-    ------
-    InvalidInstanceUID
-        It is not a UID.
-    """
-    if not is_usable_uid(received.sop_instance):
-        raise InvalidInstanceUID
-    return received.sop_instance
-
-
-def required(attrs: Attrs, keyword: str) -> str:
-    """The first value of an attribute.
-
-    Raises
-    ------
-    MissingAttribute
-        It has none.
-    """
-    if value := next(filter(None, texts_of(attrs.get(keyword))), ""):
-        return value
-    raise MissingAttribute(f"{keyword} is missing.")
-
-
-def required_items(attrs: Attrs, keyword: str) -> list[Attrs]:
-    """The items of a sequence.
-
-    Raises
-    ------
-    MissingAttribute
-        It has none.
-    """
-    if items := items_of(attrs.get(keyword)):
-        return items
-    raise MissingAttribute(f"{keyword} is missing, or cannot be read.")
-
-
-def usable_uid(attrs: Attrs, keyword: str) -> str:
-    """The value of a UID that can be used in FHIR.
-
-    Raises
-    ------
-    MissingAttribute, InvalidValue
-        It is missing, or cannot be used.
-    """
-    value = required(attrs, keyword)
-    if not is_usable_uid(value):
-        raise InvalidValue(f"{keyword} is not a valid UID: up to 64 digits and dots.")
-    return value

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from dicom2fhir.dicom.attributes import LEVELS
 from dicom2fhir.dicom.decode import decode_attributes
-from dicom2fhir.dicom.normalized import PROCEDURE_STEP, required, required_items, sop_instance_of, usable_uid
+from dicom2fhir.dicom.normalized import PROCEDURE_STEP
+from dicom2fhir.dicom.required_values import required, required_items, sop_instance_of, usable_uid
 from dicom2fhir.errors import InvalidValue, NoLongerUpdatable
 from dicom2fhir.model import Attrs, ProcedureStep, Received, Value, items_of, texts_of
 

@@ -27,6 +27,9 @@ from testdata.make_notices import BASE, LOCATION_UID, Notice, at, begun, encoded
 from tests.notice_sender import AE_TITLE, BOTH, N_CREATE_RQ, N_SET_RQ, REQUEST, association, message, send, send_notice
 from tests.scripted_peer import CT as CT_STORAGE
 from tests.scripted_peer import Peer, associate, command, p_data, pdv, release
+from tests.scu_sockets import client_sockets_are_closed
+
+__all__ = ["client_sockets_are_closed"]
 
 CT = instance("CT", "notices")
 STUDY = CT.StudyInstanceUID

@@ -35,6 +35,9 @@ from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.negotiation import best_syntax, is_storage
 from dicom2fhir.receive.dimse.options import Listen, is_within
 from dicom2fhir.receive.dimse.scp import StorageSCP
+from tests.scu_sockets import client_sockets_are_closed
+
+__all__ = ["client_sockets_are_closed"]
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PRIVATE_CLASS = "1.3.6.1.4.1.9590.100.1.5"
