@@ -1,22 +1,9 @@
-"""References within a resource, and the contained resources that they keep."""
+"""The contained resources that the references of a resource keep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from dicom2fhir.fhir.version.references import references
 from dicom2fhir.model import Resource
-
-
-def references(value: object) -> Iterator[str]:
-    """Every literal reference within a resource."""
-    if isinstance(value, dict):
-        if isinstance(value.get("reference"), str):
-            yield value["reference"]
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
 
 
 def referred_to(study: Resource, contained: dict[str, Resource]) -> list[Resource]:

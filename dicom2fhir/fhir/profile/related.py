@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from dicom2fhir.fhir.profile.contained import references
 from dicom2fhir.fhir.profile.fill import put
 from dicom2fhir.fhir.profile.model import RelatedRules
 from dicom2fhir.fhir.profile.paths import values_at
 from dicom2fhir.fhir.profile.resource import ResourceInProfile, with_contained
 from dicom2fhir.fhir.profile.study import LEVELS, StudyInProfile
 from dicom2fhir.fhir.profile.values import ProfiledNode
+from dicom2fhir.fhir.version.references import references
 from dicom2fhir.model import Entry, Resource, Write
 
 

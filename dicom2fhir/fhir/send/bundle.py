@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from operator import is_
 from typing import Any
 
+from dicom2fhir.fhir.version.references import references
 from dicom2fhir.model import Entry, Mapped, Resource, Write
 
 
@@ -98,22 +99,10 @@ def _needed(resource: Resource, inside: Mapping[str, Entry]) -> list[Entry]:
     found: dict[str, None] = {}
     unseen = [resource]
     while unseen:
-        new = [one for one in _references(unseen.pop()) if one in inside and one not in found]
+        new = [one for one in references(unseen.pop()) if one in inside and one not in found]
         found |= dict.fromkeys(new)
         unseen += [inside[placeholder].resource for placeholder in new]
     return [entry for placeholder, entry in inside.items() if placeholder in found]
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _references(item)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if name == "reference" and isinstance(item, str):
-                yield item
-            else:
-                yield from _references(item)
 
 
 def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:

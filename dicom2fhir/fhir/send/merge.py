@@ -26,6 +26,7 @@ from enum import Enum
 import orjson
 
 from dicom2fhir.fhir.version.code_tables import acquisition_modalities
+from dicom2fhir.fhir.version.references import references
 from dicom2fhir.model import Json, JsonObject, Resource
 
 DICOM_UID_SYSTEM = "urn:dicom:uid"
@@ -312,24 +313,12 @@ def _is_reference(item: JsonObject) -> bool:
 
 def _drop_unreferenced(merged: Resource, our_ids: set[Json]) -> None:
     """Remove contained resources that nothing refers to (HL7 invariant dom-3)."""
-    used = set(_local_references(merged))
+    used = {reference.removeprefix("#") for reference in references(merged) if reference.startswith("#")}
     kept = [item for item in merged["contained"] if item.get("id") in our_ids or item.get("id") in used]
     if kept:
         merged["contained"] = kept
     else:
         del merged["contained"]
-
-
-def _local_references(value: Json) -> Iterator[str]:
-    if isinstance(value, dict):
-        reference = value.get("reference")
-        if isinstance(reference, str) and reference.startswith("#"):
-            yield reference[1:]
-        for inner in value.values():
-            yield from _local_references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _local_references(inner)
 
 
 def restore_invariants(merged: Resource, ours: Resource, acquisition_only: bool) -> Resource:
