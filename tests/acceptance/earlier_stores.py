@@ -23,6 +23,8 @@ _TABLES = (
 """In an order in which each row finds what it refers to."""
 _COUNTED = {("study", "series"), ("study", "instances"), ("series", "instances"), ("reader", "studies")}
 """Columns that triggers keep."""
+_ADDED = {"reader": (12, "id = -1")}
+"""Table -> the version that adds a row by itself, and that row: no earlier store has it."""
 
 
 def keep(store: SqliteStore, files: Iterable[EncodedInstance]) -> None:
@@ -45,7 +47,9 @@ def write_earlier(today: Path, earlier: Path, version: int) -> None:
             shared = [name for name in columns if name in _columns(connection, "today", table)]
             if shared:
                 names = ", ".join(shared)
-                connection.execute(f"INSERT OR IGNORE INTO main.{table} ({names}) SELECT {names} FROM today.{table}")
+                added_by, row = _ADDED.get(table, (0, ""))
+                rows = f"today.{table} WHERE NOT {row}" if version < added_by else f"today.{table}"
+                connection.execute(f"INSERT OR IGNORE INTO main.{table} ({names}) SELECT {names} FROM {rows}")
         connection.execute("COMMIT")
         connection.execute("DETACH today")
         connection.execute("PRAGMA journal_mode=wal")
