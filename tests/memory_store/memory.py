@@ -190,6 +190,7 @@ class Memory:
         self.rejected: Counter[str] = Counter()
         self.notifications: dict[str, AvailabilityNotification] = {}
         self.is_owned = False
+        self.rule = DueRule(30.0, 900.0)
 
     def study(self, uid: str, now: float) -> StudyRow:
         """A study; a new one waits at every destination in force."""

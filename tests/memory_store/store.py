@@ -66,7 +66,6 @@ class MemoryStore:
         owns: bool = True,
     ) -> None:
         self._memory = memory
-        self._rule = DueRule(quiet_period_s, max_wait_s)
         self._horizon_s = max_wait_s + _DAY_S
         self._clock = Clock(clock, steady)
         self._reader = reader
@@ -74,7 +73,7 @@ class MemoryStore:
         self._subscribers: list[Callable[[], None]] = []
         self._is_closed = False
         if owns:
-            memory.is_owned = True
+            memory.is_owned, memory.rule = True, DueRule(quiet_period_s, max_wait_s)
             self._release_everything()
 
     def _release_everything(self) -> None:
@@ -259,7 +258,7 @@ class MemoryStore:
             found = [
                 (due_at, study.number, study, delivery)
                 for study, _, delivery in memory.deliveries(destination)
-                if delivery.is_open and (due_at := self._rule.due_at(study, delivery)) <= now
+                if delivery.is_open and (due_at := self._memory.rule.due_at(study, delivery)) <= now
             ]
             if not found:
                 return None
@@ -295,7 +294,7 @@ class MemoryStore:
 
     def _dues(self, destination: str) -> list[float]:
         found = self._memory.deliveries(destination)
-        return [self._rule.due_at(study, delivery) for study, _, delivery in found if delivery.is_open]
+        return [self._memory.rule.due_at(study, delivery) for study, _, delivery in found if delivery.is_open]
 
     def _catch_up(self) -> None:
         if self._clock.step_s():
@@ -304,7 +303,7 @@ class MemoryStore:
     def _follow_clock(self) -> None:
         reading = self._clock.read()
         for study in self._memory.studies.values():
-            self._rule.follow_clock(study, reading.now)
+            self._memory.rule.follow_clock(study, reading.now)
         self._clock.forget_steps(reading)
 
     @contextmanager
@@ -481,18 +480,18 @@ class MemoryStore:
     def study_status(self, study_uid: str) -> StudyStatus | None:
         with self._reading() as memory:
             study = memory.studies.get(study_uid)
-            return overview.study_status(memory, study, self._rule) if study else None
+            return overview.study_status(memory, study, self._memory.rule) if study else None
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         with self._reading() as memory:
             latest = sorted(memory.studies.values(), key=lambda one: (one.last_at, one.number), reverse=True)
-            found = [overview.study_status(memory, study, self._rule) for study in latest]
+            found = [overview.study_status(memory, study, self._memory.rule) for study in latest]
         return [one for one in found if state is None or state in {row.state for row in one.deliveries}][:limit]
 
     def outdated_studies(self, limit: int = 100) -> Sequence[StudyStatus]:
         with self._reading() as memory:
             found = [study for study in memory.studies.values() if overview.is_outdated(study, self._reader)]
-            return [overview.study_status(memory, study, self._rule) for study in found[:limit]]
+            return [overview.study_status(memory, study, self._memory.rule) for study in found[:limit]]
 
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
         with self._reading() as memory:

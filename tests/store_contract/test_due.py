@@ -146,3 +146,20 @@ def test_who_subscribed_is_told_when_something_may_be_due_sooner(bench: Bench) -
     bench.deliver()
     assert wakes(lambda: bench.store.add(record(3), FOLDER))
     assert wakes(lambda: bench.store.requeue())
+
+
+def test_the_rule_of_the_daemon_holds_for_what_others_add_beside_it(bench: Bench) -> None:
+    with bench.beside(quiet_period_s=2 * QUIET_S, max_wait_s=2 * MAX_WAIT_S) as store:
+        store.add_many([record()], FOLDER)
+    assert bench.store.next_due_at(DEST) == bench.now + QUIET_S
+    bench.later(MAX_WAIT_S - 1)
+    with bench.beside(quiet_period_s=1.0) as store:
+        store.add_many([record(2)], FOLDER)
+    assert bench.store.next_due_at(DEST) == bench.now + 1
+
+
+def test_the_rule_is_that_of_the_daemon_that_runs_now(bench: Bench) -> None:
+    bench.restart(quiet_period_s=5.0)
+    with bench.beside() as store:
+        store.add_many([record()], FOLDER)
+    assert bench.store.next_due_at(DEST) == bench.now + 5

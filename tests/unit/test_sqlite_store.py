@@ -304,6 +304,7 @@ STAY_SMALL = {
     "destination": "as many as are configured",
     "tally": "five rows for each destination",
     "total": "six rows",
+    "due_rule": "one row",
     "rejected": "one row for each kind of refusal",
     "made": "one row for each destination and what its deliveries are or were made with",
     "inflight": "open associations times their studies",

@@ -145,15 +145,6 @@ def test_no_batch_below_the_watermark(tmp_path: Path) -> None:
         store.close()
 
 
-def test_a_store_that_is_attached_takes_batches_by_the_rule_it_is_given(store: SqliteStore, clock: Clock) -> None:
-    other = SqliteStore.attach(store.path, quiet_period_s=5, max_wait_s=MAX_WAIT_S, clock=clock, min_free_bytes=0)
-    try:
-        other.add_many([record(1)], FILE)
-    finally:
-        other.close()
-    assert store.next_due_at("main") == clock.now + 5
-
-
 def test_whether_a_daemon_owns_the_store(store: SqliteStore) -> None:
     reader = SqliteStore.open_readonly(store.path)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import orjson
 
@@ -19,14 +19,6 @@ _KNOWN_ROWS = 1_000
 """Of each kind of one study."""
 _KEY = 3
 """The number of columns that identify an instance: study, SOP Instance UID, series."""
-
-
-class DueRule(TypedDict):
-    """A study is due when it has not changed for ``quiet_period_s``, at the latest ``max_wait_s`` after its first
-    undelivered change."""
-
-    quiet_period_s: float
-    max_wait_s: float
 
 
 class Arrival(NamedTuple):
@@ -170,20 +162,20 @@ def reader_number(sql: Statements, fingerprint: str) -> int:
     return row[0] if row else sql.insert("new_reader", fingerprint=fingerprint)
 
 
-def schedule(sql: Statements, study_ids: Iterable[int], rule: DueRule, destination_id: int | None = None) -> None:
+def schedule(sql: Statements, study_ids: Iterable[int], destination_id: int | None = None) -> None:
     """Apply the due rule to studies, at one destination or at all; called after each change that affects it."""
-    sql.run("schedule", studies=_numbers(study_ids), destination_id=destination_id, **rule)
+    sql.run("schedule", studies=_numbers(study_ids), destination_id=destination_id)
 
 
-def fill_destination(sql: Statements, destination: str, now: float, rule: DueRule) -> None:
+def fill_destination(sql: Statements, destination: str, now: float) -> None:
     """Give a destination every study that it has no delivery of."""
     (destination_id,) = sql.one("destination_id", destination=destination) or (None,)
     study_ids = [study_id for (study_id,) in sql.all("lacking_studies", destination_id=destination_id)]
     sql.run("fill_destination", studies=_numbers(study_ids), destination_id=destination_id, now=now)
-    schedule(sql, study_ids, rule, destination_id)
+    schedule(sql, study_ids, destination_id)
 
 
-def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> None:
+def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> None:
     """Store instances.
 
     Most instances arrive over an association that already holds their study, so the study waits for its end. These are
@@ -194,16 +186,16 @@ def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: flo
     for arrival in arrivals:
         row = known.row(arrival)
         if row is None:
-            add_many(sql, known, arrivals, now, rule)
+            add_many(sql, known, arrivals, now)
             return
         (opened if known.is_open(arrival) else closed).append(row)
     if closed and set(_changes(sql, closed)) != {Change.UNCHANGED}:
-        add_many(sql, known, arrivals, now, rule)
+        add_many(sql, known, arrivals, now)
     elif opened:
         _arrive(sql, known, opened, now)
 
 
-def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float, rule: DueRule) -> list[Change]:
+def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> list[Change]:
     """Store instances; the change that each has made."""
     with sql.transaction():
         learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
@@ -231,7 +223,7 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
                 known.opened(study)
         for study in {study.id: study for study, _ in learnt if study.is_awaited}.values():
             _await_less(sql, study, rows)
-        schedule(sql, changed | held, rule)
+        schedule(sql, changed | held)
     return changes
 
 
@@ -293,17 +285,17 @@ def _numbers(numbers: Iterable[int]) -> str:
     return orjson.dumps(list(numbers)).decode()
 
 
-def end_association(sql: Statements, known: KnownRows, association: str, rule: DueRule) -> None:
+def end_association(sql: Statements, known: KnownRows, association: str) -> None:
     """Release the studies that an association held."""
     known.forget_association(association)
     held = [study_id for (study_id,) in sql.all("held_by", association=association)]
     if held:
         sql.run("release", association=association)
-        schedule(sql, held, rule)
+        schedule(sql, held)
         sql.wake = True
 
 
-def release_former_owner(sql: Statements, now: float, rule: DueRule) -> None:
+def release_former_owner(sql: Statements, now: float) -> None:
     """Release the leases and the associations of a process that has ended.
 
     The clock may have been set since.
@@ -311,11 +303,11 @@ def release_former_owner(sql: Statements, now: float, rule: DueRule) -> None:
     held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
     sql.run("release_all")
     sql.run("void_leases")
-    schedule(sql, held, rule)
-    follow_clock(sql, now, rule)
+    schedule(sql, held)
+    follow_clock(sql, now)
 
 
-def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
+def follow_clock(sql: Statements, now: float) -> None:
     """Recompute due times after the clock was set; a second call changes nothing.
 
     No wait becomes longer than it was when it began, and leases stay valid.
@@ -323,7 +315,7 @@ def follow_clock(sql: Statements, now: float, rule: DueRule) -> None:
     sql.run("begin_studies_by_now", now=now)
     sql.run("renew_leases", now=now)
     sql.run("begin_waits_by_now", now=now)
-    schedule(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))}, rule)
+    schedule(sql, {study_id for (study_id,) in (*sql.all("not_due", now=now), *sql.all("leased_studies"))})
     sql.wake = True
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from dicom2fhir.store.base import Claim, Failing, State
-from dicom2fhir.store.sqlite.arrivals import DueRule, fill_destination, schedule
+from dicom2fhir.store.sqlite.arrivals import fill_destination, schedule
 from dicom2fhir.store.sqlite.rows import short
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
@@ -21,19 +21,19 @@ AT_ONCE = 2_000
 """Studies that one commit makes due again, so that others can write in between."""
 
 
-def horizon_s(rule: DueRule) -> float:
+def horizon_s(max_wait_s: float) -> float:
     """A due time that is more seconds ahead than this comes from a wrong clock."""
-    return rule["max_wait_s"] + _HORIZON_S
+    return max_wait_s + _HORIZON_S
 
 
-def set_destinations(sql: Statements, wanted: Set[str], now: float, rule: DueRule) -> None:
+def set_destinations(sql: Statements, wanted: Set[str], now: float) -> None:
     """Set the destinations in force; a new one gets every study that it has no delivery of."""
     in_force = {name for name, active in sql.all("destinations") if active}
     for name in sorted(in_force - wanted):
         sql.run("leave_destination", destination=name)
     for name in sorted(wanted - in_force):
         sql.run("enter_destination", destination=name)
-        fill_destination(sql, name, now, rule)
+        fill_destination(sql, name, now)
     sql.wake = True
 
 
@@ -100,7 +100,6 @@ def delivered(
     unclaimed: str,
     refused: str,
     now: float,
-    rule: DueRule,
     *,
     accepted: bool,
 ) -> None:
@@ -112,7 +111,7 @@ def delivered(
         sql.run("keep_base", **held.key, body=base)
         sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
         _give_back(
-            sql, "give_back_delivered", held, State.DELIVERED, rule, revision=revision, now=now,
+            sql, "give_back_delivered", held, State.DELIVERED, revision=revision, now=now,
             fingerprint=fingerprint, unlinked=short(unlinked), unclaimed=short(unclaimed), refused=short(refused),
         )  # fmt: skip
         if held.is_first:
@@ -121,26 +120,24 @@ def delivered(
             sql.wake |= sql.run("relink_late", **held.key, now=now) > 0
 
 
-def release(sql: Statements, claims: Iterable[Claim], rule: DueRule) -> None:
+def release(sql: Statements, claims: Iterable[Claim]) -> None:
     """Make claimed studies that were not attempted wait again."""
     for claim in claims:
         held = _held(sql, claim)
         if held is not None:
             sql.run("give_back_untried", **held.key)
-            schedule(sql, [held.key["study_id"]], rule)
+            schedule(sql, [held.key["study_id"]])
             sql.wake = True
 
 
-def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float, rule: DueRule) -> None:
+def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float) -> None:
     """Record a refusal: a person must decide."""
     held = _held(sql, claim)
     if held is not None:
-        _give_back(
-            sql, "give_back_refused", held, State.REFUSED, rule, revision=revision, now=now, reason=short(reason)
-        )
+        _give_back(sql, "give_back_refused", held, State.REFUSED, revision=revision, now=now, reason=short(reason))
 
 
-def exclude(sql: Statements, claim: Claim, reason: str, selection: str, rule: DueRule) -> None:
+def exclude(sql: Statements, claim: Claim, reason: str, selection: str) -> None:
     """Record that the destination does not want the study.
 
     The study waits again when something arrived since the claim, or when the selection has changed.
@@ -150,7 +147,7 @@ def exclude(sql: Statements, claim: Claim, reason: str, selection: str, rule: Du
         is_outdated = held.is_newer or sql.one("selection", destination=claim.destination) != (selection,)
         state = State.WAITING if is_outdated else State.EXCLUDED
         sql.run("give_back_excluded", **held.key, state=state, reason=short(reason))
-        schedule(sql, [held.key["study_id"]], rule)
+        schedule(sql, [held.key["study_id"]])
         sql.wake |= is_outdated
 
 
@@ -160,13 +157,11 @@ def set_selection(sql: Statements, destination: str, selection: str, now: float)
         sql.wake |= sql.run("decide_anew", destination=destination, now=now) > 0
 
 
-def _give_back(
-    sql: Statements, name: str, held: _Held, end: State, rule: DueRule, *, revision: int, **parameters: object
-) -> None:
+def _give_back(sql: Statements, name: str, held: _Held, end: State, *, revision: int, **parameters: object) -> None:
     """End a claim in the state ``end``, or waiting when the study has a newer revision."""
     state = State.WAITING if held.revision > revision else end
     sql.run(name, **held.key, state=state, revision=revision, **parameters)
-    schedule(sql, [held.key["study_id"]], rule)
+    schedule(sql, [held.key["study_id"]])
     sql.wake |= state is State.WAITING
 
 
@@ -189,17 +184,17 @@ def retry(
     count: bool,
     failing: Failing | None,
     now: float,
-    rule: DueRule,
+    most_s: float,
 ) -> None:
-    """Record a failed attempt."""
+    """Record a failed attempt; the next one is at most ``most_s`` later."""
     held = _held(sql, claim)
     if held is not None:
         if failing:
             counted = {"failing_s": failing.for_s, "failing_at": failing.at, "failing_accepted": failing.accepted}
             sql.run("count_failing", **held.key, **counted)
-        not_before = now + min(max(after_s, 0.0), horizon_s(rule))
+        not_before = now + min(max(after_s, 0.0), most_s)
         sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
-        schedule(sql, [held.key["study_id"]], rule)
+        schedule(sql, [held.key["study_id"]])
         sql.wake = True
 
 

@@ -10,7 +10,7 @@ from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import deliveries
-from dicom2fhir.store.sqlite.arrivals import DueRule, schedule
+from dicom2fhir.store.sqlite.arrivals import schedule
 from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
@@ -35,9 +35,7 @@ def patients_of(sql: Statements, study_id: int) -> list[NamedPatient]:
     return named(patients, settlement_of(sql, study_id))
 
 
-def settle_patients(
-    sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float, rule: DueRule
-) -> None:
+def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float) -> None:
     """Replace the settlement of a study, and make the study due now as a new revision."""
     row = sql.one("study_id", study_uid=study_uid)
     if row is None:
@@ -49,7 +47,7 @@ def settle_patients(
         [{"study_id": study_id, "patient": key, "verdict": verdict.value} for key, verdict in verdicts.items()],
     )
     sql.run("raise_revision", study_id=study_id, now=now)
-    schedule(sql, [study_id], rule)  # for destinations that are not in force, too
+    schedule(sql, [study_id])  # for destinations that are not in force, too
     deliveries.requeue(sql, study_uid, None, True, now)
 
 

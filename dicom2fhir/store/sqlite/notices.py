@@ -11,7 +11,7 @@ import orjson
 from dicom2fhir.dicom import procedure_step
 from dicom2fhir.errors import BridgeError, DuplicateInstance, NoSuchInstance, StoreDamaged
 from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, ProcedureStep
-from dicom2fhir.store.sqlite.arrivals import DueRule, KnownRows, KnownStudy, hasten, hasten_complete, reopen, schedule
+from dicom2fhir.store.sqlite.arrivals import KnownRows, KnownStudy, hasten, hasten_complete, reopen, schedule
 from dicom2fhir.store.sqlite.rows import dump, hashed
 from dicom2fhir.store.sqlite.statements import Statements
 
@@ -43,7 +43,7 @@ def packed(notification: AvailabilityNotification) -> PackedNotification:
     return PackedNotification(notification.uid, notification.study_uid, digest, stated)
 
 
-def state(sql: Statements, known: KnownRows, notification: PackedNotification, now: float, rule: DueRule) -> None:
+def state(sql: Statements, known: KnownRows, notification: PackedNotification, now: float) -> None:
     """Store a notification; one with a known UID must say the same."""
     if found := sql.one("notification", uid=notification.uid):
         if found != (notification.hash,):
@@ -54,10 +54,10 @@ def state(sql: Statements, known: KnownRows, notification: PackedNotification, n
     sql.run("new_notification", uid=notification.uid, study_id=study.id, hash=notification.hash)
     if sql.run("state_availability", study_id=study.id, stated=orjson.dumps(rows).decode()):
         _change(sql, known, study, now)
-        schedule(sql, [study.id], rule)
+        schedule(sql, [study.id])
 
 
-def create(sql: Statements, known: KnownRows, step: ProcedureStep, calling_ae: str, now: float, rule: DueRule) -> None:
+def create(sql: Statements, known: KnownRows, step: ProcedureStep, calling_ae: str, now: float) -> None:
     """Store a new procedure step; one with a known UID must say the same."""
     if found := sql.one("step", uid=step.uid):
         if found != (dump(step.attrs),):
@@ -65,10 +65,10 @@ def create(sql: Statements, known: KnownRows, step: ProcedureStep, calling_ae: s
         return
     study = known.study(sql, step.study_uid, now, _NO_READER)
     sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now)
-    _keep(sql, known, study, step, now, rule)
+    _keep(sql, known, study, step, now)
 
 
-def update(sql: Statements, known: KnownRows, uid: str, changes: Attrs, now: float, rule: DueRule) -> None:
+def update(sql: Statements, known: KnownRows, uid: str, changes: Attrs, now: float) -> None:
     """Change a procedure step."""
     found = sql.one("step", uid=uid)
     if found is None:
@@ -76,10 +76,10 @@ def update(sql: Statements, known: KnownRows, uid: str, changes: Attrs, now: flo
     before = _step_of(uid, found[0])
     step = procedure_step.updated(before, changes)
     if step != before:
-        _keep(sql, known, known.study(sql, step.study_uid, now, _NO_READER), step, now, rule)
+        _keep(sql, known, known.study(sql, step.study_uid, now, _NO_READER), step, now)
 
 
-def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureStep, now: float, rule: DueRule) -> None:
+def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureStep, now: float) -> None:
     body = dump(step.attrs)
     sql.run("keep_step", uid=step.uid, study_id=study.id, status=step.status, listed=len(step.instances), body=body)
     if step.has_ended:
@@ -88,7 +88,7 @@ def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureS
     if sql.one("count_instances", study_id=study.id) == (0,):
         _change(sql, known, study, now)
         hasten(sql, study)
-    schedule(sql, [study.id], rule)
+    schedule(sql, [study.id])
 
 
 def _change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> None:

@@ -87,13 +87,16 @@ SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
 UPDATE delivery SET
     last_at = (SELECT last_at FROM study WHERE id = delivery.study_id),
     due_at = max(not_before, lease_until, min(
-        changed_at + :max_wait_s,
+        changed_at + (SELECT max_wait_s FROM due_rule),
         (SELECT CASE WHEN prompt_revision = revision THEN last_at
                      WHEN EXISTS (SELECT 1 FROM inflight WHERE study_id = study.id) THEN 1e300
-                     ELSE last_at + :quiet_period_s END
+                     ELSE last_at + (SELECT quiet_period_s FROM due_rule) END
          FROM study WHERE id = delivery.study_id)))
 WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending')
     AND destination_id = coalesce(:destination_id, destination_id);
+
+-- name: set_due_rule
+UPDATE due_rule SET quiet_period_s = :quiet_period_s, max_wait_s = :max_wait_s;
 
 -- name: begin_studies_by_now
 -- A change with a future time was recorded while the clock was wrong.

@@ -27,7 +27,7 @@ from dicom2fhir.store.base import (
     Rejection,
 )
 from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
-from dicom2fhir.store.sqlite.arrivals import Arrival, DueRule
+from dicom2fhir.store.sqlite.arrivals import Arrival
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Room, Space
 from dicom2fhir.store.sqlite.rows import Packer
@@ -50,7 +50,7 @@ class SqliteStore(StoreReader):
         only.
     quiet_period_s, max_wait_s
         A study is due when it has not changed for ``quiet_period_s``, at the latest ``max_wait_s`` after its first
-        undelivered change.
+        undelivered change. The rule of the owner holds for all who write.
     clock, steady
         Seconds since the epoch; monotonic seconds: see :class:`dicom2fhir.store.sqlite.clock.Clock`.
     min_free_bytes
@@ -84,7 +84,8 @@ class SqliteStore(StoreReader):
         reader: str = "",
         access: Access = Access.OWN,
     ) -> None:
-        self._rule = DueRule(quiet_period_s=quiet_period_s, max_wait_s=max_wait_s)
+        self._rule = {"quiet_period_s": quiet_period_s, "max_wait_s": max_wait_s}
+        self._horizon_s = deliveries.horizon_s(max_wait_s)
         self._clock = Clock(clock, steady)
         self._packer = Packer()
         self._known = arrivals.KnownRows(sees_claims=access is Access.OWN)
@@ -118,7 +119,8 @@ class SqliteStore(StoreReader):
         return cls(path, **options, access=Access.ATTACH)
 
     def _take_over(self, sql: Statements) -> None:
-        arrivals.release_former_owner(sql, self._clock.now(), self._rule)
+        sql.run("set_due_rule", **self._rule)
+        arrivals.release_former_owner(sql, self._clock.now())
 
     def _reader_number(self) -> int:
         with self._read() as sql:
@@ -146,7 +148,7 @@ class SqliteStore(StoreReader):
 
     def _add(self, connection: sqlite3.Connection, waiting: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
-        arrivals.add(sql, self._known, waiting, self._clock.now(), self._rule)
+        arrivals.add(sql, self._known, waiting, self._clock.now())
         self._note_wake(sql)
         return [None] * len(waiting)
 
@@ -162,7 +164,7 @@ class SqliteStore(StoreReader):
         batch = [Arrival(self._packer.pack(record), origin.association, origin.calling_ae) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
-            changes = arrivals.add_many(sql, self._known, batch, self._clock.now(), self._rule)
+            changes = arrivals.add_many(sql, self._known, batch, self._clock.now())
             arrivals.mark_files(sql, self._known, marks)
             for rejection in rejections:
                 arrivals.reject(sql, rejection)
@@ -174,19 +176,19 @@ class SqliteStore(StoreReader):
         """See :meth:`dicom2fhir.store.notices.Notices.state_availability`; raises what :meth:`add` does."""
         self._space.check()
         packed, now = notices.packed(notification), self._clock.now()
-        self._write(lambda sql: notices.state(sql, self._known, packed, now, self._rule))
+        self._write(lambda sql: notices.state(sql, self._known, packed, now))
 
     def create_step(self, step: ProcedureStep, origin: Origin) -> None:
         """See :meth:`dicom2fhir.store.notices.Notices.create_step`; raises what :meth:`add` does."""
         self._space.check()
         now, calling_ae = self._clock.now(), origin.calling_ae
-        self._write(lambda sql: notices.create(sql, self._known, step, calling_ae, now, self._rule))
+        self._write(lambda sql: notices.create(sql, self._known, step, calling_ae, now))
 
     def update_step(self, uid: str, changes: Attrs) -> None:
         """See :meth:`dicom2fhir.store.notices.Notices.update_step`; raises what :meth:`add` does."""
         self._space.check()
         now = self._clock.now()
-        self._write(lambda sql: notices.update(sql, self._known, uid, changes, now, self._rule))
+        self._write(lambda sql: notices.update(sql, self._known, uid, changes, now))
 
     def association_ended(self, association: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.association_ended`."""
@@ -202,7 +204,7 @@ class SqliteStore(StoreReader):
     def _end(self, associations: Iterable[str]) -> None:
         def operation(sql: Statements) -> None:
             for association in associations:
-                arrivals.end_association(sql, self._known, association, self._rule)
+                arrivals.end_association(sql, self._known, association)
 
         self._write(operation)
         self._ended.difference_update(associations)
@@ -218,7 +220,7 @@ class SqliteStore(StoreReader):
     def set_destinations(self, names: Iterable[str]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_destinations`."""
         wanted = frozenset(names)
-        self._write(lambda sql: deliveries.set_destinations(sql, wanted, self._clock.now(), self._rule))
+        self._write(lambda sql: deliveries.set_destinations(sql, wanted, self._clock.now()))
 
     def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_mapping_fingerprint`."""
@@ -258,7 +260,7 @@ class SqliteStore(StoreReader):
 
     def release(self, claims: Collection[Claim]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.release`; ignores claims whose lease was lost."""
-        self._write(lambda sql: deliveries.release(sql, claims, self._rule))
+        self._write(lambda sql: deliveries.release(sql, claims))
 
     def _catch_up(self) -> None:
         """Correct due times after a step of the clock, and write ends of associations that could not be written."""
@@ -272,7 +274,7 @@ class SqliteStore(StoreReader):
     def _follow_clock(self) -> None:
         if self._writer:
             reading = self._clock.read()
-            self._write(lambda sql: arrivals.follow_clock(sql, reading.now, self._rule))
+            self._write(lambda sql: arrivals.follow_clock(sql, reading.now))
             self._clock.forget_steps(reading)
 
     def next_due_at(self, destination: str) -> float | None:
@@ -282,7 +284,7 @@ class SqliteStore(StoreReader):
         """
         self._catch_up()
         first, last = self._dues(destination)
-        if last is not None and last > self._clock.now() + deliveries.horizon_s(self._rule):
+        if last is not None and last > self._clock.now() + self._horizon_s:
             self._follow_clock()  # another process wrote while the clock was wrong
             first, _ = self._dues(destination)
         return first
@@ -293,7 +295,7 @@ class SqliteStore(StoreReader):
 
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.settle`."""
-        self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now(), self._rule))
+        self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now()))
 
     def forget(self, study_uid: str) -> bool:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that no longer runs are ignored."""
@@ -312,10 +314,10 @@ class SqliteStore(StoreReader):
         refused: str = "",
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if the lease was lost, only ``accepted`` is recorded."""
-        now, rule = self._clock.now(), self._rule
+        now = self._clock.now()
         self._write(
             lambda sql: deliveries.delivered(
-                sql, claim, revision, base, fingerprint, unlinked, unclaimed, refused, now, rule, accepted=accepted
+                sql, claim, revision, base, fingerprint, unlinked, unclaimed, refused, now, accepted=accepted
             ),
         )
 
@@ -329,16 +331,18 @@ class SqliteStore(StoreReader):
     ) -> None:
         """See :meth:`dicom2fhir.store.base.Store.retry`; does nothing if the lease was lost."""
         self._write(
-            lambda sql: deliveries.retry(sql, claim, after_s, reason, count, failing, self._clock.now(), self._rule),
+            lambda sql: deliveries.retry(
+                sql, claim, after_s, reason, count, failing, self._clock.now(), self._horizon_s
+            ),
         )
 
     def refuse(self, claim: Claim, revision: int, reason: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.refuse`; does nothing if the lease was lost."""
-        self._write(lambda sql: deliveries.refuse(sql, claim, revision, reason, self._clock.now(), self._rule))
+        self._write(lambda sql: deliveries.refuse(sql, claim, revision, reason, self._clock.now()))
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.exclude`; does nothing if the lease was lost."""
-        self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection, self._rule))
+        self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection))
 
     def set_selection(self, destination: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
