@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests import guides
+
 DEBIAN_PACKAGES = {
     "dcmdump": "dcmtk",
     "dcmodify": "dcmtk",
@@ -244,6 +246,8 @@ class LeftOut:
                 self._troubles[server.name] = trouble
                 for item in wanting:
                     item.stash[_MISSING] = server.name
+        if not guides.are_there() and any("validator" in getattr(item, "fixturenames", ()) for item in session.items):
+            self._lines.append(guides.NOT_FOUND)
         counts = Counter(item.stash[_MISSING] for item in session.items if _MISSING in item.stash)
         self._lines += [f"left out {_tests(count)}: {why_missing(what)}" for what, count in sorted(counts.items())]
 

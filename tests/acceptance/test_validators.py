@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.conformance import PAGE, Output, Result, check, generated, golden, known_warnings, page
+from tests import guides
+from tests.conformance import KNOWN_TO_FAIL, PAGE, page, refuted
+from tests.conformance_cases import Output, by_profile, generated, golden
+from tests.conformance_check import Result, check, known_warnings
 from tests.servers.validator.validator import ValidatorProcess
 
 pytestmark = pytest.mark.timeout(900)
-"""The first of these tests waits for all checks, a minute on two cores that have nothing else to do."""
+"""The first of these tests waits for all checks, two minutes on two cores that have nothing else to do."""
 
 
 @pytest.fixture(scope="module")
 def result(validator: ValidatorProcess) -> Result:
-    return check([*golden(), *generated()], validator)
+    return check([*golden(), *generated()], by_profile(), validator)
 
 
 def test_there_is_no_error(result: Result) -> None:
     assert [f"{output}: {error}" for output, errors in result.errors.items() for error in errors] == []
+
+
+@pytest.mark.skipif(not guides.are_there(), reason=guides.NOT_FOUND)
+def test_what_claims_a_profile_conforms_by_its_guides_own_definitions(result: Result) -> None:
+    assert refuted(result) == json.loads(KNOWN_TO_FAIL.read_text("utf-8")), result.refuted
 
 
 def test_each_warning_is_explained(result: Result) -> None:
@@ -29,10 +39,17 @@ def test_each_explained_warning_still_comes_up(result: Result) -> None:
     listed = {
         (known.title, Output(version, profile))
         for known in known_warnings()
+        if not known.guides
         for version in known.versions
         for profile in known.profiles or ("",)
     }
     assert listed - came_up == set(), "take it out of tests/data/known_warnings.toml"
+
+
+@pytest.mark.skipif(not guides.are_there(), reason=guides.NOT_FOUND)
+def test_each_explained_warning_of_the_guides_still_comes_up(result: Result) -> None:
+    came_up = {title for titles in result.warnings.values() for title in titles}
+    assert {known.title for known in known_warnings() if known.guides} - came_up == set()
 
 
 def test_the_page_says_so(result: Result) -> None:

@@ -24,7 +24,7 @@ from dicom2fhir.jobs.conversion import as_resources
 from dicom2fhir.model import Delivered, Mapped, Resource, Write
 from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
 from testdata.make_dicom import encode
-from tests.conformance import with_orders_inside
+from tests.conformance_cases import as_written
 from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import VERSIONS, Question, ValidatorProcess
 
@@ -46,7 +46,7 @@ def golden(version: str) -> Iterator[tuple[str, Mapped]]:
 def test_the_official_validator_finds_no_error(validator: ValidatorProcess, tmp_path: Path, version: str) -> None:
     questions = []
     for name, result in golden(version):
-        for number, resource in enumerate(with_orders_inside([entry.resource for entry in result.entries])):
+        for number, resource in enumerate(as_written([entry.resource for entry in result.entries])):
             path = tmp_path / f"{name}.{number}.xml"
             path.write_bytes(dump_xml(resource, version))
             questions.append(Question(version, path))

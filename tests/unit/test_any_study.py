@@ -24,7 +24,8 @@ from dicom2fhir.wiring import options
 from testdata.make_cases import record_of
 from tests import element_checker
 from tests.any_data_set import SCRIPTS, any_file
-from tests.conformance import MODELS, POLICIES
+from tests.conformance_cases import POLICIES
+from tests.conformance_check import MODELS
 from tests.examples import examples
 from tests.invariants import to_be_written
 

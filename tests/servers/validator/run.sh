@@ -1,14 +1,14 @@
 #!/bin/bash
 # The official FHIR validator (HAPI FHIR with HL7's InstanceValidator) for DSTU2, 1.4.0, STU3, R4, R4B and R5, offline.
-#   run.sh serve DEFINITIONS   read requests from stdin until it is closed; Validate.java says what they look like.
+#   run.sh serve               read requests from stdin until it is closed; Validate.java says what they look like.
 #   run.sh build               download from the Maven repository and compile, once; afterwards no network is needed.
 #   run.sh classpath           print the packages, separated by colons.
 # Settings from the environment:
 #   VALIDATOR_CACHE            where builds lie  (default ~/.cache/dicom2fhir/validator; may be deleted at any time)
-#   VALIDATOR_HEAP             Java heap         (default 2g, enough for all six versions at once)
+#   VALIDATOR_HEAP             Java heap         (default 4g; all six versions and all guides at once need 3g)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-what=${1:?usage: run.sh serve DEFINITIONS | build | classpath}
+what=${1:?usage: run.sh serve | build | classpath}
 cache=${VALIDATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dicom2fhir/validator}
 # One build for each state of the sources and each Java: checkouts do not disturb one another.
 key=$(cd "$here" && { cat pom.xml src/main/java/*; java -version 2>&1; } | sha256sum | cut -c1-16)
@@ -40,8 +40,8 @@ case $what in
 build) ;;
 classpath) cat "$build/classpath.txt" ;;
 serve)
-    exec java "-Xmx${VALIDATOR_HEAP:-2g}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
-        -cp "$build/classes:$(cat "$build/classpath.txt")" Validate "${2:?usage: run.sh serve DEFINITIONS}"
+    exec java "-Xmx${VALIDATOR_HEAP:-4g}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
+        -cp "$build/classes:$(cat "$build/classpath.txt")" Validate
     ;;
 *) echo "run.sh: unknown command $what" >&2; exit 2 ;;
 esac

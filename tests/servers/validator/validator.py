@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import subprocess
 import tempfile
 import threading
@@ -17,10 +18,17 @@ _RUN = Path(__file__).parent / "run.sh"
 _ANSWER_TIMEOUT_S = 240.0
 _STOP_TIMEOUT_S = 20.0
 
-DEFINITIONS = Path(__file__).parents[2] / "data" / "definitions"
-"""One folder for each version, with the StructureDefinitions and ValueSets of its profiles."""
+COMPACT_DEFINITIONS = Path(__file__).parents[2] / "data" / "definitions"
+"""One folder for each version, with the StructureDefinitions and ValueSets that the tests have of its profiles."""
 VERSIONS = ("DSTU2", "1.4.0", "STU3", "R4", "R4B", "R5")
 """FHIR versions that there is an official validator for."""
+_ENTRY = re.compile(r"^Bundle\.entry\[\d+\]\.resource/\*(\w+)/[^*]*\*/")
+
+
+def compact_definitions(version: str) -> tuple[Path, ...]:
+    """The folder with the StructureDefinitions and ValueSets that the tests have of the profiles of a version."""
+    folder = COMPACT_DEFINITIONS / version
+    return (folder,) if folder.is_dir() else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Finding:
     """One message of the validator."""
 
     location: str
-    """FHIRPath of the element."""
+    """FHIRPath of the element; in a Bundle, from the resource of its entry."""
     message: str
     id: str
     """Of the message in HL7's list of messages, e.g. ``Terminology_TX_NoValid_1_CC``; empty when it has none."""
@@ -55,11 +63,20 @@ class Question:
         A resource, or a file of one, JSON or XML.
     profiles
         Canonical URLs to check against, besides those of ``meta.profile``.
+    definitions
+        Folders of definitions beside those of the version; None: :func:`compact_definitions`.
     """
 
     version: str
     resource: dict[str, Any] | Path
     profiles: Sequence[str] = ()
+    definitions: Sequence[Path] | None = None
+
+
+def together(resources: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A Bundle of resources that refer to one another by ``urn:uuid:`` and id: each target is checked, too."""
+    entries = [{"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in resources]
+    return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
 class ValidatorProcess:
@@ -68,7 +85,7 @@ class ValidatorProcess:
     def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process runs)
         self._process = subprocess.Popen(
-            [_RUN, "serve", DEFINITIONS],
+            [_RUN, "serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -87,7 +104,7 @@ class ValidatorProcess:
         return findings
 
     def check_all(self, questions: Iterable[Question]) -> list[Findings]:
-        """Check resources, those of different versions side by side; the answers in the order of the questions.
+        """Check resources, those of different versions or definitions side by side; answers in the order of questions.
 
         Raises
         ------
@@ -145,7 +162,8 @@ class ValidatorProcess:
             raise RuntimeError(f"the validator failed: {answer['failure']}\n{self._end_of_log()}")
         sorted_out: dict[bool, list[Finding]] = {True: [], False: []}
         for one in answer["findings"]:
-            sorted_out[one["error"]].append(Finding(one["location"] or "", one["message"], one["id"] or ""))
+            location = _ENTRY.sub(r"\1", one["location"] or "")
+            sorted_out[one["error"]].append(Finding(location, one["message"], one["id"] or ""))
         return answer["number"], Findings(tuple(sorted_out[True]), tuple(sorted_out[False]))
 
     def _end_of_log(self) -> str:
@@ -154,6 +172,13 @@ class ValidatorProcess:
 
 
 def _request(number: int, question: Question) -> dict[str, Any]:
-    resource = question.resource
+    resource, definitions = question.resource, question.definitions
     text = resource.read_text("utf-8") if isinstance(resource, Path) else json.dumps(resource, ensure_ascii=False)
-    return {"number": number, "version": question.version, "resource": text, "profiles": list(question.profiles)}
+    folders = compact_definitions(question.version) if definitions is None else definitions
+    return {
+        "number": number,
+        "version": question.version,
+        "resource": text,
+        "profiles": list(question.profiles),
+        "definitions": [str(folder) for folder in folders],
+    }

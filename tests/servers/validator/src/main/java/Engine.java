@@ -1,5 +1,4 @@
 import ca.uhn.fhir.context.FhirContext;
-import ca.uhn.fhir.context.support.DefaultProfileValidationSupport;
 import ca.uhn.fhir.context.support.IValidationSupport.IssueSeverity;
 import ca.uhn.fhir.validation.FhirValidator;
 import ca.uhn.fhir.validation.ResultSeverityEnum;
@@ -13,54 +12,47 @@ import org.hl7.fhir.common.hapi.validation.support.PrePopulatedValidationSupport
 import org.hl7.fhir.common.hapi.validation.support.SnapshotGeneratingValidationSupport;
 import org.hl7.fhir.common.hapi.validation.support.UnknownCodeSystemWarningValidationSupport;
 import org.hl7.fhir.common.hapi.validation.support.ValidationSupportChain;
+import org.hl7.fhir.common.hapi.validation.validator.FhirDefaultPolicyAdvisor;
 import org.hl7.fhir.common.hapi.validation.validator.FhirInstanceValidator;
 import org.hl7.fhir.r5.utils.validation.constants.BestPracticeWarningLevel;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 
-/** The validator of one FHIR version; used by one thread. */
+/** The validator of one FHIR version with one set of definitions; used by one thread. */
 final class Engine {
-  private final FhirContext context;
+  private static final String NO_PROFILE_FITS = "Reference_REF_CantMatchChoice";
+  private static final String WHY_NOT = "Details_for__matching_against_Profile_";
+
   private final FhirValidator validator;
   private final boolean old;
 
-  /** @param definitions folder with StructureDefinitions and ValueSets of this version, at any depth; may be missing */
-  Engine(String version, Path definitions) throws IOException {
-    old = version.equals("DSTU2") || version.equals("1.4.0");
-    context = switch (version) {
-      case "DSTU2" -> FhirContext.forDstu2Hl7Org();
-      case "1.4.0" -> FhirContext.forDstu2_1();
-      case "STU3" -> FhirContext.forDstu3();
-      case "R4" -> FhirContext.forR4();
-      case "R4B" -> FhirContext.forR4B();
-      case "R5" -> FhirContext.forR5();
-      default -> throw new IllegalArgumentException("there is no official validator for " + version);
-    };
-    PrePopulatedValidationSupport ours = new PrePopulatedValidationSupport(context);
-    if (Files.isDirectory(definitions)) {
-      try (Stream<Path> files = Files.walk(definitions)) {
+  /** @param folders with StructureDefinitions, ValueSets and CodeSystems of this version, at any depth */
+  Engine(Standard standard, List<Path> folders) throws IOException {
+    old = standard.old;
+    FhirContext context = standard.context;
+    PrePopulatedValidationSupport added = new PrePopulatedValidationSupport(context);
+    for (Path folder : folders) {
+      try (Stream<Path> files = Files.walk(folder)) {
         for (Path file : files.filter(path -> path.toString().endsWith(".json")).sorted().toList()) {
-          ours.addResource(context.newJsonParser().parseResource(Files.readString(file)));
+          added.addResource(context.newJsonParser().parseResource(Files.readString(file)));
         }
       }
-    }
-    DefaultProfileValidationSupport base = new DefaultProfileValidationSupport(context);
-    if (version.equals("1.4.0")) {
-      Patch21.apply(context, base, ours);
     }
     ExternalCodes external = new ExternalCodes(context);
     UnknownCodeSystemWarningValidationSupport unknown = new UnknownCodeSystemWarningValidationSupport(context);
     unknown.setNonExistentCodeSystemSeverity(IssueSeverity.INFORMATION);
     FhirInstanceValidator module = new FhirInstanceValidator(old
-        ? new LiftedChain(ours, external, base)
+        ? new LiftedChain(added, standard.patches, external, standard.definitions)
         : new ValidationSupportChain(
-            ours,
+            added,
             external,
-            base,
+            standard.definitions,
             new CommonCodeSystemsTerminologyService(context),
             new InMemoryTerminologyServerValidationSupport(context),
             new SnapshotGeneratingValidationSupport(context),
@@ -70,18 +62,29 @@ final class Engine {
     module.setNoExtensibleWarnings(false);
     module.setAssumeValidRestReferences(true);
     module.setBestPracticeWarningLevel(BestPracticeWarningLevel.Ignore);
+    module.setValidatorPolicyAdvisor(new EveryMessage());
     validator = context.newValidator();
     validator.setValidateAgainstStandardSchema(false);
     validator.setValidateAgainstStandardSchematron(false);
     validator.registerValidatorModule(module);
   }
 
+  /** HAPI's own hides that what a reference leads to fits none of the profiles that the element allows. */
+  private static final class EveryMessage extends FhirDefaultPolicyAdvisor {
+    @Override
+    public boolean isSuppressMessageId(String path, String messageId) {
+      return false;
+    }
+  }
+
   /** Errors and warnings in a resource, JSON or XML; what is only information is left out. */
   JsonArray check(String resource, List<String> profiles) {
     ValidationOptions options = new ValidationOptions();
     profiles.forEach(options::addProfile);
+    List<SingleValidationMessage> messages = validator.validateWithResult(resource, options).getMessages();
+    Map<String, String> whyNot = whyNoProfileFits(messages);
     JsonArray found = new JsonArray();
-    for (SingleValidationMessage message : validator.validateWithResult(resource, options).getMessages()) {
+    for (SingleValidationMessage message : messages) {
       ResultSeverityEnum severity = message.getSeverity();
       if (old && "XHTML_XHTML_NS_InValid".equals(message.getMessageId()) && message.getMessage().contains("'null'")) {
         severity = ResultSeverityEnum.WARNING; // HL7's own examples of DSTU2 and 1.4.0 leave the namespace out
@@ -89,13 +92,27 @@ final class Engine {
       if (severity == ResultSeverityEnum.INFORMATION) {
         continue;
       }
+      boolean target = NO_PROFILE_FITS.equals(message.getMessageId());
+      String why = target ? whyNot.getOrDefault(message.getLocationString(), "") : "";
       JsonObject finding = new JsonObject();
       finding.addProperty("error", severity != ResultSeverityEnum.WARNING);
       finding.addProperty("location", message.getLocationString());
       finding.addProperty("id", message.getMessageId());
-      finding.addProperty("message", message.getMessage());
+      finding.addProperty("message", message.getMessage() + why);
       found.add(finding);
     }
     return found;
+  }
+
+  /** Location of a reference -> what is wrong with its target, which the validator says as information. */
+  private static Map<String, String> whyNoProfileFits(List<SingleValidationMessage> messages) {
+    Map<String, String> reasons = new HashMap<>();
+    for (SingleValidationMessage message : messages) {
+      if (WHY_NOT.equals(message.getMessageId()) && message.hasSliceMessages()) {
+        String reason = "; " + String.join("; ", message.getSliceMessages());
+        reasons.merge(message.getLocationString(), reason, String::concat);
+      }
+    }
+    return reasons;
   }
 }

@@ -1,5 +1,6 @@
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
@@ -16,20 +17,20 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.LinkedBlockingQueue;
 
 /**
- * {@code Validate DEFINITIONS}: reads one request a line from stdin and writes one answer a line to stdout, until stdin
- * is closed.
+ * Reads one request a line from stdin and writes one answer a line to stdout, until stdin is closed.
  *
  * <pre>
- * {"number": 7, "version": "R4", "resource": "{...} or &lt;...&gt;", "profiles": ["http://..."]}
+ * {"number": 7, "version": "R4", "definitions": ["FOLDER"], "resource": "{...} or &lt;...&gt;", "profiles": ["http://..."]}
  * {"number": 7, "findings": [{"error": true, "location": "...", "id": "...", "message": "..."}]}
  * {"number": 7, "failure": "..."}
  * </pre>
  *
- * Each version has a thread and loads what it needs with its first request; so answers come in any order.
- * {@code DEFINITIONS} is a folder that has a folder for each version with profiles.
+ * Each version with each set of definitions has a thread, which loads what it needs with its first request; so answers
+ * come in any order.
  */
 public final class Validate {
   private static final Gson GSON = new GsonBuilder().disableHtmlEscaping().serializeNulls().create();
@@ -39,26 +40,33 @@ public final class Validate {
   public static void main(String[] arguments) throws Exception {
     PrintStream answers = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
     System.setOut(System.err); // libraries that print must not come between the answers
-    Path definitions = Path.of(arguments[0]);
-    Map<String, OneVersion> threads = new HashMap<>();
+    Map<JsonElement, EngineThread> threads = new HashMap<>();
+    Map<String, Standard> standards = new ConcurrentHashMap<>();
     BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (String line; (line = requests.readLine()) != null; ) {
       JsonObject request = JsonParser.parseString(line).getAsJsonObject();
-      String version = request.get("version").getAsString();
-      threads.computeIfAbsent(version, v -> new OneVersion(v, definitions.resolve(v), answers)).requests.add(request);
+      JsonArray engine = new JsonArray();
+      engine.add(request.get("version"));
+      engine.addAll(request.getAsJsonArray("definitions"));
+      threads.computeIfAbsent(engine, e -> new EngineThread(standards, answers)).requests.add(request);
     }
     Runtime.getRuntime().halt(0); // nobody waits for what is still under way
   }
 
-  private static final class OneVersion extends Thread {
+  private static List<String> texts(JsonArray array) {
+    List<String> texts = new ArrayList<>();
+    array.forEach(text -> texts.add(text.getAsString()));
+    return texts;
+  }
+
+  private static final class EngineThread extends Thread {
     final BlockingQueue<JsonObject> requests = new LinkedBlockingQueue<>();
-    private final Path definitions;
+    private final Map<String, Standard> standards;
     private final PrintStream answers;
     private Engine engine;
 
-    OneVersion(String version, Path definitions, PrintStream answers) {
-      super(version);
-      this.definitions = definitions;
+    EngineThread(Map<String, Standard> standards, PrintStream answers) {
+      this.standards = standards;
       this.answers = answers;
       start();
     }
@@ -71,12 +79,11 @@ public final class Validate {
           JsonObject request = requests.take();
           answer.add("number", request.get("number"));
           if (engine == null) {
-            engine = new Engine(getName(), definitions);
+            List<String> folders = texts(request.getAsJsonArray("definitions"));
+            Standard standard = standards.computeIfAbsent(request.get("version").getAsString(), Standard::new);
+            engine = new Engine(standard, folders.stream().map(Path::of).toList());
           }
-          List<String> profiles = new ArrayList<>();
-          for (JsonElement url : request.getAsJsonArray("profiles")) {
-            profiles.add(url.getAsString());
-          }
+          List<String> profiles = texts(request.getAsJsonArray("profiles"));
           answer.add("findings", engine.check(request.get("resource").getAsString(), profiles));
         } catch (VirtualMachineError e) {
           e.printStackTrace();

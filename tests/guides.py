@@ -1,0 +1,37 @@
+"""The guides' own definitions of profiles: StructureDefinitions, ValueSets and CodeSystems of their authors.
+
+Their licences differ, so they do not come with the project. They are used in place, from the folder that the
+environment variable ``GUIDE_DEFINITIONS`` names, by default ``../shared/spec/definitions`` beside the project;
+``tests/data/guides.toml`` names the folders in it that each profile needs. Without them the compact definitions of
+``tests/data/definitions`` judge alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from tests.servers.validator.validator import COMPACT_DEFINITIONS
+
+FOLDER = Path(
+    os.environ.get("GUIDE_DEFINITIONS") or Path(__file__).parents[2] / "shared" / "spec" / "definitions"
+).resolve()
+NOT_FOUND = f"guides' own definitions not found at {FOLDER}: only the compact ones are used"
+GUIDES = Path(__file__).with_name("data") / "guides.toml"
+_OF_OTHER_VERSIONS = "cross-version"
+"""The compact definitions of extensions that HL7 defines by a rule and no guide lists."""
+
+
+def are_there() -> bool:
+    """Whether the folder exists."""
+    return FOLDER.is_dir()
+
+
+@cache
+def definitions(version: str, profile: str) -> tuple[Path, ...]:
+    """The folders that judge a profile in place of the compact definitions; none if its guide's are not available."""
+    names = tomllib.loads(GUIDES.read_text("utf-8")).get(version, {}).get(profile, ())
+    folders = (FOLDER / name for name in names)
+    return (*folders, COMPACT_DEFINITIONS / version / _OF_OTHER_VERSIONS) if names and are_there() else ()
