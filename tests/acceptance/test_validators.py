@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests import guides
-from tests.conformance import KNOWN_TO_FAIL, PAGE, page, refuted
+from tests.conformance import KNOWN_TO_FAIL, PAGE, page, profile_rows, refuted
 from tests.conformance_cases import Output, by_profile, generated, golden
 from tests.conformance_check import Result, check, known_warnings
 from tests.servers.validator.validator import ValidatorProcess
@@ -54,3 +54,8 @@ def test_each_explained_warning_of_the_guides_still_comes_up(result: Result) -> 
 
 def test_the_page_says_so(result: Result) -> None:
     assert PAGE.read_text("utf-8") == page(result), "run `make conformance`"
+
+
+def test_four_of_five_golden_cases_of_common_modalities_claim_each_profile() -> None:
+    shares = {str(output): cells[2].split(" of ") for output, cells in profile_rows()}
+    assert {output for output, (claim, of) in shares.items() if int(claim) < 0.8 * int(of)} == set()
