@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +27,6 @@ from tests.servers.validator.validator import VERSIONS as OFFICIAL
 from tests.servers.validator.validator import ValidatorProcess
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
-KNOWN_TO_FAIL = Path(__file__).parent / "data" / "known_to_fail.json"
-"""Output -> how many studies claim its profile and do not conform, until the profile is mended."""
 _NOT_CHECKED = "not checked"
 
 
@@ -159,9 +156,14 @@ def accepted_warnings() -> list[str]:
     return ["", "## Accepted warnings", "", *listed]
 
 
-def refuted(result: Result) -> dict[str, int]:
-    """Output -> how many studies claim its profile and do not conform."""
-    return {str(output): len(studies) for output, studies in result.refuted.items() if studies}
+def refuted(result: Result) -> list[str]:
+    """What the guides' own definitions find in studies that claim a profile."""
+    return [
+        f"{output} {where}: {error}"
+        for output, studies in result.refuted.items()
+        for where, found in studies.items()
+        for error in found
+    ]
 
 
 def main() -> None:
@@ -174,16 +176,9 @@ def main() -> None:
     finally:
         validator.close()
     errors = [f"{output} {error}" for output, found in result.errors.items() for error in found]
-    wrong = [
-        f"{output} {where}: {error}"
-        for output, studies in result.refuted.items()
-        for where, found in studies.items()
-        for error in found
-    ]
+    wrong = refuted(result)
     print(*errors, *wrong, *result.unexplained, sep="\n")
     PAGE.write_text(page(result), "utf-8")
-    if guides.are_there():
-        KNOWN_TO_FAIL.write_text(json.dumps(refuted(result), indent=1) + "\n", "utf-8")
     print(
         f"wrote {PAGE}: {len(errors)} errors, {len(wrong)} more by the guides' own definitions,"
         f" {len(result.unexplained)} warnings that are not explained"

@@ -20,8 +20,8 @@ FOLDER = Path(
 ).resolve()
 NOT_FOUND = f"guides' own definitions not found at {FOLDER}: only the compact ones are used"
 GUIDES = Path(__file__).with_name("data") / "guides.toml"
-_OF_OTHER_VERSIONS = "cross-version"
-"""The compact definitions of extensions that HL7 defines by a rule and no guide lists."""
+_OF_EXTENSIONS = ("cross-version", "sliced-by")
+"""The compact definitions of extensions that a guide relies on and does not define itself."""
 
 
 def are_there() -> bool:
@@ -33,5 +33,7 @@ def are_there() -> bool:
 def definitions(version: str, profile: str) -> tuple[Path, ...]:
     """The folders that judge a profile in place of the compact definitions; none if its guide's are not available."""
     names = tomllib.loads(GUIDES.read_text("utf-8")).get(version, {}).get(profile, ())
-    folders = (FOLDER / name for name in names)
-    return (*folders, COMPACT_DEFINITIONS / version / _OF_OTHER_VERSIONS) if names and are_there() else ()
+    if not names or not are_there():
+        return ()
+    compact = (COMPACT_DEFINITIONS / version / name for name in _OF_EXTENSIONS)
+    return (*(FOLDER / name for name in names), *(folder for folder in compact if folder.is_dir()))

@@ -87,30 +87,34 @@ def _elements(type_: str, profile: dict[str, Any], url: str) -> list[dict[str, A
 
 def _extensions(profile: dict[str, Any], version: str) -> Iterator[dict[str, Any]]:
     for name, facts in profile.get("extensions", {}).items():
-        url = profile["extensions_base"] + name
+        url = urljoin(profile["extensions_base"], name)
         root: dict[str, Any] = {"id": "Extension", "path": "Extension"}
         if facts.get("modifier"):
             root |= {"isModifier": True, "isModifierReason": "as the element that it stands for"}
-        elements = [root]
-        if parts := facts.get("parts"):
-            slicing = {"discriminator": [{"type": "value", "path": "url"}], "rules": "closed"}
-            elements.append({"id": "Extension.extension", "path": "Extension.extension", "min": 1, "slicing": slicing})
-            for part, spec in parts.items():
-                elements += _part(part, spec, profile.get("units", {}))
-        else:
-            elements.append({"id": "Extension.extension", "path": "Extension.extension", "max": "0"})
-        elements.append({"id": "Extension.url", "path": "Extension.url", "fixedUri": url})
-        elements.append(
-            {"id": "Extension.value[x]", "path": "Extension.value[x]", "max": "0"}
-            if parts
-            else _value(
-                "Extension.value[x]", "Extension.value[x]", facts["value"], facts.get("unit"), profile.get("units", {})
-            )
-        )
+        fixed = {"id": "Extension.url", "path": "Extension.url", "fixedUri": url}
+        elements = [root, *_content(facts, fixed, profile.get("units", {}))]
         yield {
             **_definition(url, version, "Extension", profile["origin"], elements),
             "context": [{"type": "element", "expression": facts["context"]}],
         }
+
+
+def _content(facts: dict[str, Any], url: dict[str, Any], units: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The elements of an extension: its parts or its value, and its URL."""
+    below, value = "Extension.extension", "Extension.value[x]"
+    if parts := facts.get("parts"):
+        slicing = {"discriminator": [{"type": "value", "path": "url"}], "rules": "closed"}
+        yield {"id": below, "path": below, "min": 1, "slicing": slicing}
+        for part, spec in parts.items():
+            yield from _part(part, spec, units)
+        yield url
+        yield {"id": value, "path": value, "max": "0"}
+    elif "value" in facts:
+        yield {"id": below, "path": below, "max": "0"}
+        yield url
+        yield _value(value, value, facts["value"], facts.get("unit"), units)
+    else:
+        yield url
 
 
 def _part(name: str, spec: dict[str, Any], units: dict[str, str]) -> Iterator[dict[str, Any]]:
