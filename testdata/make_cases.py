@@ -54,8 +54,10 @@ _ARCHIVE: dict[str, Any] = {
     "dicomweb_url": "https://pacs.example/dicom-web",
     "retrieve_location_uid": "1.2.276.0.76.3.1.99",
 }
-_ORGANIZATION = {"": "http://finess.sante.gouv.fr|750000001"}
+_ORGANIZATION = "https://hospital.example/organization|main"
 """What most profiles ask for, so their cases have it."""
+_ORGANIZATIONS = {"osiris": "http://finess.sante.gouv.fr|750000001"}
+"""Profile -> the same, where it asks for a certain system."""
 
 
 def record_of(data: bytes, cache: HeaderCache | None = None) -> InstanceRecord:
@@ -169,7 +171,8 @@ def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
     study, options = study_and_options(name)
     dialect = DIALECTS[version_of(variant)]
     if case_of(name).get("archive", True):
-        systems = replace(options.systems, organization=options.systems.organization or _ORGANIZATION)
+        organization = {"": _ORGANIZATIONS.get(chosen.name, _ORGANIZATION)}
+        systems = replace(options.systems, organization=options.systems.organization or organization)
         options = replace(options, systems=systems, **_ARCHIVE)
     return StudyMapper(options, chosen, case_of(name).get("profile_missing")).map(study, dialect)
 

@@ -191,7 +191,7 @@ def test_what_is_no_toml_or_no_file_is_told(tmp_path: Path) -> None:
         options.profile(str(tmp_path / "nothing.toml"))
     with pytest.raises(ConfigError, match='did you mean "osiris"'):
         options.profile("osiriss")
-    with pytest.raises(ConfigError, match="there are eu-imaging"):
+    with pytest.raises(ConfigError, match="there are ch-rad-order"):
         options.profile("xyz")
 
 
@@ -218,6 +218,26 @@ def test_a_study_claims_the_profile(tmp_path: Path) -> None:
 def test_a_profile_without_canonical_claims_nothing(tmp_path: Path) -> None:
     own = profile(tmp_path, "", HEAD.replace("https://profiles.example/test", ""))
     assert "meta" not in imaging_study(own, study())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "types", "claimed"),
+    [
+        ([], [], False),
+        (["A1"], ["ACSN"], True),
+        (["A1", "A2"], ["ACSN", "Accession Number"], True),
+    ],
+)
+def test_exactly_one_identifier_is_typed_as_accession_number(
+    tmp_path: Path, numbers: list[str], types: list[str], claimed: bool
+) -> None:
+    own = profile(tmp_path, '[identifiers]\nallowed = ["uid", "accession"]\none_accession = true\n')
+    requests = [{"AccessionNumber": number} for number in numbers]
+    resource = imaging_study(own, study(RequestAttributesSequence=requests))
+    _, *accessions = resource["identifier"]
+    assert [one["type"].get("text") or one["type"]["coding"][0]["code"] for one in accessions] == types
+    assert [one["value"] for one in accessions] == numbers
+    assert claims(resource) is claimed
 
 
 def test_identifiers_are_those_allowed_and_get_their_types(tmp_path: Path) -> None:

@@ -182,6 +182,11 @@ class IdentifierRules(Table):
     coding: Annotated[dict[str, Code], _of("uid", "accession")] = Field(
         {}, description="`uid` or `accession` -> a code that is added to the type of that identifier."
     )
+    one_accession: bool = Field(
+        False,
+        description="Whether the profile requires exactly one identifier that is typed as an accession number: without"
+        " one it is not met, and further accession numbers have a text as type.",
+    )
 
 
 class OrderRules(Table):

@@ -73,6 +73,17 @@ class StudyInProfile(ResourceInProfile):
             kept.append(identifier)
         if kept:
             self.root["identifier"] = kept
+        if rules.one_accession:
+            self._one_accession([identifier for identifier in kept if _kind(identifier) == "accession"])
+
+    def _one_accession(self, accessions: list[Resource]) -> None:
+        where = "ImagingStudy.identifier"
+        if not accessions:
+            self.unmet.setdefault(f"{where} (Accession Number)")
+        for other in accessions[1:]:
+            other["type"] = {"text": "Accession Number"}
+            why = f"profile {self.profile.name} allows one accession number; further ones have no code in type"
+            self.context.note("warning", where, why)
 
     def orders(self) -> None:
         """Keep the type of one order; see :class:`~dicom2fhir.fhir.profile.model.OrderRules`."""
