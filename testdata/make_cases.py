@@ -148,6 +148,11 @@ def profile_of(variant: str) -> Profile | None:
     return None if variant in DIALECTS else _profile(variant.partition(".")[0])
 
 
+def organization_of(chosen: Profile) -> str:
+    """The organization that the cases of a profile are from, unless they say otherwise."""
+    return _ORGANIZATIONS.get(chosen.name, _ORGANIZATION)
+
+
 def version_of(variant: str) -> str:
     """The FHIR version of a version or profile."""
     chosen = profile_of(variant)
@@ -171,8 +176,7 @@ def mapped_by(chosen: Profile, name: str, variant: str) -> Mapped:
     study, options = study_and_options(name)
     dialect = DIALECTS[version_of(variant)]
     if case_of(name).get("archive", True):
-        organization = {"": _ORGANIZATIONS.get(chosen.name, _ORGANIZATION)}
-        systems = replace(options.systems, organization=options.systems.organization or organization)
+        systems = replace(options.systems, organization=options.systems.organization or {"": organization_of(chosen)})
         options = replace(options, systems=systems, **_ARCHIVE)
     return StudyMapper(options, chosen, case_of(name).get("profile_missing")).map(study, dialect)
 

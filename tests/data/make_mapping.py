@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION
-from testdata.make_cases import CASES, case_of, expected_file, profile_of, study_and_options, variants
+from testdata.make_cases import CASES, case_of, expected_file, organization_of, profile_of, study_and_options, variants
 from tests.data.snapshots import Seen, Snapshot, hashed, retake
 
 SNAPSHOT = Path(__file__).with_name("mapping.json")
@@ -35,7 +35,7 @@ def _study(name: str) -> bytes:
 def _options(name: str, variant: str) -> bytes:
     given = {key: value for key, value in case_of(name).items() if key in ("policy", "archive", "profile_missing")}
     profile = profile_of(variant)
-    asked = profile and profile.content()
+    asked = [profile.content(), organization_of(profile)] if profile else None
     return json.dumps([given, asked], sort_keys=True).encode()
 
 
