@@ -410,6 +410,89 @@ def _structure_set() -> list[Dataset]:
 _PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 0/Kids[]>>endobj\n"
 _PDF += b"trailer<</Root 1 0 R>>\n%%EOF\n"
 
+
+def _document(
+    sop_class: uid.UID, study: str, series: int, content: bytes, mime_type: str, number: int = 1, **others: Any
+) -> Dataset:
+    """An encapsulated document; one of odd length is padded (PS3.5 section 8.2)."""
+    return instance(
+        "DOC",
+        study,
+        series,
+        number,
+        SOPClassUID=sop_class,
+        BurnedInAnnotation="NO",
+        EncapsulatedDocument=content + b"\0" * (len(content) % 2),
+        EncapsulatedDocumentLength=len(content),
+        MIMETypeOfEncapsulatedDocument=mime_type,
+        **others,
+    )
+
+
+_CDA = b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2.276.0.76.9" extension="77"/></ClinicalDocument>'
+
+
+def _documents() -> list[Dataset]:
+    """A scanned letter, a report and the one that replaced it, and a printable model with its colours."""
+    study = "documents"
+    model: dict[str, Any] = {"Manufacturer": "Synthetic Models", "ConversionType": None}
+    report: dict[str, Any] = {
+        "DocumentTitle": "CT chest",
+        "ConceptNameCodeSequence": [code("18748-4", "LN", "Diagnostic imaging study")],
+    }
+    first = _document(
+        uid.EncapsulatedCDAStorage, study, 2, _CDA, "text/XML", HL7InstanceIdentifier="1.2.276.0.76.9^77", **report
+    )
+    return [
+        _document(
+            uid.EncapsulatedPDFStorage,
+            study,
+            1,
+            _PDF,
+            "application/pdf",
+            DocumentTitle="Referral letter",
+            AcquisitionDateTime="20240301",
+            ConversionType="SD",
+        ),
+        first,
+        _document(
+            uid.EncapsulatedCDAStorage,
+            study,
+            2,
+            _CDA.replace(b"77", b"78"),
+            "text/XML",
+            number=2,
+            VerificationFlag="VERIFIED",
+            HL7InstanceIdentifier="6F3F7B2E-8D0E-4C55-9A42-0D1C0F2B6A11",
+            PredecessorDocumentsSequence=_evidence([first]),
+            **report,
+        ),
+        _document(uid.EncapsulatedSTLStorage, study, 3, bytes(84), "model/stl", DocumentTitle="Aorta", **model),
+        _document(uid.EncapsulatedOBJStorage, study, 4, b"v 0 0 0\n", "model/obj", **model),
+        _document(uid.EncapsulatedMTLStorage, study, 5, b"newmtl red\n", "model/mtl", **model),
+    ]
+
+
+def _bare_document() -> list[Dataset]:
+    """No title, no time zone, nothing of its equipment; an identifier that is none."""
+    left_out: dict[str, Any] = dict.fromkeys(
+        ("TimezoneOffsetFromUTC", "Manufacturer", "StationName", "DeviceSerialNumber", "InstitutionName")
+    )
+    return [
+        _document(
+            uid.EncapsulatedPDFStorage,
+            "pdf-untitled",
+            1,
+            _PDF,
+            "application/pdf",
+            HL7InstanceIdentifier="letter 77",
+            ConceptNameCodeSequence=[],
+            AdmissionID=None,
+            **left_out,
+        )
+    ]
+
+
 _CT_SERIES = (("CT", 1, "Topogram"), ("CT", 200, "Thorax 1.0"), ("CT", 60, "Thorax 5.0"), ("CT", 39, "Coronal 3.0"))
 _case("ct", "CT chest, four series, 300 slices", lambda: _series("ct", *_CT_SERIES))
 _case("mr", "MR brain, three series", lambda: _series("mr", ("MR", 3, "Scout"), ("MR", 6, "T1"), ("MR", 6, "T2")))
@@ -462,6 +545,8 @@ _case("ko-studies", "Key objects of two series, with frames, and of another stud
 _case("ko-sparse", "Key objects without evidence, observer and time, one of them unknown", _sparse_key_objects)
 _case("ko-manifest", "Manifest of a study, which selects nothing", _manifest)
 _case("pr", "Grayscale presentation state and its CR", _presentation_state)
+_case("documents", "Encapsulated PDF, CDA, STL, OBJ and MTL, one CDA replaces another", _documents)
+_case("pdf-untitled", "Encapsulated PDF without title, code and time zone", _bare_document)
 _single(
     "DOC",
     "pdf",

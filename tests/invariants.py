@@ -24,7 +24,7 @@ ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data"
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
 
 
-SECONDARY = frozenset({"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic"})
+SECONDARY = frozenset({"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference"})
 _SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})
 
 

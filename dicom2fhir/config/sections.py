@@ -21,7 +21,7 @@ from pydantic import (
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.fhir.mapping.context import Choice, MappingOptions
+from dicom2fhir.fhir.mapping.context import Choice, IfOffered, MappingOptions
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode
@@ -187,6 +187,11 @@ class ResourceSettings(Section):
         description="Key object selections as resources: auto: if the FHIR version has one of its own"
         " (ImagingSelection, ImagingManifest, ImagingObjectSelection); always: in R4 and R4B also as a Basic"
         " with the extensions of an ImagingSelection; never.",
+    )
+    documents: IfOffered = Field(
+        _MAPPING.documents,
+        description="Encapsulated documents (PDF, CDA, STL, OBJ, MTL) as DocumentReference, from STU3 on: auto: to"
+        " servers that offer the type; never.",
     )
 
 

@@ -292,6 +292,8 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
+        Attribute("VerificationFlag", 0x0040A493, "CS"),
+        Attribute("HL7InstanceIdentifier", 0x0040E001, "ST"),
         Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
         Attribute("DocumentTitle", 0x00420010, "ST"),
         Attribute("ContentLabel", 0x00700080, "CS"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute
-from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
 
 _SOP_CLASS = Attribute("ReferencedSOPClassUID", 0x00081150, "UI")
 _SOP_INSTANCE = Attribute("ReferencedSOPInstanceUID", 0x00081155, "UI")
@@ -73,7 +73,10 @@ _DOCUMENT = (
 )
 """Of a document (PS3.3 tables C.17-2 and C.17.6-2): its orders, and the instances that it refers to."""
 
+_ENCAPSULATED = (_sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),)
+
 CONTENT: Mapping[str, tuple[Attribute, ...]] = {
     KEY_OBJECT_SELECTION: (*_DOCUMENT, _content_tree(2)),  # TID 2010 has one level; its observers may have another
+    **dict.fromkeys(ENCAPSULATED_DOCUMENTS, _ENCAPSULATED),
 }
 """SOP Class UID -> the sequences of content that are read, each at the top level of the data set."""

@@ -83,6 +83,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         accession_identifier=fhir.accession_identifier,
         max_instances=fhir.max_instances,
         key_objects=resources.key_objects,
+        documents=resources.documents,
     )
 
 

@@ -14,9 +14,9 @@ from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
 from dicom2fhir.dicom.wanted import WANTED
-from dicom2fhir.fhir.mapping import key_objects
+from dicom2fhir.fhir.mapping import documents, key_objects
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
 from testdata.make_dicom import encode, encoded
 
@@ -56,6 +56,9 @@ def named(record: InstanceRecord) -> list[Attrs]:
 
 def test_reader_and_mapping_mean_the_same_class() -> None:
     assert key_objects.KEY_OBJECT_SELECTION == KEY_OBJECT_SELECTION == uid.KeyObjectSelectionDocumentStorage
+    assert documents.CLASSES.keys() == set(ENCAPSULATED_DOCUMENTS)
+    for sop_class, known in documents.CLASSES.items():
+        assert uid.UID(sop_class).name == f"{known.name} Storage"
 
 
 def test_only_of_classes_that_a_rule_wants() -> None:

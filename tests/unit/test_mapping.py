@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.normalized import all_attributes
-from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES
@@ -104,6 +104,7 @@ def test_rules_read_only_what_their_level_has() -> None:
     uids = {attribute.keyword for attribute in UIDS}
     of = {level: {attribute.keyword for attribute in attributes} for level, attributes in LEVELS.items()}
     content = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
+    encapsulated = {attribute.keyword for sop in ENCAPSULATED_DOCUMENTS for attribute in CONTENT[sop]}
     readable = {
         "ImagingStudy": of["patient"] | of["study"] | of["series"] | of["instance"] | uids | STATED,
         "ImagingStudy.series": of["study"] | of["series"] | of["instance"] | uids | PLACES,
@@ -118,6 +119,8 @@ def test_rules_read_only_what_their_level_has() -> None:
         "ImagingObjectSelection.study": content,
         "ImagingObjectSelection.study.series": content,
         "ImagingObjectSelection.study.series.instance": content,
+        "DocumentReference": of["study"] | of["series"] | of["instance"] | uids | encapsulated,
+        "DocumentReference.context": of["study"] | uids,
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},
@@ -148,6 +151,8 @@ CONCEPTUAL = ("R5", "R6")
 """Where codes are CodeableConcepts."""
 SHAPES = {
     "Reference by display": "Reference",
+    "Reference in ref": "BackboneElement",
+    "CodeableReference by reference": "CodeableReference",
     "actor": "Reference",
     "performer": "BackboneElement",
     "Coding of oid": "Coding",

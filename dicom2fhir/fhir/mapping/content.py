@@ -5,7 +5,7 @@ Concept names are compared as codes of the present coding schemes: codes in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dicom2fhir.fhir.version.datatypes import DCM, Coding, Concept, Schemes, coding, concept, one, unsigned_int
@@ -65,7 +65,12 @@ class Referenced:
 
 def evidence(attrs: Attrs) -> Iterator[Referenced]:
     """The instances in the evidence sequences."""
-    for keyword in EVIDENCE:
+    return referenced_by(attrs, EVIDENCE)
+
+
+def referenced_by(attrs: Attrs, keywords: Iterable[str]) -> Iterator[Referenced]:
+    """The instances in sequences that name them by study and series (PS3.3 table C.17-3)."""
+    for keyword in keywords:
         for study in items_of(attrs.get(keyword)):
             for series in items_of(study.get("ReferencedSeriesSequence")):
                 for item in items_of(series.get("ReferencedSOPSequence")):

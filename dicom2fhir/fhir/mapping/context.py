@@ -23,6 +23,8 @@ from dicom2fhir.fhir.version.dialect import Dialect
 from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
 
 Choice = Literal["auto", "always", "never"]
+IfOffered = Literal["auto", "never"]
+"""``auto``: to servers whose capabilities list the resource type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class MappingOptions:
     key_objects
         Whether resources for key objects are written: if the version has a resource of its own for them (``auto``),
         also as a Basic (``always``), or not.
+    documents
+        Whether a DocumentReference is written for each encapsulated document.
     """
 
     time_zone: ZoneInfo | None = None
@@ -71,6 +75,7 @@ class MappingOptions:
     accession_identifier: bool = False
     max_instances: int | None = None
     key_objects: Choice = "auto"
+    documents: IfOffered = "auto"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import endpoints, identification, imaging_study, key_object_rules, related, subject
+from dicom2fhir.fhir.mapping import (
+    document_rules,
+    endpoints,
+    identification,
+    imaging_study,
+    key_object_rules,
+    related,
+    subject,
+)
 from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.model import Series
 
@@ -285,5 +293,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "Endpoint": endpoints.ENDPOINT_RULES,
     "Endpoint of the web viewer": endpoints.VIEWER_RULES,
     **key_object_rules.RULES,
+    **document_rules.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

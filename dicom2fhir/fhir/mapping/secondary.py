@@ -1,4 +1,5 @@
-"""The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects.
+"""The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects
+and encapsulated documents.
 
 They are not needed for the ImagingStudy: what a version or a server cannot hold is left out, and noted.
 """
@@ -11,6 +12,8 @@ from urllib.parse import quote
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
+from dicom2fhir.fhir.mapping.document_rules import RULES as DOCUMENT_RULES
+from dicom2fhir.fhir.mapping.documents import documents_of, master_identifier
 from dicom2fhir.fhir.mapping.key_object_rules import RULES, selection_id
 from dicom2fhir.fhir.mapping.key_objects import key_objects_of, title
 from dicom2fhir.fhir.mapping.related import search_by
@@ -24,7 +27,12 @@ Traces = list[Trace] | None
 
 
 def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
-    """The resources for the key objects of a study, as far as the version has them and the options ask for them."""
+    """The resources of a study, as far as the version has them and the options ask for them."""
+    yield from _for_key_objects(context, traces)
+    yield from _for_documents(context, traces)
+
+
+def _for_key_objects(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
     dialect, choice = context.dialect, context.options.key_objects
     make = _MAKERS.get(dialect.key_objects)
     if make is None or choice == "never" or (choice == "auto" and dialect.key_objects == "Basic"):
@@ -35,6 +43,32 @@ def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[Sec
         except NotExpressible as error:
             context.note("warning", dialect.key_objects, f"is not written: {error}")
         traces = None
+
+
+def _for_documents(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """A DocumentReference for each encapsulated document."""
+    if "DocumentReference.status" not in context.dialect.elements or context.options.documents == "never":
+        return
+    for source in documents_of(context):
+        try:
+            yield _document_reference(source, traces)
+        except NotExpressible as error:
+            context.note("warning", "DocumentReference", f"is not written: {error}")
+        traces = None
+
+
+def _document_reference(source: MappingSource, traces: Traces) -> SecondaryResource:
+    type_, inner = "DocumentReference", source.context
+    body: Resource = {}
+    apply(DOCUMENT_RULES[type_], source, body, traces)
+    surroundings: Resource = {}
+    apply(DOCUMENT_RULES[f"{type_}.context"], source, surroundings, traces)
+    if surroundings:
+        inner.dialect.put(body, f"{type_}.context", surroundings)
+    resource = _whole(type_, deterministic_id(type_, source.node.uid), body, inner)
+    return SecondaryResource(
+        (Entry(resource, Write.OWN, search_by(master_identifier(source))), *inner.entries.values())
+    )
 
 
 def _imaging_selections(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:

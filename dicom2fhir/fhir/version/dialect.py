@@ -25,6 +25,8 @@ Shape = Literal[
     "HumanName",
     "Reference",
     "Reference by display",
+    "Reference in ref",
+    "CodeableReference by reference",
     "performer",
     "actor",
     "oid",
@@ -217,6 +219,10 @@ def _reference(dialect: Dialect, element: Element, meaning: Resource) -> Resourc
     return dialect.reference(meaning)
 
 
+def _within(name: str, reference: Resource | None) -> Resource | None:
+    return {name: reference} if reference else None
+
+
 def _performer(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
     """The performer with its function (:func:`_actor`: without it)."""
     actor = dialect.reference(meaning["actor"])
@@ -247,6 +253,10 @@ _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyTy
         "HumanName": lambda dialect, element, meaning: meaning,  # adapted with the resource that it is in
         "Reference": _reference,
         "Reference by display": lambda dialect, element, meaning: {"display": words_of(meaning)},
+        "Reference in ref": lambda dialect, element, meaning: _within("ref", _reference(dialect, element, meaning)),
+        "CodeableReference by reference": lambda dialect, element, meaning: _within(
+            "reference", _reference(dialect, element, meaning)
+        ),
         "performer": _performer,
         "actor": _actor,
         "oid": _oid,

@@ -116,6 +116,24 @@ _IMAGING_OBJECT_SELECTION: Mapping[str, Element] = {
 }
 """Of 1.4.0."""
 
+_DOCUMENT_REFERENCE: Mapping[str, Element] = {
+    "DocumentReference.masterIdentifier": Element("masterIdentifier"),
+    "DocumentReference.identifier": Element("identifier", many=True),
+    "DocumentReference.status": Element("status"),
+    "DocumentReference.docStatus": Element("docStatus"),
+    "DocumentReference.type": Element("type", "CodeableConcept"),
+    "DocumentReference.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
+    "DocumentReference.date": Element("date"),
+    "DocumentReference.author": Element("author", "Reference", many=True),
+    "DocumentReference.custodian": Element("custodian", "Reference"),
+    "DocumentReference.description": Element("description"),
+    "DocumentReference.content": Element("content", many=True),
+    "DocumentReference.context": Element("context"),
+    "DocumentReference.context.encounter": Element("encounter", "Reference", many=True),
+    "DocumentReference.context.related": Element("related", "Reference", many=True),
+}
+"""Of R4."""
+
 _Changes = Mapping[str, Element | None]
 
 
@@ -194,6 +212,7 @@ _R4 = Dialect(
         "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
         # written as extensions of a Basic; CodeableReference is not a datatype of R4
         **_changed(_IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
+        **_DOCUMENT_REFERENCE,
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
@@ -226,6 +245,12 @@ _R5 = replace(
             "Endpoint.payloadMimeType": None,
             "Endpoint.payload": Element("payload", many=True),
             **_IMAGING_SELECTION,
+            "DocumentReference.masterIdentifier": None,
+            "DocumentReference.context": None,
+            "DocumentReference.context.encounter": None,
+            "DocumentReference.context.related": None,
+            "DocumentReference.encounter": Element("context", "Reference", many=True),
+            "DocumentReference.event": Element("event", "CodeableReference by reference", many=True),
         },
     ),
     lateralities=_CID_244,
@@ -280,6 +305,7 @@ _3_2_0 = replace(
             "instance.sopClass": Element("sopClass", "oid"),
             **_without("Device", _R4.elements),
             **_without("ImagingSelection", _R4.elements),
+            **_without("DocumentReference", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
@@ -309,6 +335,13 @@ _STU3 = replace(
             "Patient.extension": None,
             "Patient.animal": Element("animal"),
             **_IMAGING_MANIFEST,
+            **_DOCUMENT_REFERENCE,
+            "DocumentReference.date": None,
+            "DocumentReference.author": None,  # the equipment: of its Device nothing is written in this version
+            "DocumentReference.created": Element("created"),
+            "DocumentReference.indexed": Element("indexed"),
+            "DocumentReference.context.encounter": Element("encounter", "Reference"),
+            "DocumentReference.context.related": Element("related", "Reference in ref", many=True),
         },
     ),
     order_type="ProcedureRequest",
@@ -336,6 +369,7 @@ _1_4_0 = replace(
             "instance.type": Element("type"),
             "instance.content": Element("content", many=True),
             **_without("ImagingManifest", _STU3.elements),
+            **_without("DocumentReference", _STU3.elements),
             **_IMAGING_OBJECT_SELECTION,
         },
     ),

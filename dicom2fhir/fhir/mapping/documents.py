@@ -1,0 +1,170 @@
+"""The meaning of encapsulated documents (PS3.3 C.24.2): of what type they are, when they were made, and where they are.
+
+The content itself is not read. What kind of content it is follows from the SOP class, whose IOD allows no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapping import related
+from dicom2fhir.fhir.mapping.content import referenced_by
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
+from dicom2fhir.fhir.version.datatypes import DICOM_UID, URI, Concept, date_time_of_dt, identifier, oid
+from dicom2fhir.model import Instance, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentClass:
+    """A SOP class of encapsulated documents.
+
+    Attributes
+    ----------
+    mime_type
+        The only value that its IOD allows for MIME Type of Encapsulated Document (PS3.3 A.45, A.85, A.104, A.105).
+    """
+
+    name: str
+    mime_type: str
+
+
+CLASSES: Mapping[str, DocumentClass] = MappingProxyType(
+    {
+        "1.2.840.10008.5.1.4.1.1.104.1": DocumentClass("Encapsulated PDF", "application/pdf"),
+        "1.2.840.10008.5.1.4.1.1.104.2": DocumentClass("Encapsulated CDA", "text/xml"),
+        "1.2.840.10008.5.1.4.1.1.104.3": DocumentClass("Encapsulated STL", "model/stl"),
+        "1.2.840.10008.5.1.4.1.1.104.4": DocumentClass("Encapsulated OBJ", "model/obj"),
+        "1.2.840.10008.5.1.4.1.1.104.5": DocumentClass("Encapsulated MTL", "model/mtl"),
+    }
+)
+"""SOP Class UID -> what is known of its instances."""
+_PREDECESSORS = ("PredecessorDocumentsSequence",)
+_MOMENTS = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
+"""Date and time of the document, the nearest first."""
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
+
+
+def documents_of(context: MappingContext) -> Iterator[MappingSource]:
+    """The documents of a study, each once: with its attributes, those of its series, and those of the study."""
+    study, known = context.study, set()
+    for series in study.series:
+        for instance in series.instances:
+            if instance.attrs.get("SOPClassUID") in CLASSES and instance.uid not in known:
+                known.add(instance.uid)
+                attrs = {**study.attrs, **series.attrs, **instance.attrs}
+                yield MappingSource(context.for_other_resource(), instance, attrs, series.uid)
+
+
+def master_identifier(source: MappingSource) -> Resource:
+    """The SOP Instance UID of the document."""
+    return identifier(oid(source.node.uid), DICOM_UID)
+
+
+def identifiers(source: MappingSource) -> list[Resource]:
+    """The HL7 Instance Identifier of a CDA, after the UID in versions that have one list for both."""
+    has_own = "DocumentReference.masterIdentifier" in source.context.dialect.elements
+    found = [] if has_own else [master_identifier(source)]
+    written = source.text("HL7InstanceIdentifier")
+    root, _, extension = written.partition("^")
+    system = f"urn:uuid:{root.lower()}" if _UUID.fullmatch(root) else oid(root) if _OID.fullmatch(root) else ""
+    if system:
+        found.append(identifier(extension, system) if extension else identifier(system, URI))
+    elif written:
+        source.note("HL7InstanceIdentifier", "does not begin with a UID (root^extension); left out")
+    return found
+
+
+def status(source: MappingSource) -> str:
+    """``superseded`` if another document of the study names this one as its predecessor."""
+    is_replaced = any(
+        reference.uid == source.node.uid
+        for document in _documents(source.context)
+        if document.uid != source.node.uid
+        for reference in referenced_by(document.attrs, _PREDECESSORS)
+    )
+    return "superseded" if is_replaced else "current"
+
+
+def _documents(context: MappingContext) -> Iterator[Instance]:
+    for series in context.study.series:
+        yield from (one for one in series.instances if one.attrs.get("SOPClassUID") in CLASSES)
+
+
+def doc_status(source: MappingSource) -> str | None:
+    """``final`` if somebody who is named in the document vouches for it."""
+    return "final" if source.text("VerificationFlag").upper() == "VERIFIED" else None
+
+
+def document_type(source: MappingSource) -> Concept:
+    """The code of the title, else the title, else the name of the SOP class."""
+    codes = source.concepts("ConceptNameCodeSequence")
+    return codes[0] if codes else Concept(text=_title(source) or _class_of(source).name)
+
+
+def _title(source: MappingSource) -> str:
+    return source.text("DocumentTitle")
+
+
+def _class_of(source: MappingSource) -> DocumentClass:
+    return CLASSES[source.text("SOPClassUID")]
+
+
+def created(source: MappingSource) -> str | None:
+    """The moment of the content, or only its day."""
+    return source.moment("ContentDate", "ContentTime")
+
+
+def date(source: MappingSource) -> str | None:
+    """The moment of the content, if its time and time zone are known."""
+    moment = created(source)
+    return moment if moment and "T" in moment else None
+
+
+def indexed(source: MappingSource) -> str:
+    """The first moment with time and time zone of content, series and study.
+
+    Raises
+    ------
+    NotExpressible
+        None of them has both, and the version requires one.
+    """
+    for keywords in _MOMENTS:
+        moment = source.moment(*keywords)
+        if moment and "T" in moment:
+            return moment
+    raise NotExpressible("it requires a time with a time zone: set fhir.time_zone")
+
+
+def author(source: MappingSource) -> Resource | None:
+    """The equipment that made the document."""
+    return related.equipment(source)
+
+
+def content(source: MappingSource) -> list[Resource]:
+    """The document as an attachment: of what kind it is, its title, its time, and its WADO-RS URL."""
+    title = _title(source) or next((c.display for code in [document_type(source)] for c in code.codings), "")
+    parts = {
+        "contentType": _class_of(source).mime_type,
+        "url": _url(source),
+        "title": title,
+        "creation": date_time_of_dt(source.text("AcquisitionDateTime"), source.zone),
+    }
+    return [{"attachment": {name: part for name, part in parts.items() if part}}]
+
+
+def _url(source: MappingSource) -> str:
+    """The resource that answers with the document itself (PS3.18 section 10.4.1.1.2, Rendered Instance)."""
+    base, study = source.context.options.dicomweb_url, source.context.study.uid
+    if not base:
+        return ""
+    return f"{base}/studies/{study}/series/{source.series_uid}/instances/{source.node.uid}/rendered"
+
+
+def encounter(source: MappingSource) -> Resource | None:
+    """The Encounter of the study."""
+    return related.encounter(replace(source, attrs=source.context.study.attrs))
