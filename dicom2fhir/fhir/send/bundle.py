@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import is_
 from typing import Any
 
 from dicom2fhir.fhir.version.references import references
@@ -75,6 +74,9 @@ def unlinked(entry: Entry) -> str | None:
     return f"#{entry.inside}" if entry.inside else None
 
 
+_NESTED = (dict, list)
+
+
 def refer(resource: Resource, targets: Mapping[str, str | None], linked: Iterable[Entry] = ()) -> Resource:
     """The resource with the placeholders of ``targets`` replaced.
 
@@ -106,18 +108,24 @@ def _needed(resource: Resource, inside: Mapping[str, Entry]) -> list[Entry]:
 
 
 def _refer(value: Any, targets: Mapping[str, str | None]) -> Any:
-    """The value with its references replaced; a value without references is returned as the same object."""
-    if isinstance(value, list):
-        items = [_refer(item, targets) if isinstance(item, dict | list) else item for item in value]
-        return value if all(map(is_, items, value)) else items
-    replaced = {
-        name: new
-        for name, item in value.items()
-        if isinstance(item, dict | list) and (new := _refer(item, targets)) is not item
-    }
+    """The value with its references replaced; a value without references is returned as the same object.
+
+    Every element of every study passes here: loops take half the time of comprehensions.
+    """
+    copy: Any = None
+    if type(value) is list:
+        for index, item in enumerate(value):
+            if type(item) in _NESTED and (new := _refer(item, targets)) is not item:
+                copy = copy or list(value)
+                copy[index] = new
+        return copy or value
+    for name, item in value.items():
+        if type(item) in _NESTED and (new := _refer(item, targets)) is not item:
+            copy = copy or dict(value)
+            copy[name] = new
     reference = value.get("reference")
     if not isinstance(reference, str) or reference not in targets:
-        return {**value, **replaced} if replaced else value
+        return copy or value
     literal = targets[reference]
     rest = {name: item for name, item in value.items() if name != "reference"}
     return {"reference": literal, **rest} if literal else rest
