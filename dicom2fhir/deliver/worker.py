@@ -19,6 +19,7 @@ import structlog
 
 from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
+from dicom2fhir.deliver.threads import WorkerThreads
 from dicom2fhir.errors import BridgeFault, Permanent, StoreUnavailable, attempt, log_fields
 from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
 from dicom2fhir.store.base import Claim, Failing, Store
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 _LOOK_AGAIN_S = 2.0
 """Another process may make a study due (``dicom2fhir retry``) and cannot wake us."""
-_STORE_PAUSE_S = 1.0
 _MOST_CLAIMED = 8
 """Studies that one worker claims together, so that the destination can look up all of them in one request."""
 _MANY_INSTANCES = 2_000
@@ -91,16 +91,10 @@ class Deliverer:
         self._jitter = jitter
         self._circuit = Circuit(policy, clock, jitter)
         self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._changed = threading.Condition()
-        self._wakes = 0
-        self._stopping = False
+        self._lock = threading.Lock()
         self._requeued = 0
         self._counts: Counter[str] = Counter()
-        self._beats: dict[str, float] = {}
-        self._threads = [
-            threading.Thread(target=self._work, name=f"deliver-{destination.name}-{number}", daemon=True)
-            for number in range(1, workers + 1)
-        ]
+        self._threads = WorkerThreads(destination.name, workers, self._deliver_next, clock)
 
     @property
     def name(self) -> str:
@@ -120,61 +114,28 @@ class Deliverer:
 
     def counts(self) -> DeliveryCounts:
         """Outcomes of deliveries since the start."""
-        with self._changed:
+        with self._lock:
             counts = self._counts
             return DeliveryCounts(**{one.name: counts[one.name] for one in fields(DeliveryCounts)})
 
     def heartbeats(self) -> Mapping[str, float]:
         """Last heartbeat of each worker, on ``clock``: with one older than ``lease_s``, a worker is stuck or dead."""
-        with self._changed:
-            return dict(self._beats)
+        return self._threads.heartbeats()
 
     def start(self) -> None:
         """Start the workers; once only."""
         self._store.set_selection(self.name, str(self._selection))
         self._store.subscribe(self.wake)
-        for thread in self._threads:
-            self._beat(thread.name)
-            thread.start()
+        self._threads.start()
 
     def wake(self) -> None:
         """Check now for due studies."""
-        with self._changed:
-            self._wakes += 1
-            self._changed.notify_all()
+        self._threads.wake()
 
     def stop(self, timeout_s: float) -> bool:
         """Claim no more studies and wait for deliveries to end; False if they have not ended in time."""
         self._store.unsubscribe(self.wake)
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(deadline - time.monotonic(), 0.0))
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def _work(self) -> None:
-        name = threading.current_thread().name
-        while not self._stopping:
-            self._beat(name)
-            wakes: int | None = self._wakes  # before the check, so that a wake-up in between is not missed
-            try:
-                idle_s = self._deliver_next()
-            except StoreUnavailable as error:
-                self._complain(error)
-                idle_s, wakes = _STORE_PAUSE_S, None
-            except Exception as error:  # a worker that ends would silently stop the destination
-                log.error("worker.failed", destination=self.name, **log_fields(BridgeFault(error)))
-                idle_s, wakes = _STORE_PAUSE_S, None
-            if idle_s > 0:
-                self._wait(idle_s, wakes)
-
-    def _wait(self, idle_s: float, wakes: int | None) -> None:
-        """Wait for the time, for a stop, or (if ``wakes`` is given) for a wake-up."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or wakes not in (None, self._wakes), idle_s)
+        return self._threads.stop(timeout_s)
 
     def _deliver_next(self) -> float:
         """Deliver the study that is due longest; return the seconds to wait before the next check."""
@@ -227,8 +188,8 @@ class Deliverer:
                 self._keep(lambda: self._store.release(held))
 
     def _permit_to_go_on(self, begin_by: float) -> Permit | None:
-        self._beat(threading.current_thread().name)
-        return None if self._stopping or self._clock() > begin_by else self._circuit.enter()
+        self._threads.beat()
+        return None if self._threads.stopping or self._clock() > begin_by else self._circuit.enter()
 
     def _studies(self, held: list[Claim]) -> list[tuple[Claim, Study]]:
         """The claimed studies, up to a limit for memory; studies that cannot be delivered are removed from ``held``."""
@@ -352,14 +313,9 @@ class Deliverer:
             try:
                 return record()
             except StoreUnavailable as error:
-                if self._stopping:
+                if self._threads.stopping:
                     raise
-                self._complain(error)
-            self._wait(_STORE_PAUSE_S, None)
-            self._beat(threading.current_thread().name)
-
-    def _complain(self, error: StoreUnavailable) -> None:
-        log.error("store.unavailable", destination=self.name, **log_fields(error))
+                self._threads.pause(error)
 
     def _refuse(self, claim: Claim, revision: int, reason: str) -> None:
         self._keep(lambda: self._store.refuse(claim, revision, reason))
@@ -399,18 +355,14 @@ class Deliverer:
     def _is_hurried(self) -> bool:
         """Whether a retry was requested (``dicom2fhir retry``) since the destination went down."""
         requeued = self._store.requeued(self.name)
-        with self._changed:
+        with self._lock:
             is_new = requeued != self._requeued
             self._requeued = requeued
         return is_new
 
     def _count(self, kind: str) -> None:
-        with self._changed:
+        with self._lock:
             self._counts[kind] += 1
-
-    def _beat(self, name: str) -> None:
-        with self._changed:
-            self._beats[name] = self._clock()
 
 
 def _said(failure: Retry) -> str:

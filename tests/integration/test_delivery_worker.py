@@ -15,7 +15,7 @@ import pytest
 import requests
 import structlog
 
-from dicom2fhir.deliver import worker
+from dicom2fhir.deliver import threads, worker
 from dicom2fhir.deliver.destination import Destination
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
@@ -398,7 +398,7 @@ def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_abou
 def test_a_store_that_fails_while_a_choice_is_made_refuses_nothing(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(threads, "STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), ValueError("Doe^John")])
     stated = store.stated
 
@@ -472,7 +472,7 @@ def test_no_more_are_passed_over_than_there_are(store: SqliteStore, passed_over:
 
 
 def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(threads, "STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), RuntimeError("Doe^John")])
     claim = store.claim
 

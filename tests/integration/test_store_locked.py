@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from dicom2fhir.deliver import worker
+from dicom2fhir.deliver import threads
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.demo.synthetic import instance
@@ -149,7 +149,7 @@ def test_an_end_that_was_not_recorded_does_not_outlive_the_process(
 def test_an_outcome_is_recorded_when_the_lock_is_gone(
     store: SqliteStore, clock: Clock, outcome: Outcome, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(threads, "STORE_PAUSE_S", 0.01)
     answering, answer = threading.Event(), threading.Event()
     tries = []
 
@@ -165,7 +165,7 @@ def test_an_outcome_is_recorded_when_the_lock_is_gone(
     add(store)
     clock.now += QUIET_S
     complaints = threading.Event()
-    monkeypatch.setattr(worker.log, "error", lambda *_, **__: complaints.set())
+    monkeypatch.setattr(threads.log, "error", lambda *_, **__: complaints.set())
     deliverer = Deliverer(store, Destination(), workers=1, lease_s=3_600.0, policy=RetryPolicy(), wall_clock=clock)
     deliverer.start()
     try:
