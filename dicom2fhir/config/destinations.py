@@ -12,7 +12,7 @@ from dicom2fhir.config import value_types
 from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.errors import ConfigError
-from dicom2fhir.fhir.mapping.context import Choice, IfOffered
+from dicom2fhir.fhir.mapping.context import Choice, IfOffered, Switch
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
@@ -49,6 +49,7 @@ class DestinationResourceSettings(Section):
 
     key_objects: Literal["inherit", Choice] = Field("inherit", description="As resources.key_objects.")
     documents: Literal["inherit", IfOffered] = Field("inherit", description="As resources.documents.")
+    ian: Literal["inherit", Switch] = Field("inherit", description="As resources.ian.")
 
     def over(self, general: ResourceSettings) -> ResourceSettings:
         """The options in force: those that are set here, else the general ones."""

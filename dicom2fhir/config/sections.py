@@ -21,7 +21,7 @@ from pydantic import (
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.fhir.mapping.context import Choice, IfOffered, MappingOptions
+from dicom2fhir.fhir.mapping.context import Choice, IfOffered, MappingOptions, Switch
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode
@@ -192,6 +192,11 @@ class ResourceSettings(Section):
         _MAPPING.documents,
         description="Encapsulated documents (PDF, CDA, STL, OBJ, MTL) as DocumentReference, from STU3 on: auto: to"
         " servers that offer the type; never.",
+    )
+    ian: Switch = Field(
+        _MAPPING.ian,
+        description="What archives state of instances (IAN, receiver.ian): always: availability, status and endpoints"
+        " of the ImagingStudy follow it; never. Of procedure steps (MPPS), see registered of each destination.",
     )
 
 

@@ -41,9 +41,9 @@ class Settings(BaseModel):
     )
     resources: ResourceSettings = Field(
         default_factory=ResourceSettings.model_construct,
-        description="What is written beside the ImagingStudy; each destination may override it. A server that refuses"
-        " such a resource still gets the ImagingStudy, and `status` names the refused one. A resource that is no longer"
-        " made is marked as entered in error.",
+        description="What is written beside the ImagingStudy, and what is written of notifications; each destination"
+        " may override it. A server that refuses such a resource still gets the ImagingStudy, and `status` names the"
+        " refused one. A resource that is no longer made is marked as entered in error.",
     )
     systems: SystemsSettings = Field(
         default_factory=SystemsSettings.model_construct, description="Identifier systems, absolute URIs."

@@ -23,7 +23,7 @@ from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
 from dicom2fhir.wiring.options import profile, profile_names
-from testdata.make_cases import studies_of
+from testdata.make_cases import studies_of, study_and_options
 from testdata.make_dicom import encoded
 from tests.invariants import ELEMENTS, context_group, to_be_written, violations
 
@@ -1024,6 +1024,21 @@ def test_availability_is_the_worst_that_is_stated() -> None:
         (extension,) = found["series"][0]["extension"]
         assert extension["url"].endswith("extension-ImagingStudy.series.availability")
         assert (extension["valueCode"], found["status"]) == ("OFFLINE", "available")
+
+
+def test_what_archives_state_is_not_written_if_it_is_switched_off() -> None:
+    stated, _ = study_and_options("availability")
+    attrs = {"InstanceAvailability": "ONLINE"}
+    own = [replace(one, attrs={**one.attrs, **attrs}) for one in stated.series[0].instances]
+    series = replace(stated.series[0], instances=tuple(own))
+    of_instances = replace(stated, series=(series, *stated.series[1:]))
+    for version in DIALECTS:
+        assert any(each.stated for each in own)
+        assert mapped(stated, version, ian="never") != mapped(stated, version)
+        bare = tuple(
+            replace(s, instances=tuple(replace(i, stated=()) for i in s.instances)) for s in of_instances.series
+        )
+        assert mapped(of_instances, version, ian="never") == mapped(replace(of_instances, series=bare), version)
 
 
 def test_availability_that_nobody_states_is_the_operators() -> None:

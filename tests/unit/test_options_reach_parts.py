@@ -104,7 +104,7 @@ PACS: dict[str, Any] = {
     "retrieve_location_uid": "1.2.3",
     "viewer_url": "https://viewer.example/{study_uid}",
 }
-RESOURCES: dict[str, Any] = {"key_objects": "always", "documents": "never"}
+RESOURCES: dict[str, Any] = {"key_objects": "always", "documents": "never", "ian": "never"}
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
     "url": "https://other.example/fhir",
@@ -112,7 +112,7 @@ DESTINATION: dict[str, Any] = {
     "workers": 3,
     "ca_file": "/other-ca.crt",
     "retry_max_s": 61,
-    "resources": {"key_objects": "never", "documents": "never"},
+    "resources": {"key_objects": "never", "documents": "never", "ian": "never"},
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
     "registered": False,

@@ -23,6 +23,7 @@ from dicom2fhir.fhir.version.dialect import Dialect
 from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
 
 Choice = Literal["auto", "always", "never"]
+Switch = Literal["always", "never"]
 IfOffered = Literal["auto", "never"]
 """``auto``: to servers whose capabilities list the resource type."""
 
@@ -60,6 +61,8 @@ class MappingOptions:
         also as a Basic (``always``), or not.
     documents
         Whether a DocumentReference is written for each encapsulated document.
+    ian
+        Whether what archives state of instances in Instance Availability Notifications is written.
     """
 
     time_zone: ZoneInfo | None = None
@@ -76,6 +79,7 @@ class MappingOptions:
     max_instances: int | None = None
     key_objects: Choice = "auto"
     documents: IfOffered = "auto"
+    ian: Switch = "always"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""
@@ -87,7 +91,7 @@ class MappingContext:
     """The state of one study's mapping: contained and other resources, notes."""
 
     def __init__(self, study: Study, dialect: Dialect, options: MappingOptions) -> None:
-        self.study = study
+        self.study = study if options.ian == "always" else _without_notifications(study)
         self.dialect = dialect
         self.options = options
         self.notes: dict[Note, None] = dict.fromkeys(study.notes)
@@ -129,6 +133,15 @@ class MappingContext:
         """Add a separate resource and return the reference to it; equal ones are added once."""
         self.entries[entry.resource["id"]] = replace(entry, resource=self.dialect.adapt(entry.resource))
         return {"reference": entry.placeholder, "type": entry.resource["resourceType"]}
+
+
+def _without_notifications(study: Study) -> Study:
+    """The study as its instances alone describe it."""
+    series = (
+        replace(one, instances=tuple(replace(instance, stated=()) for instance in one.instances))
+        for one in study.series
+    )
+    return replace(study, series=tuple(series))
 
 
 Node = Study | Series | Instance | KeyObjects | SelectedStudy | SelectedSeries | SelectedInstance
