@@ -151,7 +151,7 @@ _PT = {
 }
 _NM = _tracer(
     "Sodium pertechnetate",
-    (code("72454001", "SCT", "^99m^Technetium"), code("404707004", "SCT", "Pertechnetate sodium Tc^99m^")),
+    (code("72454006", "SCT", "^99m^Technetium"), code("19495007", "SCT", "Sodium pertechnetate Tc^99m^")),
     "74.5",
     "21624",
 )
