@@ -9,8 +9,9 @@ import pytest
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.version.code_tables import body_parts, body_regions
 from dicom2fhir.fhir.version.datatypes import NamingSystems
-from dicom2fhir.model import Resource, Study, Write
+from dicom2fhir.model import Note, Resource, Study, Write
 from dicom2fhir.wiring import options
+from testdata.make_cases import mapped
 from tests.profile_helpers import DCM, claims, conformed, contained, imaging_study, study
 
 ARCHIVE: dict[str, Any] = {"dicomweb_url": "https://pacs.example/dicom-web"}
@@ -148,6 +149,19 @@ def test_mado_endpoints_say_where_they_are() -> None:
     none = {"system": "http://terminology.hl7.org/CodeSystem/endpoint-payload-type", "code": "none"}
     assert endpoint["payloadType"][1] == {"coding": [none], "text": "DICOM WADO-RS"}
     assert endpoint["meta"]["profile"][0].endswith("/MadoWadoEndpoint")
+
+
+def test_mado_leaves_out_endpoints_without_a_retrieve_location_and_says_so() -> None:
+    result = mapped("availability", "mado")
+    addresses = {one.resource["id"]: one.resource["address"] for one in result.entries if "address" in one.resource}
+    named = {
+        endpoint["reference"] for series in result.entries[0].resource["series"] for endpoint in series["endpoint"]
+    }
+    assert [addresses[one.removeprefix("urn:uuid:")] for one in named] == ["https://pacs.example/dicom-web"]
+    why = (
+        "left out: profile mado requires Endpoint with connectionType.code dicom-wado-rs and address $pacs.dicomweb_url"
+    )
+    assert Note("warning", "ImagingStudy.series.endpoint", why) in result.notes
 
 
 def test_mado_takes_the_retrieve_location_of_the_data_set_unless_it_is_configured() -> None:
