@@ -16,9 +16,9 @@ from dicom2fhir.fhir.version import xml
 FHIR = "{http://hl7.org/fhir}"
 _XHTML = "{http://www.w3.org/1999/xhtml}"
 TABLE: dict[str, dict[str, dict[str, str]]] = json.loads(
-    Path(xml.__file__).with_name("data").joinpath("element_order.json").read_text()
+    Path(xml.__file__).with_name("data").joinpath("element_order.json").read_text().replace('*"', '"')
 )
-"""FHIR version -> type -> its elements in the order of the schema, and their types."""
+"""FHIR version -> type -> its elements in the order of the schema, and their types; XML needs no mark of lists."""
 
 
 def values_of_xml(root: ElementTree.Element) -> dict[str, str]:

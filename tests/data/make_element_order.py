@@ -1,12 +1,13 @@
 """Write ``dicom2fhir/fhir/version/data/element_order.json``: ``python -m tests.data.make_element_order``.
 
-What XML needs to know and JSON does not: the order of the elements, and the type of each. From the same sources as
-``elements.json``, see :mod:`tests.data.make_elements`. In the table are the resources that the bridge writes, those
-that an ImagingStudy may refer to (somebody may have put one inside it), and every datatype in them.
+What XML needs to know and JSON does not: the order of the elements, and the type of each; and which of them are lists.
+From the same sources as ``elements.json``, see :mod:`tests.data.make_elements`. In the table are the resources that the
+bridge writes, those that an ImagingStudy may refer to (somebody may have put one inside it), and every datatype in
+them.
 
 ``version -> type -> element -> datatype``, the elements in the order of the schema. A type is a resource, a datatype or
 the path of an element that has elements of its own; a name that ends in ``[x]`` has several datatypes; ``@`` marks what
-is an attribute in XML.
+is an attribute in XML, ``*`` what is a list.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _WRITTEN = (
     "Observation", "Medication", "MedicationAdministration", "ImagingSelection", "ImagingManifest",
     "ImagingObjectSelection", "Basic", "DocumentReference",
 )  # fmt: skip
-_BACKBONE = {"id": "@string", "extension": "Extension", "modifierExtension": "Extension"}
+_BACKBONE = {"id": "@string", "extension": "Extension*", "modifierExtension": "Extension*"}
 _ABSTRACT = {"BackboneElement", "BackboneType", "Element", "Resource"}
 _Type = dict[str, str]
 
@@ -36,7 +37,7 @@ def _types_of(definitions: dict[str, list[Definition]]) -> dict[str, _Type]:
         types = _elements_of(name, definitions)
         table.update(types)
         for element_types in (types_ for type_ in types.values() for types_ in type_.values()):
-            for datatype in element_types.removeprefix("@").split("|"):
+            for datatype in element_types.strip("@*").split("|"):
                 if datatype[0].isupper() and "." not in datatype and datatype not in {*wanted, *_ABSTRACT}:
                     wanted.append(datatype)
     return table
@@ -45,6 +46,7 @@ def _types_of(definitions: dict[str, list[Definition]]) -> dict[str, _Type]:
 def _elements_of(name: str, definitions: dict[str, list[Definition]]) -> dict[str, _Type]:
     """The type and, by their paths, those of its elements that have elements."""
     table: dict[str, _Type] = {name: {}}
+    lists = {definition.path for definition in definitions[name] if definition.cardinality.endswith("*")}
     for definition in definitions[name][1:]:
         parent, _, element = definition.path.rpartition(".")
         types = "|".join(definition.types)
@@ -60,6 +62,9 @@ def _elements_of(name: str, definitions: dict[str, list[Definition]]) -> dict[st
             parent, _, element = definition.path.rpartition(".")
             table[parent][element] = same_as if "." in same_as else f"{name}.{same_as}"  # so before STU3
             assert table[parent][element] in table, definition
+    for path in lists - {name}:
+        parent, _, element = path.rpartition(".")
+        table[parent][element] += "*"
     return table
 
 

@@ -40,6 +40,7 @@ from tests.profile_helpers import (
     Attrs,
     claims,
     conformed,
+    contained,
     imaging_study,
     profile,
     refusal,
@@ -415,6 +416,18 @@ def test_a_placeholder_of_a_list_is_a_list(tmp_path: Path) -> None:
     assert made["procedureCode"] == [{"text": "none"}]
     assert made["series"][0]["specimen"] == [{"display": "none"}]
     assert made["location"] == {"display": "none"}
+
+
+def test_a_placeholder_of_a_list_in_another_resource_is_a_list(tmp_path: Path) -> None:
+    own = profile(
+        tmp_path,
+        '[sentinels]\nCodeableConcept = { text = "none" }\nstring = "none"\n'
+        '[[related.Device.element]]\npath = "safety"\ntype = "CodeableConcept"\nrequired = true\n'
+        '[[related.Device.element]]\npath = "lotNumber"\nrequired = true\n',
+    )
+    (device,) = contained(imaging_study(own, study({"Manufacturer": "Acme"}), "sentinel"), "Device")
+    assert device["safety"] == [{"text": "none"}]
+    assert device["lotNumber"] == "none"
 
 
 def test_a_concept_without_words_gets_its_code_as_text(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dicom2fhir.fhir.profile.model import ElementRule, Missing, Profile
 from dicom2fhir.fhir.profile.paths import holders
 from dicom2fhir.fhir.profile.template import ExtensionPart, ReferenceTo, ValueSource
 from dicom2fhir.fhir.profile.values import ProfiledNode
+from dicom2fhir.fhir.version.elements import repeats
 from dicom2fhir.model import Resource
 
 
@@ -106,14 +107,14 @@ class ResourceInProfile:
 
     def _stand_in(self, rule: ElementRule, target: Resource, name: str, where: str) -> None:
         missing = "omit" if self.missing == "sentinel" and not rule.placeholder else self.missing
-        repeats = self.context.dialect.repeats(where.removeprefix("ImagingStudy."))
+        is_list = repeats(self.context.dialect.name, self.type, rule.path)
         try:
             placeholder = self.filler.instead(where, rule.type, missing)
         except Absent as absent:
             if not any(path.startswith(where) for path in self.unmet):
                 self.unmet.setdefault(str(absent))
         else:
-            put(target, name, [placeholder] if repeats and placeholder is not None else placeholder)
+            put(target, name, [placeholder] if is_list and placeholder is not None else placeholder)
 
     # Extensions ------------------------------------------------------------------------------------------------------
 

@@ -162,16 +162,6 @@ class Dialect:
         element = self.elements.get(concept)
         return element is None or element.many
 
-    def repeats(self, path: str) -> bool:
-        """Whether the element at a path of ImagingStudy (``series.modality``) is a list."""
-        parent, _, name = path.rpartition(".")
-        level = parent.rpartition(".")[2]
-        return any(
-            element.many and element.name == name
-            for concept, element in self.elements.items()
-            if concept.rpartition(".")[0] == level
-        )
-
     @property
     def is_plain(self) -> bool:
         """Whether :meth:`adapt` has nothing to do."""

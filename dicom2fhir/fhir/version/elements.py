@@ -1,4 +1,4 @@
-"""The elements of each type, their order and their types, in each FHIR version (``data/element_order.json``)."""
+"""The elements of each type in each FHIR version (``data/element_order.json``): their order, types, which are lists."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import orjson
 
 
 class ElementDefinition(NamedTuple):
-    """One element; ``is_attribute``: it is an attribute in XML."""
+    """One element; ``is_attribute``: it is an attribute in XML; ``repeats``: it is a list."""
 
     position: int
     type: str
     is_attribute: bool
+    repeats: bool
 
     @property
     def is_primitive(self) -> bool:
@@ -34,11 +35,22 @@ def types_of(version: str) -> Types:
     return {name: _elements(elements) for name, elements in table[version].items()}
 
 
+def repeats(version: str, type_: str, path: str) -> bool:
+    """Whether the element at a path of a type (``series.modality``) is a list; no if nothing is known of it."""
+    element = None
+    for name in path.split("."):
+        element = types_of(version).get(type_, {}).get(name)
+        if element is None:
+            return False
+        type_ = element.type
+    return element is not None and element.repeats
+
+
 def _elements(listed: Mapping[str, str]) -> dict[str, ElementDefinition]:
     """The elements of a type, in the order of the table; ``value[x]`` becomes ``valueString`` and so on."""
     elements: dict[str, ElementDefinition] = {}
     for position, (name, types) in enumerate(listed.items()):
-        for type_ in types.removeprefix("@").split("|"):
+        for type_ in types.strip("@*").split("|"):
             full = name.replace("[x]", type_[0].upper() + type_[1:])
-            elements[full] = ElementDefinition(position, type_, types.startswith("@"))
+            elements[full] = ElementDefinition(position, type_, types.startswith("@"), types.endswith("*"))
     return elements
