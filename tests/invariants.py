@@ -24,7 +24,9 @@ ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data"
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""
 
 
-SECONDARY = frozenset({"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference"})
+SECONDARY = frozenset(
+    {"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport"}
+)
 _SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})
 
 

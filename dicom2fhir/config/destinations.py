@@ -49,6 +49,7 @@ class DestinationResourceSettings(Section):
 
     key_objects: Literal["inherit", Choice] = Field("inherit", description="As resources.key_objects.")
     documents: Literal["inherit", IfOffered] = Field("inherit", description="As resources.documents.")
+    diagnostic_reports: Literal["inherit", IfOffered] = Field("inherit", description="As resources.diagnostic_reports.")
     ian: Literal["inherit", Switch] = Field("inherit", description="As resources.ian.")
 
     def over(self, general: ResourceSettings) -> ResourceSettings:

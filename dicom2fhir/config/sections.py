@@ -193,6 +193,11 @@ class ResourceSettings(Section):
         description="Encapsulated documents (PDF, CDA, STL, OBJ, MTL) as DocumentReference, from STU3 on: auto: to"
         " servers that offer the type; never.",
     )
+    diagnostic_reports: IfOffered = Field(
+        _MAPPING.diagnostic_reports,
+        description="Encapsulated documents also as DiagnosticReport, from R4 on, if they are VERIFIED and their title"
+        " is one of a diagnostic imaging report (PS3.16 CID 7000): auto: to servers that offer the type; never.",
+    )
     ian: Switch = Field(
         _MAPPING.ian,
         description="What archives state of instances (IAN, receiver.ian): always: availability, status and endpoints"

@@ -84,6 +84,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         max_instances=fhir.max_instances,
         key_objects=resources.key_objects,
         documents=resources.documents,
+        diagnostic_reports=resources.diagnostic_reports,
         ian=resources.ian,
     )
 

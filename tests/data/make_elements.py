@@ -36,7 +36,7 @@ _VERSIONS = ("DSTU2", "1.4.0", "STU3", "3.2.0", "R4", "R4B", "R5", "R6")
 _RESOURCES = (
     "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",
     "Observation", "Medication", "MedicationAdministration", "DiagnosticOrder", "PractitionerRole",
-    "ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference",
+    "ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport",
 )  # fmt: skip
 _VALUES = ("Coding", "CodeableConcept", "Quantity", "Reference", "Identifier", "Period", "Range", "Ratio")
 """Datatypes that the bridge puts into extensions; ``Extension.value[x]`` alone would ask for all that there are."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
 
-from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.demo.synthetic import code, instance
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
@@ -26,6 +26,7 @@ FROM_STU3 = ("STU3", "R4", "R4B", "R5", "R6")
 STUDY = study_of("documents")
 ARCHIVE = "https://pacs.example/dicom-web"
 CANARY = "Canary"
+REPORTS_TOO = MappingOptions(diagnostic_reports="auto")
 
 
 class Server(MemoryServer):
@@ -87,6 +88,28 @@ def test_the_kind_of_content_is_that_of_the_sop_class(mime_type: str) -> None:
     """MIME Type follows the content, and so is not even read: a sender cannot have a server call a PDF text/html."""
     found, _ = of_one(document(MIMETypeOfEncapsulatedDocument=mime_type, DocumentTitle="Letter"))
     assert found["content"][0]["attachment"]["contentType"] == "application/pdf"
+
+
+@pytest.mark.parametrize(
+    ("title", "flag", "expected"),
+    [
+        (("18748-4", "LN"), "VERIFIED", 1),
+        (("125197", "DCM"), "VERIFIED", 1),
+        (("18748-4", "LN"), "UNVERIFIED", 0),
+        (("18748-4", "LN"), None, 0),
+        (("57133-1", "LN"), "VERIFIED", 0),
+        (("18748-4", "99SYN"), "VERIFIED", 0),
+    ],
+)
+def test_only_a_verified_imaging_report_is_a_report(title: tuple[str, str], flag: str | None, expected: int) -> None:
+    """A referral (57133-1), however well it is signed, is none."""
+    study = document(ConceptNameCodeSequence=[code(*title, "Title")], VerificationFlag=flag)
+    for version in ("R4", "R4B", "R5", "R6"):
+        made = map_study(study, DIALECTS[version], MappingOptions(diagnostic_reports="auto")).secondary
+        types = [one.entries[0].resource["resourceType"] for one in made]
+        assert types.count("DiagnosticReport") == expected
+        assert "DocumentReference" in types
+        assert of_one(study, version)[1].secondary[0].entries[0].resource["resourceType"] == "DocumentReference"
 
 
 @pytest.mark.parametrize("length", [0, 4, 4_294_967_295])
@@ -217,10 +240,11 @@ def test_documents_on_a_real_server(hapi: Callable[[str], str], version: str) ->
     client = FhirClient(url, timeout_s=60)
     dialect = by_fhir_version(client.capabilities().fhir_version)
     assert dialect is not None
-    bridge = Bridge(url, dialect.name, dicomweb_url=ARCHIVE)
+    bridge = Bridge(url, dialect.name, dicomweb_url=ARCHIVE, diagnostic_reports="auto")
     assert bridge.deliver(STUDY).refused == ()
     found = on_server(client, dialect.name)
-    assert sorted(one["status"] for one in found) == [*["current"] * 5, "superseded"]
+    reports = ["final"] if version != "dstu3" else []
+    assert sorted(one["status"] for one in found) == [*["current"] * 5, *reports, "superseded"]
     assert not bridge.deliver(STUDY, again=True).written
     bridge.base = b""
     assert not bridge.deliver(STUDY).written
@@ -234,5 +258,5 @@ def test_documents_on_a_real_server(hapi: Callable[[str], str], version: str) ->
 
 def on_server(client: FhirClient, version: str) -> list[Resource]:
     client.speak(DIALECTS[version], "json")
-    own = map_study(STUDY, DIALECTS[version], MappingOptions()).secondary
-    return [found for one in own for found in client.search("DocumentReference", one.entries[0].search)]
+    own = [one.entries[0] for one in map_study(STUDY, DIALECTS[version], REPORTS_TOO).secondary]
+    return [found for one in own for found in client.search(one.resource["resourceType"], one.search)]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from pydicom import uid
+from pydicom.sr._cid_dict import cid_concepts
+from pydicom.sr._concepts_dict import concepts
 
 from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.dicom.content import CONTENT
@@ -17,9 +19,11 @@ from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
 from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.mapping import documents, key_objects
+from dicom2fhir.fhir.version.datatypes import DCM, LOINC
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
 from testdata.make_dicom import encode, encoded
 
+SYSTEMS = {"DCM": DCM, "LN": LOINC}
 SEQUENCES = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
 EVIDENCE = "CurrentRequestedProcedureEvidenceSequence"
 
@@ -59,6 +63,16 @@ def test_reader_and_mapping_mean_the_same_class() -> None:
     assert documents.CLASSES.keys() == set(ENCAPSULATED_DOCUMENTS)
     for sop_class, known in documents.CLASSES.items():
         assert uid.UID(sop_class).name == f"{known.name} Storage"
+
+
+def test_titles_of_reports_are_those_of_the_standard() -> None:
+    tables: Any = (cid_concepts, concepts)
+    groups, codes = tables
+    named = {
+        SYSTEMS[scheme]: {code for name in names for code in codes[scheme][name]}
+        for scheme, names in groups[7000].items()
+    }
+    assert named == documents.REPORTS
 
 
 def test_only_of_classes_that_a_rule_wants() -> None:

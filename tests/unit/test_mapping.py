@@ -121,6 +121,7 @@ def test_rules_read_only_what_their_level_has() -> None:
         "ImagingObjectSelection.study.series.instance": content,
         "DocumentReference": of["study"] | of["series"] | of["instance"] | uids | encapsulated,
         "DocumentReference.context": of["study"] | uids,
+        "DiagnosticReport": of["study"] | of["instance"] | uids,
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},

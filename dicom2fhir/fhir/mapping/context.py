@@ -61,6 +61,8 @@ class MappingOptions:
         also as a Basic (``always``), or not.
     documents
         Whether a DocumentReference is written for each encapsulated document.
+    diagnostic_reports
+        Whether a DiagnosticReport is written for each encapsulated document that is a verified report.
     ian
         Whether what archives state of instances in Instance Availability Notifications is written.
     """
@@ -79,6 +81,7 @@ class MappingOptions:
     max_instances: int | None = None
     key_objects: Choice = "auto"
     documents: IfOffered = "auto"
+    diagnostic_reports: IfOffered = "never"
     ian: Switch = "always"
 
     def of(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The rule table of DocumentReference, for encapsulated documents."""
+"""The rule tables of DocumentReference and DiagnosticReport, for encapsulated documents."""
 
 from __future__ import annotations
 
@@ -80,8 +80,52 @@ CONTEXT_RULES = (
     Rule("DocumentReference.context.related", ("StudyInstanceUID",), _study, _STUDY),
 )
 
+REPORT_RULES = (
+    Rule(
+        "DiagnosticReport.identifier",
+        ("SOPInstanceUID",),
+        documents.master_identifier,
+        "the document's UID as urn:oid:",
+    ),
+    Rule(
+        "DiagnosticReport.basedOn",
+        ("AccessionNumber", "IssuerOfAccessionNumberSequence", "RequestAttributesSequence"),
+        documents.orders,
+        "the study's orders",
+    ),
+    Rule(
+        "DiagnosticReport.status",
+        ("VerificationFlag",),
+        documents.doc_status,
+        "`final`: only what is VERIFIED becomes a report; `entered-in-error` once it is gone",
+    ),
+    Rule(
+        "DiagnosticReport.code",
+        ("ConceptNameCodeSequence",),
+        documents.document_type,
+        "the code, if it is one of PS3.16 CID 7000; else the document is no report",
+    ),
+    Rule("DiagnosticReport.subject", (), subject.subject, "as the study's"),
+    Rule("DiagnosticReport.encounter", _VISIT, documents.encounter, _ENCOUNTER),
+    Rule("DiagnosticReport.issued", _MOMENT, documents.date, "if the time and its zone are known"),
+    Rule(
+        "DiagnosticReport.resultsInterpreter",
+        ("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),
+        documents.interpreters,
+        "Practitioners",
+    ),
+    Rule("DiagnosticReport.study", ("StudyInstanceUID",), _study, _STUDY),
+    Rule(
+        "DiagnosticReport.presentedForm",
+        ("SOPClassUID", "DocumentTitle", "ConceptNameCodeSequence", "AcquisitionDateTime"),
+        documents.presented_form,
+        "the attachment of the DocumentReference",
+    ),
+)
+
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "DocumentReference": DOCUMENT_RULES,
     "DocumentReference.context": CONTEXT_RULES,
+    "DiagnosticReport": REPORT_RULES,
 }
 """As :data:`dicom2fhir.fhir.mapping.rules.RULES`."""

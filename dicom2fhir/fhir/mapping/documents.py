@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping import related
+from dicom2fhir.fhir.mapping import identification, related
+from dicom2fhir.fhir.mapping import imaging_study as study_rules
 from dicom2fhir.fhir.mapping.content import referenced_by
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
-from dicom2fhir.fhir.version.datatypes import DICOM_UID, URI, Concept, date_time_of_dt, identifier, oid
+from dicom2fhir.fhir.version.datatypes import DCM, DICOM_UID, LOINC, URI, Concept, date_time_of_dt, identifier, oid
 from dicom2fhir.model import Instance, Resource
 
 
@@ -42,6 +43,60 @@ CLASSES: Mapping[str, DocumentClass] = MappingProxyType(
     }
 )
 """SOP Class UID -> what is known of its instances."""
+REPORTS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        DCM: frozenset({"111400", "125195", "125196", "125197", "125200"}),
+        LOINC: frozenset(
+            [
+                "11524-0",
+                "11525-3",
+                "11528-7",
+                "18745-0",
+                "18748-4",
+                "18750-0",
+                "18752-6",
+                "18754-2",
+                "18756-7",
+                "24534-0",
+                "24590-2",
+                "24601-7",
+                "24606-6",
+                "24616-5",
+                "24627-2",
+                "24725-4",
+                "24733-8",
+                "24859-1",
+                "24884-9",
+                "24907-8",
+                "24990-4",
+                "25002-7",
+                "25010-0",
+                "25045-6",
+                "25056-3",
+                "25061-3",
+                "28614-6",
+                "30695-1",
+                "38036-0",
+                "38269-7",
+                "39036-9",
+                "39445-2",
+                "39448-6",
+                "39453-6",
+                "41806-1",
+                "42148-7",
+                "43468-8",
+                "43771-5",
+                "44136-0",
+                "44174-1",
+                "46375-2",
+                "47048-4",
+                "49118-3",
+                "49512-7",
+            ]
+        ),
+    }
+)
+"""System -> the titles of diagnostic imaging reports (PS3.16 CID 7000)."""
 _PREDECESSORS = ("PredecessorDocumentsSequence",)
 _MOMENTS = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 """Date and time of the document, the nearest first."""
@@ -168,3 +223,27 @@ def _url(source: MappingSource) -> str:
 def encounter(source: MappingSource) -> Resource | None:
     """The Encounter of the study."""
     return related.encounter(replace(source, attrs=source.context.study.attrs))
+
+
+# Reports -------------------------------------------------------------------------------------------------------------
+
+
+def is_report(source: MappingSource) -> bool:
+    """Whether the document is a diagnostic imaging report that somebody vouches for."""
+    is_titled_so = any(code.code in REPORTS.get(code.system, ()) for code in document_type(source).codings)
+    return is_titled_so and doc_status(source) == "final"
+
+
+def orders(source: MappingSource) -> list[Resource]:
+    """The orders of the study."""
+    return identification.orders(replace(source, attrs=source.context.study.attrs))
+
+
+def interpreters(source: MappingSource) -> list[Resource]:
+    """The physicians who read the study."""
+    return study_rules.interpreters(replace(source, attrs=source.context.study.attrs))
+
+
+def presented_form(source: MappingSource) -> list[Resource]:
+    """The attachment of the document."""
+    return [one["attachment"] for one in content(source)]

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
 from dicom2fhir.fhir.mapping.document_rules import RULES as DOCUMENT_RULES
-from dicom2fhir.fhir.mapping.documents import documents_of, master_identifier
+from dicom2fhir.fhir.mapping.documents import documents_of, is_report, master_identifier
 from dicom2fhir.fhir.mapping.key_object_rules import RULES, selection_id
 from dicom2fhir.fhir.mapping.key_objects import key_objects_of, title
 from dicom2fhir.fhir.mapping.related import search_by
@@ -30,6 +30,7 @@ def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[Sec
     """The resources of a study, as far as the version has them and the options ask for them."""
     yield from _for_key_objects(context, traces)
     yield from _for_documents(context, traces)
+    yield from _diagnostic_reports(context, traces)
 
 
 def _for_key_objects(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -69,6 +70,20 @@ def _document_reference(source: MappingSource, traces: Traces) -> SecondaryResou
     return SecondaryResource(
         (Entry(resource, Write.OWN, search_by(master_identifier(source))), *inner.entries.values())
     )
+
+
+def _diagnostic_reports(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """A DiagnosticReport for each document that is one."""
+    type_ = "DiagnosticReport"
+    if f"{type_}.status" not in context.dialect.elements or context.options.diagnostic_reports == "never":
+        return
+    for source in filter(is_report, documents_of(context)):
+        body: Resource = {}
+        apply(DOCUMENT_RULES[type_], source, body, traces)
+        resource = _whole(type_, deterministic_id(type_, source.node.uid), body, source.context)
+        search = search_by(master_identifier(source))
+        yield SecondaryResource((Entry(resource, Write.OWN, search), *source.context.entries.values()))
+        traces = None
 
 
 def _imaging_selections(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:

@@ -21,6 +21,7 @@ from dicom2fhir.model import Attrs, Resource, Value, items_of, texts_of
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SNOMED_CT = "http://snomed.info/sct"
+LOINC = "http://loinc.org"
 _SNOMED_RT = "http://snomed.info/srt"
 DICOM_UID = "urn:dicom:uid"
 URI = "urn:ietf:rfc:3986"
@@ -38,7 +39,7 @@ CODING_SCHEMES: Mapping[str, str] = {
     "I10P": "http://www.cms.gov/Medicare/Coding/ICD10",
     "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
     "ICDO3": "http://terminology.hl7.org/CodeSystem/icd-o-3",
-    "LN": "http://loinc.org",
+    "LN": LOINC,
     "NCIt": "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
     "RADLEX": "http://radlex.org",
     "SCT": SNOMED_CT,

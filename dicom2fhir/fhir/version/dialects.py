@@ -134,6 +134,20 @@ _DOCUMENT_REFERENCE: Mapping[str, Element] = {
 }
 """Of R4."""
 
+_DIAGNOSTIC_REPORT: Mapping[str, Element] = {
+    "DiagnosticReport.identifier": Element("identifier", many=True),
+    "DiagnosticReport.basedOn": Element("basedOn", "Reference", many=True),
+    "DiagnosticReport.status": Element("status"),
+    "DiagnosticReport.code": Element("code", "CodeableConcept"),
+    "DiagnosticReport.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
+    "DiagnosticReport.encounter": Element("encounter", "Reference"),
+    "DiagnosticReport.issued": Element("issued"),
+    "DiagnosticReport.resultsInterpreter": Element("resultsInterpreter", "Reference", many=True),
+    "DiagnosticReport.study": Element("imagingStudy", "Reference", many=True),
+    "DiagnosticReport.presentedForm": Element("presentedForm", many=True),
+}
+"""Of R4."""
+
 _Changes = Mapping[str, Element | None]
 
 
@@ -213,6 +227,7 @@ _R4 = Dialect(
         # written as extensions of a Basic; CodeableReference is not a datatype of R4
         **_changed(_IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
         **_DOCUMENT_REFERENCE,
+        **_DIAGNOSTIC_REPORT,
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
@@ -249,6 +264,7 @@ _R5 = replace(
             "DocumentReference.context": None,
             "DocumentReference.context.encounter": None,
             "DocumentReference.context.related": None,
+            "DiagnosticReport.study": Element("study", "Reference", many=True),
             "DocumentReference.encounter": Element("context", "Reference", many=True),
             "DocumentReference.event": Element("event", "CodeableReference by reference", many=True),
         },
@@ -306,6 +322,7 @@ _3_2_0 = replace(
             **_without("Device", _R4.elements),
             **_without("ImagingSelection", _R4.elements),
             **_without("DocumentReference", _R4.elements),
+            **_without("DiagnosticReport", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
