@@ -19,11 +19,11 @@ from dicom2fhir.dicom.part10 import read_file
 from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
 from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.mapping import documents, key_objects
-from dicom2fhir.fhir.version.datatypes import DCM, LOINC
+from dicom2fhir.fhir.version.datatypes import DCM, LOINC, SNOMED_CT
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
 from testdata.make_dicom import encode, encoded
 
-SYSTEMS = {"DCM": DCM, "LN": LOINC}
+SYSTEMS = {"DCM": DCM, "LN": LOINC, "SCT": SNOMED_CT}
 SEQUENCES = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
 EVIDENCE = "CurrentRequestedProcedureEvidenceSequence"
 

@@ -104,7 +104,12 @@ PACS: dict[str, Any] = {
     "retrieve_location_uid": "1.2.3",
     "viewer_url": "https://viewer.example/{study_uid}",
 }
-RESOURCES: dict[str, Any] = {"key_objects": "always", "documents": "never", "ian": "never"}
+RESOURCES: dict[str, Any] = {
+    "key_objects": "always",
+    "documents": "never",
+    "diagnostic_reports": "auto",
+    "ian": "never",
+}
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
     "url": "https://other.example/fhir",

@@ -15,7 +15,17 @@ from dicom2fhir.fhir.mapping import identification, related
 from dicom2fhir.fhir.mapping import imaging_study as study_rules
 from dicom2fhir.fhir.mapping.content import referenced_by
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
-from dicom2fhir.fhir.version.datatypes import DCM, DICOM_UID, LOINC, URI, Concept, date_time_of_dt, identifier, oid
+from dicom2fhir.fhir.version.datatypes import (
+    DCM,
+    DICOM_UID,
+    LOINC,
+    SNOMED_CT,
+    URI,
+    Concept,
+    date_time_of_dt,
+    identifier,
+    oid,
+)
 from dicom2fhir.model import Instance, Resource
 
 
@@ -46,6 +56,7 @@ CLASSES: Mapping[str, DocumentClass] = MappingProxyType(
 REPORTS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         DCM: frozenset({"111400", "125195", "125196", "125197", "125200"}),
+        SNOMED_CT: frozenset({"48526000"}),
         LOINC: frozenset(
             [
                 "11524-0",
