@@ -142,7 +142,8 @@ they refer to.""",
         """* *Element lists*: elements, cardinalities, datatypes and targets of references \
 (`tests/element_checker.py`). For 3.2.0 and R6 there is no other check; R6 is checked against the elements of \
 6.0.0-ballot3.""",
-        "* *Warnings*: the numbers of the warnings below that occur.",
+        """* *Warnings*: the numbers of the warnings below that occur. The others occur only with the guides' own \
+definitions.""",
         f"""* *Conform*: studies in which the guides' own definitions find no error. These definitions do not come \
 with the project, because of their licences. Where `GUIDE_DEFINITIONS` names no folder of them, `make conformance` \
 leaves the column as it is if the same number of studies claims the profile, and otherwise writes *{_NOT_CHECKED}*. It \

@@ -64,7 +64,9 @@ class Result:
     errors: dict[Output, list[str]] = field(default_factory=lambda: defaultdict(list))
     unexplained: list[str] = field(default_factory=list)
     warnings: dict[Output, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Titles of the known warnings that came up."""
+    """Titles of the known warnings that came up, but for those of the guides' own definitions."""
+    guides_warnings: set[str] = field(default_factory=set)
+    """Titles of those of the guides' own definitions."""
     refuted: dict[Output, dict[str, tuple[str, ...]]] = field(default_factory=lambda: defaultdict(dict))
     """Studies that claim a profile and do not conform by its guide's own definitions, and why."""
 
@@ -101,7 +103,8 @@ def check(cases: Iterable[Case], by_profile: Iterable[Case], validator: Validato
             _refute(same, findings, result)
         else:
             result.errors[same[0].output] += [f"{same[0].where}: {error}" for error in findings.errors]
-        _explain(same[0], findings, result)
+        came_up = result.guides_warnings if by_guides else result.warnings[same[0].output]
+        came_up |= _explained(same[0], findings, result.unexplained)
     return result
 
 
@@ -145,9 +148,12 @@ def _refute(same: list[Case], findings: Findings, result: Result) -> None:
         result.refuted[same[0].output] |= dict.fromkeys((case.where for case in same), errors)
 
 
-def _explain(case: Case, findings: Findings, result: Result) -> None:
+def _explained(case: Case, findings: Findings, unexplained: list[str]) -> set[str]:
+    """Titles of the known warnings among the findings; the other warnings are added to ``unexplained``."""
+    found = set()
     for warning in findings.warnings:
         titles = {known.title for known in known_warnings() if known.matches(case.output, warning)}
-        result.warnings[case.output] |= titles
+        found |= titles
         if not titles:
-            result.unexplained.append(f"{case.output} {case.where}: {warning}")
+            unexplained.append(f"{case.output} {case.where}: {warning}")
+    return found
