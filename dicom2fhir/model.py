@@ -61,6 +61,8 @@ class Origin:
     path: str = ""
     association: str = ""
     """Identifies one association of this process. While it is open, the quiet period does not make its studies due."""
+    may_reject: bool = False
+    """Whether rejection notes from here are applied; else they are key object selections like others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,35 @@ class ProcedureStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectionNote:
+    """A rejection note (IHE RAD-66): a key object selection with a title of PS3.16 CID 7031.
+
+    Attributes
+    ----------
+    code
+        Its title, a code of DCM.
+    instances
+        Study Instance UID -> SOP Instance UIDs of what it rejects; empty if it is not applied.
+    is_applied
+        Whether its origin may reject instances.
+    """
+
+    uid: str
+    code: str
+    instances: Mapping[str, tuple[str, ...]]
+    is_applied: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedInstance:
+    """What a rejection note states of one SOP instance of a study: of itself, that it is a note."""
+
+    uid: str
+    note: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """A SOP instance of a :class:`Series`; ``attrs`` always holds ``SOPClassUID``.
 
@@ -237,6 +268,8 @@ class Study:
         Whether no instance has arrived: the study is known by procedure steps or notifications only.
     steps
         The procedure steps that name the study.
+    rejection
+        What rejection notes took out of it; None if no note is about it.
     """
 
     uid: str
@@ -248,6 +281,34 @@ class Study:
     conflict: str = ""
     is_announced: bool = False
     steps: tuple[ProcedureStep, ...] = ()
+    rejection: Rejection | None = None
+
+    @property
+    def rejected_for(self) -> str:
+        """Why the whole study is rejected: the code of the note; empty if anything remains of it."""
+        return self.rejection.code if self.rejection else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What rejection notes took out of a study.
+
+    Attributes
+    ----------
+    code
+        The title of the note that rejects it, the gravest of several; empty if any instance remains.
+    instances
+        SOP Instance UIDs of the rejected instances, arrived or not.
+    notes
+        SOP Instance UIDs of the notes in this study.
+    before
+        The study as if nothing had been rejected.
+    """
+
+    code: str
+    instances: frozenset[str]
+    notes: frozenset[str]
+    before: Study
 
 
 class Write(StrEnum):

@@ -41,6 +41,7 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
+from dicom2fhir.jobs.conversion import ReadInstances
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.wiring.options import profile
 from testdata.make_dicom import encoded
@@ -68,11 +69,10 @@ def record_of(data: bytes, cache: HeaderCache | None = None) -> InstanceRecord:
 
 def studies_of(files: Iterable[bytes]) -> list[Study]:
     """The studies that DICOM files make up, in the order of their first files."""
-    records: dict[str, list[InstanceRecord]] = {}
+    reading = ReadInstances()
     for data in files:
-        record = record_of(data)
-        records.setdefault(record.study_uid, []).append(record)
-    return [assemble(uid, 1, found) for uid, found in records.items()]
+        reading.add(record_of(data), may_reject=True)
+    return [reading.study(uid) for uid in reading.studies]
 
 
 def _study(case: dict[str, Any]) -> Study:

@@ -297,6 +297,54 @@ def _image_item(made: Dataset, frames: list[int] | None = None) -> Values:
     }
 
 
+def rejection_note(study: str, code_value: str, instances: list[Dataset]) -> Dataset:
+    """A rejection note (IHE RAD-66) in ``study``, with a title of PS3.16 CID 7031."""
+    title = code(code_value, "DCM", _REJECTIONS[code_value])
+    items = [*_OBSERVER, *map(_image_item, instances)]
+    evidence = _evidence(instances)
+    return _report("KO", study, title, "2010", items, CurrentRequestedProcedureEvidenceSequence=evidence)
+
+
+_REJECTIONS = {
+    "113001": "Rejected for Quality Reasons",
+    "113037": "Rejected for Patient Safety Reasons",
+    "113038": "Incorrect Modality Worklist Entry",
+    "113039": "Data Retention Policy Expired",
+}
+
+
+def _rejected(code_value: str, are_all: bool) -> Callable[[], list[Dataset]]:
+    """A slice of CT and one of MR; the note comes first, and rejects the MR or both."""
+
+    def made() -> list[Dataset]:
+        study = f"rejected-{code_value}-{'all' if are_all else 'part'}"
+        images = [instance("CT", study), instance("MR", study, series=2)]
+        return [rejection_note(study, code_value, images if are_all else images[1:]), *images]
+
+    return made
+
+
+def _rejected_key_objects() -> list[Dataset]:
+    """Two selections: one of a rejected slice and another one, and one of the rejected slice alone."""
+    study = "rejected-ko"
+    slices = [instance("CT", study, number=number) for number in (1, 2)]
+    title = code("113000", "DCM", "Of Interest")
+    selected = [slices, slices[1:]]
+    selections = [
+        _report(
+            "KO",
+            study,
+            title,
+            "2010",
+            [*_OBSERVER, *map(_image_item, images)],
+            number=number,
+            CurrentRequestedProcedureEvidenceSequence=_evidence(images),
+        )
+        for number, images in enumerate(selected, start=2)
+    ]
+    return [*slices, *selections, rejection_note(study, "113001", slices[1:])]
+
+
 def _key_objects_of_two_studies() -> list[Dataset]:
     """Slices, frames of a run, and a slice of an earlier study; selected by a person at a workstation for an order."""
     name = "ko-studies"
@@ -541,6 +589,10 @@ _case("seg", "Segmentation and its CT", _segmentation)
 _case("sr-dose", "X-Ray Radiation Dose SR (TID 10011)", _dose_report)
 _case("sr-tid1500", "Comprehensive 3D SR with a measurement (TID 1500) and its CT", _measurement_report)
 _case("ko", "Key object selection and its CT", _key_objects)
+for _code, _word in _REJECTIONS.items():
+    _case(f"rejected-{_code}-all", f"All instances rejected: {_word}", _rejected(_code, are_all=True))
+    _case(f"rejected-{_code}-part", f"One of two instances rejected: {_word}", _rejected(_code, are_all=False))
+_case("rejected-ko", "Key objects of rejected and of other instances", _rejected_key_objects)
 _case("ko-studies", "Key objects of two series, with frames, and of another study", _key_objects_of_two_studies)
 _case("ko-sparse", "Key objects without evidence, observer and time, one of them unknown", _sparse_key_objects)
 _case("ko-manifest", "Manifest of a study, which selects nothing", _manifest)

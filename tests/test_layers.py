@@ -57,8 +57,8 @@ RULES = {
     "store.base":           ("model errors dicom.patients store.notices",   ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
-    "store.sqlite":         ("model errors system dicom.documents dicom.patients dicom.procedure_step dicom.study"
-                             " store", "orjson structlog"),
+    "store.sqlite":         ("model errors system dicom.documents dicom.patients dicom.procedure_step"
+                             " dicom.rejection_notes dicom.study store", "orjson structlog"),
     "deliver":              ("model errors system.text store.base store.selection deliver", "structlog"),
     "deliver.retry":        ("",                                            ""),
     "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),

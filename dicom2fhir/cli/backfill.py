@@ -38,6 +38,7 @@ from dicom2fhir.wiring import options
     is_flag=True,
     help="Also read files that are already in the store, for example after an upgrade or `dicom2fhir forget`.",
 )
+@click.option("--ignore-rejection-notes", is_flag=True, help="Treat rejection notes as key objects like any.")
 @click.option("--dry-run", is_flag=True, help="Read and count files without writing to the store.")
 @json_option
 @click.pass_context
@@ -49,6 +50,7 @@ def backfill(
     workers: int | None,
     since: str | None,
     again: bool,
+    ignore_rejection_notes: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -78,6 +80,7 @@ def backfill(
             dry_run=dry_run,
             again=again,
             since=since_s,
+            may_reject=not ignore_rejection_notes,
             budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,
         )

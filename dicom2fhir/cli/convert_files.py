@@ -61,6 +61,7 @@ _SEVERAL: dict[Format, str] = {
     type=click.Path(path_type=Path, file_okay=False),
     help="Write one file per study to this folder.",
 )
+@click.option("--ignore-rejection-notes", is_flag=True, help="Treat rejection notes as key objects like any.")
 @click.pass_context
 def convert(
     context: click.Context,
@@ -73,6 +74,7 @@ def convert(
     shape: str,
     format_: Format | None,
     output_dir: Path | None,
+    ignore_rejection_notes: bool,
 ) -> None:
     """Convert DICOM files to FHIR. PATHS are files, folders or zip archives; - reads standard input.
 
@@ -96,7 +98,9 @@ def convert(
 
         found = list(conversion.input_files(paths, sys.stdin.buffer, tell, stack))
         shown.begin("reading", len(found))
-        reading = conversion.read(found, tell, shown.advance, options.budgets(settings))
+        reading = conversion.read(
+            found, tell, shown.advance, options.budgets(settings), may_reject=not ignore_rejection_notes
+        )
         shown.begin("mapping", len(reading.studies))
         indent = out.isatty() or output_dir is not None
         if out.isatty() and output_dir is None:

@@ -161,6 +161,13 @@ def _stated(study: StudyStatus) -> Iterator[str]:
     if study.steps:
         missing = f"; {counted(study.missing, 'listed instance')} missing" if study.missing else ""
         yield f"MPPS: {', '.join(step.status for step in study.steps)}{missing}"
+    if study.rejected:
+        yield f"{counted(study.rejected, 'instance')} rejected by rejection notes"
+    if study.asked_to_reject:
+        yield (
+            f"{counted(study.asked_to_reject, 'rejection note')} not applied: the origin may not reject"
+            " (receiver.rejection_notes_from)"
+        )
 
 
 def _state(delivery: DeliveryStatus) -> Text:

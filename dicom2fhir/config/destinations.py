@@ -51,6 +51,7 @@ class DestinationResourceSettings(Section):
     documents: Literal["inherit", IfOffered] = Field("inherit", description="As resources.documents.")
     diagnostic_reports: Literal["inherit", IfOffered] = Field("inherit", description="As resources.diagnostic_reports.")
     ian: Literal["inherit", Switch] = Field("inherit", description="As resources.ian.")
+    rejection_notes: Literal["inherit", Switch] = Field("inherit", description="As resources.rejection_notes.")
 
     def over(self, general: ResourceSettings) -> ResourceSettings:
         """The options in force: those that are set here, else the general ones."""

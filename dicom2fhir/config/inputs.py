@@ -64,6 +64,12 @@ class ReceiverSettings(Section):
         _LISTEN.reuse_port,
         description="Whether several bridges, each with its own store, may share the port (SO_REUSEPORT).",
     )
+    rejection_notes_from: value_types.AeTitles = Field(
+        _LISTEN.rejection_notes_from,
+        description="Calling AE titles that may reject: rejection notes (IOCM) that they send are applied. From others"
+        " they are key objects like any, and `status` shows that they asked for a rejection. A note can make a whole"
+        " study disappear, and AE titles prove nothing: restrict networks or use tls_client_ca as well.",
+    )
     ian: bool = Field(
         _LISTEN.ian,
         description="Whether to accept Instance Availability Notifications (N-CREATE): what an archive states of the"
@@ -216,6 +222,10 @@ class FolderSettings(Section):
         _WATCH.rejected_to,
         description="Folder for refused files, each with a reason file; it must not be inside a watched folder."
         " Empty: refused files stay where they are, and the reason is in the store.",
+    )
+    rejection_notes: bool = Field(
+        _WATCH.rejection_notes,
+        description="Whether rejection notes (IOCM) in the folder are applied; else they are key objects like any.",
     )
     max_file_bytes: int = Field(_WATCH.max_file_bytes, ge=1, description="Largest file; a larger one is refused.")
 

@@ -203,6 +203,11 @@ class ResourceSettings(Section):
         description="What archives state of instances (IAN, receiver.ian): always: availability, status and endpoints"
         " of the ImagingStudy follow it; never. Of procedure steps (MPPS), see registered of each destination.",
     )
+    rejection_notes: Switch = Field(
+        _MAPPING.rejection_notes,
+        description="Rejection notes (IOCM): always: rejected instances are left out, and a study that is rejected as a"
+        " whole gets the status for it; never: the study is written as if there were none.",
+    )
 
 
 class SystemsSettings(Section):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dicom2fhir.model import InstanceRecord, items_of, texts_of
 
-_EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
 def mentioned_studies(record: InstanceRecord) -> tuple[str, ...]:
     """The Study Instance UIDs of the other studies that an instance names as its evidence."""
     named = (
         uid
-        for keyword in _EVIDENCE
+        for keyword in EVIDENCE
         for study in items_of(record.instance.get(keyword))
         for uid in texts_of(study.get("StudyInstanceUID"))
     )

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import inf, isfinite
 
 from dicom2fhir.dicom.attributes import LEVELS, Attribute, Level
 from dicom2fhir.dicom.patients import Counted, Settlement, apply, canonical, conflict_of
 from dicom2fhir.dicom.procedure_step import patient_of, studies_of
+from dicom2fhir.dicom.rejection_notes import remaining
 from dicom2fhir.model import (
     Attrs,
     Availability,
@@ -22,6 +24,8 @@ from dicom2fhir.model import (
     InstanceRecord,
     Note,
     ProcedureStep,
+    RejectedInstance,
+    Rejection,
     Series,
     Study,
     Value,
@@ -40,8 +44,11 @@ def assemble(
     settlement: Settlement = _NOTHING_SETTLED,
     stated: Mapping[str, tuple[Availability, ...]] = _NOTHING_STATED,
     steps: Sequence[ProcedureStep] = (),
+    rejections: Collection[RejectedInstance] = (),
 ) -> Study:
-    """Build the study from all its instances; without any, from its procedure steps.
+    """Build the study from all its instances that are not rejected; without any, from its procedure steps.
+
+    Of a study that is rejected as a whole the attributes of patient and study remain, without series.
 
     Parameters
     ----------
@@ -54,10 +61,37 @@ def assemble(
         SOP Instance UID -> what archives state of the instance, in a fixed order.
     steps
         The procedure steps that name the study, in a fixed order.
+    rejections
+        What rejection notes state of its instances.
     """
-    everything, left_open = list(records), ""
+    everything = list(records)
     if not everything:
         return _announced(study_uid, revision, steps)
+    whole = _assembled(study_uid, revision, everything, settlement, stated, steps)
+    if not rejections:
+        return whole
+    left = remaining(everything, rejections)
+    rejection = Rejection(left.code, left.instances, left.notes, whole)
+    if left.code:
+        return replace(whole, series=(), rejection=rejection)
+    if len(left.records) == len(everything):
+        return replace(whole, rejection=rejection)
+    return replace(
+        _assembled(study_uid, revision, left.records, settlement, stated, steps),
+        rejection=rejection,
+    )
+
+
+def _assembled(
+    study_uid: str,
+    revision: int,
+    records: Sequence[InstanceRecord],
+    settlement: Settlement,
+    stated: Mapping[str, tuple[Availability, ...]],
+    steps: Sequence[ProcedureStep],
+) -> Study:
+    """The study of these instances."""
+    everything, left_open = list(records), ""
     if settlement:
         everything, left_open = apply(everything, settlement)
     by_series: dict[str, list[InstanceRecord]] = defaultdict(list)

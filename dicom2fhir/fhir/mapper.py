@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dicom2fhir.errors import ConfigError, NothingToWrite
+from dicom2fhir.errors import ConfigError, NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.fhir.version.validate import Validator
@@ -130,10 +130,15 @@ class StudyMapper:
         Raises
         ------
         NotExpressible
-            The profile requires what the study does not have.
+            The profile requires what the study does not have, or rejected instances that are written nevertheless
+            name another patient.
         NothingToWrite
             No instance has arrived yet, and what is known of the study cannot be written.
         """
+        if study.rejection and self._policy.rejection_notes == "never":
+            study = study.rejection.before
+            if study.conflict:
+                raise NotExpressible(study.conflict)
         if study.is_announced:
             require_announceable(study, dialect)
         mapped = self.conformed(map_study(study, dialect, self._policy), study, dialect)
@@ -144,8 +149,9 @@ class StudyMapper:
     def conformed(self, mapped: Mapped, study: Study, dialect: Dialect) -> Mapped:
         """What :func:`~dicom2fhir.fhir.mapping.engine.map_study` made of a study, as the profile wants it.
 
-        A study of which no instance has arrived lacks most of what a profile requires: it is written without it, and
-        does not claim the profile.
+        A study of which no instance has arrived, or remains, lacks most of what a profile requires: it is written
+        without it, and does not claim the profile. Of what rejection notes left of a study nothing is refused, either:
+        the rejected instances would stay where they are.
         """
         if self._profile is None:
             return mapped
@@ -153,5 +159,7 @@ class StudyMapper:
             conform,  # here: without a profile nothing that knows profiles is loaded
         )
 
-        missing: Missing | None = "omit" if study.is_announced else self._missing
+        missing = self._missing or self._profile.missing
+        if study.is_announced or study.rejected_for or (study.rejection and missing == "refuse"):
+            missing = "omit"
         return conform(self._profile, mapped, study, dialect, self._policy, missing)

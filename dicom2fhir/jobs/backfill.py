@@ -166,6 +166,8 @@ class Backfill:
         Also read files that were done before.
     since
         Ignore files that were last modified before, in seconds since the epoch; they are not counted.
+    may_reject
+        Whether rejection notes are applied.
     on_progress
         Called from time to time, in the calling thread, with the progress and the number of all files, which is None
         while it is not known.
@@ -179,6 +181,7 @@ class Backfill:
         dry_run: bool = False,
         again: bool = False,
         since: float | None = None,
+        may_reject: bool = True,
         budgets: Budgets = DEFAULT_BUDGETS,
         on_progress: Callable[[Summary, int | None], None] | None = None,
     ) -> None:
@@ -187,6 +190,7 @@ class Backfill:
         self._workers = workers
         self._again = again
         self._since = since
+        self._may_reject = may_reject
         self._budgets = budgets
         self._on_progress = on_progress
         self._total: Future[int] | None = None
@@ -205,7 +209,7 @@ class Backfill:
         """
         started = time.monotonic()
         roots = [os.path.realpath(path) for path in paths]
-        holds = _Holds(self._writes, roots)
+        holds = _Holds(self._writes, roots, self._may_reject)
         pending: dict[Future[Chunk], list[Found]] = {}
         with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
             try:
@@ -332,8 +336,9 @@ class _Holds:
     The names derive from the paths, so that a run that resumes a killed one also releases what that one held.
     """
 
-    def __init__(self, store: Store | None, roots: Sequence[str]) -> None:
+    def __init__(self, store: Store | None, roots: Sequence[str], may_reject: bool) -> None:
         self._store = store
+        self._may_reject = may_reject
         self._name = hashlib.sha256(os.fsencode("\0".join(roots))).hexdigest()[:12]
         self._window = 0
         self._left = WINDOW_FILES
@@ -345,7 +350,7 @@ class _Holds:
             self._left = WINDOW_FILES
             self._end(self._window)
         self._left -= files
-        return Origin("file", association=self._association(self._window))
+        return Origin("file", association=self._association(self._window), may_reject=self._may_reject)
 
     def release(self) -> None:
         """Release all studies."""

@@ -19,10 +19,11 @@ from typing import BinaryIO, cast
 from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
+from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
 from dicom2fhir.fhir.send import bundle
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, Resource, Study, Write
+from dicom2fhir.model import InstanceRecord, Mapped, Origin, RejectedInstance, Resource, Study, Write
 from dicom2fhir.receive.folder.files import open_file, walk
 from dicom2fhir.system.text import counted
 
@@ -52,6 +53,8 @@ class ReadInstances:
 
     studies: dict[str, dict[tuple[str, str], InstanceRecord]] = field(default_factory=lambda: defaultdict(dict))
     """Study Instance UID -> Series and SOP Instance UID -> record; of several files of an instance, the last one."""
+    rejections: dict[str, dict[RejectedInstance, None]] = field(default_factory=lambda: defaultdict(dict))
+    """Study Instance UID -> what rejection notes state of its instances."""
     skipped: int = 0
     """Files that are not SOP instances and that the user did not name."""
     failed: int = 0
@@ -63,7 +66,21 @@ class ReadInstances:
 
     def study(self, uid: str) -> Study:
         """One of :attr:`studies`, assembled."""
-        return assemble(uid, 1, self.studies[uid].values())
+        return assemble(uid, 1, self.studies[uid].values(), rejections=self.rejections[uid])
+
+    def add(self, record: InstanceRecord, may_reject: bool) -> None:
+        """Add an instance; a rejection note is applied if ``may_reject``.
+
+        Raises
+        ------
+        CannotUnderstand
+            It is a rejection note that cannot be applied as a whole.
+        """
+        note = rejection_note(record, may_reject)
+        if note and note.is_applied:
+            for study_uid, uids in (*note.instances.items(), (record.study_uid, (note.uid,))):
+                self.rejections[study_uid].update((RejectedInstance(uid, note.uid, note.code), None) for uid in uids)
+        self.studies[record.study_uid][record.series_uid, record.sop_uid] = record
 
 
 def input_files(
@@ -167,6 +184,7 @@ def read(
     on_error: Callable[[str, str], None],
     on_read: Callable[[], None] = lambda: None,
     budgets: Budgets = DEFAULT_BUDGETS,
+    may_reject: bool = True,
 ) -> ReadInstances:
     """Read every file; those that cannot be read are reported and left out.
 
@@ -176,13 +194,14 @@ def read(
         Called with the name and the reason.
     on_read
         Called after each file, for a progress bar.
+    may_reject
+        Whether rejection notes are applied.
     """
     reading = ReadInstances()
     reader = InstanceReader(budgets)
     for source in found:
         try:
-            record = attempt(_read_one, source, reader)
-            reading.studies[record.study_uid][record.series_uid, record.sop_uid] = record
+            reading.add(attempt(_read_one, source, reader), may_reject)
         except NotDicom as error:
             if source.asked_for:
                 reading.failed += 1

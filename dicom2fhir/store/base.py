@@ -122,6 +122,10 @@ class StudyStatus:
     """By UID."""
     missing: int = 0
     """Number of instances that ended procedure steps list and that have not arrived."""
+    rejected: int = 0
+    """Number of instances, arrived or not, that rejection notes in force name."""
+    asked_to_reject: int = 0
+    """Number of rejection notes in it from origins that may not reject (:attr:`dicom2fhir.model.Origin.may_reject`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,11 @@ class Store(Ledger, Notices, Protocol):
         A new or changed instance raises the study's revision by one and makes the study due at every destination at
         ``min(now + quiet period, first undelivered change + longest wait)``. An unchanged one changes nothing. While
         ``origin.association`` is open the study is not due before the longest wait has passed.
+
+        A rejection note whose origin may reject also changes the studies of the instances that it names, which are
+        added if they are not known; one that is repeated changes nothing. From another origin it is an instance like
+        others, and is counted. An instance that was rejected because its retention had expired, and comes over an
+        association, is rejected no more.
         """
 
     def add_many(

@@ -86,6 +86,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         documents=resources.documents,
         diagnostic_reports=resources.diagnostic_reports,
         ian=resources.ian,
+        rejection_notes=resources.rejection_notes,
     )
 
 

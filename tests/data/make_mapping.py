@@ -29,7 +29,7 @@ def observe() -> Snapshot:
 def _study(name: str) -> bytes:
     study = asdict(study_and_options(name)[0])
     del study["notes"]  # their words may change
-    return json.dumps(study, sort_keys=True).encode()
+    return json.dumps(study, default=sorted, sort_keys=True).encode()
 
 
 def _options(name: str, variant: str) -> bytes:

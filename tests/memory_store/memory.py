@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -13,7 +13,15 @@ import orjson
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import CannotUnderstand
-from dicom2fhir.model import Availability, AvailabilityNotification, FileMark, InstanceRecord, ProcedureStep
+from dicom2fhir.model import (
+    Availability,
+    AvailabilityNotification,
+    FileMark,
+    InstanceRecord,
+    ProcedureStep,
+    RejectedInstance,
+    RejectionNote,
+)
 from dicom2fhir.store.base import Failing, Rejection, State
 
 
@@ -119,6 +127,29 @@ class StudyRow:
     """By SOP Instance UID and Retrieve AE Title."""
     steps: dict[str, ProcedureStep] = field(default_factory=dict)
     prompt_revision: int = -1
+    rejections: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """By SOP Instance UID and note: code and state."""
+
+    def reject(self, note: RejectionNote, uids: Iterable[str]) -> bool:
+        """Whether that changes the study."""
+        before = dict(self.rejections)
+        for uid in uids:
+            code, state = self.rejections.get((uid, note.uid), ("", ""))
+            if not state or (note.is_applied and (state == "asked" or code != note.code)):
+                self.rejections[uid, note.uid] = (note.code, "in force" if note.is_applied else "asked")
+        return note.is_applied and before != self.rejections
+
+    def restore(self, sop_uid: str) -> bool:
+        """Whether that changes the study."""
+        expired = [key for key, said in self.rejections.items() if said == ("113039", "in force")]
+        restored = [key for key in expired if key[0] == sop_uid != key[1]]
+        self.rejections.update((key, ("113039", "restored")) for key in restored)
+        return bool(restored)
+
+    def rejected(self) -> list[RejectedInstance]:
+        """What is in force."""
+        said = sorted(self.rejections.items())
+        return [RejectedInstance(uid, note, code) for (uid, note), (code, state) in said if state == "in force"]
 
     @property
     def missing(self) -> set[str]:

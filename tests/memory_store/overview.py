@@ -40,6 +40,8 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
         stated=len({uid for uid, _ in study.stated}),
         steps=tuple(StepStatus(uid, step.status) for uid, step in sorted(study.steps.items())),
         missing=len(study.missing),
+        rejected=len({each.uid for each in study.rejected() if each.uid != each.note}),
+        asked_to_reject=[state for _, state in study.rejections.values()].count("asked"),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from dicom2fhir.dicom import procedure_step
 from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
+from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import DuplicateInstance, NoSuchInstance, StoreUnavailable, StudyBusy
 from dicom2fhir.model import (
@@ -23,6 +24,7 @@ from dicom2fhir.model import (
     InstanceRecord,
     Origin,
     ProcedureStep,
+    RejectionNote,
     Study,
 )
 from dicom2fhir.store.base import (
@@ -114,9 +116,11 @@ class MemoryStore:
         rejections: Sequence[Rejection] = (),
     ) -> Sequence[Change]:
         texts = [text_of(record) for record in records]
+        notes = [rejection_note(record, origin.may_reject) for record in records]
         with self._writing():
             missing = {uid for uid, study in self._memory.studies.items() if study.missing}
             changes = [self._add(record, text, origin) for record, text in zip(records, texts, strict=True)]
+            self._reject(zip(records, notes, strict=True), origin)
             for uid in missing & {record.study_uid for record in records}:
                 self._memory.studies[uid].hasten_if_complete()
             for mark in marks:
@@ -145,6 +149,20 @@ class MemoryStore:
                 study.reopen(now, [State.EXCLUDED])
             study.apply_rule()
         return change
+
+    def _reject(self, arrived: Iterable[tuple[InstanceRecord, RejectionNote | None]], origin: Origin) -> None:
+        now, changed = self._clock.now(), {}
+        for record, note in arrived:
+            own = self._memory.study(record.study_uid, now)
+            if origin.kind == "dimse" and own.restore(record.sop_uid):
+                changed[own.uid] = own
+            named = {**note.instances, own.uid: (*note.instances.get(own.uid, ()), note.uid)} if note else {}
+            for uid, uids in named.items():
+                study = self._memory.study(uid, now)
+                if note and study.reject(note, uids):
+                    changed[uid] = study
+        for study in changed.values():
+            self._change(study, now)
 
     def state_availability(self, notification: AvailabilityNotification) -> None:
         with self._writing() as memory:
@@ -465,7 +483,7 @@ class MemoryStore:
             for (uid, _), each in sorted(found.stated.items()):
                 stated[uid] = (*stated.get(uid, ()), each)
             steps = [found.steps[uid] for uid in sorted(found.steps)]
-            return assemble(study_uid, found.revision, records, found.settlement, stated, steps)
+            return assemble(study_uid, found.revision, records, found.settlement, stated, steps, found.rejected())
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         with self._reading() as memory:

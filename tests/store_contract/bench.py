@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from dicom2fhir.dicom.procedure_step import step_of
+from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.model import (
     Attrs,
     Availability,
@@ -206,3 +208,20 @@ def changes(status: str = "COMPLETED", instances: Sequence[int] = ()) -> Attrs:
     listed: list[Attrs] = [{"ReferencedSOPInstanceUID": f"1.9.{number}"} for number in instances]
     series: list[Attrs] = [{"ReferencedImageSequence": listed}]
     return {"PerformedProcedureStepStatus": status, "PerformedSeriesSequence": series}
+
+
+def rejection_note(
+    instances: Sequence[int] = (1,), code: str = "113037", study: str = "1.1", of: str = "", number: int = 90
+) -> InstanceRecord:
+    """A note in ``study`` that names instances of the study ``of``, by default of its own."""
+    references: list[Attrs] = [{"ReferencedSOPInstanceUID": f"1.9.{each}"} for each in instances]
+    series: list[Attrs] = [{"SeriesInstanceUID": "1.1.1", "ReferencedSOPSequence": references}]
+    evidence: list[Attrs] = [{"StudyInstanceUID": of or study, "ReferencedSeriesSequence": series}]
+    title: list[Attrs] = [{"CodeValue": code, "CodingSchemeDesignator": "DCM", "CodeMeaning": "any"}]
+    made = record(number, study=study, series=f"{study}.90")
+    content: dict[str, Value] = {
+        "SOPClassUID": KEY_OBJECT_SELECTION,
+        "ConceptNameCodeSequence": title,
+        "CurrentRequestedProcedureEvidenceSequence": evidence,
+    }
+    return replace(made, series={"Modality": "KO"}, instance=content)

@@ -34,6 +34,7 @@ RECEIVER: dict[str, Any] = {
     "tls_key": "/other.key",
     "tls_client_ca": "/other-ca.crt",
     "reuse_port": True,
+    "rejection_notes_from": ["ARCHIVE"],
     "ian": False,
     "mpps": True,
     "max_associations": 65,
@@ -68,6 +69,7 @@ FOLDER: dict[str, Any] = {
     "afterwards": "delete",
     "move_to": "/moved",
     "rejected_to": "/rejected",
+    "rejection_notes": False,
     "max_file_bytes": 1,
 }
 STORE: dict[str, Any] = {"directory": "/other", "quiet_period_s": 31, "max_wait_s": 901, "min_free_bytes": 1}
@@ -109,6 +111,7 @@ RESOURCES: dict[str, Any] = {
     "documents": "never",
     "diagnostic_reports": "auto",
     "ian": "never",
+    "rejection_notes": "never",
 }
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,

@@ -65,6 +65,8 @@ class MappingOptions:
         Whether a DiagnosticReport is written for each encapsulated document that is a verified report.
     ian
         Whether what archives state of instances in Instance Availability Notifications is written.
+    rejection_notes
+        Whether what rejection notes took out of a study is left out.
     """
 
     time_zone: ZoneInfo | None = None
@@ -83,6 +85,7 @@ class MappingOptions:
     documents: IfOffered = "auto"
     diagnostic_reports: IfOffered = "never"
     ian: Switch = "always"
+    rejection_notes: Switch = "always"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""

@@ -82,7 +82,9 @@ VIEWER_RULES = (
 
 
 def endpoints(source: MappingSource) -> list[Resource]:
-    """References to those that are configured."""
+    """References to those that are configured; none for a study that is rejected."""
+    if source.context.study.rejected_for:
+        return []
     return [*dicomweb(source), *_viewer(source)]
 
 
@@ -159,7 +161,7 @@ def series_endpoints(source: MappingSource) -> list[Resource]:
 
 def url(source: MappingSource) -> str | None:
     """The WADO-RS URL of a study or series (PS3.18 section 10.4): of the configured archive, else of the stated one."""
-    base = source.context.options.dicomweb_url
+    base = "" if source.context.study.rejected_for else source.context.options.dicomweb_url
     if not base and isinstance(source.node, Series):
         base = next((place.url for place in _places(source.node) if place.url), "")
     if not base:

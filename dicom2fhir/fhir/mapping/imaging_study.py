@@ -56,7 +56,9 @@ def _availability_of(instance: Instance) -> str:
 
 
 def stated_availability(source: MappingSource) -> str | None:
-    """The worst Instance Availability among the instances that have one."""
+    """The worst Instance Availability among the instances that have one; of a study that is rejected, UNAVAILABLE."""
+    if source.context.study.rejected_for:
+        return UNAVAILABLE
     node = source.node
     series = (node,) if isinstance(node, Series) else source.context.study.series
     stated = {_availability_of(instance) for s in series for instance in s.instances}
@@ -71,14 +73,31 @@ def availability(source: MappingSource) -> str | None:
 def status(source: MappingSource) -> str:
     """``available``, because an instance was received, unless all instances are stated to be unavailable.
 
-    Before the first instance, the status of the procedure steps decides.
+    Before the first instance, the status of the procedure steps decides; without any left, the rejection note.
     """
     study = source.context.study
+    if study.rejected_for:
+        return source.context.dialect.rejected[study.rejected_for]
     if study.is_announced:
         return "cancelled" if all(step.status == "DISCONTINUED" for step in study.steps) else "registered"
     instances = [instance for series in study.series for instance in series.instances]
     gone = all(_availability_of(instance) == UNAVAILABLE for instance in instances)
     return source.context.dialect.unavailable if gone and instances else "available"
+
+
+_REJECTION_TITLES = {
+    "113001": "Rejected for Quality Reasons",
+    "113037": "Rejected for Patient Safety Reasons",
+    "113038": "Incorrect Modality Worklist Entry",
+    "113039": "Data Retention Policy Expired",
+}
+"""PS3.16 CID 7031."""
+
+
+def rejection_reason(source: MappingSource) -> Concept | None:
+    """The title of the rejection note that rejects the whole study."""
+    code = source.context.study.rejected_for
+    return Concept((Coding(code, DCM, _REJECTION_TITLES[code]),)) if code else None
 
 
 def modalities(source: MappingSource) -> list[Concept]:

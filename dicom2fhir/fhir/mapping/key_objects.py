@@ -43,15 +43,22 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 def key_objects_of(context: MappingContext) -> Iterator[KeyObjects]:
-    """The documents of a study that select something."""
+    """The documents of a study that select something; rejection notes do not."""
+    rejection = context.study.rejection
+    notes = rejection.notes if rejection else ()
     for series in context.study.series:
         for instance in series.instances:
-            if instance.attrs.get("SOPClassUID") == KEY_OBJECT_SELECTION and not _lists_everything(instance, context):
+            is_selection = instance.attrs.get("SOPClassUID") == KEY_OBJECT_SELECTION and instance.uid not in notes
+            if is_selection and not _lists_everything(instance, context):
                 found = _selected(instance, context)
                 if found:
                     yield KeyObjects(instance.uid, {**series.attrs, **instance.attrs}, found)
                 else:
-                    context.note("info", "ContentSequence", "refers to no instance: no key objects are written")
+                    context.note(
+                        "info",
+                        "ContentSequence",
+                        "refers to no instance, or only to rejected ones: not written",
+                    )
 
 
 def _lists_everything(instance: Instance, context: MappingContext) -> bool:
@@ -68,6 +75,9 @@ def _selected(document: Instance, context: MappingContext) -> tuple[SelectedStud
     usable = [one for one in named if all(map(_ID.fullmatch, (one.uid, one.sop_class, one.study_uid, one.series_uid)))]
     if len(usable) < len(named) or not {one.uid for one in in_content} <= {one.uid for one in named}:
         context.note("warning", "ContentSequence", "refers to instances without class, series or study; left out")
+    if context.study.rejection:
+        rejected = context.study.rejection.instances
+        usable = [one for one in usable if one.study_uid != context.study.uid or one.uid not in rejected]
     by_series: dict[str, dict[str, dict[str, Referenced]]] = {}
     for one in usable:
         by_series.setdefault(one.study_uid, {}).setdefault(one.series_uid, {}).setdefault(one.uid, one)

@@ -51,20 +51,28 @@ STUDY_RULES = (
         ("InstanceAvailability", "PerformedProcedureStepStatus"),
         imaging_study.status,
         "`available`, because an instance was received, unless all are UNAVAILABLE; before the first instance "
-        "`registered`, or `cancelled` if all procedure steps (MPPS) are DISCONTINUED",
+        "`registered`, or `cancelled` if all procedure steps (MPPS) are DISCONTINUED; if all instances are rejected, "
+        "by the title of the rejection note",
+    ),
+    Rule(
+        "statusReason",
+        (),
+        imaging_study.rejection_reason,
+        "extension, if all instances are rejected: the title of the rejection note (PS3.16 CID 7031)",
     ),
     Rule(
         "availability",
         ("InstanceAvailability",),
         imaging_study.availability,
         "the least available of the instances, as notifications (IAN) state, else the instances; if none states it, "
-        "`pacs.availability`",
+        "`pacs.availability`; if all are rejected, UNAVAILABLE",
     ),
     Rule(
         "statedAvailability",
         ("InstanceAvailability",),
         imaging_study.stated_availability,
-        "extension, if a notification (IAN) or an instance states it: the least available",
+        "extension, if a notification (IAN) or an instance states it: the least available; if all are rejected, "
+        "UNAVAILABLE",
     ),
     Rule(
         "modality",

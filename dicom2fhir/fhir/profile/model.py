@@ -113,6 +113,9 @@ class ElementRule(Table):
         " references are removed from a list; a single reference to another type means that the profile is"
         " not met.",
     )
+    excluded: tuple[str, ...] = Field(
+        (), description="Values of a single code with which the profile is not met, such as a status."
+    )
     first_by: str = Field(
         "",
         description="For a list: keep only the first item for each value of this member (`function` of"

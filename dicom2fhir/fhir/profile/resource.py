@@ -102,6 +102,8 @@ class ResourceInProfile:
                 put(target, name, limited(rule, self.profile.name, value, where, self.context))
             elif rule.types and value is not None and value.get("type") not in rule.types:
                 self.unmet.setdefault(f"{where} of type {' or '.join(rule.types)}")
+            elif value in rule.excluded:
+                self.unmet.setdefault(f"{where} other than {value}")
             if rule.required and not any(_is_there(target, one) for one in (name, *rule.or_)):
                 self._stand_in(rule, target, name, where)
 

@@ -32,6 +32,7 @@ Shape = Literal[
     "oid",
     "Coding of oid",
     "code extension",
+    "concept extension",
 ]
 
 
@@ -91,6 +92,8 @@ class Dialect:
         by the UID as ``urn:oid:``.
     unavailable
         ``ImagingStudy.status`` of a study whose instances are no longer available.
+    rejected
+        Title of a rejection note -> ``ImagingStudy.status`` of a study that is rejected as a whole.
     order_type
         The resource type of an order for imaging.
     key_objects
@@ -113,6 +116,7 @@ class Dialect:
     families_repeat: bool = False
     search_by: str = "identifier"
     unavailable: str = "registered"
+    rejected: Mapping[str, str] = field(default_factory=dict)
     order_type: str = "ServiceRequest"
     key_objects: str = ""
     selection_titles: frozenset[str] = frozenset()
@@ -141,6 +145,9 @@ class Dialect:
         shaped = [json for one in meanings if (json := _SHAPES[element.shape](self, element, one)) is not None]
         if not shaped:
             return None
+        if element.url:  # one of several extensions
+            target.setdefault(element.name, []).extend(shaped)
+            return shaped
         target[element.name] = shaped if element.many else shaped[0]
         return target[element.name]
 
@@ -251,6 +258,10 @@ _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyTy
         "actor": _actor,
         "oid": _oid,
         "code extension": lambda dialect, element, code: {"url": element.url, "valueCode": code},
+        "concept extension": lambda dialect, element, meaning: {
+            "url": element.url,
+            "valueCodeableConcept": codeable_concept(meaning),
+        },
         "Coding of oid": lambda dialect, element, uid: {"system": URI, "code": oid(uid)},
     }
 )

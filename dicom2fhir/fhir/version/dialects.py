@@ -45,6 +45,9 @@ _OID_OF_STU3 = re.compile(r"urn:oid:(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _STU3_EXTENSION = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy"
 """Prefix of extensions for elements of STU3 in later versions (https://hl7.org/fhir/R4/versions.html#extensions)."""
 
+_STATUS_REASON = "http://hl7.org/fhir/StructureDefinition/workflow-statusReason"
+"""Of the extensions pack for R5; R4 has no extension for it that an ImagingStudy may have."""
+
 _KOS_TITLES = frozenset(
     f"{code}" for code in (*range(113000, 113011), 113013, 113018, 113020, 113021, *range(113030, 113040))
 )
@@ -233,6 +236,12 @@ _R4 = Dialect(
     identifiers=("uid", "accession", "study id"),
     oid=_OID_OF_R4,
     acquisition_only=True,
+    rejected={
+        "113001": "cancelled",
+        "113037": "entered-in-error",
+        "113038": "entered-in-error",
+        "113039": "registered",
+    },
     key_objects="Basic",
 )
 
@@ -245,6 +254,7 @@ _R5 = replace(
     elements=_changed(
         _R4.elements,
         {
+            "statusReason": Element("extension", "concept extension", many=True, url=_STATUS_REASON),
             "modality": Element("modality", "CodeableConcept", many=True),
             "interpreter": None,
             "procedure": Element("procedure", "CodeableReference", many=True),
@@ -291,6 +301,7 @@ _R6 = replace(
         },
     ),
     unavailable="inactive",
+    rejected={**_R5.rejected, "113001": "inactive", "113039": "inactive"},
 )
 """The third ballot only: later ones differ, for example in series.instance.numberOfFrames (FHIR-55483)."""
 

@@ -203,7 +203,12 @@ class Association:
 
     def _answer(self, request: negotiation.Request) -> Acceptance | negotiation.AssociationRejection:
         rules = self._rules
-        self._origin = replace(self._origin, calling_ae=request.calling_ae, called_ae=request.called_ae)
+        self._origin = replace(
+            self._origin,
+            calling_ae=request.calling_ae,
+            called_ae=request.called_ae,
+            may_reject=request.calling_ae in self._rules.rejection_notes_from,
+        )
         if not request.protocol_version & 1:
             return negotiation.PROTOCOL_VERSION_NOT_SUPPORTED
         if request.application_context != negotiation.APPLICATION_CONTEXT:

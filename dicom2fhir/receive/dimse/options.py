@@ -33,6 +33,8 @@ class Listen:
         Calling AE titles that are accepted; all if empty.
     networks
         IPv4 and IPv6 networks from which connections are accepted; all if empty.
+    rejection_notes_from
+        Calling AE titles whose rejection notes are applied.
     ian, mpps
         Whether Instance Availability Notifications and Modality Performed Procedure Steps are accepted.
     max_associations, max_associations_per_peer
@@ -66,6 +68,7 @@ class Listen:
     require_called_ae_title: bool = True
     calling_ae_titles: tuple[str, ...] = ()
     networks: tuple[IpNetwork, ...] = ()
+    rejection_notes_from: tuple[str, ...] = ()
     ian: bool = True
     mpps: bool = False
     max_associations: int = 64

@@ -34,6 +34,8 @@ class Watch:
         For ``afterwards="move"``; the path below the folder is kept.
     rejected_to
         Folder for refused files, each with a reason file; None: they stay where they are.
+    rejection_notes
+        Whether rejection notes are applied.
     max_file_bytes
         A larger file is refused.
     """
@@ -48,4 +50,5 @@ class Watch:
     afterwards: Afterwards = "keep"
     move_to: Path | None = None
     rejected_to: Path | None = None
+    rejection_notes: bool = True
     max_file_bytes: int = 8 * 1024 * 1024 * 1024

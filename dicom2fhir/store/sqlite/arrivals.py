@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 import orjson
 
+from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.model import FileMark
 from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.store.sqlite import rejection_notes
 from dicom2fhir.store.sqlite.rows import Packed, mark_row, rejection_row
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
 KEPT_REJECTIONS = 10_000
+NO_READER = -1
+"""The reader of studies of which no instance has arrived."""
 _KNOWN_STUDIES = 256
 _KNOWN_ROWS = 1_000
 """Of each kind of one study."""
@@ -27,6 +31,8 @@ class Arrival(NamedTuple):
     packed: Packed
     association: str
     calling_ae: str
+    is_sent: bool
+    """Whether it came over an association, and not from a file."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +44,8 @@ class KnownStudy:
     """Whether all of it was read by the reader of this process."""
     is_awaited: bool
     """Whether an ended procedure step lists instances of it that have not arrived."""
+    is_restorable: bool
+    """Whether an instance of it that arrives may have been rejected because its retention had expired."""
     series: dict[str, int] = field(default_factory=dict)
     attrs: dict[bytes, int] = field(default_factory=dict)
     """By their hash."""
@@ -94,9 +102,11 @@ class KnownRows:
 
     def row(self, arrival: Arrival) -> Row | None:
         """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
-        packed, association, _ = arrival
+        packed, association, _, _ = arrival
         study = self._studies.get(packed.study_uid)
-        if study is None or not study.is_current or study.is_awaited or packed.mentions:
+        if study is None or not study.is_current or study.is_awaited or study.is_restorable:
+            return None
+        if packed.mentions or packed.rejection_note:
             return None
         if association not in study.held_by:
             return None
@@ -119,12 +129,12 @@ class KnownRows:
         """The rows of a study; a new one is added with its deliveries and its reader."""
         study = self._studies.get(uid)
         if study is None:
-            found = sql.one("known_study", study_uid=uid, reader=self.reader)
+            found = sql.one("known_study", study_uid=uid, reader=self.reader, expired=RETENTION_EXPIRED)
             if found:
-                study = KnownStudy(found[0], bool(found[1]), bool(found[2]))
+                study = KnownStudy(found[0], bool(found[1]), bool(found[2]), bool(found[3]))
             else:
                 study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
-                study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False)
+                study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False, is_restorable=False)
                 sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:
                 del self._studies[next(iter(self._studies))]
@@ -207,7 +217,8 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         if outdated:
             _read_anew(sql, known, outdated, rows)
         held, resent = set(), set()
-        for (study, _), (packed, association, calling_ae) in zip(learnt, arrivals, strict=True):
+        rejected = _apply_rejections(sql, known, learnt, arrivals, now)
+        for (study, _), (packed, association, calling_ae, _) in zip(learnt, arrivals, strict=True):
             for uid in packed.mentions:
                 sql.run("new_mention", uid=uid, study_id=study.id)
             if association and association not in study.held_by:
@@ -223,8 +234,48 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
                 known.opened(study)
         for study in {study.id: study for study, _ in learnt if study.is_awaited}.values():
             _await_less(sql, study, rows)
-        schedule(sql, changed | held)
+        schedule(sql, changed | held | rejected)
     return changes
+
+
+def _apply_rejections(
+    sql: Statements,
+    known: KnownRows,
+    learnt: Iterable[tuple[KnownStudy, Row]],
+    arrivals: Iterable[Arrival],
+    now: float,
+) -> set[int]:
+    """What rejection notes among the arrivals state, and what comes again after its retention had expired, in order.
+
+    Returns
+    -------
+    set of int
+        The studies that change.
+    """
+    changed: dict[int, KnownStudy] = {}
+    for (own, _), (packed, *_, is_sent) in zip(learnt, arrivals, strict=True):
+        if is_sent and own.is_restorable and rejection_notes.restore(sql, own.id, packed.sop_uid):
+            changed[own.id] = own
+        note = packed.rejection_note
+        if note is None:
+            continue
+        if rejection_notes.keep(sql, note, own.id, [note.uid]):
+            changed[own.id] = own
+        for study_uid, uids in note.instances.items():
+            study = known.study(sql, study_uid, now, NO_READER)
+            study.is_restorable |= note.code == RETENTION_EXPIRED
+            if rejection_notes.keep(sql, note, study.id, uids):
+                changed[study.id] = study
+    for study in changed.values():
+        change(sql, known, study, now)
+    return set(changed)
+
+
+def change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> None:
+    """Raise the revision of a study of which something was stated; ``schedule`` must follow."""
+    sql.run("raise_revision", study_id=study.id, now=now)
+    reopen(sql, [study.id], now)
+    known.opened(study)
 
 
 def reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool = True) -> None:

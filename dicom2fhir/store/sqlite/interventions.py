@@ -15,7 +15,7 @@ from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
     *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "mentions", "settlement"),
-    *("availability", "notifications", "steps", "awaited", "study"),
+    *("availability", "notifications", "steps", "awaited", "rejected_instances", "study"),
 )
 """What is deleted with a study; the study comes last, because the others refer to it."""
 

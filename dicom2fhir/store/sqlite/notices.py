@@ -11,12 +11,9 @@ import orjson
 from dicom2fhir.dicom import procedure_step
 from dicom2fhir.errors import BridgeError, DuplicateInstance, NoSuchInstance, StoreDamaged
 from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, ProcedureStep
-from dicom2fhir.store.sqlite.arrivals import KnownRows, KnownStudy, hasten, hasten_complete, reopen, schedule
+from dicom2fhir.store.sqlite.arrivals import NO_READER, KnownRows, KnownStudy, change, hasten, hasten_complete, schedule
 from dicom2fhir.store.sqlite.rows import dump, hashed
 from dicom2fhir.store.sqlite.statements import Statements
-
-_NO_READER = -1
-"""The reader of studies of which no instance has arrived."""
 
 
 class PackedNotification(NamedTuple):
@@ -49,11 +46,11 @@ def state(sql: Statements, known: KnownRows, notification: PackedNotification, n
         if found != (notification.hash,):
             raise DuplicateInstance
         return
-    study = known.study(sql, notification.study_uid, now, _NO_READER)
+    study = known.study(sql, notification.study_uid, now, NO_READER)
     rows = [(uid, retrieve_ae, known.attrs(sql, study, body)) for uid, retrieve_ae, body in notification.stated]
     sql.run("new_notification", uid=notification.uid, study_id=study.id, hash=notification.hash)
     if sql.run("state_availability", study_id=study.id, stated=orjson.dumps(rows).decode()):
-        _change(sql, known, study, now)
+        change(sql, known, study, now)
         schedule(sql, [study.id])
 
 
@@ -63,7 +60,7 @@ def create(sql: Statements, known: KnownRows, step: ProcedureStep, calling_ae: s
         if found != (dump(step.attrs),):
             raise DuplicateInstance
         return
-    study = known.study(sql, step.study_uid, now, _NO_READER)
+    study = known.study(sql, step.study_uid, now, NO_READER)
     sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now)
     _keep(sql, known, study, step, now)
 
@@ -76,7 +73,7 @@ def update(sql: Statements, known: KnownRows, uid: str, changes: Attrs, now: flo
     before = _step_of(uid, found[0])
     step = procedure_step.updated(before, changes)
     if step != before:
-        _keep(sql, known, known.study(sql, step.study_uid, now, _NO_READER), step, now)
+        _keep(sql, known, known.study(sql, step.study_uid, now, NO_READER), step, now)
 
 
 def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureStep, now: float) -> None:
@@ -86,15 +83,9 @@ def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureS
         sql.run("await", study_id=study.id, uids=orjson.dumps(step.instances).decode())
     hasten_complete(sql, study)
     if sql.one("count_instances", study_id=study.id) == (0,):
-        _change(sql, known, study, now)
+        change(sql, known, study, now)
         hasten(sql, study)
     schedule(sql, [study.id])
-
-
-def _change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> None:
-    sql.run("raise_revision", study_id=study.id, now=now)
-    reopen(sql, [study.id], now)
-    known.opened(study)
 
 
 def _step_of(uid: str, body: bytes) -> ProcedureStep:

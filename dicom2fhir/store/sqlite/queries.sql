@@ -57,7 +57,9 @@ SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FRO
 WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none') AND studies > 0) LIMIT :limit;
 
 -- name: known_study
-SELECT id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id) FROM study WHERE uid = :study_uid;
+SELECT id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id),
+    EXISTS (SELECT 1 FROM rejected_instance WHERE study_id = study.id AND code = :expired AND state = 'in force')
+FROM study WHERE uid = :study_uid;
 
 -- name: read_by
 -- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
@@ -364,6 +366,26 @@ WHERE availability.study_id = :study_id ORDER BY uid, retrieve_ae;
 -- name: count_stated
 SELECT count(DISTINCT uid) FROM availability WHERE study_id = :study_id;
 
+-- name: reject_instances
+-- A note that is repeated changes nothing; one that becomes trusted, or gets another title, does.
+INSERT INTO rejected_instance (study_id, uid, note, code, state)
+SELECT :study_id, value, :note, :code, :state FROM json_each(:uids) WHERE true
+ON CONFLICT DO UPDATE SET code = excluded.code, state = excluded.state
+WHERE excluded.state = 'in force' AND (code <> excluded.code OR state = 'asked');
+
+-- name: restore_instance
+UPDATE rejected_instance SET state = 'restored'
+WHERE study_id = :study_id AND uid = :uid AND note <> uid AND code = :code AND state = 'in force';
+
+-- name: study_rejections
+SELECT uid, note, code FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' ORDER BY uid, note;
+
+-- name: count_rejected
+SELECT count(DISTINCT uid) FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' AND uid <> note;
+
+-- name: count_asked_to_reject
+SELECT count(*) FROM rejected_instance WHERE study_id = :study_id AND state = 'asked';
+
 -- name: step
 SELECT body FROM step WHERE uid = :uid;
 
@@ -457,6 +479,9 @@ DELETE FROM step WHERE study_id = :study_id;
 
 -- name: forget_awaited
 DELETE FROM awaited WHERE study_id = :study_id;
+
+-- name: forget_rejected_instances
+DELETE FROM rejected_instance WHERE study_id = :study_id;
 
 -- name: forget_study
 DELETE FROM study WHERE id = :study_id;

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import orjson
 
 from dicom2fhir.dicom.documents import mentioned_studies
+from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.errors import CannotUnderstand, StoreDamaged
-from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
+from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin, RejectionNote
 from dicom2fhir.store.base import DeliveryStatus, FileMark, Rejection, State, StudyStatus
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
@@ -35,6 +36,7 @@ class Packed(NamedTuple):
     notes: bytes | None
     mentions: tuple[str, ...] = ()
     """Study Instance UIDs of the other studies that the instance names."""
+    rejection_note: RejectionNote | None = None
 
 
 _PACKED_ATTRS = 1_000
@@ -47,13 +49,13 @@ class Packer:
         self._known: dict[int, tuple[Attrs, tuple[bytes, bytes]]] = {}
         """By ``id()``; the reference to the mapping keeps Python from reusing its id."""
 
-    def pack(self, record: InstanceRecord) -> Packed:
+    def pack(self, record: InstanceRecord, may_reject: bool) -> Packed:
         """Encode a record; equal attributes give equal bytes, whatever their order.
 
         Raises
         ------
         CannotUnderstand
-            An attribute cannot be encoded as JSON.
+            An attribute cannot be encoded as JSON, or it is a rejection note that cannot be applied as a whole.
         """
         notes = record.notes
         return Packed(
@@ -66,6 +68,7 @@ class Packer:
             body=dump(record.instance),
             notes=orjson.dumps([[note.level, note.where, note.text] for note in notes]) if notes else None,
             mentions=mentioned_studies(record),
+            rejection_note=rejection_note(record, may_reject),
         )
 
     def _hashed(self, attrs: Attrs) -> tuple[bytes, bytes]:
@@ -178,6 +181,8 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
         stated=_count(sql, "count_stated", study_id),
         steps=tuple(StepStatus(uid, status) for uid, status in sql.all("step_statuses", study_id=study_id)),
         missing=_count(sql, "count_awaited", study_id),
+        rejected=_count(sql, "count_rejected", study_id),
+        asked_to_reject=_count(sql, "count_asked_to_reject", study_id),
     )
 
 

@@ -140,11 +140,15 @@ class SqliteStore(StoreReader):
         OutOfSpace
             Free space is below the watermark.
         CannotUnderstand
-            The record cannot be encoded as JSON.
+            The record cannot be encoded as JSON, or it is a rejection note that cannot be applied as a whole.
         """
         self._space.check()
-        arrival = Arrival(self._packer.pack(record), origin.association, origin.calling_ae)
+        arrival = self._arrival(record, origin)
         self._require_writer().run_together(self._add, arrival)
+
+    def _arrival(self, record: InstanceRecord, origin: Origin) -> Arrival:
+        packed = self._packer.pack(record, origin.may_reject)
+        return Arrival(packed, origin.association, origin.calling_ae, is_sent=origin.kind == "dimse")
 
     def _add(self, connection: sqlite3.Connection, waiting: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)
@@ -161,7 +165,7 @@ class SqliteStore(StoreReader):
     ) -> Sequence[Change]:
         """See :meth:`dicom2fhir.store.base.Store.add_many`; raises what :meth:`add` does."""
         self._space.check()
-        batch = [Arrival(self._packer.pack(record), origin.association, origin.calling_ae) for record in records]
+        batch = [self._arrival(record, origin) for record in records]
 
         def operation(sql: Statements) -> Sequence[Change]:
             changes = arrivals.add_many(sql, self._known, batch, self._clock.now())

@@ -10,7 +10,7 @@ from dicom2fhir.dicom.patients import NamedPatient
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.model import Study
 from dicom2fhir.store.base import DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
-from dicom2fhir.store.sqlite import interventions, notices, status_queries
+from dicom2fhir.store.sqlite import interventions, notices, rejection_notes, status_queries
 from dicom2fhir.store.sqlite.rows import read_records, read_stated, rejection_of
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access, StoreFile
@@ -67,7 +67,8 @@ class StoreReader(StoreFile):
             records = read_records(sql, study_id, study_uid)
             settlement = interventions.settlement_of(sql, study_id)
             stated, steps = notices.read_stated_availability(sql, study_id), notices.read_steps(sql, study_id)
-        return assemble(study_uid, revision, records, settlement, stated, steps)
+            rejections = rejection_notes.read_rejections(sql, study_id)
+        return assemble(study_uid, revision, records, settlement, stated, steps, rejections)
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """See :meth:`dicom2fhir.store.base.Store.patients`."""

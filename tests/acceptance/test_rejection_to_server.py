@@ -1,0 +1,177 @@
+"""Rejection notes over C-STORE, by a daemon, to a FHIR server: what a client finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, build_context
+
+from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.store.base import State
+from testdata.make_dicom import rejection_note
+from tests.acceptance.conftest import StartDaemon
+from tests.acceptance.expectation import Server
+from tests.daemon_process import SETTINGS, DaemonProcess
+from tests.memory_server import Manner, MemoryServer
+from tests.notice_sender import AE_TITLE
+
+pytestmark = pytest.mark.timeout(300)
+
+MAY_REJECT = SETTINGS.replace("port = 0", 'port = 0\nrejection_notes_from = ["ARCHIVE"]')
+STATUSES = {"113001": "cancelled", "113037": "entered-in-error", "113038": "entered-in-error", "113039": "registered"}
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a test's own study: all tests share the servers."""
+    return f"rejected {uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def made(name: str) -> list[Dataset]:
+    """Two series of one slice."""
+    return [instance("CT", name, series) for series in (1, 2)]
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryServer]:
+    server = MemoryServer(Manner(none_match=412, checks_versions=True))
+    yield server
+    server.close()
+
+
+def store(daemon: DaemonProcess, *instances: Dataset, calling: str = "ARCHIVE") -> set[int]:
+    """Send instances; the statuses."""
+    classes = sorted({str(one.SOPClassUID) for one in instances})
+    over = AE(calling).associate(*daemon.address, [build_context(UID(one)) for one in classes], ae_title=AE_TITLE)
+    assert over.is_established
+    statuses = {int(over.send_c_store(one).Status) for one in instances}
+    over.release()
+    return statuses
+
+
+def serve(daemon: StartDaemon, url: str, more: str = "") -> DaemonProcess:
+    """A daemon that lets ARCHIVE reject."""
+    plan = f'[destinations.main]\nurl = "{url}"\n{more}'
+    started = daemon(settings=plan)
+    assert started.reload(plan, MAY_REJECT)["event"] == "config.reloaded"
+    return started
+
+
+@pytest.mark.needs("hapi")
+@pytest.mark.parametrize("version", ["r4", "r5"])
+@pytest.mark.parametrize("code", STATUSES)
+def test_a_study_is_rejected_in_part_and_as_a_whole(
+    hapi: Callable[[str], str], version: str, code: str, daemon: StartDaemon, made: list[Dataset], name: str
+) -> None:
+    server = Server(hapi(version))
+    started = serve(daemon, server.base_url)
+    study_uid = made[0].StudyInstanceUID
+    assert store(started, *made) == {0x0000}
+    started.settled()
+    assert len(server.study(study_uid)["series"]) == 2
+
+    part = rejection_note(name, code, made[1:])
+    assert store(started, part) == {0x0000}
+    started.settled()
+    study = server.study(study_uid)
+    left = {part.SeriesInstanceUID} if code == "113001" else set()  # the note stays beside what is left
+    assert study["status"] == "available"
+    assert {series["uid"] for series in study["series"]} == {made[0].SeriesInstanceUID, *left}
+
+    whole = rejection_note(name, code, made[:1])
+    whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = f"{part.SOPInstanceUID[:-1]}.1"
+    assert store(started, whole) == {0x0000}
+    started.settled()
+    study = server.study(study_uid)
+    assert (study["status"], study.get("series", [])) == (STATUSES[code], [])
+    assert study["numberOfInstances"] == study["numberOfSeries"] == 0
+    reasons = [one for one in study["extension"] if one["url"].endswith("workflow-statusReason")]
+    assert len(reasons) == (version == "r5")
+    assert started.status(study_uid)["rejected"] == 2
+
+    writes = server.writes(study)
+    again = () if code == "113039" else made
+    assert store(started, part, whole, *again) == {0x0000}
+    started.settled()
+    assert server.writes(server.study(study_uid)) == writes, "what is sent twice makes no new version"
+
+
+@pytest.mark.parametrize("code", STATUSES)
+def test_what_is_stored_again_stays_rejected_unless_its_retention_had_expired(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str, code: str
+) -> None:
+    started = serve(daemon, memory.url)
+    store(started, *made, rejection_note(name, code, made))
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert (study["status"], study.get("series", [])) == (STATUSES[code], [])
+    store(started, *made, calling="CT1")
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    is_back = code == "113039"
+    assert (study["status"] == "available", len(study.get("series", []))) == (is_back, 2 if is_back else 0)
+
+
+def test_only_a_sender_that_may_reject_rejects(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
+) -> None:
+    started = serve(daemon, memory.url)
+    note = rejection_note(name, "113037", made)
+    assert store(started, *made, note, calling="CT1") == {0x0000}
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert (study["status"], len(study["series"])) == ("available", 3)
+    seen = started.status(made[0].StudyInstanceUID)
+    assert (seen["rejected"], seen["asked_to_reject"]) == (0, 1)
+
+    assert store(started, note) == {0x0000}
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert study["status"] == "entered-in-error"
+    seen = started.status(made[0].StudyInstanceUID)
+    assert (seen["rejected"], seen["asked_to_reject"]) == (2, 0)
+
+
+def test_a_note_of_another_study_comes_first(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
+) -> None:
+    started = serve(daemon, memory.url)
+    store(started, rejection_note(f"{name} notes", "113038", made))
+    started.settled()
+    (delivery,) = started.status(made[0].StudyInstanceUID)["deliveries"]
+    assert delivery["state"] == State.EXCLUDED, "nothing is known of the study yet"
+    store(started, *made)
+    started.settled()
+    (study,) = [one for one in memory.all("ImagingStudy") if made[0].StudyInstanceUID in str(one["identifier"])]
+    assert (study["status"], study.get("series", [])) == ("entered-in-error", [])
+
+
+def test_a_destination_may_not_apply_rejection_notes(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
+) -> None:
+    started = serve(daemon, memory.url, "[destinations.main.resources]\nrejection_notes = false\n")
+    store(started, *made, rejection_note(name, "113037", made))
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert (study["status"], len(study["series"])) == ("available", 3)
+
+
+def test_a_note_that_names_too_many_instances_is_refused_as_a_whole(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
+) -> None:
+    started = serve(daemon, memory.url)
+    note = rejection_note(name, "113037", made)
+    series = note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    one = series.ReferencedSOPSequence[0]
+    series.ReferencedSOPSequence = [one] * 40_000
+    assert store(started, *made) == {0x0000}
+    (status,) = store(started, note)
+    assert status not in (0x0000, 0xA700), "a sender must not try it again"
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert (study["status"], len(study["series"])) == ("available", 2)

@@ -1,0 +1,186 @@
+"""What a store keeps of rejection notes, and what they take out of studies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.model import InstanceRecord, Note, Origin, Study
+from dicom2fhir.store.base import State
+from tests.examples import examples
+from tests.store_contract.bench import FOLDER, KINDS, QUIET_S, Bench, notification, over, record, rejection_note
+
+TRUSTED = replace(FOLDER, may_reject=True)
+ARCHIVE = Origin("dimse", calling_ae="ARCHIVE", association="a", may_reject=True)
+CODES = ["113001", "113037", "113038", "113039"]
+
+
+def left(study: Study) -> list[str]:
+    """The instances that remain."""
+    return [instance.uid for series in study.series for instance in series.instances]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_note_takes_instances_out_whether_it_comes_before_or_after_them(
+    bench: Bench, is_first: bool, code: str
+) -> None:
+    if is_first:
+        bench.add(rejection_note([1], code), TRUSTED)
+    bench.add(record(1))
+    bench.add(record(2))
+    if not is_first:
+        bench.add(rejection_note([1], code), TRUSTED)
+    study = bench.study()
+    # a note about quality stays beside what is left
+    assert left(study) == (["1.9.2", "1.9.90"] if code == "113001" else ["1.9.2"])
+    assert study.rejected_for == ""
+    assert (bench.status().rejected, bench.status().instances) == (1, 3)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_study_that_is_rejected_as_a_whole_stays_known(bench: Bench, code: str) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1], code), TRUSTED)
+    study = bench.study()
+    assert (study.series, study.rejected_for, study.is_announced) == ((), code, False)
+    assert study.patient == record(1).patient
+    bench.restart()
+    assert bench.study() == study
+
+
+def test_the_gravest_code_of_several_notes_counts(bench: Bench) -> None:
+    bench.add(record(1))
+    for number, code in enumerate(["113039", "113037", "113001"]):
+        bench.add(rejection_note([1], code, number=90 + number), TRUSTED)
+    assert bench.study().rejected_for == "113037"
+
+
+def test_a_note_of_another_study_makes_both_due(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.later(QUIET_S)
+    bench.deliver()
+    bench.add(rejection_note([1], study="1.2", of="1.1"), TRUSTED)
+    assert bench.state("1.1") is State.WAITING
+    assert bench.study("1.1").rejected_for == "113037"
+    assert left(bench.study("1.2")) == ["1.9.90"]  # a note alone in its study stays
+    assert bench.wait_s() == QUIET_S
+
+
+def test_a_study_of_which_only_a_note_is_known_is_kept(bench: Bench) -> None:
+    bench.add(rejection_note([1], study="1.2", of="1.1"), TRUSTED)
+    assert bench.study("1.1").is_announced
+    bench.restart()
+    bench.add(record(1))
+    assert bench.study("1.1").rejected_for == "113037"
+
+
+def test_a_note_that_is_repeated_changes_nothing(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1]), TRUSTED)
+    before = bench.study()
+    bench.add(rejection_note([1]), TRUSTED)
+    bench.add(record(1), ARCHIVE)
+    assert bench.study() == before
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_instance_that_comes_again_stays_rejected_unless_its_retention_had_expired(bench: Bench, code: str) -> None:
+    bench.add(record(1), over("a"))
+    bench.add(record(2), over("a"))
+    bench.add(rejection_note([1], code), replace(ARCHIVE, association="b"))
+    bench.add(record(1), FOLDER)
+    assert "1.9.1" not in left(bench.study()), "a file is no import over the network"
+    bench.store.add(record(1), over("a"))
+    assert ("1.9.1" in left(bench.study())) is (code == "113039")
+    bench.add(rejection_note([1], code), replace(ARCHIVE, association="c"))
+    assert ("1.9.1" in left(bench.study())) is (code == "113039"), "the note is known: it is no new rejection"
+
+
+def test_a_note_from_elsewhere_is_an_instance_and_is_counted_until_one_who_may_reject_sends_it(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1], study="1.1"), over("a"))
+    study, status = bench.study(), bench.status()
+    assert (left(study), study.rejection) == (["1.9.1", "1.9.90"], None)
+    assert (status.rejected, status.asked_to_reject) == (0, 1)
+    bench.add(rejection_note([1]), TRUSTED)
+    assert bench.study().rejected_for == "113037"
+    assert (bench.status().rejected, bench.status().asked_to_reject) == (1, 0)
+    bench.add(rejection_note([2], "113039"), over("b"))
+    assert bench.study().rejected_for == "113037", "its title cannot be changed from elsewhere"
+
+
+def test_a_note_that_would_be_applied_in_part_is_refused_as_a_whole(bench: Bench) -> None:
+    bench.add(record(1))
+    cut = (Note("warning", "ReferencedSOPSequence", "has more items than max_elements allows"),)
+    nothing = replace(rejection_note([1]), instance={**rejection_note([1]).instance, **_NO_EVIDENCE})
+    for note in (replace(rejection_note([1]), notes=cut), rejection_note([]), nothing):
+        with pytest.raises(CannotUnderstand, match="rejection note"):
+            bench.store.add(note, TRUSTED)
+    assert left(bench.study()) == ["1.9.1"]
+    bench.add(replace(rejection_note([1]), notes=cut), over("a"))
+    assert left(bench.study()) == ["1.9.1", "1.9.90"], "where it is not applied, it is an instance like others"
+
+
+_NO_EVIDENCE = {"CurrentRequestedProcedureEvidenceSequence": ""}
+
+
+def test_the_patient_of_rejected_instances_is_no_conflict(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(record(2, patient="P2"))
+    assert bench.study().conflict
+    bench.add(rejection_note([2], "113038"), TRUSTED)
+    study = bench.study()
+    assert (study.conflict, study.patient) == ("", record(1).patient)
+    assert study.rejection is not None and study.rejection.before.conflict
+
+
+def test_a_forgotten_study_is_no_longer_rejected(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1]), TRUSTED)
+    assert bench.store.forget("1.1")
+    bench.add(record(1))
+    assert left(bench.study()) == ["1.9.1"]
+
+
+ARRIVALS: list[InstanceRecord] = [
+    record(1),
+    record(2),
+    record(3, study="1.2"),
+    rejection_note([1], "113001"),
+    rejection_note([1, 3], "113037", study="1.2", of="1.2", number=91),
+    rejection_note([2], "113038", study="1.3", of="1.1", number=92),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(order=st.permutations(range(2 * len(ARRIVALS))), over_the_network=st.booleans())
+@examples(40)
+def test_the_order_and_repetition_of_arrivals_does_not_matter(
+    kind: str, tmp_path_factory: pytest.TempPathFactory, order: list[int], over_the_network: bool
+) -> None:
+    """Each comes twice, in any order."""
+    folder: Path = tmp_path_factory.mktemp("store")
+    bench = Bench(KINDS[kind](folder))
+    try:
+        for number in order:
+            bench.store.add(ARRIVALS[number % len(ARRIVALS)], ARCHIVE if over_the_network else TRUSTED)
+        first, second = bench.study("1.1"), bench.study("1.2")
+        assert (left(first), first.rejected_for) == ([], "113038")
+        assert (left(second), second.rejected_for) == ([], "113037")
+        assert left(bench.study("1.3")) == ["1.9.92"]
+        assert [bench.status(uid).rejected for uid in ("1.1", "1.2", "1.3")] == [2, 2, 0]
+    finally:
+        bench.store.close()
+
+
+def test_what_an_archive_states_of_a_rejected_instance_does_not_bring_it_back(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1]), TRUSTED)
+    bench.store.state_availability(notification([1]))
+    assert bench.study().rejected_for == "113037"
