@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, build_context
 
-from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.store.base import State
 from testdata.make_dicom import rejection_note
 from tests.acceptance.conftest import StartDaemon
@@ -84,7 +84,7 @@ def test_a_study_is_rejected_in_part_and_as_a_whole(
     assert {series["uid"] for series in study["series"]} == {made[0].SeriesInstanceUID, *left}
 
     whole = rejection_note(name, code, made[:1])
-    whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = f"{part.SOPInstanceUID[:-1]}.1"
+    whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = UID(make_uid(name, "second note"))
     assert store(started, whole) == {0x0000}
     started.settled()
     study = server.study(study_uid)
