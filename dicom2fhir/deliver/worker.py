@@ -291,13 +291,13 @@ class Deliverer:
             return
         self._used(permit, failure.answered and not failure.whole_destination)
         if failing and failing.for_s >= self._policy.give_up_after_s:
-            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{_said(failure)}")
+            self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{_message(failure)}")
         else:
             self._postpone(claim, failure, failing)
 
     def _postpone(self, claim: Claim, failure: Retry, failing: Failing | None) -> None:
         pause_s = self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter())
-        self._keep(lambda: self._store.retry(claim, pause_s, _said(failure), failing=failing))
+        self._keep(lambda: self._store.retry(claim, pause_s, _message(failure), failing=failing))
         self._count("failed")
         log.warning(
             "delivery.postponed",
@@ -342,7 +342,7 @@ class Deliverer:
         example too large for a proxy), it does not block other studies. Studies of probes are not counted. The store
         keeps for all of them the time at which they began to fail.
         """
-        said = _said(failure)
+        said = _message(failure)
         found_it = self._circuit.failed(permit, said, failure.after_s)
         pause_s = self._circuit.wait_s()
         if found_it:
@@ -365,6 +365,6 @@ class Deliverer:
             self._counts[kind] += 1
 
 
-def _said(failure: Retry) -> str:
+def _message(failure: Retry) -> str:
     """The reason with the destination's message, which must not be logged."""
     return f"{failure.reason}{quoted(failure.issues)}"

@@ -123,11 +123,11 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
         studies=store.studies(only, limit),
         rejections=[] if only else latest[:limit],
         damages=damages,
-        attention=[*map(_damage_told, damages), *_attention(daemon, stats, latest, now)],
+        attention=[*map(_damage_message, damages), *_attention(daemon, stats, latest, now)],
     )
 
 
-def _damage_told(damage: Damage) -> str:
+def _damage_message(damage: Damage) -> str:
     aside = f" The damaged files were renamed to {damage.aside}." if damage.aside else ""
     return f"{moment(damage.at)}: {damage.reason}.{aside} See docs/store-damaged.md."
 

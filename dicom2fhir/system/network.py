@@ -53,7 +53,7 @@ def failure(error: BaseException, where: str) -> str:
         The peer, what went wrong, and what to do; empty if it is not a network error.
     """
     for link in _links(error):
-        if words := _words(link):
+        if words := _problem(link):
             return f"{where}: {words}"
     return ""
 
@@ -70,14 +70,14 @@ def _links(error: BaseException) -> Iterator[BaseException]:
             left += [inner for inner in within if isinstance(inner, BaseException)]
 
 
-def _words(error: BaseException) -> str:
+def _problem(error: BaseException) -> str:
     match error:
         case socket.gaierror():
             return "its name cannot be resolved (DNS); check the spelling, and this machine's name servers"
         case ssl.SSLCertVerificationError(verify_code=int(code)):
             return f"TLS: {_UNTRUSTED.get(code, _NO_AUTHORITY)}"
         case ssl.SSLError():
-            return _words_of_tls(error.reason or "")
+            return _tls_problem(error.reason or "")
         case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
             return _CUT
         case TimeoutError():
@@ -87,7 +87,7 @@ def _words(error: BaseException) -> str:
     return ""
 
 
-def _words_of_tls(reason: str) -> str:
+def _tls_problem(reason: str) -> str:
     if reason in _NO_TLS:
         return "it does not use TLS on this port; check the port, and whether to use https or http"
     if reason in _OLD_TLS:

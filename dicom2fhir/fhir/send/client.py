@@ -296,14 +296,14 @@ class FhirClient:
         said = f"HTTP {status}: {_WORDS[status]}" if status in _WORDS else f"HTTP {status}"
         after_s = min(asked_s, self._max_retry_after_s)
         return error(
-            f"{self.base_url}: {said}{_pause_in_words(asked_s, after_s)}",
+            f"{self.base_url}: {said}{_pause_message(asked_s, after_s)}",
             after_s,
             unclear=status not in _OF_ALL,
             issues=issues,
         )
 
 
-def _pause_in_words(asked_s: float, after_s: float) -> str:
+def _pause_message(asked_s: float, after_s: float) -> str:
     if not asked_s:
         return ""
     kept = f", limited to {after_s:,.0f} s" if after_s < asked_s else ""

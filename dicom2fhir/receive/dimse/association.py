@@ -145,7 +145,7 @@ class Association:
             self._abort(2, abort.reason)
         finally:
             if self.is_leaving:
-                self.wire.see_off()
+                self.wire.await_close()
             self.is_leaving = True
             self.wire.close()
             self._share.let_go()

@@ -165,7 +165,7 @@ class Wire:
         self._woken = self.is_cut = True
         self._shut_down(socket.SHUT_RDWR)
 
-    def see_off(self) -> None:
+    def await_close(self) -> None:
         """Wait for the peer to close the connection, so that it can read the last PDU (PS3.8 section 9.2, state 13)."""
         with contextlib.suppress(OSError):
             while self._socket.recv_into(self._buffer):

@@ -1,4 +1,4 @@
--- Version 8: how often a revision was raised. A file beside the store repeats it (store/progress.py), and tells when changes are lost.
+-- Version 8: how often a revision was raised. A file beside the store repeats it (store/sqlite/progress_mark.py), and shows when changes are lost.
 
 INSERT INTO total (name, n) SELECT 'revisions', coalesce(sum(revision), 0) FROM study;
 

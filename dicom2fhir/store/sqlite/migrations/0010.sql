@@ -1,4 +1,4 @@
--- Version 10: triggers count, and nothing else. What an arrival means for deliveries is said by statements (store/queries.sql).
+-- Version 10: triggers count, and nothing else. Statements (store/sqlite/queries.sql) decide what an arrival means for deliveries.
 
 -- One statement for an arrival, which is a transaction by itself. `at` is when it arrives. An instance that is new or changed
 -- raises the study's revision; one that is kept as it comes changes nothing.
