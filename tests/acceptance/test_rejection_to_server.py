@@ -154,7 +154,7 @@ def test_a_note_of_another_study_comes_first(
 def test_a_destination_may_not_apply_rejection_notes(
     daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
 ) -> None:
-    started = serve(daemon, memory.url, "[destinations.main.resources]\nrejection_notes = false\n")
+    started = serve(daemon, memory.url, '[destinations.main.resources]\nrejection_notes = "never"\n')
     store(started, *made, rejection_note(name, "113037", made))
     started.settled()
     (study,) = memory.all("ImagingStudy")
