@@ -243,6 +243,169 @@ def _dose_report() -> list[Dataset]:
     return [_report("SR", name, title, "10011", items, SOPClassUID=uid.XRayRadiationDoseSRStorage, **_FLAGS)]
 
 
+_PERSON, _ROLE = code("113870", "DCM", "Person Name"), code("113875", "DCM", "Person Role in Procedure")
+
+
+def _participant(name: str, role: Values) -> Values:
+    """Person Participant (PS3.16 TID 1020)."""
+    return _content(
+        "CONTAINS", "PNAME", _PERSON, PersonName=name, ContentSequence=[_coded("HAS PROPERTIES", _ROLE, role)]
+    )
+
+
+def _time(relationship: str, name: Values, value: str) -> Values:
+    return _content(relationship, "DATETIME", name, DateTime=value)
+
+
+def _event(started: str, number: int, study: str) -> Values:
+    """Irradiation event of projection X-ray (PS3.16 TID 10003), of which only the time is read."""
+    return _container(
+        code("113706", "DCM", "Irradiation Event X-Ray Data"),
+        _coded("HAS CONCEPT MOD", code("113764", "DCM", "Acquisition Plane"), code("113620", "DCM", "Plane A")),
+        _content(
+            "CONTAINS", "UIDREF", code("113769", "DCM", "Irradiation Event UID"), UID=make_uid(study, f"e{number}")
+        ),
+        _time("CONTAINS", code("111526", "DCM", "DateTime Started"), started),
+        _number(code("122130", "DCM", "Dose Area Product"), "0.0001", "Gy.m2"),
+    )
+
+
+def _reported(name: Values) -> Values:
+    return _coded("HAS CONCEPT MOD", code("121058", "DCM", "Procedure reported"), name)
+
+
+def _dose_scope(study: str, scope: Values, kind: Values) -> Values:
+    uid_of_it = _content("HAS PROPERTIES", "UIDREF", kind, UID=make_uid(study))
+    return {
+        **_coded("HAS OBS CONTEXT", code("113705", "DCM", "Scope of Accumulation"), scope),
+        "ContentSequence": [uid_of_it],
+    }
+
+
+_X_RAY_DOSE = code("113701", "DCM", "X-Ray Radiation Dose Report")
+_STUDY_SCOPE = code("113014", "DCM", "Study"), code("110180", "DCM", "Study Instance UID")
+_STEP_SCOPE = (
+    code("113016", "DCM", "Performed Procedure Step"),
+    code("121126", "DCM", "Performed Procedure Step SOP Instance UID"),
+)
+_AUTHORIZING = code("113850", "DCM", "Irradiation Authorizing")
+
+
+def _mammography_dose() -> list[Dataset]:
+    """Accumulated dose of each breast (PS3.16 TID 10005), in the codes of SNOMED RT that older equipment writes."""
+    name = "sr-dose-mammography"
+
+    def breast(dose: str, side: Values) -> Values:
+        number = _number(code("111637", "DCM", "Accumulated Average Glandular Dose"), dose, "mGy")
+        return {**number, "ContentSequence": [_coded("HAS CONCEPT MOD", code("G-C171", "SRT", "Laterality"), side)]}
+
+    total = _container(
+        code("113702", "DCM", "Accumulated X-Ray Dose Data"),
+        _coded("HAS CONCEPT MOD", code("113764", "DCM", "Acquisition Plane"), code("113622", "DCM", "Single Plane")),
+        breast("2.7", code("T-04020", "SRT", "Right breast")),
+        breast("2.9", code("T-04030", "SRT", "Left breast")),
+        _number(code("113731", "DCM", "Total Number of Radiographic Frames"), "4", "1"),
+    )
+    items = [
+        _reported(code("P5-40010", "SRT", "Mammography")),
+        _dose_scope(name, *_STUDY_SCOPE),
+        total,
+        _event("20240311101500", 1, name),
+        _event("20240311101300", 2, name),
+    ]
+    flags = {**_FLAGS, "CompletionFlag": "PARTIAL"}
+    return [_report("SR", name, _X_RAY_DOSE, "10001", items, SOPClassUID=uid.XRayRadiationDoseSRStorage, **flags)]
+
+
+def _biplane_dose() -> list[Dataset]:
+    """Accumulated dose of both planes (PS3.16 TID 10002 and 10004), with who authorized it and the device."""
+    name = "sr-dose-biplane"
+
+    def plane(own: Values, area: str, reference: str) -> Values:
+        return _container(
+            code("113702", "DCM", "Accumulated X-Ray Dose Data"),
+            _coded("HAS CONCEPT MOD", code("113764", "DCM", "Acquisition Plane"), own),
+            _number(code("113722", "DCM", "Dose Area Product Total"), area, "Gy.m2"),
+            _number(code("113725", "DCM", "Dose (RP) Total"), reference, "Gy"),
+            _number(code("113726", "DCM", "Fluoro Dose Area Product Total"), "0.0012", "Gy.m2"),
+            _number(code("113727", "DCM", "Acquisition Dose Area Product Total"), "0.0034", "Gy.m2"),
+            _number(code("113730", "DCM", "Total Fluoro Time"), "412", "s"),
+        )
+
+    observer = [
+        _coded("HAS OBS CONTEXT", code("121005", "DCM", "Observer Type"), code("121007", "DCM", "Device")),
+        _content(
+            "HAS OBS CONTEXT", "UIDREF", code("121012", "DCM", "Device Observer UID"), UID=make_uid(name, "device")
+        ),
+        _content("HAS OBS CONTEXT", "TEXT", code("121013", "DCM", "Device Observer Name"), TextValue="ANGIO2"),
+        _content("HAS OBS CONTEXT", "TEXT", code("121014", "DCM", "Device Observer Manufacturer"), TextValue="Acme"),
+    ]
+    items = [
+        _reported(code("113704", "DCM", "Projection X-Ray")),
+        *observer,
+        _dose_scope(name, *_STEP_SCOPE),
+        plane(code("113620", "DCM", "Plane A"), "0.0046", "0.52"),
+        plane(code("113621", "DCM", "Plane B"), "0.0021", "0.27"),
+        _event("20240311101500+0100", 1, name),
+        _participant("Operator^Olga", code("113851", "DCM", "Irradiation Administering")),
+        _participant("Authorizer^Anna", _AUTHORIZING),
+    ]
+    return [_report("SR", name, _X_RAY_DOSE, "10001", items, SOPClassUID=uid.XRayRadiationDoseSRStorage, **_FLAGS)]
+
+
+def _administered_dose() -> list[Dataset]:
+    """Administration of a radiopharmaceutical (PS3.16 TID 10021 and 10022), its agent in codes of SNOMED RT."""
+    name = "sr-dose-nm"
+    agent = _coded("CONTAINS", code("C-B02C9", "SRT", "Radiopharmaceutical agent"), code("C-B1031", "SRT", "FDG"))
+    nuclide = _coded("HAS PROPERTIES", code("C-10072", "SRT", "Radionuclide"), code("C-111A1", "SRT", "18^Fluorine"))
+    route = _coded(
+        "CONTAINS", code("G-C340", "SRT", "Route of administration"), code("G-D101", "SRT", "Intravenous route")
+    )
+    unknown = _content(
+        "CONTAINS",
+        "NUM",
+        code("123005", "DCM", "Radiopharmaceutical Volume"),
+        NumericValueQualifierCodeSequence=[code("114007", "DCM", "Measurement not attempted")],
+        MeasuredValueSequence=[],
+    )
+    administration = _container(
+        code("113502", "DCM", "Radiopharmaceutical Administration"),
+        {**agent, "ContentSequence": [nuclide]},
+        _time("CONTAINS", code("123003", "DCM", "Radiopharmaceutical Start DateTime"), "20240311091500"),
+        _number(code("113507", "DCM", "Administered activity"), "312.5", "MBq"),
+        unknown,
+        route,
+    )
+    title = code("113500", "DCM", "Radiopharmaceutical Radiation Dose Report")
+    items = [_reported(code("440252007", "SCT", "Administration of radiopharmaceutical")), administration]
+    sop_class = uid.RadiopharmaceuticalRadiationDoseSRStorage
+    return [
+        _report("SR", name, title, "10021", items, SOPClassUID=sop_class, PerformingPhysicianName="Doe^Dora", **_FLAGS)
+    ]
+
+
+def _replaced_dose() -> list[Dataset]:
+    """A CT dose report of a step, another one that replaces it, and one of the whole study."""
+    name = "sr-dose-replaced"
+
+    def report(number: int, dose: str, scope: tuple[Values, Values], **others: Any) -> Dataset:
+        total = _container(
+            code("113811", "DCM", "CT Accumulated Dose Data"),
+            _number(code("113812", "DCM", "Total Number of Irradiation Events"), "2", "{events}"),
+            _number(code("113813", "DCM", "CT Dose Length Product Total"), dose, "mGy.cm"),
+        )
+        started = _time("HAS OBS CONTEXT", code("113809", "DCM", "Start of X-Ray Irradiation"), "20240311102000")
+        items = [_PROCEDURE, started, _dose_scope(name, *scope), total, _participant("Authorizer^Anna", _AUTHORIZING)]
+        sop_class = uid.XRayRadiationDoseSRStorage
+        return _report(
+            "SR", name, _X_RAY_DOSE, "10011", items, SOPClassUID=sop_class, number=number, **_FLAGS, **others
+        )
+
+    first = report(1, "310.5", _STEP_SCOPE)
+    second = report(2, "315", _STEP_SCOPE, PredecessorDocumentsSequence=_evidence([first]))
+    return [first, second, report(3, "655.25", _STUDY_SCOPE)]
+
+
 def _measurement_report() -> list[Dataset]:
     """One measured nodule (PS3.16 TID 1500) and the image it was measured in."""
     name = "sr-tid1500"
@@ -587,6 +750,10 @@ _single("RTDOSE", "rtdose", "Radiotherapy dose")
 _case("rtstruct", "Radiotherapy structure set and its CT", _structure_set)
 _case("seg", "Segmentation and its CT", _segmentation)
 _case("sr-dose", "X-Ray Radiation Dose SR (TID 10011)", _dose_report)
+_case("sr-dose-mammography", "Dose of each breast, partial, with codes of SNOMED RT (TID 10005)", _mammography_dose)
+_case("sr-dose-biplane", "Dose of both planes, with who authorized it (TID 10004)", _biplane_dose)
+_case("sr-dose-nm", "Dose of a radiopharmaceutical, a value not measured (TID 10021)", _administered_dose)
+_case("sr-dose-replaced", "CT dose of a step, its replacement, and that of the study", _replaced_dose)
 _case("sr-tid1500", "Comprehensive 3D SR with a measurement (TID 1500) and its CT", _measurement_report)
 _case("ko", "Key object selection and its CT", _key_objects)
 for _code, _word in _REJECTIONS.items():

@@ -20,8 +20,8 @@ FOLDER = Path(
 ).resolve()
 NOT_FOUND = f"guides' own definitions not found at {FOLDER}: only the compact ones are used"
 GUIDES = Path(__file__).with_name("data") / "guides.toml"
-_OF_EXTENSIONS = ("cross-version", "sliced-by")
-"""The compact definitions of extensions that a guide relies on and does not define itself."""
+_BESIDE_A_GUIDE = ("cross-version", "sliced-by", "radiation-dose-summary")
+"""The compact definitions of what a guide relies on and does not define itself, and of what a study has beside it."""
 
 
 def are_there() -> bool:
@@ -35,5 +35,5 @@ def definitions(version: str, profile: str) -> tuple[Path, ...]:
     names = tomllib.loads(GUIDES.read_text("utf-8")).get(version, {}).get(profile, ())
     if not names or not are_there():
         return ()
-    compact = (COMPACT_DEFINITIONS / version / name for name in _OF_EXTENSIONS)
+    compact = (COMPACT_DEFINITIONS / version / name for name in _BESIDE_A_GUIDE)
     return (*(FOLDER / name for name in names), *(folder for folder in compact if folder.is_dir()))

@@ -25,7 +25,15 @@ ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data"
 
 
 SECONDARY = frozenset(
-    {"ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport"}
+    {
+        "ImagingSelection",
+        "ImagingManifest",
+        "ImagingObjectSelection",
+        "Basic",
+        "DocumentReference",
+        "Observation",
+        "DiagnosticReport",
+    }
 )
 _SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})
 

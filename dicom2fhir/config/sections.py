@@ -208,6 +208,11 @@ class ResourceSettings(Section):
         description="Rejection notes (IOCM): always: rejected instances are left out, and a study that is rejected as a"
         " whole gets the status for it; never: the study is written as if there were none.",
     )
+    dose_reports: IfOffered = Field(
+        _MAPPING.dose_reports,
+        description="Radiation dose reports (X-ray and radiopharmaceutical) as Observations, from R4 on: auto: in"
+        " files, and on servers that offer this type; never.",
+    )
 
 
 class SystemsSettings(Section):

@@ -40,6 +40,9 @@ class Attribute:
         The value of an attribute in ``instead`` is multiplied by it, to convert it to the unit of the replaced one.
     is_content
         For a sequence: its items are content, see :mod:`dicom2fhir.dicom.content`.
+    in_concepts
+        For a sequence of content within a content item: Code Value of the concept name of that item -> what is taken
+        from each item instead of ``items``.
     """
 
     keyword: str
@@ -53,6 +56,7 @@ class Attribute:
     instead: tuple[Attribute, ...] = field(default=())
     factor: str = ""
     is_content: bool = False
+    in_concepts: tuple[tuple[str, tuple[Attribute, ...]], ...] = ()
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:
@@ -292,7 +296,9 @@ LEVELS: Mapping[Level, tuple[Attribute, ...]] = {
         Attribute("ImageLaterality", 0x00200062, "CS", instead=(_a("FrameLaterality", 0x00209072, "CS"),)),
         Attribute("AcquisitionDuration", 0x00189073, "FD"),
         Attribute("ConceptNameCodeSequence", 0x0040A043, "SQ", items=CODE),
+        Attribute("CompletionFlag", 0x0040A491, "CS"),
         Attribute("VerificationFlag", 0x0040A493, "CS"),
+        Attribute("PreliminaryFlag", 0x0040A496, "CS"),
         Attribute("HL7InstanceIdentifier", 0x0040E001, "ST"),
         Attribute("RetrieveLocationUID", 0x0040E011, "UI"),
         Attribute("DocumentTitle", 0x00420010, "ST"),

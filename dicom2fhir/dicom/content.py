@@ -11,9 +11,15 @@ time and the memory that a hostile one takes. The walk over a header reads it in
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute
-from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.sop_classes import (
+    ENCAPSULATED_DOCUMENTS,
+    KEY_OBJECT_SELECTION,
+    RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,
+    X_RAY_RADIATION_DOSE_SR,
+)
 
 _SOP_CLASS = Attribute("ReferencedSOPClassUID", 0x00081150, "UI")
 _SOP_INSTANCE = Attribute("ReferencedSOPInstanceUID", 0x00081155, "UI")
@@ -50,33 +56,65 @@ _CONTENT_ITEM = (
     Attribute("TextValue", 0x0040A160, "UT"),
     Attribute("PersonName", 0x0040A123, "PN"),
     Attribute("UID", 0x0040A124, "UI"),
-    _REFERENCED_IMAGES,
 )
 """Document Content Macro, PS3.3 table C.17-5."""
 
-
-def _content_tree(depth: int) -> Attribute:
-    """Content Sequence with content items up to a depth."""
-    inner = (_content_tree(depth - 1),) if depth > 1 else ()
-    return _sequence("ContentSequence", 0x0040A730, *_CONTENT_ITEM, *inner)
-
-
-_DOCUMENT = (
-    _sequence(
-        "ReferencedRequestSequence",
-        0x0040A370,
-        Attribute("AccessionNumber", 0x00080050, "SH"),
-        Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", items=ISSUER),
+_DATE_TIME = Attribute("DateTime", 0x0040A120, "DT")
+_MEASURED = (
+    _DATE_TIME,
+    Attribute(
+        "MeasuredValueSequence",
+        0x0040A300,
+        "SQ",
+        items=(
+            Attribute("NumericValue", 0x0040A30A, "DS"),
+            Attribute("FloatingPointValue", 0x0040A161, "FD"),
+            Attribute("MeasurementUnitsCodeSequence", 0x004008EA, "SQ", items=CODE),
+        ),
     ),
+    Attribute("NumericValueQualifierCodeSequence", 0x0040A301, "SQ", items=CODE),
+)
+"""DATETIME and NUM (PS3.3 tables C.17-5 and C.18.1-1)."""
+
+_IRRADIATION_EVENTS = (("113706", (_DATE_TIME,)), ("113819", (_DATE_TIME,)))
+"""Irradiation Event X-Ray Data and CT Acquisition: of their items only the times are taken, because a report may have
+hundreds of events with dozens of items each."""
+
+
+def _content_tree(
+    depth: int, *items: Attribute, in_concepts: tuple[tuple[str, tuple[Attribute, ...]], ...] = ()
+) -> Attribute:
+    """Content Sequence with content items up to a depth; ``in_concepts`` is that of the second level."""
+    inner = _content_tree(depth - 1, *items) if depth > 1 else None
+    below = (replace(inner, in_concepts=in_concepts),) if inner else ()
+    return _sequence("ContentSequence", 0x0040A730, *_CONTENT_ITEM, *items, *below)
+
+
+_REQUESTS = _sequence(
+    "ReferencedRequestSequence",
+    0x0040A370,
+    Attribute("AccessionNumber", 0x00080050, "SH"),
+    Attribute("IssuerOfAccessionNumberSequence", 0x00080051, "SQ", items=ISSUER),
+)
+"""The orders of a document (PS3.3 tables C.17-2 and C.17.6-2)."""
+_KEY_OBJECTS = (
+    _REQUESTS,
     _sequence("CurrentRequestedProcedureEvidenceSequence", 0x0040A375, *_EVIDENCE),
     _sequence("PertinentOtherEvidenceSequence", 0x0040A385, *_EVIDENCE),
+    _content_tree(2, _REFERENCED_IMAGES),  # TID 2010 has one level; its observers may have another
 )
-"""Of a document (PS3.3 tables C.17-2 and C.17.6-2): its orders, and the instances that it refers to."""
+_DOSE_REPORT = (
+    _sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),
+    _REQUESTS,
+    _content_tree(3, *_MEASURED, in_concepts=_IRRADIATION_EVENTS),  # root > total > number > its laterality
+)
 
 _ENCAPSULATED = (_sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),)
 
 CONTENT: Mapping[str, tuple[Attribute, ...]] = {
-    KEY_OBJECT_SELECTION: (*_DOCUMENT, _content_tree(2)),  # TID 2010 has one level; its observers may have another
+    KEY_OBJECT_SELECTION: _KEY_OBJECTS,
+    X_RAY_RADIATION_DOSE_SR: _DOSE_REPORT,
+    RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: _DOSE_REPORT,
     **dict.fromkeys(ENCAPSULATED_DOCUMENTS, _ENCAPSULATED),
 }
 """SOP Class UID -> the sequences of content that are read, each at the top level of the data set."""

@@ -13,11 +13,11 @@ DEFLATED = frozenset({DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.9
 """Deflated Explicit VR Little Endian, JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate: the data set itself is
 deflated (PS3.5 A.5, A.7). Deflated Image Frame Compression deflates frames only."""
 
-Wanted = Mapping[int, "Wanted | WantedOfClasses | bytes | None"]
+Wanted = Mapping[int, "Wanted | WantedOfClasses | WantedOfConcepts | bytes | None"]
 """Tag -> for a sequence what is wanted from each item; for a value its VR, or None to take it unchanged."""
 
 
-class WantedContent(dict[int, "Wanted | WantedOfClasses | bytes | None"]):
+class WantedContent(dict[int, "Wanted | WantedOfClasses | WantedOfConcepts | bytes | None"]):
     """What is wanted from the items of a sequence of content, of which there may be many (PS3.3 C.17.3).
 
     Their number is not limited for each sequence: all of them together take a part of the budget.
@@ -36,13 +36,36 @@ class WantedOfClasses:
 
     items: Mapping[bytes, WantedContent]
 
-    def of(self, taken: Mapping[int, object]) -> Wanted:
+    def of(self, taken: Mapping[int, object], item: Mapping[int, object]) -> Wanted:
         """What is wanted by the SOP Class UID that was taken before."""
         sop_class = taken.get(_SOP_CLASS_UID)
         return self.items.get(sop_class.rstrip(b"\0 "), {}) if isinstance(sop_class, bytes) else {}
 
 
+@dataclass(frozen=True, slots=True)
+class WantedOfConcepts:
+    """A sequence of content within a content item, whose concept name decides what is taken.
+
+    Attributes
+    ----------
+    items
+        Code Value of the concept name, without padding -> what is wanted from each item.
+    others
+        What is wanted within items with other concept names.
+    """
+
+    items: Mapping[bytes, WantedContent]
+    others: WantedContent
+
+    def of(self, taken: Mapping[int, object], item: Mapping[int, object]) -> Wanted:
+        """What is wanted by the concept name that was taken from the item before."""
+        names = item.get(_CONCEPT_NAME)
+        code = names[0].get(_CODE_VALUE) if isinstance(names, list) and names else None
+        return self.items.get(code.rstrip(b"\0 "), self.others) if isinstance(code, bytes) else self.others
+
+
 _SOP_CLASS_UID = 0x00080016
+_CONCEPT_NAME, _CODE_VALUE = 0x0040A043, 0x00080100
 
 BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: no wanted element follows these."""

@@ -23,6 +23,7 @@ from dicom2fhir.dicom.data_elements import (
     Wanted,
     WantedContent,
     WantedOfClasses,
+    WantedOfConcepts,
 )
 from dicom2fhir.dicom.element_encoding import (
     BIG,
@@ -234,9 +235,9 @@ class Walk:
                         taken[tag] = recoded(data[pos:stop], vr, inner, unpack is BIG)
                     left -= _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
             elif inner:
-                if isinstance(inner, WantedOfClasses):
+                if isinstance(inner, (WantedOfClasses, WantedOfConcepts)):
                     self.guesses += 1
-                    if not (inner := inner.of(self._taken)):
+                    if not (inner := inner.of(self._taken, taken)):
                         pos = stop
                         continue
                 items: list[Raw] = []
@@ -270,16 +271,16 @@ class Walk:
         vr: bytes,
         explicit: bool,
         unpack: Unpack,
-        wanted: Wanted | WantedOfClasses | bytes | None,
+        wanted: Wanted | WantedOfClasses | WantedOfConcepts | bytes | None,
         into: Raw,
         tag: int,
         depth: int,
         before: int,
     ) -> int:
         """Walk over a value of undefined length."""
-        if isinstance(wanted, WantedOfClasses):
+        if isinstance(wanted, (WantedOfClasses, WantedOfConcepts)):
             self.guesses += 1
-            wanted = wanted.of(self._taken)
+            wanted = wanted.of(self._taken, into)
         has_vrs, order = (explicit, unpack) if vr != b"UN" else encoding_in_un(self.data, pos, unpack)
         group, element, _ = order[1](self.data, pos)
         is_sequence = group << 16 | element in (ITEM, SEQUENCE_DELIMITER)

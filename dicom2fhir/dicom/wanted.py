@@ -6,27 +6,40 @@ from collections.abc import Iterable, Mapping
 
 from dicom2fhir.dicom.attributes import HELD, SPECIFIC_CHARACTER_SET, Attribute, taken
 from dicom2fhir.dicom.content import CONTENT
-from dicom2fhir.dicom.data_elements import Wanted, WantedContent, WantedOfClasses
+from dicom2fhir.dicom.data_elements import Wanted, WantedContent, WantedOfClasses, WantedOfConcepts
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 
 
-def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | WantedOfClasses | bytes | None]:
+def wanted(attributes: Iterable[Attribute]) -> dict[int, Wanted | WantedOfClasses | WantedOfConcepts | bytes | None]:
     """The tags of attributes, for a :class:`~dicom2fhir.dicom.reader.HeaderReader`."""
     items: dict[int, list[Attribute]] = {}
     vrs: dict[int, bytes] = {}
     content: set[int] = set()
+    in_concepts: dict[int, tuple[tuple[str, tuple[Attribute, ...]], ...]] = {}
     for attribute in attributes:
         items.setdefault(attribute.tag, []).extend(attribute.items)
         items.update((other.tag, []) for other in attribute.instead)
         vrs.update((other.tag, other.vr.encode()) for other in (attribute, *attribute.instead))
         if attribute.is_content:
             content.add(attribute.tag)
-    return {tag: _of_items(inner, tag in content) if inner else vrs[tag] for tag, inner in items.items()}
+        if attribute.in_concepts:
+            in_concepts[attribute.tag] = attribute.in_concepts
+    found = {tag: _of_items(inner, tag in content) if inner else vrs[tag] for tag, inner in items.items()}
+    return {**found, **{tag: _of_concepts(concepts, items[tag]) for tag, concepts in in_concepts.items()}}
 
 
 def _of_items(attributes: Iterable[Attribute], is_content: bool) -> Wanted:
-    inner = wanted((*attributes, SPECIFIC_CHARACTER_SET))
-    return WantedContent(inner) if is_content else inner
+    return _content_items(attributes) if is_content else wanted((*attributes, SPECIFIC_CHARACTER_SET))
+
+
+def _content_items(attributes: Iterable[Attribute]) -> WantedContent:
+    return WantedContent(wanted((*attributes, SPECIFIC_CHARACTER_SET)))
+
+
+def _of_concepts(
+    concepts: Iterable[tuple[str, tuple[Attribute, ...]]], others: Iterable[Attribute]
+) -> WantedOfConcepts:
+    return WantedOfConcepts({code.encode(): _content_items(own) for code, own in concepts}, _content_items(others))
 
 
 def _all_wanted() -> Wanted:
@@ -37,7 +50,7 @@ def _all_wanted() -> Wanted:
     return own | holders | _content()
 
 
-def _inner(of_sequence: Wanted | WantedOfClasses | bytes | None) -> Wanted:
+def _inner(of_sequence: Wanted | WantedOfClasses | WantedOfConcepts | bytes | None) -> Wanted:
     return of_sequence if isinstance(of_sequence, Mapping) else {}
 
 

@@ -87,6 +87,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         diagnostic_reports=resources.diagnostic_reports,
         ian=resources.ian,
         rejection_notes=resources.rejection_notes,
+        dose_reports=resources.dose_reports,
     )
 
 

@@ -21,7 +21,7 @@ from testdata.make_dicom import encoded
 from tests.memory_server import Failed, Manner, MemoryServer
 from tests.scripted_server import Resource
 
-OFFERS = ("ImagingStudy", "Patient", "Endpoint", "ServiceRequest", "ImagingSelection", "Practitioner")
+OFFERS = ("ImagingStudy", "Patient", "Endpoint", "ServiceRequest", "ImagingSelection", "Practitioner", "Observation")
 STATUS_URL = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ImagingSelection.status"
 
 
@@ -31,7 +31,8 @@ class Server(MemoryServer):
     Attributes
     ----------
     refused
-        Series Instance UID of an ImagingSelection -> status of the answer to a transaction with it; "": of any.
+        Series Instance UID of an ImagingSelection -> status of the answer to a transaction with it; "": of any, and of
+        any Observation.
     """
 
     def __init__(self, **manner: Any) -> None:
@@ -41,8 +42,8 @@ class Server(MemoryServer):
 
     def _write(self, entry: Resource, ids: dict[str, str]) -> Resource:
         resource = entry["resource"]
-        if resource["resourceType"] == "ImagingSelection":
-            status = self.refused.get(resource["seriesUid"]) or self.refused.get("")
+        if resource["resourceType"] in ("ImagingSelection", "Observation"):
+            status = self.refused.get(resource.get("seriesUid", "")) or self.refused.get("")
             if status:
                 raise Failed(status)
         return super()._write(entry, ids)
@@ -246,6 +247,66 @@ def test_several_studies_are_looked_up_together(server: Server, bridge: Bridge) 
     assert len(server.selections()) == 4
 
 
+# Dose reports --------------------------------------------------------------------------------------------------------
+
+REPLACED, REPLACING, OF_STUDY = encoded("sr-dose-replaced")
+
+
+def dose_study(*files: bytes) -> Study:
+    (study,) = studies_of(files)
+    return study
+
+
+def doses(server: Server) -> dict[float, str]:
+    """The dose length product of each Observation -> its status."""
+    return {one["component"][0]["valueQuantity"]["value"]: one["status"] for one in server.all("Observation")}
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_a_dose_report_never_holds_back_a_study(server: Server, bridge: Bridge, status: int) -> None:
+    server.refused = {"": status}
+    delivered = bridge.deliver(study_of("sr-dose"))
+    (said,) = delivered.refused
+    assert said.startswith("Observation: ")
+    assert str(status) in said
+    assert len(server.all("ImagingStudy")) == 1
+    assert doses(server) == {}
+    server.refused = {}
+    assert bridge.deliver(study_of("sr-dose"), again=True).refused == ()
+    assert doses(server) == {210.5: "final"}
+
+
+def test_a_server_without_observations_gets_the_study() -> None:
+    server = Server(offers=("ImagingStudy", "Patient"))
+    try:
+        delivered = Bridge(server.url).deliver(study_of("sr-dose"))
+        assert delivered.refused == ("Observation: the server does not offer it",)
+        assert len(server.all("ImagingStudy")) == 1
+    finally:
+        server.close()
+
+
+def test_a_report_that_is_replaced_is_marked(server: Server, bridge: Bridge) -> None:
+    bridge.deliver(dose_study(REPLACED, OF_STUDY))
+    assert doses(server) == {310.5: "final", 655.25: "final"}
+    bridge.deliver(dose_study(REPLACED, OF_STUDY, REPLACING))
+    assert doses(server) == {310.5: "entered-in-error", 655.25: "final", 315: "final"}
+
+
+def test_a_predecessor_that_comes_late_is_not_written(server: Server, bridge: Bridge) -> None:
+    bridge.deliver(dose_study(REPLACING))
+    bridge.deliver(dose_study(REPLACING, REPLACED))
+    assert doses(server) == {315: "final"}
+
+
+def test_dose_reports_that_are_switched_off(server: Server, bridge: Bridge) -> None:
+    bridge.deliver(study_of("sr-dose"))
+    off = Bridge(server.url, dose_reports="never")
+    off.base = bridge.base
+    off.deliver(study_of("sr-dose"))
+    assert doses(server) == {210.5: "entered-in-error"}
+
+
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
@@ -297,3 +358,26 @@ def on_server(url: str, version: str) -> list[Resource]:
     client.speak(DIALECTS[name], "json")
     own = [one.entries[0] for one in mapper.map(STUDY, DIALECTS[name]).secondary]
     return [found for entry in own for found in client.search(entry.resource["resourceType"], entry.search)]
+
+
+@pytest.mark.parametrize("version", ["r4", "r5"])
+def test_dose_reports_on_a_real_server(hapi: Callable[[str], str], version: str) -> None:
+    """Each kind is taken; sent twice, no new version; a replaced one is marked."""
+    url = hapi(version)
+    name = version.upper()
+    client = FhirClient(url, timeout_s=60)
+    client.speak(DIALECTS[name], "json")
+    for case in ("sr-dose", "sr-dose-mammography", "sr-dose-biplane", "sr-dose-nm"):
+        bridge = Bridge(url, name)
+        assert bridge.deliver(study_of(case)).refused == ()
+        assert not bridge.deliver(study_of(case), again=True).written
+        bridge.base = b""
+        assert not bridge.deliver(study_of(case)).written
+    bridge = Bridge(url, name)
+    before, after = dose_study(REPLACED, OF_STUDY), dose_study(REPLACED, OF_STUDY, REPLACING)
+    bridge.deliver(before)
+    bridge.deliver(after)
+    mapper = StudyMapper(MappingOptions())
+    own = [one.entries[0] for study in (before, after) for one in mapper.map(study, DIALECTS[name]).secondary]
+    found = {one["id"]: one["status"] for entry in own for one in client.search("Observation", entry.search)}
+    assert sorted(found.values()) == ["entered-in-error", "final", "final"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from io import BytesIO
 from typing import Any
 
@@ -16,12 +17,17 @@ from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
-from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION
+from dicom2fhir.dicom.sop_classes import (
+    ENCAPSULATED_DOCUMENTS,
+    KEY_OBJECT_SELECTION,
+    RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,
+    X_RAY_RADIATION_DOSE_SR,
+)
 from dicom2fhir.dicom.wanted import WANTED
-from dicom2fhir.fhir.mapping import documents, key_objects
+from dicom2fhir.fhir.mapping import documents, dose_reports, key_objects
 from dicom2fhir.fhir.version.datatypes import DCM, LOINC, SNOMED_CT
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
-from testdata.make_dicom import encode, encoded
+from testdata.make_dicom import datasets, encode, encoded
 
 SYSTEMS = {"DCM": DCM, "LN": LOINC, "SCT": SNOMED_CT}
 SEQUENCES = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
@@ -75,10 +81,43 @@ def test_titles_of_reports_are_those_of_the_standard() -> None:
     assert named == documents.REPORTS
 
 
+def test_reader_and_mapping_mean_the_same_dose_reports() -> None:
+    assert set(dose_reports.TITLES) == {X_RAY_RADIATION_DOSE_SR, RADIOPHARMACEUTICAL_RADIATION_DOSE_SR}
+    assert uid.XRayRadiationDoseSRStorage == X_RAY_RADIATION_DOSE_SR
+    assert uid.RadiopharmaceuticalRadiationDoseSRStorage == RADIOPHARMACEUTICAL_RADIATION_DOSE_SR
+
+
+def dose_report(events: int, undefined: bool) -> bytes:
+    """The dose of both planes with many irradiation events, before the person that authorized them."""
+    (made,) = datasets("sr-dose-biplane")
+    *before, event, operator, authorizer = made.ContentSequence
+    event.ContentSequence += [event.ContentSequence[-1]] * 40
+    made.ContentSequence = [*before, *(deepcopy(event) for _ in range(events)), operator, authorizer]
+    if undefined:
+        for item in made.iterall():
+            item.is_undefined_length = item.VR == "SQ"
+    return encode(made)
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_of_irradiation_events_only_their_times(undefined: bool) -> None:
+    """A report may have hundreds of them, and what follows them counts, too."""
+    record = read(dose_report(150, undefined))
+    events = [
+        item
+        for item in items_of(record.instance["ContentSequence"])
+        if items_of(item["ConceptNameCodeSequence"])[0]["CodeValue"] == "113706"
+    ]
+    assert len(events) == 150
+    assert all(items_of(event["ContentSequence"]) == [{"DateTime": "20240311101500+0100"}] for event in events)
+    assert items_of(record.instance["ContentSequence"])[-1]["PersonName"] == "Authorizer^Anna"
+    assert record.notes == ()
+
+
 def test_only_of_classes_that_a_rule_wants() -> None:
     *_, selection = (read(data) for data in encoded("ko-studies"))
     assert selection.instance.keys() >= SEQUENCES
-    for case in ("sr-dose", "sr-tid1500", "pr"):
+    for case in ("sr-tid1500", "pr"):
         assert not any(SEQUENCES & read(data).instance.keys() for data in encoded(case))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from io import BytesIO
 from pathlib import Path
@@ -63,8 +64,17 @@ def text(value: Any) -> str:
     return "".join(c for c in written if c in "\t\r\n" or not (ord(c) < 0x20 or ord(c) == 0x7F)).strip()
 
 
+def within(read: Dataset, attribute: Attribute) -> Attribute:
+    """The attribute with what is taken of its items in a content item of this concept name."""
+    names = read.get("ConceptNameCodeSequence")
+    is_named = attribute.in_concepts and isinstance(names, MutableSequence) and names
+    code = names[0].get("CodeValue", "") if is_named else ""
+    own = dict(attribute.in_concepts).get(code)
+    return replace(attribute, items=own) if own else attribute
+
+
 def attributes_of(read: Dataset, attributes: Sequence[Attribute]) -> dict[str, Any]:
-    found = {a.keyword: plain(read.get(a.keyword), a) for a in attributes}
+    found = {a.keyword: plain(read.get(a.keyword), within(read, a)) for a in attributes}
     return {keyword: value for keyword, value in found.items() if value is not None}
 
 

@@ -120,7 +120,7 @@ DESTINATION: dict[str, Any] = {
     "workers": 3,
     "ca_file": "/other-ca.crt",
     "retry_max_s": 61,
-    "resources": {"key_objects": "never", "documents": "never", "ian": "never"},
+    "resources": {"key_objects": "never", "documents": "never", "ian": "never", "dose_reports": "never"},
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
     "registered": False,

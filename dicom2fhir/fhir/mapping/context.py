@@ -7,6 +7,7 @@ from datetime import tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from dicom2fhir.fhir.mapping.dose import DoseReport, DoseValue
 from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
 from dicom2fhir.fhir.version.datatypes import (
     Concept,
@@ -67,6 +68,8 @@ class MappingOptions:
         Whether what archives state of instances in Instance Availability Notifications is written.
     rejection_notes
         Whether what rejection notes took out of a study is left out.
+    dose_reports
+        Whether Observations for radiation dose reports are written, from R4 on.
     """
 
     time_zone: ZoneInfo | None = None
@@ -86,6 +89,7 @@ class MappingOptions:
     diagnostic_reports: IfOffered = "never"
     ian: Switch = "always"
     rejection_notes: Switch = "always"
+    dose_reports: IfOffered = "auto"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""
@@ -150,12 +154,14 @@ def _without_notifications(study: Study) -> Study:
     return replace(study, series=tuple(series))
 
 
-Node = Study | Series | Instance | KeyObjects | SelectedStudy | SelectedSeries | SelectedInstance
+Node = (
+    Study | Series | Instance | KeyObjects | SelectedStudy | SelectedSeries | SelectedInstance | DoseReport | DoseValue
+)
 
 
 @dataclass(slots=True)
 class MappingSource:
-    """One node as the input of its rules: a study, series or instance, or what a key object selection selects."""
+    """One node as the input of its rules: a study, series or instance, or what a document selects or says."""
 
     context: MappingContext
     node: Node

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, related, subject
+from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, related, sr_documents, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.key_objects import instance_of, series_of
 from dicom2fhir.fhir.mapping.rule import Rule
@@ -88,7 +88,7 @@ SELECTION_RULES = (
         "the document title; as its text the Key Object Description (113012)",
     ),
     Rule("ImagingSelection.subject", (), subject.subject, "as the study's"),
-    Rule("ImagingSelection.issued", _MOMENT, key_objects.issued, "if the time and its zone are known"),
+    Rule("ImagingSelection.issued", _MOMENT, sr_documents.issued, "if the time and its zone are known"),
     Rule(
         "ImagingSelection.performer",
         _OBSERVERS,
@@ -99,7 +99,7 @@ SELECTION_RULES = (
     Rule(
         "ImagingSelection.basedOn",
         ("ReferencedRequestSequence", "AccessionNumber"),
-        key_objects.orders,
+        sr_documents.orders,
         "the orders of the document, else the study's",
     ),
     Rule(
@@ -150,7 +150,9 @@ MANIFEST_RULES = (
         "the document's UID as urn:oid:",
     ),
     Rule("ImagingManifest.patient", (), subject.subject, "as the study's"),
-    Rule("ImagingManifest.authoringTime", _MOMENT, key_objects.authored, "the day, with the time if its zone is known"),
+    Rule(
+        "ImagingManifest.authoringTime", _MOMENT, sr_documents.authored, "the day, with the time if its zone is known"
+    ),
     Rule(
         "ImagingManifest.author", ("ContentSequence",), key_objects.author, "the person that observed, else the device"
     ),
@@ -206,7 +208,7 @@ OBJECT_SELECTION_RULES = (
     Rule(
         "ImagingObjectSelection.authoringTime",
         _MOMENT,
-        key_objects.authored,
+        sr_documents.authored,
         "the day, with the time if its zone is known",
     ),
 )

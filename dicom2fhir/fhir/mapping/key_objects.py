@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
-from dicom2fhir.fhir.mapping import identification, imaging_study, related
+from dicom2fhir.fhir.mapping import imaging_study, related
 from dicom2fhir.fhir.mapping.content import ContentItem, Referenced, dcm, evidence, key_object_description, referenced
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
+from dicom2fhir.fhir.mapping.sr_documents import observing_device
 from dicom2fhir.fhir.mapping.study_reference import study_reference
 from dicom2fhir.fhir.version.datatypes import DCM, Concept
 from dicom2fhir.fhir.version.dialect import words_of
@@ -27,14 +28,6 @@ _LISTS_OF_EVERYTHING = frozenset({"113030", "113031", "113032", "113033", "11303
 the ImagingStudy is the list."""
 _TITLE_MODIFIER = dcm("113011")
 _PERSON_NAME = dcm("121008")
-_DEVICE: tuple[tuple[str, str, str, str], ...] = (
-    ("121012", "UIDREF", "UID", "DeviceUID"),
-    ("121013", "TEXT", "TextValue", "StationName"),
-    ("121014", "TEXT", "TextValue", "Manufacturer"),
-    ("121015", "TEXT", "TextValue", "ManufacturerModelName"),
-    ("121016", "TEXT", "TextValue", "DeviceSerialNumber"),
-)
-"""Content items of a device as observer (PS3.16 TID 1004): code, value type, attribute -> the equipment's attribute."""
 _UNTITLED = Concept(text="Key Object Selection")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 """What FHIR can hold of a UID, see :mod:`dicom2fhir.dicom.decode`."""
@@ -161,47 +154,19 @@ def title_and_description(source: MappingSource) -> str:
 def performers(source: MappingSource) -> list[Resource]:
     """The observers, the equipment that made the document, and its institution."""
     actors: list[tuple[str, Resource | None]] = [("PRF", person) for person in _observers(source)]
-    actors += [("DEV", _observing_device(source)), ("DEV", related.equipment(source))]
+    actors += [("DEV", observing_device(source)), ("DEV", related.equipment(source))]
     return imaging_study.with_functions([*actors, ("LOC", related.institution(source))])
 
 
 def author(source: MappingSource) -> Resource | None:
     """The first observer: a person, else a device."""
-    return next(_observers(source), None) or _observing_device(source)
+    return next(_observers(source), None) or observing_device(source)
 
 
 def _observers(source: MappingSource) -> Iterator[Resource]:
     """The Practitioners of the persons that observed (PS3.16 TID 1003)."""
     names = [name for item in _root(source).named(_PERSON_NAME, "PNAME") for name in item.texts("PersonName")]
     return related.practitioners(replace(source, attrs={"PersonName": names}), "PersonName", "")
-
-
-def _observing_device(source: MappingSource) -> Resource | None:
-    attrs: dict[str, str] = {}
-    for code, value_type, keyword, of_equipment in _DEVICE:
-        texts = (text for item in _root(source).named(dcm(code), value_type) for text in item.texts(keyword))
-        if text := next(texts, ""):
-            attrs[of_equipment] = text
-    return related.equipment(replace(source, attrs=attrs))
-
-
-def orders(source: MappingSource) -> list[Resource]:
-    """The orders of the document, else those of its study."""
-    own = source.items("ReferencedRequestSequence")
-    study = source.context.study
-    attrs = {"RequestAttributesSequence": own} if any(item.get("AccessionNumber") for item in own) else study.attrs
-    return identification.orders(replace(source, attrs=attrs))
-
-
-def authored(source: MappingSource) -> str | None:
-    """The moment of the content, or only its day."""
-    return source.moment("ContentDate", "ContentTime")
-
-
-def issued(source: MappingSource) -> str | None:
-    """The moment of the content, if its time and time zone are known."""
-    moment = authored(source)
-    return moment if moment and "T" in moment else None
 
 
 def series_of(source: MappingSource) -> SelectedSeries:

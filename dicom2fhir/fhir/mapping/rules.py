@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from dicom2fhir.fhir.mapping import (
     document_rules,
+    dose_report_rules,
     endpoints,
     identification,
     imaging_study,
@@ -302,5 +303,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "Endpoint of the web viewer": endpoints.VIEWER_RULES,
     **key_object_rules.RULES,
     **document_rules.RULES,
+    **dose_report_rules.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

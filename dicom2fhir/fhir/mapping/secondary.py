@@ -1,5 +1,5 @@
-"""The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects
-and encapsulated documents.
+"""The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects,
+encapsulated documents and radiation dose reports.
 
 They are not needed for the ImagingStudy: what a version or a server cannot hold is left out, and noted.
 """
@@ -11,9 +11,11 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from dicom2fhir.errors import NotExpressible
+from dicom2fhir.fhir.mapping import dose_report_rules
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
 from dicom2fhir.fhir.mapping.document_rules import RULES as DOCUMENT_RULES
 from dicom2fhir.fhir.mapping.documents import documents_of, is_report, master_identifier
+from dicom2fhir.fhir.mapping.dose_reports import dose_reports_of
 from dicom2fhir.fhir.mapping.key_object_rules import RULES, selection_id
 from dicom2fhir.fhir.mapping.key_objects import key_objects_of, title
 from dicom2fhir.fhir.mapping.related import search_by
@@ -31,6 +33,7 @@ def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[Sec
     yield from _for_key_objects(context, traces)
     yield from _for_documents(context, traces)
     yield from _diagnostic_reports(context, traces)
+    yield from _for_dose_reports(context, traces)
 
 
 def _for_key_objects(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -123,6 +126,25 @@ def _object_selection(document: KeyObjects, context: MappingContext, traces: Tra
     resource = _whole("ImagingObjectSelection", deterministic_id("ImagingObjectSelection", document.uid), body, inner)
     search = f"identifier={quote(oid(document.uid), safe='')}"
     yield SecondaryResource((Entry(resource, Write.OWN, search), *inner.entries.values()))
+
+
+def _for_dose_reports(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """An Observation for each dose report."""
+    if context.options.dose_reports == "never" or "Observation.code" not in context.dialect.elements:
+        return
+    rules = dose_report_rules.RULES
+    for report in dose_reports_of(context):
+        inner = context.for_other_resource()
+        body: Resource = {}
+        apply(rules["Observation"], MappingSource(inner, report, report.attrs), body, traces)
+        components: list[Resource] = []
+        for value in report.values:
+            components.append({})
+            apply(rules["Observation.component"], MappingSource(inner, value, {}), components[-1], traces)
+            traces = None
+        inner.dialect.put(body, "Observation.component", components)
+        resource = _whole("Observation", deterministic_id("Observation", report.uid), body, inner)
+        yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"][0])), *inner.entries.values()))
 
 
 _MAKERS: Mapping[str, Callable[[KeyObjects, MappingContext, Traces], Iterator[SecondaryResource]]] = MappingProxyType(

@@ -136,6 +136,28 @@ _DOCUMENT_REFERENCE: Mapping[str, Element] = {
     "DocumentReference.context.related": Element("related", "Reference", many=True),
 }
 """Of R4."""
+_OBSERVATION: Mapping[str, Element] = {
+    "Observation.profile": Element("meta"),
+    "Observation.identifier": Element("identifier", many=True),
+    "Observation.basedOn": Element("basedOn", "Reference", many=True),
+    "Observation.partOf": Element("partOf", "Reference", many=True),
+    "Observation.status": Element("status"),
+    "Observation.code": Element("code", "CodeableConcept"),
+    "Observation.subject": Element("subject", "Reference"),
+    "Observation.focus": Element("focus", "Reference", many=True),
+    "Observation.effective": Element("effectiveDateTime"),
+    "Observation.issued": Element("issued"),
+    "Observation.performer": Element("performer", "Reference", many=True),
+    "Observation.text": Element("valueString"),
+    "Observation.device": Element("device", "Reference"),
+    "Observation.derivedFrom": Element("derivedFrom", "Reference", many=True),
+    "Observation.component": Element("component", many=True),
+    "Observation.component.code": Element("code", "CodeableConcept"),
+    "Observation.component.quantity": Element("valueQuantity"),
+    "Observation.component.concept": Element("valueCodeableConcept", "CodeableConcept"),
+    "Observation.component.absent": Element("dataAbsentReason", "CodeableConcept"),
+}
+"""Of R4, for which the profile is."""
 
 _DIAGNOSTIC_REPORT: Mapping[str, Element] = {
     "DiagnosticReport.identifier": Element("identifier", many=True),
@@ -231,6 +253,7 @@ _R4 = Dialect(
         **_changed(_IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
         **_DOCUMENT_REFERENCE,
         **_DIAGNOSTIC_REPORT,
+        **_OBSERVATION,
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
@@ -277,6 +300,7 @@ _R5 = replace(
             "DiagnosticReport.study": Element("study", "Reference", many=True),
             "DocumentReference.encounter": Element("context", "Reference", many=True),
             "DocumentReference.event": Element("event", "CodeableReference by reference", many=True),
+            "Observation.profile": None,
         },
     ),
     lateralities=_CID_244,
@@ -334,6 +358,7 @@ _3_2_0 = replace(
             **_without("ImagingSelection", _R4.elements),
             **_without("DocumentReference", _R4.elements),
             **_without("DiagnosticReport", _R4.elements),
+            **_without("Observation", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
