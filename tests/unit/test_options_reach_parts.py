@@ -112,6 +112,7 @@ RESOURCES: dict[str, Any] = {
     "diagnostic_reports": "auto",
     "ian": "never",
     "rejection_notes": "never",
+    "dose_reports": "never",
 }
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
