@@ -9,8 +9,8 @@ BIN := .venv/bin
 # Sources are compiled once, also where Python is told to write no bytecode: tests start hundreds of processes.
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
 # Two processes for each core (tests/conftest.py), because half of the tests wait for others. The tests of a file
-# share what it makes (--dist loadfile); with servers, those that share a costly fixture do (loadgroup, tests/workers.py).
-PARALLEL := -n auto --maxprocesses 8 --durations 25
+# share what it makes, such as the answers of all validators (--dist loadfile).
+PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
 .PHONY: help demo test test-all bars soak planted lint bench docs golden conformance sbom audit lock clean
 
@@ -21,11 +21,11 @@ demo: .venv/.made ## convert synthetic studies sent by C-STORE and through a fol
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
 test: .venv/.made ## run the tests for each change: 3 minutes on two cores, no downloads
-	$(PYTEST) $(PARALLEL) --dist loadfile --servers none $(ARGS)
+	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
 
 test-all: test ## run all tests except the bars; downloads and builds real FHIR servers
 	$(BIN)/python -m tests.build_servers
-	$(PYTEST) $(PARALLEL) --dist loadgroup --servers only $(ARGS)
+	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
 bars: .venv/.made ## test the guarantees under faults, in 15 minutes (ARGS="--seed 7")
 	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance

@@ -1,4 +1,4 @@
-"""Tests in several processes (pytest-xdist): what these share, and which tests belong into one of them."""
+"""Tests in several processes (pytest-xdist): what these share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 
 from tests.servers.shared import SharedServers, ask
-
-ONE_PROCESS = ("validator",)
-"""Session fixtures that cost so much that all tests which use one run in the same worker."""
 
 
 class Workers:
@@ -37,13 +34,6 @@ class Workers:
         """End the servers."""
         if self._servers is not None:
             self._servers.close()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep together what shares a costly fixture."""
-        for item in items:
-            for fixture in set(ONE_PROCESS).intersection(getattr(item, "fixturenames", ())):
-                item.add_marker(pytest.mark.xdist_group(fixture))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
