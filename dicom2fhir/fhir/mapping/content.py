@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dicom2fhir.fhir.version.datatypes import DCM, Coding, Concept, Schemes, coding, concept, one, unsigned_int
-from dicom2fhir.model import Attrs, items_of, texts_of
+from dicom2fhir.model import Attrs, Instance, items_of, texts_of
 
 EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
@@ -80,6 +80,16 @@ def referenced_by(attrs: Attrs, keywords: Iterable[str]) -> Iterator[Referenced]
                         one(study.get("StudyInstanceUID")),
                         one(series.get("SeriesInstanceUID")),
                     )
+
+
+def replaced_by_others(documents: Iterable[Instance]) -> frozenset[str]:
+    """SOP Instance UIDs that documents name as their predecessors; no document is its own."""
+    return frozenset(
+        reference.uid
+        for document in documents
+        for reference in referenced_by(document.attrs, ("PredecessorDocumentsSequence",))
+        if reference.uid != document.uid
+    )
 
 
 def referenced(item: ContentItem) -> Iterator[Referenced]:

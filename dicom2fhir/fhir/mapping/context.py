@@ -7,8 +7,8 @@ from datetime import tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from dicom2fhir.fhir.mapping.dose import DoseReport, DoseValue
-from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
+from dicom2fhir.fhir.mapping.document_nodes import Document, DoseValue
+from dicom2fhir.fhir.mapping.selection import SelectedInstance, SelectedSeries, SelectedStudy
 from dicom2fhir.fhir.version.datatypes import (
     Concept,
     NamingSystems,
@@ -154,9 +154,7 @@ def _without_notifications(study: Study) -> Study:
     return replace(study, series=tuple(series))
 
 
-Node = (
-    Study | Series | Instance | KeyObjects | SelectedStudy | SelectedSeries | SelectedInstance | DoseReport | DoseValue
-)
+Node = Study | Series | Instance | Document | SelectedStudy | SelectedSeries | SelectedInstance | DoseValue
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom2fhir.fhir.mapping import documents, related, subject
+from dicom2fhir.fhir.mapping import documents, related, sr_documents, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.rule import Rule, text
 from dicom2fhir.fhir.mapping.study_reference import study_reference
@@ -48,15 +48,15 @@ DOCUMENT_RULES = (
         "the code; else the title, else the name of the SOP class, as text",
     ),
     Rule("DocumentReference.subject", (), subject.subject, "as the study's"),
-    Rule("DocumentReference.created", _MOMENT, documents.created, "the day, with the time if its zone is known"),
+    Rule("DocumentReference.created", _MOMENT, sr_documents.authored, "the day, with the time if its zone is known"),
     Rule(
         "DocumentReference.indexed",
         (*_MOMENT, "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
         documents.indexed,
         "the first of these with a time whose zone is known; without one the document is not written",
     ),
-    Rule("DocumentReference.date", _MOMENT, documents.date, "if the time and its zone are known"),
-    Rule("DocumentReference.author", related.EQUIPMENT, documents.author, "the equipment that made the document"),
+    Rule("DocumentReference.date", _MOMENT, sr_documents.issued, "if the time and its zone are known"),
+    Rule("DocumentReference.author", related.EQUIPMENT, related.equipment, "the equipment that made the document"),
     Rule(
         "DocumentReference.custodian",
         ("InstitutionName", "InstitutionCodeSequence"),
@@ -107,7 +107,7 @@ REPORT_RULES = (
     ),
     Rule("DiagnosticReport.subject", (), subject.subject, "as the study's"),
     Rule("DiagnosticReport.encounter", _VISIT, documents.encounter, _ENCOUNTER),
-    Rule("DiagnosticReport.issued", _MOMENT, documents.date, "if the time and its zone are known"),
+    Rule("DiagnosticReport.issued", _MOMENT, sr_documents.issued, "if the time and its zone are known"),
     Rule(
         "DiagnosticReport.resultsInterpreter",
         ("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),

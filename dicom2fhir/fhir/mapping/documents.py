@@ -13,8 +13,9 @@ from types import MappingProxyType
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping import identification, related
 from dicom2fhir.fhir.mapping import imaging_study as study_rules
-from dicom2fhir.fhir.mapping.content import referenced_by
+from dicom2fhir.fhir.mapping.content import replaced_by_others
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
+from dicom2fhir.fhir.mapping.document_nodes import EncapsulatedDocument
 from dicom2fhir.fhir.version.datatypes import (
     DCM,
     DICOM_UID,
@@ -26,7 +27,7 @@ from dicom2fhir.fhir.version.datatypes import (
     identifier,
     oid,
 )
-from dicom2fhir.model import Instance, Resource
+from dicom2fhir.model import Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,6 @@ REPORTS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 """System -> the titles of diagnostic imaging reports (PS3.16 CID 7000)."""
-_PREDECESSORS = ("PredecessorDocumentsSequence",)
 _MOMENTS = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 """Date and time of the document, the nearest first."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -117,13 +117,21 @@ _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
 def documents_of(context: MappingContext) -> Iterator[MappingSource]:
     """The documents of a study, each once: with its attributes, those of its series, and those of the study."""
-    study, known = context.study, set()
-    for series in study.series:
-        for instance in series.instances:
-            if instance.attrs.get("SOPClassUID") in CLASSES and instance.uid not in known:
-                known.add(instance.uid)
-                attrs = {**study.attrs, **series.attrs, **instance.attrs}
-                yield MappingSource(context.for_other_resource(), instance, attrs, series.uid)
+    found = [
+        (series, instance)
+        for series in context.study.series
+        for instance in series.instances
+        if instance.attrs.get("SOPClassUID") in CLASSES
+    ]
+    replaced = replaced_by_others(instance for _, instance in found)
+    known: set[str] = set()
+    for series, instance in found:
+        if instance.uid not in known:
+            known.add(instance.uid)
+            attrs = {**series.attrs, **instance.attrs}
+            document = EncapsulatedDocument(instance.uid, attrs, instance.uid in replaced)
+            own = context.for_other_resource()
+            yield MappingSource(own, document, {**context.study.attrs, **attrs}, series.uid)
 
 
 def master_identifier(source: MappingSource) -> Resource:
@@ -147,18 +155,9 @@ def identifiers(source: MappingSource) -> list[Resource]:
 
 def status(source: MappingSource) -> str:
     """``superseded`` if another document of the study names this one as its predecessor."""
-    is_replaced = any(
-        reference.uid == source.node.uid
-        for document in _documents(source.context)
-        if document.uid != source.node.uid
-        for reference in referenced_by(document.attrs, _PREDECESSORS)
-    )
-    return "superseded" if is_replaced else "current"
-
-
-def _documents(context: MappingContext) -> Iterator[Instance]:
-    for series in context.study.series:
-        yield from (one for one in series.instances if one.attrs.get("SOPClassUID") in CLASSES)
+    if not isinstance(source.node, EncapsulatedDocument):
+        raise TypeError(source.node)
+    return "superseded" if source.node.is_replaced else "current"
 
 
 def doc_status(source: MappingSource) -> str | None:
@@ -180,17 +179,6 @@ def _class_of(source: MappingSource) -> DocumentClass:
     return CLASSES[source.text("SOPClassUID")]
 
 
-def created(source: MappingSource) -> str | None:
-    """The moment of the content, or only its day."""
-    return source.moment("ContentDate", "ContentTime")
-
-
-def date(source: MappingSource) -> str | None:
-    """The moment of the content, if its time and time zone are known."""
-    moment = created(source)
-    return moment if moment and "T" in moment else None
-
-
 def indexed(source: MappingSource) -> str:
     """The first moment with time and time zone of content, series and study.
 
@@ -204,11 +192,6 @@ def indexed(source: MappingSource) -> str:
         if moment and "T" in moment:
             return moment
     raise NotExpressible("it requires a time with a time zone: set fhir.time_zone")
-
-
-def author(source: MappingSource) -> Resource | None:
-    """The equipment that made the document."""
-    return related.equipment(source)
 
 
 def content(source: MappingSource) -> list[Resource]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dicom2fhir.fhir.mapping import related
-from dicom2fhir.fhir.mapping.content import ContentItem, dcm, referenced_by
+from dicom2fhir.fhir.mapping.content import ContentItem, dcm, replaced_by_others
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import earliest
-from dicom2fhir.fhir.mapping.dose import DoseReport, DoseValue
+from dicom2fhir.fhir.mapping.document_nodes import DoseReport, DoseValue
 from dicom2fhir.fhir.mapping.sr_documents import authored, observing_device
 from dicom2fhir.fhir.version.datatypes import (
     DCM,
@@ -117,7 +117,7 @@ def dose_reports_of(context: MappingContext) -> Iterator[DoseReport]:
         if (title := TITLES.get(one(instance.attrs.get("SOPClassUID"))))
         and ContentItem(instance.attrs, context.schemes).is_named(title)
     ]
-    replaced = {uid for _, instance in found for uid in _predecessors(instance)}
+    replaced = replaced_by_others(instance for _, instance in found)
     for series, instance in found:
         if instance.uid in replaced:
             context.note("info", "PredecessorDocumentsSequence", "names a dose report, which is no longer written")
@@ -125,12 +125,6 @@ def dose_reports_of(context: MappingContext) -> Iterator[DoseReport]:
             yield report
         else:
             context.note("info", "ContentSequence", "has no dose totals: no dose summary is written")
-
-
-def _predecessors(report: Instance) -> Iterator[str]:
-    for one_of_them in referenced_by(report.attrs, ("PredecessorDocumentsSequence",)):
-        if one_of_them.uid != report.uid:
-            yield one_of_them.uid
 
 
 def _report(series: Series, instance: Instance, context: MappingContext) -> DoseReport | None:

@@ -70,9 +70,7 @@ def _document_reference(source: MappingSource, traces: Traces) -> SecondaryResou
     if surroundings:
         inner.dialect.put(body, f"{type_}.context", surroundings)
     resource = _whole(type_, deterministic_id(type_, source.node.uid), body, inner)
-    return SecondaryResource(
-        (Entry(resource, Write.OWN, search_by(master_identifier(source))), *inner.entries.values())
-    )
+    return _secondary(resource, search_by(master_identifier(source)), inner)
 
 
 def _diagnostic_reports(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -84,8 +82,7 @@ def _diagnostic_reports(context: MappingContext, traces: Traces) -> Iterator[Sec
         body: Resource = {}
         apply(DOCUMENT_RULES[type_], source, body, traces)
         resource = _whole(type_, deterministic_id(type_, source.node.uid), body, source.context)
-        search = search_by(master_identifier(source))
-        yield SecondaryResource((Entry(resource, Write.OWN, search), *source.context.entries.values()))
+        yield _secondary(resource, search_by(master_identifier(source)), source.context)
         traces = None
 
 
@@ -100,7 +97,7 @@ def _imaging_selections(document: KeyObjects, context: MappingContext, traces: T
         resource = _whole("ImagingSelection", selection_id(document.uid, series), body, inner)
         if inner.dialect.key_objects == "Basic":
             resource = as_basic(resource)
-        yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"][1])), *inner.entries.values()))
+        yield _secondary(resource, search_by(body["identifier"][1]), inner)
         traces = None
 
 
@@ -110,7 +107,7 @@ def _imaging_manifest(document: KeyObjects, context: MappingContext, traces: Tra
     if any(one.frames for study in document.studies for series in study.series for one in series.instances):
         inner.lacks("ImagingManifest.study.series.instance", "element for the selected frames")
     resource = _whole("ImagingManifest", deterministic_id("ImagingManifest", document.uid), body, inner)
-    yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"])), *inner.entries.values()))
+    yield _secondary(resource, search_by(body["identifier"]), inner)
 
 
 def _object_selection(document: KeyObjects, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -125,7 +122,7 @@ def _object_selection(document: KeyObjects, context: MappingContext, traces: Tra
     body = _document("ImagingObjectSelection", document, inner, traces)
     resource = _whole("ImagingObjectSelection", deterministic_id("ImagingObjectSelection", document.uid), body, inner)
     search = f"identifier={quote(oid(document.uid), safe='')}"
-    yield SecondaryResource((Entry(resource, Write.OWN, search), *inner.entries.values()))
+    yield _secondary(resource, search, inner)
 
 
 def _for_dose_reports(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -144,7 +141,7 @@ def _for_dose_reports(context: MappingContext, traces: Traces) -> Iterator[Secon
             traces = None
         inner.dialect.put(body, "Observation.component", components)
         resource = _whole("Observation", deterministic_id("Observation", report.uid), body, inner)
-        yield SecondaryResource((Entry(resource, Write.OWN, search_by(body["identifier"][0])), *inner.entries.values()))
+        yield _secondary(resource, search_by(body["identifier"][0]), inner)
 
 
 _MAKERS: Mapping[str, Callable[[KeyObjects, MappingContext, Traces], Iterator[SecondaryResource]]] = MappingProxyType(
@@ -194,3 +191,8 @@ def _whole(type_: str, resource_id: str, body: Resource, context: MappingContext
     if context.contained:
         head["contained"] = list(context.contained.values())
     return head | body
+
+
+def _secondary(resource: Resource, search: str, context: MappingContext) -> SecondaryResource:
+    """The resource, with those that only it refers to."""
+    return SecondaryResource((Entry(resource, Write.OWN, search), *context.entries.values()))

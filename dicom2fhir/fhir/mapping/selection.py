@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom2fhir.model import Attrs, Instance, Series
+from dicom2fhir.fhir.mapping.document_nodes import Document
+from dicom2fhir.model import Instance, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,7 @@ class SelectedStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyObjects:
-    """A key object selection document.
+class KeyObjects(Document):
+    """A key object selection document."""
 
-    Attributes
-    ----------
-    uid
-        Its SOP Instance UID.
-    attrs
-        Its attributes, and those of its series.
-    """
-
-    uid: str
-    attrs: Attrs
     studies: tuple[SelectedStudy, ...]

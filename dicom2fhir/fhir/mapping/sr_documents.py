@@ -1,4 +1,4 @@
-"""What key object selections and structured reports have in common: their observing device, orders and moment."""
+"""What documents of all kinds have in common: their observing device, orders and moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a radiation dose report says, as values."""
+"""The documents of a study that rules are applied to, and what radiation dose reports say, as values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class DoseValue:
 
 
 @dataclass(frozen=True, slots=True)
-class DoseReport:
-    """A radiation dose report.
+class Document:
+    """A document of a study.
 
     Attributes
     ----------
@@ -45,4 +45,23 @@ class DoseReport:
 
     uid: str
     attrs: Attrs
+
+
+@dataclass(frozen=True, slots=True)
+class DoseReport(Document):
+    """A radiation dose report."""
+
     values: tuple[DoseValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncapsulatedDocument(Document):
+    """An encapsulated document.
+
+    Attributes
+    ----------
+    is_replaced
+        Whether another document of the study names it as its predecessor.
+    """
+
+    is_replaced: bool
