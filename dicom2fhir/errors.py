@@ -1,7 +1,7 @@
 """The errors of the bridge; the docstring of a class is its default message.
 
 Each error is translated once: by the association into a DIMSE status, by the folder into a reason file, by the delivery
-into a :data:`dicom2fhir.model.Outcome`, by the command line into an exit status.
+into a :data:`dicom2fhir.outcomes.Outcome`, by the command line into an exit status.
 """
 
 from __future__ import annotations

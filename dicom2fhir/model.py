@@ -9,7 +9,7 @@ written as JSON without loss.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -88,29 +88,6 @@ class Received:
     sop_class: str = ""
     sop_instance: str = ""
     notes: tuple[Note, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FileMark:
-    """The outcome for one file of a watched folder; a file whose size or time has changed is read again."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    outcome: str
-    """``"taken"``, ``"skipped"`` (not a SOP instance) or ``"rejected"``."""
-    reason: str = ""
-    by_other_reader: bool = False
-    """Whether another version of the program read the file, which may have read less of it."""
-
-    def holds_for(self, size_bytes: int, mtime_ns: int) -> bool:
-        """Whether a file with this size and time need not be read.
-
-        A file that was taken is read again only if it has changed; any other file also by another version of the
-        program, which may understand it.
-        """
-        is_same = (self.size_bytes, self.mtime_ns) == (size_bytes, mtime_ns)
-        return is_same and (self.outcome == "taken" or not self.by_other_reader)
 
 
 NoteLevel = Literal["info", "warning", "version"]
@@ -404,77 +381,3 @@ class Mapped:
             for entry in one.entries:
                 found.setdefault(entry.placeholder, entry)
         return tuple(found.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A study to be delivered.
-
-    Attributes
-    ----------
-    base
-        Of the last :class:`Delivered`; empty the first time.
-    again
-        Query the destination even if nothing changed since then: the study may have been changed or deleted there.
-    """
-
-    study: Study
-    base: bytes
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The destination holds the revision.
-
-    ``base`` is what was sent, for the merge of the next revision (opaque to the store).
-    """
-
-    base: bytes
-    written: bool = True
-    """False if the destination already held it and nothing was sent."""
-    fingerprint: str = ""
-    """Of :class:`Mapped`."""
-    answered: bool = True
-    """False if no request was sent, so that the outcome says nothing about the destination."""
-    unlinked: tuple[str, ...] = ()
-    """Types of the resources that were looked up and not found there; they are referenced by identifier."""
-    unclaimed: str = ""
-    """Of :class:`Mapped`."""
-    refused: tuple[str, ...] = ()
-    """The secondary resources that the destination did not accept, each with the reason: as :attr:`Retry.issues`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The delivery must be tried again, after at least ``after_s`` seconds."""
-
-    reason: str
-    after_s: float = 0.0
-    whole_destination: bool = False
-    """True when the destination is at fault and not this study."""
-    answered: bool = True
-    """False when the bridge itself is at fault, so that this says nothing about the destination."""
-    unclear: bool = False
-    """With ``whole_destination``: True when this study may still be the cause."""
-    issues: tuple[str, ...] = ()
-    """The destination's messages. ``reason`` is logged, these are not: they may contain patient data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The study cannot be delivered as it is; a person must look at it. ``issues`` are the destination's messages."""
-
-    issues: tuple[str, ...] = field(default=())
-    answered: bool = True
-    """False when the bridge itself refuses, so that this says nothing about the destination."""
-
-
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """There is nothing to write yet; a later revision may have something."""
-
-    reason: str
-
-
-Outcome = Delivered | Retry | Refused | Withheld

@@ -14,9 +14,10 @@ from pydicom.uid import UID
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.model import FileMark, Origin, Received
+from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
+from dicom2fhir.store.file_marks import FileMark
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 STABLE_S = 0.2

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dicom2fhir.model import Job, Outcome
+from dicom2fhir.outcomes import Job, Outcome
 
 
 class Destination(Protocol):

@@ -21,7 +21,8 @@ from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
 from dicom2fhir.deliver.threads import WorkerThreads
 from dicom2fhir.errors import BridgeFault, Permanent, StoreUnavailable, attempt, log_fields
-from dicom2fhir.model import Delivered, Job, Outcome, Refused, Retry, Study, Withheld
+from dicom2fhir.model import Study
+from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry, Withheld
 from dicom2fhir.store.base import Claim, Failing, Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted

@@ -32,9 +32,10 @@ from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import BridgeError, NoStore, Permanent, StoreInUse, attempt
 from dicom2fhir.jobs.backfill_worker import Chunk, count_files, end_with_parent, origin_of, read_chunk
-from dicom2fhir.model import FileMark, InstanceRecord, Origin
+from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, walk
 from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.system.text import counted, printable
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
-from dicom2fhir.model import FileMark as FileMark
 from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.store.file_marks import FileMark, Ledger
 from dicom2fhir.store.notices import Notices, StepStatus
 
 DEFAULT_QUIET_PERIOD_S = 30.0
@@ -56,7 +56,7 @@ class Claim:
     attempts: int
     """Failed attempts since the last success."""
     base: bytes
-    """The base of the last :class:`dicom2fhir.model.Delivered`; empty before the first delivery."""
+    """The base of the last :class:`dicom2fhir.outcomes.Delivered`; empty before the first delivery."""
     again: bool = False
     """The destination has this revision, and :meth:`Store.requeue` asked to send it again."""
 
@@ -193,16 +193,6 @@ class Damage:
     reason: str
     aside: str
     """New path of the damaged file; empty if no file was renamed."""
-
-
-class Ledger(Protocol):
-    """Which files of watched folders have been processed."""
-
-    def file_mark(self, path: str) -> FileMark | None:
-        """The mark of ``path``, if there is one."""
-
-    def mark_file(self, mark: FileMark) -> None:
-        """Record the outcome of a file; durable when it returns."""
 
 
 class Store(Ledger, Notices, Protocol):

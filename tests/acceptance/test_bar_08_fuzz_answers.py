@@ -16,7 +16,8 @@ from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.model import Delivered, Refused, Retry, Study
+from dicom2fhir.model import Study
+from dicom2fhir.outcomes import Delivered, Refused, Retry
 from testdata.make_cases import record_of
 from testdata.make_dicom import encoded
 from tests.acceptance.fuzzing import corpus, fuzz, mutated

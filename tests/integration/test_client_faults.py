@@ -24,7 +24,8 @@ from dicom2fhir.fhir.send.find import Batches, Lookup
 from dicom2fhir.fhir.send.http import Http
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Delivered, Resource, Study
+from dicom2fhir.model import Resource, Study
+from dicom2fhir.outcomes import Delivered
 from tests.socket_server import SocketServer, read_request
 
 PATIENT: Resource = {"resourceType": "Patient", "id": "p"}

@@ -24,19 +24,8 @@ from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import (
-    Delivered,
-    Entry,
-    InstanceRecord,
-    Job,
-    Mapped,
-    Origin,
-    Outcome,
-    Refused,
-    Retry,
-    Study,
-    Write,
-)
+from dicom2fhir.model import Entry, InstanceRecord, Mapped, Origin, Study, Write
+from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry
 from dicom2fhir.store.base import Claim, DeliveryStatus, State
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.store.sqlite.store import SqliteStore

@@ -14,10 +14,11 @@ import structlog
 
 from dicom2fhir import errors
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.model import FileMark, Origin, Received
+from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder import watch_events
 from dicom2fhir.receive.folder.files import Found, is_on_network, move, open_file, walk
 from dicom2fhir.receive.folder.watcher import FolderWatcher
+from dicom2fhir.store.file_marks import FileMark
 from tests.watched_folder import CT, MODES, SLOW_S, Bridge, Mode, Running, dicom, passes, until
 
 # watchdog meets a new folder twice, by its notice and by walking, and says so; it goes on with the second

@@ -17,7 +17,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.datatypes import NamingSystems
-from dicom2fhir.model import Delivered, Retry, Study
+from dicom2fhir.model import Study
+from dicom2fhir.outcomes import Delivered, Retry
 from tests.command_line import run_here
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, wait_until
 from tests.integration.test_one_bad_file import send

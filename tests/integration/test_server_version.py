@@ -14,7 +14,8 @@ from dicom2fhir.config import Settings
 from dicom2fhir.fhir.send import recognition
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Delivered, InstanceRecord, Origin, Retry
+from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.outcomes import Delivered, Retry
 from dicom2fhir.store.base import DeliveryStatus, State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.wiring import parts

@@ -17,7 +17,8 @@ from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.model import Delivered, InstanceRecord, Origin, Outcome, Refused, Retry, Study
+from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.outcomes import Delivered, Outcome, Refused, Retry
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess, wait_until

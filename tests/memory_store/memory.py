@@ -16,13 +16,13 @@ from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import (
     Availability,
     AvailabilityNotification,
-    FileMark,
     InstanceRecord,
     ProcedureStep,
     RejectedInstance,
     RejectionNote,
 )
 from dicom2fhir.store.base import Failing, Rejection, State
+from dicom2fhir.store.file_marks import FileMark
 
 
 @dataclass

@@ -20,7 +20,6 @@ from dicom2fhir.model import (
     Attrs,
     Availability,
     AvailabilityNotification,
-    FileMark,
     InstanceRecord,
     Origin,
     ProcedureStep,
@@ -37,6 +36,7 @@ from dicom2fhir.store.base import (
     Stats,
     StudyStatus,
 )
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.clock import Clock
 from tests.memory_store import overview
 from tests.memory_store.memory import Delivery, Destination, DueRule, Kept, Memory, StudyRow, json_of, text_of

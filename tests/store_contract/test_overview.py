@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.model import FileMark, Origin
+from dicom2fhir.model import Origin
 from dicom2fhir.store.base import DestinationStatus, Rejection, State
+from dicom2fhir.store.file_marks import FileMark
 from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, over, record
 
 

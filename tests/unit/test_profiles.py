@@ -25,7 +25,8 @@ from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.send.capabilities import Capabilities
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Resource, Retry, Series, Study
+from dicom2fhir.model import Resource, Series, Study
+from dicom2fhir.outcomes import Retry
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.wiring import options, parts
 from testdata.make_cases import studies_of

@@ -16,7 +16,8 @@ import pytest
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
 from dicom2fhir.model import InstanceRecord
-from dicom2fhir.store.base import Change, FileMark, Rejection, State
+from dicom2fhir.store.base import Change, Rejection, State
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries

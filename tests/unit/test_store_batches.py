@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import OutOfSpace, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.base import Change, FileMark
+from dicom2fhir.store.base import Change
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
 

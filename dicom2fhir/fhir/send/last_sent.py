@@ -40,7 +40,7 @@ class Base:
         ``id`` of each secondary resource on the server, by its ``id`` in the mapping, also of those that were marked as
         entered in error.
     refused
-        The secondary resources that were refused, see :class:`~dicom2fhir.model.Delivered`.
+        The secondary resources that were refused, see :class:`~dicom2fhir.outcomes.Delivered`.
     """
 
     remote_id: str = ""

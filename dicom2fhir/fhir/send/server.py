@@ -44,7 +44,8 @@ from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.send.recognition import Recognised, Recognition
 from dicom2fhir.fhir.send.study_delivery import Part, StudyDelivery
 from dicom2fhir.fhir.version.formats import Format
-from dicom2fhir.model import Job, Outcome, Refused, Retry, Study, Withheld
+from dicom2fhir.model import Study
+from dicom2fhir.outcomes import Job, Outcome, Refused, Retry, Withheld
 
 _CONFLICT_TRIES = 7
 _CONFLICT_PAUSE_S = 0.05
@@ -96,7 +97,7 @@ class FhirDestination:
             yield self._deliver(job, ahead.pop(job.study.uid, None))
 
     def deliver(self, study: Study, base: bytes, again: bool = False) -> Outcome:
-        """Bring the server up to this revision of one study; see :class:`dicom2fhir.model.Job`.
+        """Bring the server up to this revision of one study; see :class:`dicom2fhir.outcomes.Job`.
 
         Exceptions of the mapper are passed on, except NotExpressible and NothingToWrite.
         """

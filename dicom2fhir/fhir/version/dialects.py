@@ -21,6 +21,14 @@ from dicom2fhir.fhir.version.datatypes import (
     Coding,
 )
 from dicom2fhir.fhir.version.dialect import Dialect, Element, codeable_concept
+from dicom2fhir.fhir.version.secondary_elements import (
+    DIAGNOSTIC_REPORT,
+    DOCUMENT_REFERENCE,
+    IMAGING_MANIFEST,
+    IMAGING_OBJECT_SELECTION,
+    IMAGING_SELECTION,
+    OBSERVATION,
+)
 
 __all__ = ["DIALECTS", "Dialect", "Element", "by_fhir_version", "codeable_concept"]
 
@@ -52,126 +60,6 @@ _KOS_TITLES = frozenset(
     f"{code}" for code in (*range(113000, 113011), 113013, 113018, 113020, 113021, *range(113030, 113040))
 )
 """Value set kos-title of DSTU2 and 1.4.0."""
-
-_IMAGING_SELECTION: Mapping[str, Element] = {
-    "ImagingSelection.identifier": Element("identifier", many=True),
-    "ImagingSelection.status": Element("status"),
-    "ImagingSelection.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
-    "ImagingSelection.issued": Element("issued"),
-    "ImagingSelection.performer": Element("performer", "performer", many=True),
-    "ImagingSelection.basedOn": Element("basedOn", "Reference", many=True),
-    "ImagingSelection.category": Element("category", "CodeableConcept", many=True),
-    "ImagingSelection.code": Element("code", "CodeableConcept"),
-    "ImagingSelection.studyUid": Element("studyUid"),
-    "ImagingSelection.derivedFrom": Element("derivedFrom", "Reference", many=True),
-    "ImagingSelection.endpoint": Element("endpoint", "Reference", many=True),
-    "ImagingSelection.seriesUid": Element("seriesUid"),
-    "ImagingSelection.seriesNumber": Element("seriesNumber"),
-    "ImagingSelection.bodySite": Element("bodySite", "CodeableReference"),
-    "ImagingSelection.instance": Element("instance", many=True),
-    "ImagingSelection.instance.uid": Element("uid"),
-    "ImagingSelection.instance.number": Element("number"),
-    "ImagingSelection.instance.sopClass": Element("sopClass", "Coding of oid"),
-    "ImagingSelection.instance.subset": Element("subset", many=True),
-}
-"""Of R5."""
-
-_AUTHORS = frozenset({"Practitioner", "Device"})
-_ONLY_PATIENT = frozenset({"Patient"})
-
-_IMAGING_MANIFEST: Mapping[str, Element] = {
-    "ImagingManifest.identifier": Element("identifier"),
-    "ImagingManifest.patient": Element("patient", "Reference", types=_ONLY_PATIENT),
-    "ImagingManifest.authoringTime": Element("authoringTime"),
-    "ImagingManifest.author": Element("author", "Reference", types=_AUTHORS),
-    "ImagingManifest.description": Element("description"),
-    "ImagingManifest.study": Element("study", many=True),
-    "ImagingManifest.study.uid": Element("uid", "oid"),
-    "ImagingManifest.study.imagingStudy": Element("imagingStudy", "Reference"),
-    "ImagingManifest.study.endpoint": Element("endpoint", "Reference", many=True),
-    "ImagingManifest.study.series": Element("series", many=True),
-    "ImagingManifest.study.series.uid": Element("uid", "oid"),
-    "ImagingManifest.study.series.instance": Element("instance", many=True),
-    "ImagingManifest.study.series.instance.sopClass": Element("sopClass", "oid"),
-    "ImagingManifest.study.series.instance.uid": Element("uid", "oid"),
-}
-
-_IMAGING_OBJECT_SELECTION: Mapping[str, Element] = {
-    "ImagingObjectSelection.uid": Element("uid", "oid"),
-    "ImagingObjectSelection.patient": Element("patient", "Reference", types=_ONLY_PATIENT),
-    "ImagingObjectSelection.title": Element("title", "CodeableConcept"),
-    "ImagingObjectSelection.description": Element("description"),
-    "ImagingObjectSelection.author": Element("author", "Reference", types=_AUTHORS),
-    "ImagingObjectSelection.authoringTime": Element("authoringTime"),
-    "ImagingObjectSelection.study": Element("study", many=True),
-    "ImagingObjectSelection.study.uid": Element("uid", "oid"),
-    "ImagingObjectSelection.study.url": Element("url"),
-    "ImagingObjectSelection.study.imagingStudy": Element("imagingStudy", "Reference"),
-    "ImagingObjectSelection.study.series": Element("series", many=True),
-    "ImagingObjectSelection.study.series.uid": Element("uid", "oid"),
-    "ImagingObjectSelection.study.series.url": Element("url"),
-    "ImagingObjectSelection.study.series.instance": Element("instance", many=True),
-    "ImagingObjectSelection.study.series.instance.sopClass": Element("sopClass", "oid"),
-    "ImagingObjectSelection.study.series.instance.uid": Element("uid", "oid"),
-    "ImagingObjectSelection.study.series.instance.url": Element("url"),
-    "ImagingObjectSelection.study.series.instance.frames": Element("frame", many=True),
-    "ImagingObjectSelection.study.series.instance.frames.number": Element("number", many=True),
-}
-"""Of 1.4.0."""
-
-_DOCUMENT_REFERENCE: Mapping[str, Element] = {
-    "DocumentReference.masterIdentifier": Element("masterIdentifier"),
-    "DocumentReference.identifier": Element("identifier", many=True),
-    "DocumentReference.status": Element("status"),
-    "DocumentReference.docStatus": Element("docStatus"),
-    "DocumentReference.type": Element("type", "CodeableConcept"),
-    "DocumentReference.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
-    "DocumentReference.date": Element("date"),
-    "DocumentReference.author": Element("author", "Reference", many=True),
-    "DocumentReference.custodian": Element("custodian", "Reference"),
-    "DocumentReference.description": Element("description"),
-    "DocumentReference.content": Element("content", many=True),
-    "DocumentReference.context": Element("context"),
-    "DocumentReference.context.encounter": Element("encounter", "Reference", many=True),
-    "DocumentReference.context.related": Element("related", "Reference", many=True),
-}
-"""Of R4."""
-_OBSERVATION: Mapping[str, Element] = {
-    "Observation.profile": Element("meta"),
-    "Observation.identifier": Element("identifier", many=True),
-    "Observation.basedOn": Element("basedOn", "Reference", many=True),
-    "Observation.partOf": Element("partOf", "Reference", many=True),
-    "Observation.status": Element("status"),
-    "Observation.code": Element("code", "CodeableConcept"),
-    "Observation.subject": Element("subject", "Reference"),
-    "Observation.focus": Element("focus", "Reference", many=True),
-    "Observation.effective": Element("effectiveDateTime"),
-    "Observation.issued": Element("issued"),
-    "Observation.performer": Element("performer", "Reference", many=True),
-    "Observation.text": Element("valueString"),
-    "Observation.device": Element("device", "Reference"),
-    "Observation.derivedFrom": Element("derivedFrom", "Reference", many=True),
-    "Observation.component": Element("component", many=True),
-    "Observation.component.code": Element("code", "CodeableConcept"),
-    "Observation.component.quantity": Element("valueQuantity"),
-    "Observation.component.concept": Element("valueCodeableConcept", "CodeableConcept"),
-    "Observation.component.absent": Element("dataAbsentReason", "CodeableConcept"),
-}
-"""Of R4, for which the profile is."""
-
-_DIAGNOSTIC_REPORT: Mapping[str, Element] = {
-    "DiagnosticReport.identifier": Element("identifier", many=True),
-    "DiagnosticReport.basedOn": Element("basedOn", "Reference", many=True),
-    "DiagnosticReport.status": Element("status"),
-    "DiagnosticReport.code": Element("code", "CodeableConcept"),
-    "DiagnosticReport.subject": Element("subject", "Reference", types=frozenset({"Patient", "Device"})),
-    "DiagnosticReport.encounter": Element("encounter", "Reference"),
-    "DiagnosticReport.issued": Element("issued"),
-    "DiagnosticReport.resultsInterpreter": Element("resultsInterpreter", "Reference", many=True),
-    "DiagnosticReport.study": Element("imagingStudy", "Reference", many=True),
-    "DiagnosticReport.presentedForm": Element("presentedForm", many=True),
-}
-"""Of R4."""
 
 _Changes = Mapping[str, Element | None]
 
@@ -250,10 +138,10 @@ _R4 = Dialect(
         "Endpoint.payloadType": Element("payloadType", "CodeableConcept", many=True),
         "Endpoint.payloadMimeType": Element("payloadMimeType", many=True),
         # written as extensions of a Basic; CodeableReference is not a datatype of R4
-        **_changed(_IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
-        **_DOCUMENT_REFERENCE,
-        **_DIAGNOSTIC_REPORT,
-        **_OBSERVATION,
+        **_changed(IMAGING_SELECTION, {"ImagingSelection.bodySite": None}),
+        **DOCUMENT_REFERENCE,
+        **DIAGNOSTIC_REPORT,
+        **OBSERVATION,
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
@@ -292,7 +180,7 @@ _R5 = replace(
             "Endpoint.payloadType": None,
             "Endpoint.payloadMimeType": None,
             "Endpoint.payload": Element("payload", many=True),
-            **_IMAGING_SELECTION,
+            **IMAGING_SELECTION,
             "DocumentReference.masterIdentifier": None,
             "DocumentReference.context": None,
             "DocumentReference.context.encounter": None,
@@ -387,8 +275,8 @@ _STU3 = replace(
             "series.performer": Element("performer", "actor", many=True, types=frozenset({"Practitioner"})),
             "Patient.extension": None,
             "Patient.animal": Element("animal"),
-            **_IMAGING_MANIFEST,
-            **_DOCUMENT_REFERENCE,
+            **IMAGING_MANIFEST,
+            **DOCUMENT_REFERENCE,
             "DocumentReference.date": None,
             "DocumentReference.author": None,  # the equipment: of its Device nothing is written in this version
             "DocumentReference.created": Element("created"),
@@ -423,7 +311,7 @@ _1_4_0 = replace(
             "instance.content": Element("content", many=True),
             **_without("ImagingManifest", _STU3.elements),
             **_without("DocumentReference", _STU3.elements),
-            **_IMAGING_OBJECT_SELECTION,
+            **IMAGING_OBJECT_SELECTION,
         },
     ),
     order_type="DiagnosticOrder",

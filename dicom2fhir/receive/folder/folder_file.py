@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 
@@ -26,12 +26,10 @@ from dicom2fhir.errors import (
     attempt,
     log_fields,
 )
-from dicom2fhir.model import FileMark, Origin, Received
+from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.folder.files import Found, found, has_holes, look_at, move, open_file, reason_of
 from dicom2fhir.receive.folder.options import Watch
-
-if TYPE_CHECKING:
-    from dicom2fhir.store.base import Ledger
+from dicom2fhir.store.file_marks import FileMark, Ledger
 
 log = structlog.get_logger(__name__)
 

@@ -30,7 +30,7 @@ from dicom2fhir.receive.folder.watch_events import Notices
 from dicom2fhir.system.text import token
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.base import Ledger
+    from dicom2fhir.store.file_marks import Ledger
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import orjson
 
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
-from dicom2fhir.model import FileMark
 from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import rejection_notes
 from dicom2fhir.store.sqlite.rows import Packed, mark_row, rejection_row
 from dicom2fhir.store.sqlite.statements import Row, Statements

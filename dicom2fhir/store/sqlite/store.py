@@ -23,9 +23,9 @@ from dicom2fhir.store.base import (
     Change,
     Claim,
     Failing,
-    FileMark,
     Rejection,
 )
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
 from dicom2fhir.store.sqlite.arrivals import Arrival
 from dicom2fhir.store.sqlite.clock import Clock
@@ -218,7 +218,7 @@ class SqliteStore(StoreReader):
         self._write(lambda sql: arrivals.reject(sql, rejection))
 
     def mark_file(self, mark: FileMark) -> None:
-        """See :meth:`dicom2fhir.store.base.Ledger.mark_file`."""
+        """See :meth:`dicom2fhir.store.file_marks.Ledger.mark_file`."""
         self._write(lambda sql: arrivals.mark_files(sql, self._known, [mark]))
 
     def set_destinations(self, names: Iterable[str]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from dicom2fhir.dicom.patients import NamedPatient
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.model import Study
-from dicom2fhir.store.base import DestinationStatus, FileMark, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.base import DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import interventions, notices, rejection_notes, status_queries
 from dicom2fhir.store.sqlite.rows import read_records, read_stated, rejection_of
 from dicom2fhir.store.sqlite.statements import Statements
@@ -35,12 +36,12 @@ class StoreReader(StoreFile):
             return [rejection_of(row) for row in sql.all("rejections", limit=limit)]
 
     def file_mark(self, path: str) -> FileMark | None:
-        """See :meth:`dicom2fhir.store.base.Ledger.file_mark`."""
+        """See :meth:`dicom2fhir.store.file_marks.Ledger.file_mark`."""
         with self._read() as sql:
             return self._mark(sql, path)
 
     def file_marks(self, paths: Iterable[str]) -> Mapping[str, FileMark]:
-        """See :meth:`dicom2fhir.store.base.Ledger.file_marks`."""
+        """See :meth:`dicom2fhir.store.file_marks.Ledger.file_marks`."""
         with self._read() as sql:
             return {path: mark for path in paths if (mark := self._mark(sql, path))}
 
