@@ -9,9 +9,9 @@ import structlog
 
 from dicom2fhir.dicom import availability, procedure_step
 from dicom2fhir.dicom.instance_reader import InstanceReader
-from dicom2fhir.dicom.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt, log_fields
 from dicom2fhir.model import Origin, Received
+from dicom2fhir.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.store.base import Rejection, Store
 
 log = structlog.get_logger(__name__)

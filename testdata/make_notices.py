@@ -20,8 +20,8 @@ from dicom2fhir.dicom import availability, procedure_step
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, EXPLICIT_VR_LITTLE_ENDIAN
 from dicom2fhir.dicom.normalized import budgets_of, open_data_set
 from dicom2fhir.dicom.reader import without_limit
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.model import Availability, Origin, ProcedureStep, Received
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from testdata.make_dicom import datasets
 
 BASE = "https://pacs.example/dicom-web"

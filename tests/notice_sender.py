@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from testdata.make_notices import Notice
 from tests.scripted_peer import EXPLICIT_LE, associate_rq, context, element, p_data, pdv
 

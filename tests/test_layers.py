@@ -19,7 +19,7 @@ PACKAGE = ROOT / "dicom2fhir"
 EVERYTHING = "*"
 HEADERS = (
     "dicom.attributes dicom.completeness dicom.data_elements dicom.element_encoding dicom.instance_reader"
-    " dicom.normalized dicom.part10 dicom.reader dicom.sop_classes"
+    " dicom.normalized dicom.part10 dicom.reader sop_classes"
 )
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
@@ -33,12 +33,14 @@ RULES = {
     # room                  rooms that it may import                        packages that it may import
     "":                     ("",                                            ""),
     "model":                ("",                                            ""),
+    "sop_classes":          ("",                                            ""),
+    "document_references":  ("model",                                       ""),
     "outcomes":             ("model",                                       ""),
     "errors":               ("",                                            ""),
     "system":               ("errors system",                               "structlog"),
     "system.terminal":      ("system.text",                                 "click"),
-    "dicom":                ("model errors dicom",                          ""),
-    "dicom.documents":      ("model",                                       ""),
+    "dicom":                ("model errors sop_classes document_references dicom", ""),
+    "dicom.documents":      ("model document_references",                   ""),
     "dicom.character_sets": ("",                                            ""),
     "dicom.data_elements":  ("",                                            ""),
     "dicom.element_encoding": ("dicom.data_elements",                       ""),
@@ -49,10 +51,10 @@ RULES = {
                              " dicom.walk_state dicom.wrong_vr", ""),
     "dicom.wrong_vr":       ("model dicom.substitutes",                     ""),
     "dicom.header_cache":   ("model errors dicom.data_elements dicom.walk", ""),
-    "ingest":               ("model errors dicom store.base",               "structlog"),
+    "ingest":               ("model errors sop_classes dicom store.base",   "structlog"),
     "receive.dimse":        (f"model errors system {HEADERS} receive.dimse", "pydicom pynetdicom structlog"),
-    "receive.dimse.command_set": ("errors",                                 ""),
-    "receive.dimse.options": ("dicom.data_elements dicom.sop_classes receive.dimse.tls", ""),
+    "receive.dimse.command_set": ("errors sop_classes",                   ""),
+    "receive.dimse.options": ("dicom.data_elements sop_classes receive.dimse.tls", ""),
     "receive.folder":       (f"model errors system {HEADERS} receive.folder store.file_marks", "structlog"),
     "receive.folder.watch_events": ("",                                     "watchdog"),
     "store.base":           ("model outcomes errors dicom.patients store.file_marks store.notices", ""),
@@ -66,7 +68,7 @@ RULES = {
     "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),
     "fhir.version.names":   ("",                                            ""),
     "fhir.version.validate": ("model errors fhir.version",                  "fhir pydantic"),
-    "fhir.mapping":         ("model errors fhir.version fhir.mapping",      "structlog"),
+    "fhir.mapping":         ("model errors sop_classes document_references fhir.version fhir.mapping", "structlog"),
     "fhir.profile":         ("model errors fhir.version fhir.mapping fhir.profile", "structlog"),
     "fhir.profile.template": ("fhir.version.names",                         "pydantic"),
     "fhir.profile.model":   ("model errors fhir.profile.template",           "pydantic"),

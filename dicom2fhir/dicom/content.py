@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute
-from dicom2fhir.dicom.sop_classes import (
+from dicom2fhir.sop_classes import (
     ENCAPSULATED_DOCUMENTS,
     KEY_OBJECT_SELECTION,
     RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,

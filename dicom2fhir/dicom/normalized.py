@@ -12,8 +12,8 @@ from dataclasses import replace
 from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, Attribute
 from dicom2fhir.dicom.data_elements import Budgets, Wanted
 from dicom2fhir.dicom.reader import HeaderReader
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.dicom.wanted import wanted
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute, many: bool = False) -> Attribute:

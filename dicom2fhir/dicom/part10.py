@@ -22,8 +22,8 @@ from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.errors import BudgetExceeded, CannotUnderstand, NotAnInstance, NotDicom
 from dicom2fhir.model import Note, Origin, Raw, Received
+from dicom2fhir.sop_classes import MEDIA_STORAGE_DIRECTORY
 
-MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _FIRST_READ_BYTES = 16 * 1024
 _LONGEST_READ_BYTES = 1024 * 1024
 _META_GROUP = b"\x02\x00"

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from dicom2fhir.dicom.documents import EVIDENCE
-from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
+from dicom2fhir.document_references import EVIDENCE, referenced_by
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import InstanceRecord, RejectedInstance, RejectionNote, items_of, texts_of
+from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
 
 QUALITY = "113001"
 RETENTION_EXPIRED = "113039"
@@ -72,12 +72,8 @@ def _titles(record: InstanceRecord) -> Iterable[str]:
 def _named(record: InstanceRecord) -> dict[str, tuple[str, ...]]:
     """Study Instance UID -> the SOP Instance UIDs in the evidence sequences; empty text for a UID that is missing."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for keyword in EVIDENCE:
-        for study in items_of(record.instance.get(keyword)):
-            uid = "".join(texts_of(study.get("StudyInstanceUID")))
-            for series in items_of(study.get("ReferencedSeriesSequence")):
-                references = items_of(series.get("ReferencedSOPSequence"))
-                found[uid].update("".join(texts_of(one.get("ReferencedSOPInstanceUID"))) for one in references)
+    for reference in referenced_by(record.instance, EVIDENCE):
+        found[reference.study_uid].add(reference.uid)
     return {uid: tuple(sorted(uids)) for uid, uids in sorted(found.items())}
 
 

@@ -14,13 +14,13 @@ from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, EXPLICIT_VR_LITTLE_ENDIAN, Budgets
 from dicom2fhir.dicom.normalized import budgets_of, open_data_set
 from dicom2fhir.dicom.reader import without_limit
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION
 from dicom2fhir.errors import BridgeError, BridgeFault, MissingAttribute
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import Origin, Received
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_notices import BASE, Notice, at, begun, encoded, ended, notification
 from tests.acceptance.costs import loop_s

@@ -15,12 +15,12 @@ from pynetdicom.presentation import PresentationContext
 from structlog.testing import capture_logs
 
 from dicom2fhir.demo.synthetic import dataset, instance, make_uid
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.errors import OutOfSpace
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.model import Availability
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.scp import StorageSCP
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_notices import BASE, LOCATION_UID, Notice, at, begun, encoded, ended, notification

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dicom2fhir.dicom.procedure_step import step_of
-from dicom2fhir.dicom.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.model import (
     Attrs,
     Availability,
@@ -20,6 +19,7 @@ from dicom2fhir.model import (
     Study,
     Value,
 )
+from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.store.base import Change, Claim, DeliveryStatus, State, Store, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.memory_store.memory import Memory

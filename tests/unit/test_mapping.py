@@ -12,7 +12,6 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.normalized import all_attributes
-from dicom2fhir.dicom.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION, X_RAY_RADIATION_DOSE_SR
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES
@@ -22,6 +21,7 @@ from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
+from dicom2fhir.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION, X_RAY_RADIATION_DOSE_SR
 from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import studies_of, study_and_options
 from testdata.make_dicom import encoded

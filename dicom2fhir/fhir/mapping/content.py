@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from dicom2fhir.document_references import PREDECESSORS, Referenced, referenced_by
 from dicom2fhir.fhir.version.datatypes import DCM, Coding, Concept, Schemes, coding, concept, one, unsigned_int
 from dicom2fhir.model import Attrs, Instance, items_of, texts_of
-
-EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
 def dcm(code: str) -> Coding:
@@ -51,43 +50,12 @@ class ContentItem:
         return texts_of(self.attrs.get(keyword))
 
 
-@dataclass(frozen=True, slots=True)
-class Referenced:
-    """An instance that a document names; the UIDs of its study and series are empty in content items."""
-
-    uid: str
-    sop_class: str
-    study_uid: str = ""
-    series_uid: str = ""
-    frames: tuple[int, ...] = ()
-    """Empty: all of it."""
-
-
-def evidence(attrs: Attrs) -> Iterator[Referenced]:
-    """The instances in the evidence sequences."""
-    return referenced_by(attrs, EVIDENCE)
-
-
-def referenced_by(attrs: Attrs, keywords: Iterable[str]) -> Iterator[Referenced]:
-    """The instances in sequences that name them by study and series (PS3.3 table C.17-3)."""
-    for keyword in keywords:
-        for study in items_of(attrs.get(keyword)):
-            for series in items_of(study.get("ReferencedSeriesSequence")):
-                for item in items_of(series.get("ReferencedSOPSequence")):
-                    yield Referenced(
-                        one(item.get("ReferencedSOPInstanceUID")),
-                        one(item.get("ReferencedSOPClassUID")),
-                        one(study.get("StudyInstanceUID")),
-                        one(series.get("SeriesInstanceUID")),
-                    )
-
-
 def replaced_by_others(documents: Iterable[Instance]) -> frozenset[str]:
     """SOP Instance UIDs that documents name as their predecessors; no document is its own."""
     return frozenset(
         reference.uid
         for document in documents
-        for reference in referenced_by(document.attrs, ("PredecessorDocumentsSequence",))
+        for reference in referenced_by(document.attrs, PREDECESSORS)
         if reference.uid != document.uid
     )
 

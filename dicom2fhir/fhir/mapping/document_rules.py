@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dicom2fhir.document_references import PREDECESSORS
 from dicom2fhir.fhir.mapping import documents, related, sr_documents, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.rule import Rule, text
@@ -35,7 +36,7 @@ DOCUMENT_RULES = (
     ),
     Rule(
         "DocumentReference.status",
-        ("PredecessorDocumentsSequence",),
+        PREDECESSORS,
         documents.status,
         "`current`; `superseded` if another document of the study names it as its predecessor; `entered-in-error` once "
         "it is gone",

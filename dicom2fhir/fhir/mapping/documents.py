@@ -28,6 +28,13 @@ from dicom2fhir.fhir.version.datatypes import (
     oid,
 )
 from dicom2fhir.model import Resource
+from dicom2fhir.sop_classes import (
+    ENCAPSULATED_CDA,
+    ENCAPSULATED_MTL,
+    ENCAPSULATED_OBJ,
+    ENCAPSULATED_PDF,
+    ENCAPSULATED_STL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,11 @@ class DocumentClass:
 
 CLASSES: Mapping[str, DocumentClass] = MappingProxyType(
     {
-        "1.2.840.10008.5.1.4.1.1.104.1": DocumentClass("Encapsulated PDF", "application/pdf"),
-        "1.2.840.10008.5.1.4.1.1.104.2": DocumentClass("Encapsulated CDA", "text/xml"),
-        "1.2.840.10008.5.1.4.1.1.104.3": DocumentClass("Encapsulated STL", "model/stl"),
-        "1.2.840.10008.5.1.4.1.1.104.4": DocumentClass("Encapsulated OBJ", "model/obj"),
-        "1.2.840.10008.5.1.4.1.1.104.5": DocumentClass("Encapsulated MTL", "model/mtl"),
+        ENCAPSULATED_PDF: DocumentClass("Encapsulated PDF", "application/pdf"),
+        ENCAPSULATED_CDA: DocumentClass("Encapsulated CDA", "text/xml"),
+        ENCAPSULATED_STL: DocumentClass("Encapsulated STL", "model/stl"),
+        ENCAPSULATED_OBJ: DocumentClass("Encapsulated OBJ", "model/obj"),
+        ENCAPSULATED_MTL: DocumentClass("Encapsulated MTL", "model/mtl"),
     }
 )
 """SOP Class UID -> what is known of its instances."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dicom2fhir.document_references import PREDECESSORS
 from dicom2fhir.fhir.mapping import dose_reports, sr_documents, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.dose_reports import value_of
@@ -65,7 +66,7 @@ DOSE_RULES = (
     Rule("Observation.partOf", (), _study, "the ImagingStudy"),
     Rule(
         "Observation.status",
-        ("CompletionFlag", "PreliminaryFlag", "PredecessorDocumentsSequence"),
+        ("CompletionFlag", "PreliminaryFlag", *PREDECESSORS),
         dose_reports.status,
         "`preliminary` if PARTIAL or PRELIMINARY, else `final`; `entered-in-error` once the report is gone, or "
         "another one of the study names it as its predecessor",

@@ -30,11 +30,12 @@ from dicom2fhir.fhir.version.datatypes import (
 )
 from dicom2fhir.fhir.version.dialect import words_of
 from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of
+from dicom2fhir.sop_classes import RADIOPHARMACEUTICAL_RADIATION_DOSE_SR, X_RAY_RADIATION_DOSE_SR
 
 TITLES: Mapping[str, Coding] = MappingProxyType(
     {
-        "1.2.840.10008.5.1.4.1.1.88.67": Coding("113701", DCM, "X-Ray Radiation Dose Report"),
-        "1.2.840.10008.5.1.4.1.1.88.68": Coding("113500", DCM, "Radiopharmaceutical Radiation Dose Report"),
+        X_RAY_RADIATION_DOSE_SR: Coding("113701", DCM, "X-Ray Radiation Dose Report"),
+        RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: Coding("113500", DCM, "Radiopharmaceutical Radiation Dose Report"),
     }
 )
 """SOP class -> document title."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dicom2fhir.document_references import EVIDENCE
 from dicom2fhir.fhir.mapping import endpoints, imaging_study, key_objects, related, sr_documents, subject
 from dicom2fhir.fhir.mapping.context import MappingSource
 from dicom2fhir.fhir.mapping.key_objects import instance_of, series_of
@@ -18,8 +19,7 @@ from dicom2fhir.model import Resource
 _TITLE = ("ConceptNameCodeSequence",)
 _MOMENT = ("ContentDate", "ContentTime", "TimezoneOffsetFromUTC")
 _OBSERVERS = ("ContentSequence", *related.EQUIPMENT)
-_EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-_ALL_OF_THEM = (*_EVIDENCE, "ContentSequence")
+_ALL_OF_THEM = (*EVIDENCE, "ContentSequence")
 
 
 def selection_id(document: str, series: SelectedSeries) -> str:
@@ -75,7 +75,7 @@ def _frames(source: MappingSource) -> Resource | None:
 SELECTION_RULES = (
     Rule(
         "ImagingSelection.identifier",
-        ("SOPInstanceUID", *_EVIDENCE),
+        ("SOPInstanceUID", *EVIDENCE),
         _identifiers,
         "the document's UID as urn:oid:; one made of it and of the UIDs of study and series",
     ),
@@ -104,12 +104,12 @@ SELECTION_RULES = (
     ),
     Rule(
         "ImagingSelection.derivedFrom",
-        _EVIDENCE,
+        EVIDENCE,
         key_objects.from_study,
         "the ImagingStudy; that of another study if the server has it, else by identifier",
     ),
-    Rule("ImagingSelection.studyUid", _EVIDENCE, lambda source: series_of(source).study_uid, "unchanged"),
-    Rule("ImagingSelection.seriesUid", _EVIDENCE, lambda source: series_of(source).uid, "one resource for each series"),
+    Rule("ImagingSelection.studyUid", EVIDENCE, lambda source: series_of(source).study_uid, "unchanged"),
+    Rule("ImagingSelection.seriesUid", EVIDENCE, lambda source: series_of(source).uid, "one resource for each series"),
     Rule("ImagingSelection.seriesNumber", ("SeriesNumber",), _number_of_series, "if the series is in the same study"),
     Rule(
         "ImagingSelection.bodySite",
@@ -165,10 +165,10 @@ MANIFEST_RULES = (
 )
 
 MANIFEST_STUDY_RULES = (
-    Rule("ImagingManifest.study.uid", _EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
+    Rule("ImagingManifest.study.uid", EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
     Rule(
         "ImagingManifest.study.imagingStudy",
-        _EVIDENCE,
+        EVIDENCE,
         lambda source: study_reference(source.context, source.node.uid),
         "the ImagingStudy; that of another study if the server has it, else by identifier",
     ),
@@ -176,7 +176,7 @@ MANIFEST_STUDY_RULES = (
 )
 
 MANIFEST_SERIES_RULES = (
-    Rule("ImagingManifest.study.series.uid", _EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
+    Rule("ImagingManifest.study.series.uid", EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
 )
 
 MANIFEST_INSTANCE_RULES = (
@@ -214,18 +214,18 @@ OBJECT_SELECTION_RULES = (
 )
 
 OBJECT_SELECTION_STUDY_RULES = (
-    Rule("ImagingObjectSelection.study.uid", _EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
+    Rule("ImagingObjectSelection.study.uid", EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
     Rule("ImagingObjectSelection.study.url", (), _url, "WADO-RS"),
     Rule(
         "ImagingObjectSelection.study.imagingStudy",
-        _EVIDENCE,
+        EVIDENCE,
         lambda source: study_reference(source.context, source.node.uid),
         "the ImagingStudy, if it is the document's own study",
     ),
 )
 
 OBJECT_SELECTION_SERIES_RULES = (
-    Rule("ImagingObjectSelection.study.series.uid", _EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
+    Rule("ImagingObjectSelection.study.series.uid", EVIDENCE, lambda source: source.node.uid, "as urn:oid:"),
     Rule("ImagingObjectSelection.study.series.url", (), _url, "WADO-RS"),
 )
 

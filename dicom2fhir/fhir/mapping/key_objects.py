@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
+from dicom2fhir.document_references import EVIDENCE, Referenced, referenced_by
 from dicom2fhir.fhir.mapping import imaging_study, related
-from dicom2fhir.fhir.mapping.content import ContentItem, Referenced, dcm, evidence, key_object_description, referenced
+from dicom2fhir.fhir.mapping.content import ContentItem, dcm, key_object_description, referenced
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
 from dicom2fhir.fhir.mapping.sr_documents import observing_device
@@ -21,8 +22,8 @@ from dicom2fhir.fhir.mapping.study_reference import study_reference
 from dicom2fhir.fhir.version.datatypes import DCM, Concept
 from dicom2fhir.fhir.version.dialect import words_of
 from dicom2fhir.model import Instance, Resource, Series
+from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
 
-KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 _LISTS_OF_EVERYTHING = frozenset({"113030", "113031", "113032", "113033", "113034", "113035"})
 """Titles of manifests and of complete contents of a study or an acquisition (PS3.16 CID 7010): they select nothing, and
 the ImagingStudy is the list."""
@@ -61,7 +62,7 @@ def _lists_everything(instance: Instance, context: MappingContext) -> bool:
 
 def _selected(document: Instance, context: MappingContext) -> tuple[SelectedStudy, ...]:
     """The selected instances by study and series, in the order of the evidence sequences."""
-    named = list(evidence(document.attrs))
+    named = list(referenced_by(document.attrs, EVIDENCE))
     in_content = list(referenced(ContentItem(document.attrs, context.schemes)))
     known = {reference.uid for reference in named}
     named += _in_this_study((one for one in in_content if one.uid not in known), context)

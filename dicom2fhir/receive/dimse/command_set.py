@@ -19,6 +19,7 @@ from dicom2fhir.errors import (
     Permanent,
     Transient,
 )
+from dicom2fhir.sop_classes import VERIFICATION
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
@@ -28,7 +29,6 @@ C_CANCEL_RQ = 0x0FFF
 _RESPONSE = 0x8000
 """The bit by which the command field of a response differs from that of its request (PS3.7 table E.1-1)."""
 _NO_DATA_SET = 0x0101
-_VERIFICATION = "1.2.840.10008.1.1"
 
 _AFFECTED_SOP_CLASS = 0x0002
 _REQUESTED_SOP_CLASS = 0x0003
@@ -194,7 +194,7 @@ def _uid(values: dict[int, bytes], element: int) -> str:
 def encode_echo() -> bytes:
     """The command set of a C-ECHO-RQ (PS3.7 section 9.3.5.1)."""
     return _command_set(
-        _text(_AFFECTED_SOP_CLASS, _VERIFICATION),
+        _text(_AFFECTED_SOP_CLASS, VERIFICATION),
         _US_ELEMENT.pack(0, _COMMAND_FIELD, 2, C_ECHO_RQ),
         _US_ELEMENT.pack(0, _MESSAGE_ID, 2, 1),
         _US_ELEMENT.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),

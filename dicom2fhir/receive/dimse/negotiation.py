@@ -17,17 +17,17 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from dicom2fhir import __version__
+from dicom2fhir.dicom.data_elements import IMPLICIT_VR_LITTLE_ENDIAN
 from dicom2fhir.errors import CannotUnderstand
+from dicom2fhir.sop_classes import MEDIA_STORAGE_DIRECTORY, STORAGE_COMMITMENT_PULL, VERIFICATION
 
-VERIFICATION = "1.2.840.10008.1.1"
-IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_CLASS_UID = "2.25.311115052387921616922721796290081500228"
 """Derived from a random UUID (PS3.5 section B.2); the same for all versions of the bridge."""
 IMPLEMENTATION_VERSION_NAME = f"D2F_{__version__}"[:16]
 
-_NOT_STORAGE = frozenset({"1.2.840.10008.1.3.10", "1.2.840.10008.1.20.2"})
-"""Media Storage Directory and Storage Commitment Pull: named "Storage", but not for composite instances."""
+_NOT_STORAGE = frozenset({MEDIA_STORAGE_DIRECTORY, STORAGE_COMMITMENT_PULL})
+"""Named "Storage", but not for composite instances."""
 _STORAGE_LEVEL_0 = bytes(6)
 """Service-class-application-information of storage (PS3.4 table B.3-2): level 0, no signatures, no coercion."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 
 if TYPE_CHECKING:
     from dicom2fhir.receive.dimse.tls import Tls

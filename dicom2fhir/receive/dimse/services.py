@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dicom2fhir.dicom.data_elements import Budgets
-from dicom2fhir.dicom.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
 from dicom2fhir.receive.dimse.command_set import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -20,10 +19,10 @@ from dicom2fhir.receive.dimse.command_set import (
     ResponseStatus,
 )
 from dicom2fhir.receive.dimse.memory_budget import Share
-from dicom2fhir.receive.dimse.negotiation import VERIFICATION
 from dicom2fhir.receive.dimse.normalized import Normalized
 from dicom2fhir.receive.dimse.operation import Callbacks, Operation
 from dicom2fhir.receive.dimse.storage import Storage
+from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP, VERIFICATION
 
 _NOT_STORAGE: Mapping[str, frozenset[int]] = MappingProxyType(
     {
