@@ -13,7 +13,19 @@ from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import InstanceRecord, Note, Origin, Study
 from dicom2fhir.store.base import State
 from tests.examples import examples
-from tests.store_contract.bench import FOLDER, KINDS, QUIET_S, Bench, notification, over, record, rejection_note
+from tests.store_contract.bench import (
+    FOLDER,
+    KINDS,
+    MAX_WAIT_S,
+    QUIET_S,
+    Bench,
+    changes,
+    notification,
+    over,
+    record,
+    rejection_note,
+    step,
+)
 
 TRUSTED = replace(FOLDER, may_reject=True)
 ARCHIVE = Origin("dimse", calling_ae="ARCHIVE", association="a", may_reject=True)
@@ -184,3 +196,36 @@ def test_what_an_archive_states_of_a_rejected_instance_does_not_bring_it_back(be
     bench.add(rejection_note([1]), TRUSTED)
     bench.store.state_availability(notification([1]))
     assert bench.study().rejected_for == "113037"
+
+
+@pytest.mark.parametrize("is_delivered", [True, False], ids=["delivered", "waiting"])
+@pytest.mark.parametrize("is_changed", [True, False], ids=["changed", "unchanged"])
+@pytest.mark.parametrize("association", ["a", "b"])
+def test_what_comes_again_is_restored_after_a_note_that_another_process_stored(
+    bench: Bench, association: str, is_changed: bool, is_delivered: bool
+) -> None:
+    """The daemon knows the study, and that nothing of it was rejected."""
+    bench.store.add(record(1), over("a"))
+    bench.store.add(record(2), over("a"))
+    if is_delivered:
+        bench.later(MAX_WAIT_S)
+        bench.deliver()
+    with bench.beside() as store:
+        store.add_many([rejection_note([1, 2], "113039")], TRUSTED)
+    assert bench.study().rejected_for == "113039"
+    again = record(1, ImageComments="imported again") if is_changed else record(1)
+    bench.store.add(again, over(association))
+    assert left(bench.study()) == ["1.9.1"]
+    assert bench.status().rejected == 1
+
+
+def test_a_process_that_has_stored_a_study_sees_what_the_daemon_stores_of_it(bench: Bench) -> None:
+    """A procedure step that ended after backfill knew the study lists what backfill stores."""
+    bench.store.create_step(step(), over("m"))
+    with bench.beside() as store:
+        store.add_many([record(1)], FOLDER)
+        bench.store.update_step("1.6.1", changes(instances=[1, 2]))
+        assert bench.status().missing == 1
+        store.add_many([record(2)], FOLDER)
+    assert bench.status().missing == 0
+    assert bench.wait_s() == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import orjson
 
@@ -12,158 +10,13 @@ from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.store.base import Change, Rejection
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import rejection_notes
-from dicom2fhir.store.sqlite.rows import Packed, mark_row, rejection_row
+from dicom2fhir.store.sqlite.known_rows import NO_READER, Arrival, KnownRows, KnownStudy
+from dicom2fhir.store.sqlite.rows import mark_row, rejection_row
 from dicom2fhir.store.sqlite.statements import Row, Statements
 
 KEPT_REJECTIONS = 10_000
-NO_READER = -1
-"""The reader of studies of which no instance has arrived."""
-_KNOWN_STUDIES = 256
-_KNOWN_ROWS = 1_000
-"""Of each kind of one study."""
 _KEY = 3
 """The number of columns that identify an instance: study, SOP Instance UID, series."""
-
-
-class Arrival(NamedTuple):
-    """An instance with the association and the AE title that sent it; both are empty if there was no association."""
-
-    packed: Packed
-    association: str
-    calling_ae: str
-    is_sent: bool
-    """Whether it came over an association, and not from a file."""
-
-
-@dataclass(slots=True, eq=False)
-class KnownStudy:
-    """Row numbers that the instances of a study share."""
-
-    id: int
-    is_current: bool
-    """Whether all of it was read by the reader of this process."""
-    is_awaited: bool
-    """Whether an ended procedure step lists instances of it that have not arrived."""
-    is_restorable: bool
-    """Whether an instance of it that arrives may have been rejected because its retention had expired."""
-    series: dict[str, int] = field(default_factory=dict)
-    attrs: dict[bytes, int] = field(default_factory=dict)
-    """By their hash."""
-    held_by: set[str] = field(default_factory=set)
-    """Associations."""
-    is_open: bool = False
-    """Whether a new instance changes no delivery: all wait, or have recorded a change since their claim."""
-
-
-class KnownRows:
-    """A cache of row numbers for the writer; such rows are never deleted while a daemon runs.
-
-    It must be emptied when a transaction is rolled back: :meth:`forget`.
-
-    Parameters
-    ----------
-    sees_claims
-        Whether all claims are taken and ended in this process. If not, nothing is known about deliveries.
-
-    Attributes
-    ----------
-    reader
-        The number of the reader of all instances that arrive.
-    """
-
-    def __init__(self, sees_claims: bool) -> None:
-        self.reader = 0
-        self._sees_claims = sees_claims
-        self._studies: dict[str, KnownStudy] = {}
-
-    def forget(self) -> None:
-        """Empty the cache."""
-        self._studies.clear()
-
-    def forget_association(self, association: str) -> None:
-        """Forget what an association holds."""
-        for study in self._studies.values():
-            study.held_by.discard(association)
-
-    def forget_deliveries(self, study_uids: Iterable[str]) -> None:
-        """Assume that a new instance changes deliveries of these studies: a claim was taken or ended."""
-        for uid in study_uids:
-            if study := self._studies.get(uid):
-                study.is_open = False
-
-    def opened(self, study: KnownStudy) -> None:
-        """Note that ``reopen`` was run for a study."""
-        study.is_open = self._sees_claims
-
-    def is_open(self, arrival: Arrival) -> bool:
-        """Whether an instance changes nothing but its study."""
-        study = self._studies.get(arrival.packed.study_uid)
-        return study is not None and study.is_open
-
-    def row(self, arrival: Arrival) -> Row | None:
-        """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
-        packed, association, _, _ = arrival
-        study = self._studies.get(packed.study_uid)
-        if study is None or not study.is_current or study.is_awaited or study.is_restorable:
-            return None
-        if packed.mentions or packed.rejection_note:
-            return None
-        if association not in study.held_by:
-            return None
-        numbers = (
-            study.series.get(packed.series_uid),
-            study.attrs.get(packed.patient[0]),
-            study.attrs.get(packed.study[0]),
-            study.attrs.get(packed.series[0]),
-        )
-        return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
-
-    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[KnownStudy, Row]:
-        """The study of an instance, and its row for ``arrive``; missing rows are added."""
-        study = self.study(sql, packed.study_uid, now, self.reader)
-        series = self._series(sql, study, packed.series_uid)
-        shared = (self.attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
-        return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
-
-    def study(self, sql: Statements, uid: str, now: float, reader: int) -> KnownStudy:
-        """The rows of a study; a new one is added with its deliveries and its reader."""
-        study = self._studies.get(uid)
-        if study is None:
-            found = sql.one("known_study", study_uid=uid, reader=self.reader, expired=RETENTION_EXPIRED)
-            if found:
-                study = KnownStudy(found[0], bool(found[1]), bool(found[2]), bool(found[3]))
-            else:
-                study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
-                study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False, is_restorable=False)
-                sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
-            if len(self._studies) >= _KNOWN_STUDIES:
-                del self._studies[next(iter(self._studies))]
-            self._studies[uid] = study
-        return study
-
-    @staticmethod
-    def _series(sql: Statements, study: KnownStudy, uid: str) -> int:
-        number = study.series.get(uid)
-        if number is None:
-            row = sql.one("series_id", study_id=study.id, series_uid=uid)
-            number = row[0] if row else sql.insert("new_series", study_id=study.id, series_uid=uid)
-            if len(study.series) >= _KNOWN_ROWS:
-                study.series.clear()
-            study.series[uid] = number
-        return number
-
-    @staticmethod
-    def attrs(sql: Statements, study: KnownStudy, hashed: tuple[bytes, bytes]) -> int:
-        """The number of a mapping; a new one is added."""
-        digest, body = hashed
-        number = study.attrs.get(digest)
-        if number is None:
-            row = sql.one("attrs_id", study_id=study.id, hash=digest)
-            number = row[0] if row else sql.insert("new_attrs", study_id=study.id, hash=digest, body=body)
-            if len(study.attrs) >= _KNOWN_ROWS:
-                study.attrs.clear()
-            study.attrs[digest] = number
-        return number
 
 
 def reader_number(sql: Statements, fingerprint: str) -> int:
@@ -196,45 +49,50 @@ def add(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: flo
     for arrival in arrivals:
         row = known.row(arrival)
         if row is None:
-            add_many(sql, known, arrivals, now)
+            _add_with_lookup(sql, known, arrivals, now)
             return
         (opened if known.is_open(arrival) else closed).append(row)
-    if closed and set(_changes(sql, closed)) != {Change.UNCHANGED}:
-        add_many(sql, known, arrivals, now)
+    if closed and (known.follow(sql) or set(_changes(sql, closed)) != {Change.UNCHANGED}):
+        _add_with_lookup(sql, known, arrivals, now)
     elif opened:
         _arrive(sql, known, opened, now)
 
 
-def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> list[Change]:
-    """Store instances; the change that each has made."""
+def _add_with_lookup(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> None:
     with sql.transaction():
-        learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
-        rows = [row for _, row in learnt]
-        changes = _changes(sql, rows)
-        changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
-        _arrive(sql, known, rows, now)
-        outdated = {study.id: study for study, _ in learnt if not study.is_current}
-        if outdated:
-            _read_anew(sql, known, outdated, rows)
-        held, resent = set(), set()
-        rejected = _apply_rejections(sql, known, learnt, arrivals, now)
-        for (study, _), (packed, association, calling_ae, _) in zip(learnt, arrivals, strict=True):
-            for uid in packed.mentions:
-                sql.run("new_mention", uid=uid, study_id=study.id)
-            if association and association not in study.held_by:
-                study.held_by.add(association)
-                if sql.run("hold", association=association, study_id=study.id):
-                    held.add(study.id)
-                    if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
-                        resent.add(study.id)
-        reopen(sql, changed, now)
-        reopen(sql, resent - changed, now, instances_changed=False)
-        for study, _ in learnt:
-            if study.id in changed:
-                known.opened(study)
-        for study in {study.id: study for study, _ in learnt if study.is_awaited}.values():
-            _await_less(sql, study, rows)
-        schedule(sql, changed | held | rejected)
+        known.follow(sql)
+        add_many(sql, known, arrivals, now)
+
+
+def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> list[Change]:
+    """Store instances, in a transaction that has begun with :meth:`KnownRows.follow`; the change that each has made."""
+    learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
+    rows = [row for _, row in learnt]
+    changes = _changes(sql, rows)
+    changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
+    _arrive(sql, known, rows, now)
+    outdated = {study.id: study for study, _ in learnt if not study.is_current}
+    if outdated:
+        _read_anew(sql, known, outdated, rows)
+    held, resent = set(), set()
+    rejected = _apply_rejections(sql, known, learnt, arrivals, now)
+    for (study, _), (packed, association, calling_ae, _) in zip(learnt, arrivals, strict=True):
+        for uid in packed.mentions:
+            sql.run("new_mention", uid=uid, study_id=study.id)
+        if association and association not in study.held_by:
+            study.held_by.add(association)
+            if sql.run("hold", association=association, study_id=study.id):
+                held.add(study.id)
+                if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
+                    resent.add(study.id)
+    reopen(sql, changed, now)
+    reopen(sql, resent - changed, now, instances_changed=False)
+    for study, _ in learnt:
+        if study.id in changed:
+            known.opened(study)
+    for study in {study.id: study for study, _ in learnt if study.is_awaited}.values():
+        _await_less(sql, study, rows)
+    schedule(sql, changed | held | rejected)
     return changes
 
 
@@ -328,7 +186,7 @@ def hasten(sql: Statements, study: KnownStudy) -> None:
 
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:
     instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
-    sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader)
+    sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader, attached_writes=known.attached_writes)
 
 
 def _numbers(numbers: Iterable[int]) -> str:

@@ -27,11 +27,21 @@ SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, body,
 FROM json_each(:keys) AS wanted CROSS JOIN instance
 WHERE study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
+-- name: attached_writes
+-- Transactions of processes that do not own the store.
+SELECT coalesce((SELECT n FROM total WHERE name = 'attached_writes'), 0);
+
+-- name: count_attached_write
+INSERT INTO total (name, n) VALUES ('attached_writes', 1) ON CONFLICT (name) DO UPDATE SET n = n + 1;
+
 -- name: arrive
--- One statement for all instances, because the interpreter may switch to another thread at each statement.
+-- One statement for all instances, because the interpreter may switch to another thread at each statement. It fails, because a
+-- study cannot be NULL, if another process has written since :attached_writes was read: what the writer knows may be outdated.
 INSERT INTO arrival (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes, at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-    json_extract(value, '$[4]'), json_extract(value, '$[5]'), :reader, CAST(json_extract(value, '$[6]') AS BLOB),
+SELECT
+    iif(coalesce((SELECT n FROM total WHERE name = 'attached_writes'), 0) = :attached_writes, json_extract(value, '$[0]'), NULL),
+    json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+    json_extract(value, '$[5]'), :reader, CAST(json_extract(value, '$[6]') AS BLOB),
     CAST(json_extract(value, '$[7]') AS BLOB), :now
 FROM json_each(:instances);
 

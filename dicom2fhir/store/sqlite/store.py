@@ -27,9 +27,9 @@ from dicom2fhir.store.base import (
 )
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
-from dicom2fhir.store.sqlite.arrivals import Arrival
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Room, Space
+from dicom2fhir.store.sqlite.known_rows import Arrival, KnownRows
 from dicom2fhir.store.sqlite.rows import Packer
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access
@@ -88,7 +88,7 @@ class SqliteStore(StoreReader):
         self._horizon_s = deliveries.horizon_s(max_wait_s)
         self._clock = Clock(clock, steady)
         self._packer = Packer()
-        self._known = arrivals.KnownRows(sees_claims=access is Access.OWN)
+        self._known = KnownRows(owns=access is Access.OWN)
         self._ended: set[str] = set()
         """Associations that have ended but still hold studies, because their end could not be written."""
         super().__init__(
@@ -392,6 +392,7 @@ class SqliteStore(StoreReader):
 
     def _write(self, operation: Callable[[Statements], T]) -> T:
         def run(sql: Statements) -> T:
+            self._known.follow(sql)
             value = operation(sql)
             self._known.forget_deliveries(sql.claims_of)
             return value
