@@ -20,6 +20,8 @@ from dicom2fhir.dicom.reader import scan
 from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
+from dicom2fhir.outcomes import Delivered
+from dicom2fhir.store.base import Success
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 
@@ -86,7 +88,7 @@ def claim_and_deliver(store: SqliteStore) -> None:
     """Take the study that is due first and give it back."""
     claim = store.claim("main", "bench", 60)
     assert claim is not None
-    store.delivered(claim, claim.revision, b"base")
+    store.delivered([Success(claim, claim.revision, Delivered(b"base"))])
 
 
 def size_of(path: Path) -> int:

@@ -249,17 +249,20 @@ class DaemonProcess:
             wait_until(lambda: store.stats().instances >= instances, SETTLES_WITHIN_S, f"{instances} instances came")
 
     def settled(self) -> Stats:
-        """Wait until nothing waits to be delivered any more."""
+        """Wait until nothing waits to be delivered any more, for as long as studies get there or are refused."""
         with self.store() as store:
+            missing = -1
 
-            def nothing_waits() -> Stats | None:
+            def moved() -> Stats | None:
                 stats = store.stats()
-                return stats if stats.waiting == stats.sending == 0 else None
+                return stats if stats.waiting + stats.sending != missing else None
 
-            try:
-                stats: Stats = wait_until(nothing_waits, SETTLES_WITHIN_S, "everything is delivered")
-            except AssertionError as error:
-                raise AssertionError(f"{error}\n{self.end_of_log()}") from None
+            while missing:
+                try:
+                    stats: Stats = wait_until(moved, SETTLES_WITHIN_S, f"a delivery; {missing} are missing")
+                except AssertionError as error:
+                    raise AssertionError(f"{error}\n{self.end_of_log()}") from None
+                missing = stats.waiting + stats.sending
             return stats
 
     def status(self, *arguments: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -19,11 +19,12 @@ import structlog
 
 from dicom2fhir.deliver.destination import DeliveryCounts, Destination
 from dicom2fhir.deliver.retry import Circuit, Permit, RetryPolicy, Standing
+from dicom2fhir.deliver.successes import Successes
 from dicom2fhir.deliver.threads import WorkerThreads
 from dicom2fhir.errors import BridgeFault, Permanent, StoreUnavailable, attempt, log_fields
 from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry, Withheld
-from dicom2fhir.store.base import Claim, Failing, Store
+from dicom2fhir.store.base import Claim, Failing, Store, Success
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.system.text import quoted
 
@@ -172,16 +173,22 @@ class Deliverer:
                 held += self._store.claim_more(first, self.lease_s, _MOST_CLAIMED - 1, len(self._threads))
             studies = self._studies(held)
             outcomes = self._destination.deliver_all([Job(study, claim.base, claim.again) for claim, study in studies])
-            for claim, study in studies:
-                unused = unused or self._permit_to_go_on(begin_by)
-                if unused is None:
-                    break
-                held.remove(claim)
-                outcome = self._outcome(outcomes, study)
-                self._record(claim, study, outcome, unused)
-                unused = None
-                if isinstance(outcome, _Failed):
-                    break
+            with Successes(self._record_successes, self._clock) as successes:
+                for claim, study in studies:
+                    unused = unused or self._permit_to_go_on(begin_by)
+                    if unused is None:
+                        break
+                    held.remove(claim)
+                    outcome = self._outcome(outcomes, study)
+                    if isinstance(outcome, Delivered):
+                        self._used(unused, outcome.answered)
+                        successes.add(Success(claim, study.revision, outcome))
+                    else:
+                        successes.record()
+                        self._record(claim, study, outcome, unused)
+                    unused = None
+                    if isinstance(outcome, _Failed):
+                        break
         finally:
             if unused is not None:
                 self._circuit.leave(unused)
@@ -241,31 +248,23 @@ class Deliverer:
             log.error("delivery.failed", destination=self.name, study=study.uid, **log_fields(BridgeFault(error)))
             return _Failed(type(error).__name__)
 
-    def _record(self, claim: Claim, study: Study, outcome: Outcome | _Failed, permit: Permit) -> None:
+    def _record_successes(self, successes: Sequence[Success]) -> None:
+        self._keep(lambda: self._store.delivered(successes))
+        for success in successes:
+            written = success.outcome.written
+            self._count("written" if written else "unchanged")
+            log.info(
+                "delivery.completed",
+                destination=self.name,
+                study=success.claim.study_uid,
+                revision=success.revision,
+                written=written,
+            )
+
+    def _record(
+        self, claim: Claim, study: Study, outcome: Refused | Withheld | Retry | _Failed, permit: Permit
+    ) -> None:
         match outcome:
-            case Delivered(base, written, fingerprint, answered, unlinked, unclaimed, refused):
-                self._used(permit, answered)
-                left, left_out = ", ".join(unlinked), "\n".join(refused)
-                self._keep(
-                    lambda: self._store.delivered(
-                        claim,
-                        study.revision,
-                        base,
-                        fingerprint,
-                        left,
-                        unclaimed,
-                        accepted=written,
-                        refused=left_out,
-                    )
-                )
-                self._count("written" if written else "unchanged")
-                log.info(
-                    "delivery.completed",
-                    destination=self.name,
-                    study=study.uid,
-                    revision=study.revision,
-                    written=written,
-                )
             case Refused(issues, answered):
                 self._used(permit, answered)
                 self._refuse(claim, study.revision, "\n".join(issues))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.model import InstanceRecord, Origin, Study
+from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.file_marks import FileMark, Ledger
 from dicom2fhir.store.notices import Notices, StepStatus
 
@@ -59,6 +60,15 @@ class Claim:
     """The base of the last :class:`dicom2fhir.outcomes.Delivered`; empty before the first delivery."""
     again: bool = False
     """The destination has this revision, and :meth:`Store.requeue` asked to send it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A claimed study that was delivered, and at which revision."""
+
+    claim: Claim
+    revision: int
+    outcome: Delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,24 +290,11 @@ class Store(Ledger, Notices, Protocol):
         """Selection key (:data:`dicom2fhir.store.selection.KEYS`) -> every value in the instances of the study, or
         every AE title that sent it."""
 
-    def delivered(
-        self,
-        claim: Claim,
-        revision: int,
-        base: bytes,
-        fingerprint: str = "",
-        unlinked: str = "",
-        unclaimed: str = "",
-        accepted: bool = False,
-        refused: str = "",
-    ) -> None:
-        """Record that ``revision`` is at the destination; a study with a newer revision stays waiting.
+    def delivered(self, successes: Sequence[Success]) -> None:
+        """Record in one commit what was delivered; a study with a newer revision stays waiting.
 
-        ``fingerprint`` is the mapping that made it. It becomes the destination's fingerprint: the FHIR version of a
-        server may have changed. ``unlinked`` names the resources that were not found there to be referenced, for
-        :meth:`relink`. ``unclaimed`` is that of :class:`dicom2fhir.model.Mapped`. ``accepted``: the destination
-        changed something for it, so it works (:class:`Failing`). ``refused`` names the secondary resources that it did
-        not accept, for ``status``.
+        The fingerprint of a mapping becomes the destination's: the FHIR version of a server may have changed. What is
+        unlinked is kept for :meth:`relink`. A destination that changed something for a study works (:class:`Failing`).
 
         The first delivery of a study to a destination makes the studies due again that refer to it and could not be
         linked to it.

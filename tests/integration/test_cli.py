@@ -33,6 +33,7 @@ from testdata.make_dicom import ct_instances
 from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command
 from tests.scripted_server import Resource, ScriptedServer
+from tests.store_contract.bench import delivered
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -316,7 +317,7 @@ def state_dir(tmp_path: Path) -> Path:
         first, second = store.claim("main", "me", 60), store.claim("main", "me", 60)
         assert first is not None
         assert second is not None
-        store.delivered(first, first.revision, b"")
+        delivered(store, first, first.revision, b"")
         store.refuse(second, second.revision, "HAPI-0821: [no]\nsuch \x1b[2Jprofile")
         store.reject(Rejection(1_700_000_000.0, Origin("folder", path="/in/[bold]x\x1b[2J.dcm"), "Not good."))
     finally:

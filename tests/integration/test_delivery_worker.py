@@ -15,7 +15,7 @@ import pytest
 import requests
 import structlog
 
-from dicom2fhir.deliver import threads, worker
+from dicom2fhir.deliver import successes, threads, worker
 from dicom2fhir.deliver.destination import Destination
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
@@ -26,7 +26,7 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry
-from dicom2fhir.store.base import Claim, DeliveryStatus, State
+from dicom2fhir.store.base import Claim, DeliveryStatus, State, Success
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import wait_until
@@ -145,7 +145,7 @@ def test_a_worker_claims_several_studies_and_leaves_as_many_to_each_other_one(st
     add(store, *GROUP)
     with running(store, Scripted(answer), workers=1):
         eventually(all_delivered(store, 8))
-    assert held == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert held == [8] * 8
     held.clear()
     add(store, *GROUP[:3], instance=2)
     everybody = threading.Barrier(3)
@@ -156,6 +156,72 @@ def test_a_worker_claims_several_studies_and_leaves_as_many_to_each_other_one(st
 
     with running(store, Scripted(answer_together), workers=3):
         eventually(lambda: all(row(store, uid).delivered_revision == 2 for uid in GROUP[:3]))
+
+
+@contextmanager
+def commits(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+    """The studies that are recorded as delivered together."""
+    found: list[list[str]] = []
+    record = store.delivered
+
+    def counting(together: Sequence[Success]) -> None:
+        found.append([success.claim.study_uid for success in together])
+        record(together)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delivered", counting)
+        yield found
+
+
+def test_studies_that_are_delivered_together_are_recorded_together(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(successes, "_RECORD_WITHIN_S", PATIENCE_S)
+    add(store, *GROUP)
+    with commits(store, monkeypatch) as found, running(store, Scripted(lambda *_: Delivered(b"")), workers=1):
+        eventually(all_delivered(store, 8))
+    assert found == [GROUP]
+
+
+def test_each_study_of_a_slow_destination_is_recorded_at_once(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(successes, "_RECORD_WITHIN_S", 0.0)
+    held: list[int] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        held.append(len(sending(store)))
+        return Delivered(b"")
+
+    add(store, *GROUP)
+    with commits(store, monkeypatch) as found, running(store, Scripted(answer), workers=1):
+        eventually(all_delivered(store, 8))
+    assert found == [[uid] for uid in GROUP]
+    assert held == [8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_what_was_delivered_is_recorded_before_a_failure_and_when_the_bridge_fails(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(successes, "_RECORD_WITHIN_S", PATIENCE_S)
+    ends: list[tuple[str, int]] = []
+    refuse = store.refuse
+
+    def refusing(claim: Claim, revision: int, reason: str) -> None:
+        ends.append((claim.study_uid, store.stats().delivered))
+        refuse(claim, revision, reason)
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        if study.uid == GROUP[5]:
+            raise RuntimeError("no")
+        return Refused(("HTTP 422",)) if study.uid == GROUP[2] else Delivered(b"")
+
+    monkeypatch.setattr(store, "refuse", refusing)
+    add(store, *GROUP)
+    with commits(store, monkeypatch) as found, running(store, Scripted(answer), workers=1):
+        eventually(all_delivered(store, 6))
+    assert found == [GROUP[:2], GROUP[3:5], GROUP[6:]]
+    assert ends == [(GROUP[2], 2), (GROUP[5], 4)]
 
 
 def test_studies_that_fill_memory_are_not_held_together(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from dicom2fhir.store.base import (
     State,
     Stats,
     StudyStatus,
+    Success,
 )
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.clock import Clock
@@ -336,30 +337,26 @@ class MemoryStore:
             else:
                 yield []
 
-    def delivered(
-        self,
-        claim: Claim,
-        revision: int,
-        base: bytes,
-        fingerprint: str = "",
-        unlinked: str = "",
-        unclaimed: str = "",
-        accepted: bool = False,
-        refused: str = "",
-    ) -> None:
-        with self._ending(claim) as found:
-            self._memory.destinations[claim.destination].accepted += accepted
-            for study, delivery in found:
-                self.set_mapping_fingerprint(claim.destination, fingerprint)
-                delivery.changed_at = self._clock.now() if delivery.newer_at is None else delivery.newer_at
-                is_newer = study.revision > revision
-                delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, unlinked)))
-                delivery.begin_failing_anew()
-                is_first = not delivery.revision
-                delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
-                delivery.base, delivery.fingerprint, delivery.unclaimed = base, fingerprint, unclaimed
-                delivery.refused = refused
-                self._relink(study, delivery, claim.destination, is_first)
+    def delivered(self, successes: Sequence[Success]) -> None:
+        for success in successes:
+            destination = success.claim.destination
+            with self._ending(success.claim) as found:
+                self._memory.destinations[destination].accepted += success.outcome.written
+                for study, delivery in found:
+                    self.set_mapping_fingerprint(destination, success.outcome.fingerprint)
+                    self._delivered(study, delivery, success)
+
+    def _delivered(self, study: StudyRow, delivery: Delivery, success: Success) -> None:
+        sent, revision = success.outcome, success.revision
+        delivery.changed_at = self._clock.now() if delivery.newer_at is None else delivery.newer_at
+        is_newer = study.revision > revision
+        delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, ", ".join(sent.unlinked))))
+        delivery.begin_failing_anew()
+        is_first = not delivery.revision
+        delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
+        delivery.base, delivery.fingerprint, delivery.unclaimed = sent.base, sent.fingerprint, sent.unclaimed
+        delivery.refused = "\n".join(sent.refused)
+        self._relink(study, delivery, success.claim.destination, is_first)
 
     def _relink(self, study: StudyRow, delivery: Delivery, destination: str, is_first: bool) -> None:
         """Link what mentions a study that the destination has got, now or once it was sent."""

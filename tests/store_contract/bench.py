@@ -19,8 +19,9 @@ from dicom2fhir.model import (
     Study,
     Value,
 )
+from dicom2fhir.outcomes import Delivered
 from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
-from dicom2fhir.store.base import Change, Claim, DeliveryStatus, State, Store, StudyStatus
+from dicom2fhir.store.base import Change, Claim, DeliveryStatus, State, Store, StudyStatus, Success
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.memory_store.memory import Memory
 from tests.memory_store.store import MemoryStore
@@ -31,6 +32,22 @@ LOOK_S = 2.0
 DEST = "main"
 FOLDER = Origin("folder", path="/in/a.dcm")
 CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def delivered(
+    store: Store,
+    claim: Claim,
+    revision: int,
+    base: bytes = b"",
+    fingerprint: str = "",
+    unlinked: tuple[str, ...] = (),
+    unclaimed: str = "",
+    refused: tuple[str, ...] = (),
+    accepted: bool = False,
+) -> None:
+    """Record that a study was delivered; ``accepted`` if the destination changed something for it."""
+    outcome = Delivered(base, accepted, fingerprint, unlinked=unlinked, unclaimed=unclaimed, refused=refused)
+    store.delivered([Success(claim, revision, outcome)])
 
 
 class Kind(Protocol):
@@ -141,7 +158,7 @@ class Bench:
     def deliver(self, base: bytes = b"base", fingerprint: str = "", destination: str = DEST) -> str:
         """Deliver what is due; its UID."""
         claim = self.claim(destination=destination)
-        self.store.delivered(claim, claim.revision, base, fingerprint)
+        delivered(self.store, claim, claim.revision, base, fingerprint)
         return claim.study_uid
 
     def wait_s(self, destination: str = DEST) -> float:

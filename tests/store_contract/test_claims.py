@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.base import Failing, State
+from dicom2fhir.outcomes import Delivered
+from dicom2fhir.store.base import Failing, State, Success
 from dicom2fhir.store.selection import KEYS
-from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, over, record
+from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
 
 
 def test_a_study_is_claimed_once_until_its_lease_ends(bench: Bench) -> None:
@@ -22,11 +23,11 @@ def test_a_study_is_claimed_once_until_its_lease_ends(bench: Bench) -> None:
     assert bench.store.next_due_at(DEST) == bench.now + 60
     bench.later(60)
     second = bench.claim("w2")
-    bench.store.delivered(first, first.revision, b"late")
+    delivered(bench.store, first, first.revision, b"late")
     bench.store.retry(first, 0, "late")
     bench.store.refuse(first, first.revision, "late")
     assert bench.state() is State.SENDING
-    bench.store.delivered(second, second.revision, b"right")
+    delivered(bench.store, second, second.revision, b"right")
     assert bench.state() is State.DELIVERED
     assert bench.store.requeue(all_states=True) == 1
     assert bench.claim().base == b"right"
@@ -37,7 +38,7 @@ def test_an_expired_lease_that_nobody_took_still_counts(bench: Bench) -> None:
     bench.later(QUIET_S)
     claim = bench.claim(lease_s=1)
     bench.later(100)
-    bench.store.delivered(claim, claim.revision, b"")
+    delivered(bench.store, claim, claim.revision, b"")
     assert bench.state() is State.DELIVERED
 
 
@@ -65,7 +66,7 @@ def test_what_came_while_sending_is_sent_again(bench: Bench) -> None:
     bench.store.add(record(2), FOLDER)
     arrived = bench.now
     bench.later(1)
-    bench.store.delivered(claim, claim.revision, b"one")
+    delivered(bench.store, claim, claim.revision, b"one")
     assert bench.state() is State.WAITING
     assert bench.store.next_due_at(DEST) == arrived + QUIET_S
     assert bench.store.stats().oldest_undelivered_at == arrived
@@ -80,7 +81,7 @@ def test_a_study_read_after_the_claim_may_be_newer_than_it(bench: Bench) -> None
     claim = bench.claim()
     bench.store.add(record(2), FOLDER)
     study = bench.study()
-    bench.store.delivered(claim, study.revision, b"")
+    delivered(bench.store, claim, study.revision, b"")
     assert bench.state() is State.DELIVERED
 
 
@@ -137,7 +138,7 @@ def test_what_was_not_found_is_no_reason_to_wait(bench: Bench) -> None:
     bench.later(QUIET_S)
     claim = bench.claim()
     bench.store.add(record(2), FOLDER)
-    bench.store.delivered(claim, 1, b"", unlinked="Patient")
+    delivered(bench.store, claim, 1, b"", unlinked=("Patient",))
     assert bench.state() is State.WAITING
     found = bench.store.study_status("1.1")
     assert found and found.deliveries[0].reason == ""
@@ -147,7 +148,7 @@ def test_why_a_profile_is_not_claimed_is_known_until_the_next_delivery(bench: Be
     for revision, why in enumerate(("does not claim profile x: Patient.birthDate is missing", ""), start=1):
         bench.store.add(record(revision), FOLDER)
         bench.later(QUIET_S)
-        bench.store.delivered(bench.claim(), revision, b"", unclaimed=why)
+        delivered(bench.store, bench.claim(), revision, b"", unclaimed=why)
         found = bench.store.study_status("1.1")
         assert found and (found.deliveries[0].state, found.deliveries[0].unclaimed) == (State.DELIVERED, why)
 
@@ -187,7 +188,24 @@ def accept_another(bench: Bench, study: str, accepted: bool = True) -> None:
     bench.store.requeue(study)
     claim = bench.store.claim(DEST, "w2", 60.0, passed_over=1)
     assert claim is not None and claim.study_uid == study
-    bench.store.delivered(claim, 1, b"", accepted=accepted)
+    delivered(bench.store, claim, 1, b"", accepted=accepted)
+
+
+def test_successes_are_recorded_together_each_by_its_own_claim(bench: Bench) -> None:
+    for study in ("1.1", "1.2", "1.3"):
+        bench.store.add(record(study=study), FOLDER)
+    bench.later(QUIET_S)
+    lost = bench.claim("w1", lease_s=1)
+    held = [bench.claim("w1") for _ in range(2)]
+    bench.later(2)
+    again = bench.claim("w2")
+    assert again.study_uid == lost.study_uid
+    bench.store.delivered(
+        [Success(claim, claim.revision, Delivered(claim.study_uid.encode())) for claim in (lost, *held)]
+    )
+    assert [bench.state(claim.study_uid) for claim in (lost, *held)] == [State.SENDING, *[State.DELIVERED] * 2]
+    assert bench.store.requeue(all_states=True) == 2
+    assert [bench.claim("w3").base for _ in held] == [claim.study_uid.encode() for claim in held]
 
 
 def test_time_counts_while_the_destination_accepts_others(bench: Bench) -> None:
@@ -220,7 +238,7 @@ def test_failing_begins_anew(bench: Bench, how: str) -> None:
         claim = bench.claim()
         match how:
             case "delivered":
-                bench.store.delivered(claim, 1, b"")
+                delivered(bench.store, claim, 1, b"")
             case "refused":
                 bench.store.refuse(claim, 1, "422")
             case "excluded":
@@ -314,7 +332,7 @@ def test_another_sender_of_the_same_decides_anew(bench: Bench) -> None:
     bench.later(QUIET_S)
     claim = bench.claim()
     assert (claim.revision, senders(bench)) == (1, ("CT1", "RESEARCH1"))
-    bench.store.delivered(claim, 1, b"base")
+    delivered(bench.store, claim, 1, b"base")
     send(bench, "CT3", "c")
     assert bench.state() is State.DELIVERED, "what is there stays there"
 

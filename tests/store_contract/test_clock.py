@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicom2fhir.store.base import State
-from tests.store_contract.bench import DEST, LOOK_S, MAX_WAIT_S, QUIET_S, Bench, over, record
+from tests.store_contract.bench import DEST, LOOK_S, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
 
 LEASE_S, PAUSE_S = 600.0, 60.0
 HELD = over("a")
@@ -25,7 +25,7 @@ def test_a_waiting_study_is_due_after_its_quiet_period(bench: Bench, step_s: flo
     assert bench.wait_s() <= QUIET_S
     bench.later_with_looks(QUIET_S)
     claim = bench.claim(lease_s=LEASE_S)
-    bench.store.delivered(claim, claim.revision, b"")
+    delivered(bench.store, claim, claim.revision, b"")
     assert bench.state() is State.DELIVERED
 
 
@@ -100,7 +100,7 @@ def test_who_sends_a_study_keeps_it(bench: Bench, step_s: float) -> None:
     assert bench.none_due()
     bench.later_with_looks(LEASE_S / 2)
     assert bench.none_due()
-    bench.store.delivered(claim, claim.revision, b"")
+    delivered(bench.store, claim, claim.revision, b"")
     assert bench.state() is State.DELIVERED
 
 
@@ -136,7 +136,7 @@ def test_what_came_while_a_study_was_sent(bench: Bench, step_s: float, outcome: 
     bench.later_with_looks(2.0)
     match outcome:
         case "delivered":
-            bench.store.delivered(claim, claim.revision, b"")
+            delivered(bench.store, claim, claim.revision, b"")
         case "refused":
             bench.store.refuse(claim, claim.revision, "no")
         case "failed":
@@ -168,7 +168,7 @@ def test_a_clock_that_was_ahead_for_a_while(bench: Bench, step_s: float, over_a_
     bench.add(record(1))
     bench.later_with_looks(QUIET_S)
     claim = bench.claim(lease_s=LEASE_S)
-    bench.store.delivered(claim, claim.revision, b"")
+    delivered(bench.store, claim, claim.revision, b"")
     bench.set_clock(-step_s, over_a_restart)
     assert bench.store.next_due_at(DEST) is None
     status = bench.status()

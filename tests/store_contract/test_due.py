@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dicom2fhir.store.base import State
 from dicom2fhir.store.file_marks import FileMark
-from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, over, record
+from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
 
 
 def test_due_after_the_quiet_period(bench: Bench) -> None:
@@ -59,7 +59,7 @@ def test_an_open_association_holds_its_studies_until_the_cap(bench: Bench) -> No
     bench.store.association_ended("a")
     claim = bench.claim()
     assert claim.study_uid == "1.1"
-    bench.store.delivered(claim, claim.revision, b"")
+    delivered(bench.store, claim, claim.revision, b"")
     assert bench.none_due()
     bench.later(MAX_WAIT_S)
     assert bench.claim().study_uid == "1.2"
@@ -103,7 +103,7 @@ def test_a_slice_that_comes_over_an_association_after_the_delivery_makes_the_stu
     bench.later(MAX_WAIT_S)
     claim = bench.claim()
     bench.store.add(record(3), over("a"))
-    bench.store.delivered(claim, 2, b"")
+    delivered(bench.store, claim, 2, b"")
     assert bench.state() is State.WAITING
     assert bench.store.next_due_at(DEST) == bench.now + MAX_WAIT_S
 

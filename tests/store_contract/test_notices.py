@@ -13,7 +13,19 @@ from dicom2fhir.model import Instance, Study
 from dicom2fhir.store.base import State
 from dicom2fhir.store.notices import StepStatus
 from tests.examples import examples
-from tests.store_contract.bench import DEST, KINDS, LEASE_S, QUIET_S, Bench, changes, notification, over, record, step
+from tests.store_contract.bench import (
+    DEST,
+    KINDS,
+    LEASE_S,
+    QUIET_S,
+    Bench,
+    changes,
+    delivered,
+    notification,
+    over,
+    record,
+    step,
+)
 
 
 def stated(study: Study) -> dict[str, list[str]]:
@@ -101,7 +113,7 @@ def test_a_notification_during_a_delivery_makes_the_study_due_again(bench: Bench
     bench.later(QUIET_S)
     claim = bench.claim()
     bench.store.state_availability(notification())
-    bench.store.delivered(claim, claim.revision, b"base")
+    delivered(bench.store, claim, claim.revision, b"base")
     assert bench.state() is State.WAITING
 
 
@@ -305,7 +317,7 @@ def test_every_order_comes_to_the_same(
         for number in order:
             happens(bench, *EVENTS[number])
             while claim := bench.store.claim(DEST, "w", LEASE_S):
-                bench.store.delivered(claim, claim.revision, b"base")
+                delivered(bench.store, claim, claim.revision, b"base")
         study = bench.study()
         assert stated(study) == {
             "1.9.1": ["ONLINE from PACS"],
@@ -319,7 +331,7 @@ def test_every_order_comes_to_the_same(
         bench.store.association_ended("a")
         bench.later(QUIET_S)
         while claim := bench.store.claim(DEST, "w", LEASE_S):
-            bench.store.delivered(claim, claim.revision, b"base")
+            delivered(bench.store, claim, claim.revision, b"base")
         assert (bench.state(), bench.row().delivered_revision) == (State.DELIVERED, study.revision)
     finally:
         bench.store.close()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dicom2fhir.model import Origin
 from dicom2fhir.store.base import DestinationStatus, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
-from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, over, record
+from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, delivered, over, record
 
 
 def test_a_new_destination_gets_every_study(bench: Bench) -> None:
@@ -56,7 +56,7 @@ def test_deliveries_made_with_another_mapping_are_counted(bench: Bench) -> None:
         bench.store.add(record(study=study), FOLDER)
     bench.later(QUIET_S)
     for claim in [bench.claim(f"w{number}") for number in range(3)]:
-        bench.store.delivered(claim, 1, b"", "R4 base@1")
+        delivered(bench.store, claim, 1, b"", "R4 base@1")
     assert bench.store.destinations() == [DestinationStatus(DEST, "R4 base@1", {})]
     bench.restart().set_destinations([DEST, "second"])
     bench.store.set_mapping_fingerprint(DEST, "R4 osiris@2")
@@ -67,7 +67,7 @@ def test_deliveries_made_with_another_mapping_are_counted(bench: Bench) -> None:
     assert bench.store.requeue("1.1", DEST, all_states=True) == 1
     assert others(bench) == {"R4 base@1": 2}, "what waits will be sent anyway"
     claim = bench.claim()
-    bench.store.delivered(claim, 1, b"", "R4 osiris@2")
+    delivered(bench.store, claim, 1, b"", "R4 osiris@2")
     assert others(bench) == {"R4 base@1": 2}
     bench.store.add(record(2, study="1.2"), FOLDER)
     assert others(bench) == {"R4 base@1": 1}
@@ -79,7 +79,7 @@ def test_a_destination_that_speaks_another_version_than_it_did_tells_by_its_deli
     for study, fingerprint in (("1.1", "R4 base@1"), ("1.2", "R5 base@1"), ("1.3", "")):
         bench.store.add(record(study=study), FOLDER)
         bench.later(QUIET_S)
-        bench.store.delivered(bench.claim(), 1, b"", fingerprint)
+        delivered(bench.store, bench.claim(), 1, b"", fingerprint)
     assert bench.store.destinations() == [DestinationStatus(DEST, "R5 base@1", {"": 1, "R4 base@1": 1})]
 
 

@@ -12,7 +12,7 @@ from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import Attrs, InstanceRecord
 from dicom2fhir.store.base import State
-from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, over, record
+from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, delivered, over, record
 
 
 def test_requeue(bench: Bench) -> None:
@@ -25,7 +25,7 @@ def test_requeue(bench: Bench) -> None:
         elif study == "1.2":
             bench.store.retry(claim, 3_600, "503")
         else:
-            bench.store.delivered(claim, 1, b"")
+            delivered(bench.store, claim, 1, b"")
     assert bench.store.requeue(study_uid="1.3") == 0
     assert bench.store.requeue(study_uid="1.1", destination="other") == 0
     assert bench.store.requeue(study_uid="1.1", destination=DEST) == 1
@@ -40,10 +40,10 @@ def test_requeue(bench: Bench) -> None:
 
 def test_relink(bench: Bench) -> None:
     """Only what was delivered and refers to something by identifier; not what came again meanwhile."""
-    for study, unlinked in (("1.1", "Encounter"), ("1.2", ""), ("1.3", "Patient"), ("1.4", "Patient")):
+    for study, unlinked in (("1.1", ("Encounter",)), ("1.2", ()), ("1.3", ("Patient",)), ("1.4", ("Patient",))):
         bench.store.add(record(study=study), FOLDER)
         bench.later(QUIET_S)
-        bench.store.delivered(bench.claim(), 1, b"base", unlinked=unlinked)
+        delivered(bench.store, bench.claim(), 1, b"base", unlinked=unlinked)
     bench.store.add(record(2, study="1.4"), FOLDER)
     found = bench.store.study_status("1.1")
     assert found and found.deliveries[0].reason == "Encounter"
@@ -56,7 +56,7 @@ def test_relink(bench: Bench) -> None:
     assert bench.store.relink(DEST, on_progress=lambda done, total: seen.append((done, total))) == 1
     assert seen == [(4, 4)]
     assert bench.claim().study_uid == "1.1"
-    bench.store.delivered(claim, 1, b"", unlinked="")
+    delivered(bench.store, claim, 1, b"", unlinked=())
     assert bench.store.relink(DEST, "1.3") == 0
 
 
@@ -72,20 +72,20 @@ def test_what_names_a_study_is_sent_again_when_that_study_is_delivered(bench: Be
     bench.store.add(naming("1.1", "1.2", "1.3"), FOLDER)
     bench.store.add(naming("1.4", "1.2"), FOLDER)
     bench.later(QUIET_S)
-    bench.store.delivered(bench.claim(), 1, b"base", unlinked="Encounter, ImagingStudy")
-    bench.store.delivered(bench.claim(), 1, b"base", unlinked="Encounter")
+    delivered(bench.store, bench.claim(), 1, b"base", unlinked=("Encounter", "ImagingStudy"))
+    delivered(bench.store, bench.claim(), 1, b"base", unlinked=("Encounter",))
     for uid in ("1.2", "1.3"):
         bench.store.add(record(study=uid), FOLDER)
         bench.later(QUIET_S)
         claim = bench.claim()
         assert claim.study_uid == uid
-        bench.store.delivered(claim, 1, b"base")
+        delivered(bench.store, claim, 1, b"base")
         claim = bench.claim()
         assert (claim.study_uid, claim.again, claim.base) == ("1.1", True, b"base")
-        bench.store.delivered(claim, 1, b"base", unlinked="ImagingStudy" if uid == "1.2" else "")
+        delivered(bench.store, claim, 1, b"base", unlinked=("ImagingStudy",) if uid == "1.2" else ())
     bench.store.add(record(2, study="1.2"), FOLDER)
     bench.later(QUIET_S)
-    bench.store.delivered(bench.claim(), 2, b"base")
+    delivered(bench.store, bench.claim(), 2, b"base")
     assert bench.store.claim(DEST, "worker", 60) is None
 
 
@@ -94,23 +94,23 @@ def test_a_study_that_is_delivered_while_another_is_sent_that_names_it(bench: Be
     bench.store.add(record(study="1.2"), FOLDER)
     bench.later(QUIET_S)
     names_it, named = bench.claim(), bench.claim()
-    bench.store.delivered(named, 1, b"base")
-    bench.store.delivered(names_it, 1, b"base", unlinked="ImagingStudy")
+    delivered(bench.store, named, 1, b"base")
+    delivered(bench.store, names_it, 1, b"base", unlinked=("ImagingStudy",))
     again = bench.claim()
     assert (again.study_uid, again.again) == ("1.1", True)
-    bench.store.delivered(again, 1, b"base")
+    delivered(bench.store, again, 1, b"base")
     assert bench.store.claim(DEST, "worker", 60) is None
 
 
 def test_what_a_destination_refused_beside_a_study_stays_until_its_next_delivery(bench: Bench) -> None:
     bench.store.add(record(), FOLDER)
     bench.later(QUIET_S)
-    bench.store.delivered(bench.claim(), 1, b"", refused="ImagingSelection: HTTP 422")
+    delivered(bench.store, bench.claim(), 1, b"", refused=("ImagingSelection: HTTP 422",))
     assert refused_of(bench) == "ImagingSelection: HTTP 422"
     bench.store.add(record(2), FOLDER)
     assert refused_of(bench) == "ImagingSelection: HTTP 422"
     bench.later(QUIET_S)
-    bench.store.delivered(bench.claim(), 2, b"")
+    delivered(bench.store, bench.claim(), 2, b"")
     assert refused_of(bench) == ""
 
 
@@ -126,7 +126,7 @@ def test_a_request_from_another_process_leaves_leases_and_associations_alone(ben
     bench.store.add(record(study="1.2"), over("a"))
     with bench.beside() as store:
         assert store.requeue("1.1") == 0
-    bench.store.delivered(claim, 1, b"")
+    delivered(bench.store, claim, 1, b"")
     assert bench.state("1.1") is State.DELIVERED
     bench.later(QUIET_S)
     assert bench.none_due()
@@ -312,9 +312,9 @@ def test_a_study_that_is_being_sent_is_not_forgotten(bench: Bench) -> None:
     claim = bench.claim()
     with pytest.raises(StudyBusy):
         forget(bench)
-    bench.store.delivered(claim, claim.revision, b"base")
+    delivered(bench.store, claim, claim.revision, b"base")
     assert forget(bench)
-    bench.store.delivered(claim, claim.revision, b"base")  # too late, and to no effect
+    delivered(bench.store, claim, claim.revision, b"base")  # too late, and to no effect
     assert bench.store.stats().delivered == 0
 
 

@@ -24,6 +24,7 @@ from tests.store_contract.bench import (
     InMemory,
     Kind,
     changes,
+    delivered,
     notification,
     over,
     record,
@@ -169,9 +170,9 @@ class Pair:
         match outcome:
             case "delivered":
                 study = store.study(claim.study_uid)
-                store.delivered(claim, study.revision if study else 1, b"base", "R4", "Patient", accepted=True)
+                delivered(store, claim, study.revision if study else 1, b"base", "R4", ("Patient",), accepted=True)
             case "older":
-                store.delivered(claim, claim.revision, b"older")
+                delivered(store, claim, claim.revision, b"older")
             case "refused":
                 store.refuse(claim, claim.revision, "no")
             case "excluded":

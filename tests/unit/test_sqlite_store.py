@@ -22,7 +22,7 @@ from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries
 from dicom2fhir.store.sqlite.store import SqliteStore
-from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, Sqlite, over, record
+from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, Sqlite, delivered, over, record
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_everything_is_made_due_again_in_several_commits(bench: Bench, monkeypat
     bench.later(QUIET_S)
     for destination in (DEST, "second"):
         for claim in [bench.claim(f"w{number}", destination) for number in range(5)]:
-            bench.store.delivered(claim, 1, b"")
+            delivered(bench.store, claim, 1, b"")
     assert bench.store.requeue() == 0
     assert bench.store.requeue(destination="second", all_states=True) == 5
     assert (bench.state("1.4"), bench.state("1.4", "second")) == (State.DELIVERED, State.WAITING)
@@ -119,14 +119,14 @@ def test_counters_agree_with_the_rows(bench: Bench, path: Path) -> None:
                 if claim:
                     outcome = draw.randrange(4)
                     if outcome == 0:
-                        bench.store.delivered(claim, claim.revision, b"", f"R{draw.randrange(3)}")
+                        delivered(bench.store, claim, claim.revision, b"", f"R{draw.randrange(3)}")
                     elif outcome == 1:
                         bench.store.refuse(claim, claim.revision, "no")
                     elif outcome == 2:
                         bench.store.retry(claim, 5, "down")
     bench.later(MAX_WAIT_S)
     for claim in iter(lambda: bench.store.claim(DEST, "w", 10), None):
-        bench.store.delivered(claim, claim.revision, b"", f"R{draw.randrange(3)}")
+        delivered(bench.store, claim, claim.revision, b"", f"R{draw.randrange(3)}")
     stats = bench.store.stats()
     with sqlite3.connect(path) as connection:
         counted = connection.execute(

@@ -16,6 +16,7 @@ from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
+from tests.store_contract.bench import delivered
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 FILE = Origin("file", path="/archive/a.dcm")
@@ -121,7 +122,7 @@ def settle_claim(store: SqliteStore, how: str) -> None:
         return
     match how:
         case "delivered":
-            store.delivered(claim, claim.revision, b"base")
+            delivered(store, claim, claim.revision, b"base")
         case "refused":
             store.refuse(claim, claim.revision, "no")
         case "failed":

@@ -22,6 +22,7 @@ from dicom2fhir.store.sqlite.disk import Space, require_local
 from dicom2fhir.store.sqlite.read_connections import Readers
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.mounts import file_system_type
+from tests.store_contract.bench import delivered
 
 ORIGIN = Origin("folder")
 
@@ -93,7 +94,7 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
         claim = store.claim("main", "me", 60)
         assert claim is not None
         assert claim.study_uid == "1.2"
-        store.delivered(claim, 1, b"", "R4 base@1")
+        delivered(store, claim, 1, b"", "R4 base@1")
         assert store.requeue(all_states=True) == 3
         (found,) = store.destinations()
         assert found.others == {}

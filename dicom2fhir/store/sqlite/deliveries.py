@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from dicom2fhir.store.base import Claim, Failing, State
+from dicom2fhir.store.base import Claim, Failing, State, Success
 from dicom2fhir.store.sqlite.arrivals import fill_destination, schedule
 from dicom2fhir.store.sqlite.rows import short
 from dicom2fhir.store.sqlite.statements import Row, Statements
@@ -90,34 +90,29 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
     return None
 
 
-def delivered(
-    sql: Statements,
-    claim: Claim,
-    revision: int,
-    base: bytes,
-    fingerprint: str,
-    unlinked: str,
-    unclaimed: str,
-    refused: str,
-    now: float,
-    *,
-    accepted: bool,
-) -> None:
-    """Record a success."""
-    if accepted:
-        sql.run("accept", destination=claim.destination)
-    held = _held(sql, claim)
-    if held is not None:
-        sql.run("keep_base", **held.key, body=base)
-        sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=fingerprint)
-        _give_back(
-            sql, "give_back_delivered", held, State.DELIVERED, revision=revision, now=now,
-            fingerprint=fingerprint, unlinked=short(unlinked), unclaimed=short(unclaimed), refused=short(refused),
-        )  # fmt: skip
-        if held.is_first:
-            sql.wake |= sql.run("relink_mentions", study_uid=claim.study_uid, **held.key, now=now) > 0
-        if unlinked:  # what it mentions may have been delivered while this was being sent
-            sql.wake |= sql.run("relink_late", **held.key, now=now) > 0
+def delivered(sql: Statements, successes: Iterable[Success], now: float) -> None:
+    """Record successes."""
+    for success in successes:
+        if success.outcome.written:
+            sql.run("accept", destination=success.claim.destination)
+        held = _held(sql, success.claim)
+        if held is not None:
+            _delivered(sql, held, success, now)
+
+
+def _delivered(sql: Statements, held: _Held, success: Success, now: float) -> None:
+    claim, sent = success.claim, success.outcome
+    sql.run("keep_base", **held.key, body=sent.base)
+    sql.run("set_mapping_fingerprint", destination=claim.destination, fingerprint=sent.fingerprint)
+    unlinked, refused = ", ".join(sent.unlinked), "\n".join(sent.refused)
+    _give_back(
+        sql, "give_back_delivered", held, State.DELIVERED, revision=success.revision, now=now,
+        fingerprint=sent.fingerprint, unlinked=short(unlinked), unclaimed=short(sent.unclaimed), refused=short(refused),
+    )  # fmt: skip
+    if held.is_first:
+        sql.wake |= sql.run("relink_mentions", study_uid=claim.study_uid, **held.key, now=now) > 0
+    if unlinked:  # what it mentions may have been delivered while this was being sent
+        sql.wake |= sql.run("relink_late", **held.key, now=now) > 0
 
 
 def release(sql: Statements, claims: Iterable[Claim]) -> None:

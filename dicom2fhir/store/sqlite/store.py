@@ -24,6 +24,7 @@ from dicom2fhir.store.base import (
     Claim,
     Failing,
     Rejection,
+    Success,
 )
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
@@ -306,24 +307,10 @@ class SqliteStore(StoreReader):
         leases_hold = self.is_owned
         return self._write(lambda sql: interventions.forget(sql, study_uid, self._clock.now(), leases_hold))
 
-    def delivered(
-        self,
-        claim: Claim,
-        revision: int,
-        base: bytes,
-        fingerprint: str = "",
-        unlinked: str = "",
-        unclaimed: str = "",
-        accepted: bool = False,
-        refused: str = "",
-    ) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.delivered`; if the lease was lost, only ``accepted`` is recorded."""
+    def delivered(self, successes: Sequence[Success]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.delivered`; if a lease was lost, only that the destination works."""
         now = self._clock.now()
-        self._write(
-            lambda sql: deliveries.delivered(
-                sql, claim, revision, base, fingerprint, unlinked, unclaimed, refused, now, accepted=accepted
-            ),
-        )
+        self._write(lambda sql: deliveries.delivered(sql, successes, now))
 
     def failing(self, claim: Claim, most_s: float) -> Failing:
         """See :meth:`dicom2fhir.store.base.Store.failing`."""
