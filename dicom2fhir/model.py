@@ -9,7 +9,7 @@ written as JSON without loss.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -247,6 +247,8 @@ class Study:
         The procedure steps that name the study.
     rejection
         What rejection notes took out of it; None if no note is about it.
+    rejected_elsewhere
+        Study Instance UID -> SOP Instance UIDs that are rejected, of the other studies that its documents name.
     """
 
     uid: str
@@ -259,6 +261,18 @@ class Study:
     is_announced: bool = False
     steps: tuple[ProcedureStep, ...] = ()
     rejection: Rejection | None = None
+    rejected_elsewhere: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def before_rejection(self) -> Study:
+        """The study as if nothing had been rejected, here or in the studies that its documents name."""
+        return self.rejection.before if self.rejection else replace(self, rejected_elsewhere={})
+
+    def is_rejected(self, study_uid: str, sop_uid: str) -> bool:
+        """Whether an instance of this study, or of one that its documents name, is rejected."""
+        if study_uid != self.uid:
+            return sop_uid in self.rejected_elsewhere.get(study_uid, ())
+        return self.rejection is not None and sop_uid in self.rejection.instances
 
     @property
     def rejected_for(self) -> str:

@@ -464,8 +464,8 @@ def rejection_note(study: str, code_value: str, instances: list[Dataset]) -> Dat
     """A rejection note (IHE RAD-66) in ``study``, with a title of PS3.16 CID 7031."""
     title = code(code_value, "DCM", _REJECTIONS[code_value])
     items = [*_OBSERVER, *map(_image_item, instances)]
-    evidence = _evidence(instances)
-    return _report("KO", study, title, "2010", items, CurrentRequestedProcedureEvidenceSequence=evidence)
+    evidence = [item for one in instances for item in _evidence([one])]
+    return _selection(study, title, items, CurrentRequestedProcedureEvidenceSequence=evidence)
 
 
 _REJECTIONS = {
@@ -488,24 +488,21 @@ def _rejected(code_value: str, are_all: bool) -> Callable[[], list[Dataset]]:
 
 
 def _rejected_key_objects() -> list[Dataset]:
-    """Two selections: one of a rejected slice and another one, and one of the rejected slice alone."""
+    """Selections: of a rejected slice, one of another study and one that is left, and of each rejected one alone."""
     study = "rejected-ko"
-    slices = [instance("CT", study, number=number) for number in (1, 2)]
+    left, rejected = (instance("CT", study, number=number) for number in (1, 2))
+    elsewhere = instance("CT", "rejected-ko-earlier")
+    selected = [[left, rejected, elsewhere], [rejected], [elsewhere]]
+    selections = [key_objects(study, images, number) for number, images in enumerate(selected, start=2)]
+    return [left, rejected, *selections, rejection_note(study, "113001", [rejected, elsewhere])]
+
+
+def key_objects(study: str, instances: list[Dataset], number: int = 1) -> Dataset:
+    """A selection of instances of any studies, in ``study``."""
     title = code("113000", "DCM", "Of Interest")
-    selected = [slices, slices[1:]]
-    selections = [
-        _report(
-            "KO",
-            study,
-            title,
-            "2010",
-            [*_OBSERVER, *map(_image_item, images)],
-            number=number,
-            CurrentRequestedProcedureEvidenceSequence=_evidence(images),
-        )
-        for number, images in enumerate(selected, start=2)
-    ]
-    return [*slices, *selections, rejection_note(study, "113001", slices[1:])]
+    evidence = [item for one in instances for item in _evidence([one])]
+    items = [*_OBSERVER, *map(_image_item, instances)]
+    return _selection(study, title, items, number=number, CurrentRequestedProcedureEvidenceSequence=evidence)
 
 
 def _key_objects_of_two_studies() -> list[Dataset]:

@@ -34,6 +34,7 @@ from dicom2fhir.model import (
 
 _NOTHING_SETTLED: Settlement = {}
 _NOTHING_STATED: Mapping[str, tuple[Availability, ...]] = {}
+_NONE_ELSEWHERE: Mapping[str, frozenset[str]] = {}
 _SETTLED = Note("warning", "PatientID", "differs between instances; resolved with `dicom2fhir settle`")
 
 
@@ -45,6 +46,7 @@ def assemble(
     stated: Mapping[str, tuple[Availability, ...]] = _NOTHING_STATED,
     steps: Sequence[ProcedureStep] = (),
     rejections: Collection[RejectedInstance] = (),
+    rejected_elsewhere: Mapping[str, frozenset[str]] = _NONE_ELSEWHERE,
 ) -> Study:
     """Build the study from all its instances that are not rejected; without any, from its procedure steps.
 
@@ -63,23 +65,24 @@ def assemble(
         The procedure steps that name the study, in a fixed order.
     rejections
         What rejection notes state of its instances.
+    rejected_elsewhere
+        As :attr:`dicom2fhir.model.Study.rejected_elsewhere`.
     """
     everything = list(records)
     if not everything:
         return _announced(study_uid, revision, steps)
     whole = _assembled(study_uid, revision, everything, settlement, stated, steps)
     if not rejections:
-        return whole
+        return replace(whole, rejected_elsewhere=rejected_elsewhere)
     left = remaining(everything, rejections)
     rejection = Rejection(left.code, left.instances, left.notes, whole)
     if left.code:
-        return replace(whole, series=(), rejection=rejection)
-    if len(left.records) == len(everything):
-        return replace(whole, rejection=rejection)
-    return replace(
-        _assembled(study_uid, revision, left.records, settlement, stated, steps),
-        rejection=rejection,
-    )
+        found = replace(whole, series=())
+    elif len(left.records) == len(everything):
+        found = whole
+    else:
+        found = _assembled(study_uid, revision, left.records, settlement, stated, steps)
+    return replace(found, rejection=rejection, rejected_elsewhere=rejected_elsewhere)
 
 
 def _assembled(

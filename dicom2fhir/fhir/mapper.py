@@ -135,10 +135,10 @@ class StudyMapper:
         NothingToWrite
             No instance has arrived yet, and what is known of the study cannot be written.
         """
-        if study.rejection and self._policy.rejection_notes == "never":
-            study = study.rejection.before
-            if study.conflict:
-                raise NotExpressible(study.conflict)
+        if self._policy.rejection_notes == "never":
+            if study.rejection and study.rejection.before.conflict:
+                raise NotExpressible(study.rejection.before.conflict)
+            study = study.before_rejection
         if study.is_announced:
             require_announceable(study, dialect)
         mapped = self.conformed(map_study(study, dialect, self._policy), study, dialect)

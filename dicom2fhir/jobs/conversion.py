@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
+from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.dicom.study import assemble
@@ -66,7 +67,14 @@ class ReadInstances:
 
     def study(self, uid: str) -> Study:
         """One of :attr:`studies`, assembled."""
-        return assemble(uid, 1, self.studies[uid].values(), rejections=self.rejections[uid])
+        records = self.studies[uid].values()
+        return assemble(
+            uid, 1, records, rejections=self.rejections[uid], rejected_elsewhere=self._rejected_elsewhere(records)
+        )
+
+    def _rejected_elsewhere(self, records: Iterable[InstanceRecord]) -> dict[str, frozenset[str]]:
+        named = {uid for record in records for uid in mentioned_studies(record)} & self.rejections.keys()
+        return {uid: frozenset(one.uid for one in self.rejections[uid] if one.uid != one.note) for uid in named}
 
     def add(self, record: InstanceRecord, may_reject: bool) -> None:
         """Add an instance; a rejection note is applied if ``may_reject``.

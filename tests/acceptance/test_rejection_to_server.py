@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from uuid import uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from pynetdicom import AE, build_context
 
 from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.store.base import State
-from testdata.make_dicom import rejection_note
+from testdata.make_dicom import key_objects, rejection_note
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server
 from tests.daemon_process import SETTINGS, DaemonProcess
@@ -22,6 +23,7 @@ from tests.notice_sender import AE_TITLE
 pytestmark = pytest.mark.timeout(300)
 
 MAY_REJECT = SETTINGS.replace("port = 0", 'port = 0\nrejection_notes_from = ["ARCHIVE"]')
+OFFERS = ("ImagingStudy", "Patient", "ImagingSelection", "Practitioner")
 STATUSES = {"113001": "cancelled", "113037": "entered-in-error", "113038": "entered-in-error", "113039": "registered"}
 
 
@@ -149,6 +151,35 @@ def test_a_note_of_another_study_comes_first(
     started.settled()
     (study,) = [one for one in memory.all("ImagingStudy") if made[0].StudyInstanceUID in str(one["identifier"])]
     assert (study["status"], study.get("series", [])) == ("entered-in-error", [])
+
+
+@pytest.mark.parametrize("order", [*permutations(["slices", "selection", "note"])], ids="-".join)
+def test_key_objects_of_another_study_leave_out_what_is_rejected(
+    daemon: StartDaemon, name: str, order: tuple[str, ...]
+) -> None:
+    server = MemoryServer(Manner(none_match=412, checks_versions=True, offers=OFFERS))
+    server.fhir_version = "5.0.0"
+    try:
+        started = serve(daemon, server.url)
+        slices = [instance("CT", name, number=1), instance("CT", name, number=2), instance("CT", name, series=2)]
+        sent = {
+            "slices": slices,
+            "selection": [key_objects(f"{name} selected", slices)],
+            "note": [rejection_note(f"{name} rejected", "113037", slices[1:])],
+        }
+        for what in order:
+            store(started, *sent[what])
+            started.settled()
+        left = {
+            one["seriesUid"]: {each["uid"] for each in one["instance"]}
+            for one in server.all("ImagingSelection")
+            if one["status"] == "available"
+        }
+        assert left == {slices[0].SeriesInstanceUID: {slices[0].SOPInstanceUID}}
+        marked = {one["seriesUid"] for one in server.all("ImagingSelection")} - left.keys()
+        assert marked == ({slices[2].SeriesInstanceUID} if order.index("note") > order.index("selection") else set())
+    finally:
+        server.close()
 
 
 def test_a_destination_may_not_apply_rejection_notes(

@@ -162,7 +162,7 @@ class MemoryStore:
                 study = self._memory.study(uid, now)
                 if note and study.reject(note, uids):
                     changed[uid] = study
-        for study in changed.values():
+        for study in [one for one in self._memory.studies.values() if one.uid in changed or one.mentions & {*changed}]:
             self._change(study, now)
 
     def state_availability(self, notification: AvailabilityNotification) -> None:
@@ -480,7 +480,12 @@ class MemoryStore:
             for (uid, _), each in sorted(found.stated.items()):
                 stated[uid] = (*stated.get(uid, ()), each)
             steps = [found.steps[uid] for uid in sorted(found.steps)]
-            return assemble(study_uid, found.revision, records, found.settlement, stated, steps, found.rejected())
+            named = {uid: memory.studies[uid].rejected() for uid in found.mentions & memory.studies.keys()}
+            elsewhere = {uid: frozenset(one.uid for one in said if one.uid != one.note) for uid, said in named.items()}
+            return assemble(
+                *(study_uid, found.revision, records, found.settlement, stated, steps, found.rejected()),
+                {uid: uids for uid, uids in elsewhere.items() if uids},
+            )
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         with self._reading() as memory:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,15 @@ from dicom2fhir.model import InstanceRecord, Note, Origin, Study
 from dicom2fhir.store.base import State
 from tests.examples import examples
 from tests.store_contract.bench import (
+    DEST,
     FOLDER,
     KINDS,
+    LEASE_S,
     MAX_WAIT_S,
     QUIET_S,
     Bench,
     changes,
+    delivered,
     notification,
     over,
     record,
@@ -150,6 +155,40 @@ def test_the_patient_of_rejected_instances_is_no_conflict(bench: Bench) -> None:
     study = bench.study()
     assert (study.conflict, study.patient) == ("", record(1).patient)
     assert study.rejection is not None and study.rejection.before.conflict
+
+
+@pytest.mark.parametrize("order", [*permutations(["slice", "selection", "note"])])
+def test_key_objects_of_another_study_know_what_is_rejected(bench: Bench, order: Sequence[str]) -> None:
+    """Their study is due again when they are delivered before the note comes."""
+    selection = rejection_note([1, 2], "113000", study="1.2", of="1.1", number=80)
+    arrivals = {
+        "slice": record(1),
+        "selection": selection,
+        "note": rejection_note([1], "113037", study="1.3", of="1.1"),
+    }
+    for what in order:
+        bench.add(arrivals[what], TRUSTED)
+        bench.later(QUIET_S)
+        while (claim := bench.store.claim(DEST, "w", LEASE_S)) is not None:
+            delivered(bench.store, claim, claim.revision, b"base")
+    found = bench.study("1.2")
+    assert found.rejected_elsewhere == {"1.1": frozenset({"1.9.1"})}
+    assert found.before_rejection.rejected_elsewhere == {}
+    assert (
+        bench.row("1.2").delivered_revision
+        == found.revision
+        == (2 if order.index("note") > order.index("selection") else 1)
+    )
+
+
+def test_what_is_restored_comes_back_into_the_key_objects_of_another_study(bench: Bench) -> None:
+    bench.add(rejection_note([1], "113000", study="1.2", of="1.1", number=80))
+    bench.add(rejection_note([1], "113039", study="1.3", of="1.1"), TRUSTED)
+    before = bench.study("1.2")
+    assert before.is_rejected("1.1", "1.9.1")
+    bench.store.add(record(1), over("a"))
+    assert not bench.study("1.2").is_rejected("1.1", "1.9.1")
+    assert bench.study("1.2").revision > before.revision
 
 
 def test_a_forgotten_study_is_no_longer_rejected(bench: Bench) -> None:

@@ -69,9 +69,7 @@ def _selected(document: Instance, context: MappingContext) -> tuple[SelectedStud
     usable = [one for one in named if all(map(_ID.fullmatch, (one.uid, one.sop_class, one.study_uid, one.series_uid)))]
     if len(usable) < len(named) or not {one.uid for one in in_content} <= {one.uid for one in named}:
         context.note("warning", "ContentSequence", "refers to instances without class, series or study; left out")
-    if context.study.rejection:
-        rejected = context.study.rejection.instances
-        usable = [one for one in usable if one.study_uid != context.study.uid or one.uid not in rejected]
+    usable = [one for one in usable if not context.study.is_rejected(one.study_uid, one.uid)]
     by_series: dict[str, dict[str, dict[str, Referenced]]] = {}
     for one in usable:
         by_series.setdefault(one.study_uid, {}).setdefault(one.series_uid, {}).setdefault(one.uid, one)

@@ -108,25 +108,27 @@ def _apply_rejections(
     Returns
     -------
     set of int
-        The studies that change.
+        The studies that change, with those whose documents name them.
     """
-    changed: dict[int, KnownStudy] = {}
+    changed: set[str] = set()
     for (own, _), (packed, *_, is_sent) in zip(learnt, arrivals, strict=True):
         if is_sent and own.is_restorable and rejection_notes.restore(sql, own.id, packed.sop_uid):
-            changed[own.id] = own
+            changed.add(packed.study_uid)
         note = packed.rejection_note
         if note is None:
             continue
         if rejection_notes.keep(sql, note, own.id, [note.uid]):
-            changed[own.id] = own
+            changed.add(packed.study_uid)
         for study_uid, uids in note.instances.items():
             study = known.study(sql, study_uid, now, NO_READER)
             study.is_restorable |= note.code == RETENTION_EXPIRED
             if rejection_notes.keep(sql, note, study.id, uids):
-                changed[study.id] = study
-    for study in changed.values():
+                changed.add(study_uid)
+    naming = {uid for study_uid in changed for (uid,) in sql.all("mentioned_in", study_uid=study_uid)}
+    studies = [known.study(sql, uid, now, NO_READER) for uid in sorted(changed | naming)]
+    for study in studies:
         change(sql, known, study, now)
-    return set(changed)
+    return {study.id for study in studies}
 
 
 def change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> None:

@@ -390,6 +390,15 @@ WHERE study_id = :study_id AND uid = :uid AND note <> uid AND code = :code AND s
 -- name: study_rejections
 SELECT uid, note, code FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' ORDER BY uid, note;
 
+-- name: rejected_elsewhere
+-- What is rejected of the other studies that the documents of a study name.
+SELECT study.uid, rejected_instance.uid
+FROM mention CROSS JOIN study ON study.uid = mention.uid CROSS JOIN rejected_instance ON rejected_instance.study_id = study.id
+WHERE mention.study_id = :study_id AND state = 'in force' AND rejected_instance.uid <> note;
+
+-- name: mentioned_in
+SELECT study.uid FROM mention JOIN study ON study.id = mention.study_id WHERE mention.uid = :study_uid;
+
 -- name: count_rejected
 SELECT count(DISTINCT uid) FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' AND uid <> note;
 

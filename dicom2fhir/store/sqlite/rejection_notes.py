@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -27,3 +28,11 @@ def restore(sql: Statements, study_id: int, sop_uid: str) -> bool:
 def read_rejections(sql: Statements, study_id: int) -> list[RejectedInstance]:
     """What rejection notes that are applied state of the instances of a study."""
     return [RejectedInstance(*row) for row in sql.all("study_rejections", study_id=study_id)]
+
+
+def read_rejected_elsewhere(sql: Statements, study_id: int) -> Mapping[str, frozenset[str]]:
+    """See :attr:`dicom2fhir.model.Study.rejected_elsewhere`."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for study_uid, sop_uid in sql.all("rejected_elsewhere", study_id=study_id):
+        found[study_uid].add(sop_uid)
+    return {study_uid: frozenset(uids) for study_uid, uids in found.items()}

@@ -69,7 +69,8 @@ class StoreReader(StoreFile):
             settlement = interventions.settlement_of(sql, study_id)
             stated, steps = notices.read_stated_availability(sql, study_id), notices.read_steps(sql, study_id)
             rejections = rejection_notes.read_rejections(sql, study_id)
-        return assemble(study_uid, revision, records, settlement, stated, steps, rejections)
+            elsewhere = rejection_notes.read_rejected_elsewhere(sql, study_id)
+        return assemble(study_uid, revision, records, settlement, stated, steps, rejections, elsewhere)
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """See :meth:`dicom2fhir.store.base.Store.patients`."""
