@@ -406,30 +406,172 @@ def _replaced_dose() -> list[Dataset]:
     return [first, second, report(3, "655.25", _STUDY_SCOPE)]
 
 
-def _measurement_report() -> list[Dataset]:
-    """One measured nodule (PS3.16 TID 1500) and the image it was measured in."""
-    name = "sr-tid1500"
-    source = instance("CT", name)
-    tracking_uid = make_uid(name, "nodule")
+def _nodule_report(study: str, length: str, **others: Any) -> Dataset:
+    """One measured nodule (PS3.16 TID 1500)."""
+    tracking_uid = make_uid(study, "nodule")
     group = _container(
         code("125007", "DCM", "Measurement Group"),
         _content("HAS OBS CONTEXT", "TEXT", code("112039", "DCM", "Tracking Identifier"), TextValue="Nodule 1"),
         _content("HAS OBS CONTEXT", "UIDREF", code("112040", "DCM", "Tracking Unique Identifier"), UID=tracking_uid),
         _coded("CONTAINS", code("121071", "DCM", "Finding"), code("27925004", "SCT", "Nodule")),
         _coded("HAS CONCEPT MOD", code("363698007", "SCT", "Finding Site"), code("39607008", "SCT", "Lung")),
-        _number(code("410668003", "SCT", "Length"), "8.4", "mm"),
+        _number(code("410668003", "SCT", "Length"), length, "mm"),
     )
-    report = _report(
+    return _report(
         "SR",
-        name,
+        study,
         code("126000", "DCM", "Imaging Measurement Report"),
         "1500",
         [*_OBSERVER, _PROCEDURE, _container(code("126010", "DCM", "Imaging Measurements"), group)],
         SOPClassUID=uid.Comprehensive3DSRStorage,
-        CurrentRequestedProcedureEvidenceSequence=_evidence([source]),
-        **_FLAGS,
+        **{**_FLAGS, **others},
     )
-    return [source, report]
+
+
+def _measurement_report() -> list[Dataset]:
+    """One measured nodule and the image it was measured in."""
+    name = "sr-tid1500"
+    source = instance("CT", name)
+    return [source, _nodule_report(name, "8.4", CurrentRequestedProcedureEvidenceSequence=_evidence([source]))]
+
+
+def _replaced_measurements() -> list[Dataset]:
+    """A verified measurement, and its correction."""
+    name = "sr-tid1500-replaced"
+    first = _nodule_report(name, "8.4", VerificationFlag="VERIFIED")
+    second = _nodule_report(
+        name, "9", VerificationFlag="VERIFIED", number=2, PredecessorDocumentsSequence=_evidence([first])
+    )
+    return [first, second]
+
+
+def _coordinates(kind: str, name: Values, graphic: str, data: list[float], **others: Any) -> Values:
+    """Coordinates in an image or in space (PS3.3 tables C.18.6-1 and C.18.9-1)."""
+    return _content("CONTAINS", kind, name, GraphicType=graphic, GraphicData=data, **others)
+
+
+def _selected_from(made: Dataset, frames: list[int] | None = None) -> Values:
+    return {**_image_item(made, frames), "RelationshipType": "SELECTED FROM"}
+
+
+_ALGORITHM = [
+    _content("HAS CONCEPT MOD", "TEXT", code("111001", "DCM", "Algorithm Name"), TextValue="NoduleFinder"),
+    _content("HAS CONCEPT MOD", "TEXT", code("111003", "DCM", "Algorithm Version"), TextValue="2.1"),
+]
+"""Algorithm Identification (PS3.16 TID 4019)."""
+_REGION = code("111030", "DCM", "Image Region")
+
+
+def _tracked(study: str, lesion: str) -> list[Values]:
+    return [
+        _content("HAS OBS CONTEXT", "TEXT", code("112039", "DCM", "Tracking Identifier"), TextValue=lesion),
+        _content(
+            "HAS OBS CONTEXT",
+            "UIDREF",
+            code("112040", "DCM", "Tracking Unique Identifier"),
+            UID=make_uid(study, lesion),
+        ),
+        _coded("CONTAINS", code("121071", "DCM", "Finding"), code("M-03010", "SRT", "Nodule")),
+    ]
+
+
+def _within(item: Values, *items: Values, **others: Any) -> Values:
+    return {**item, "ContentSequence": [*item.get("ContentSequence", ()), *items], **others}
+
+
+def _planar_group(study: str, slices: list[Dataset]) -> Values:
+    """Planar ROI measurements of a nodule, in codes of SNOMED RT (PS3.16 TID 1410)."""
+    site = _coded("HAS CONCEPT MOD", code("G-C0E3", "SRT", "Finding Site"), code("T-28000", "SRT", "Lung"))
+    side = _coded("HAS CONCEPT MOD", code("G-C171", "SRT", "Laterality"), code("G-A101", "SRT", "Left"))
+    outline = _coordinates("SCOORD", _REGION, "POLYLINE", [10.5, 10.25, 20, 10.25, 20, 18.125, 10.5, 10.25])
+    points = _coordinates("SCOORD", _REGION, "MULTIPOINT", [11, 12, 13, 14])
+    method = _coded(
+        "HAS CONCEPT MOD", code("G-C036", "SRT", "Measurement Method"), code("122650", "DCM", "Area-based method")
+    )
+    normality = _coded(
+        "HAS PROPERTIES", code("121402", "DCM", "Normality"), code("371879000", "SCT", "Abnormally high")
+    )
+    path = _coordinates("SCOORD", code("121055", "DCM", "Path"), "POLYLINE", [10.5, 10.25, 20, 18.125])
+    length = _number(code("G-D7FE", "SRT", "Length"), "8.4", "mm")
+    return _container(
+        code("125007", "DCM", "Measurement Group"),
+        *_tracked(study, "Nodule 1"),
+        _coded(
+            "CONTAINS",
+            code("276214006", "SCT", "Finding category"),
+            code("49755003", "SCT", "Morphologically Abnormal Structure"),
+        ),
+        _within(site, side),
+        _within(outline, _selected_from(slices[0])),
+        _within(points, _selected_from(slices[1])),
+        _within(length, normality, {**_within(path, _selected_from(slices[0])), "RelationshipType": "INFERRED FROM"}),
+        _within(_number(code("42798000", "SCT", "Area"), "41.5", "mm2"), method, *_ALGORITHM),
+        _coded("CONTAINS", code("111037", "DCM", "Margins"), code("112136", "DCM", "Spiculated")),
+        _content("CONTAINS", "TEXT", code("121106", "DCM", "Comment"), TextValue="Not read"),
+    )
+
+
+def _volumetric_group(study: str, segmentation: Dataset) -> Values:
+    """Volumetric ROI measurements of an algorithm (PS3.16 TID 1411), each value of the same name."""
+    (reference,) = _references([segmentation])
+    diameter = _number(code("81827009", "SCT", "Diameter"), "12", "mm")
+    largest = _number(code("81827009", "SCT", "Diameter"), "15.75", "mm")
+    derivation = code("121401", "DCM", "Derivation")
+    unknown = {**_number(code("118565006", "SCT", "Volume"), "0", "mm3"), "MeasuredValueSequence": []}
+    return {
+        **_container(
+            code("125007", "DCM", "Measurement Group"),
+            *_tracked(study, "Nodule 2"),
+            *_ALGORITHM,
+            _content(
+                "CONTAINS",
+                "IMAGE",
+                code("121191", "DCM", "Referenced Segment"),
+                ReferencedSOPSequence=[{**reference, "ReferencedSegmentNumber": [1]}],
+            ),
+            _coordinates(
+                "SCOORD3D",
+                _REGION,
+                "POLYGON",
+                [1, 2, 3, 4.5, 2, 3, 4.5, 6, 3, 1, 2, 3],
+                ReferencedFrameOfReferenceUID=make_uid(study, "frame"),
+            ),
+            _within(diameter, _coded("HAS CONCEPT MOD", derivation, code("R-00317", "SRT", "Mean"))),
+            _within(largest, _coded("HAS CONCEPT MOD", derivation, code("G-A437", "SRT", "Maximum"))),
+            {**unknown, "NumericValueQualifierCodeSequence": [code("114006", "DCM", "Measurement failure")]},
+        ),
+        "ObservationUID": make_uid(study, "observation"),
+        "ObservationDateTime": "20240311110000+0100",
+    }
+
+
+def _measured_regions() -> list[Dataset]:
+    """Two nodules with what was measured, an evaluation and a derived measurement (PS3.16 TID 1500)."""
+    name = "sr-tid1500-regions"
+    slices = [instance("CT", name, number=number) for number in (1, 2)]
+    segmentation = instance("SEG", name, series=2)
+    groups = (_planar_group(name, slices), _volumetric_group(name, segmentation))
+    response = _coded(
+        "CONTAINS", code("112048", "DCM", "Current Response"), code("112044", "DCM", "Target Lesion Stable Disease")
+    )
+    total = _number(code("112051", "DCM", "Measurement of Response"), "20.4", "mm")
+    report = _report(
+        "SR",
+        name,
+        code("126001", "DCM", "Oncology Measurement Report"),
+        "1500",
+        [
+            *_OBSERVER,
+            _PROCEDURE,
+            _container(code("126010", "DCM", "Imaging Measurements"), *groups),
+            _container(code("126011", "DCM", "Derived Imaging Measurements"), total),
+            _container(code("C0034375", "UMLS", "Qualitative Evaluations"), response),
+        ],
+        SOPClassUID=uid.Comprehensive3DSRStorage,
+        CurrentRequestedProcedureEvidenceSequence=[*_evidence(slices), *_evidence([segmentation])],
+        **{**_FLAGS, "VerificationFlag": "VERIFIED"},
+    )
+    return [*slices, segmentation, report]
 
 
 def _key_objects() -> list[Dataset]:
@@ -751,6 +893,8 @@ _case("sr-dose-mammography", "Dose of each breast, partial, with codes of SNOMED
 _case("sr-dose-biplane", "Dose of both planes, with who authorized it (TID 10004)", _biplane_dose)
 _case("sr-dose-nm", "Dose of a radiopharmaceutical, a value not measured (TID 10021)", _administered_dose)
 _case("sr-dose-replaced", "CT dose of a step, its replacement, and that of the study", _replaced_dose)
+_case("sr-tid1500-replaced", "A measurement (TID 1500) and its correction", _replaced_measurements)
+_case("sr-tid1500-regions", "Measurements of regions, segments and an algorithm (TID 1500)", _measured_regions)
 _case("sr-tid1500", "Comprehensive 3D SR with a measurement (TID 1500) and its CT", _measurement_report)
 _case("ko", "Key object selection and its CT", _key_objects)
 for _code, _word in _REJECTIONS.items():

@@ -213,6 +213,11 @@ class ResourceSettings(Section):
         description="Radiation dose reports (X-ray and radiopharmaceutical) as Observations, from R4 on: auto: in"
         " files, and on servers that offer this type; never.",
     )
+    measurements: IfOffered = Field(
+        _MAPPING.measurements,
+        description="Measurement reports (TID 1500) as Observations, from R4 on, and from R5 on what was measured as"
+        " ImagingSelections: auto: in files, and on servers that offer these types; never.",
+    )
 
 
 class SystemsSettings(Section):

@@ -18,6 +18,22 @@ earliest, or every distinct one."""
 
 
 @dataclass(frozen=True, slots=True)
+class Documents:
+    """Structured reports, by their template (PS3.3 C.18.8) or by their title: either is enough.
+
+    Attributes
+    ----------
+    template
+        Template Identifier of the Content Template Sequence.
+    titles
+        Code Values of the concept name of the root.
+    """
+
+    template: str
+    titles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """One attribute that is taken.
 
@@ -43,6 +59,11 @@ class Attribute:
     in_concepts
         For a sequence of content within a content item: Code Value of the concept name of that item -> what is taken
         from each item instead of ``items``.
+    of_documents
+        For a sequence of content: the documents of which it is taken; None: all of a SOP class.
+    is_whole
+        Whether numbers are taken as one text, separated by backslashes as in DS, and not at all if there are too many:
+        a part of a contour would be another contour.
     """
 
     keyword: str
@@ -57,6 +78,8 @@ class Attribute:
     factor: str = ""
     is_content: bool = False
     in_concepts: tuple[tuple[str, tuple[Attribute, ...]], ...] = ()
+    of_documents: Documents | None = None
+    is_whole: bool = False
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:

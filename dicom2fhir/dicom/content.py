@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute
+from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute, Documents
 from dicom2fhir.sop_classes import (
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
     ENCAPSULATED_DOCUMENTS,
+    ENHANCED_SR,
     KEY_OBJECT_SELECTION,
     RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,
     X_RAY_RADIATION_DOSE_SR,
@@ -109,12 +112,52 @@ _DOSE_REPORT = (
     _content_tree(3, *_MEASURED, in_concepts=_IRRADIATION_EVENTS),  # root > total > number > its laterality
 )
 
+_REFERENCED_OBJECTS = _sequence(
+    "ReferencedSOPSequence",
+    0x00081199,
+    _SOP_CLASS,
+    _SOP_INSTANCE,
+    Attribute("ReferencedFrameNumber", 0x00081160, "IS", many=True),
+    Attribute("ReferencedSegmentNumber", 0x0062000B, "US", many=True),
+)
+"""Image Reference Macro with segments."""
+_MEASUREMENTS = Documents("1500", ("126000", "126001", "126002", "126003"))
+"""Measurement Report (PS3.16 TID 1500), and the titles of CID 7021."""
+_MEASUREMENT_ITEM = (
+    Attribute("RelationshipType", 0x0040A010, "CS"),
+    Attribute("ObservationDateTime", 0x0040A032, "DT"),
+    Attribute("ObservationUID", 0x0040A171, "UI"),
+    *_MEASURED[1:],
+    _REFERENCED_OBJECTS,
+    Attribute("PixelOriginInterpretation", 0x00480301, "CS"),
+    Attribute("GraphicData", 0x00700022, "FL", many=True, is_whole=True),
+    Attribute("GraphicType", 0x00700023, "CS"),
+    Attribute("ReferencedFrameOfReferenceUID", 0x30060024, "UI"),
+)
+"""Of a measurement, and of the coordinates that it was made from (PS3.3 tables C.17-6, C.18.6-1 and C.18.9-1)."""
+_MEASUREMENT_REPORT = (
+    _sequence("VerifyingObserverSequence", 0x0040A073, Attribute("VerifyingObserverName", 0x0040A075, "PN")),
+    _sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),
+    _REQUESTS,
+    _sequence("CurrentRequestedProcedureEvidenceSequence", 0x0040A375, *_EVIDENCE),
+    _sequence("PertinentOtherEvidenceSequence", 0x0040A385, *_EVIDENCE),
+    _sequence(
+        "ContentTemplateSequence",
+        0x0040A504,
+        Attribute("MappingResource", 0x00080105, "CS"),
+        Attribute("TemplateIdentifier", 0x0040DB00, "CS"),
+    ),
+    # root > measurements > group > measurement > coordinates > their image
+    replace(_content_tree(5, *_MEASUREMENT_ITEM), of_documents=_MEASUREMENTS),
+)
+
 _ENCAPSULATED = (_sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),)
 
 CONTENT: Mapping[str, tuple[Attribute, ...]] = {
     KEY_OBJECT_SELECTION: _KEY_OBJECTS,
     X_RAY_RADIATION_DOSE_SR: _DOSE_REPORT,
     RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: _DOSE_REPORT,
+    **dict.fromkeys((ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR), _MEASUREMENT_REPORT),
     **dict.fromkeys(ENCAPSULATED_DOCUMENTS, _ENCAPSULATED),
 }
 """SOP Class UID -> the sequences of content that are read, each at the top level of the data set."""

@@ -34,12 +34,44 @@ class WantedOfClasses:
         SOP Class UID, without padding -> what is wanted from each item.
     """
 
-    items: Mapping[bytes, WantedContent]
+    items: Mapping[bytes, WantedContent | WantedOfDocuments]
 
     def of(self, taken: Mapping[int, object], item: Mapping[int, object]) -> Wanted:
         """What is wanted by the SOP Class UID that was taken before."""
         sop_class = taken.get(_SOP_CLASS_UID)
-        return self.items.get(sop_class.rstrip(b"\0 "), {}) if isinstance(sop_class, bytes) else {}
+        found = self.items.get(sop_class.rstrip(b"\0 "), _NOTHING) if isinstance(sop_class, bytes) else _NOTHING
+        return found.of(taken) if isinstance(found, WantedOfDocuments) else found
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOfDocuments:
+    """A sequence of content that is wanted of some documents of a SOP class only.
+
+    Attributes
+    ----------
+    template
+        Template Identifier of these documents.
+    titles
+        Code Values of the titles of these documents.
+    items
+        What is wanted from each item.
+    """
+
+    template: bytes
+    titles: frozenset[bytes]
+    items: WantedContent
+
+    def of(self, taken: Mapping[int, object]) -> Wanted:
+        """What is wanted by the title and the template that were taken before."""
+        title = _in_first_item(taken.get(_CONCEPT_NAME), _CODE_VALUE)
+        template = _in_first_item(taken.get(_CONTENT_TEMPLATE), _TEMPLATE_IDENTIFIER)
+        return self.items if title in self.titles or template == self.template else _NOTHING
+
+
+def _in_first_item(items: object, tag: int) -> bytes:
+    """A value of the first item of a sequence that was taken, without padding."""
+    value = items[0].get(tag) if isinstance(items, list) and items else None
+    return value.strip(b"\0 ") if isinstance(value, bytes) else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +91,13 @@ class WantedOfConcepts:
 
     def of(self, taken: Mapping[int, object], item: Mapping[int, object]) -> Wanted:
         """What is wanted by the concept name that was taken from the item before."""
-        names = item.get(_CONCEPT_NAME)
-        code = names[0].get(_CODE_VALUE) if isinstance(names, list) and names else None
-        return self.items.get(code.rstrip(b"\0 "), self.others) if isinstance(code, bytes) else self.others
+        return self.items.get(_in_first_item(item.get(_CONCEPT_NAME), _CODE_VALUE), self.others)
 
 
+_NOTHING: Wanted = {}
 _SOP_CLASS_UID = 0x00080016
 _CONCEPT_NAME, _CODE_VALUE = 0x0040A043, 0x00080100
+_CONTENT_TEMPLATE, _TEMPLATE_IDENTIFIER = 0x0040A504, 0x0040DB00
 
 BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: no wanted element follows these."""

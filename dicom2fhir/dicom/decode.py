@@ -24,7 +24,7 @@ _TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 """VRs to which Specific Character Set applies (PS3.5 section 6.1.2.2)."""
 _ONE_VALUE_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """VRs in which a backslash is an ordinary character (PS3.5 table 6.2-1)."""
-_NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FD": "d"}
+_NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}
 """Binary VRs in the attribute table -> format character of :mod:`struct`."""
 _NO_SEQUENCE = "cannot be read as a sequence; left out"
 _TOO_LONG = "is longer than max_value_bytes; left out"
@@ -216,9 +216,20 @@ class _Decoder:
         if len(value) % size:
             self.warn(attribute, "has an invalid length for its VR; left out")
             return ""
+        if attribute.is_whole and len(value) // size > self.most:
+            self.warn(attribute, f"has more than {self.most} values; left out")
+            return ""
         count = self.bounded(len(value) // size, "values", attribute)
-        parts = [str(number) for number in struct.unpack_from(f"{self.order}{count}{kind}", value)]
-        return self.several(parts, attribute)
+        numbers = struct.unpack_from(f"{self.order}{count}{kind}", value)
+        parts = [*map(_single if kind == "f" else str, numbers)]
+        return "\\".join(parts) if attribute.is_whole else self.several(parts, attribute)
+
+
+def _single(number: float) -> str:
+    """The shortest text of a number of single precision."""
+    texts = (f"{number:.{digits}g}" for digits in range(6, 9))
+    same = (text for text in texts if struct.unpack("f", struct.pack("f", float(text)))[0] == number)
+    return next(same, f"{number:.9g}")
 
 
 def _scaled(value: Value, factor: str) -> str | list[str]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from dicom2fhir.dicom.attributes import HELD, SPECIFIC_CHARACTER_SET, Attribute, taken
+from dicom2fhir.dicom.attributes import HELD, SPECIFIC_CHARACTER_SET, Attribute, Documents, taken
 from dicom2fhir.dicom.content import CONTENT
-from dicom2fhir.dicom.data_elements import Wanted, WantedContent, WantedOfClasses, WantedOfConcepts
+from dicom2fhir.dicom.data_elements import (
+    Wanted,
+    WantedContent,
+    WantedOfClasses,
+    WantedOfConcepts,
+    WantedOfDocuments,
+)
 from dicom2fhir.dicom.holder_sequences import FUNCTIONAL_GROUPS, HOLDERS
 
 
@@ -42,6 +48,11 @@ def _of_concepts(
     return WantedOfConcepts({code.encode(): _content_items(own) for code, own in concepts}, _content_items(others))
 
 
+def _of_documents(documents: Documents, items: WantedContent) -> WantedOfDocuments:
+    titles = frozenset(title.encode() for title in documents.titles)
+    return WantedOfDocuments(documents.template.encode(), titles, items)
+
+
 def _all_wanted() -> Wanted:
     held = wanted(HELD)
     of_a_holder = {**held, **dict.fromkeys(FUNCTIONAL_GROUPS.values(), held)}
@@ -56,12 +67,14 @@ def _inner(of_sequence: Wanted | WantedOfClasses | WantedOfConcepts | bytes | No
 
 def _content() -> dict[int, WantedOfClasses]:
     """The sequences of content, each with the SOP classes of which it is wanted."""
-    by_tag: dict[int, dict[bytes, WantedContent]] = {}
+    by_tag: dict[int, dict[bytes, WantedContent | WantedOfDocuments]] = {}
     for sop_class, attributes in CONTENT.items():
-        for tag, inner in wanted(attributes).items():
-            if not isinstance(inner, WantedContent):
-                raise TypeError(f"{tag:08X} is no sequence of content")
-            by_tag.setdefault(tag, {})[sop_class.encode()] = inner
+        for attribute in attributes:
+            inner = _content_items(attribute.items)
+            documents = attribute.of_documents
+            by_tag.setdefault(attribute.tag, {})[sop_class.encode()] = (
+                _of_documents(documents, inner) if documents else inner
+            )
     return {tag: WantedOfClasses(items) for tag, items in by_tag.items()}
 
 

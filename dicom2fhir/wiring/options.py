@@ -88,6 +88,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         ian=resources.ian,
         rejection_notes=resources.rejection_notes,
         dose_reports=resources.dose_reports,
+        measurements=resources.measurements,
     )
 
 

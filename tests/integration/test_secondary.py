@@ -308,6 +308,105 @@ def test_dose_reports_that_are_switched_off(server: Server, bridge: Bridge) -> N
     assert doses(server) == {210.5: "entered-in-error"}
 
 
+# Measurement reports -------------------------------------------------------------------------------------------------
+
+REGIONS = "sr-tid1500-regions"
+
+
+def measuring(server: Server, version: str = "R5") -> Bridge:
+    return Bridge(server.url, version, measurements="auto")
+
+
+def measured(server: Server) -> dict[str, str]:
+    """The name of each Observation of a measurement report -> its status."""
+    return {
+        one["code"].get("text") or one["code"]["coding"][0]["display"]: one["status"]
+        for one in server.all("Observation")
+    }
+
+
+def referred(server: Server) -> list[Resource]:
+    """The references of Observations to other Observations and to ImagingSelections."""
+    every = (
+        one for found in server.all("Observation") for key in ("hasMember", "derivedFrom") for one in found.get(key, ())
+    )
+    return [one for one in every if one["type"] != "ImagingStudy"]
+
+
+def test_measurements_refer_to_each_other_and_to_what_was_measured(server: Server) -> None:
+    bridge = measuring(server)
+    assert bridge.deliver(study_of(REGIONS)).refused == ()
+    there = {f"{type_}/{one['id']}" for type_ in ("Observation", "ImagingSelection") for one in server.all(type_)}
+    assert len(there) == 14
+    assert {one["reference"] for one in referred(server)} <= there
+    versions = dict(server.versions)
+    assert not bridge.deliver(study_of(REGIONS), again=True).written
+    bridge.base = b""
+    assert not bridge.deliver(study_of(REGIONS)).written
+    assert server.versions == versions
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_measurements_never_hold_back_a_study(server: Server, status: int) -> None:
+    server.refused = {"": status}
+    bridge = measuring(server)
+    refused = bridge.deliver(study_of(REGIONS)).refused
+    assert {one.partition(":")[0] for one in refused} == {"Observation", "ImagingSelection"}
+    assert len(server.all("ImagingStudy")) == 1
+    assert measured(server) == {}
+    server.refused = {}
+    assert bridge.deliver(study_of(REGIONS), again=True).refused == ()
+    assert len(measured(server)) == 10
+
+
+def test_what_is_refused_is_referred_to_by_its_identifier(server: Server) -> None:
+    study = study_of(REGIONS)
+    (ct,) = (series.uid for series in study.series if series.attrs["Modality"] == "CT")
+    server.refused = {ct: 422}
+    bridge = measuring(server)
+    assert len(bridge.deliver(study).refused) == 2
+    assert len(server.all("Observation")) == 10
+    logical = [one for one in referred(server) if "reference" not in one]
+    assert {one["type"] for one in logical} == {"ImagingSelection"}
+    assert all(one["identifier"]["value"].startswith("urn:uuid:") for one in logical)
+    server.refused = {}
+    bridge.deliver(study, again=True)
+    assert all("reference" in one for one in referred(server))
+
+
+def test_a_server_without_imaging_selections_gets_the_observations() -> None:
+    server = Server(offers=("ImagingStudy", "Patient", "Observation"))
+    try:
+        delivered = measuring(server).deliver(study_of(REGIONS))
+        assert delivered.refused == ("ImagingSelection: the server does not offer it",)
+        assert len(measured(server)) == 10
+        assert {one["type"] for one in referred(server) if "reference" not in one} == {"ImagingSelection"}
+    finally:
+        server.close()
+
+
+def test_a_measurement_report_that_is_replaced_is_marked(server: Server) -> None:
+    first, second = encoded("sr-tid1500-replaced")
+    bridge = measuring(server)
+    bridge.deliver(dose_study(first))
+    assert measured(server) == {"Length": "final", "Measurement Group": "final"}
+    bridge.deliver(dose_study(first, second))
+    by_value = {
+        one["valueQuantity"]["value"]: one["status"] for one in server.all("Observation") if "valueQuantity" in one
+    }
+    assert by_value == {8.4: "entered-in-error", 9: "final"}
+
+
+def test_measurements_that_are_switched_off(server: Server) -> None:
+    bridge = measuring(server)
+    bridge.deliver(study_of(REGIONS))
+    off = Bridge(server.url)
+    off.base = bridge.base
+    off.deliver(study_of(REGIONS))
+    assert set(measured(server).values()) == {"entered-in-error"}
+    assert {one["status"] for one in server.all("ImagingSelection")} == {"entered-in-error"}
+
+
 # Files ---------------------------------------------------------------------------------------------------------------
 
 

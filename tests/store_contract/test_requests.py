@@ -62,7 +62,9 @@ def test_relink(bench: Bench) -> None:
 
 def naming(study: str, *others: str) -> InstanceRecord:
     """An instance of a study whose evidence names other studies."""
-    evidence: list[Attrs] = [{"StudyInstanceUID": other} for other in (study, *others)]
+    items: list[Attrs] = [{"ReferencedSOPInstanceUID": "1.9.1"}]
+    series: list[Attrs] = [{"SeriesInstanceUID": "1.9", "ReferencedSOPSequence": items}]
+    evidence: list[Attrs] = [{"StudyInstanceUID": uid, "ReferencedSeriesSequence": series} for uid in (study, *others)]
     made = record(study=study)
     return replace(made, instance={**made.instance, "PertinentOtherEvidenceSequence": evidence})
 

@@ -116,8 +116,40 @@ def test_of_irradiation_events_only_their_times(undefined: bool) -> None:
 def test_only_of_classes_that_a_rule_wants() -> None:
     *_, selection = (read(data) for data in encoded("ko-studies"))
     assert selection.instance.keys() >= SEQUENCES
-    for case in ("sr-tid1500", "pr"):
-        assert not any(SEQUENCES & read(data).instance.keys() for data in encoded(case))
+    assert not any(SEQUENCES & read(data).instance.keys() for data in encoded("pr"))
+
+
+def test_of_measurement_reports_by_template_or_by_title() -> None:
+    def has_content(title: str, template: str) -> bool:
+        report = datasets("sr-tid1500")[-1]
+        report.ConceptNameCodeSequence[0].CodeValue = title
+        report.ContentTemplateSequence[0].TemplateIdentifier = template
+        return "ContentSequence" in read(encode(report)).instance
+
+    assert has_content("126000", "1500")
+    assert has_content("126003", "9999")
+    assert has_content("1", "1500")
+    assert not has_content("1", "9999")
+
+
+def test_coordinates_are_read_whole_or_not_at_all() -> None:
+    """A part of a contour is another contour."""
+    report = datasets("sr-tid1500-regions")[-1]
+    outline = report.ContentSequence[3].ContentSequence[0].ContentSequence[5]
+
+    def graphic(values: list[float]) -> tuple[object, InstanceRecord]:
+        outline.GraphicData = values
+        record = read(encode(report))
+        item = items_of(record.instance["ContentSequence"])[3]
+        for number in (0, 5):
+            item = items_of(item["ContentSequence"])[number]
+        return item.get("GraphicData"), record
+
+    assert graphic([0.1, 1234.5678, 3.0, 1e-7])[0] == "0.1\\1234.5677\\3\\1e-07"
+    assert str(graphic([0.5] * 1000)[0]).count("0.5") == 1000
+    left_out, record = graphic([0.5] * 1002)
+    assert left_out is None
+    assert any(note.where == "GraphicData" for note in record.notes)
 
 
 def test_of_a_class_that_is_padded_with_a_space() -> None:

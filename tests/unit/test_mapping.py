@@ -21,7 +21,12 @@ from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.version.validate import check
 from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
-from dicom2fhir.sop_classes import ENCAPSULATED_DOCUMENTS, KEY_OBJECT_SELECTION, X_RAY_RADIATION_DOSE_SR
+from dicom2fhir.sop_classes import (
+    COMPREHENSIVE_3D_SR,
+    ENCAPSULATED_DOCUMENTS,
+    KEY_OBJECT_SELECTION,
+    X_RAY_RADIATION_DOSE_SR,
+)
 from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import studies_of, study_and_options
 from testdata.make_dicom import encoded
@@ -106,6 +111,7 @@ def test_rules_read_only_what_their_level_has() -> None:
     content = {attribute.keyword for attribute in CONTENT[KEY_OBJECT_SELECTION]}
     encapsulated = {attribute.keyword for sop in ENCAPSULATED_DOCUMENTS for attribute in CONTENT[sop]}
     dose = {attribute.keyword for attribute in CONTENT[X_RAY_RADIATION_DOSE_SR]}
+    measurements = {attribute.keyword for attribute in CONTENT[COMPREHENSIVE_3D_SR]}
     readable = {
         "ImagingStudy": of["patient"] | of["study"] | of["series"] | of["instance"] | uids | STATED,
         "ImagingStudy.series": of["study"] | of["series"] | of["instance"] | uids | PLACES,
@@ -125,6 +131,9 @@ def test_rules_read_only_what_their_level_has() -> None:
         "DiagnosticReport": of["study"] | of["instance"] | uids,
         "Observation": of["study"] | of["series"] | of["instance"] | uids | dose,
         "Observation.component": dose,
+        "Observation of a measurement report": of["study"] | of["series"] | of["instance"] | uids | measurements,
+        "ImagingSelection of a measurement report": of["study"] | of["series"] | of["instance"] | uids | measurements,
+        "ImagingSelection of a measurement report.instance": of["instance"] | measurements,
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},
@@ -168,7 +177,8 @@ SHAPES = {
 def test_every_concept_of_a_rule_is_an_element_of_some_version() -> None:
     made_by_hand = {
         *("series", "series.instance", "Practitioner.name", "Device.type", "Device.name.value", "Device.name.type"),
-        *(path for path in RULES if "." in path and not path.startswith("ImagingStudy.")),
+        *(path for path in RULES if "." in path and " of " not in path and not path.startswith("ImagingStudy.")),
+        *(f"ImagingSelection.{of}region.{part}" for of in ("", "instance.") for part in ("kind", "coordinate")),
         "ImagingObjectSelection.study.series.instance.frames.number",
     }
     known = {concept for dialect in DIALECTS.values() for concept in dialect.elements}

@@ -113,6 +113,7 @@ RESOURCES: dict[str, Any] = {
     "ian": "never",
     "rejection_notes": "never",
     "dose_reports": "never",
+    "measurements": "auto",
 }
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
@@ -121,7 +122,13 @@ DESTINATION: dict[str, Any] = {
     "workers": 3,
     "ca_file": "/other-ca.crt",
     "retry_max_s": 61,
-    "resources": {"key_objects": "never", "documents": "never", "ian": "never", "dose_reports": "never"},
+    "resources": {
+        "key_objects": "never",
+        "documents": "never",
+        "ian": "never",
+        "dose_reports": "never",
+        "measurements": "auto",
+    },
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
     "registered": False,

@@ -5,12 +5,16 @@ Concept names are compared as codes of the present coding schemes: codes in the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dicom2fhir.document_references import PREDECESSORS, Referenced, referenced_by
 from dicom2fhir.fhir.version.datatypes import DCM, Coding, Concept, Schemes, coding, concept, one, unsigned_int
 from dicom2fhir.model import Attrs, Instance, items_of, texts_of
+
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+"""What FHIR can hold of a UID, see :mod:`dicom2fhir.dicom.decode`."""
 
 
 def dcm(code: str) -> Coding:
@@ -40,10 +44,22 @@ class ContentItem:
         return any(code is not None and (code.code, code.system) == (name.code, name.system) for code in own)
 
     @property
+    def name(self) -> Concept | None:
+        """The concept name."""
+        return self._first("ConceptNameCodeSequence")
+
+    @property
     def code(self) -> Concept | None:
         """The value of a CODE."""
-        found = (concept(item, self.schemes) for item in items_of(self.attrs.get("ConceptCodeSequence")))
+        return self._first("ConceptCodeSequence")
+
+    def _first(self, keyword: str) -> Concept | None:
+        found = (concept(item, self.schemes) for item in items_of(self.attrs.get(keyword)))
         return next(filter(None, found), None)
+
+    def coded(self, name: Coding) -> Iterator[Concept]:
+        """The values of the CODEs in this item with a concept name."""
+        return (code for item in self.named(name, "CODE") if (code := item.code))
 
     def texts(self, keyword: str) -> list[str]:
         """The value of another type, by the attribute that holds it."""

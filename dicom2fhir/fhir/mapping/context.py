@@ -70,6 +70,9 @@ class MappingOptions:
         Whether what rejection notes took out of a study is left out.
     dose_reports
         Whether Observations for radiation dose reports are written, from R4 on.
+    measurements
+        Whether Observations for measurement reports are written, from R4 on, and from R5 on ImagingSelections for what
+        was measured.
     """
 
     time_zone: ZoneInfo | None = None
@@ -90,6 +93,7 @@ class MappingOptions:
     ian: Switch = "always"
     rejection_notes: Switch = "always"
     dose_reports: IfOffered = "auto"
+    measurements: IfOffered = "never"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""

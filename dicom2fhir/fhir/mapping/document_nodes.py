@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dicom2fhir.fhir.mapping.content import ContentItem
 from dicom2fhir.fhir.version.datatypes import Concept
 from dicom2fhir.model import Attrs, Resource
 
@@ -65,3 +66,38 @@ class EncapsulatedDocument(Document):
     """
 
     is_replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured(Document):
+    """A group of measurements, one measurement, or one evaluation; at most one of the values is set.
+
+    Attributes
+    ----------
+    identity
+        The parts of its id.
+    name
+        What was observed.
+    category
+        What kind of observation it is.
+    items
+        Its content item, then those that it is in, up to the root: an inner one has priority.
+    quantity
+        A Quantity with its unit.
+    absent
+        Why there is no number, as a code of data-absent-reason.
+    members
+        The ids of the observations in a group.
+    images
+        The ids of the ImagingSelections that it was made from.
+    """
+
+    identity: tuple[str, ...]
+    name: Concept
+    items: tuple[ContentItem, ...]
+    category: Concept | None = None
+    quantity: Resource | None = None
+    code: Concept | None = None
+    absent: Concept | None = None
+    members: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()

@@ -15,21 +15,18 @@ from dicom2fhir.fhir.mapping.content import ContentItem, dcm, replaced_by_others
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.date_times import earliest
 from dicom2fhir.fhir.mapping.document_nodes import DoseReport, DoseValue
+from dicom2fhir.fhir.mapping.measured_values import absent_reason, quantity
 from dicom2fhir.fhir.mapping.sr_documents import authored, observing_device
 from dicom2fhir.fhir.version.datatypes import (
     DCM,
     SNOMED_CT,
     Coding,
     Concept,
-    coding,
-    concept,
     date_time_of_dt,
-    decimal,
-    first_item,
     one,
 )
 from dicom2fhir.fhir.version.dialect import words_of
-from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of
+from dicom2fhir.model import Instance, Resource, Series
 from dicom2fhir.sop_classes import RADIOPHARMACEUTICAL_RADIATION_DOSE_SR, X_RAY_RADIATION_DOSE_SR
 
 TITLES: Mapping[str, Coding] = MappingProxyType(
@@ -92,19 +89,8 @@ _PROCEDURE_REPORTED = dcm("121058")
 _PERSON_NAME, _ROLE_IN_PROCEDURE, _AUTHORIZING = dcm("113870"), dcm("113875"), "113850"
 _START_OF_IRRADIATION, _START_OF_ADMINISTRATION = dcm("113809"), dcm("123003")
 _EVENTS = (dcm("113706"), dcm("113819"))
-_ABSENT: Mapping[str, str] = MappingProxyType(
-    {
-        "114000": "not-a-number",
-        "114001": "negative-infinity",
-        "114002": "positive-infinity",
-        "114007": "not-performed",
-        "114010": "unknown",
-    }
-)
-"""Numeric Value Qualifier (PS3.16 CID 42) -> data-absent-reason; all others are ``error``."""
 _NO_UNIT = "1"
 """Of UCUM, for a number that counts."""
-_DATA_ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 
 # The reports of a study ---------------------------------------------------------------------------------------------
 
@@ -138,26 +124,22 @@ def _report(series: Series, instance: Instance, context: MappingContext) -> Dose
     )
     if not totals:
         return None
-    scopes = (DoseValue(instance.uid, Concept((_SCOPE,)), code=code) for code in _codes(root, _SCOPE))
+    scopes = (DoseValue(instance.uid, Concept((_SCOPE,)), code=code) for code in root.coded(_SCOPE))
     return DoseReport(instance.uid, {**series.attrs, **instance.attrs}, (*totals, *scopes))
 
 
 def _values(uid: str, total: Totals, container: ContentItem, context: MappingContext) -> Iterator[DoseValue]:
-    planes = list(_codes(container, _ACQUISITION_PLANE))
+    planes = list(container.coded(_ACQUISITION_PLANE))
     for name in total.numbers:
         for item in container.named(name, "NUM"):
-            named = _of_its_part(name, [*planes, *_codes(item, _LATERALITY)])
+            named = _of_its_part(name, [*planes, *item.coded(_LATERALITY)])
             if (value := _measured(DoseValue(uid, named), item)) is not None:
                 yield value
             else:
                 context.note("warning", "MeasuredValueSequence", f"{name.display} has no number with a unit; left out")
     holders = [container, *container.named(_RADIOPHARMACEUTICAL, "CODE")]
     for name in total.codes:
-        yield from (DoseValue(uid, Concept((name,)), code=code) for item in holders for code in _codes(item, name))
-
-
-def _codes(item: ContentItem, name: Coding) -> Iterator[Concept]:
-    return (code for inner in item.named(name, "CODE") if (code := inner.code))
+        yield from (DoseValue(uid, Concept((name,)), code=code) for item in holders for code in item.coded(name))
 
 
 def _of_its_part(name: Coding, parts: list[Concept]) -> Concept:
@@ -167,26 +149,10 @@ def _of_its_part(name: Coding, parts: list[Concept]) -> Concept:
 
 def _measured(value: DoseValue, item: ContentItem) -> DoseValue | None:
     """The value with its number and unit, or with the reason why there is no number; None if neither is known."""
-    measured = first_item(item.attrs, "MeasuredValueSequence") or {}
-    number = decimal(one(measured.get("NumericValue")) or one(measured.get("FloatingPointValue")))
-    units = first_item(measured, "MeasurementUnitsCodeSequence")
-    unit = coding(units, item.schemes) if units else None
-    if number is not None and unit:
-        json = int(number) if number == number.to_integral_value() else float(number)
-        parts = {"value": json, "unit": unit.display or unit.code, "system": unit.system, "code": unit.code}
-        # a code needs its system (qty-3)
-        kept = {key: part for key, part in parts.items() if unit.system or key in ("value", "unit")}
-        return replace(value, quantity=kept)
-    qualifiers = (concept(one_of_them, item.schemes) for one_of_them in _qualifiers(item.attrs))
-    reason = next(filter(None, qualifiers), None)
-    if reason is None:
-        return None
-    codes = [_ABSENT.get(own.code, "error") for own in reason.codings] or ["error"]
-    return replace(value, absent=Concept((Coding(codes[0], _DATA_ABSENT_REASON), *reason.codings), reason.text))
-
-
-def _qualifiers(attrs: Attrs) -> list[Attrs]:
-    return items_of(attrs.get("NumericValueQualifierCodeSequence"))
+    if found := quantity(item):
+        return replace(value, quantity=found)
+    reason = absent_reason(item)
+    return replace(value, absent=reason) if reason else None
 
 
 # Elements -----------------------------------------------------------------------------------------------------------
@@ -225,7 +191,7 @@ def performers(source: MappingSource) -> list[Resource]:
 
 
 def _authorized(person: ContentItem) -> bool:
-    codes = (own for role in _codes(person, _ROLE_IN_PROCEDURE) for own in role.codings)
+    codes = (own for role in person.coded(_ROLE_IN_PROCEDURE) for own in role.codings)
     return any((own.code, own.system) == (_AUTHORIZING, DCM) for own in codes)
 
 
@@ -237,7 +203,7 @@ def device(source: MappingSource) -> Resource | None:
 def summary(source: MappingSource) -> str:
     """The totals as a text."""
     report = report_of(source)
-    procedures = _codes(ContentItem(report.attrs, source.context.schemes), _PROCEDURE_REPORTED)
+    procedures = ContentItem(report.attrs, source.context.schemes).coded(_PROCEDURE_REPORTED)
     title = TITLES[one(report.attrs.get("SOPClassUID"))].display
     procedure = next(procedures, Concept(text=title))
     return f"{words_of(procedure)}: {'; '.join(map(_words, report.values))}"

@@ -13,7 +13,7 @@ from dicom2fhir.fhir.mapping.key_objects import instance_of, series_of
 from dicom2fhir.fhir.mapping.rule import Rule
 from dicom2fhir.fhir.mapping.selection import SelectedInstance, SelectedSeries
 from dicom2fhir.fhir.mapping.study_reference import study_reference
-from dicom2fhir.fhir.version.datatypes import DICOM_UID, URI, deterministic_id, identifier, oid
+from dicom2fhir.fhir.version.datatypes import DICOM_UID, deterministic_id, identifier, oid
 from dicom2fhir.model import Resource
 
 _TITLE = ("ConceptNameCodeSequence",)
@@ -30,9 +30,8 @@ def selection_id(document: str, series: SelectedSeries) -> str:
 def _identifiers(source: MappingSource) -> list[Resource]:
     """That of the document, which its selections share, and one by which only this selection is found."""
     series = series_of(source)
-    # not the id itself: in a Bundle urn:uuid:<id> is a placeholder, which servers replace wherever it is
-    own = f"urn:uuid:{deterministic_id('identifier', selection_id(series.document, series))}"
-    return [identifier(oid(series.document), DICOM_UID), identifier(own, URI)]
+    own = related.identifier_of(selection_id(series.document, series))
+    return [identifier(oid(series.document), DICOM_UID), own]
 
 
 def _number_of_series(source: MappingSource) -> int | None:

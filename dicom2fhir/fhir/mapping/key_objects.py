@@ -7,14 +7,13 @@ The functions are like those of :mod:`dicom2fhir.fhir.mapping.imaging_study`, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 
 from dicom2fhir.document_references import EVIDENCE, Referenced, referenced_by
 from dicom2fhir.fhir.mapping import imaging_study, related
-from dicom2fhir.fhir.mapping.content import ContentItem, dcm, key_object_description, referenced
+from dicom2fhir.fhir.mapping.content import ID, ContentItem, dcm, key_object_description, referenced
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.selection import KeyObjects, SelectedInstance, SelectedSeries, SelectedStudy
 from dicom2fhir.fhir.mapping.sr_documents import observing_device
@@ -30,8 +29,6 @@ the ImagingStudy is the list."""
 _TITLE_MODIFIER = dcm("113011")
 _PERSON_NAME = dcm("121008")
 _UNTITLED = Concept(text="Key Object Selection")
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-"""What FHIR can hold of a UID, see :mod:`dicom2fhir.dicom.decode`."""
 
 # The documents of a study -------------------------------------------------------------------------------------------
 
@@ -66,7 +63,7 @@ def _selected(document: Instance, context: MappingContext) -> tuple[SelectedStud
     in_content = list(referenced(ContentItem(document.attrs, context.schemes)))
     known = {reference.uid for reference in named}
     named += _in_this_study((one for one in in_content if one.uid not in known), context)
-    usable = [one for one in named if all(map(_ID.fullmatch, (one.uid, one.sop_class, one.study_uid, one.series_uid)))]
+    usable = [one for one in named if all(map(ID.fullmatch, (one.uid, one.sop_class, one.study_uid, one.series_uid)))]
     if len(usable) < len(named) or not {one.uid for one in in_content} <= {one.uid for one in named}:
         context.note("warning", "ContentSequence", "refers to instances without class, series or study; left out")
     usable = [one for one in usable if not context.study.is_rejected(one.study_uid, one.uid)]

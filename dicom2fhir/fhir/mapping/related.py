@@ -48,6 +48,14 @@ def own_id(type_: str, found: Resource) -> str:
     return deterministic_id(type_, found.get("system", ""), found["value"])
 
 
+def identifier_of(resource_id: str) -> Resource:
+    """An identifier by which only the resource with this id is found.
+
+    Not the id itself: in a Bundle ``urn:uuid:<id>`` is a placeholder, which servers replace wherever it is.
+    """
+    return identifier(f"urn:uuid:{deterministic_id('identifier', resource_id)}", URI)
+
+
 def _refer(context: MappingContext, resource: Resource, display: str) -> Resource:
     """Contain the resource, or write it separately if the options say so and it has an identifier with a system."""
     type_ = resource["resourceType"]

@@ -16,6 +16,7 @@ from dicom2fhir.fhir.mapping import (
     identification,
     imaging_study,
     key_object_rules,
+    measurement_rules,
     related,
     subject,
 )
@@ -304,5 +305,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     **key_object_rules.RULES,
     **document_rules.RULES,
     **dose_report_rules.RULES,
+    **measurement_rules.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

@@ -1,5 +1,5 @@
 """The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects,
-encapsulated documents and radiation dose reports.
+encapsulated documents, radiation dose reports and measurement reports.
 
 They are not needed for the ImagingStudy: what a version or a server cannot hold is left out, and noted.
 """
@@ -11,13 +11,20 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping import dose_report_rules
+from dicom2fhir.fhir.mapping import dose_report_rules, measurement_rules
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
 from dicom2fhir.fhir.mapping.document_rules import RULES as DOCUMENT_RULES
 from dicom2fhir.fhir.mapping.documents import documents_of, is_report, master_identifier
 from dicom2fhir.fhir.mapping.dose_reports import dose_reports_of
 from dicom2fhir.fhir.mapping.key_object_rules import RULES, selection_id
 from dicom2fhir.fhir.mapping.key_objects import key_objects_of, title
+from dicom2fhir.fhir.mapping.measured import writes_images
+from dicom2fhir.fhir.mapping.measurement_reports import (
+    MeasurementReport,
+    image_id,
+    measurement_reports_of,
+    observation_id,
+)
 from dicom2fhir.fhir.mapping.related import search_by
 from dicom2fhir.fhir.mapping.rule import Trace, apply
 from dicom2fhir.fhir.mapping.selection import KeyObjects
@@ -26,6 +33,7 @@ from dicom2fhir.fhir.version.datatypes import deterministic_id, oid
 from dicom2fhir.model import Entry, Resource, SecondaryResource, Write
 
 Traces = list[Trace] | None
+_OF_PARTS = {**RULES, **measurement_rules.RULES}
 
 
 def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -34,6 +42,7 @@ def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[Sec
     yield from _for_documents(context, traces)
     yield from _diagnostic_reports(context, traces)
     yield from _for_dose_reports(context, traces)
+    yield from _for_measurements(context, traces)
 
 
 def _for_key_objects(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -144,6 +153,41 @@ def _for_dose_reports(context: MappingContext, traces: Traces) -> Iterator[Secon
         yield _secondary(resource, search_by(body["identifier"][0]), inner)
 
 
+def _for_measurements(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """An Observation for each measurement, evaluation and group, after an ImagingSelection for each of their images."""
+    dialect = context.dialect
+    if context.options.measurements == "never" or "Observation.hasMember" not in dialect.elements:
+        return
+    for report in measurement_reports_of(context):
+        if writes_images(dialect.elements):
+            yield from _measured_images(report, context, traces)
+        elif report.images:
+            context.lacks("Observation.derivedFrom", "resource for what was measured: image regions are not written")
+        for observation in report.observations:
+            inner = context.for_other_resource()
+            body: Resource = {}
+            source = MappingSource(inner, observation, observation.attrs)
+            apply(measurement_rules.MEASURED_RULES, source, body, traces)
+            resource = _whole("Observation", observation_id(observation), body, inner)
+            yield _secondary(resource, search_by(body["identifier"][-1]), inner)
+            traces = None
+
+
+def _measured_images(report: MeasurementReport, context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    for images in report.images:
+        inner = context.for_other_resource()
+        body: Resource = {}
+        apply(measurement_rules.IMAGES_RULES, MappingSource(inner, images, report.attrs), body, traces)
+        if images.regions and "ImagingSelection.region" not in inner.dialect.elements:
+            inner.lacks("ImagingSelection.instance", "element for a region in space without an image")
+        path = "ImagingSelection of a measurement report.instance"
+        instances = _each(path, inner, images.instances, traces)
+        inner.dialect.put(body, "ImagingSelection.instance", instances)
+        resource = _whole("ImagingSelection", image_id(images), body, inner)
+        yield _secondary(resource, search_by(body["identifier"][-1]), inner)
+        traces = None
+
+
 _MAKERS: Mapping[str, Callable[[KeyObjects, MappingContext, Traces], Iterator[SecondaryResource]]] = MappingProxyType(
     {
         "ImagingSelection": _imaging_selections,
@@ -182,7 +226,7 @@ def _each(path: str, context: MappingContext, nodes: Sequence[Node], traces: Tra
 
 def _applied(path: str, context: MappingContext, node: Node, traces: Traces) -> Resource:
     target: Resource = {}
-    apply(RULES[path], MappingSource(context, node, {}), target, traces)
+    apply(_OF_PARTS[path], MappingSource(context, node, {}), target, traces)
     return target
 
 

@@ -75,7 +75,11 @@ class StudyDelivery:
     def secondary(self, parts: Iterable[Part]) -> Delivery:
         """The delivery of secondary resources together, after the ImagingStudy."""
         entries = {entry.placeholder: entry for part in parts for entry in part}
-        known = {placeholder: target for _, written in self._written for placeholder, target in written.targets.items()}
+        # what is not written, because it is refused or not offered, is referred to by identifier
+        others = {one.entries[0].placeholder for one in self.mapped.secondary} - entries.keys()
+        known: dict[str, str | None] = dict.fromkeys(others)
+        for _, written in self._written:
+            known |= {one: target for one, target in written.targets.items() if target or one not in entries}
         return self._delivery(tuple(entries.values()), known)
 
     def _delivery(self, entries: tuple[Entry, ...], known: Mapping[str, str | None]) -> Delivery:

@@ -27,6 +27,7 @@ from dicom2fhir.fhir.version.secondary_elements import (
     IMAGING_MANIFEST,
     IMAGING_OBJECT_SELECTION,
     IMAGING_SELECTION,
+    MEASURED_IMAGES,
     OBSERVATION,
 )
 
@@ -181,6 +182,10 @@ _R5 = replace(
             "Endpoint.payloadMimeType": None,
             "Endpoint.payload": Element("payload", many=True),
             **IMAGING_SELECTION,
+            **MEASURED_IMAGES,
+            "Observation.imaging": None,
+            "Observation.category": Element("category", "CodeableConcept", many=True),
+            "Observation.bodyStructure": Element("bodyStructure", "Reference"),
             "DocumentReference.masterIdentifier": None,
             "DocumentReference.context": None,
             "DocumentReference.context.encounter": None,
@@ -208,6 +213,9 @@ _R6 = replace(
             "Device.name.type": Element("type", "CodeableConcept"),
             "Device.version": Element("deviceVersion", many=True),
             "ImagingSelection.derivedFrom": Element("derivedFrom", "Reference"),
+            "ImagingSelection.region": Element("imageRegion3D", many=True),
+            "ImagingSelection.region.kind": Element("regionType"),
+            "ImagingSelection.region.coordinate": Element("coordinate", many=True),
             "ImagingSelection.bodySite": Element("bodySite", "CodeableReference", many=True),
             "ImagingSelection.instance.sopClass": Element("sopClass", "oid"),
         },

@@ -31,6 +31,13 @@ IMAGING_SELECTION: Mapping[str, Element] = {
     "ImagingSelection.instance.subset": Element("subset", many=True),
 }
 """Of R5."""
+MEASURED_IMAGES: Mapping[str, Element] = {
+    "ImagingSelection.frameOfReference": Element("frameOfReferenceUid"),
+    "ImagingSelection.instance.region": Element("imageRegion2D", many=True),
+    "ImagingSelection.instance.region.kind": Element("regionType"),
+    "ImagingSelection.instance.region.coordinate": Element("coordinate", many=True),
+}
+"""Of R5, for what was measured; only R6 has regions in space outside an instance."""
 
 _AUTHORS = frozenset({"Practitioner", "Device"})
 _ONLY_PATIENT = frozenset({"Patient"})
@@ -107,6 +114,14 @@ OBSERVATION: Mapping[str, Element] = {
     "Observation.issued": Element("issued"),
     "Observation.performer": Element("performer", "Reference", many=True),
     "Observation.text": Element("valueString"),
+    "Observation.imaging": Element("category", "CodeableConcept", many=True),
+    "Observation.quantity": Element("valueQuantity"),
+    "Observation.concept": Element("valueCodeableConcept", "CodeableConcept"),
+    "Observation.absent": Element("dataAbsentReason", "CodeableConcept"),
+    "Observation.interpretation": Element("interpretation", "CodeableConcept", many=True),
+    "Observation.bodySite": Element("bodySite", "CodeableConcept"),
+    "Observation.method": Element("method", "CodeableConcept"),
+    "Observation.hasMember": Element("hasMember", "Reference", many=True),
     "Observation.device": Element("device", "Reference"),
     "Observation.derivedFrom": Element("derivedFrom", "Reference", many=True),
     "Observation.component": Element("component", many=True),

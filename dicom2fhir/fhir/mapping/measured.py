@@ -1,0 +1,245 @@
+"""What each element of the Observation for a measurement, an evaluation or a group of them is.
+
+What an item does not state is that of the items that it is in: the moment, the site, the method, the algorithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from dicom2fhir.fhir.mapping import related, sr_documents, subject
+from dicom2fhir.fhir.mapping.content import ContentItem, dcm
+from dicom2fhir.fhir.mapping.context import MappingSource
+from dicom2fhir.fhir.mapping.document_nodes import Measured
+from dicom2fhir.fhir.mapping.measurement_reports import GROUP, TRACKING_IDENTIFIER, TRACKING_UID, own_uid, tracking_of
+from dicom2fhir.fhir.mapping.study_reference import study_reference
+from dicom2fhir.fhir.version.datatypes import (
+    DCM,
+    DICOM_UID,
+    SNOMED_CT,
+    Coding,
+    Concept,
+    date_time_of_dt,
+    identifier,
+    oid,
+    one,
+)
+from dicom2fhir.fhir.version.dialect import codeable_concept, words_of
+from dicom2fhir.model import Resource
+
+_IDENTIFIER_TYPES = "http://hl7.org/fhir/uv/dicom-sr/CodeSystem/dicom-identifier-type"
+_STUDY_UID = Coding("110180", DCM, "Study Instance UID")
+_SITE, _METHOD = Coding("363698007", SNOMED_CT), Coding("370129005", SNOMED_CT)
+_LATERALITY, _TOPOGRAPHICAL = Coding("272741003", SNOMED_CT), Coding("106233006", SNOMED_CT)
+_NORMALITY = dcm("121402")
+_ALGORITHM = (
+    ("111001", "StationName"),
+    ("111003", "SoftwareVersions"),
+    ("122405", "Manufacturer"),
+)
+"""Content items of an algorithm (PS3.16 TID 4019) -> the equipment's attribute of the same meaning."""
+_PERSON_NAME = dcm("121008")
+_IMAGING = Concept((Coding("imaging", "http://terminology.hl7.org/CodeSystem/observation-category", "Imaging"),))
+_INTERPRETATIONS: Mapping[str, Coding] = MappingProxyType(
+    {
+        code: Coding(own, "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", display)
+        for code, own, display in (
+            ("17621005", "N", "Normal"),
+            ("263654008", "A", "Abnormal"),
+            ("371879000", "H", "High"),
+            ("371880002", "L", "Low"),
+            ("371934000", "IND", "Indeterminate"),
+        )
+    }
+)
+"""Normality (PS3.16 CID 222) -> code of the value set of the element."""
+
+
+def measured_of(source: MappingSource) -> Measured:
+    """The observation of a rule that is applied to one."""
+    if not isinstance(source.node, Measured):
+        raise TypeError(source.node)
+    return source.node
+
+
+def identifiers(source: MappingSource, own_id: str) -> list[Resource]:
+    """That of the document, its own and that of the lesion, as far as stated, and one by which only it is found."""
+    node = measured_of(source)
+    found = [_typed(Coding("sop-instance-uid", _IDENTIFIER_TYPES), oid(node.uid), DICOM_UID)]
+    if uid := own_uid(node.items[0]):
+        found.append(_typed(Coding("observation-uid", _IDENTIFIER_TYPES), oid(uid), DICOM_UID))
+    if node.members or node.category == GROUP:
+        found += _tracking(node.items[0])
+    return [*found, related.identifier_of(own_id)]
+
+
+def _tracking(group: ContentItem) -> list[Resource]:
+    tracking = tracking_of(group)
+    found = [_typed(replace(TRACKING_UID, display="Tracking Unique Identifier"), oid(tracking.uid), DICOM_UID)]
+    text = _typed(replace(TRACKING_IDENTIFIER, display="Tracking Identifier"), tracking.text, "")
+    return [*(found if tracking.uid else ()), *([text] if tracking.text else ())]
+
+
+def _typed(type_: Coding, value: str, system: str) -> Resource:
+    return {"type": codeable_concept(Concept((type_,))), **identifier(value, system)}
+
+
+def study(source: MappingSource) -> list[Resource]:
+    """The ImagingStudy, also by its identifier."""
+    uid = source.context.study.uid
+    found = study_reference(source.context, uid)
+    return [{**found, "identifier": _typed(_STUDY_UID, oid(uid), DICOM_UID)}] if found else []
+
+
+def status(source: MappingSource) -> str:
+    """``final`` if the report says so, or is verified."""
+    flag, is_partial = source.text("PreliminaryFlag"), source.text("CompletionFlag") == "PARTIAL"
+    is_final = flag == "FINAL" or (not flag and source.text("VerificationFlag") == "VERIFIED")
+    return "final" if is_final and not is_partial else "preliminary"
+
+
+def category(source: MappingSource) -> Concept | None:
+    """The kind of observation, unless the code says the same."""
+    node = measured_of(source)
+    return node.category if node.category != node.name else None
+
+
+def imaging(source: MappingSource) -> Concept:
+    """The category of R4."""
+    return _IMAGING
+
+
+def moment(source: MappingSource) -> str | None:
+    """The moment of the observation, else that of the content."""
+    stated = (text for item in measured_of(source).items for text in item.texts("ObservationDateTime"))
+    found = (date_time_of_dt(text, source.zone) for text in stated)
+    return next(filter(None, found), None) or sr_documents.authored(source)
+
+
+def issued(source: MappingSource) -> str | None:
+    """The same, if its time and time zone are known."""
+    found = moment(source)
+    return found if found and "T" in found else None
+
+
+def performers(source: MappingSource) -> list[Resource]:
+    """The persons that observed, else those that verified the report."""
+    names = next(filter(None, map(_observers, measured_of(source).items)), [])
+    names = names or [one(item.get("VerifyingObserverName")) for item in source.items("VerifyingObserverSequence")]
+    return list(related.practitioners(replace(source, attrs={"PersonName": names}), "PersonName", ""))
+
+
+def _observers(item: ContentItem) -> list[str]:
+    return [name for person in item.named(_PERSON_NAME, "PNAME") for name in person.texts("PersonName")]
+
+
+def interpretations(source: MappingSource) -> list[Concept]:
+    """Whether the value is normal, in the codes of the value set and as stated."""
+    return [_interpretation(code) for code in measured_of(source).items[0].coded(_NORMALITY)]
+
+
+def _interpretation(stated: Concept) -> Concept:
+    own = [_INTERPRETATIONS[code.code] for code in stated.codings if code.code in _INTERPRETATIONS]
+    return Concept((*own, *stated.codings), stated.text)
+
+
+def method(source: MappingSource) -> Concept | None:
+    """The method of the measurement."""
+    return next((code for item in measured_of(source).items for code in item.coded(_METHOD)), None)
+
+
+def device(source: MappingSource) -> Resource | None:
+    """The algorithm, else the observing device, else the equipment that made the report."""
+    found = (_algorithm(source, item) for item in measured_of(source).items)
+    return next(filter(None, found), None) or sr_documents.observing_device(source) or related.equipment(source)
+
+
+def _algorithm(source: MappingSource, item: ContentItem) -> Resource | None:
+    attrs: dict[str, str] = {}
+    for code, keyword in _ALGORITHM:
+        texts = (text for named in item.named(dcm(code), "TEXT") for text in named.texts("TextValue"))
+        if text := next(texts, ""):
+            attrs[keyword] = text
+    return related.equipment(replace(source, attrs=attrs)) if "StationName" in attrs else None
+
+
+# The site -------------------------------------------------------------------------------------------------------------
+
+
+def body_site(source: MappingSource) -> Concept | None:
+    """The site; with laterality and other modifiers in its text, if the version has no element for them."""
+    if (found := _site(source)) is None:
+        return None
+    site, item = found
+    if not (parts := _modifiers(item)):
+        return site
+    if _patient(source):
+        return None  # bodyStructure has them; bodySite may not be there as well (obs-8)
+    return replace(site, text=", ".join(map(words_of, (site, *parts))))
+
+
+def body_structure(source: MappingSource) -> Resource | None:
+    """A contained BodyStructure for a site with laterality or another modifier."""
+    found, patient = _site(source), _patient(source)
+    if found is None or patient is None or not _modifiers(found[1]):
+        return None
+    site, item = found
+    structure: Resource = {"structure": codeable_concept(site)}
+    if lateralities := list(item.coded(_LATERALITY)):
+        structure["laterality"] = codeable_concept(lateralities[0])
+    if qualifiers := [codeable_concept(code) for code in item.coded(_TOPOGRAPHICAL)]:
+        structure["qualifier"] = qualifiers
+    resource = {"resourceType": "BodyStructure", "includedStructure": [structure], "patient": patient}
+    return source.context.contain(resource)
+
+
+def _patient(source: MappingSource) -> Resource | None:
+    """The Patient, if the version has an element for a BodyStructure, which must have one."""
+    if "Observation.bodyStructure" not in source.context.dialect.elements:
+        return None
+    found = subject.subject(source)
+    return source.context.dialect.reference(found) if found.get("type") == "Patient" else None
+
+
+def _site(source: MappingSource) -> tuple[Concept, ContentItem] | None:
+    """The site and its content item."""
+    return next(_sites(source), None)
+
+
+def _sites(source: MappingSource) -> Iterator[tuple[Concept, ContentItem]]:
+    for item in measured_of(source).items:
+        for site in item.named(_SITE, "CODE"):
+            if code := site.code:
+                yield code, site
+
+
+def _modifiers(site: ContentItem) -> list[Concept]:
+    return [code for name in (_LATERALITY, _TOPOGRAPHICAL) for code in site.coded(name)]
+
+
+# What it refers to ----------------------------------------------------------------------------------------------------
+
+
+def members(source: MappingSource) -> list[Resource]:
+    """The Observations in a group."""
+    return [_secondary("Observation", own) for own in measured_of(source).members]
+
+
+def derived_from(source: MappingSource) -> list[Resource]:
+    """The ImagingSelections of what was measured; if the version has none, or there are none, the ImagingStudy."""
+    images = measured_of(source).images
+    if not images or not writes_images(source.context.dialect.elements):
+        return study(source)
+    return [_secondary("ImagingSelection", own) for own in images]
+
+
+def writes_images(elements: Mapping[str, object]) -> bool:
+    """Whether a version has ImagingSelections with regions."""
+    return "ImagingSelection.instance.region" in elements
+
+
+def _secondary(type_: str, resource_id: str) -> Resource:
+    """A reference to another resource of the study, also by its identifier: the server may refuse that one."""
+    return {"reference": f"urn:uuid:{resource_id}", "type": type_, "identifier": related.identifier_of(resource_id)}
