@@ -343,7 +343,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     if chosen.quick:
-        show(measure(40, 1, (4,), 10, 32 << 20), chosen.json)
+        show(measure(40, 1, (4,), 10, 4 << 20), chosen.json)
     else:
         show(measure(chosen.count, chosen.rounds, _ASSOCIATIONS, 500, 2 << 30), chosen.json)
 

@@ -14,7 +14,7 @@ from tests.conformance_cases import (
     Case,
     Output,
     by_profile,
-    common_golden_cases,
+    claiming_share,
     generated,
     generated_studies,
     golden,
@@ -49,12 +49,11 @@ def rows() -> Iterator[tuple[Output, list[str]]]:
 
 def profile_rows() -> Iterator[tuple[Output, list[str]]]:
     """The cells of the table of profiles, but for what the guides' definitions say."""
-    common = common_golden_cases()
     for output in profiled_outputs():
         mine = _of(output)
         claiming = {case.where for case in mine if case.claims}
-        share = sum(f"golden {name}, with options" in claiming for name in common)
-        cells = [output.profile, output.version, f"{share} of {len(common)}", str(len(mine)), str(len(claiming))]
+        share, common = claiming_share(output)
+        cells = [output.profile, output.version, f"{share} of {common}", str(len(mine)), str(len(claiming))]
         yield output, cells
 
 

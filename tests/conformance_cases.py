@@ -213,9 +213,27 @@ def generated() -> Iterator[Case]:
 @cache
 def by_profile() -> tuple[Case, ...]:
     """Each study by each profile."""
-    of_golden = ((f"golden {name}, with options", study_and_options(name)[0]) for name in GOLDEN_CASES)
-    studies = [*of_golden, *generated_studies(), *pydicom_studies()]
-    return tuple(_by_profile(output, name, study) for output in profiled_outputs() for name, study in studies)
+    studies = [*generated_studies(), *pydicom_studies()]
+    return tuple(
+        case
+        for output in profiled_outputs()
+        for case in (
+            *(golden_with_options(output, name) for name in GOLDEN_CASES),
+            *(_by_profile(output, name, study) for name, study in studies),
+        )
+    )
+
+
+@cache
+def golden_with_options(output: Output, name: str) -> Case:
+    """A golden case by a profile."""
+    return _by_profile(output, f"golden {name}, with options", study_and_options(name)[0])
+
+
+def claiming_share(output: Output) -> tuple[int, int]:
+    """How many golden cases of common modalities claim a profile, of how many."""
+    names = common_golden_cases()
+    return sum(golden_with_options(output, name).claims for name in names), len(names)
 
 
 def _by_profile(output: Output, name: str, study: Study) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -144,13 +145,17 @@ def test_rules_read_only_what_their_level_has() -> None:
             assert set(rule.attributes) <= readable[path], rule.concept
 
 
-@pytest.mark.parametrize("attribute", [*taken(), *all_attributes()], ids=lambda attribute: str(attribute.keyword))
-def test_tags_and_vrs_are_those_of_the_standard(attribute: Attribute) -> None:
-    assert tag_for_keyword(attribute.keyword) == attribute.tag
-    assert dictionary_VR(attribute.tag) == attribute.vr
-    assert (attribute.vr == "SQ") is bool(attribute.items)
-    for item in (*attribute.items, *attribute.instead):
-        test_tags_and_vrs_are_those_of_the_standard(item)
+def with_inner(attributes: Iterable[Attribute]) -> Iterator[Attribute]:
+    for attribute in attributes:
+        yield attribute
+        yield from with_inner((*attribute.items, *attribute.instead))
+
+
+def test_tags_and_vrs_are_those_of_the_standard() -> None:
+    for attribute in with_inner([*taken(), *all_attributes()]):
+        assert tag_for_keyword(attribute.keyword) == attribute.tag, attribute.keyword
+        assert dictionary_VR(attribute.tag) == attribute.vr, attribute.keyword
+        assert (attribute.vr == "SQ") is bool(attribute.items), attribute.keyword
 
 
 @pytest.mark.parametrize("level", LEVELS)

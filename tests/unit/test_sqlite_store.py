@@ -334,11 +334,11 @@ def plan_of(path: Path, name: str) -> list[str]:
         connection.close()
 
 
-@pytest.mark.parametrize("name", sorted(queries()))
-def test_no_query_walks_a_table_that_grows(bench: Bench, path: Path, name: str) -> None:
-    plan = plan_of(path, name)
-    walked = {step.split()[1] for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"}
-    assert walked <= STAY_SMALL.keys() or name in WALKS, plan
+def test_no_query_walks_a_table_that_grows(bench: Bench, path: Path) -> None:
+    for name in queries():
+        plan = plan_of(path, name)
+        walked = {step.split()[1] for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"}
+        assert walked <= STAY_SMALL.keys() or name in WALKS, (name, plan)
 
 
 @pytest.mark.parametrize("name", ["relink", "requeue_some"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -212,15 +213,14 @@ UNKNOWN_VRS = [b"  ", b"??", b"\0\0", b"--", b"ox", b"OX", b"XX", b"UK", b"O ", 
 
 @pytest.mark.parametrize("vr", UNKNOWN_VRS)
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("length", ["H", "HL"])
-@pytest.mark.parametrize("value", [b"", b"\0\0", b"text", b"ISO_IR 192CSDA  ", bytes(300)], ids=len)
-@pytest.mark.parametrize("count", [1, 3])
-def test_unknown_vrs_with_lengths_of_either_size(vr: bytes, order: str, length: str, value: bytes, count: int) -> None:
+def test_unknown_vrs_with_lengths_of_either_size(vr: bytes, order: str) -> None:
     """DCMTK reads those with 16-bit lengths, PS3.5 section 7.1.2 announces those with 32-bit ones."""
     e = Encoder(EXPLICIT_VR_LITTLE_ENDIAN if order == "<" else EXPLICIT_VR_BIG_ENDIAN)
-    lengths = struct.pack(order + length, *[0] * (len(length) - 1), len(value))
-    unknown = [struct.pack(order + "HH", 0x0028, 0x0120 + n) + vr + lengths + value for n in range(count)]
-    assert read(e, around(e, b"".join(unknown))) == {DESCRIPTION: b"CT", LAST: b"7 "}
+    values = (b"", b"\0\0", b"text", b"ISO_IR 192CSDA  ", bytes(300))
+    for length, value, count in product(("H", "HL"), values, (1, 3)):
+        lengths = struct.pack(order + length, *[0] * (len(length) - 1), len(value))
+        unknown = [struct.pack(order + "HH", 0x0028, 0x0120 + n) + vr + lengths + value for n in range(count)]
+        assert read(e, around(e, b"".join(unknown))) == {DESCRIPTION: b"CT", LAST: b"7 "}, (length, value, count)
 
 
 @pytest.mark.parametrize("vr", UNKNOWN_VRS)
