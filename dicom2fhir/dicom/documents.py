@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dicom2fhir.document_references import EVIDENCE, referenced_by
-from dicom2fhir.model import InstanceRecord
+from dicom2fhir.document_references import EVIDENCE
+from dicom2fhir.model import InstanceRecord, items_of, texts_of
 
 
 def mentioned_studies(record: InstanceRecord) -> tuple[str, ...]:
     """The Study Instance UIDs of the other studies that an instance names as its evidence."""
-    named = {reference.study_uid for reference in referenced_by(record.instance, EVIDENCE)}
-    return tuple(sorted(named - {"", record.study_uid}))
+    named = {
+        uid
+        for keyword in EVIDENCE
+        for study in items_of(record.instance.get(keyword))
+        for uid in texts_of(study.get("StudyInstanceUID"))
+    }
+    return tuple(sorted(named - {record.study_uid}))
