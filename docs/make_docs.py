@@ -173,8 +173,8 @@ _REMARKS: Mapping[str, str] = {
     "3.2.0": "Only the ImagingStudy of this ballot is known; all other resources are those of STU3.\n\n",
     "R6": "R6 is not published yet. The output follows its third ballot, 6.0.0-ballot3: "
     "`series.instance.numberOfFrames`, which was added later (FHIR-55483), is not written. The definitions of later "
-    "ballots are not in a package registry that the project builds from. Its DocumentReference was not seen and is "
-    "written as in R5.\n\n",
+    "ballots are not in a package registry that the project builds from. Its DocumentReference and Procedure were not "
+    "seen and are written as in R5.\n\n",
 }
 
 

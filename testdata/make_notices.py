@@ -141,7 +141,7 @@ def begun(name: str, made: Dataset, **attributes: object) -> Notice:
     )
 
 
-def ended(name: str, status: str, instances: Iterable[Dataset] = ()) -> Notice:
+def ended(name: str, status: str, instances: Iterable[Dataset] = (), **attributes: object) -> Notice:
     """The N-SET that ends a procedure step and lists its instances."""
     series: dict[str, list[Values]] = {}
     for made in instances:
@@ -154,6 +154,7 @@ def ended(name: str, status: str, instances: Iterable[Dataset] = ()) -> Notice:
         "PerformedSeriesSequence": [
             {
                 "PerformingPhysicianName": "Radiologist^Rita",
+                "OperatorsName": "Technologist^Tom",
                 "ProtocolName": "Chest",
                 "SeriesInstanceUID": series_uid,
                 "SeriesDescription": "",
@@ -164,7 +165,7 @@ def ended(name: str, status: str, instances: Iterable[Dataset] = ()) -> Notice:
             for series_uid, references in series.items()
         ],
     }
-    return Notice("N-SET", MODALITY_PERFORMED_PROCEDURE_STEP, make_uid("MPPS", name), dataset(values))
+    return Notice("N-SET", MODALITY_PERFORMED_PROCEDURE_STEP, make_uid("MPPS", name), dataset({**values, **attributes}))
 
 
 def _values(item: Dataset) -> Values:
@@ -190,9 +191,34 @@ def _unavailable() -> list[Notice]:
     return [notification("unavailable", datasets("cr"), at("PACS", "UNAVAILABLE"))]
 
 
+def _steps_of_ct() -> list[Notice]:
+    """One that was completed, and a second one, which was discontinued and has codes of a protocol only."""
+    made = datasets("ct")
+    return [
+        begun("ct 2", made[0], **_SECOND_STEP),
+        begun("ct 1", made[0], ReasonForPerformedProcedureCodeSequence=[code("267036007", "SCT", "Dyspnea")]),
+        ended("ct 1", "COMPLETED", made[:-1]),
+        ended(
+            "ct 2",
+            "DISCONTINUED",
+            made[-1:],
+            PerformedProcedureStepEndTime="092500",
+            PerformedProcedureStepDiscontinuationReasonCodeSequence=[code("110501", "DCM", "Equipment failure")],
+        ),
+    ]
+
+
+_SECOND_STEP: Values = {
+    "PerformedProcedureStepStartTime": "092000",
+    "ProcedureCodeSequence": [],
+    "PerformedProtocolCodeSequence": [code("CHEST-LD", "99LOCAL", "Low dose chest")],
+    "PerformedStationName": "",
+}
+
 _NOTICES: Mapping[str, Callable[[], list[Notice]]] = {
     "places of ct": _ct_places,
     "cr is unavailable": _unavailable,
+    "steps of ct": _steps_of_ct,
     "begun": lambda: [begun("begun", instance("CT", "mpps"))],
     "discontinued": lambda: [begun("discontinued", instance("CT", "mpps")), ended("discontinued", "DISCONTINUED")],
 }

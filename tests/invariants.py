@@ -33,6 +33,7 @@ SECONDARY = frozenset(
         "DocumentReference",
         "Observation",
         "DiagnosticReport",
+        "Procedure",
     }
 )
 _SOUGHT = frozenset({"ServiceRequest", "ProcedureRequest", "Encounter"})

@@ -54,6 +54,7 @@ class DestinationResourceSettings(Section):
     rejection_notes: Literal["inherit", Switch] = Field("inherit", description="As resources.rejection_notes.")
     dose_reports: Literal["inherit", IfOffered] = Field("inherit", description="As resources.dose_reports.")
     measurements: Literal["inherit", IfOffered] = Field("inherit", description="As resources.measurements.")
+    procedures: Literal["inherit", IfOffered] = Field("inherit", description="As resources.procedures.")
 
     def over(self, general: ResourceSettings) -> ResourceSettings:
         """The options in force: those that are set here, else the general ones."""

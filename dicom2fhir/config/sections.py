@@ -218,6 +218,11 @@ class ResourceSettings(Section):
         description="Measurement reports (TID 1500) as Observations, from R4 on, and from R5 on what was measured as"
         " ImagingSelections: auto: in files, and on servers that offer these types; never.",
     )
+    procedures: IfOffered = Field(
+        _MAPPING.procedures,
+        description="Procedure steps (MPPS, receiver.mpps) as Procedure, from STU3 on: auto: in files, and on servers"
+        " that offer this type; never.",
+    )
 
 
 class SystemsSettings(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from dicom2fhir.dicom.attributes import LEVELS, SPECIFIC_CHARACTER_SET, Attribute
+from dicom2fhir.dicom.attributes import CODE, LEVELS, SPECIFIC_CHARACTER_SET, Attribute
 from dicom2fhir.dicom.data_elements import Budgets, Wanted
 from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.wanted import wanted
@@ -41,6 +41,9 @@ NOTIFICATION = (
 )
 """Instance Availability Notification Module, PS3.3 C.4.23."""
 
+_PERFORMERS = tuple(
+    attribute for attribute in LEVELS["series"] if attribute.keyword.startswith(("PerformingPhysician", "Operator"))
+)
 _REFERENCED_INSTANCE = _a("ReferencedSOPInstanceUID", 0x00081155, "UI")
 _REQUEST = next(attribute for attribute in LEVELS["study"] if attribute.keyword == "RequestAttributesSequence")
 
@@ -52,7 +55,14 @@ PROCEDURE_STEP = (
     _a("Modality", 0x00080060, "CS"),
     _a("PerformedProcedureStepStartDate", 0x00400244, "DA"),
     _a("PerformedProcedureStepStartTime", 0x00400245, "TM"),
+    _a("PerformedStationAETitle", 0x00400241, "AE"),
+    _a("PerformedStationName", 0x00400242, "SH"),
+    _a("PerformedProcedureStepEndDate", 0x00400250, "DA"),
+    _a("PerformedProcedureStepEndTime", 0x00400251, "TM"),
     _a("PerformedProcedureStepStatus", 0x00400252, "CS"),
+    _a("PerformedProcedureStepDescription", 0x00400254, "LO"),
+    _a("PerformedProtocolCodeSequence", 0x00400260, "SQ", *CODE),
+    _a("PerformedProcedureStepDiscontinuationReasonCodeSequence", 0x00400281, "SQ", *CODE),
     _a(
         "ScheduledStepAttributesSequence",
         0x00400270,
@@ -64,6 +74,7 @@ PROCEDURE_STEP = (
         "PerformedSeriesSequence",
         0x00400340,
         "SQ",
+        *_PERFORMERS,
         _a("ReferencedImageSequence", 0x00081140, "SQ", _REFERENCED_INSTANCE),
         _a("ReferencedNonImageCompositeSOPInstanceSequence", 0x00400220, "SQ", _REFERENCED_INSTANCE),
     ),

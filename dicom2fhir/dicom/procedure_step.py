@@ -18,6 +18,11 @@ _SCHEDULED = "ScheduledStepAttributesSequence"
 _SETTABLE = frozenset(
     {
         _STATUS,
+        "PerformedProcedureStepEndDate",
+        "PerformedProcedureStepEndTime",
+        "PerformedProcedureStepDescription",
+        "PerformedProcedureStepDiscontinuationReasonCodeSequence",
+        "PerformedProtocolCodeSequence",
         "PerformedSeriesSequence",
         "ProcedureCodeSequence",
         "ReasonForPerformedProcedureCodeSequence",

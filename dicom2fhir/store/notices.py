@@ -19,15 +19,15 @@ class StepStatus:
 class Notices(Protocol):
     """Availability notifications and procedure steps, which may come before or after the instances of their study.
 
-    A study that is not known yet is added, without instances.
+    A study that is not known yet is added, without instances. Like an instance, what changes something raises the
+    study's revision and makes the study due.
     """
 
     def state_availability(self, notification: AvailabilityNotification) -> None:
         """Store what an archive states; it is on disk when this returns.
 
         For each instance and Retrieve AE Title the last statement counts, whether the instance has arrived or not. A
-        notification that is repeated changes nothing. Like an instance, one that changes something raises the study's
-        revision and makes the study due.
+        notification that is repeated changes nothing.
 
         Raises
         ------
@@ -38,7 +38,7 @@ class Notices(Protocol):
     def create_step(self, step: ProcedureStep, origin: Origin) -> None:
         """Store a new procedure step; it is on disk when this returns. One that is repeated changes nothing.
 
-        A study of which no instance has arrived is due at once, as a new revision. ``origin`` is a sender of the study.
+        A study of which no instance has arrived is due at once. ``origin`` is a sender of the study.
 
         Raises
         ------

@@ -89,6 +89,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         rejection_notes=resources.rejection_notes,
         dose_reports=resources.dose_reports,
         measurements=resources.measurements,
+        procedures=resources.procedures,
     )
 
 

@@ -147,6 +147,44 @@ def test_a_study_is_registered_before_its_first_image(
 
 
 @pytest.mark.needs("hapi")
+@pytest.mark.parametrize("version", ["r4", "r5"])
+def test_a_procedure_step_is_a_procedure_at_a_destination_that_wants_it(
+    hapi: Callable[[str], str], version: str, daemon: StartDaemon, made: list[Dataset], name: str, tmp_path: Path
+) -> None:
+    server = Server(hapi(version))
+    wanted = f'[destinations.main.resources]\nprocedures = "auto"\n{to_files(tmp_path / "out")}'
+    started = serve(daemon, server.base_url, settings=wanted)
+    begin, end = begun(name, made[0]), ended(name, "COMPLETED", made)
+    identifier = f"urn:dicom:uid|urn:oid:{begin.uid}"
+
+    def found() -> Resource:
+        (entry,) = server._get("Procedure", identifier=identifier)["entry"]
+        resource: Resource = entry["resource"]
+        return resource
+
+    assert send(started.address, begin) == [0x0000]
+    started.settled()
+    assert found()["status"] == "in-progress"
+    store(started, made)
+    started.settled()
+    assert send(started.address, end) == [0x0000]
+    started.settled()
+    completed = found()
+    assert (completed["status"], completed["code"]["text"]) == ("completed", "CT chest")
+    study = server.study(made[0].StudyInstanceUID)
+    linked = study["procedureReference"] if version == "r4" else study["partOf"][0]
+    assert linked["identifier"] == completed["identifier"][0]
+    if version == "r5":
+        assert completed["supportingInfo"][0]["reference"] == f"ImagingStudy/{study['id']}"
+
+    store(started, made)
+    assert send(started.address, begin, end) == [0x0111, 0x0000]
+    started.settled()
+    assert (found(), server.study(made[0].StudyInstanceUID)) == (completed, study)
+    assert "Procedure" not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json"))
+
+
+@pytest.mark.needs("hapi")
 def test_a_discontinued_step_without_images_cancels_the_study(
     hapi_r4: str, daemon: StartDaemon, made: list[Dataset], name: str
 ) -> None:

@@ -22,7 +22,7 @@ TABLE = Path(__file__).parents[2] / "dicom2fhir" / "fhir" / "version" / "data" /
 _WRITTEN = (
     "Bundle", "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",
     "Observation", "Medication", "MedicationAdministration", "ImagingSelection", "ImagingManifest",
-    "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport",
+    "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport", "Procedure",
 )  # fmt: skip
 _BACKBONE = {"id": "@string", "extension": "Extension*", "modifierExtension": "Extension*"}
 _ABSTRACT = {"BackboneElement", "BackboneType", "Element", "Resource"}

@@ -37,7 +37,7 @@ _RESOURCES = (
     "ImagingStudy", "Patient", "Practitioner", "Organization", "Location", "Device", "Endpoint",
     "Observation", "Medication", "MedicationAdministration", "DiagnosticOrder", "PractitionerRole",
     "ImagingSelection", "ImagingManifest", "ImagingObjectSelection", "Basic", "DocumentReference", "DiagnosticReport",
-    "BodyStructure",
+    "BodyStructure", "Procedure",
 )  # fmt: skip
 _VALUES = ("Coding", "CodeableConcept", "Quantity", "Reference", "Identifier", "Period", "Range", "Ratio")
 """Datatypes that the bridge puts into extensions; ``Extension.value[x]`` alone would ask for all that there are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.model import Study, Write
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Retry
-from testdata.make_cases import studies_of
+from testdata.make_cases import studies_of, study_and_options
 from testdata.make_dicom import encoded
 from tests.memory_server import Failed, Manner, MemoryServer
 from tests.scripted_server import Resource
 
-OFFERS = ("ImagingStudy", "Patient", "Endpoint", "ServiceRequest", "ImagingSelection", "Practitioner", "Observation")
+OFFERS = (
+    *("ImagingStudy", "Patient", "Endpoint", "ServiceRequest", "Practitioner"),
+    *("ImagingSelection", "Observation", "Procedure"),
+)
 STATUS_URL = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ImagingSelection.status"
 
 
@@ -33,7 +37,7 @@ class Server(MemoryServer):
     ----------
     refused
         Series Instance UID of an ImagingSelection -> status of the answer to a transaction with it; "": of any, and of
-        any Observation.
+        any Observation or Procedure.
     """
 
     def __init__(self, **manner: Any) -> None:
@@ -43,7 +47,7 @@ class Server(MemoryServer):
 
     def _write(self, entry: Resource, ids: dict[str, str]) -> Resource:
         resource = entry["resource"]
-        if resource["resourceType"] in ("ImagingSelection", "Observation"):
+        if resource["resourceType"] in ("ImagingSelection", "Observation", "Procedure"):
             status = self.refused.get(resource.get("seriesUid", "")) or self.refused.get("")
             if status:
                 raise Failed(status)
@@ -277,6 +281,22 @@ def test_a_dose_report_never_holds_back_a_study(server: Server, bridge: Bridge, 
     assert doses(server) == {210.5: "final"}
 
 
+def test_a_procedure_never_holds_back_a_study(server: Server) -> None:
+    steps = study_and_options("procedures")[0]
+    bridge = Bridge(server.url, procedures="auto")
+    server.refused = {"": 422}
+    assert [said.partition(":")[0] for said in bridge.deliver(steps).refused] == ["Procedure", "Procedure"]
+    (study,) = server.all("ImagingStudy")
+    assert len(study["partOf"]) == 2
+    server.refused = {}
+    assert bridge.deliver(steps, again=True).refused == ()
+    assert [one["status"] for one in server.all("Procedure")] == ["completed", "stopped"]
+    bridge.policy = replace(bridge.policy, procedures="never")
+    bridge.deliver(steps)
+    assert [one["status"] for one in server.all("Procedure")] == ["entered-in-error"] * 2
+    assert "partOf" not in server.all("ImagingStudy")[0]
+
+
 def test_a_server_without_observations_gets_the_study() -> None:
     server = Server(offers=("ImagingStudy", "Patient"))
     try:
@@ -458,6 +478,18 @@ def on_server(url: str, version: str) -> list[Resource]:
     client.speak(DIALECTS[name], "json")
     own = [one.entries[0] for one in mapper.map(STUDY, DIALECTS[name]).secondary]
     return [found for entry in own for found in client.search(entry.resource["resourceType"], entry.search)]
+
+
+@pytest.mark.parametrize("version", ["dstu3", "r4", "r5"])
+def test_procedures_on_a_real_server(hapi: Callable[[str], str], version: str) -> None:
+    """Taken; sent twice, no new version."""
+    url = hapi(version)
+    bridge = Bridge(url, "STU3" if version == "dstu3" else version.upper(), procedures="auto")
+    steps = study_and_options("procedures")[0]
+    assert bridge.deliver(steps).refused == ()
+    assert not bridge.deliver(steps, again=True).written
+    bridge.base = b""
+    assert not bridge.deliver(steps).written
 
 
 @pytest.mark.parametrize("version", ["r4", "r5"])

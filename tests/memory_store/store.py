@@ -208,9 +208,9 @@ class MemoryStore:
 
     def _keep(self, study: StudyRow, step: ProcedureStep) -> None:
         study.steps[step.uid] = step
+        self._change(study, self._clock.now())
         study.hasten_if_complete()
         if not study.instances:
-            self._change(study, self._clock.now())
             study.prompt_revision = study.revision
         study.apply_rule()
 

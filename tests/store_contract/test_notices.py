@@ -203,11 +203,15 @@ def test_a_study_is_complete_when_all_its_steps_are(bench: Bench, second: str | 
         assert bench.none_due() is (second != "IN PROGRESS")
 
 
-def test_a_step_of_a_delivered_study_changes_nothing(bench: Bench) -> None:
+def test_a_step_of_a_delivered_study_is_delivered_too(bench: Bench) -> None:
     bench.add(record(1))
     bench.later(QUIET_S)
     bench.deliver()
     bench.store.create_step(step(), over("a"))
+    assert bench.wait_s() == QUIET_S
+    bench.store.update_step("1.6.1", changes("COMPLETED", [1]))
+    assert bench.wait_s() == 0
+    assert bench.deliver() == "1.1"
     bench.store.update_step("1.6.1", changes("COMPLETED", [1]))
     assert bench.state() is State.DELIVERED
 

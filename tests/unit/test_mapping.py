@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom2fhir.dicom.attributes import LEVELS, UIDS, Attribute, taken
 from dicom2fhir.dicom.content import CONTENT
-from dicom2fhir.dicom.normalized import all_attributes
+from dicom2fhir.dicom.normalized import PROCEDURE_STEP, all_attributes
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id, map_study, trace_study
 from dicom2fhir.fhir.mapping.rules import RULES
@@ -92,7 +92,18 @@ NOT_OF_A_RULE = {
     "CodingSchemeIdentificationSequence": "names the systems of all codes",
 }
 PLACES = {"RetrieveURL", "RetrieveLocationUID", "RetrieveAETitle"}
-STATED = PLACES | {"PerformedProcedureStepStatus"}
+STATED = PLACES | {
+    "PerformedProcedureStepDescription",
+    "PerformedProcedureStepDiscontinuationReasonCodeSequence",
+    "PerformedProcedureStepEndDate",
+    "PerformedProcedureStepEndTime",
+    "PerformedProcedureStepStatus",
+    "PerformedProtocolCodeSequence",
+    "PerformedSeriesSequence",
+    "PerformedStationAETitle",
+    "PerformedStationName",
+    "ScheduledStepAttributesSequence",
+}
 """What only notifications and procedure steps say."""
 
 
@@ -135,6 +146,7 @@ def test_rules_read_only_what_their_level_has() -> None:
         "Observation of a measurement report": of["study"] | of["series"] | of["instance"] | uids | measurements,
         "ImagingSelection of a measurement report": of["study"] | of["series"] | of["instance"] | uids | measurements,
         "ImagingSelection of a measurement report.instance": of["instance"] | measurements,
+        "Procedure": {attribute.keyword for attribute in PROCEDURE_STEP} | uids,
         "Patient": of["patient"],
         "Device": of["series"],
         "Endpoint": {"RetrieveURL"},
@@ -173,6 +185,7 @@ SHAPES = {
     "CodeableReference by reference": "CodeableReference",
     "actor": "Reference",
     "performer": "BackboneElement",
+    "performer in role": "BackboneElement",
     "Coding of oid": "Coding",
     "code extension": "Extension",
 }

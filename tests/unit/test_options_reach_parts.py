@@ -114,6 +114,7 @@ RESOURCES: dict[str, Any] = {
     "rejection_notes": "never",
     "dose_reports": "never",
     "measurements": "auto",
+    "procedures": "auto",
 }
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,

@@ -21,7 +21,20 @@ from dicom2fhir.fhir.version.datatypes import (
     zone_of,
 )
 from dicom2fhir.fhir.version.dialect import Dialect
-from dicom2fhir.model import Attrs, Entry, Instance, Note, NoteLevel, Resource, Series, Study, Write, items_of, texts_of
+from dicom2fhir.model import (
+    Attrs,
+    Entry,
+    Instance,
+    Note,
+    NoteLevel,
+    ProcedureStep,
+    Resource,
+    Series,
+    Study,
+    Write,
+    items_of,
+    texts_of,
+)
 
 Choice = Literal["auto", "always", "never"]
 Switch = Literal["always", "never"]
@@ -73,6 +86,8 @@ class MappingOptions:
     measurements
         Whether Observations for measurement reports are written, from R4 on, and from R5 on ImagingSelections for what
         was measured.
+    procedures
+        Whether a Procedure is written for each procedure step, from STU3 on.
     """
 
     time_zone: ZoneInfo | None = None
@@ -94,6 +109,7 @@ class MappingOptions:
     rejection_notes: Switch = "always"
     dose_reports: IfOffered = "auto"
     measurements: IfOffered = "never"
+    procedures: IfOffered = "never"
 
     def of(self, name: str) -> str:
         """The value of an option of the archive by its name in the configuration (``pacs.dicomweb_url``)."""
@@ -158,12 +174,15 @@ def _without_notifications(study: Study) -> Study:
     return replace(study, series=tuple(series))
 
 
-Node = Study | Series | Instance | Document | SelectedStudy | SelectedSeries | SelectedInstance | DoseValue
+Node = (
+    Study | Series | Instance | ProcedureStep | Document | SelectedStudy | SelectedSeries | SelectedInstance | DoseValue
+)
 
 
 @dataclass(slots=True)
 class MappingSource:
-    """One node as the input of its rules: a study, series or instance, or what a document selects or says."""
+    """One node as the input of its rules: a study, series, instance or procedure step, or what a document selects or
+    says."""
 
     context: MappingContext
     node: Node

@@ -17,6 +17,7 @@ from dicom2fhir.fhir.mapping import (
     imaging_study,
     key_object_rules,
     measurement_rules,
+    procedures,
     related,
     subject,
 )
@@ -118,6 +119,13 @@ STUDY_RULES = (
         identification.orders,
         "the order (ServiceRequest; ProcedureRequest in STU3, DiagnosticOrder up to 1.4.0) that the server has by each "
         "accession number, else a logical reference, up to 1.4.0 to a contained one",
+    ),
+    Rule(
+        "performedProcedure",
+        (),
+        procedures.performed,
+        "the Procedure of each procedure step (MPPS) by its identifier, if `resources.procedures` is `auto`; in R4 and "
+        "R4B of the first one",
     ),
     Rule(
         "referrer",
@@ -306,5 +314,6 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     **document_rules.RULES,
     **dose_report_rules.RULES,
     **measurement_rules.RULES,
+    **procedures.RULES,
 }
 """A resource type, or the path of an element with child elements -> the rules for its child elements."""

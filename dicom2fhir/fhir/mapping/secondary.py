@@ -1,5 +1,5 @@
 """The resources of a study beside its ImagingStudy, each with a lifetime of its own: those for its key objects,
-encapsulated documents, radiation dose reports and measurement reports.
+encapsulated documents, radiation dose reports, measurement reports and procedure steps.
 
 They are not needed for the ImagingStudy: what a version or a server cannot hold is left out, and noted.
 """
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping import dose_report_rules, measurement_rules
+from dicom2fhir.fhir.mapping import dose_report_rules, measurement_rules, procedures
 from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource, Node
 from dicom2fhir.fhir.mapping.document_rules import RULES as DOCUMENT_RULES
 from dicom2fhir.fhir.mapping.documents import documents_of, is_report, master_identifier
@@ -43,6 +43,7 @@ def secondary_resources(context: MappingContext, traces: Traces) -> Iterator[Sec
     yield from _diagnostic_reports(context, traces)
     yield from _for_dose_reports(context, traces)
     yield from _for_measurements(context, traces)
+    yield from _procedures(context, traces)
 
 
 def _for_key_objects(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
@@ -185,6 +186,17 @@ def _measured_images(report: MeasurementReport, context: MappingContext, traces:
         inner.dialect.put(body, "ImagingSelection.instance", instances)
         resource = _whole("ImagingSelection", image_id(images), body, inner)
         yield _secondary(resource, search_by(body["identifier"][-1]), inner)
+        traces = None
+
+
+def _procedures(context: MappingContext, traces: Traces) -> Iterator[SecondaryResource]:
+    """A Procedure for each procedure step."""
+    type_ = "Procedure"
+    for source in procedures.sources(context):
+        body: Resource = {}
+        apply(procedures.RULES[type_], source, body, traces)
+        resource = _whole(type_, deterministic_id(type_, source.node.uid), body, source.context)
+        yield _secondary(resource, search_by(body["identifier"][0]), source.context)
         traces = None
 
 

@@ -29,6 +29,7 @@ Shape = Literal[
     "CodeableReference by reference",
     "performer",
     "actor",
+    "performer in role",
     "oid",
     "Coding of oid",
     "code extension",
@@ -94,6 +95,8 @@ class Dialect:
         ``ImagingStudy.status`` of a study whose instances are no longer available.
     rejected
         Title of a rejection note -> ``ImagingStudy.status`` of a study that is rejected as a whole.
+    discontinued
+        ``Procedure.status`` of a procedure step that was discontinued.
     order_type
         The resource type of an order for imaging.
     key_objects
@@ -117,6 +120,7 @@ class Dialect:
     search_by: str = "identifier"
     unavailable: str = "registered"
     rejected: Mapping[str, str] = field(default_factory=dict)
+    discontinued: str = "stopped"
     order_type: str = "ServiceRequest"
     key_objects: str = ""
     selection_titles: frozenset[str] = frozenset()
@@ -230,6 +234,12 @@ def _actor(dialect: Dialect, element: Element, meaning: Resource) -> Resource | 
     return _reference(dialect, element, meaning["actor"])
 
 
+def _performer_in_role(dialect: Dialect, element: Element, meaning: Resource) -> Resource | None:
+    """:func:`_performer` by the name that the function had before R4."""
+    performer = _performer(dialect, element, meaning)
+    return {"role": performer["function"], "actor": performer["actor"]} if performer else None
+
+
 def _oid(dialect: Dialect, element: Element, uid: str) -> str:
     if not dialect.oid.fullmatch(oid(uid)):
         raise NotExpressible(
@@ -256,6 +266,7 @@ _SHAPES: Mapping[Shape, Callable[[Dialect, Element, Any], Any]] = MappingProxyTy
         ),
         "performer": _performer,
         "actor": _actor,
+        "performer in role": _performer_in_role,
         "oid": _oid,
         "code extension": lambda dialect, element, code: {"url": element.url, "valueCode": code},
         "concept extension": lambda dialect, element, meaning: {

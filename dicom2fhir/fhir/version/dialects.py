@@ -29,6 +29,7 @@ from dicom2fhir.fhir.version.secondary_elements import (
     IMAGING_SELECTION,
     MEASURED_IMAGES,
     OBSERVATION,
+    PROCEDURE,
 )
 
 __all__ = ["DIALECTS", "Dialect", "Element", "by_fhir_version", "codeable_concept"]
@@ -86,6 +87,7 @@ _R4 = Dialect(
         "encounter": Element("encounter", "Reference"),
         "started": Element("started"),
         "basedOn": Element("basedOn", "Reference", many=True),
+        "performedProcedure": Element("procedureReference", "Reference"),
         "referrer": Element("referrer", "Reference"),
         "interpreter": Element("interpreter", "Reference", many=True),
         "endpoint": Element("endpoint", "Reference", many=True),
@@ -143,6 +145,7 @@ _R4 = Dialect(
         **DOCUMENT_REFERENCE,
         **DIAGNOSTIC_REPORT,
         **OBSERVATION,
+        **PROCEDURE,
     },
     lateralities=_UNILATERAL,
     identifiers=("uid", "accession", "study id"),
@@ -168,6 +171,7 @@ _R5 = replace(
         {
             "statusReason": Element("extension", "concept extension", many=True, url=_STATUS_REASON),
             "modality": Element("modality", "CodeableConcept", many=True),
+            "performedProcedure": Element("partOf", "Reference", many=True),
             "interpreter": None,
             "procedure": Element("procedure", "CodeableReference", many=True),
             "reason": Element("reason", "CodeableReference", many=True),
@@ -194,6 +198,10 @@ _R5 = replace(
             "DocumentReference.encounter": Element("context", "Reference", many=True),
             "DocumentReference.event": Element("event", "CodeableReference by reference", many=True),
             "Observation.profile": None,
+            "Procedure.subject": Element("subject", "Reference"),
+            "Procedure.performed": Element("occurrencePeriod"),
+            "Procedure.reason": Element("reason", "CodeableReference", many=True),
+            "Procedure.study": Element("supportingInfo", "Reference", many=True),
         },
     ),
     lateralities=_CID_244,
@@ -240,6 +248,7 @@ _3_2_0 = replace(
             "status": None,
             "modality": Element("modalityList", "Coding", many=True),
             "encounter": Element("context", "Reference"),
+            "performedProcedure": None,
             "reason": Element("reason", "CodeableConcept"),
             "location": None,
             "note": None,
@@ -255,6 +264,7 @@ _3_2_0 = replace(
             **_without("DocumentReference", _R4.elements),
             **_without("DiagnosticReport", _R4.elements),
             **_without("Observation", _R4.elements),
+            **_without("Procedure", _R4.elements),
         },
     ),
     identifiers=("further accession", "study id"),
@@ -266,6 +276,7 @@ _3_2_0 = replace(
         ENDPOINT_PAYLOAD_TYPE: "http://hl7.org/fhir/endpoint-payload-type",
     },
     reference_parts=frozenset({"reference", "identifier", "display"}),
+    discontinued="aborted",
     search_by="study",
     key_objects="",
 )
@@ -291,6 +302,12 @@ _STU3 = replace(
             "DocumentReference.indexed": Element("indexed"),
             "DocumentReference.context.encounter": Element("encounter", "Reference"),
             "DocumentReference.context.related": Element("related", "Reference in ref", many=True),
+            "performedProcedure": Element("procedureReference", "Reference", many=True),
+            **_changed(PROCEDURE, {"Procedure.statusReason": None}),
+            "Procedure.encounter": Element("context", "Reference"),
+            "Procedure.performer": Element(
+                "performer", "performer in role", many=True, types=frozenset({"Practitioner"})
+            ),
         },
     ),
     order_type="ProcedureRequest",
@@ -305,6 +322,7 @@ _1_4_0 = replace(
         _STU3.elements,
         {
             "encounter": None,
+            "performedProcedure": None,
             "basedOn": Element("order", "Reference", many=True, types=frozenset({"DiagnosticOrder"})),
             "interpreter": Element("interpreter", "Reference"),
             "endpoint": None,
@@ -319,6 +337,7 @@ _1_4_0 = replace(
             "instance.content": Element("content", many=True),
             **_without("ImagingManifest", _STU3.elements),
             **_without("DocumentReference", _STU3.elements),
+            **_without("Procedure", _STU3.elements),
             **IMAGING_OBJECT_SELECTION,
         },
     ),

@@ -145,3 +145,18 @@ DIAGNOSTIC_REPORT: Mapping[str, Element] = {
     "DiagnosticReport.presentedForm": Element("presentedForm", many=True),
 }
 """Of R4."""
+
+PROCEDURE: Mapping[str, Element] = {
+    "Procedure.identifier": Element("identifier", many=True),
+    "Procedure.basedOn": Element("basedOn", "Reference", many=True),
+    "Procedure.status": Element("status"),
+    "Procedure.statusReason": Element("statusReason", "CodeableConcept"),
+    "Procedure.code": Element("code", "CodeableConcept"),
+    "Procedure.subject": Element("subject", "Reference", types=_ONLY_PATIENT),
+    "Procedure.encounter": Element("encounter", "Reference"),
+    "Procedure.performed": Element("performedPeriod"),
+    "Procedure.performer": Element("performer", "performer", many=True, types=_AUTHORS),
+    "Procedure.location": Element("location", "Reference"),
+    "Procedure.reason": Element("reasonCode", "CodeableConcept", many=True),
+}
+"""Of R4."""

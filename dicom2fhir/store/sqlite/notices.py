@@ -82,9 +82,9 @@ def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureS
     sql.run("keep_step", uid=step.uid, study_id=study.id, status=step.status, listed=len(step.instances), body=body)
     if step.has_ended:
         sql.run("await", study_id=study.id, uids=orjson.dumps(step.instances).decode())
+    change(sql, known, study, now)
     hasten_complete(sql, study)
     if sql.one("count_instances", study_id=study.id) == (0,):
-        change(sql, known, study, now)
         hasten(sql, study)
     schedule(sql, [study.id])
 
