@@ -148,29 +148,29 @@ class Deliverer:
         if permit is None:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
-            claim = self._store.claim(self.name, self._owner, self.lease_s, permit.passed_over)
+            most = 1 if permit.is_probe else _MOST_CLAIMED
+            claims = self._store.claim(
+                self.name, self._owner, self.lease_s, permit.passed_over, most, len(self._threads)
+            )
         except BaseException:
             self._circuit.leave(permit)
             raise
-        if claim is None:
+        if not claims:
             self._circuit.leave(permit)
             due_at = self._store.next_due_at(self.name)
             # A study that is due and cannot be claimed is claimed by another worker.
             return _LOOK_AGAIN_S if due_at is None else min(max(due_at - self._wall_clock(), 0.05), _LOOK_AGAIN_S)
-        self._deliver_claimed(claim, permit)
+        self._deliver_claimed(claims, permit)
         return 0.0
 
-    def _deliver_claimed(self, first: Claim, permit: Permit) -> None:
-        """Deliver a claimed study and other due studies, one after another.
+    def _deliver_claimed(self, held: list[Claim], permit: Permit) -> None:
+        """Deliver claimed studies, one after another.
 
         One delivery takes at most half a lease, so none starts in the second half of the lease.
         """
         begin_by = self._clock() + self.lease_s / 2
-        held = [first]
         unused: Permit | None = permit
         try:
-            if not permit.is_probe:
-                held += self._store.claim_more(first, self.lease_s, _MOST_CLAIMED - 1, len(self._threads))
             studies = self._studies(held)
             outcomes = self._destination.deliver_all([Job(study, claim.base, claim.again) for claim, study in studies])
             with Successes(self._record_successes, self._clock) as successes:

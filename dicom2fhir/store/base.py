@@ -255,16 +255,13 @@ class Store(Ledger, Notices, Protocol):
     def set_mapping_fingerprint(self, destination: str, fingerprint: str) -> None:
         """Set the mapping fingerprint of future deliveries to a destination in force."""
 
-    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
-        """Claim the study that has been due longest and has no lease; None if there is none.
+    def claim(
+        self, destination: str, owner: str, lease_s: float, passed_over: int = 0, most: int = 1, workers: int = 1
+    ) -> list[Claim]:
+        """Claim the study that has been due longest and has no lease, and others that are due; empty if there is none.
 
-        Skips the first ``passed_over`` due studies, or fewer if there are not that many.
-        """
-
-    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
-        """Claim other studies that are due at the same destination, for the owner of ``claimed``.
-
-        It claims at most ``most``, and leaves as many to each of the other ``workers``.
+        The first ``passed_over`` due studies, or fewer if there are not that many, come after the study that is
+        claimed first. Claims at most ``most``, and leaves as many to each of the other ``workers``.
         """
 
     def release(self, claims: Collection[Claim]) -> None:

@@ -18,6 +18,7 @@ from tests.acceptance.load import Load, of, slices, stored
 from tests.acceptance.promises import Ledger, check
 from tests.daemon_process import DaemonProcess
 from tests.memory_server import Manner, memory_server
+from tests.store_contract.bench import claimed
 
 pytestmark = [pytest.mark.bar(13), pytest.mark.timeout(300)]
 
@@ -70,8 +71,8 @@ def test_a_new_schema_keeps_a_full_queue(
     store = SqliteStore(history / "today.db", quiet_period_s=0.0, min_free_bytes=0)
     store.set_destinations(["main"])
     keep(store, every)
-    refused = store.claim("main", "worker", 600.0)
-    sent_now = store.claim("main", "worker", 600.0)
+    refused = claimed(store, "main", "worker", 600.0)
+    sent_now = claimed(store, "main", "worker", 600.0)
     assert refused is not None and sent_now is not None
     store.refuse(refused, refused.revision, "no")
     store.reject(Rejection(1.0, Origin("file", path="/a.dcm"), "no"))

@@ -29,6 +29,7 @@ from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.daemon_process import ROOT, DaemonProcess, environment, run_command, wait_until
+from tests.store_contract.bench import claimed
 
 INTERRUPTIONS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}
 """A signal, and the exit status after it."""
@@ -254,13 +255,13 @@ def test_no_study_is_due_before_its_files_are_in(
     steps = []
 
     def look(summary: Summary, total: int | None) -> None:
-        assert store.claim("main", "early", 60) is None
+        assert claimed(store, "main", "early", 60) is None
         steps.append((summary.files, total))
 
     Backfill(store, workers=2, on_progress=look).run([archive.files])
     assert len(steps) == 15
     assert {total for _, total in steps} <= {None, 30}
-    claims = [store.claim("main", str(n), 60) for n in range(4)]
+    claims = [claimed(store, "main", str(n), 60) for n in range(4)]
     assert len({claim.study_uid for claim in claims if claim}) == 3
 
 
@@ -273,13 +274,13 @@ def test_a_long_run_lets_go_of_studies_that_get_nothing_more(
     taken: dict[int, str] = {}
 
     def look(summary: Summary, _total: int | None) -> None:
-        if claim := store.claim("main", f"at {summary.taken}", 600):
+        if claim := claimed(store, "main", f"at {summary.taken}", 600):
             taken[summary.taken] = claim.study_uid
 
     Backfill(store, workers=1, on_progress=look).run([archive.files])
     assert 3 <= len(taken) <= 14, "some are let go before the end, and some only then"
     assert min(taken) > 8, "a whole window has passed since the study's last file"
-    for claim in (store.claim("main", f"end {n}", 600) for n in range(20)):
+    for claim in (claimed(store, "main", f"end {n}", 600) for n in range(20)):
         if claim:
             taken[-len(taken)] = claim.study_uid
     assert len(taken) == len(set(taken.values())) == 15

@@ -33,7 +33,7 @@ from testdata.make_dicom import ct_instances
 from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command
 from tests.scripted_server import Resource, ScriptedServer
-from tests.store_contract.bench import delivered
+from tests.store_contract.bench import claimed, delivered
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -314,7 +314,7 @@ def state_dir(tmp_path: Path) -> Path:
                 ),
                 origin,
             )
-        first, second = store.claim("main", "me", 60), store.claim("main", "me", 60)
+        first, second = claimed(store, "main", "me", 60), claimed(store, "main", "me", 60)
         assert first is not None
         assert second is not None
         delivered(store, first, first.revision, b"")
@@ -372,15 +372,15 @@ def test_retry_of_what_is_not_there_fails(run: Run, state_dir: Path) -> None:
     result = run("retry", "1.2.3", "--state-dir", state_dir)
     assert (result.status, result.stdout) == (1, b"")
     assert "Error: there is no study 1.2.3 in " in result.stderr
-    before = run("status", "--json", "--state-dir", state_dir).json
-    studies = [study["study_uid"] for study in before["studies"]]
+    before = run("status", "--json", "--state-dir", state_dir).json["studies"]
+    studies = [study["study_uid"] for study in before]
     for asked in ([*studies, "1.2.3"], [*studies, "--destination", "mian"], ["--all", "--destination", "mian"]):
         assert run("retry", *asked, "--state-dir", state_dir).status == 1
     assert (
         "there is no destination mian in "
         in run("retry", "--all", "--destination", "mian", "--state-dir", state_dir).stderr
     )
-    assert run("status", "--json", "--state-dir", state_dir).json == before
+    assert run("status", "--json", "--state-dir", state_dir).json["studies"] == before
     assert run("retry", "--state-dir", state_dir).status == 2
     assert run("retry", "--all", "1.2.3", "--state-dir", state_dir).status == 2
 

@@ -519,19 +519,12 @@ def test_a_run_of_studies_at_fault_is_soon_passed(store: SqliteStore) -> None:
     assert [entry["event"] for entry in logs].count("destination.down") < len(at_fault) / 2
 
 
-@pytest.mark.parametrize(("passed_over", "claimed"), [(0, "1.1"), (1, "1.2"), (4, "1.2"), (1023, "1.1")])
-def test_no_more_are_passed_over_than_there_are(store: SqliteStore, passed_over: int, claimed: str) -> None:
-    add(store, "1.1", "1.2")
-    claim = store.claim(NAME, "w1", 60.0, passed_over)
-    assert claim is not None and claim.study_uid == claimed
-
-
 def test_the_store_s_failures_do_not_end_a_worker(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "STORE_PAUSE_S", 0.01)
     failures: Iterator[Exception] = iter([StoreUnavailable(), RuntimeError("Doe^John")])
     claim = store.claim
 
-    def failing(*args: Any) -> Claim | None:
+    def failing(*args: Any) -> list[Claim]:
         if failure := next(failures, None):
             raise failure
         return claim(*args)

@@ -23,6 +23,7 @@ from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.daemon_process import DaemonProcess, wait_until
 from tests.doubles import OneByOne
+from tests.store_contract.bench import claimed
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 DEST = "main"
@@ -90,10 +91,10 @@ def test_the_end_of_an_association_is_recorded_when_the_lock_is_gone(store: Sqli
         end(store, "b")
         clock.now += 1.0
         with pytest.raises(StoreUnavailable, match="Another process is locking the store"):
-            store.claim(DEST, "w", 60.0)
+            claimed(store, DEST, "w", 60.0)
     assert store.next_due_at(DEST) == clock.now - 1.0 + QUIET_S
     clock.now += QUIET_S
-    claims = [store.claim(DEST, "w", 60.0) for _ in range(3)]
+    claims = [claimed(store, DEST, "w", 60.0) for _ in range(3)]
     assert {claim.study_uid for claim in claims if claim} == {"1.a", "1.b"}
     assert store.next_due_at(DEST) == clock.now + 60.0
     status = store.study_status("1.c")
@@ -106,9 +107,9 @@ def test_an_association_that_goes_on_in_another_holds_until_both_have_ended(stor
     with locked(store.path):
         end(store, "a")
     clock.now += QUIET_S
-    assert store.claim(DEST, "w", 60.0) is None
+    assert claimed(store, DEST, "w", 60.0) is None
     store.association_ended("b")
-    assert store.claim(DEST, "w", 60.0) is not None
+    assert claimed(store, DEST, "w", 60.0) is not None
 
 
 def test_only_associations_that_hold_something_are_remembered(store: SqliteStore) -> None:

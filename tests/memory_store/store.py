@@ -268,9 +268,19 @@ class MemoryStore:
                     if delivery and delivery.state is State.EXCLUDED:
                         delivery.wait(now, asked_at=now)
 
-    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
+    def claim(
+        self, destination: str, owner: str, lease_s: float, passed_over: int = 0, most: int = 1, workers: int = 1
+    ) -> list[Claim]:
         if not self._owns:
             raise StoreUnavailable("This process does not deliver")
+        with self._reading():
+            self._catch_up()
+            due = sum(due_at <= self._clock.now() for due_at in self._dues(destination))
+            number = min(most, 1 + (due - 1) // workers)
+            claims = [self._claim(destination, owner, lease_s, 0 if more else passed_over) for more in range(number)]
+            return [claim for claim in claims if claim is not None]
+
+    def _claim(self, destination: str, owner: str, lease_s: float, passed_over: int) -> Claim | None:
         with self._reading() as memory:
             self._catch_up()
             now = self._clock.now()
@@ -289,13 +299,6 @@ class MemoryStore:
             delivery.not_before, delivery.newer_at, delivery.asked_at = 0.0, None, now
             again = delivery.revision == study.revision
             return Claim(study.uid, destination, owner, study.revision, delivery.attempts, delivery.base, again)
-
-    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
-        with self._reading():
-            due = sum(due_at <= self._clock.now() for due_at in self._dues(claimed.destination))
-            count = min(most, min(due, most * workers) // workers)
-            claims = [self.claim(claimed.destination, claimed.owner, lease_s) for _ in range(count)]
-            return [claim for claim in claims if claim is not None]
 
     def release(self, claims: Collection[Claim]) -> None:
         for claim in claims:

@@ -34,6 +34,11 @@ FOLDER = Origin("folder", path="/in/a.dcm")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
+def claimed(store: Store, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
+    """Claim one study, if one is due."""
+    return next(iter(store.claim(destination, owner, lease_s, passed_over)), None)
+
+
 def delivered(
     store: Store,
     claim: Claim,
@@ -148,12 +153,12 @@ class Bench:
         return change
 
     def claim(self, owner: str = "w1", destination: str = DEST, lease_s: float = LEASE_S) -> Claim:
-        claim = self.store.claim(destination, owner, lease_s)
+        claim = claimed(self.store, destination, owner, lease_s)
         assert claim is not None
         return claim
 
     def none_due(self, destination: str = DEST) -> bool:
-        return self.store.claim(destination, "nobody", LEASE_S) is None
+        return not self.store.claim(destination, "nobody", LEASE_S)
 
     def deliver(self, base: bytes = b"base", fingerprint: str = "", destination: str = DEST) -> str:
         """Deliver what is due; its UID."""

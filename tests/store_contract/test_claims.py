@@ -11,7 +11,7 @@ from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.base import Failing, State, Success
 from dicom2fhir.store.selection import KEYS
-from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
+from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, claimed, delivered, over, record
 
 
 def test_a_study_is_claimed_once_until_its_lease_ends(bench: Bench) -> None:
@@ -153,21 +153,21 @@ def test_why_a_profile_is_not_claimed_is_known_until_the_next_delivery(bench: Be
         assert found and (found.deliveries[0].state, found.deliveries[0].unclaimed) == (State.DELIVERED, why)
 
 
-@pytest.mark.parametrize(("passed_over", "claimed"), [(0, "1.1"), (1, "1.2"), (4, "1.2"), (1023, "1.1")])
-def test_no_more_are_passed_over_than_there_are(bench: Bench, passed_over: int, claimed: str) -> None:
+@pytest.mark.parametrize(("passed_over", "expected"), [(0, "1.1"), (1, "1.2"), (4, "1.2"), (1023, "1.1")])
+def test_no_more_are_passed_over_than_there_are(bench: Bench, passed_over: int, expected: str) -> None:
     bench.store.add(record(study="1.1"), FOLDER)
     bench.later(1)
     bench.store.add(record(study="1.2"), FOLDER)
     bench.later(QUIET_S)
-    claim = bench.store.claim(DEST, "w1", 60.0, passed_over)
-    assert claim is not None and claim.study_uid == claimed
+    claim = claimed(bench.store, DEST, "w1", 60.0, passed_over)
+    assert claim is not None and claim.study_uid == expected
 
 
 def test_only_the_daemon_claims(bench: Bench) -> None:
     bench.store.add(record(), FOLDER)
     bench.later(QUIET_S)
     with bench.beside() as store, pytest.raises(StoreUnavailable):
-        store.claim(DEST, "w", 60.0)
+        claimed(store, DEST, "w", 60.0)
     assert bench.claim().study_uid == "1.1"
 
 
@@ -186,7 +186,7 @@ def failed(bench: Bench, most_s: float = 1_000.0) -> Failing:
 def accept_another(bench: Bench, study: str, accepted: bool = True) -> None:
     bench.store.add(record(study=study), FOLDER)
     bench.store.requeue(study)
-    claim = bench.store.claim(DEST, "w2", 60.0, passed_over=1)
+    claim = claimed(bench.store, DEST, "w2", 60.0, passed_over=1)
     assert claim is not None and claim.study_uid == study
     delivered(bench.store, claim, 1, b"", accepted=accepted)
 
@@ -374,18 +374,26 @@ def test_what_was_delivered_and_is_excluded_now_says_that_it_stays(bench: Bench)
     assert (bench.row().delivered_revision, bench.store.stats().delivered) == (1, 0)
 
 
-@pytest.mark.parametrize(("most", "workers", "expected"), [(7, 1, 5), (3, 1, 3), (7, 2, 2), (7, 5, 1), (7, 6, 0)])
-def test_more_are_claimed_and_as_many_left_to_each_other_worker(
+@pytest.mark.parametrize(("most", "workers", "expected"), [(8, 1, 6), (4, 1, 4), (8, 2, 3), (8, 5, 2), (8, 6, 1)])
+def test_several_are_claimed_and_as_many_left_to_each_other_worker(
     bench: Bench, most: int, workers: int, expected: int
 ) -> None:
     for number in range(1, 7):
         bench.store.add(record(study=f"1.{number}"), FOLDER)
         bench.later(1)
     bench.later(QUIET_S)
-    first = bench.claim("w1")
-    more = bench.store.claim_more(first, 60, most, workers)
-    assert [claim.study_uid for claim in more] == [f"1.{number}" for number in range(2, 2 + expected)]
-    assert {claim.owner for claim in more} <= {"w1"}
+    claims = bench.store.claim(DEST, "w1", 60, most=most, workers=workers)
+    assert [claim.study_uid for claim in claims] == [f"1.{number}" for number in range(1, 1 + expected)]
+    assert {claim.owner for claim in claims} == {"w1"}
+
+
+def test_the_first_claim_passes_over_others_that_follow(bench: Bench) -> None:
+    for number in range(1, 5):
+        bench.store.add(record(study=f"1.{number}"), FOLDER)
+        bench.later(1)
+    bench.later(QUIET_S)
+    claims = bench.store.claim(DEST, "w1", 60, passed_over=2, most=3)
+    assert [claim.study_uid for claim in claims] == ["1.3", "1.1", "1.2"]
 
 
 def test_what_is_released_is_due_as_it_was(bench: Bench) -> None:

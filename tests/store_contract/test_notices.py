@@ -20,6 +20,7 @@ from tests.store_contract.bench import (
     QUIET_S,
     Bench,
     changes,
+    claimed,
     delivered,
     notification,
     over,
@@ -320,7 +321,7 @@ def test_every_order_comes_to_the_same(
     try:
         for number in order:
             happens(bench, *EVENTS[number])
-            while claim := bench.store.claim(DEST, "w", LEASE_S):
+            while claim := claimed(bench.store, DEST, "w", LEASE_S):
                 delivered(bench.store, claim, claim.revision, b"base")
         study = bench.study()
         assert stated(study) == {
@@ -334,7 +335,7 @@ def test_every_order_comes_to_the_same(
         assert (status.instances, status.stated, status.missing) == (3, 3, 0)
         bench.store.association_ended("a")
         bench.later(QUIET_S)
-        while claim := bench.store.claim(DEST, "w", LEASE_S):
+        while claim := claimed(bench.store, DEST, "w", LEASE_S):
             delivered(bench.store, claim, claim.revision, b"base")
         assert (bench.state(), bench.row().delivered_revision) == (State.DELIVERED, study.revision)
     finally:

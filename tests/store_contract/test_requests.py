@@ -12,7 +12,7 @@ from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import Attrs, InstanceRecord
 from dicom2fhir.store.base import State
-from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, delivered, over, record
+from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, claimed, delivered, over, record
 
 
 def test_requeue(bench: Bench) -> None:
@@ -88,7 +88,7 @@ def test_what_names_a_study_is_sent_again_when_that_study_is_delivered(bench: Be
     bench.store.add(record(2, study="1.2"), FOLDER)
     bench.later(QUIET_S)
     delivered(bench.store, bench.claim(), 2, b"base")
-    assert bench.store.claim(DEST, "worker", 60) is None
+    assert claimed(bench.store, DEST, "worker", 60) is None
 
 
 def test_a_study_that_is_delivered_while_another_is_sent_that_names_it(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def test_a_study_that_is_delivered_while_another_is_sent_that_names_it(bench: Be
     again = bench.claim()
     assert (again.study_uid, again.again) == ("1.1", True)
     delivered(bench.store, again, 1, b"base")
-    assert bench.store.claim(DEST, "worker", 60) is None
+    assert claimed(bench.store, DEST, "worker", 60) is None
 
 
 def test_what_a_destination_refused_beside_a_study_stays_until_its_next_delivery(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from tests.store_contract.bench import (
     InMemory,
     Kind,
     changes,
+    claimed,
     delivered,
     notification,
     over,
@@ -114,7 +115,7 @@ class Pair:
             self.happens("claim", values[0])
             self.happens("outcome", values[1])
         elif what == "claim":
-            claims = [bench.store.claim(values[0], f"w{len(self._claims)}", 60.0) for bench in self.benches]
+            claims = [claimed(bench.store, values[0], f"w{len(self._claims)}", 60.0) for bench in self.benches]
             assert claims[0] == claims[1]
             if claims[0]:
                 self._claims.append(claims)

@@ -22,7 +22,18 @@ from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries
 from dicom2fhir.store.sqlite.store import SqliteStore
-from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, Sqlite, delivered, over, record
+from tests.store_contract.bench import (
+    DEST,
+    FOLDER,
+    MAX_WAIT_S,
+    QUIET_S,
+    Bench,
+    Sqlite,
+    claimed,
+    delivered,
+    over,
+    record,
+)
 
 
 @pytest.fixture
@@ -115,7 +126,7 @@ def test_counters_agree_with_the_rows(bench: Bench, path: Path) -> None:
                 if draw.random() < 0.2:
                     bench.store.requeue(f"1.{draw.randrange(5)}", name, all_states=True)
             case _:
-                claim = bench.store.claim(name, "w", 10)
+                claim = claimed(bench.store, name, "w", 10)
                 if claim:
                     outcome = draw.randrange(4)
                     if outcome == 0:
@@ -125,7 +136,7 @@ def test_counters_agree_with_the_rows(bench: Bench, path: Path) -> None:
                     elif outcome == 2:
                         bench.store.retry(claim, 5, "down")
     bench.later(MAX_WAIT_S)
-    for claim in iter(lambda: bench.store.claim(DEST, "w", 10), None):
+    for claim in iter(lambda: claimed(bench.store, DEST, "w", 10), None):
         delivered(bench.store, claim, claim.revision, b"", f"R{draw.randrange(3)}")
     stats = bench.store.stats()
     with sqlite3.connect(path) as connection:

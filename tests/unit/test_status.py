@@ -13,6 +13,7 @@ from dicom2fhir.ops.daemon_state import FRESH_S, NAME, DaemonState, DestinationS
 from dicom2fhir.ops.status import DaemonView, as_json, daemon_of, moment, overview, why
 from dicom2fhir.store.base import DeliveryStatus, Rejection, State, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
+from tests.store_contract.bench import claimed
 
 NOW = 1_800_000_000.0
 UP = DestinationState("main", "up", NOW - 60)
@@ -151,7 +152,7 @@ def test_refusals_call_for_a_person_and_are_counted_by_kind(store: SqliteStore, 
         store.set_destinations(["main"])
         store.add(InstanceRecord("1.2", "1.2.1", "1.2.1.1", {}, {}, {}, {"SOPClassUID": "1.2"}), Origin("file"))
         assert store.requeue("1.2") == 1
-        claim = store.claim("main", "me", 60)
+        claim = claimed(store, "main", "me", 60)
         assert claim is not None
         store.refuse(claim, claim.revision, "no")
         seen = overview(store, State.DELIVERED, 10, NOW)

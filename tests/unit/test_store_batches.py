@@ -16,7 +16,7 @@ from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.examples import examples
-from tests.store_contract.bench import delivered
+from tests.store_contract.bench import claimed, delivered
 
 QUIET_S, MAX_WAIT_S = 30.0, 900.0
 FILE = Origin("file", path="/archive/a.dcm")
@@ -117,7 +117,7 @@ def test_batches_do_what_their_records_do_one_by_one(
 
 
 def settle_claim(store: SqliteStore, how: str) -> None:
-    claim = store.claim("main", "worker", 60)
+    claim = claimed(store, "main", "worker", 60)
     if claim is None or how == "being sent":
         return
     match how:

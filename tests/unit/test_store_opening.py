@@ -22,7 +22,7 @@ from dicom2fhir.store.sqlite.disk import Space, require_local
 from dicom2fhir.store.sqlite.read_connections import Readers
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.mounts import file_system_type
-from tests.store_contract.bench import delivered
+from tests.store_contract.bench import claimed, delivered
 
 ORIGIN = Origin("folder")
 
@@ -91,7 +91,7 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
     try:
         store.set_mapping_fingerprint("main", "R4 base@1")
         assert store.destinations() == [DestinationStatus("main", "R4 base@1", {"": 2})]
-        claim = store.claim("main", "me", 60)
+        claim = claimed(store, "main", "me", 60)
         assert claim is not None
         assert claim.study_uid == "1.2"
         delivered(store, claim, 1, b"", "R4 base@1")
@@ -99,7 +99,7 @@ def test_a_store_of_version_1_keeps_its_queue(tmp_path: Path) -> None:
         (found,) = store.destinations()
         assert found.others == {}
         assert store.stats().waiting == 3
-        claim = store.claim("main", "me", 60)
+        claim = claimed(store, "main", "me", 60)
         assert claim is not None
         store.exclude(claim, "not meant for it", "")
         assert (store.stats().waiting, store.stats().excluded) == (2, 1)
@@ -148,7 +148,7 @@ def test_a_store_of_an_earlier_version_keeps_its_instances_and_its_queue(tmp_pat
         mark = store.file_mark("/x")
         assert mark is not None and mark.outcome == "rejected"
         for _ in range(2):
-            assert store.claim("main", "me", 60) is not None
+            assert claimed(store, "main", "me", 60) is not None
         instance = InstanceRecord("1.1", "1.1.2", "1.9.1", {}, {}, {}, {})
         assert [str(store.add_many([instance], ORIGIN)[0]) for _ in range(2)] == ["new", "unchanged"]
         assert (store.stats().instances, store.stats().series) == (4, 3)
@@ -174,7 +174,7 @@ def test_a_pause_from_before_version_7_ends_with_the_next_start(tmp_path: Path) 
     connection.close()
     store = SqliteStore(tmp_path / "store.db", clock=lambda: 1_700_000_000.0, min_free_bytes=0)
     try:
-        claim = store.claim("main", "me", 60)
+        claim = claimed(store, "main", "me", 60)
         assert claim is not None and claim.attempts == 3
     finally:
         store.close()

@@ -37,15 +37,24 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float) -> None:
     sql.wake = True
 
 
-def claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
+def _claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
     """The delivery that has been due longest, after the first ``passed_over``, or fewer if there are not that many."""
     row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over)
-    return claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
+    return _claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
 
 
-def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int) -> Claim | None:
-    """Lease the delivery that has been due longest; one whose Study Instance UID is not UTF-8 is refused."""
-    while row := claimable(sql, destination, now, passed_over):
+def claim(
+    sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int, number: int
+) -> list[Claim]:
+    """Lease the delivery that has been due longest after ``passed_over``, and the first others, ``number`` together."""
+    first = _claim(sql, destination, owner, lease_s, now, passed_over)
+    others = (_claim(sql, destination, owner, lease_s, now, 0) for _ in range(number - 1))
+    return [claim for claim in (first, *others) if claim is not None]
+
+
+def _claim(sql: Statements, destination: str, owner: str, lease_s: float, now: float, passed_over: int) -> Claim | None:
+    """Lease one delivery; one whose Study Instance UID is not UTF-8 is refused."""
+    while row := _claimable(sql, destination, now, passed_over):
         study_id, destination_id, uid, revision, delivered_revision, attempts, base = row
         key = {"study_id": study_id, "destination_id": destination_id}
         try:
@@ -62,9 +71,9 @@ def claim(sql: Statements, destination: str, owner: str, lease_s: float, now: fl
 
 
 def share(sql: Statements, destination: str, most: int, workers: int, now: float) -> int:
-    """How many due studies one of ``workers`` workers may claim in addition to its first."""
-    due = sql.all("due_now", destination=destination, now=now, most=most * workers)
-    return len(due) // workers
+    """How many due studies one of ``workers`` workers may claim: its first, and as many others as each other worker."""
+    due = len(sql.all("due_now", destination=destination, now=now, most=1 + (most - 1) * workers))
+    return due and 1 + (due - 1) // workers
 
 
 class _Held(NamedTuple):

@@ -231,37 +231,26 @@ class SqliteStore(StoreReader):
         """See :meth:`dicom2fhir.store.base.Store.set_mapping_fingerprint`."""
         self._write(lambda sql: sql.run("set_mapping_fingerprint", destination=destination, fingerprint=fingerprint))
 
-    def claim(self, destination: str, owner: str, lease_s: float, passed_over: int = 0) -> Claim | None:
+    def claim(
+        self, destination: str, owner: str, lease_s: float, passed_over: int = 0, most: int = 1, workers: int = 1
+    ) -> list[Claim]:
         """See :meth:`dicom2fhir.store.base.Store.claim`; an owner may hold many studies, each once.
 
         Raises
         ------
         StoreUnavailable
-            This process does not own the file: the owner would not see the claim.
+            This process does not own the file: the owner would not see the claims.
         """
         if not self._owns:
             raise StoreUnavailable(f"The store {self.path} was not opened to deliver from")
         self._catch_up()
         with self._read() as sql:  # no load for the writer while nothing is due
-            if deliveries.claimable(sql, destination, self._clock.now()) is None:
-                return None
-
-        def operation(sql: Statements) -> Claim | None:
-            return deliveries.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over)
-
-        return self._write(operation)
-
-    def claim_more(self, claimed: Claim, lease_s: float, most: int, workers: int) -> list[Claim]:
-        """See :meth:`dicom2fhir.store.base.Store.claim_more`."""
-        now, destination = self._clock.now(), claimed.destination
-        with self._read() as sql:
-            number = deliveries.share(sql, destination, most, workers, now)
+            number = deliveries.share(sql, destination, most, workers, self._clock.now())
         if not number:
             return []
-        found = self._write(
-            lambda sql: [deliveries.claim(sql, destination, claimed.owner, lease_s, now, 0) for _ in range(number)]
+        return self._write(
+            lambda sql: deliveries.claim(sql, destination, owner, lease_s, self._clock.now(), passed_over, number)
         )
-        return [claim for claim in found if claim is not None]
 
     def release(self, claims: Collection[Claim]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.release`; ignores claims whose lease was lost."""
