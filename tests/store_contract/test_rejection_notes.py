@@ -24,6 +24,7 @@ from tests.store_contract.bench import (
     QUIET_S,
     Bench,
     changes,
+    claimed,
     delivered,
     notification,
     over,
@@ -169,7 +170,7 @@ def test_key_objects_of_another_study_know_what_is_rejected(bench: Bench, order:
     for what in order:
         bench.add(arrivals[what], TRUSTED)
         bench.later(QUIET_S)
-        while (claim := bench.store.claim(DEST, "w", LEASE_S)) is not None:
+        while claim := claimed(bench.store, DEST, "w", LEASE_S):
             delivered(bench.store, claim, claim.revision, b"base")
     found = bench.study("1.2")
     assert found.rejected_elsewhere == {"1.1": frozenset({"1.9.1"})}
