@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from dicom2fhir.model import Resource
+from testdata.make_cases import mapped
 from tests import guides
 from tests.conformance import PAGE, page, refuted
 from tests.conformance_cases import Output, by_profile, claiming_share, generated, golden, profiled_outputs
 from tests.conformance_check import Result, check, known_warnings
-from tests.servers.validator.validator import ValidatorProcess
+from tests.servers.validator.validator import Question, ValidatorProcess
 
 pytestmark = pytest.mark.timeout(900)
 """The first of these tests waits for all checks, two minutes on two cores that have nothing else to do."""
@@ -47,6 +49,33 @@ def test_each_explained_warning_still_comes_up(result: Result) -> None:
 @pytest.mark.skipif(not guides.are_there(), reason=guides.NOT_FOUND)
 def test_each_explained_warning_of_the_guides_still_comes_up(result: Result) -> None:
     assert {known.title for known in known_warnings() if known.guides} - result.guides_warnings == set()
+
+
+_DICOM_SR = "http://hl7.org/fhir/uv/dicom-sr/StructureDefinition/"
+
+
+def _of_dicom_sr(resource: Resource) -> str:
+    """The profile of the guide for a resource of a measurement report; empty if the guide has none."""
+    if resource["resourceType"] == "ImagingSelection":
+        if "frameOfReferenceUid" in resource:
+            return "image-region-3d"
+        return "image-region-2d" if "imageRegion2D" in resource["instance"][0] else "referenced-segment"
+    if "hasMember" in resource:
+        return "imaging-measurement-group"
+    return "imaging-qualitative-evaluation" if "valueCodeableConcept" in resource else "imaging-measurement"
+
+
+def test_measurements_conform_to_the_guide(validator: ValidatorProcess) -> None:
+    """Its profiles are not claimed: it is of R5 only, and some of its rules are for resources that do not exist yet."""
+    names = ("measurements", "measurements-regions", "measurements-replaced")
+    resources = [one.entries[0].resource for name in names for one in mapped(name, "R5").secondary]
+    profiles = [_of_dicom_sr(resource) for resource in resources]
+    assert len(set(profiles)) == 6
+    questions = [Question("R5", one, [_DICOM_SR + own]) for one, own in zip(resources, profiles, strict=True)]
+    assert [found.errors for found in validator.check_all(questions)] == [()] * len(questions)
+    without = [{name: value for name, value in one.items() if name not in ("device", "subject")} for one in resources]
+    questions = [Question("R5", one, [_DICOM_SR + own]) for one, own in zip(without, profiles, strict=True)]
+    assert all(found.errors for found in validator.check_all(questions)), "the definitions do judge"
 
 
 def test_the_page_says_so(result: Result) -> None:

@@ -102,6 +102,7 @@ def study_of(name: str, without: str = "") -> Study:
 STUDY = study_of("ko-studies")
 SERIES = [series.uid for series in STUDY.series if series.attrs["Modality"] != "KO"]
 KO_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 
 def test_the_selections_come_after_the_study_and_refer_to_it(server: Server, bridge: Bridge) -> None:
@@ -469,6 +470,34 @@ def test_key_objects_on_a_real_server(hapi: Callable[[str], str], version: str) 
     assert all("entered-in-error" in str(one) for one in on_server(url, version))
     bridge.deliver(STUDY)
     assert not any("entered-in-error" in str(one) for one in on_server(url, version))
+
+
+@pytest.mark.parametrize("version", ["r4", "r5"])
+def test_measurements_on_a_real_server(hapi: Callable[[str], str], version: str) -> None:
+    """Taken; sent twice, no new version; marked when they are gone, and back again."""
+    url = hapi(version)
+    bridge = Bridge(url, version.upper(), measurements="auto")
+    study, without = study_of(REGIONS), study_of(REGIONS, without=COMPREHENSIVE_3D_SR)
+    assert bridge.deliver(study).refused == ()
+    found = measured_on(bridge, study)
+    assert len(found) == (14 if version == "r5" else 10)
+    assert not bridge.deliver(study, again=True).written
+    bridge.base = b""
+    assert not bridge.deliver(study).written
+    assert measured_on(bridge, study) == found
+    bridge.deliver(without)
+    assert {one["status"] for one in measured_on(bridge, study)} == {"entered-in-error"}
+    bridge.deliver(study)
+    assert {one["status"] for one in measured_on(bridge, study)} <= {"final", "available"}
+
+
+def measured_on(bridge: Bridge, study: Study) -> list[Resource]:
+    """What a server has of the secondary resources of a study."""
+    dialect = DIALECTS[bridge.version]
+    client = FhirClient(bridge.url, timeout_s=60)
+    client.speak(dialect, "json")
+    own = [one.entries[0] for one in StudyMapper(bridge.policy).map(study, dialect).secondary]
+    return [found for entry in own for found in client.search(entry.resource["resourceType"], entry.search)]
 
 
 def on_server(url: str, version: str) -> list[Resource]:

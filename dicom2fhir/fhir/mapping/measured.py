@@ -67,9 +67,9 @@ def measured_of(source: MappingSource) -> Measured:
 def identifiers(source: MappingSource, own_id: str) -> list[Resource]:
     """That of the document, its own and that of the lesion, as far as stated, and one by which only it is found."""
     node = measured_of(source)
-    found = [_typed(Coding("sop-instance-uid", _IDENTIFIER_TYPES), oid(node.uid), DICOM_UID)]
+    found = [_typed(Coding("sop-instance-uid", _IDENTIFIER_TYPES, "SOP Instance UID"), oid(node.uid), DICOM_UID)]
     if uid := own_uid(node.items[0]):
-        found.append(_typed(Coding("observation-uid", _IDENTIFIER_TYPES), oid(uid), DICOM_UID))
+        found.append(_typed(Coding("observation-uid", _IDENTIFIER_TYPES, "Observation UID"), oid(uid), DICOM_UID))
     if node.members or node.category == GROUP:
         found += _tracking(node.items[0])
     return [*found, related.identifier_of(own_id)]
