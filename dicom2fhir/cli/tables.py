@@ -270,14 +270,16 @@ def _path(trace: Trace) -> str:
     return in_study.get(level, f"{level}.") + (trace.element or "")
 
 
-def explain_tables(mapped: Mapped, traces: Iterable[Trace]) -> RenderableType:
-    """``explain``: each element with its attributes, then what was left out and why."""
+def explain_tables(mapped: Mapped, traces: Iterable[Trace], rejects: Sequence[str] = ()) -> RenderableType:
+    """``explain``: each element with its attributes, what a rejection note does, then what was left out and why."""
     table = _table("Element", "Value and source")
     for trace in traces:
         if trace.element is not None:
             source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
             table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
+    if rejects:
+        parts += [Text(), *(as_it_stands(line, "yellow") for line in rejects)]
     if mapped.unclaimed:
         parts += [Text(), as_it_stands(f"The ImagingStudy {mapped.unclaimed}.", "bold yellow")]
     if mapped.notes:

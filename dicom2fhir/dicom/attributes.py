@@ -64,6 +64,8 @@ class Attribute:
     is_whole
         Whether numbers are taken as one text, separated by backslashes as in DS, and not at all if there are too many:
         a part of a contour would be another contour.
+    noted_as
+        Keyword in the notes about it, if not its own: for a sequence that occurs in several places.
     """
 
     keyword: str
@@ -80,6 +82,7 @@ class Attribute:
     in_concepts: tuple[tuple[str, tuple[Attribute, ...]], ...] = ()
     of_documents: Documents | None = None
     is_whole: bool = False
+    noted_as: str = ""
 
 
 def _a(keyword: str, tag: int, vr: str, *items: Attribute) -> Attribute:

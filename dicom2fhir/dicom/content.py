@@ -32,12 +32,15 @@ def _sequence(keyword: str, tag: int, *items: Attribute) -> Attribute:
     return Attribute(keyword, tag, "SQ", items=items, is_content=True)
 
 
-_REFERENCED_IMAGES = _sequence(
-    "ReferencedSOPSequence",
-    0x00081199,
-    _SOP_CLASS,
-    _SOP_INSTANCE,
-    Attribute("ReferencedFrameNumber", 0x00081160, "IS", many=True),
+_REFERENCED_IMAGES = replace(
+    _sequence(
+        "ReferencedSOPSequence",
+        0x00081199,
+        _SOP_CLASS,
+        _SOP_INSTANCE,
+        Attribute("ReferencedFrameNumber", 0x00081160, "IS", many=True),
+    ),
+    noted_as="ContentSequence",  # what is left out here is not missing in the evidence
 )
 """Image Reference Macro, PS3.3 table C.18.4-1."""
 

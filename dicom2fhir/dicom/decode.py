@@ -97,7 +97,7 @@ class _Decoder:
 
     def warn(self, attribute: Attribute, text: str) -> None:
         """Add a warning about a value that was left out or changed."""
-        self.notes.append(Note("warning", attribute.keyword, text))
+        self.notes.append(Note("warning", attribute.noted_as or attribute.keyword, text))
 
     def bounded(self, number: int, what: str, attribute: Attribute) -> int:
         """How many of ``number`` values or items are decoded; adds a note if not all are."""

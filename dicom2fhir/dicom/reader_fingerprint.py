@@ -29,4 +29,4 @@ def fingerprint() -> str:
 def _lines(attributes: Iterable[Attribute]) -> Iterator[str]:
     """The properties of attributes that affect a record; the value for a study is chosen later."""
     for attribute in attributes:
-        yield repr(replace(attribute, pick="common", follows="", others_to=""))
+        yield repr(replace(attribute, pick="common", follows="", others_to="", noted_as=""))

@@ -45,9 +45,7 @@ def rejection_note(record: InstanceRecord, is_applied: bool) -> RejectionNote | 
     CannotUnderstand
         It is to be applied, and not all of the instances that it names are known: it would be applied in part.
     """
-    if record.instance.get("SOPClassUID") != KEY_OBJECT_SELECTION:
-        return None
-    code = next((code for code in _titles(record) if code in GRAVEST_FIRST), "")
+    code = title_of(record)
     if not code:
         return None
     if not is_applied:
@@ -61,6 +59,13 @@ def rejection_note(record: InstanceRecord, is_applied: bool) -> RejectionNote | 
             " applied in part. Raise receiver.max_elements, or send several smaller notes."
         )
     return RejectionNote(record.sop_uid, code, instances)
+
+
+def title_of(record: InstanceRecord) -> str:
+    """The title of a rejection note; empty for other instances."""
+    if record.instance.get("SOPClassUID") != KEY_OBJECT_SELECTION:
+        return ""
+    return next((code for code in _titles(record) if code in GRAVEST_FIRST), "")
 
 
 def _titles(record: InstanceRecord) -> Iterable[str]:

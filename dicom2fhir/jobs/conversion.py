@@ -252,16 +252,15 @@ def _opened(source: InputFile) -> Iterator[BinaryIO]:
             raise CannotUnderstand(f"The member of the archive is damaged: {error}.") from None
 
 
-def study_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> Study:
-    """The study of a single file.
+def instance_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord:
+    """The instance in a single file.
 
     Raises
     ------
     Permanent
         The file is no SOP instance, or cannot be understood.
     """
-    record = _read_one(InputFile(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
-    return assemble(record.study_uid, 1, [record])
+    return _read_one(InputFile(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
 
 
 def as_resources(mapped: Mapped) -> list[Resource]:

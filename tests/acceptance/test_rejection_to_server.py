@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import permutations
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from dicom2fhir.store.base import State
 from testdata.make_dicom import key_objects, rejection_note
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server
-from tests.daemon_process import SETTINGS, DaemonProcess
+from tests.daemon_process import SETTINGS, DaemonProcess, wait_until
 from tests.memory_server import Manner, MemoryServer
 from tests.notice_sender import AE_TITLE
 
@@ -190,6 +191,27 @@ def test_a_destination_may_not_apply_rejection_notes(
     started.settled()
     (study,) = memory.all("ImagingStudy")
     assert (study["status"], len(study["series"])) == ("available", 3)
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "ignored"])
+def test_notes_in_a_watched_folder_are_applied_unless_it_says_otherwise(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str, tmp_path: Path, applied: bool
+) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for number, one in enumerate([*made, rejection_note(name, "113037", made)]):
+        one.save_as(inbox / f"{number}.dcm", enforce_file_format=True)
+    folder = f'[folders.inbox]\npath = "{inbox}"\nstable_s = 0.1\n'
+    started = daemon(
+        settings=folder
+        + ("" if applied else "rejection_notes = false\n")
+        + f'[destinations.main]\nurl = "{memory.url}"\n'
+    )
+    with started.store() as kept:
+        wait_until(lambda: kept.stats().instances == 3, 60, "all files are in")
+    started.settled()
+    (study,) = memory.all("ImagingStudy")
+    assert (study["status"], len(study.get("series", []))) == (("entered-in-error", 0) if applied else ("available", 3))
 
 
 def test_a_note_that_names_too_many_instances_is_refused_as_a_whole(
