@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--loop-files", type=int, default=3000)
     parser.add_argument("--runs", type=int, default=3)
     chosen = parser.parse_args()
-    files, looped, runs = (300, 30, 1) if chosen.quick else (chosen.files, chosen.loop_files, chosen.runs)
+    files, looped, runs = (60, 10, 1) if chosen.quick else (chosen.files, chosen.loop_files, chosen.runs)
     show(measure(files, min(looped, files), runs), chosen.json)
 
 

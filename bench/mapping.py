@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     logs.configure("error", "auto")
-    sizes, rounds = ((50, 250), 3) if arguments.quick else (SIZES, arguments.rounds)
+    sizes, rounds = ((20, 100), 1) if arguments.quick else (SIZES, arguments.rounds)
     show(measure(sizes, rounds), arguments.json)
 
 

@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=100_000)
     parser.add_argument("--associations", type=int, default=8)
     arguments = parser.parse_args()
-    instances, every = (1000, 500) if arguments.quick else (arguments.instances, 10_000)
+    instances, every = (300, 150) if arguments.quick else (arguments.instances, 10_000)
     show(measure(instances, arguments.associations, min(every, instances)), arguments.json)
 
 

@@ -124,28 +124,27 @@ def test_the_log_level_changes(make: Callable[[str], DaemonProcess], tmp_path: P
     assert daemon.reload(files(tmp_path / "out"))["event"] == "config.reloaded"
 
 
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ("[[[", "not valid TOML"),
-        ("[receivr]\nport = 1\n", "receivr"),
-        ('[destinations.x]\nurl = "nowhere"\n', "destinations.x.url"),
-        ('[destinations.x]\nurl = "http://127.0.0.1:1"\nprofile = "osiriss"\n', "osiriss"),
-        ("", "no output is configured"),
-    ],
-)
-def test_what_is_not_usable_changes_nothing(
-    make: Callable[[str], DaemonProcess], tmp_path: Path, wrong: str, named: str
-) -> None:
+NOT_USABLE = {
+    "[[[": "not valid TOML",
+    "[receivr]\nport = 1\n": "receivr",
+    '[destinations.x]\nurl = "nowhere"\n': "destinations.x.url",
+    '[destinations.x]\nurl = "http://127.0.0.1:1"\nprofile = "osiriss"\n': "osiriss",
+    "": "no output is configured",
+}
+"""Settings, and what a refusal of them names."""
+
+
+def test_what_is_not_usable_changes_nothing(make: Callable[[str], DaemonProcess], tmp_path: Path) -> None:
     daemon = make(files(tmp_path / "out"))
-    refused = daemon.reload(wrong)
-    assert refused["event"] == "config.refused"
-    assert named in refused["reason"]
-    until_status_says(daemon, named)
-    send(daemon, "1.2.3.1")
-    until_there(tmp_path / "out")
-    done = daemon.reload(files(tmp_path / "out"))
-    assert done["destinations"] == {"gone": [], "changed": [], "new": []}
+    for number, (wrong, named) in enumerate(NOT_USABLE.items(), 1):
+        refused = daemon.reload(wrong)
+        assert refused["event"] == "config.refused"
+        assert named in refused["reason"]
+        until_status_says(daemon, named)
+        send(daemon, f"1.2.3.{number}")
+        until_there(tmp_path / "out", f"*.{number}.*")
+        done = daemon.reload(files(tmp_path / "out"))
+        assert done["destinations"] == {"gone": [], "changed": [], "new": []}
     assert daemon.terminate() == 0
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +18,7 @@ from dicom2fhir.model import Entry, Mapped, Study, Write
 from dicom2fhir.outcomes import Delivered, Refused
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encode
+from tests.command_line import run_here
 from tests.doubles import FunctionMapper
 from tests.fhir_xml import FHIR, values_of_json, values_of_xml
 
@@ -35,8 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def convert(*arguments: str | Path) -> bytes:
-    command = [sys.executable, "-m", "dicom2fhir", "convert", *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    done = run_here("convert", *arguments)
+    assert done.status == 0, done.stderr
+    return done.stdout
 
 
 def roots(lines: bytes) -> list[str]:
