@@ -33,6 +33,9 @@ _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 
 """Most files name no other character set."""
 _DECODED_AT_MOST = 1000
 """Of a SOP instance, values of an attribute and items of a sequence."""
+_WHOLE = 100_000
+"""Of a SOP instance, numbers of attributes that are decoded whole; they take 0.1 s."""
+_FLOAT = struct.Struct("f")
 _STEPS = 2500
 """Budget of :func:`.character_sets.decode` for the text of one level; a page of Japanese text takes a few hundred."""
 _CONTROLS = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xFFFE, 0xFFFF])
@@ -74,6 +77,7 @@ class _Decoder:
     def __init__(self, big_endian: bool, most: int = _DECODED_AT_MOST) -> None:
         self.notes: list[Note] = []
         self.most = most
+        self.whole_left = _WHOLE
         self.order = ">" if big_endian else "<"
         self.steps_left = _STEPS
 
@@ -216,9 +220,11 @@ class _Decoder:
         if len(value) % size:
             self.warn(attribute, "has an invalid length for its VR; left out")
             return ""
-        if attribute.is_whole and len(value) // size > self.most:
-            self.warn(attribute, f"has more than {self.most} values; left out")
-            return ""
+        if attribute.is_whole:
+            if len(value) // size > min(self.most, self.whole_left):
+                self.warn(attribute, "has more values than are decoded; left out")
+                return ""
+            self.whole_left -= len(value) // size
         count = self.bounded(len(value) // size, "values", attribute)
         numbers = struct.unpack_from(f"{self.order}{count}{kind}", value)
         parts = [*map(_single if kind == "f" else str, numbers)]
@@ -226,10 +232,9 @@ class _Decoder:
 
 
 def _single(number: float) -> str:
-    """The shortest text of a number of single precision."""
-    texts = (f"{number:.{digits}g}" for digits in range(6, 9))
-    same = (text for text in texts if struct.unpack("f", struct.pack("f", float(text)))[0] == number)
-    return next(same, f"{number:.9g}")
+    """A short text of a number of single precision, which is the same number."""
+    text = f"{number:.7g}"
+    return text if _FLOAT.unpack(_FLOAT.pack(float(text)))[0] == number else f"{number:.9g}"
 
 
 def _scaled(value: Value, factor: str) -> str | list[str]:

@@ -145,10 +145,24 @@ def test_coordinates_are_read_whole_or_not_at_all() -> None:
             item = items_of(item["ContentSequence"])[number]
         return item.get("GraphicData"), record
 
-    assert graphic([0.1, 1234.5678, 3.0, 1e-7])[0] == "0.1\\1234.5677\\3\\1e-07"
+    assert graphic([0.1, 1234.5678, 3.0, 1e-7])[0] == "0.1\\1234.56775\\3\\1e-07"
     assert str(graphic([0.5] * 1000)[0]).count("0.5") == 1000
     left_out, record = graphic([0.5] * 1002)
     assert left_out is None
+    assert any(note.where == "GraphicData" for note in record.notes)
+
+
+def test_coordinates_of_a_document_are_bounded() -> None:
+    """Each takes longer to decode than other bytes."""
+    report = datasets("sr-tid1500-regions")[-1]
+    group = report.ContentSequence[3].ContentSequence[0]
+    outline = group.ContentSequence[5]
+    outline.GraphicData = [0.5] * 1000
+    group.ContentSequence = [outline] * 150
+    record = read(encode(report))
+    groups = items_of(items_of(record.instance["ContentSequence"])[3]["ContentSequence"])
+    outlines = [item for item in items_of(groups[0]["ContentSequence"]) if "GraphicData" in item]
+    assert len(outlines) == 100
     assert any(note.where == "GraphicData" for note in record.notes)
 
 

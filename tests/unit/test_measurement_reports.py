@@ -184,7 +184,7 @@ def test_a_number_without_a_unit_is_left_out_with_a_note() -> None:
 
     whole = changed(change)
     assert "Area" not in map(title, observations(whole))
-    assert any("Area has no number" in note.text for note in whole.notes)
+    assert any("has no number with a unit" in note.text for note in whole.notes)
 
 
 @pytest.mark.parametrize(

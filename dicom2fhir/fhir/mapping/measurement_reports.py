@@ -170,7 +170,7 @@ class _Reader:
                 return replace(named, quantity=number)
             if reason := absent_reason(item):
                 return replace(named, absent=reason)
-            text = f"{words_of(name)} has no number with a unit; left out"
+            text = "a measurement has no number with a unit; left out"
             self.places.context.note("warning", "MeasuredValueSequence", text)
         elif value_type in ("CODE", "TEXT") and _is_evaluation(item):
             text = "\n".join(item.texts("TextValue"))
