@@ -48,6 +48,8 @@ def plain(value: Any, attribute: Attribute) -> Any:
     if attribute.vr == "SQ":
         items = [attrs for item in value if (attrs := attributes_of(item, attribute.items))]
         return items or None
+    if attribute.is_whole:
+        return "\\".join(f"{one:.7g}" for one in value) or None
     if isinstance(value, MultiValue | list):
         values = [text(one) for one in value]
         if dictionary_VM(attribute.tag) == "1" and attribute.vr != "UI":
@@ -71,6 +73,18 @@ def within(read: Dataset, attribute: Attribute) -> Attribute:
     code = names[0].get("CodeValue", "") if is_named else ""
     own = dict(attribute.in_concepts).get(code)
     return replace(attribute, items=own) if own else attribute
+
+
+def is_of_documents(read: Dataset, attribute: Attribute) -> bool:
+    """Whether the attribute is taken of this document: by its title or its template."""
+    documents = attribute.of_documents
+    if documents is None:
+        return True
+    said = [
+        (read.get("ConceptNameCodeSequence"), "CodeValue", documents.titles),
+        (read.get("ContentTemplateSequence"), "TemplateIdentifier", (documents.template,)),
+    ]
+    return any(isinstance(items, Sequence) and items and items[0].get(name) in known for items, name, known in said)
 
 
 def attributes_of(read: Dataset, attributes: Sequence[Attribute]) -> dict[str, Any]:
@@ -123,7 +137,8 @@ def by_pydicom(data: bytes) -> dict[str, Any]:
         with config.disable_value_validation():
             read = dcmread(BytesIO(data), stop_before_pixels=True, force=True)
             found = attributes_of(read, UIDS)
-            found |= attributes_of(read, CONTENT.get(read.get("SOPClassUID", ""), ()))
+            content = CONTENT.get(read.get("SOPClassUID", ""), ())
+            found |= attributes_of(read, [one for one in content if is_of_documents(read, one)])
             for attributes in LEVELS.values():
                 found |= of_a_level(read, attributes)
     return found

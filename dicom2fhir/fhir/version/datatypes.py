@@ -38,6 +38,7 @@ CODING_SCHEMES: Mapping[str, str] = {
     "I10": "http://hl7.org/fhir/sid/icd-10",
     "I10P": "http://www.cms.gov/Medicare/Coding/ICD10",
     "I9C": "http://hl7.org/fhir/sid/icd-9-cm",
+    "IBSI": "https://ibsi.readthedocs.io/en/latest/",
     "ICDO3": "http://terminology.hl7.org/CodeSystem/icd-o-3",
     "LN": LOINC,
     "NCIt": "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
