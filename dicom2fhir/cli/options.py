@@ -135,6 +135,15 @@ def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
         raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
 
 
+def require_destination(store: SqliteStore, destination: str) -> None:
+    """Check that a destination is in the store, before anything is changed."""
+    known = sorted(one.name for one in store.destinations())
+    if destination not in known:
+        raise click.ClickException(
+            f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
+        )
+
+
 def patient_mode(settings: Settings) -> PatientMode:
     """The patient mode of commands that write self-contained Bundles."""
     return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient

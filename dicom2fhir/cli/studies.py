@@ -15,6 +15,7 @@ from dicom2fhir.cli.options import (
     config_option,
     json_option,
     put_json,
+    require_destination,
     require_studies,
     state_dir_option,
     store_file,
@@ -162,9 +163,6 @@ def retry(
 
 def require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
     """Check that the studies and the destination are in the store, before anything is changed."""
-    known = sorted(one.name for one in store.destinations())
-    if destination is not None and destination not in known:
-        raise click.ClickException(
-            f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
-        )
+    if destination is not None:
+        require_destination(store, destination)
     require_studies(store, studies)

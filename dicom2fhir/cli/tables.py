@@ -108,7 +108,9 @@ def _stats_table(stats: Stats) -> Table:
 def _destinations_table(destinations: Iterable[DestinationStatus], daemon: DaemonView) -> Table:
     table = _table("Destination", "State and mapping")
     for one in destinations:
-        said = _standing(daemon.destination(one.name)).append(as_it_stands(f"\n{one.fingerprint or 'unknown mapping'}"))
+        said = _standing(one, daemon.destination(one.name)).append(
+            as_it_stands(f"\n{one.fingerprint or 'unknown mapping'}")
+        )
         if number := sum(one.others.values()):
             made = ", ".join(f"{count} with {other or 'an unknown one'}" for other, count in one.others.items())
             were = f"{counted(number, 'delivery')} {'was' if number == 1 else 'were'}"
@@ -118,8 +120,10 @@ def _destinations_table(destinations: Iterable[DestinationStatus], daemon: Daemo
     return table
 
 
-def _standing(found: DestinationState | None) -> Text:
+def _standing(one: DestinationStatus, found: DestinationState | None) -> Text:
     """The state of a destination, the reason and the time of the next attempt."""
+    if one.paused_at is not None:
+        return as_it_stands(f"paused since {moment(one.paused_at)}: dicom2fhir resume {one.name}", "bold red")
     if found is None:
         return Text("unknown", "dim")
     if found.state == "untried":

@@ -113,17 +113,25 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
     """
     now = time.time() if now is None else now
     daemon, stats = daemon_of(store, now), store.stats()
-    latest, damages = store.rejections(max(limit, 1)), store.damages
+    latest, damages, destinations = store.rejections(max(limit, 1)), store.damages, store.destinations()
     return Overview(
         at=now,
         store=store.path,
         daemon=daemon,
         stats=stats,
-        destinations=store.destinations(),
+        destinations=destinations,
         studies=store.studies(only, limit),
         rejections=[] if only else latest[:limit],
         damages=damages,
-        attention=[*map(_damage_message, damages), *_attention(daemon, stats, latest, now)],
+        attention=[
+            *map(_damage_message, damages),
+            *_attention(daemon, stats, latest, now),
+            *(
+                f"Destination {one.name} is {_paused(one.name, one.paused_at)}"
+                for one in destinations
+                if one.paused_at is not None
+            ),
+        ],
     )
 
 
@@ -197,6 +205,8 @@ def _still_there(delivery: DeliveryStatus) -> str:
 def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
     if not daemon.running:
         return "the daemon is not running"
+    if delivery.paused_at is not None:
+        return "destination " + _paused(delivery.destination, delivery.paused_at)
     destination = daemon.destination(delivery.destination)
     if destination and destination.until is not None:
         return (
@@ -211,6 +221,10 @@ def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonVi
     if study.association_open:
         return f"an association that sends it is still open; due at {moment(delivery.due_at)} at the latest"
     return f"quiet period until {moment(delivery.due_at)}"
+
+
+def _paused(destination: str, at: float) -> str:
+    return f"paused since {moment(at)} by `dicom2fhir pause`; continue with `dicom2fhir resume {destination}`"
 
 
 def moment(at: float | None) -> str:
@@ -260,7 +274,12 @@ def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
 
 
 def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, Any]:
-    facts = {"name": one.name, "mapping": one.fingerprint, "other_mappings": dict(one.others)}
+    facts = {
+        "name": one.name,
+        "mapping": one.fingerprint,
+        "other_mappings": dict(one.others),
+        "paused_at": _iso(one.paused_at),
+    }
     found = daemon.destination(one.name)
     if found is None:
         return facts
@@ -272,6 +291,7 @@ def study_json(study: StudyStatus, daemon: DaemonView, now: float) -> dict[str, 
     facts = asdict(study)
     facts["first_at"], facts["last_at"] = _iso(study.first_at), _iso(study.last_at)
     for shown, delivery in zip(facts["deliveries"], study.deliveries, strict=True):
-        shown["due_at"], shown["delivered_at"] = _iso(delivery.due_at), _iso(delivery.delivered_at)
+        for name in ("due_at", "delivered_at", "paused_at"):
+            shown[name] = _iso(shown[name])
         shown["why"] = why(delivery, study, daemon, now)
     return facts

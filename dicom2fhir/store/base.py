@@ -111,6 +111,8 @@ class DeliveryStatus:
     """Why the delivered revision does not claim the profile of the destination; empty if it claims it."""
     refused: str = ""
     """The secondary resources that the destination did not accept at the last success, each with the reason."""
+    paused_at: float | None = None
+    """As :attr:`DestinationStatus.paused_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class StudyStatus:
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """Mapping fingerprints of the deliveries of one destination in force: see :class:`dicom2fhir.model.Mapped`.
+    """One destination in force, with the mapping fingerprints of its deliveries (:class:`dicom2fhir.model.Mapped`).
 
     Attributes
     ----------
@@ -149,11 +151,14 @@ class DestinationStatus:
     others
         Other fingerprint -> the number of deliveries that were made with it and are otherwise up to date. An empty key
         means an unknown fingerprint.
+    paused_at
+        When :meth:`Store.pause` was called, in seconds since the epoch; None if it is not paused.
     """
 
     name: str
     fingerprint: str
     others: Mapping[str, int]
+    paused_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +351,12 @@ class Store(Ledger, Notices, Protocol):
 
     def set_selection(self, destination: str, selection: str) -> None:
         """Set the selection of a destination in force; if it has changed, excluded studies are evaluated again."""
+
+    def pause(self, destination: str) -> bool:
+        """Claim nothing for a destination until :meth:`resume`, also after a restart; False if it is paused already."""
+
+    def resume(self, destination: str) -> bool:
+        """Claim for a paused destination again; False if it is not paused."""
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones.

@@ -385,15 +385,34 @@ def test_retry_of_what_is_not_there_fails(run: Run, state_dir: Path) -> None:
     assert run("retry", "--all", "1.2.3", "--state-dir", state_dir).status == 2
 
 
+def test_pause_and_resume(run: Run, state_dir: Path) -> None:
+    def at(command: str, name: str = "main") -> tuple[int, str, str]:
+        done = run(command, name, "--state-dir", state_dir)
+        return done.status, done.stdout.decode(), done.stderr
+
+    assert at("pause")[:2] == (0, "main is paused; continue with `dicom2fhir resume main`\n")
+    assert at("pause")[1] == "main was paused already; continue with `dicom2fhir resume main`\n"
+    status = run("status", "--json", "--state-dir", state_dir).json
+    assert status["destinations"][0]["paused_at"]
+    assert any("continue with `dicom2fhir resume main`" in line for line in status["attention"])
+    assert "paused since" in run("status", "--state-dir", state_dir).stdout.decode()
+    assert at("resume")[:2] == (0, "main is no longer paused\n")
+    assert at("resume")[1] == "main was not paused\n"
+    assert run("status", "--json", "--state-dir", state_dir).json["destinations"][0]["paused_at"] is None
+    for command in ("pause", "resume"):
+        code, _, told = at(command, "mian")
+        assert code == 1 and "there is no destination mian in " in told and "known: main" in told
+
+
 def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew(run: Run, state_dir: Path) -> None:
     assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
-        {"name": "main", "mapping": "", "other_mappings": {}}
+        {"name": "main", "mapping": "", "other_mappings": {}, "paused_at": None}
     ]
     store = SqliteStore.attach(state_dir / "store.db")
     store.set_mapping_fingerprint("main", "R4 osiris@1f0c9a2b")
     store.close()
     assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
-        {"name": "main", "mapping": "R4 osiris@1f0c9a2b", "other_mappings": {"": 1}}
+        {"name": "main", "mapping": "R4 osiris@1f0c9a2b", "other_mappings": {"": 1}, "paused_at": None}
     ]
     remap = "dicom2fhir retry --all --remap --destination main"
     text = run("status", "--state-dir", state_dir).stdout.decode()

@@ -239,6 +239,19 @@ def test_studies_that_fill_memory_are_not_held_together(store: SqliteStore, monk
     assert jobs == [2, 2, 2, 2]
 
 
+def test_a_worker_sends_again_when_another_process_resumes_its_destination(store: SqliteStore) -> None:
+    assert store.pause(NAME)
+    add(store, "1.1")
+    with running(store, Scripted(lambda *_: Delivered(b""))):
+        other = SqliteStore.attach(store.path)
+        try:
+            assert not other.stats().delivered
+            assert other.resume(NAME)
+        finally:
+            other.close()
+        eventually(all_delivered(store, 1))
+
+
 def test_what_was_claimed_waits_as_before_when_the_destination_goes_down(store: SqliteStore) -> None:
     def answer(study: Study, base: bytes) -> Outcome:
         return Delivered(b"") if study.uid == GROUP[0] else Retry("down", after_s=3600.0, whole_destination=True)

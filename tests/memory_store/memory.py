@@ -32,6 +32,7 @@ class Destination:
     selection: str = ""
     accepted: int = 0
     requeued: int = 0
+    paused_at: float | None = None
 
 
 @dataclass

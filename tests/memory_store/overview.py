@@ -33,6 +33,7 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
                 delivered_at=one.delivered_at,
                 unclaimed=one.unclaimed,
                 refused=one.refused,
+                paused_at=memory.destinations[name].paused_at,
             )
             for name, one in sorted(study.deliveries.items())
             if memory.destinations[name].in_force
@@ -83,5 +84,5 @@ def destinations(memory: Memory) -> list[DestinationStatus]:
         delivered = (one for _, _, one in memory.deliveries(name) if one.state is State.DELIVERED)
         made = Counter(one.fingerprint for one in delivered if one.fingerprint != destination.fingerprint)
         if destination.in_force:
-            found.append(DestinationStatus(name, destination.fingerprint, dict(made)))
+            found.append(DestinationStatus(name, destination.fingerprint, dict(made), destination.paused_at))
     return found

@@ -287,7 +287,9 @@ class MemoryStore:
             found = [
                 (due_at, study.number, study, delivery)
                 for study, _, delivery in memory.deliveries(destination)
-                if delivery.is_open and (due_at := self._memory.rule.due_at(study, delivery)) <= now
+                if delivery.is_open
+                and memory.destinations[destination].paused_at is None
+                and (due_at := self._memory.rule.due_at(study, delivery)) <= now
             ]
             if not found:
                 return None
@@ -315,6 +317,8 @@ class MemoryStore:
             return min(self._dues(destination), default=None)
 
     def _dues(self, destination: str) -> list[float]:
+        if (named := self._memory.destinations.get(destination)) and named.paused_at is not None:
+            return []
         found = self._memory.deliveries(destination)
         return [self._memory.rule.due_at(study, delivery) for study, _, delivery in found if delivery.is_open]
 
@@ -414,6 +418,22 @@ class MemoryStore:
                 delivery.not_before = delivery.tried_at + min(max(after_s, 0.0), self._horizon_s)
 
     # What people ask for
+
+    def pause(self, destination: str) -> bool:
+        with self._writing() as memory:
+            found = memory.destinations.get(destination)
+            if not found or not found.in_force or found.paused_at is not None:
+                return False
+            found.paused_at = self._clock.now()
+            return True
+
+    def resume(self, destination: str) -> bool:
+        with self._writing() as memory:
+            found = memory.destinations.get(destination)
+            if not found or found.paused_at is None:
+                return False
+            found.paused_at = None
+            return True
 
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         with self._writing() as memory:

@@ -38,6 +38,42 @@ def test_requeue(bench: Bench) -> None:
     assert (claim.study_uid, claim.again) == ("1.3", True)
 
 
+def test_nothing_is_claimed_for_a_paused_destination(bench: Bench) -> None:
+    """Also after a restart; what is being sent ends, and another destination is not concerned."""
+    bench.store.set_destinations([DEST, "second"])
+    for study in ("1.1", "1.2"):
+        bench.store.add(record(study=study), FOLDER)
+    bench.later(QUIET_S)
+    claim = bench.claim()
+    with bench.beside() as store:
+        assert store.pause(DEST)
+        assert not store.pause(DEST)
+    paused_at = bench.now
+    for _ in range(2):
+        assert bench.none_due()
+        assert bench.store.next_due_at(DEST) is None
+        assert [one.paused_at for one in bench.store.destinations()] == [paused_at, None]
+        found = bench.store.study_status("1.2")
+        assert found and [one.paused_at for one in found.deliveries] == [paused_at, None]
+        bench.later(60)
+        bench.restart().set_destinations([DEST, "second"])
+    assert bench.claim(destination="second")
+    assert bench.store.resume(DEST)
+    assert not bench.store.resume(DEST)
+    assert not bench.store.pause("third")
+    assert {bench.claim("w2").study_uid, bench.claim("w2").study_uid} == {"1.1", "1.2"}
+    assert claim.study_uid in ("1.1", "1.2")
+
+
+def test_what_is_being_sent_when_a_destination_is_paused_is_recorded(bench: Bench) -> None:
+    bench.store.add(record(), FOLDER)
+    bench.later(QUIET_S)
+    claim = bench.claim()
+    assert bench.store.pause(DEST)
+    delivered(bench.store, claim, 1, b"base")
+    assert bench.state() is State.DELIVERED
+
+
 def test_relink(bench: Bench) -> None:
     """Only what was delivered and refers to something by identifier; not what came again meanwhile."""
     for study, unlinked in (("1.1", ("Encounter",)), ("1.2", ()), ("1.3", ("Patient",)), ("1.4", ("Patient",))):

@@ -169,6 +169,13 @@ def _give_back(sql: Statements, name: str, held: _Held, end: State, *, revision:
     sql.wake |= state is State.WAITING
 
 
+def resume(sql: Statements, destination: str) -> bool:
+    """Claim for a paused destination again; False if it is not paused."""
+    resumed = sql.run("resume", destination=destination) > 0
+    sql.wake |= resumed
+    return resumed
+
+
 def failing(sql: Statements, claim: Claim, most_s: float, now: float) -> Failing:
     """How long a study that has just failed has been failing while its destination accepted others."""
     row = sql.one("failing", study_uid=claim.study_uid, destination=claim.destination)

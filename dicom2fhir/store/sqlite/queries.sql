@@ -195,7 +195,7 @@ UPDATE destination SET accepted = accepted + 1 WHERE name = :destination;
 UPDATE destination SET recipe = :fingerprint WHERE name = :destination AND :fingerprint NOT IN ('', recipe);
 
 -- name: mapping_fingerprints
-SELECT destination.name, destination.recipe, made.recipe, made.n
+SELECT destination.name, destination.recipe, destination.paused_at, made.recipe, made.n
 FROM destination LEFT JOIN made ON destination_id = id AND made.recipe <> destination.recipe AND n > 0
 WHERE in_force ORDER BY destination.name, made.recipe;
 
@@ -214,13 +214,13 @@ FROM destination
 JOIN delivery ON delivery.destination_id = destination.id
 JOIN study ON study.id = delivery.study_id
 LEFT JOIN base ON base.study_id = delivery.study_id AND base.destination_id = delivery.destination_id
-WHERE destination.name = :destination AND destination.in_force
+WHERE destination.name = :destination AND destination.in_force AND destination.paused_at IS NULL
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 ORDER BY delivery.due_at LIMIT 1 OFFSET :passed_over;
 
 -- name: due_now
 SELECT 1 FROM destination JOIN delivery ON delivery.destination_id = destination.id
-WHERE destination.name = :destination AND destination.in_force
+WHERE destination.name = :destination AND destination.in_force AND destination.paused_at IS NULL
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 LIMIT :most;
 
@@ -232,7 +232,7 @@ WHERE study_id = :study_id AND destination_id = :destination_id;
 -- name: next_due
 SELECT (SELECT min(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending')),
        (SELECT max(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending'))
-FROM destination WHERE name = :destination AND in_force;
+FROM destination WHERE name = :destination AND in_force AND paused_at IS NULL;
 
 -- name: held_claim
 SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.newer_at, delivery.state, delivery.owner,
@@ -298,6 +298,12 @@ SELECT max(id) FROM study;
 
 -- name: note_requeue
 UPDATE destination SET requeued = requeued + 1 WHERE in_force AND name = coalesce(:destination, name);
+
+-- name: pause
+UPDATE destination SET paused_at = :now WHERE in_force AND name = :destination AND paused_at IS NULL;
+
+-- name: resume
+UPDATE destination SET paused_at = NULL WHERE name = :destination AND paused_at IS NOT NULL;
 
 -- name: requeued
 SELECT requeued FROM destination WHERE name = :destination;
@@ -514,7 +520,8 @@ SELECT body FROM attrs WHERE id IN (
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 
 -- name: study_deliveries
-SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed, refused
+SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed, refused,
+    paused_at
 FROM delivery JOIN destination ON destination.id = delivery.destination_id
 WHERE study_id = :study_id AND in_force ORDER BY destination.name;
 

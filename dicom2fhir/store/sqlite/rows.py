@@ -164,20 +164,8 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
         last_at=last_at,
         association_open=sql.one("is_held", study_id=study_id) == (1,),
         deliveries=tuple(
-            DeliveryStatus(
-                destination=destination,
-                state=State(state),
-                delivered_revision=delivered_revision,
-                due_at=due_at,
-                attempts=attempts,
-                reason=reason,
-                delivered_at=at,
-                unclaimed=unclaimed,
-                refused=refused,
-            )
-            for destination, state, delivered_revision, due_at, attempts, reason, at, unclaimed, refused in sql.all(
-                "study_deliveries", study_id=study_id
-            )
+            DeliveryStatus(destination, State(state), *others)
+            for destination, state, *others in sql.all("study_deliveries", study_id=study_id)
         ),
         stated=_count(sql, "count_stated", study_id),
         steps=tuple(StepStatus(uid, status) for uid, status in sql.all("step_statuses", study_id=study_id)),

@@ -32,8 +32,8 @@ def outdated_studies(sql: Statements, reader: str, limit: int) -> list[StudyStat
 def destinations(sql: Statements) -> list[DestinationStatus]:
     """The destinations in force, by name."""
     found: dict[str, DestinationStatus] = {}
-    for name, fingerprint, other, count in sql.all("mapping_fingerprints"):
-        status = found.setdefault(name, DestinationStatus(name, fingerprint, {}))
+    for name, fingerprint, paused_at, other, count in sql.all("mapping_fingerprints"):
+        status = found.setdefault(name, DestinationStatus(name, fingerprint, {}, paused_at))
         if other is not None:
             found[name] = replace(status, others={**status.others, other: count})
     return list(found.values())

@@ -328,6 +328,15 @@ class SqliteStore(StoreReader):
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
         self._write(lambda sql: deliveries.set_selection(sql, destination, selection, self._clock.now()))
 
+    def pause(self, destination: str) -> bool:
+        """See :meth:`dicom2fhir.store.base.Store.pause`."""
+        now = self._clock.now()
+        return self._write(lambda sql: sql.run("pause", destination=destination, now=now) > 0)
+
+    def resume(self, destination: str) -> bool:
+        """See :meth:`dicom2fhir.store.base.Store.resume`; a daemon in another process notices it within 2 seconds."""
+        return self._write(lambda sql: deliveries.resume(sql, destination))
+
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """See :meth:`dicom2fhir.store.base.Store.requeue`; deliveries that are being sent do not change."""
         now = self._clock.now()
