@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -602,7 +602,7 @@ def _image_item(made: Dataset, frames: list[int] | None = None) -> Values:
     }
 
 
-def rejection_note(study: str, code_value: str, instances: list[Dataset]) -> Dataset:
+def rejection_note(study: str, code_value: str, instances: Sequence[Dataset]) -> Dataset:
     """A rejection note (IHE RAD-66) in ``study``, with a title of PS3.16 CID 7031."""
     title = code(code_value, "DCM", _REJECTIONS[code_value])
     items = [*_OBSERVER, *map(_image_item, instances)]
