@@ -160,6 +160,20 @@ def test_medplum_searches_by_identifiers_and_refuses_what_it_does_not_know(medpl
     assert requests.get(f"{medplum}/Patient?unheard-of=1", timeout=TIMEOUT_S).status_code == 400
 
 
+def test_medplum_finds_by_each_form_of_an_identifier(medplum: str) -> None:
+    (first, query), (second, _) = patient(), patient()
+    values = [post(f"{medplum}/Patient", each).json()["identifier"][0]["value"] for each in (first, second)]
+    for token in (f"urn:x|{values[0]}", values[0], values[0].upper(), f"urn:x|none,urn:x|{values[0]}"):
+        (found,) = matches(medplum, f"Patient?identifier={token}")
+        assert found["identifier"] == first["identifier"], token
+    assert len(matches(medplum, f"Patient?identifier={','.join(values)}")) == 2
+    assert matches(medplum, f"Patient?{query}&identifier={values[1]}") == []
+    assert matches(medplum, f"Patient?identifier=urn:y|{values[0]}") == []
+    system = {"resourceType": "Patient", "identifier": [{"system": f"urn:{values[0]}", "value": "1"}]}
+    post(f"{medplum}/Patient", system)
+    assert len(matches(medplum, f"Patient?identifier=urn:{values[0]}|")) == 1
+
+
 def test_medplum_without_transactions_does_what_it_can(medplum_process: Callable[..., ServerProcess]) -> None:
     base = medplum_process("r4", MEDPLUM_TRANSACTIONS="0").base_url
     resource, query = patient()

@@ -53,11 +53,14 @@ def test_without_a_rule_of_a_profile_a_golden_case_is_another(name: str, version
         for variant in variants(case)
         if variant.partition(".")[0] == name and version_of(variant) == version
     ]
-    bare = [
-        rule
-        for rule, without in without_each_rule(profile(name), version)
-        if all(result(case, variant, without) == result(case, variant) for case, variant in cases)
-    ]
+    bare = []
+    for rule, without in without_each_rule(profile(name), version):
+        for number, (case, variant) in enumerate(cases):
+            if result(case, variant, without) != result(case, variant):
+                cases.insert(0, cases.pop(number))  # a case with many values shows the next rule, too
+                break
+        else:
+            bare.append(rule)
     assert bare == WITHOUT_EFFECT.get(name, [])
 
 

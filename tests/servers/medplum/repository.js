@@ -88,12 +88,27 @@ class Repository extends MemoryRepository {
     const count = request.count ?? DEFAULT_COUNT;
     const byReference = filters.filter(({ operator }) => operator === Operator.IDENTIFIER);
     if (!byReference.length) {
-      return super.search({ ...request, count });
+      return super.search.call(this.#candidates(request), { ...request, count });
     }
     const others = filters.filter((filter) => !byReference.includes(filter));
     const found = await super.search({ ...request, filters: others, count: undefined });
     const entry = found.entry?.filter(({ resource }) => byReference.every((filter) => refersTo(resource, filter)));
     return { ...found, entry: entry?.slice(0, count), total: entry?.length ?? 0 };
+  }
+
+  /** This repository with the resources that a search by identifier can find at all: FHIRPath looks at them one by one. */
+  #candidates({ resourceType, filters = [] }) {
+    const wanted = filters
+      .filter(({ code, operator }) => code === 'identifier' && operator === Operator.EQUALS)
+      .map(({ value }) => splitSearchOnComma(value).map((token) => token.split('|').slice(0, 2).at(-1).toLowerCase()));
+    if (!wanted.length) {
+      return this;
+    }
+    const found = Array.from(this.resources.get(resourceType) ?? []).filter(([, { identifier, masterIdentifier }]) => {
+      const values = [identifier, masterIdentifier].flat().map((each) => each?.value?.toLowerCase());
+      return wanted.every((tokens) => tokens.some((token) => !token || values.includes(token)));
+    });
+    return Object.create(this, { resources: { value: new Map([...this.resources, [resourceType, new Map(found)]]) } });
   }
 
   async withTransaction(callback) {
