@@ -158,9 +158,20 @@ def mapping_index() -> str:
             + _table(("Sequence", "Tag", "Of each item"), (_content_row(attribute) for attribute in attributes))
             for sop_class, attributes in CONTENT.items()
         ),
+        _DOCUMENTS,
     ]
     return "".join(parts)
 
+
+_DOCUMENTS = """
+## What encapsulated documents do not say
+
+EncapsulatedDocument is read only up to `fhir.embed_documents` bytes. The Encapsulated Document Module (PS3.3 C.24.2)
+has no author, no Verifying Observer and no Completion Flag: the author is the equipment, and `docStatus` follows
+Verification Flag alone. Source Instance Sequence (0042,0013) names what a document was made from; the document that it
+replaces is in Predecessor Documents Sequence (0040,A360). A document is a diagnostic imaging report if its title is a
+code of PS3.16 CID 7000.
+"""
 
 _REMARKS: Mapping[str, str] = {
     **dict.fromkeys(

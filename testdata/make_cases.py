@@ -30,6 +30,7 @@ from zoneinfo import ZoneInfo
 
 from pydicom.data import get_testdata_file
 
+from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.header_cache import HeaderCache
 from dicom2fhir.dicom.part10 import read_file
@@ -61,24 +62,24 @@ _ORGANIZATIONS = {"osiris": "http://finess.sante.gouv.fr|750000001"}
 """Profile -> the same, where it asks for a certain system."""
 
 
-def record_of(data: bytes, cache: HeaderCache | None = None) -> InstanceRecord:
-    """What the bridge keeps of a DICOM file."""
-    header = read_file(BytesIO(data), WANTED, cache=cache)
+def record_of(data: bytes, cache: HeaderCache | None = None, document_bytes: int = 0) -> InstanceRecord:
+    """What the bridge keeps of a DICOM file, with the content of a document that is not longer than so many bytes."""
+    header = read_file(BytesIO(data), WANTED, replace(DEFAULT_BUDGETS, document_bytes=document_bytes), cache)
     return decode_instance(header.received(Origin("file")))
 
 
-def studies_of(files: Iterable[bytes]) -> list[Study]:
-    """The studies that DICOM files make up, in the order of their first files."""
+def studies_of(files: Iterable[bytes], document_bytes: int = 0) -> list[Study]:
+    """The studies that DICOM files make up, in the order of their first files; see :func:`record_of`."""
     reading = ReadInstances()
     for data in files:
-        reading.add(record_of(data), may_reject=True)
+        reading.add(record_of(data, document_bytes=document_bytes), may_reject=True)
     return [reading.study(uid) for uid in reading.studies]
 
 
 def _study(case: dict[str, Any]) -> Study:
     files = _files(case)
     if "notices" not in case:
-        (study,) = studies_of(files)
+        (study,) = studies_of(files, case.get("policy", {}).get("embed_documents", 0))
         return study
     stated, steps = stated_by(notices(case["notices"]))
     records = [record_of(data) for data in files]

@@ -167,6 +167,14 @@ class FhirSettings(Section):
         description="Largest number of instances that are listed; a study with more is written without the list (the"
         ' counts stay right). "none": no limit, 0: never a list.',
     )
+    embed_documents: int = Field(
+        _MAPPING.embed_documents,
+        ge=0,
+        description="Largest encapsulated document (PDF, CDA, STL, OBJ, MTL) in bytes whose content is written to its"
+        " DocumentReference, with its hash; 0: none. The content is kept in the store. A document may be as large"
+        " as five bytes for each of receiver.max_elements; a larger one is written without its content. Of documents"
+        " that were received before, read the files again.",
+    )
     give_up_after_s: value_types.Seconds = Field(
         _RETRY.give_up_after_s,
         description="A study that keeps failing (HTTP 500, timeouts...) is refused when it has done so for this long"

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dicom2fhir.dicom.attributes import CODE, ISSUER, Attribute, Documents
+from dicom2fhir.dicom.data_elements import ENCAPSULATED_DOCUMENT
 from dicom2fhir.sop_classes import (
     COMPREHENSIVE_3D_SR,
     COMPREHENSIVE_SR,
@@ -154,7 +155,10 @@ _MEASUREMENT_REPORT = (
     replace(_content_tree(5, *_MEASUREMENT_ITEM), of_documents=_MEASUREMENTS),
 )
 
-_ENCAPSULATED = (_sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),)
+_ENCAPSULATED = (
+    _sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),
+    Attribute("EncapsulatedDocument", ENCAPSULATED_DOCUMENT, "OB"),  # only as far as the budget says
+)
 
 CONTENT: Mapping[str, tuple[Attribute, ...]] = {
     KEY_OBJECT_SELECTION: _KEY_OBJECTS,
@@ -163,4 +167,4 @@ CONTENT: Mapping[str, tuple[Attribute, ...]] = {
     **dict.fromkeys((ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR), _MEASUREMENT_REPORT),
     **dict.fromkeys(ENCAPSULATED_DOCUMENTS, _ENCAPSULATED),
 }
-"""SOP Class UID -> the sequences of content that are read, each at the top level of the data set."""
+"""SOP Class UID -> the content that is read, each at the top level of the data set."""

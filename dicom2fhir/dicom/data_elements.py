@@ -26,7 +26,7 @@ class WantedContent(dict[int, "Wanted | WantedOfClasses | WantedOfConcepts | byt
 
 @dataclass(frozen=True, slots=True)
 class WantedOfClasses:
-    """A sequence at the top level that is taken from data sets of some SOP classes only.
+    """A sequence, or Encapsulated Document, that is taken at the top level from data sets of some SOP classes only.
 
     Attributes
     ----------
@@ -99,7 +99,8 @@ _SOP_CLASS_UID = 0x00080016
 _CONCEPT_NAME, _CODE_VALUE = 0x0040A043, 0x00080100
 _CONTENT_TEMPLATE, _TEMPLATE_IDENTIFIER = 0x0040A504, 0x0040DB00
 
-BULK_DATA = frozenset({0x00420011, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
+ENCAPSULATED_DOCUMENT = 0x00420011
+BULK_DATA = frozenset({ENCAPSULATED_DOCUMENT, 0x54000100, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Encapsulated Document, Waveform Sequence, and the three kinds of Pixel Data: no wanted element follows these."""
 PER_FRAME_FUNCTIONAL_GROUPS = 0x52009230
 """Has an item for each frame; only the first is taken. With 100,000 frames it is longer than the rest of the header,
@@ -143,6 +144,8 @@ class Budgets:
     """Longest value that is taken; longer ones are skipped."""
     inflated_bytes: int = 64 * 1024 * 1024
     """Inflated size of a deflated data set."""
+    document_bytes: int = 0
+    """Longest Encapsulated Document that is taken; 0: none. It also takes elements of the budget, like other values."""
 
 
 DEFAULT_BUDGETS = Budgets()

@@ -6,6 +6,7 @@ import marshal
 import re
 import struct
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeGuard
@@ -28,7 +29,8 @@ _NUMBERS: Mapping[str, str] = {"US": "H", "UL": "I", "FL": "f", "FD": "d"}
 """Binary VRs in the attribute table -> format character of :mod:`struct`."""
 _NO_SEQUENCE = "cannot be read as a sequence; left out"
 _TOO_LONG = "is longer than max_value_bytes; left out"
-_NOT_TEXT = frozenset({"SQ", *_NUMBERS})
+_TOO_LONG_DOCUMENT = "is longer than fhir.embed_documents or max_elements allows; left out"
+_NOT_TEXT = frozenset({"SQ", "OB", *_NUMBERS})
 _USUAL_ENCODINGS = {b"ISO_IR 6": DEFAULT, b"ISO_IR 100": ("latin_1",), b"ISO_IR 192": ("utf_8",)}
 """Most files name no other character set."""
 _DECODED_AT_MOST = 1000
@@ -153,7 +155,8 @@ class _Decoder:
     def items(self, raws: Sequence[Raw], attribute: Attribute, encodings: Encodings) -> list[Attrs]:
         """The items of a sequence that have any wanted attribute."""
         if attribute.vr != "SQ":
-            self.warn(attribute, _TOO_LONG if raws == TOO_LONG else "is not valid for its VR; left out")
+            too_long = _TOO_LONG_DOCUMENT if attribute.vr == "OB" else _TOO_LONG
+            self.warn(attribute, too_long if raws == TOO_LONG else "is not valid for its VR; left out")
             return []
         if attribute.is_content:
             decoded = self.taken_content(raws, attribute)
@@ -174,6 +177,8 @@ class _Decoder:
         if attribute.vr == "SQ":
             self.warn(attribute, _NO_SEQUENCE)
             return ""
+        if attribute.vr == "OB":
+            return b64encode(value).decode("ascii")
         if attribute.vr in _NUMBERS:
             return self.numbers(value, attribute)
         if value.isascii() and b"\x1b" not in value:

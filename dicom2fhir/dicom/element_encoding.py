@@ -38,6 +38,16 @@ def own_encoding(data: bytes, pos: int, unpack: Unpack) -> tuple[bytes, int]:
     return b"", unpack[1](data, pos)[2]
 
 
+def value_at(data: bytes, pos: int, explicit: bool, unpack: Unpack) -> tuple[int, int] | None:
+    """Where the value of an element begins, and its length; None if more bytes are needed to know it."""
+    if not explicit:
+        return pos + 8, unpack[1](data, pos)[2]
+    _, _, vr, length = unpack[0](data, pos)
+    if vr in SHORT_VRS:
+        return pos + 8, length
+    return (pos + 12, unpack[2](data, pos + 8)[0]) if pos + 12 <= len(data) else None
+
+
 def encoding_in_un(data: bytes, pos: int, unpack: Unpack) -> tuple[None, Unpack]:
     """Encoding of items in UN: Implicit VR Little Endian (PS3.5 section 6.2.2, CP-246), or that of the data set."""
     return None, LITTLE if data.startswith(_LITTLE_ENDIAN_ITEM, pos) else unpack

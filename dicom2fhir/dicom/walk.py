@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dicom2fhir.dicom.data_elements import (
     DELIMITERS,
+    ENCAPSULATED_DOCUMENT,
     ITEM,
     ITEM_DELIMITER,
     ITEM_GROUP,
@@ -34,6 +35,7 @@ from dicom2fhir.dicom.element_encoding import (
     encoding_in_un,
     measure,
     own_encoding,
+    value_at,
 )
 from dicom2fhir.dicom.substitutes import CUT, DAMAGED, NO_VALUE, TOO_LONG
 from dicom2fhir.dicom.walk_state import Damaged, OpenItem, OpenSequence, Short
@@ -175,6 +177,8 @@ class Walk:
             if not FIRST_DATA_GROUP <= group < _FIRST_BULK_GROUP:
                 if not depth and tag in LAST_ELEMENTS and (tag != PER_FRAME_FUNCTIONAL_GROUPS or not wanted.get(tag)):
                     self.elements_left = before
+                    if tag == ENCAPSULATED_DOCUMENT and self.budgets.document_bytes:
+                        self._take_document(start, wanted.get(tag))
                     self.ended_at = start
                     return start
                 if group == ITEM_GROUP and depth:
@@ -257,6 +261,26 @@ class Walk:
             pos = stop
         self.elements_left = left
         return pos
+
+    def _take_document(self, start: int, wanted: object) -> None:
+        """Take the content of an encapsulated document, if it is short enough; the header ends before it in any case.
+
+        Nothing is taken if the data set ends within it.
+        """
+        if not isinstance(wanted, WantedOfClasses) or not wanted.of(self._taken, {}):
+            return
+        budgets = self.budgets
+        begin, length = value_at(self.data, start, self.explicit, self._unpack) or (0, 0)
+        stop, cost = begin + length, _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
+        is_too_long = self.offset + stop > min(budgets.header_bytes, budgets.inflated_bytes)
+        is_too_long |= self.elements_left - cost < budgets.elements // _LEFT_BY_CONTENT
+        if begin and (is_too_long or length > budgets.document_bytes):
+            self._taken[ENCAPSULATED_DOCUMENT] = TOO_LONG
+        elif begin and stop <= len(self.data):
+            self._taken[ENCAPSULATED_DOCUMENT] = self.data[begin:stop]
+            self.elements_left -= cost
+        elif not self.is_final:
+            raise Short(start)
 
     def _stop(self, start: int, needed: int, limit: int, left: int) -> Exception:
         """The exception to wait for the bytes up to ``needed``, or for damage if ``limit`` is before that."""

@@ -66,11 +66,11 @@ def _inner(of_sequence: Wanted | WantedOfClasses | WantedOfConcepts | bytes | No
 
 
 def _content() -> dict[int, WantedOfClasses]:
-    """The sequences of content, each with the SOP classes of which it is wanted."""
+    """The sequences of content and Encapsulated Document, each with the SOP classes of which it is wanted."""
     by_tag: dict[int, dict[bytes, WantedContent | WantedOfDocuments]] = {}
     for sop_class, attributes in CONTENT.items():
         for attribute in attributes:
-            inner = _content_items(attribute.items)
+            inner = _content_items(attribute.items)  # of a value never empty: it always has the character set
             documents = attribute.of_documents
             by_tag.setdefault(attribute.tag, {})[sop_class.encode()] = (
                 _of_documents(documents, inner) if documents else inner

@@ -47,6 +47,7 @@ def budgets(settings: Settings) -> Budgets:
         depth=receiver.max_sequence_depth,
         value_bytes=receiver.max_value_bytes,
         inflated_bytes=receiver.max_inflated_bytes,
+        document_bytes=settings.fhir.embed_documents,
     )
 
 
@@ -82,6 +83,7 @@ def mapping_options(settings: Settings, patient: PatientMode, destination: str =
         availability=_availability(settings),
         accession_identifier=fhir.accession_identifier,
         max_instances=fhir.max_instances,
+        embed_documents=fhir.embed_documents,
         key_objects=resources.key_objects,
         documents=resources.documents,
         diagnostic_reports=resources.diagnostic_reports,

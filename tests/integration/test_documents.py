@@ -235,24 +235,26 @@ def test_a_server_that_does_not_offer_them_gets_the_study() -> None:
 
 @pytest.mark.parametrize("version", ["dstu3", "r4", "r5"])
 def test_documents_on_a_real_server(hapi: Callable[[str], str], version: str) -> None:
-    """Taken; sent twice, no new version; marked when they are gone, and back again."""
+    """Taken with their content; sent twice, no new version; marked when they are gone, and back again."""
     url = hapi(version)
     client = FhirClient(url, timeout_s=60)
     dialect = by_fhir_version(client.capabilities().fhir_version)
     assert dialect is not None
-    bridge = Bridge(url, dialect.name, dicomweb_url=ARCHIVE, diagnostic_reports="auto")
-    assert bridge.deliver(STUDY).refused == ()
+    bridge = Bridge(url, dialect.name, dicomweb_url=ARCHIVE, diagnostic_reports="auto", embed_documents=1024)
+    (study,) = studies_of(encoded("documents"), 1024)
+    assert bridge.deliver(study).refused == ()
     found = on_server(client, dialect.name)
     reports = ["final"] if version != "dstu3" else []
     assert sorted(one["status"] for one in found) == [*["current"] * 5, *reports, "superseded"]
-    assert not bridge.deliver(STUDY, again=True).written
+    assert str(found).count("'data':") == len(found)
+    assert not bridge.deliver(study, again=True).written
     bridge.base = b""
-    assert not bridge.deliver(STUDY).written
+    assert not bridge.deliver(study).written
     assert on_server(client, dialect.name) == found
     (only_images,) = studies_of([encode(instance("CT", "documents", 9))])
     bridge.deliver(only_images)
     assert {one["status"] for one in on_server(client, dialect.name)} == {"entered-in-error"}
-    bridge.deliver(STUDY)
+    bridge.deliver(study)
     assert "entered-in-error" not in {one["status"] for one in on_server(client, dialect.name)}
 
 

@@ -140,7 +140,7 @@ def test_rules_read_only_what_their_level_has() -> None:
         "ImagingObjectSelection.study.series.instance": content,
         "DocumentReference": of["study"] | of["series"] | of["instance"] | uids | encapsulated,
         "DocumentReference.context": of["study"] | uids,
-        "DiagnosticReport": of["study"] | of["instance"] | uids,
+        "DiagnosticReport": of["study"] | of["instance"] | uids | encapsulated,
         "Observation": of["study"] | of["series"] | of["instance"] | uids | dose,
         "Observation.component": dose,
         "Observation of a measurement report": of["study"] | of["series"] | of["instance"] | uids | measurements,

@@ -83,6 +83,7 @@ FHIR: dict[str, Any] = {
     "device": "referenced",
     "accession_identifier": True,
     "max_instances": 5,
+    "embed_documents": 1024,
 }
 FHIR_OF_A_DESTINATION: dict[str, Any] = {
     "version": "R5",

@@ -70,6 +70,8 @@ class MappingOptions:
         Whether the study's ``identifier`` also contains its accession numbers from R5 on, where ``basedOn`` has them.
     max_instances
         Studies with more instances than this are written without instance lists; None: never.
+    embed_documents
+        Longest encapsulated document in bytes whose content is written; 0: none.
     key_objects
         Whether resources for key objects are written: if the version has a resource of its own for them (``auto``),
         also as a Basic (``always``), or not.
@@ -102,6 +104,7 @@ class MappingOptions:
     availability: str | None = None
     accession_identifier: bool = False
     max_instances: int | None = None
+    embed_documents: int = 0
     key_objects: Choice = "auto"
     documents: IfOffered = "auto"
     diagnostic_reports: IfOffered = "never"

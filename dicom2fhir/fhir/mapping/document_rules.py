@@ -69,10 +69,11 @@ DOCUMENT_RULES = (
     Rule("DocumentReference.event", ("StudyInstanceUID",), _study, _STUDY),
     Rule(
         "DocumentReference.content",
-        ("SOPClassUID", "DocumentTitle", "ConceptNameCodeSequence", "AcquisitionDateTime"),
+        ("SOPClassUID", "DocumentTitle", "ConceptNameCodeSequence", "AcquisitionDateTime", "EncapsulatedDocument"),
         documents.content,
         "one attachment: `contentType` of the SOP class; `title`, else the meaning of its code; `creation` of what was "
-        "scanned (Acquisition DateTime); `url` WADO-RS (rendered) if `pacs.dicomweb_url` is set",
+        "scanned (Acquisition DateTime); `url` WADO-RS (rendered) if `pacs.dicomweb_url` is set; `data`, `hash` "
+        "and, up to R4B, `size` if the document is not larger than `fhir.embed_documents`",
     ),
 )
 
@@ -118,7 +119,7 @@ REPORT_RULES = (
     Rule("DiagnosticReport.study", ("StudyInstanceUID",), _study, _STUDY),
     Rule(
         "DiagnosticReport.presentedForm",
-        ("SOPClassUID", "DocumentTitle", "ConceptNameCodeSequence", "AcquisitionDateTime"),
+        ("SOPClassUID", "DocumentTitle", "ConceptNameCodeSequence", "AcquisitionDateTime", "EncapsulatedDocument"),
         documents.presented_form,
         "the attachment of the DocumentReference",
     ),

@@ -1,13 +1,16 @@
 """The meaning of encapsulated documents (PS3.3 C.24.2): of what type they are, when they were made, and where they are.
 
-The content itself is not read. What kind of content it is follows from the SOP class, whose IOD allows no other.
+The content itself is read only on request (``fhir.embed_documents``). What kind of content it is follows from the SOP
+class, whose IOD allows no other.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from types import MappingProxyType
 
 from dicom2fhir.errors import NotExpressible
@@ -206,11 +209,42 @@ def content(source: MappingSource) -> list[Resource]:
     title = _title(source) or next((c.display for code in [document_type(source)] for c in code.codings), "")
     parts = {
         "contentType": _class_of(source).mime_type,
+        **_embedded(source),
         "url": _url(source),
         "title": title,
         "creation": date_time_of_dt(source.text("AcquisitionDateTime"), source.zone),
     }
     return [{"attachment": {name: part for name, part in parts.items() if part}}]
+
+
+def _embedded(source: MappingSource) -> Resource:
+    """The content with its size and hash, if it was read and is wanted."""
+    longest, data = source.context.options.embed_documents, _content(source)
+    if not data or len(data) > longest:
+        return {}
+    digest = sha1(data, usedforsecurity=False).digest()  # the algorithm that Attachment.hash prescribes
+    size = {"size": len(data)} if source.context.dialect.has_sizes else {}
+    return {"data": _base64(data), **size, "hash": _base64(digest)}
+
+
+def _content(source: MappingSource) -> bytes:
+    """Encapsulated Document without the byte that pads it to an even length (PS3.5 section 6.2).
+
+    No text and no PDF ends with NUL. A binary STL does, and has an even length.
+    """
+    value = b64decode(source.text("EncapsulatedDocument"))
+    is_stl = source.text("SOPClassUID") == ENCAPSULATED_STL
+    if is_stl and len(value) == _STL_HEADER_BYTES + _STL_FACET_BYTES * int.from_bytes(value[80:84], "little"):
+        return value
+    return value.removesuffix(b"\0")
+
+
+_STL_HEADER_BYTES, _STL_FACET_BYTES = 84, 50
+"""Of a binary STL: 80 bytes and the number of facets, then the facets."""
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
 
 
 def _url(source: MappingSource) -> str:

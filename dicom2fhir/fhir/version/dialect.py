@@ -103,6 +103,9 @@ class Dialect:
         The resource type for key object selections; empty if the version has none.
     selection_titles
         Codes that the title of an ImagingObjectSelection may have: its binding is required.
+    has_sizes
+        Whether ``Attachment.size`` is written. As an integer64 it is a string in JSON, but servers return a number,
+        which would look like a change by somebody else.
     media_type
         Media type of JSON.
     """
@@ -124,6 +127,7 @@ class Dialect:
     order_type: str = "ServiceRequest"
     key_objects: str = ""
     selection_titles: frozenset[str] = frozenset()
+    has_sizes: bool = True
     media_type: str = "application/fhir+json"
 
     def put(self, target: Resource, concept: str, meaning: Any) -> Any:

@@ -208,6 +208,7 @@ _R5 = replace(
     identifiers=("uid", "accession if asked for", "study id"),
     acquisition_only=False,
     key_objects="ImagingSelection",
+    has_sizes=False,
 )
 
 _R6 = replace(
