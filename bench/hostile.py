@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from statistics import median
 
 from bench.report import Goal, Result, Row, options, progress, show, use_one_core
@@ -28,12 +29,14 @@ from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Origin, Received
+from dicom2fhir.sop_classes import COMPREHENSIVE_3D_SR
 
 MIB = 1024 * 1024
 _ASKED_S, _ASKED_MIB = 0.25, 64.0
 _PIECE_BYTES = 16 * 1024
 _UNDEFINED = 0xFFFFFFFF
 _PRIVATE, _STUDY_ID, _CODE_VALUE, _OTHER_IDS = 0x00091010, 0x00200010, 0x00080100, 0x00101002
+_CONTENT, _CONCEPT_NAME, _GRAPHIC_DATA = 0x0040A730, 0x0040A043, 0x00700022
 _CODES, _REQUESTS, _REASONS, _SHARED, _ANATOMY = 0x00081032, 0x00400275, 0x0040100A, 0x52009229, 0x00209071
 _END_OF_ITEM = struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
 _END_OF_SEQUENCE = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
@@ -131,6 +134,22 @@ def headers(elements: int, depth: int = DEFAULT_BUDGETS.depth) -> Iterator[tuple
     yield "a deflated value of 1 GiB", deflate, deflated(value, bytes(MIB), 1024)
 
 
+def reports(elements: int) -> Iterator[tuple[str, str, bytes]]:
+    """The same of measurement reports; other than :func:`headers`, they are instances, whose content is decoded."""
+    code = element(_CODE_VALUE, b"SH", b"1 ")
+    name = element(_CONCEPT_NAME, b"SQ", item(code))
+    group = opened_item(name + opened(_CONTENT, item(name)))
+    yield "measurements", EXPLICIT_VR_LITTLE_ENDIAN, _report(group * elements)
+    outline = opened_item(element(_GRAPHIC_DATA, b"FL", struct.pack("<500f", *(number / 7 for number in range(500)))))
+    yield "coordinates of measurements", EXPLICIT_VR_LITTLE_ENDIAN, _report(outline * (elements // 1500))
+
+
+def _report(items: bytes) -> bytes:
+    uids = {0x00080016: COMPREHENSIVE_3D_SR, 0x00080018: "1.2", 0x0020000D: "1.2", 0x0020000E: "1.2"}
+    own = b"".join(element(tag, b"UI", uid.encode() + b"\0") for tag, uid in uids.items())
+    return own + element(_CONCEPT_NAME, b"SQ", item(element(_CODE_VALUE, b"SH", b"126000"))) + opened(_CONTENT, items)
+
+
 def take(transfer_syntax: str, data: bytes, budgets: Budgets = DEFAULT_BUDGETS) -> None:
     """Read a data set as it comes over the network, and decode it."""
     reader = HeaderReader(transfer_syntax, WANTED, budgets)
@@ -164,7 +183,8 @@ def measure(budgets: Budgets, rounds: int) -> Result:
     """Read every header several times."""
     rows: list[Row] = []
     with progress(1, "reading") as advance:
-        for what, syntax, data in headers(budgets.elements, budgets.depth):
+        every = chain(headers(budgets.elements, budgets.depth), reports(budgets.elements))
+        for what, syntax, data in every:
             seconds = median(processor_s(syntax, data, budgets) for _ in range(rounds))
             peak = peak_bytes(syntax, data, budgets) / MIB
             rows.append({"header": what, "MiB sent": len(data) / MIB, "processor s": seconds, "peak MiB": peak})

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.hostile import MIB, headers, peak_bytes, processor_s
+from bench.hostile import MIB, headers, peak_bytes, processor_s, reports
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 
 BUDGETS = Budgets(elements=30_000, inflated_bytes=DEFAULT_BUDGETS.inflated_bytes // 10)
@@ -18,7 +18,7 @@ RUNS = 5
 """The most of so many count; another load of the machine disturbs single ones."""
 LARGEST = 8 * MIB
 """The largest takes what is read of a file at once, and a value of 1 MiB a few times."""
-CASES = {what: (syntax, data) for what, syntax, data in headers(BUDGETS.elements)}
+CASES = {what: (syntax, data) for what, syntax, data in (*headers(BUDGETS.elements), *reports(BUDGETS.elements))}
 
 
 def loop_s() -> float:
