@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dicom2fhir.fhir.mapping.content import ContentItem
 from dicom2fhir.fhir.version.datatypes import Concept
 from dicom2fhir.model import Attrs, Resource
 
@@ -69,6 +68,45 @@ class EncapsulatedDocument(Document):
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where something was found: the structure, its side and other modifiers."""
+
+    structure: Concept
+    lateralities: tuple[Concept, ...] = ()
+    modifiers: tuple[Concept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a content item states of itself and of the items in it; empty if it does not.
+
+    Attributes
+    ----------
+    uid
+        Observation UID.
+    moment
+        Observation DateTime.
+    tracking_uid, tracking_text
+        By what a lesion is found again in other reports.
+    algorithm, device
+        What observed, as attributes of equipment.
+    observers
+        Names of persons.
+    """
+
+    uid: str = ""
+    moment: str = ""
+    tracking_uid: str = ""
+    tracking_text: str = ""
+    site: Site | None = None
+    method: Concept | None = None
+    algorithm: Attrs = field(default_factory=dict)
+    device: Attrs = field(default_factory=dict)
+    observers: tuple[str, ...] = ()
+    normality: tuple[Concept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Measured(Document):
     """A group of measurements, one measurement, or one evaluation; at most one of the values is set.
 
@@ -80,8 +118,8 @@ class Measured(Document):
         What was observed.
     category
         What kind of observation it is.
-    items
-        Its content item, then those that it is in, up to the root: an inner one has priority.
+    stated
+        By its content item, then by those that it is in, up to the root: an inner one has priority.
     quantity
         A Quantity with its unit.
     absent
@@ -94,7 +132,7 @@ class Measured(Document):
 
     identity: tuple[str, ...]
     name: Concept
-    items: tuple[ContentItem, ...]
+    stated: tuple[Stated, ...]
     category: Concept | None = None
     quantity: Resource | None = None
     code: Concept | None = None

@@ -5,20 +5,17 @@ What an item does not state is that of the items that it is in: the moment, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from dicom2fhir.fhir.mapping import related, sr_documents, subject
-from dicom2fhir.fhir.mapping.content import ContentItem, dcm
 from dicom2fhir.fhir.mapping.context import MappingSource
-from dicom2fhir.fhir.mapping.document_nodes import Measured
-from dicom2fhir.fhir.mapping.measurement_reports import GROUP, TRACKING_IDENTIFIER, TRACKING_UID, own_uid, tracking_of
+from dicom2fhir.fhir.mapping.document_nodes import Measured, Site
 from dicom2fhir.fhir.mapping.study_reference import study_reference
 from dicom2fhir.fhir.version.datatypes import (
     DCM,
     DICOM_UID,
-    SNOMED_CT,
     Coding,
     Concept,
     date_time_of_dt,
@@ -30,17 +27,9 @@ from dicom2fhir.fhir.version.dialect import codeable_concept, words_of
 from dicom2fhir.model import Resource
 
 _IDENTIFIER_TYPES = "http://hl7.org/fhir/uv/dicom-sr/CodeSystem/dicom-identifier-type"
+_TRACKING_IDENTIFIER = Coding("112039", DCM, "Tracking Identifier")
+_TRACKING_UID = Coding("112040", DCM, "Tracking Unique Identifier")
 _STUDY_UID = Coding("110180", DCM, "Study Instance UID")
-_SITE, _METHOD = Coding("363698007", SNOMED_CT), Coding("370129005", SNOMED_CT)
-_LATERALITY, _TOPOGRAPHICAL = Coding("272741003", SNOMED_CT), Coding("106233006", SNOMED_CT)
-_NORMALITY = dcm("121402")
-_ALGORITHM = (
-    ("111001", "StationName"),
-    ("111003", "SoftwareVersions"),
-    ("122405", "Manufacturer"),
-)
-"""Content items of an algorithm (PS3.16 TID 4019) -> the equipment's attribute of the same meaning."""
-_PERSON_NAME = dcm("121008")
 _IMAGING = Concept((Coding("imaging", "http://terminology.hl7.org/CodeSystem/observation-category", "Imaging"),))
 _INTERPRETATIONS: Mapping[str, Coding] = MappingProxyType(
     {
@@ -68,18 +57,14 @@ def identifiers(source: MappingSource, own_id: str) -> list[Resource]:
     """That of the document, its own and that of the lesion, as far as stated, and one by which only it is found."""
     node = measured_of(source)
     found = [_typed(Coding("sop-instance-uid", _IDENTIFIER_TYPES, "SOP Instance UID"), oid(node.uid), DICOM_UID)]
-    if uid := own_uid(node.items[0]):
-        found.append(_typed(Coding("observation-uid", _IDENTIFIER_TYPES, "Observation UID"), oid(uid), DICOM_UID))
-    if node.members or node.category == GROUP:
-        found += _tracking(node.items[0])
+    own = node.stated[0]
+    if own.uid:
+        found.append(_typed(Coding("observation-uid", _IDENTIFIER_TYPES, "Observation UID"), oid(own.uid), DICOM_UID))
+    if own.tracking_uid:
+        found.append(_typed(_TRACKING_UID, oid(own.tracking_uid), DICOM_UID))
+    if own.tracking_text:
+        found.append(_typed(_TRACKING_IDENTIFIER, own.tracking_text, ""))
     return [*found, related.identifier_of(own_id)]
-
-
-def _tracking(group: ContentItem) -> list[Resource]:
-    tracking = tracking_of(group)
-    found = [_typed(replace(TRACKING_UID, display="Tracking Unique Identifier"), oid(tracking.uid), DICOM_UID)]
-    text = _typed(replace(TRACKING_IDENTIFIER, display="Tracking Identifier"), tracking.text, "")
-    return [*(found if tracking.uid else ()), *([text] if tracking.text else ())]
 
 
 def _typed(type_: Coding, value: str, system: str) -> Resource:
@@ -113,8 +98,7 @@ def imaging(source: MappingSource) -> Concept:
 
 def moment(source: MappingSource) -> str | None:
     """The moment of the observation, else that of the content."""
-    stated = (text for item in measured_of(source).items for text in item.texts("ObservationDateTime"))
-    found = (date_time_of_dt(text, source.zone) for text in stated)
+    found = (date_time_of_dt(stated.moment, source.zone) for stated in measured_of(source).stated)
     return next(filter(None, found), None) or sr_documents.authored(source)
 
 
@@ -126,18 +110,14 @@ def issued(source: MappingSource) -> str | None:
 
 def performers(source: MappingSource) -> list[Resource]:
     """The persons that observed, else those that verified the report."""
-    names = next(filter(None, map(_observers, measured_of(source).items)), [])
+    names = [*next((stated.observers for stated in measured_of(source).stated if stated.observers), ())]
     names = names or [one(item.get("VerifyingObserverName")) for item in source.items("VerifyingObserverSequence")]
     return list(related.practitioners(replace(source, attrs={"PersonName": names}), "PersonName", ""))
 
 
-def _observers(item: ContentItem) -> list[str]:
-    return [name for person in item.named(_PERSON_NAME, "PNAME") for name in person.texts("PersonName")]
-
-
 def interpretations(source: MappingSource) -> list[Concept]:
     """Whether the value is normal, in the codes of the value set and as stated."""
-    return [_interpretation(code) for code in measured_of(source).items[0].coded(_NORMALITY)]
+    return [_interpretation(code) for code in measured_of(source).stated[0].normality]
 
 
 def _interpretation(stated: Concept) -> Concept:
@@ -147,22 +127,15 @@ def _interpretation(stated: Concept) -> Concept:
 
 def method(source: MappingSource) -> Concept | None:
     """The method of the measurement."""
-    return next((code for item in measured_of(source).items for code in item.coded(_METHOD)), None)
+    return next((stated.method for stated in measured_of(source).stated if stated.method), None)
 
 
 def device(source: MappingSource) -> Resource | None:
     """The algorithm, else the observing device, else the equipment that made the report."""
-    found = (_algorithm(source, item) for item in measured_of(source).items)
-    return next(filter(None, found), None) or sr_documents.observing_device(source) or related.equipment(source)
-
-
-def _algorithm(source: MappingSource, item: ContentItem) -> Resource | None:
-    attrs: dict[str, str] = {}
-    for code, keyword in _ALGORITHM:
-        texts = (text for named in item.named(dcm(code), "TEXT") for text in named.texts("TextValue"))
-        if text := next(texts, ""):
-            attrs[keyword] = text
-    return related.equipment(replace(source, attrs=attrs)) if "StationName" in attrs else None
+    stated = measured_of(source).stated
+    found = (*(one.algorithm for one in stated), *(one.device for one in stated), source.attrs)
+    devices = (related.equipment(replace(source, attrs=attrs)) for attrs in found if attrs)
+    return next(filter(None, devices), None)
 
 
 # The site -------------------------------------------------------------------------------------------------------------
@@ -170,27 +143,26 @@ def _algorithm(source: MappingSource, item: ContentItem) -> Resource | None:
 
 def body_site(source: MappingSource) -> Concept | None:
     """The site; with laterality and other modifiers in its text, if the version has no element for them."""
-    if (found := _site(source)) is None:
+    site = _site(source)
+    if site is None:
         return None
-    site, item = found
-    if not (parts := _modifiers(item)):
-        return site
+    if not (parts := (*site.lateralities, *site.modifiers)):
+        return site.structure
     if _patient(source):
         return None  # bodyStructure has them; bodySite may not be there as well (obs-8)
-    return replace(site, text=", ".join(map(words_of, (site, *parts))))
+    return replace(site.structure, text=", ".join(map(words_of, (site.structure, *parts))))
 
 
 def body_structure(source: MappingSource) -> Resource | None:
     """A contained BodyStructure for a site with laterality or another modifier."""
-    found, patient = _site(source), _patient(source)
-    if found is None or patient is None or not _modifiers(found[1]):
+    site, patient = _site(source), _patient(source)
+    if site is None or patient is None or not (site.lateralities or site.modifiers):
         return None
-    site, item = found
-    structure: Resource = {"structure": codeable_concept(site)}
-    if lateralities := list(item.coded(_LATERALITY)):
-        structure["laterality"] = codeable_concept(lateralities[0])
-    if qualifiers := [codeable_concept(code) for code in item.coded(_TOPOGRAPHICAL)]:
-        structure["qualifier"] = qualifiers
+    structure: Resource = {"structure": codeable_concept(site.structure)}
+    if site.lateralities:
+        structure["laterality"] = codeable_concept(site.lateralities[0])
+    if site.modifiers:
+        structure["qualifier"] = [codeable_concept(code) for code in site.modifiers]
     resource = {"resourceType": "BodyStructure", "includedStructure": [structure], "patient": patient}
     return source.context.contain(resource)
 
@@ -203,20 +175,8 @@ def _patient(source: MappingSource) -> Resource | None:
     return source.context.dialect.reference(found) if found.get("type") == "Patient" else None
 
 
-def _site(source: MappingSource) -> tuple[Concept, ContentItem] | None:
-    """The site and its content item."""
-    return next(_sites(source), None)
-
-
-def _sites(source: MappingSource) -> Iterator[tuple[Concept, ContentItem]]:
-    for item in measured_of(source).items:
-        for site in item.named(_SITE, "CODE"):
-            if code := site.code:
-                yield code, site
-
-
-def _modifiers(site: ContentItem) -> list[Concept]:
-    return [code for name in (_LATERALITY, _TOPOGRAPHICAL) for code in site.coded(name)]
+def _site(source: MappingSource) -> Site | None:
+    return next((stated.site for stated in measured_of(source).stated if stated.site), None)
 
 
 # What it refers to ----------------------------------------------------------------------------------------------------

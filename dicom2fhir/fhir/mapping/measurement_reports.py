@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from dicom2fhir.fhir.mapping.content import ID, ContentItem, dcm, replaced_by_others
 from dicom2fhir.fhir.mapping.context import MappingContext
-from dicom2fhir.fhir.mapping.document_nodes import Measured
+from dicom2fhir.fhir.mapping.document_nodes import Measured, Site, Stated
 from dicom2fhir.fhir.mapping.measured_images import Places, held_instances, images_of
 from dicom2fhir.fhir.mapping.measured_values import absent_reason, quantity
 from dicom2fhir.fhir.mapping.selection import MeasuredImages
+from dicom2fhir.fhir.mapping.sr_documents import observing_equipment
 from dicom2fhir.fhir.version.datatypes import DCM, SNOMED_CT, Coding, Concept, deterministic_id, one
 from dicom2fhir.fhir.version.dialect import words_of
 from dicom2fhir.model import Attrs, items_of
@@ -39,7 +40,17 @@ _DERIVED = Concept((Coding("126011", DCM, "Derived Imaging Measurements"),))
 _MEASUREMENTS = dcm("126010")
 _FINDING, _FINDING_CATEGORY = dcm("121071"), Coding("276214006", SNOMED_CT)
 _DERIVATION, _COMMENT = dcm("121401"), dcm("121106")
-TRACKING_IDENTIFIER, TRACKING_UID = dcm("112039"), dcm("112040")
+_TRACKING_IDENTIFIER, _TRACKING_UID = dcm("112039"), dcm("112040")
+_PERSON_NAME, _NORMALITY = dcm("121008"), dcm("121402")
+_SITE, _METHOD = Coding("363698007", SNOMED_CT), Coding("370129005", SNOMED_CT)
+_LATERALITY, _TOPOGRAPHICAL = Coding("272741003", SNOMED_CT), Coding("106233006", SNOMED_CT)
+_ALGORITHM_NAME = "StationName"
+_ALGORITHM = (
+    (dcm("111001"), _ALGORITHM_NAME),
+    (dcm("111003"), "SoftwareVersions"),
+    (dcm("122405"), "Manufacturer"),
+)
+"""Name, version and manufacturer of an algorithm (PS3.16 TID 4019) -> the equipment's attribute of the same meaning."""
 _CONTEXT = ("HAS CONCEPT MOD", "HAS OBS CONTEXT", "HAS ACQ CONTEXT")
 """Relationships of items that say something of the item that they are in."""
 
@@ -108,20 +119,24 @@ class _Reader:
 
     def _parts(self, root: ContentItem) -> Iterator[MeasurementReport]:
         """What each group holds, then each other container."""
+        of_root = _stated_by(root)
         for container in root.named(_MEASUREMENTS, "CONTAINER"):
+            stated = (_stated_by(container), of_root)
             for group in container.named(GROUP.codings[0], "CONTAINER"):
-                yield self._group(group, (group, container, root))
+                yield self._group(group, (_stated_by(group), *stated))
         for category in (_DERIVED, _EVALUATIONS):
             for container in root.named(category.codings[0], "CONTAINER"):
                 identity = self._identity(self.places.document, category.codings[0].code)
-                yield self._members((container, root), identity, category, ())
+                yield self._members(container, (_stated_by(container), of_root), identity, category, ())
 
-    def _group(self, group: ContentItem, items: tuple[ContentItem, ...]) -> MeasurementReport:
+    def _group(self, group: ContentItem, stated: tuple[Stated, ...]) -> MeasurementReport:
         """A group, after what is in it."""
-        uid, tracking = own_uid(group), tracking_of(group)
-        identity = self._identity(self.places.document, uid or tracking.uid or tracking.text, "" if uid else "group")
+        own = stated[0]
+        tracking = own.tracking_uid or own.tracking_text
+        identity = self._identity(self.places.document, own.uid or tracking, "" if own.uid else "group")
         images = tuple(images_of(group, identity, self.places))
-        members = self._members(items, identity, None, tuple(map(image_id, images)))
+        ids = tuple(map(image_id, images))
+        members = self._members(group, stated, identity, None, ids)
         finding = next(group.coded(_FINDING), None)
         if not members.observations and not finding:
             return MeasurementReport(self.attrs)
@@ -130,33 +145,34 @@ class _Reader:
             self.attrs,
             identity,
             next(group.coded(_FINDING_CATEGORY), GROUP),
-            items,
+            stated,
             GROUP,
             code=finding,
             members=tuple(map(observation_id, members.observations)),
-            images=tuple(map(image_id, images)),
+            images=ids,
         )
         return MeasurementReport(self.attrs, (*images, *members.images), (*members.observations, whole))
 
     def _members(
         self,
-        items: tuple[ContentItem, ...],
+        container: ContentItem,
+        stated: tuple[Stated, ...],
         identity: tuple[str, ...],
         category: Concept | None,
         images_of_group: tuple[str, ...],
     ) -> MeasurementReport:
-        """The measurements and evaluations in the first of some items."""
+        """The measurements and evaluations in a group, or in another container."""
         images: list[MeasuredImages] = []
         observations: list[Measured] = []
-        for item in items[0].items:
+        for item in container.items:
             if (name := item.name) is None or not (value := self._value(item, name)):
                 continue
-            uid = own_uid(item)
-            parts = (self.places.document, uid) if uid else (*identity, *code_parts(name))
-            own = replace(value, identity=self._identity(*parts), items=(item, *items))
-            own_images = list(images_of(item, own.identity, self.places))
+            own = _stated_by(item)
+            parts = (self.places.document, own.uid) if own.uid else (*identity, *code_parts(name))
+            made = replace(value, identity=self._identity(*parts), stated=(own, *stated))
+            own_images = list(images_of(item, made.identity, self.places))
             ids = tuple(map(image_id, own_images)) or images_of_group
-            observations.append(replace(own, category=category or value.category, images=ids))
+            observations.append(replace(made, category=category or value.category, images=ids))
             images += own_images
         return MeasurementReport(self.attrs, tuple(images), tuple(observations))
 
@@ -195,24 +211,33 @@ def _with_derivation(name: Concept, item: ContentItem) -> Concept:
     return replace(name, text=", ".join((words_of(name), *derived))) if derived else name
 
 
-@dataclass(frozen=True, slots=True)
-class Tracking:
-    """By what a lesion is found again in other reports; empty if it is not stated."""
+def _stated_by(item: ContentItem) -> Stated:
+    """What a content item states; asked once for each, because a group may have hundreds of items."""
+    sites = (
+        Site(structure, tuple(site.coded(_LATERALITY)), tuple(site.coded(_TOPOGRAPHICAL)))
+        for site in item.named(_SITE, "CODE")
+        if (structure := site.code)
+    )
+    algorithm = {keyword: text for code, keyword in _ALGORITHM if (text := _text(item, code, "TEXT", "TextValue"))}
+    uids = (_text(item, _TRACKING_UID, "UIDREF", "UID"), next(iter(item.texts("ObservationUID")), ""))
+    tracking_uid, uid = (found if ID.fullmatch(found) else "" for found in uids)
+    return Stated(
+        uid,
+        next(iter(item.texts("ObservationDateTime")), ""),
+        tracking_uid,
+        _text(item, _TRACKING_IDENTIFIER, "TEXT", "TextValue"),
+        next(sites, None),
+        next(item.coded(_METHOD), None),
+        algorithm if _ALGORITHM_NAME in algorithm else {},
+        observing_equipment(item),
+        tuple(name for person in item.named(_PERSON_NAME, "PNAME") for name in person.texts("PersonName")),
+        tuple(item.coded(_NORMALITY)),
+    )
 
-    text: str = ""
-    uid: str = ""
 
-
-def tracking_of(group: ContentItem) -> Tracking:
-    """The Tracking Identifier and the Tracking Unique Identifier of a group."""
-    texts = (text for item in group.named(TRACKING_IDENTIFIER, "TEXT") for text in item.texts("TextValue"))
-    uids = (uid for item in group.named(TRACKING_UID, "UIDREF") for uid in item.texts("UID"))
-    return Tracking(next(texts, ""), next(filter(ID.fullmatch, uids), ""))
-
-
-def own_uid(item: ContentItem) -> str:
-    """The Observation UID of a content item."""
-    return next(filter(ID.fullmatch, item.texts("ObservationUID")), "")
+def _text(item: ContentItem, name: Coding, value_type: str, keyword: str) -> str:
+    """The first value of the content items in this one with a concept name."""
+    return next((text for inner in item.named(name, value_type) for text in inner.texts(keyword)), "")
 
 
 def code_parts(name: Concept) -> tuple[str, str]:

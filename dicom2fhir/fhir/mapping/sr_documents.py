@@ -7,7 +7,7 @@ from dataclasses import replace
 from dicom2fhir.fhir.mapping import identification, related
 from dicom2fhir.fhir.mapping.content import ContentItem, dcm
 from dicom2fhir.fhir.mapping.context import MappingSource
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Attrs, Resource
 
 _DEVICE: tuple[tuple[str, str, str, str], ...] = (
     ("121012", "UIDREF", "UID", "DeviceUID"),
@@ -21,16 +21,18 @@ _DEVICE: tuple[tuple[str, str, str, str], ...] = (
 
 def observing_device(source: MappingSource) -> Resource | None:
     """The Device that observed."""
+    attrs = observing_equipment(ContentItem(source.attrs, source.context.schemes))
+    return related.equipment(replace(source, attrs=attrs))
+
+
+def observing_equipment(item: ContentItem) -> Attrs:
+    """The device that observed, as the attributes of equipment."""
     attrs: dict[str, str] = {}
     for code, value_type, keyword, of_equipment in _DEVICE:
-        texts = (
-            text
-            for item in ContentItem(source.attrs, source.context.schemes).named(dcm(code), value_type)
-            for text in item.texts(keyword)
-        )
+        texts = (text for inner in item.named(dcm(code), value_type) for text in inner.texts(keyword))
         if text := next(texts, ""):
             attrs[of_equipment] = text
-    return related.equipment(replace(source, attrs=attrs))
+    return attrs
 
 
 def orders(source: MappingSource) -> list[Resource]:
