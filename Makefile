@@ -31,7 +31,7 @@ bars: .venv/.made ## test the guarantees under faults, in 15 minutes (ARGS="--se
 	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
-	$(BIN)/python -m pytest -m bar --soak --timeout 0 $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
+	$(BIN)/python -m pytest -m bar --soak $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
 
 planted: .venv/.made ## plant reliability faults one by one; each must make its bar fail (takes long; ARGS="--only NAME")
 	$(BIN)/python -m tests.planted $(ARGS)

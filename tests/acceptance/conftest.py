@@ -108,6 +108,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long forms take as long as they take."""
+    for item in items if config.option.soak else ():
+        item.add_marker(pytest.mark.timeout(0), append=False)  # the first one counts
+
+
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
     """What chance decides in a bar follows from it."""
