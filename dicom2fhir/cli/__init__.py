@@ -43,6 +43,7 @@ _COMMANDS = {
     "serve": "daemon.serve",
     "settle": "interventions.settle",
     "status": "studies.status",
+    "store": "store_copies.store",
 }
 """Name -> module and function here."""
 

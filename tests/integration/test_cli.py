@@ -404,6 +404,26 @@ def test_pause_and_resume(run: Run, state_dir: Path) -> None:
         assert code == 1 and "there is no destination mian in " in told and "known: main" in told
 
 
+def test_store_backup_and_restore(run: Run, state_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "monday.db"
+    made = run("store", "backup", copy, "--state-dir", state_dir)
+    assert made.status == 0
+    assert made.stdout.startswith(f"{state_dir / 'store.db'} was copied to {copy}; ".encode())
+    again = run("store", "backup", copy, "--state-dir", state_dir)
+    assert (again.status, "exists already" in again.stderr) == (78, True)
+    before = run("status", "--json", "--state-dir", state_dir).json["studies"]
+    assert run("forget", before[0]["study_uid"], "--yes", "--state-dir", state_dir).status == 0
+    restored = run("store", "restore", copy, "--yes", "--state-dir", state_dir)
+    assert restored.status == 0 and b"The store before it is " in restored.stdout
+    assert run("status", "--json", "--state-dir", state_dir).json["studies"] == before
+    store = SqliteStore(state_dir / "store.db", min_free_bytes=0)
+    try:
+        refused = run("store", "restore", copy, "--yes", "--state-dir", state_dir)
+        assert refused.status == 74 and "is using the store" in refused.stderr
+    finally:
+        store.close()
+
+
 def test_status_tells_what_was_made_with_another_mapping_and_retry_sends_it_anew(run: Run, state_dir: Path) -> None:
     assert run("status", "--json", "--state-dir", state_dir).json["destinations"] == [
         {"name": "main", "mapping": "", "other_mappings": {}, "paused_at": None}

@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 
 FILES = ("", "-wal", "-shm")
 """Suffixes of the files of a store."""
-_JOURNAL = "-journal"
+JOURNAL = "-journal"
 """Suffix of the rollback journal: of a store without a write-ahead log, such as a copy, during a transaction."""
-_KEPT = (*FILES, _JOURNAL, progress_mark.END)
+_KEPT = (*FILES, JOURNAL, progress_mark.END)
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = slice(18, 20)
 """Header bytes with the file format's write and read versions: 1, 1 with a rollback journal, 2, 2 with a write-ahead
@@ -85,7 +85,7 @@ def inspect(path: Path, steps: tuple[str, ...], busy_timeout_s: float) -> None:
 
 def _undo_half_a_transaction(path: Path, busy_timeout_s: float) -> None:
     """Let SQLite roll back an unfinished transaction after a crash; a read-only connection cannot."""
-    if not os.path.lexists(f"{path}{_JOURNAL}"):
+    if not os.path.lexists(f"{path}{JOURNAL}"):
         return
     with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -138,16 +138,32 @@ def set_aside(path: Path, reason: str) -> Path | None:
     The notice is on disk first: after a crash there is never a new store without a notice.
     """
     log.critical("store.damaged", path=str(path), reason=reason)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    names = (path.with_name(f"{path.name}.damaged-{stamp}{f'-{n}' if n else ''}") for n in count())
-    aside = next(name for name in names if not any(os.path.lexists(f"{name}{end}") for end in _KEPT))
+    aside = _free_name(path, "damaged")
     present = [end for end in _KEPT if os.path.lexists(f"{path}{end}")]
     report(path, reason, str(aside) if present else "")
-    for end in present:
-        os.rename(f"{path}{end}", f"{aside}{end}")
-    sync_directory(path.parent)
+    _rename(path, aside, present)
     log.critical("store.set_aside", path=str(path), aside=str(aside), action="a new store is created")
     return aside if present else None
+
+
+def move_aside(path: Path, label: str, ends: tuple[str, ...]) -> Path | None:
+    """Rename files of a store without overwriting others; the new path of the main file, None if there were none."""
+    aside = _free_name(path, label)
+    present = [end for end in ends if os.path.lexists(f"{path}{end}")]
+    _rename(path, aside, present)
+    return aside if present else None
+
+
+def _free_name(path: Path, label: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = (path.with_name(f"{path.name}.{label}-{stamp}{f'-{n}' if n else ''}") for n in count())
+    return next(name for name in names if not any(os.path.lexists(f"{name}{end}") for end in _KEPT))
+
+
+def _rename(path: Path, aside: Path, ends: list[str]) -> None:
+    for end in ends:
+        os.rename(f"{path}{end}", f"{aside}{end}")
+    sync_directory(path.parent)
 
 
 def is_expected(path: Path) -> bool:

@@ -1,0 +1,71 @@
+"""``store backup`` and ``store restore``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from dicom2fhir.cli.options import config_option, state_dir_option, store_file
+from dicom2fhir.ops.status import moment
+
+
+@click.group()
+def store() -> None:
+    """Copy the store, and restore a copy of it."""
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@state_dir_option
+def backup(file: Path, config_file: Path | None, state_dir: Path | None) -> None:
+    """Copy the store to FILE, a new file, as it is at this moment; the daemon may be running.
+
+    The copy contains patient data, and only its owner may read it.
+    """
+    from dicom2fhir.store.sqlite.copies import back_up
+
+    path = store_file(config_file, state_dir)
+    with _bar("copying") as on_progress:
+        newest = back_up(path, file.absolute(), on_progress)
+    click.echo(f"{path} was copied to {file}; {_last(newest)}")
+
+
+@store.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@config_option
+@state_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def restore(file: Path, config_file: Path | None, state_dir: Path | None, yes: bool) -> None:
+    """Put FILE, made by `dicom2fhir store backup`, in the place of the store. Stop the daemon before.
+
+    The present store is renamed, not deleted. What was received after the copy was made must be sent again.
+    """
+    from dicom2fhir.store.sqlite.copies import restore as restore_copy
+
+    path = store_file(config_file, state_dir)
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Put {file} in the place of {path}?", abort=True, err=True)
+    with _bar("restoring") as on_progress:
+        newest, aside = restore_copy(path, file.absolute(), on_progress)
+    click.echo(f"{path} is now {file}; {_last(newest)}. Have what was received later sent again.")
+    if aside:
+        click.echo(f"The store before it is {aside}; delete it when nobody needs it: it contains patient data.")
+
+
+def _last(newest: float | None) -> str:
+    return "it has no studies" if newest is None else f"the last instance in it was received at {moment(newest)}"
+
+
+@contextmanager
+def _bar(step: str) -> Iterator[Callable[[int, int], None]]:
+    from dicom2fhir.cli.output import Page
+    from dicom2fhir.cli.progress_bars import progress
+
+    with progress(Page(stderr=True)) as bar:
+        task = bar.add_task(step)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
