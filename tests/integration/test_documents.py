@@ -83,6 +83,22 @@ def test_from_stu3_on(version: str) -> None:
     assert len(made) == (6 if version in FROM_STU3 else 0)
 
 
+@pytest.mark.parametrize("version", FROM_STU3)
+def test_a_document_names_what_it_replaces_in_another_study(version: str) -> None:
+    """By identifier, once; neither itself nor what is no document."""
+    pdf, sr = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
+    own = document().series[0].instances[0].uid
+    named = [(pdf, "1.2.3.4"), (pdf, "1.2.3.4"), (sr, "1.2.3.5"), (pdf, own)]
+    references = [{"ReferencedSOPClassUID": kind, "ReferencedSOPInstanceUID": one} for kind, one in named]
+    series = {"SeriesInstanceUID": "1.2.3.2", "ReferencedSOPSequence": references}
+    predecessors = [{"StudyInstanceUID": "1.2.3.1", "ReferencedSeriesSequence": [series]}]
+    found, _ = of_one(document(PredecessorDocumentsSequence=predecessors), version)
+    (relation,) = found["relatesTo"]
+    assert relation["target"]["identifier"] == {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3.4"}
+    assert "replaces" in str(relation["code"])
+    assert isinstance(relation["code"], str) is (version not in ("R5", "R6"))
+
+
 @pytest.mark.parametrize("mime_type", ["application/pdf", "text/html", "<script>", "x" * 65, ""])
 def test_the_kind_of_content_is_that_of_the_sop_class(mime_type: str) -> None:
     """MIME Type follows the content, and so is not even read: a sender cannot have a server call a PDF text/html."""

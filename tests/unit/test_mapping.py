@@ -198,6 +198,7 @@ def test_every_concept_of_a_rule_is_an_element_of_some_version() -> None:
         *(path for path in RULES if "." in path and " of " not in path and not path.startswith("ImagingStudy.")),
         *(f"ImagingSelection.{of}region.{part}" for of in ("", "instance.") for part in ("kind", "coordinate")),
         "ImagingObjectSelection.study.series.instance.frames.number",
+        *("DocumentReference.relatesTo.code", "DocumentReference.relatesTo.target"),
     }
     known = {concept for dialect in DIALECTS.values() for concept in dialect.elements}
     assert {rule.concept for rule in ALL_RULES} | made_by_hand == known

@@ -64,6 +64,12 @@ DOCUMENT_RULES = (
         related.institution,
         "the institution of the equipment",
     ),
+    Rule(
+        "DocumentReference.relatesTo",
+        ("PredecessorDocumentsSequence",),
+        documents.replaced_documents,
+        "`replaces` each encapsulated document in it, also of another study, by its identifier",
+    ),
     Rule("DocumentReference.description", ("SeriesDescription",), text("SeriesDescription"), "unchanged"),
     Rule("DocumentReference.encounter", _VISIT, documents.encounter, _ENCOUNTER),
     Rule("DocumentReference.event", ("StudyInstanceUID",), _study, _STUDY),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha1
 from types import MappingProxyType
 
+from dicom2fhir.document_references import PREDECESSORS, referenced_by
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping import identification, related
 from dicom2fhir.fhir.mapping import imaging_study as study_rules
@@ -25,6 +26,7 @@ from dicom2fhir.fhir.version.datatypes import (
     LOINC,
     SNOMED_CT,
     URI,
+    Coding,
     Concept,
     date_time_of_dt,
     identifier,
@@ -168,6 +170,23 @@ def status(source: MappingSource) -> str:
     if not isinstance(source.node, EncapsulatedDocument):
         raise TypeError(source.node)
     return "superseded" if source.node.is_replaced else "current"
+
+
+def replaced_documents(source: MappingSource) -> list[Resource]:
+    """The documents that this one replaces, by identifier: they may be in another study, or not be there."""
+    named = dict.fromkeys(one.uid for one in referenced_by(source.attrs, PREDECESSORS) if one.sop_class in CLASSES)
+    return [_replaced(source, uid) for uid in named if uid and uid != source.node.uid]
+
+
+def _replaced(source: MappingSource, uid: str) -> Resource:
+    part: Resource = {}
+    target = {"type": "DocumentReference", "identifier": identifier(oid(uid), DICOM_UID)}
+    source.context.dialect.put(part, "DocumentReference.relatesTo.code", _REPLACES)
+    source.context.dialect.put(part, "DocumentReference.relatesTo.target", target)
+    return part
+
+
+_REPLACES = Concept((Coding("replaces", "http://hl7.org/fhir/document-relationship-type", "Replaces"),))
 
 
 def doc_status(source: MappingSource) -> str | None:

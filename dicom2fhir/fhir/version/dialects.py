@@ -195,6 +195,7 @@ _R5 = replace(
             "DocumentReference.context.encounter": None,
             "DocumentReference.context.related": None,
             "DiagnosticReport.study": Element("study", "Reference", many=True),
+            "DocumentReference.relatesTo.code": Element("code", "CodeableConcept"),
             "DocumentReference.encounter": Element("context", "Reference", many=True),
             "DocumentReference.event": Element("event", "CodeableReference by reference", many=True),
             "Observation.profile": None,
