@@ -51,6 +51,7 @@ class DestinationResourceSettings(Section):
     documents: Literal["inherit", IfOffered] = Field("inherit", description="As resources.documents.")
     diagnostic_reports: Literal["inherit", IfOffered] = Field("inherit", description="As resources.diagnostic_reports.")
     ian: Literal["inherit", Switch] = Field("inherit", description="As resources.ian.")
+    registered: Literal["inherit", Switch] = Field("inherit", description="As resources.registered.")
     rejection_notes: Literal["inherit", Switch] = Field("inherit", description="As resources.rejection_notes.")
     dose_reports: Literal["inherit", IfOffered] = Field("inherit", description="As resources.dose_reports.")
     measurements: Literal["inherit", IfOffered] = Field("inherit", description="As resources.measurements.")
@@ -88,12 +89,6 @@ class DestinationSettings(Section):
         alias="except",
         description="Do not send studies in which any key that is set here matches any value; this takes precedence"
         " over only.",
-    )
-    registered: bool = Field(
-        True,
-        description="Whether a study that a procedure step announces (receiver.mpps) is sent before its first instance"
-        " arrives, as registered or cancelled, without series. FHIR versions before R4 have no status for"
-        " it. No profile is required of it.",
     )
 
 

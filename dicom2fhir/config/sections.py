@@ -209,7 +209,13 @@ class ResourceSettings(Section):
     ian: Switch = Field(
         _MAPPING.ian,
         description="What archives state of instances (IAN, receiver.ian): always: availability, status and endpoints"
-        " of the ImagingStudy follow it; never. Of procedure steps (MPPS), see registered of each destination.",
+        " of the ImagingStudy follow it; never.",
+    )
+    registered: Switch = Field(
+        "always",
+        description="A study that a procedure step announces (MPPS, receiver.mpps): always: it is sent before its first"
+        " instance arrives, as registered or cancelled, without series. FHIR versions before R4 have no status for it."
+        " No profile is required of it; never: only with instances.",
     )
     rejection_notes: Switch = Field(
         _MAPPING.rejection_notes,

@@ -235,7 +235,7 @@ class Deliverer:
         To be called after the study was read, so that everything that is sent was checked.
         """
         if study.is_announced and not self._selection.announced:
-            return "no instance has arrived yet, and registered = false"
+            return 'no instance has arrived yet, and resources.registered = "never"'
         return self._selection.refuses(self._store.stated(study.uid)) if self._selection.chooses else ""
 
     def _outcome(self, outcomes: Iterator[Outcome], study: Study) -> Outcome | _Failed:

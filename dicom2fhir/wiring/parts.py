@@ -148,7 +148,8 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
 def selection(settings: Settings, name: str) -> Selection:
     """The selection of studies for a destination."""
     destination = settings.destinations[name]
-    return Selection(destination.only.given(), destination.except_.given(), announced=destination.registered)
+    announced = settings.resources_of(name).registered == "always"
+    return Selection(destination.only.given(), destination.except_.given(), announced=announced)
 
 
 def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:

@@ -230,13 +230,13 @@ def test_a_destination_may_want_no_study_without_instances(
     daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str, tmp_path: Path
 ) -> None:
     old = to_files(tmp_path / "out") + 'version = "STU3"\n'
-    started = serve(daemon, memory.url, settings=f"registered = false\n{old}")
+    started = serve(daemon, memory.url, settings=f'[destinations.main.resources]\nregistered = "never"\n{old}')
     study_uid = made[0].StudyInstanceUID
     assert send(started.address, begun(name, made[0]), notification(name, made, at("PACS"))) == [0x0000, 0x0000]
     started.settled()
     seen = started.status(study_uid)
     assert {one["destination"]: (one["state"], one["why"]) for one in seen["deliveries"]} == {
-        "main": (State.EXCLUDED, "no instance has arrived yet, and registered = false"),
+        "main": (State.EXCLUDED, 'no instance has arrived yet, and resources.registered = "never"'),
         "files": (State.EXCLUDED, "No instance has arrived yet, and STU3 has no status for such a study."),
     }
     assert (seen["stated"], seen["steps"][0]["status"], seen["missing"]) == (4, "IN PROGRESS", 0)

@@ -117,6 +117,7 @@ RESOURCES: dict[str, Any] = {
     "measurements": "auto",
     "procedures": "auto",
 }
+RESOURCES_ELSEWHERE = {"registered": "parts.selection"}
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
     "url": "https://other.example/fhir",
@@ -130,10 +131,10 @@ DESTINATION: dict[str, Any] = {
         "ian": "never",
         "dose_reports": "never",
         "measurements": "auto",
+        "registered": "never",
     },
     "only": {"modality": ["CT"]},
     "except": {"modality": ["CT"]},
-    "registered": False,
 }
 DESTINATION_ELSEWHERE = {
     "type": "config: which options there are",
@@ -147,8 +148,8 @@ SECTIONS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (
     (FhirSettings, FHIR | FHIR_OF_A_DESTINATION | FHIR_ELSEWHERE),
     (SystemsSettings, SYSTEMS),
     (PacsSettings, PACS),
-    (ResourceSettings, RESOURCES),
-    (DestinationResourceSettings, RESOURCES),
+    (ResourceSettings, RESOURCES | RESOURCES_ELSEWHERE),
+    (DestinationResourceSettings, RESOURCES | RESOURCES_ELSEWHERE),
     (FhirDestinationSettings, DESTINATION | DESTINATION_ELSEWHERE),
 )
 
