@@ -22,6 +22,11 @@ def dcm(code: str) -> Coding:
     return Coding(code, DCM)
 
 
+def code_parts(name: Concept) -> tuple[str, str]:
+    """The system and the code of a concept; without a code, its text."""
+    return next(((code.system, code.code) for code in name.codings), ("", name.text))
+
+
 @dataclass(frozen=True, slots=True)
 class ContentItem:
     """A content item, or the root of the tree."""

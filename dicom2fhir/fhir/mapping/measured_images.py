@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dicom2fhir.document_references import EVIDENCE, Referenced, referenced_by
-from dicom2fhir.fhir.mapping.content import ID, ContentItem
+from dicom2fhir.fhir.mapping.content import ID, ContentItem, code_parts
 from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.mapping.selection import MeasuredImages, Region, SelectedInstance
 from dicom2fhir.fhir.version.datatypes import DCM, Coding, Concept, decimal, one, unsigned_int
@@ -110,20 +110,16 @@ def images_of(owner: ContentItem, identity: tuple[str, ...], places: Places) -> 
             series.setdefault((purpose, made.study_uid, made.series_uid), []).append(made)
     for (purpose, study_uid, uid), instances in series.items():
         held = places.held.get(instances[0].uid)
-        parts = (*identity, *_parts(purpose), study_uid, uid)
+        parts = (*identity, *code_parts(purpose), study_uid, uid)
         merged = tuple(_merged(instances))
         yield MeasuredImages(uid, study_uid, places.document, merged, held[0] if held else None, parts, purpose)
     for (purpose, frame), in_space in spaces.items():
         if ID.fullmatch(frame):
-            parts = (*identity, *_parts(purpose), frame)
+            parts = (*identity, *code_parts(purpose), frame)
             study = places.context.study.uid
             yield MeasuredImages("", study, places.document, (), None, parts, purpose, frame, tuple(in_space))
         else:
             places.context.note("warning", "GraphicData", "is in no frame of reference; the region is left out")
-
-
-def _parts(purpose: Concept) -> tuple[str, ...]:
-    return next(((code.system, code.code) for code in purpose.codings), ("", purpose.text))
 
 
 def _instances(item: ContentItem, regions: tuple[Region, ...], places: Places) -> list[SelectedInstance]:

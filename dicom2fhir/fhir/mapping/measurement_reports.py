@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from dicom2fhir.fhir.mapping.content import ID, ContentItem, dcm, replaced_by_others
+from dicom2fhir.fhir.mapping.content import ID, ContentItem, code_parts, dcm, replaced_by_others
 from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.mapping.document_nodes import Measured, Site, Stated
 from dicom2fhir.fhir.mapping.measured_images import Places, held_instances, images_of
@@ -238,11 +238,6 @@ def _stated_by(item: ContentItem) -> Stated:
 def _text(item: ContentItem, name: Coding, value_type: str, keyword: str) -> str:
     """The first value of the content items in this one with a concept name."""
     return next((text for inner in item.named(name, value_type) for text in inner.texts(keyword)), "")
-
-
-def code_parts(name: Concept) -> tuple[str, str]:
-    """The system and the code of a concept; without a code, its text."""
-    return next(((code.system, code.code) for code in name.codings), ("", name.text))
 
 
 def observation_id(observation: Measured) -> str:

@@ -123,7 +123,7 @@ MEASURED_RULES = (
 )
 
 
-def images_of_rule(source: MappingSource) -> MeasuredImages:
+def _images_of(source: MappingSource) -> MeasuredImages:
     """The images of a rule that is applied to some."""
     if not isinstance(source.node, MeasuredImages):
         raise TypeError(source.node)
@@ -131,7 +131,7 @@ def images_of_rule(source: MappingSource) -> MeasuredImages:
 
 
 def _identifiers(source: MappingSource) -> list[Resource]:
-    images = images_of_rule(source)
+    images = _images_of(source)
     return [identifier(oid(images.document), DICOM_UID), related.identifier_of(image_id(images))]
 
 
@@ -153,7 +153,7 @@ IMAGES_RULES = (
     Rule(
         "ImagingSelection.code",
         _CONTENT,
-        lambda source: images_of_rule(source).purpose,
+        lambda source: _images_of(source).purpose,
         "the concept name of the images, segments or coordinates; without one Image Region (111030) or Source of "
         "Measurement (121112)",
     ),
@@ -161,15 +161,13 @@ IMAGES_RULES = (
     Rule(
         "ImagingSelection.frameOfReference",
         _CONTENT,
-        lambda source: images_of_rule(source).frame_of_reference,
+        lambda source: _images_of(source).frame_of_reference,
         "of SCOORD3D: one resource for each",
     ),
     Rule(
         "ImagingSelection.region",
         _CONTENT,
-        lambda source: [
-            _region(source, "ImagingSelection.region", region) for region in images_of_rule(source).regions
-        ],
+        lambda source: [_region(source, "ImagingSelection.region", region) for region in _images_of(source).regions],
         "SCOORD3D: Graphic Type in lower case, and Graphic Data",
     ),
 )
