@@ -153,7 +153,30 @@ def as_file(canaries: Canaries, made: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def association_rq(canaries: Canaries, called: str = "DICOM2FHIR") -> bytes:
+@config.disable_value_validation()
+def content_items(canaries: Canaries, depth: int = 3) -> list[Dataset]:
+    """Content items of a structured report (PS3.3 C.17.3), each with texts of its own, and whole in one another."""
+    values: dict[str, dict[str, Any]] = {
+        "TEXT": {"TextValue": canaries.word("TEXT")},
+        "PNAME": {"PersonName": canaries.value("PN", "PNAME")},
+        "UIDREF": {"UID": canaries.word("UIDREF")},
+        "DATETIME": {"DateTime": canaries.value("DT", "DATETIME")},
+        "CODE": {"ConceptCodeSequence": [_item(canaries, "CODE")]},
+        "NUM": {"MeasuredValueSequence": [_item(canaries, "NUM")]},
+        "IMAGE": {"ReferencedSOPSequence": [_item(canaries, "IMAGE")]},
+        "CONTAINER": {"ContentSequence": content_items(canaries, depth - 1) if depth else []},
+    }
+    items = []
+    for value_type, value in values.items():
+        made = _item(canaries, f"content item {value_type}")
+        made.ConceptNameCodeSequence = [_item(canaries, f"concept name of {value_type}")]
+        for keyword, each in {"ValueType": value_type, "RelationshipType": "CONTAINS", **value}.items():
+            setattr(made, keyword, each)
+        items.append(made)
+    return items
+
+
+def association_rq(canaries: Canaries, called: str = "DICOM2FHIR", contexts: bytes = b"") -> bytes:
     """A request whose names are texts of ours: the calling AE title, the implementation and the user."""
     identity = b"\x02\x00" + b"".join(
         struct.pack(">H", len(text)) + text.encode() for text in (canaries.word("user"), canaries.word("passcode"))
@@ -161,16 +184,17 @@ def association_rq(canaries: Canaries, called: str = "DICOM2FHIR") -> bytes:
     return associate_rq(
         item(_VERSION_NAME, canaries.word("implementation version name").encode()),
         item(_USER_IDENTITY, identity),
+        contexts=contexts,
         calling=f"{canaries.word('calling AE title')} X",
         called=called,
     )
 
 
-def c_store(sop_instance: str, content: bytes, is_whole: bool = True) -> bytes:
+def c_store(sop_instance: str, content: bytes, is_whole: bool = True, sop_class: str = CT) -> bytes:
     """The command and the data set as PDUs; where it is not whole, more of it is to come."""
     pieces = [content[at : at + _PIECE] for at in range(0, len(content), _PIECE)]
     last = len(pieces) - 1
-    return p_data(pdv(1, 3, command(sop_instance))) + b"".join(
+    return p_data(pdv(1, 3, command(sop_instance, sop=sop_class))) + b"".join(
         p_data(pdv(1, 2 if is_whole and number == last else 0, piece)) for number, piece in enumerate(pieces)
     )
 

@@ -14,11 +14,33 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.uid import ComprehensiveSRStorage as COMPREHENSIVE_SR
 
+from dicom2fhir.demo.synthetic import dataset
 from dicom2fhir.ops import daemon_state
-from tests.acceptance.canaries import Canaries, HostileServer, as_file, association_rq, c_store, data_set, encoded
+from dicom2fhir.sop_classes import (
+    ENCAPSULATED_DOCUMENTS,
+    INSTANCE_AVAILABILITY_NOTIFICATION,
+    KEY_OBJECT_SELECTION,
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    X_RAY_RADIATION_DOSE_SR,
+)
+from testdata.make_notices import Notice
+from tests.acceptance.canaries import (
+    Canaries,
+    HostileServer,
+    as_file,
+    association_rq,
+    c_store,
+    content_items,
+    data_set,
+    encoded,
+)
 from tests.daemon_process import DaemonProcess, run_command, wait_until
-from tests.scripted_peer import RELEASE_RQ, Peer, p_data, pdu, pdv
+from tests.notice_sender import CONTEXTS, message
+from tests.scripted_peer import CT, EXPLICIT_LE, RELEASE_RQ, Peer, context, p_data, pdu, pdv
 
 pytestmark = [pytest.mark.bar(10), pytest.mark.needs("openssl"), pytest.mark.timeout(240)]
 
@@ -28,6 +50,8 @@ MANNERS = (
 )
 """How destinations answer; numbers are HTTP statuses of every answer, that of ``/metadata`` too."""
 POSTED = {(manner, "POST") for manner in ("good", "refusing", "failing", "silent", "garbage", "entries")}
+AFFECTED_SOP_INSTANCE_UID = 0x1000
+"""Of a command set: the sender's own."""
 ACCEPTED = 2
 """A-ASSOCIATE-AC."""
 NAMES = ("file name", "folder name")
@@ -38,7 +62,7 @@ ROOT = "1.2.826.0.1.3680043.9.10"
 EVENTS = {
     *("daemon.started", "daemon.stopped", "scp.listening", "scp.stopped", "config.reloaded", "config.refused"),
     *("association.accepted", "association.ended", "association.rejected", "association.aborted"),
-    *("instance.taken", "instance.rejected", "instance.refused"),
+    *("instance.taken", "instance.rejected", "instance.refused", "notice.taken"),
     *("folder.watched", "folder.processed", "folder.absent", "file.processed"),
     *(
         "server.recognised",
@@ -97,13 +121,21 @@ class Hospital:
         self._count += 1
         return f"{ROOT}.{self._count}"
 
-    def send(self, sop_instance: str, content: bytes) -> int:
+    def send(self, sop_instance: str, content: bytes, sop_class: str = CT) -> int:
         """C-STORE over an association of its own; the status."""
-        with Peer(self.daemon.address, association_rq(self.canaries)) as peer:
+        return self._request(context(1, sop_class, EXPLICIT_LE), c_store(sop_instance, content, sop_class=sop_class))
+
+    def notify(self, notice: Notice) -> int:
+        """N-CREATE or N-SET over an association of its own; the status."""
+        return self._request(CONTEXTS, message(notice, encoded(notice.data_set)))
+
+    def _request(self, contexts: bytes, request: bytes) -> int:
+        with Peer(self.daemon.address, association_rq(self.canaries, contexts=contexts)) as peer:
             assert peer.receive()[0] == ACCEPTED
-            peer.send(c_store(sop_instance, content))
+            peer.send(request)
             response = peer.response()
-            self.said[f"C-STORE-RSP {self._count}"] = response.get(0x0902, b"").decode("latin-1")
+            said = {number: value for number, value in response.items() if number != AFFECTED_SOP_INSTANCE_UID}
+            self.said[f"response {len(self.said)}"] = repr(said)
             peer.send(RELEASE_RQ)
             peer.receive()
         return int.from_bytes(response[0x0900], "little")
@@ -191,6 +223,51 @@ def go_by_dicom(hospital: Hospital) -> None:
             peer.send(part)
 
 
+def go_by_documents(hospital: Hospital) -> None:
+    """Documents, whose content says more of a patient than any other attribute."""
+    for sop_class in (KEY_OBJECT_SELECTION, X_RAY_RADIATION_DOSE_SR, COMPREHENSIVE_SR, *ENCAPSULATED_DOCUMENTS):
+        sop_instance = hospital.uid()
+        made = data_set(hospital.canaries, hospital.uid(), sop_instance, {"SOPClassUID": sop_class}, everything=True)
+        made.ContentSequence = content_items(hospital.canaries)
+        assert hospital.send(sop_instance, encoded(made), sop_class) == 0
+
+
+def go_by_notices(hospital: Hospital) -> None:
+    """N-CREATE and N-SET that are taken, and refused for every reason, with texts in every attribute."""
+    word, study, step, ian = hospital.canaries.word, hospital.uid(), hospital.uid(), hospital.uid()
+
+    def full(**values: object) -> Dataset:
+        made = data_set(hospital.canaries, study, hospital.uid(), {}, everything=True)
+        with config.disable_value_validation():
+            for keyword, value in values.items():
+                setattr(made, keyword, value)
+        return made
+
+    scheduled = {"StudyInstanceUID": study, "AccessionNumber": word("AccessionNumber"), "PatientName": word("name")}
+    listed = {"ReferencedSOPInstanceUID": hospital.uid(), "InstanceAvailability": "ONLINE", "RetrieveURL": word("URL")}
+    begun = full(PerformedProcedureStepStatus="IN PROGRESS", ScheduledStepAttributesSequence=[dataset(scheduled)])
+    series = dataset({"SeriesInstanceUID": f"{study}.1", "ReferencedSOPSequence": [listed]})
+    stated, ended = full(ReferencedSeriesSequence=[series]), full(PerformedProcedureStepStatus="DISCONTINUED")
+    other_end = full(PerformedProcedureStepStatus="COMPLETED")
+    other_status = full(
+        PerformedProcedureStepStatus=word("status"), ScheduledStepAttributesSequence=[dataset(scheduled)]
+    )
+    ian_class, mpps_class = INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP
+    notices = {
+        "taken": (Notice("N-CREATE", ian_class, ian, stated), 0x0000),
+        "without its series": (Notice("N-CREATE", ian_class, ian, full(ReferencedSeriesSequence=[])), 0x0120),
+        "text for a UID": (Notice("N-CREATE", ian_class, word("SOP Instance UID"), stated), 0x0000),
+        "step": (Notice("N-CREATE", mpps_class, step, begun), 0x0000),
+        "step of another status": (Notice("N-CREATE", mpps_class, step, other_status), 0x0106),
+        "unknown step": (Notice("N-SET", mpps_class, hospital.uid(), ended), 0x0112),
+        "another status": (Notice("N-SET", mpps_class, step, other_status), 0x0106),
+        "end": (Notice("N-SET", mpps_class, step, ended), 0x0000),
+        "after its end": (Notice("N-SET", mpps_class, step, other_end), 0x0110),
+    }
+    answered = {name: hospital.notify(notice) for name, (notice, _) in notices.items()}
+    assert answered == {name: status for name, (_, status) in notices.items()}
+
+
 def go_by_folder(hospital: Hospital) -> None:
     """Files that are taken, refused, cut off, and gone before they are read, in folders of every kind."""
     word = hospital.canaries.word
@@ -266,11 +343,13 @@ def test_nothing_that_names_a_patient_is_said(
     try:
         text = settings(history, server, secure_port)
         flags = ("--quiet-period", "0.1", "--max-wait", "1")
-        variables = {"DICOM2FHIR_LOG__FORMAT": log_format}
+        variables = {"DICOM2FHIR_LOG__FORMAT": log_format, "DICOM2FHIR_RECEIVER__MPPS": "true"}
         daemon = make_daemon(flags, text, module="tests.faulty", variables=variables)
         hospital = Hospital(history, daemon, canaries)
         hospital.start()
         go_by_dicom(hospital)
+        go_by_documents(hospital)
+        go_by_notices(hospital)
         go_by_folder(hospital)
         wait_until(lambda: set(server.asked) >= POSTED, WITHIN_S, "every destination was sent a study")
         wait_until(lambda: len(server.received) >= STUDIES, WITHIN_S, "studies were delivered")
