@@ -20,8 +20,18 @@ Wanted = Mapping[int, "Wanted | WantedOfClasses | WantedOfConcepts | bytes | Non
 class WantedContent(dict[int, "Wanted | WantedOfClasses | WantedOfConcepts | bytes | None"]):
     """What is wanted from the items of a sequence of content, of which there may be many (PS3.3 C.17.3).
 
-    Their number is not limited for each sequence: all of them together take a part of the budget.
+    Their number is not limited for each sequence: all of them together take a part of the budget, so that no data set
+    is refused because of it; the rest of them is skipped, at a lower cost.
     """
+
+    left = 1 / 3
+    """Part of the budget that is left over."""
+
+
+class WantedDetails(WantedContent):
+    """Content that leaves a part of the budget for the content that follows it, too."""
+
+    left = 1 / 2
 
 
 @dataclass(frozen=True, slots=True)

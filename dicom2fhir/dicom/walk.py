@@ -50,9 +50,6 @@ taken, because they take longer to read or to decode."""
 _ITEM_ELEMENT, _END_ELEMENT = ITEM & 0xFFFF, SEQUENCE_DELIMITER & 0xFFFF
 _BYTES_OF_AN_ELEMENT = 8
 """This many bytes of a value that is taken count as one more element, because they will be decoded."""
-_LEFT_BY_CONTENT = 3
-"""Content is taken while more than the third part of the budget is left, so that no data set is refused because of it:
-the rest of it is skipped, at a lower cost."""
 _ENDLESS = 1 << 62
 _NOTHING: Wanted = {}
 
@@ -273,7 +270,7 @@ class Walk:
         begin, length = value_at(self.data, start, self.explicit, self._unpack) or (0, 0)
         stop, cost = begin + length, _VALUE_COST + length // _BYTES_OF_AN_ELEMENT
         is_too_long = self.offset + stop > min(budgets.header_bytes, budgets.inflated_bytes)
-        is_too_long |= self.elements_left - cost < budgets.elements // _LEFT_BY_CONTENT
+        is_too_long |= self.elements_left - cost < budgets.elements * WantedContent.left
         if begin and (is_too_long or length > budgets.document_bytes):
             self._taken[ENCAPSULATED_DOCUMENT] = TOO_LONG
         elif begin and stop <= len(self.data):
@@ -347,7 +344,9 @@ class Walk:
         edge = min(limit, len(data))
         left = self.elements_left
         header = unpack[1]
-        least = self.budgets.elements // _LEFT_BY_CONTENT if isinstance(wanted, WantedContent) else None
+        least = None
+        if isinstance(wanted, WantedContent):
+            least = int(wanted.left * self.budgets.elements)
         if is_in_item := item is not None:
             stop, is_open, has_vrs, taken = item
         try:

@@ -9,6 +9,7 @@ from dicom2fhir.dicom.content import CONTENT
 from dicom2fhir.dicom.data_elements import (
     Wanted,
     WantedContent,
+    WantedDetails,
     WantedOfClasses,
     WantedOfConcepts,
     WantedOfDocuments,
@@ -45,7 +46,8 @@ def _content_items(attributes: Iterable[Attribute]) -> WantedContent:
 def _of_concepts(
     concepts: Iterable[tuple[str, tuple[Attribute, ...]]], others: Iterable[Attribute]
 ) -> WantedOfConcepts:
-    return WantedOfConcepts({code.encode(): _content_items(own) for code, own in concepts}, _content_items(others))
+    details = {code.encode(): WantedDetails(_content_items(own)) for code, own in concepts}
+    return WantedOfConcepts(details, _content_items(others))
 
 
 def _of_documents(documents: Documents, items: WantedContent) -> WantedOfDocuments:

@@ -203,3 +203,14 @@ def test_a_report_without_totals_is_noted() -> None:
     whole = mapped([report])
     assert whole.secondary == ()
     assert any("no dose totals" in note.text for note in whole.notes)
+
+
+def test_hundreds_of_events_do_not_hide_who_authorized_what_follows_them() -> None:
+    (report,) = datasets("sr-dose")
+    *others, event = report.ContentSequence
+    event.ContentSequence = [event.ContentSequence[0] for _ in range(60)]
+    authorized = datasets("sr-dose-replaced")[0].ContentSequence[-1]
+    report.ContentSequence = [*others, *[event] * 400, authorized]
+    (made,) = observations([report])
+    assert made["performer"][0]["display"] == "Anna Authorizer"
+    assert quantities(made)["CT Dose Length Product Total"] == 210.5
