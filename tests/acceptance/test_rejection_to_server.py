@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import requests
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, build_context
@@ -102,6 +103,34 @@ def test_a_study_is_rejected_in_part_and_as_a_whole(
     assert store(started, part, whole, *again) == {0x0000}
     started.settled()
     assert server.writes(server.study(study_uid)) == writes, "what is sent twice makes no new version"
+
+
+@pytest.mark.needs("hapi")
+@pytest.mark.parametrize(("version", "kind"), [("r4", "Basic"), ("r5", "ImagingSelection")])
+def test_key_objects_reach_the_server_and_are_marked_when_rejected(
+    hapi: Callable[[str], str], version: str, kind: str, daemon: StartDaemon, made: list[Dataset], name: str
+) -> None:
+    url = hapi(version)
+    started = serve(daemon, url, '[destinations.main.resources]\nkey_objects = "always"\n')
+    selection = key_objects(f"{name} selected", made)
+
+    def on_server() -> list[str]:
+        """The resources of the selection, as texts."""
+        asked = requests.get(f"{url}/{kind}", {"identifier": f"urn:oid:{selection.SOPInstanceUID}"}, timeout=60)
+        found = asked.json()
+        return [str(entry["resource"]) for entry in found.get("entry", [])]
+
+    assert store(started, selection, *made) == {0x0000}
+    started.settled()
+    resources = on_server()
+    assert len(resources) == 2, "one for each series"
+    assert all(any(one.SOPInstanceUID in text for text in resources) for one in made)
+    assert not any("entered-in-error" in text for text in resources)
+
+    assert store(started, rejection_note(f"{name} rejected", "113037", made[1:])) == {0x0000}
+    started.settled()
+    marked = ["entered-in-error" in text for text in on_server()]
+    assert sorted(marked) == [False, True]
 
 
 @pytest.mark.parametrize("code", STATUSES)
