@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from pydicom.data.data_manager import DATA_ROOT
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import DimseServiceType
 
 from tests.command_line import logging_kept
 from tests.examples import load_profile
@@ -60,6 +62,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """How to repeat what chance decided."""
     return f"bars: --seed {config.option.seed}{' --soak' if config.option.soak else ''}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def responses_reach_who_waits_for_them() -> Iterator[None]:
+    """pynetdicom's SCU loses a response now and then: its reactor takes it before the method that waits for it."""
+    serve = Association._serve_request
+
+    def give_back(self: Association, message: DimseServiceType, context_id: int) -> None:
+        if self.is_requestor:
+            self.dimse.msg_queue.put((context_id, message))
+        else:
+            serve(self, message, context_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Association, "_serve_request", give_back)
+        yield
 
 
 @pytest.fixture(autouse=True)

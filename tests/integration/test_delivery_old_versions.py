@@ -450,7 +450,9 @@ def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str]
 
 
 OF_LATER_EDITIONS = {
-    **dict.fromkeys(("documents", "documents-as-reports", "documents-off", "pdf", "pdf-untitled"), "DOC"),
+    **dict.fromkeys(
+        ("documents", "documents-as-reports", "documents-embedded", "documents-off", "pdf", "pdf-untitled"), "DOC"
+    ),
     "photoacoustic": "PA",
 }
 """Golden case -> its modality; the DICOM codes that come with STU3 and R4 are older (PS3.16 CID 29)."""
