@@ -102,9 +102,9 @@ class Load:
     def goes_on(self, count: int) -> None:
         """Wait until so many more instances were acknowledged, or all were."""
         with self._more:
-            wanted = min(len(self._ledger.acknowledged) + count, self._total)
-            done = self._more.wait_for(lambda: len(self._ledger.acknowledged) >= wanted, _WITHIN_S)
-        assert done, f"{len(self._ledger.acknowledged)} of {wanted} instances were acknowledged"
+            wanted = min(self._ledger.acknowledgements + count, self._total)
+            done = self._more.wait_for(lambda: self._ledger.acknowledgements >= wanted, _WITHIN_S)
+        assert done, f"{self._ledger.acknowledgements} of {wanted} instances were acknowledged"
 
     def ends(self) -> None:
         """Wait until all were acknowledged."""

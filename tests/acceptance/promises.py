@@ -32,15 +32,29 @@ class Ledger:
 
     Attributes
     ----------
-    sent, acknowledged
-        Acknowledged means: answered with Success (0000), or taken from a watched folder that removes what it has taken.
+    sent
+        It grows while others send, because what is kept is compared with what was sent until then.
     """
 
     def __init__(self, path: Path) -> None:
         self.sent: set[Instance] = set()
-        self.acknowledged: set[Instance] = set()
+        self._acknowledged: set[Instance] = set()
         self._path = path
         self._lock = threading.Lock()
+
+    @property
+    def acknowledged(self) -> frozenset[Instance]:
+        """What has been answered with Success (0000), or taken from a watched folder that removes what it has taken.
+
+        As it is now, because what is kept is read later: an instance that is acknowledged meanwhile would seem lost.
+        """
+        with self._lock:
+            return frozenset(self._acknowledged)
+
+    @property
+    def acknowledgements(self) -> int:
+        """The number of :attr:`acknowledged`."""
+        return len(self._acknowledged)
 
     def send(self, instance: Instance) -> None:
         """Note an instance before it is sent."""
@@ -48,7 +62,7 @@ class Ledger:
 
     def acknowledge(self, instance: Instance) -> None:
         """Note an instance whose sender need not send it again."""
-        self._note(self.acknowledged, "acknowledged", instance)
+        self._note(self._acknowledged, "acknowledged", instance)
 
     def _note(self, instances: set[Instance], what: str, instance: Instance) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ import pytest
 from testdata.make_dicom import EncodedInstance
 from tests.acceptance.expectation import Server
 from tests.acceptance.load import Load, slices
-from tests.acceptance.promises import Ledger, check
+from tests.acceptance.promises import Instance, Ledger, check
 from tests.daemon_process import DaemonProcess, wait_until
 from tests.servers.outage_proxy import OutageProxy
 
@@ -159,7 +159,7 @@ def test_each_study_is_there_once_and_whole(
             assert bridge.daemon.terminate() == 0
     ledgers = [ledger for bridge in bridges for ledger in bridge.ledgers]
     sent = set.union(*(ledger.sent for ledger in ledgers))
-    acknowledged = set.union(*(ledger.acknowledged for ledger in ledgers))
+    acknowledged = frozenset[Instance]().union(*(ledger.acknowledged for ledger in ledgers))
     assert acknowledged == sent
     server = Server(base_url)
     delivered = [resource for uid in sorted({one.study for one in sent}) for resource in server.studies(uid)]

@@ -89,6 +89,19 @@ def test_a_ledger_writes_down_what_happened_in_its_order(tmp_path: Path) -> None
     ledger.send(ALL[0])
     ledger.acknowledge(ALL[0])
     ledger.send(ALL[1])
-    assert (ledger.sent, ledger.acknowledged) == (set(ALL[:2]), {ALL[0]})
+    assert (ledger.sent, ledger.acknowledged) == (set(ALL[:2]), frozenset({ALL[0]}))
     lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ['["sent"', '["acknowledged"', '["sent"']
+
+
+def test_what_is_acknowledged_later_is_not_lost_before(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.send(ALL[0])
+    ledger.acknowledge(ALL[0])
+
+    def stored() -> list[Instance]:
+        ledger.send(ALL[1])
+        ledger.acknowledge(ALL[1])
+        return [ALL[0]]
+
+    check(sent=ledger.sent, acknowledged=ledger.acknowledged, stored=stored())
