@@ -41,7 +41,7 @@ from tests.servers.process import ServerProcess
 WORKERS = (1, 2, 4, 8)
 INSTANCES = 20
 STUDIES = 360
-ROUNDS = 5
+ROUNDS = 3
 _NAME = "main"
 _TITLE = "Delivery to a FHIR server"
 _ASKED = 0.8
