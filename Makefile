@@ -20,14 +20,14 @@ help: ## show this list
 demo: .venv/.made ## convert synthetic studies sent by C-STORE and through a folder (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
-test: .venv/.made ## run the tests for each change: 3 minutes on two cores, no downloads
+test: .venv/.made ## run the tests for each change: 4 minutes on two cores, no downloads
 	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
 
 test-all: test ## run all tests except the bars; downloads and builds real FHIR servers
 	$(BIN)/python -m tests.build_servers
 	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
-bars: .venv/.made ## test the guarantees under faults, in 15 minutes (ARGS="--seed 7")
+bars: .venv/.made ## test the guarantees under faults, in 12 minutes (ARGS="--seed 7")
 	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
