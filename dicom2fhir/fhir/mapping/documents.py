@@ -56,6 +56,9 @@ class DocumentClass:
     mime_type: str
 
 
+_STL_HEADER_BYTES, _STL_FACET_BYTES = 84, 50
+"""Of a binary STL: 80 bytes and the number of facets, then the facets."""
+
 CLASSES: Mapping[str, DocumentClass] = MappingProxyType(
     {
         ENCAPSULATED_PDF: DocumentClass("Encapsulated PDF", "application/pdf"),
@@ -256,10 +259,6 @@ def _content(source: MappingSource) -> bytes:
     if is_stl and len(value) == _STL_HEADER_BYTES + _STL_FACET_BYTES * int.from_bytes(value[80:84], "little"):
         return value
     return value.removesuffix(b"\0")
-
-
-_STL_HEADER_BYTES, _STL_FACET_BYTES = 84, 50
-"""Of a binary STL: 80 bytes and the number of facets, then the facets."""
 
 
 def _base64(data: bytes) -> str:

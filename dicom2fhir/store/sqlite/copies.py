@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
 from dicom2fhir.store.sqlite import damage
-from dicom2fhir.store.sqlite.disk import lock_file, not_permitted, require_local, require_permission
-from dicom2fhir.store.sqlite.ownership import lock_path
+from dicom2fhir.store.sqlite.disk import require_permission
+from dicom2fhir.store.sqlite.ownership import take_lock
 from dicom2fhir.store.sqlite.progress_mark import END
 from dicom2fhir.store.sqlite.schema import connect, is_damage, require_settings, steps
-from dicom2fhir.system.durable import make_directory, sync_directory
+from dicom2fhir.system.durable import sync_directory
 from dicom2fhir.system.permissions import give_to_owner
 
 _PAGES = 4_096
@@ -80,21 +80,15 @@ def restore(path: Path, copy: Path, on_progress: OnProgress) -> tuple[float | No
         The copy is damaged.
     """
     require_permission(copy, os.R_OK)
-    try:
-        make_directory(path.parent, 0o700)
-        require_local(path.parent)
-        lock = lock_file(lock_path(path))
-    except PermissionError:
-        raise not_permitted(path) from None
+    lock = take_lock(path)
     new = path.with_name(f"{path.name}.restored")
     try:
         newest = _copy(copy, new, on_progress, journal_mode="wal")
-        # The progress mark is moved last: if this is interrupted, the next start reports what is missing.
+        # The progress mark is removed last: if this is interrupted, the next start reports what is missing.
         aside = damage.move_aside(path, "replaced", (*damage.FILES, damage.JOURNAL))
         os.rename(new, path)
         sync_directory(path.parent)
-        mark = path.with_name(f"{path.name}{END}")
-        mark.unlink(missing_ok=True)
+        path.with_name(f"{path.name}{END}").unlink(missing_ok=True)
         sync_directory(path.parent)
     finally:
         _remove(new)

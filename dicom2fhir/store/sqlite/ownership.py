@@ -27,6 +27,28 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
+def take_lock(path: Path) -> int:
+    """Exclude other owners of the store until the returned descriptor is closed; its folder is created if absent.
+
+    Raises
+    ------
+    StoreInUse
+        Another process owns the store.
+    ConfigError
+        The folder is on a network file system.
+    StoreUnavailable
+        The lock file cannot be created.
+    """
+    try:
+        make_directory(path.parent, 0o700)
+        require_local(path.parent)
+        return lock_file(lock_path(path))
+    except PermissionError:
+        raise not_permitted(path) from None
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+
+
 def own(
     path: Path, steps: tuple[str, ...], take_over: Callable[[Statements], None], busy_timeout_s: float
 ) -> tuple[int, sqlite3.Connection, Path | None]:
@@ -48,14 +70,7 @@ def own(
     Path | None
         Where a damaged file was moved to.
     """
-    try:
-        make_directory(path.parent, 0o700)
-        require_local(path.parent)
-        lock = lock_file(lock_path(path))
-    except PermissionError:
-        raise not_permitted(path) from None
-    except OSError as error:
-        raise _cannot_open(path, error) from error
+    lock = take_lock(path)
     try:
         return lock, *_open_sound(path, steps, take_over, busy_timeout_s)
     except BaseException as error:
