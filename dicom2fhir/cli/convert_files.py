@@ -13,7 +13,6 @@ from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
     load_settings,
-    patient_mode,
     profile_option,
     version_option,
 )
@@ -27,6 +26,7 @@ from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Note
 from dicom2fhir.system.text import counted
 from dicom2fhir.wiring import options
+from dicom2fhir.wiring.translation import Translation
 
 _SEVERAL: dict[Format, str] = {
     "json": "Standard output is NDJSON: one Bundle per line.",
@@ -82,9 +82,7 @@ def convert(
     """
     fhir = {"version": version, "profile": profile_name, "patient": patient, "time_zone": time_zone, "format": format_}
     settings = load_settings(config_file, {"fhir": fhir})
-    profile = options.load_profile(settings.fhir.profile)
-    dialect = options.dialect(settings.fhir.version, profile)
-    mapper = options.mapper(settings, patient_mode(settings), profile, _log_finding)
+    translation = Translation(settings, _log_finding)
     out = sys.stdout.buffer
     problems = written = 0
 
@@ -109,13 +107,10 @@ def convert(
         lacking: Counter[str] = Counter()
 
         def converted(study_uid: str) -> tuple[str, bytes]:
-            study = reading.study(study_uid)
-            if study.conflict:
-                raise NotExpressible(study.conflict)
-            mapped = mapper.map(study, dialect)
+            mapped = translation.map(reading.study(study_uid))
             resources = [standalone(mapped)] if shape == "bundle" else conversion.as_resources(mapped)
             content = b"".join(
-                dump(resource, dialect.name, settings.fhir.format, indent and shape == "bundle")
+                dump(resource, translation.dialect.name, settings.fhir.format, indent and shape == "bundle")
                 for resource in resources
             )
             if mapped.unclaimed:

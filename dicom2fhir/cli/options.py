@@ -12,7 +12,7 @@ import click
 import orjson
 
 from dicom2fhir import config
-from dicom2fhir.config import PatientMode, Settings, locations
+from dicom2fhir.config import Settings, locations
 from dicom2fhir.fhir.version.names import NUMBERS, canonical
 from dicom2fhir.system.text import printable
 from dicom2fhir.wiring import options
@@ -142,11 +142,6 @@ def require_destination(store: SqliteStore, destination: str) -> None:
         raise click.ClickException(
             f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
         )
-
-
-def patient_mode(settings: Settings) -> PatientMode:
-    """The patient mode of commands that write self-contained Bundles."""
-    return "ensure" if settings.fhir.patient == "auto" else settings.fhir.patient
 
 
 def put_json(facts: object) -> None:

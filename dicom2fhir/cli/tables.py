@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -248,39 +247,13 @@ def profile_tables(profile: Profile) -> RenderableType:
     return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
 
 
-def explain_json(mapped: Mapped, traces: Iterable[Trace]) -> dict[str, object]:
-    """``explain --json``."""
-    return {
-        "elements": [
-            {
-                "element": trace.rule.concept if trace.element is None else _path(trace),
-                "exists": trace.element is not None,
-                "attributes": list(trace.rule.attributes),
-                "given": list(trace.given),
-                "value": trace.value,
-                "rule": trace.rule.how,
-            }
-            for trace in traces
-        ],
-        "notes": [asdict(note) for note in mapped.notes],
-        "unclaimed": mapped.unclaimed,
-    }
-
-
-def _path(trace: Trace) -> str:
-    """Where the element is in the dialect's ImagingStudy; for other resources, with their type."""
-    level, _, _ = trace.rule.concept.rpartition(".")
-    in_study = {"": "", "series": "series.", "instance": "series.instance."}
-    return in_study.get(level, f"{level}.") + (trace.element or "")
-
-
 def explain_tables(mapped: Mapped, traces: Iterable[Trace], rejects: Sequence[str] = ()) -> RenderableType:
     """``explain``: each element with its attributes, what a rejection note does, then what was left out and why."""
     table = _table("Element", "Value and source")
     for trace in traces:
         if trace.element is not None:
             source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
-            table.add_row(_path(trace), Text("\n").join([_short(trace), source]))
+            table.add_row(trace.path, Text("\n").join([_short(trace), source]))
     parts: list[RenderableType] = [table]
     if rejects:
         parts += [Text(), *(as_it_stands(line, "yellow") for line in rejects)]

@@ -252,7 +252,12 @@ def _opened(source: InputFile) -> Iterator[BinaryIO]:
             raise CannotUnderstand(f"The member of the archive is damaged: {error}.") from None
 
 
-def instance_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord:
+def named_file(path: str) -> InputFile:
+    """A file that is read as it is, not as an archive."""
+    return InputFile(path, partial(open_file, path), asked_for=True)
+
+
+def instance_of(source: InputFile, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord:
     """The instance in a single file.
 
     Raises
@@ -260,7 +265,7 @@ def instance_of(path: str, budgets: Budgets = DEFAULT_BUDGETS) -> InstanceRecord
     Permanent
         The file is no SOP instance, or cannot be understood.
     """
-    return _read_one(InputFile(path, partial(open_file, path), asked_for=True), InstanceReader(budgets))
+    return _read_one(source, InstanceReader(budgets))
 
 
 def as_resources(mapped: Mapped) -> list[Resource]:

@@ -20,7 +20,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from dicom2fhir.cli.tables import explain_json, explain_tables
+from dicom2fhir.cli.tables import explain_tables
 from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
@@ -35,6 +35,7 @@ from dicom2fhir.fhir.version.formats import Format, dump
 from dicom2fhir.jobs.conversion import as_resources
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring.translation import Explained
 from testdata.make_dicom import CASES, encoded
 from tests.acceptance.fuzzing import VALUES, corpus, fuzz, mutated
 from tests.any_data_set import SCRIPTS, any_file
@@ -210,7 +211,7 @@ def explain(study: Study, dialect: Dialect) -> None:
     for profile in PROFILES:
         if dialect.name in profile.versions:
             traces += trace_profile(profile, mapped, study, dialect.name)
-    orjson.dumps(explain_json(mapped, traces))
+    orjson.dumps(Explained(mapped, traces, None).document())
     Console(file=StringIO(), width=80).print(explain_tables(mapped, traces))
 
 

@@ -45,6 +45,15 @@ class Trace:
     """The keywords among the rule's attributes that had a value."""
     value: object
 
+    @property
+    def path(self) -> str:
+        """Where the element is in the dialect's ImagingStudy; for other resources, with their type."""
+        if self.element is None:
+            return self.rule.concept
+        level, _, _ = self.rule.concept.rpartition(".")
+        in_study = {"": "", "series": "series.", "instance": "series.instance."}
+        return in_study.get(level, f"{level}.") + self.element
+
 
 def apply(rules: Iterable[Rule], source: MappingSource, target: Resource, traces: list[Trace] | None = None) -> None:
     """Write the elements of a resource, or of a part of it; ``traces`` gets the result of each rule."""
