@@ -29,6 +29,7 @@ from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
+from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import options, parts
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
 
@@ -91,12 +92,16 @@ class Daemon:
                 if settings.receiver.enabled
                 else None
             )
+            self.web = self._make_web(settings)
             undo.pop_all()
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self._blueprint.settings
+
+    def _make_web(self, settings: Settings) -> WebServer | None:
+        return parts.web_server(settings, self.store) if settings.web.enabled else None
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
         return {name: parts.deliverer(plan.settings, name, self.store) for name in names}
@@ -130,6 +135,8 @@ class Daemon:
                 watcher.start()
             if self.receiver:
                 self.receiver.start()
+            if self.web:
+                self.web.start()
         except BaseException:
             self.stop()
             raise
@@ -161,6 +168,8 @@ class Daemon:
             needs_restart=tuple(needs_restart(self._started_with, self.settings)),
             disk=self._disk(),
             destinations=tuple(map(_state_of, self.deliverers.values())),
+            ae_title=self.settings.receiver.ae_title if self.receiver else "",
+            web=self.web.url if self.web else "",
         )
 
     def _disk(self) -> DiskState | None:
@@ -208,6 +217,8 @@ class Daemon:
         self._name_destinations(new.settings)
         self._replace_deliverers(routes.to_stop, deliverers)
         self._replace_watchers(folders.to_stop, watchers)
+        if new.web != self._blueprint.web:
+            self._replace_web(new.settings)
         if new.settings.log != self.settings.log:
             logs.configure(new.settings.log.level, new.settings.log.format)
         is_other_receiver = new.listen != self._blueprint.listen
@@ -237,6 +248,14 @@ class Daemon:
         for watcher in watchers.values():
             watcher.start()
         self.folders |= watchers
+
+    def _replace_web(self, settings: Settings) -> None:
+        """Stop the old server before the new one starts: both may want the same port."""
+        if self.web:
+            self.web.stop(_STOP_TIMEOUT_S)
+        self.web = self._make_web(settings)
+        if self.web:
+            self.web.start()
 
     def trouble(self) -> str:
         """What has stopped working; empty if everything works."""
@@ -268,12 +287,10 @@ class Daemon:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
                 while not self._stop.wait(look_s) and not self.trouble():
                     notify("WATCHDOG=1")
-                    self.store.look()
-                    self._state_file.write(self.state())
+                    self.look()
                     if self._reload_asked.is_set():
                         self._reload_asked.clear()
                         self.reload()
-                    self._part_with_leaving()
                 trouble = self.trouble()
             finally:
                 self.stop()
@@ -281,6 +298,12 @@ class Daemon:
             log.error("daemon.failed", reason=trouble)
             raise StoreUnavailable(f"The daemon stopped: {trouble}.")
         log.info("daemon.stopped")
+
+    def look(self) -> None:
+        """What is due every second: look after the disk, report the state, part with what has ended."""
+        self.store.look()
+        self._state_file.write(self.state())
+        self._part_with_leaving()
 
     def stop(self) -> None:
         """Stop the inputs, let deliveries finish, close the store."""
@@ -292,6 +315,8 @@ class Daemon:
             watcher.stop(_left_s(deadline))
         for deliverer in (*self._leaving, *self.deliverers.values()):
             deliverer.stop(_left_s(deadline))
+        if self.web:
+            self.web.stop(_left_s(deadline))
         self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
 

@@ -31,6 +31,8 @@ min_free_bytes = 0
 quiet_period_s = 0
 [fhir]
 validation = "always"
+[web]
+port = 0
 [log]
 level = "debug"
 format = "json"

@@ -23,7 +23,7 @@ HEADERS = (
 
 DECLARED_DEFAULTS = (
     "deliver.retry dicom.data_elements fhir.mapping.context fhir.send.deadlines fhir.version.formats fhir.version.names"
-    " fhir.version.validate ops.log_names receive.dimse.options receive.folder.options store.base"
+    " fhir.version.validate ops.log_names receive.dimse.options receive.folder.options store.base web.options"
 )
 """Where rooms declare defaults and choices, for the configuration to take over."""
 
@@ -84,6 +84,11 @@ RULES = {
                              "pydantic pydantic_core"),
     "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
                              "orjson"),
+    "web":                  ("errors system.text ops store.base web",       "orjson starlette structlog"),
+    "web.templates":        ("ops system.text",                             "jinja2 markupsafe starlette"),
+    "web.options":          ("",                                            ""),
+    "web.connection":       ("web",                                         "starlette uvicorn"),
+    "web.server":           ("errors web",                                  "structlog uvicorn"),
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
@@ -101,7 +106,7 @@ RULES = {
 DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic"}
 """Package -> the dependency that brings it, where the names differ."""
 
-AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 """Statements that a module may have at its top level, besides texts and ``if TYPE_CHECKING``."""
 
 
@@ -157,6 +162,12 @@ def test_a_module_imports_only_what_it_may_know() -> None:
         if not may_import(module, name)
     ]
     assert wrong == []
+
+
+def test_asyncio_is_used_by_the_web_page_alone() -> None:
+    users = {module for module in MODULES for name in imports_of(module) if is_within(name, "asyncio")}
+    assert users
+    assert {module for module in users if not is_within(module, "web")} == set()
 
 
 def runs_at_import(node: ast.stmt) -> bool:

@@ -73,6 +73,8 @@ def _daemon_table(daemon: DaemonView) -> Table:
     table.add_row("Daemon", f"running since {moment(said.started_at)} (process {said.pid}, version {said.version})")
     if said.listening:
         table.add_row("Listening", f"{said.listening}, {counted(said.associations, 'association')} open")
+    if said.web:
+        table.add_row("Web page", said.web)
     for name, obstacle in sorted((said.folders or {}).items()):
         table.add_row("Folder", f"{name}: {obstacle or 'watched'}")
     if disk := said.disk:

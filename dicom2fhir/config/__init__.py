@@ -37,6 +37,7 @@ from dicom2fhir.config.sources import (
     read_overrides,
     read_toml,
 )
+from dicom2fhir.config.web import WebSettings
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.system.text import counted
 
@@ -64,7 +65,12 @@ _TABLES: Sequence[tuple[str, type[BaseModel]]] = (
     ("destinations.NAME", FileDestinationSettings),
 )
 """Every table with its options, by its name in messages."""
-_SECRET = {name for name, field in FhirDestinationSettings.model_fields.items() if field.annotation is SecretStr}
+_SECRET = {
+    name
+    for section in (FhirDestinationSettings, WebSettings)
+    for name, field in section.model_fields.items()
+    if field.annotation is SecretStr
+}
 
 
 def load(
@@ -182,6 +188,9 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield f"receiver.networks = {shown}: every address may connect; list only the networks of your senders"
     if receiver.enabled and not guarded:
         yield "receiver.open = true: any peer that can reach the port may send; restrict senders with networks = [...]"
+    web = settings.web
+    if web.enabled and not web.tls_certificate and not value_types.is_loopback(web.host):
+        yield f"web.host = {web.host!r}: the token is sent unencrypted; set web.tls_certificate"
     for name, folder in settings.folders.items():
         if folder.move_to and folder.afterwards != "move":
             yield f'folders.{name}.move_to has no effect, because afterwards = "{folder.afterwards}"'

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import value_types
+from dicom2fhir.config.secret_files import read_secret
 from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir.mapping.context import Choice, IfOffered, Switch
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.version.formats import Format
@@ -155,14 +155,7 @@ class FhirDestinationSettings(DestinationSettings):
         if self.auth == "none" or path is None:
             value: SecretStr = getattr(self, word)
             return value.get_secret_value()
-        try:
-            if text := path.read_text(encoding="utf-8").strip():
-                return text
-        except OSError as error:
-            raise ConfigError(f"{word}_file = {str(path)!r} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{word}_file = {str(path)!r} is not UTF-8 text") from None
-        raise ConfigError(f"{word}_file = {str(path)!r} is empty")
+        return read_secret(path, f"{word}_file")
 
 
 class FileDestinationSettings(DestinationSettings):

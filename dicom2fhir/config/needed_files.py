@@ -17,7 +17,13 @@ _STORE_FILES = ("store.db", "store.db-wal", "store.db-shm", "store.db.lock")
 def needs(settings: Settings, config_file: Path | None = None) -> list[Need]:
     """All files and folders, with the option that names each."""
     found = [Need("--config", config_file.absolute(), Use.READ)] if config_file else []
-    found += [*_of_receiver(settings), *_of_folders(settings), *_of_store(settings), *_of_destinations(settings)]
+    found += [
+        *_of_receiver(settings),
+        *_of_web(settings),
+        *_of_folders(settings),
+        *_of_store(settings),
+        *_of_destinations(settings),
+    ]
     return [need for need in found if not _is_from_systemd(need)]
 
 
@@ -27,6 +33,14 @@ def _of_receiver(settings: Settings) -> Iterator[Need]:
         path: Path | None = getattr(receiver, option)
         if receiver.enabled and path:
             yield Need(f"receiver.{option}", path, Use.READ)
+
+
+def _of_web(settings: Settings) -> Iterator[Need]:
+    web = settings.web
+    for option in ("token_file", "tls_certificate", "tls_key"):
+        path: Path | None = getattr(web, option)
+        if web.enabled and path:
+            yield Need(f"web.{option}", path, Use.READ)
 
 
 def _of_folders(settings: Settings) -> Iterator[Need]:

@@ -18,6 +18,7 @@ from dicom2fhir.config.sections import (
     SystemsSettings,
 )
 from dicom2fhir.config.value_types import Name
+from dicom2fhir.config.web import WebSettings
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 
@@ -53,6 +54,10 @@ class Settings(BaseModel):
     )
     destinations: dict[Name, AnyDestinationSettings] = Field(
         {}, description="Destinations of the FHIR output, each with its own name."
+    )
+    web: WebSettings = Field(
+        default_factory=WebSettings.model_construct,
+        description="The web page and the HTTP API: the state of the bridge, and what an operator can do.",
     )
     log: LogSettings = Field(default_factory=LogSettings.model_construct, description="Log, written to standard error.")
 

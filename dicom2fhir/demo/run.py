@@ -79,7 +79,8 @@ class Demo:
                 raise BridgeError("The demonstration did not finish: " + ("; ".join(self._errors) or "timeout."))
             self._show_result()
             if keep_running:
-                self._say(f"\nStill listening at {host}:{port} and watching {inbox}. Ctrl-C ends it.")
+                page = f" The web page is {daemon.web.url}." if daemon.web and daemon.web.url else ""
+                self._say(f"\nStill listening at {host}:{port} and watching {inbox}.{page} Ctrl-C ends it.")
                 with Live(self._table([]), console=self._console, refresh_per_second=1) as live:
                     self._watch_until_interrupted(daemon, live)
 
@@ -90,6 +91,7 @@ class Demo:
         settings = config.load(
             overrides={
                 "receiver": {"port": 0},
+                "web": {"port": 0},
                 "folders": {"inbox": {"path": str(inbox), "stable_s": 0.2, "rescan_s": 1}},
                 "store": {
                     "directory": str(Path(temporary) / "state"),
@@ -170,6 +172,7 @@ class Demo:
     def _watch_until_interrupted(self, daemon: Daemon, live: Live) -> None:
         try:
             while not daemon.trouble():
+                daemon.look()
                 live.update(self._table(daemon.store.studies()))
                 time.sleep(1.0)
         except KeyboardInterrupt:

@@ -82,6 +82,10 @@ class DaemonState:
         Why the last reload of the configuration failed; empty if it succeeded.
     needs_restart
         Options that have changed and need a restart.
+    ae_title
+        Of the receiver; empty if there is none.
+    web
+        Address of the web page; empty while it is not served.
     """
 
     pid: int
@@ -97,6 +101,8 @@ class DaemonState:
     needs_restart: tuple[str, ...] = ()
     disk: DiskState | None = None
     destinations: tuple[DestinationState, ...] = ()
+    ae_title: str = ""
+    web: str = ""
 
 
 class StateFile:

@@ -135,6 +135,17 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
     )
 
 
+def not_receiving(daemon: DaemonView) -> str:
+    """Why the bridge does not take in instances; empty if it does. FHIR servers do not matter."""
+    if not daemon.running or daemon.said is None:
+        return "the daemon is not running"
+    if daemon.silent:
+        return "the daemon does not report its state"
+    if daemon.said.disk and daemon.said.disk.intake_stopped:
+        return "reception is stopped: the disk of the store is full"
+    return ""
+
+
 def _damage_message(damage: Damage) -> str:
     aside = f" The damaged files were renamed to {damage.aside}." if damage.aside else ""
     return f"{moment(damage.at)}: {damage.reason}.{aside} See docs/store-damaged.md."

@@ -6,6 +6,7 @@ Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,11 +23,14 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.receive.dimse.options import Listen
-from dicom2fhir.receive.dimse.tls import Tls
+from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.store.base import Store
 from dicom2fhir.store.selection import Selection
+from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.text import quoted
+from dicom2fhir.web.options import Face
+from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, mapping_fingerprint
 
 _REQUESTS_PER_DELIVERY = 8
@@ -43,6 +47,15 @@ def _tls(settings: Settings) -> Tls | None:
     if receiver.tls_certificate is None:
         return None
     return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
+
+
+def web_server(settings: Settings, store: SqliteStore) -> WebServer:
+    """The web server; it is not started."""
+    web = settings.web
+    tls = None
+    if web.tls_certificate:
+        tls = partial(server_context, Tls(web.tls_certificate, web.tls_key))
+    return WebServer(Face(web.host, web.port, web.server_names, web.secret, tls), store)
 
 
 def watch(folder: FolderSettings) -> Watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dicom2fhir.config import FhirDestinationSettings, Settings, require_inputs_and_destinations
 from dicom2fhir.dicom.data_elements import Budgets
@@ -40,6 +41,8 @@ class Blueprint:
     listen: Listen
     folders: Mapping[str, tuple[Watch, Budgets]]
     routes: Mapping[str, Route]
+    web: tuple[object, ...]
+    """All options of the web page, with the versions of its certificate files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +79,24 @@ def blueprint(settings: Settings) -> Blueprint:
         parts.listen(settings),
         {name: (parts.watch(folder), budgets) for name, folder in settings.folders.items()},
         {name: _route(settings, name) for name in settings.destinations},
+        (settings.web, _version_of(settings.web.tls_certificate), _version_of(settings.web.tls_key)),
     )
 
 
 def _route(settings: Settings, name: str) -> Route:
     destination = settings.destinations[name]
     sections = destination, settings.fhir, settings.systems, settings.pacs, settings.resources
-    ca_file = None
-    if isinstance(destination, FhirDestinationSettings) and destination.ca_file:
-        try:
-            status = os.stat(destination.ca_file)
-            ca_file = status.st_ino, status.st_size, status.st_mtime_ns
-        except OSError:
-            pass  # reported when it connects; the file may exist by then
-    return Route(sections, parts.profile_of(settings, name), ca_file)
+    ca_file = destination.ca_file if isinstance(destination, FhirDestinationSettings) else None
+    return Route(sections, parts.profile_of(settings, name), _version_of(ca_file))
+
+
+def _version_of(file: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced; None if there is none now, which is reported when it is used."""
+    try:
+        status = os.stat(file) if file else None
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else None
 
 
 def difference(old: Mapping[str, object], new: Mapping[str, object]) -> Difference:

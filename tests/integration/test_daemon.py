@@ -33,6 +33,7 @@ def settings(tmp_path: Path) -> Settings:
     inbox.mkdir()
     return {
         "receiver": {"port": 0},
+        "web": {"port": 0},
         "folders": {"inbox": {"path": str(inbox), "stable_s": 0.1, "rescan_s": 1}},
         "store": {"directory": str(tmp_path / "state"), "quiet_period_s": 0, "min_free_bytes": 0},
         "destinations": {"files": {"type": "file", "directory": str(tmp_path / "out")}},

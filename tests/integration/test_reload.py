@@ -215,7 +215,7 @@ def test_a_hang_up_before_the_daemon_is_ready_waits(tmp_path: Path) -> None:
 
 def test_every_section_is_looked_at_again_or_needs_a_restart() -> None:
     """A section that is added has to be thought of in :mod:`dicom2fhir.wiring.reload`."""
-    replaced = {"receiver", "folders", "fhir", "systems", "pacs", "resources", "destinations", "log"}
+    replaced = {"receiver", "folders", "fhir", "systems", "pacs", "resources", "destinations", "web", "log"}
     assert set(Settings.model_fields) == replaced | set(AT_START)
     assert set(AT_START["store"]) == set(Settings.model_fields["store"].annotation.model_fields)  # type: ignore[union-attr]
 

@@ -232,6 +232,13 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ("[receiver]\nacse_timeout_s = nan", "receiver.acse_timeout_s"),
         ('[receiver]\ntls_key = "/x"', "receiver: tls_certificate must be set, because tls_key or tls_client_ca is"),
         ("[receiver]\nmax_held_bytes = 65536", "receiver: max_held_bytes must not be less than 16194304: data sets"),
+        ('[web]\nhost = "0.0.0.0"', "web: host = '0.0.0.0' can be reached by other machines: set token_file"),
+        ('[web]\nhost = "0.0.0.0"\ntoken = "short"', "web: token must have at least 16 characters"),
+        (
+            '[web]\ntoken = "0123456789abcdef"\ntoken_file = "/x"',
+            "web: only one of token and token_file may be set",
+        ),
+        ('[web]\ntls_key = "/x"', "web: tls_certificate must be set, because tls_key is"),
         (
             '[receiver]\nhost = "0.0.0.0"',
             "receiver: host = '0.0.0.0' can be reached by other machines: restrict senders",
@@ -381,6 +388,7 @@ def test_secrets_never_show(tmp_path: Path) -> None:
         f'[destinations.main]\nurl = "https://a.example"\ntoken = "{canary}"',
         f'[destinations.main]\nurl = "https://a.example"\nauth = "basic"\npassword = "{canary}"',
         f'[destinations.main]\nurl = "https://a.example"\ntoken = ["{canary}"]',
+        f'[web]\ntoken = ["{canary}"]',
     ):
         assert canary not in refusal(write(tmp_path, wrong))
     assert canary not in refusal(environ=credentials(tmp_path, receiver__port=canary))
@@ -487,6 +495,7 @@ def test_warnings(tmp_path: Path) -> None:
             "receiver": {"host": "0.0.0.0", "open": True},
             "folders": {"a": {"path": tmp_path, "move_to": "/done"}},
             "systems": {"patient_id": {"A": "urn:oid:1.2", "B": "urn:oid:1.2"}},
+            "web": {"host": "0.0.0.0", "token": "hush-0123456789ab"},
             "destinations": {
                 "main": {"url": "http://fhir.example", "auth": "bearer", "token": "hush"},
                 "plain": {"url": "http://fhir.example", "ca_file": tmp_path / "ca.pem"},
@@ -498,12 +507,13 @@ def test_warnings(tmp_path: Path) -> None:
     for part in (
         "receiver.open = true",
         "folders.a.move_to has no effect",
+        "web.host = '0.0.0.0': the token is sent unencrypted",
         "systems.patient_id: 'A' and 'B' have the same system",
         "destinations.main.url = 'http://fhir.example': credentials and patient data are sent unencrypted",
         "destinations.plain.url = 'http://fhir.example': patient data are sent unencrypted",
     ):
         assert any(part in line for line in found), part
-    assert len(found) == 5
+    assert len(found) == 6
     local = {"url": "http://127.0.0.1:8080/fhir", "auth": "bearer", "token": "hush"}
     assert warnings(load(overrides={"destinations": {"main": local}}, environ={})) == []
 

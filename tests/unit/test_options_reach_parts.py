@@ -19,6 +19,7 @@ from dicom2fhir.config.sections import (
     StoreSettings,
     SystemsSettings,
 )
+from dicom2fhir.config.web import WebSettings
 from dicom2fhir.wiring import options, parts
 
 URIS = {"X": "urn:oid:1.2.3"}
@@ -117,6 +118,13 @@ RESOURCES: dict[str, Any] = {
     "measurements": "auto",
     "procedures": "auto",
 }
+WEB: dict[str, Any] = {
+    "host": "127.0.0.2",
+    "port": 8113,
+    "server_names": ["bridge.example"],
+    "tls_certificate": "/other.crt",
+}
+WEB_ELSEWHERE = {"enabled": "daemon.Daemon", **dict.fromkeys(("token", "token_file", "tls_key"), "test_web")}
 RESOURCES_ELSEWHERE = {"registered": "parts.selection"}
 DESTINATION: dict[str, Any] = {
     **FHIR_OF_A_DESTINATION,
@@ -150,6 +158,7 @@ SECTIONS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (
     (PacsSettings, PACS),
     (ResourceSettings, RESOURCES | RESOURCES_ELSEWHERE),
     (DestinationResourceSettings, RESOURCES | RESOURCES_ELSEWHERE),
+    (WebSettings, WEB | WEB_ELSEWHERE),
     (FhirDestinationSettings, DESTINATION | DESTINATION_ELSEWHERE),
 )
 
@@ -168,6 +177,14 @@ def test_an_option_of_the_receiver_reaches_it(option: str) -> None:
     before = {"tls_certificate": "/a.crt"}
     after = load(receiver={**before, option: RECEIVER[option]})
     assert parts.listen(after) != parts.listen(load(receiver=before))
+
+
+@pytest.mark.parametrize("option", WEB)
+def test_an_option_of_the_web_page_reaches_it(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "WebServer", Recorded)
+    monkeypatch.setattr(WebSettings, "secret", "token")  # the methods of two sections are never equal
+    store: Any = None
+    assert parts.web_server(load(web={option: WEB[option]}), store) != parts.web_server(load(), store)
 
 
 @pytest.mark.parametrize("option", FOLDER)

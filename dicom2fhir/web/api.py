@@ -1,0 +1,150 @@
+"""The HTTP API: a table of operations, from which the routes and the OpenAPI document are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from dicom2fhir.ops import status as bridge
+from dicom2fhir.store.base import State
+from dicom2fhir.web.call import Call, Handler, Refused
+
+ROOT = "/api/v1"
+_LIMIT = 20
+_MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the API.
+
+    Attributes
+    ----------
+    path
+        Below :data:`ROOT`, with its parameters in braces.
+    query
+        Parameter -> its JSON schema with a description.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    run: Handler
+    answer: str
+    query: Mapping[str, Mapping[str, Any]]
+
+
+def json_response(document: object, status: int = 200) -> Response:
+    """A document as JSON."""
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def changed(call: Call, document: object) -> Response:
+    """The answer to a change; a page that asked for it loads again."""
+    response = json_response(document)
+    if "hx-request" in call.request.headers:
+        response.headers["hx-refresh"] = "true"
+    return response
+
+
+def read_status(call: Call) -> Response:
+    """The document of ``status --json``."""
+    query = call.request.query_params
+    state = query.get("state")
+    if state is not None and state not in list(State):
+        raise Refused(400, f"state must be one of {', '.join(State)}.")
+    seen = bridge.overview(call.store, State(state) if state else None, _limit(query.get("limit")))
+    return json_response(bridge.as_json(seen))
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return _LIMIT
+    if not (given.isascii() and given.isdigit() and len(given) < 5 and int(given) <= _MAX_LIMIT):
+        raise Refused(400, f"limit must be a number from 0 to {_MAX_LIMIT}.")
+    return int(given)
+
+
+def pause(call: Call) -> Response:
+    """``dicom2fhir pause``."""
+    name = _destination(call)
+    was_changed = call.store.pause(name)
+    call.audit("pause", destination=name, changed=was_changed)
+    return changed(call, {"destination": name, "paused": True, "changed": was_changed})
+
+
+def resume(call: Call) -> Response:
+    """``dicom2fhir resume``."""
+    name = _destination(call)
+    was_changed = call.store.resume(name)
+    call.audit("resume", destination=name, changed=was_changed)
+    return changed(call, {"destination": name, "paused": False, "changed": was_changed})
+
+
+def retry(call: Call) -> Response:
+    """``dicom2fhir retry --all --destination NAME``."""
+    name = _destination(call)
+    count = call.store.requeue(None, name)
+    call.audit("retry", destination=name, changed=bool(count))
+    return changed(call, {"destination": name, "due": count})
+
+
+def _destination(call: Call) -> str:
+    name: str = call.request.path_params["name"]
+    if all(one.name != name for one in call.store.destinations()):
+        raise Refused(404, "There is no such destination.")
+    return name
+
+
+OPERATIONS: Sequence[Operation] = (
+    Operation(
+        "GET",
+        "/status",
+        "status",
+        "The state of the daemon, of reception and deliveries: the same document as `dicom2fhir status --json`.",
+        read_status,
+        "The document.",
+        {
+            "state": {"type": "string", "enum": list(State), "description": "Only studies in this state."},
+            "limit": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": _MAX_LIMIT,
+                "default": _LIMIT,
+                "description": "Number of studies and of rejections.",
+            },
+        },
+    ),
+    Operation(
+        "POST",
+        "/destinations/{name}/pause",
+        "pause",
+        "Send nothing to a destination until it is resumed, also after a restart.",
+        pause,
+        "Whether this changed anything.",
+        {},
+    ),
+    Operation(
+        "POST",
+        "/destinations/{name}/resume",
+        "resume",
+        "Send to a paused destination again.",
+        resume,
+        "Whether this changed anything.",
+        {},
+    ),
+    Operation(
+        "POST",
+        "/destinations/{name}/retry",
+        "retry",
+        "Send every study again now that is refused by a destination or waits for it.",
+        retry,
+        "The number of deliveries that are due now.",
+        {},
+    ),
+)
