@@ -34,6 +34,10 @@ class Pki:
         sign = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
         self._openssl(*sign, "-days", str(days), "-extfile", f"{name}.names", "-out", f"{name}.crt")
 
+    def lock(self, key: str, locked: str) -> None:
+        """Write a key with a passphrase."""
+        self._openssl("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked)
+
     def rehash(self, folder: Path) -> None:
         """Give the certificates of a folder the names that OpenSSL looks for."""
         self._openssl("rehash", str(folder))

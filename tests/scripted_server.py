@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -37,6 +38,10 @@ class ScriptedServer:
         The ImagingStudy resources of all transactions.
     asked
         How often its CapabilityStatement was read.
+    accepts
+        Whether it accepts a request with these headers; it answers 401 otherwise. Not asked for /metadata.
+    smart_configuration
+        What is at ``.well-known/smart-configuration``, if anything.
     """
 
     def __init__(self, fhir_version: str = "4.0.1") -> None:
@@ -45,17 +50,22 @@ class ScriptedServer:
         self.is_away = False
         self.studies: list[Resource] = []
         self.asked = 0
+        self.accepts: Callable[[Message], bool] = lambda headers: True
+        self.smart_configuration: Resource | None = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._answer(*server.get(self.path))
+                is_open = self.path.endswith(("/metadata", "/.well-known/smart-configuration"))
+                self._answer(*(server.get(self.path) if is_open or server.accepts(self.headers) else _NOT_ACCEPTED))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 bundle = json.loads(body)
+                if not server.accepts(self.headers):
+                    return self._answer(*_NOT_ACCEPTED)
                 is_batch = bundle["type"] == "batch"
                 self._answer(*(server.batch(bundle) if is_batch else server.post(bundle)))
 
@@ -82,6 +92,8 @@ class ScriptedServer:
             self.asked += 1
             rest = [{"mode": "server", "interaction": [{"code": "transaction"}]}]
             return 200, {"resourceType": "CapabilityStatement", "fhirVersion": self.fhir_version, "rest": rest}
+        if path.endswith("/.well-known/smart-configuration") and self.smart_configuration:
+            return 200, self.smart_configuration
         if "?" not in path:
             return 404, _outcome("not there")
         return 200, {"resourceType": "Bundle", "type": "searchset", "total": 0}
@@ -122,6 +134,9 @@ def _outcome(text: str) -> Resource:
         "resourceType": "OperationOutcome",
         "issue": [{"severity": "error", "code": "invalid", "diagnostics": text}],
     }
+
+
+_NOT_ACCEPTED = 401, _outcome("who are you?")
 
 
 @contextmanager

@@ -22,8 +22,9 @@ HEADERS = (
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
 DECLARED_DEFAULTS = (
-    "deliver.retry dicom.data_elements fhir.mapping.context fhir.send.deadlines fhir.version.formats fhir.version.names"
-    " fhir.version.validate ops.log_names receive.dimse.options receive.folder.options store.base web.options"
+    "deliver.retry dicom.data_elements fhir.mapping.context fhir.send.client_authentication fhir.send.deadlines"
+    " fhir.version.formats fhir.version.names fhir.version.validate ops.log_names receive.dimse.options"
+    " receive.folder.options store.base web.options"
 )
 """Where rooms declare defaults and choices, for the configuration to take over."""
 
@@ -74,7 +75,10 @@ RULES = {
                              "pydantic"),
     "fhir.mapper":          ("model errors fhir.version fhir.mapping fhir.profile", "structlog"),
     "fhir.send":            ("model outcomes errors fhir.version fhir.mapper fhir.send", "orjson structlog"),
+    "fhir.send.access_tokens": ("errors fhir.send.auth",                    "requests"),
     "fhir.send.auth":       ("errors",                                      "requests"),
+    "fhir.send.client_authentication": ("",                                 ""),
+    "fhir.send.client_key": ("errors",                                      "authlib joserfc"),
     "fhir.send.client":     ("model errors system.text fhir.version fhir.send", "orjson requests structlog"),
     "fhir.send.directory":  ("model outcomes errors system.durable fhir.version fhir.mapper fhir.send", ""),
     "fhir.send.http":       ("errors system.network fhir.send",             "requests structlog urllib3"),
@@ -187,7 +191,11 @@ def test_nothing_happens_at_import() -> None:
 
 
 def test_every_package_imported_is_a_declared_dependency() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
     names = {re.split(r"[^\w.-]", requirement)[0] for requirement in declared}
     imported = {name.partition(".")[0] for module in MODULES for name in imports_of(module)}
     third_party = imported - set(sys.stdlib_module_names) - {"dicom2fhir"}

@@ -35,6 +35,7 @@ _COMMANDS = {
     "echo": "daemon.echo",
     "explain": "explain_file.explain",
     "forget": "interventions.forget",
+    "jwks": "jwks.jwks",
     "pause": "destinations.pause",
     "profiles": "profiles.profiles",
     "relink": "relink.relink",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicom2fhir.config import value_types
+from dicom2fhir.config.credentials import OAuth2Settings
 from dicom2fhir.config.destinations import (
     FhirDestinationSettings,
     FileDestinationSettings,
@@ -67,8 +68,8 @@ _TABLES: Sequence[tuple[str, type[BaseModel]]] = (
 """Every table with its options, by its name in messages."""
 _SECRET = {
     name
-    for section in (FhirDestinationSettings, WebSettings)
-    for name, field in section.model_fields.items()
+    for model in (FhirDestinationSettings, OAuth2Settings, WebSettings)
+    for name, field in model.model_fields.items()
     if field.annotation is SecretStr
 }
 
@@ -214,6 +215,9 @@ def _warnings(settings: Settings) -> Iterator[str]:
         if url.scheme == "http" and not value_types.is_loopback(url.hostname or ""):
             what = "patient data" if destination.auth == "none" else "credentials and patient data"
             yield f"destinations.{name}.url = {destination.url!r}: {what} are sent unencrypted; use https"
+        token_url = urlsplit(destination.oauth2.token_url)
+        if token_url.scheme == "http" and not value_types.is_loopback(token_url.hostname or ""):
+            yield f"destinations.{name}.oauth2.token_url: credentials are sent unencrypted; use https"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
@@ -237,6 +241,8 @@ def _options(table: Key, merged: Merged) -> list[str]:
             return list(FolderSettings.model_fields)
         case ("destinations", _, "only" | "except"):
             return option_names(SelectionSettings)
+        case ("destinations", _, "oauth2"):
+            return option_names(OAuth2Settings)
         case ("destinations", name):
             kind = merged.values["destinations"][name].get("type")
             return option_names(FileDestinationSettings if kind == "file" else FhirDestinationSettings)
@@ -265,7 +271,7 @@ def _spell(key: Key) -> str:
 def _show(key: Key, merged: Merged) -> str:
     """The value as `` = "text"``; empty for tables, secrets and credentials."""
     given = merged.given(key)
-    if key[-1] in _SECRET or (given and given.hidden):
+    if key[-1] in _SECRET or key[2:3] == ("headers",) or (given and given.hidden):
         return ""
     value: object = merged.values
     for part in key:
@@ -291,7 +297,10 @@ def _explain(where: tuple[int | str, ...], details: ErrorDetails, merged: Merged
     kind, message = details["type"], details["msg"]
     if key[-1] == "[key]":
         key = key[:-1]
-        said = "names consist of a-z, 0-9, - and single _" if key[0] in NAMED else "an issuer must not be empty"
+        if key[0] in NAMED and len(key) > 2:
+            said = re.sub("^Value error, ", "", message)
+        else:
+            said = "names consist of a-z, 0-9, - and single _" if key[0] in NAMED else "an issuer must not be empty"
         return f"{_spell(key)}: {said}{_where(merged.given(key))}"
     if kind == "extra_forbidden":
         return _unknown(key, merged)

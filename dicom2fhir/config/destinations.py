@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_validator
 
 from dicom2fhir.config import value_types
+from dicom2fhir.config.credentials import HeaderName, OAuth2Settings
 from dicom2fhir.config.secret_files import read_secret
 from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
 from dicom2fhir.deliver.retry import RetryPolicy
@@ -101,14 +102,16 @@ class FhirDestinationSettings(DestinationSettings):
         " NO_PROXY name, except to a server on this machine.",
         examples=["https://fhir.example/fhir"],
     )
-    auth: Literal["none", "basic", "bearer"] = Field("none", description="Authentication method.")
+    auth: Literal["none", "basic", "bearer", "oauth2"] = Field("none", description="Authentication method.")
     username: str = Field("", description='User name for auth = "basic".')
     password: SecretStr = Field(
         SecretStr(""), description='Password for auth = "basic"; prefer a credential or password_file.'
     )
     password_file: value_types.OptionalPath = Field(None, description="File that contains the password.")
     token: SecretStr = Field(SecretStr(""), description='Token for auth = "bearer"; prefer a credential or token_file.')
-    token_file: value_types.OptionalPath = Field(None, description="File that contains the token.")
+    token_file: value_types.OptionalPath = Field(
+        None, description="File that contains the token; read for each request."
+    )
     timeout_s: value_types.Seconds = Field(DEFAULT_TIMEOUT_S, description="Time for the server to respond.")
     workers: int = Field(2, ge=1, le=64, description="Number of studies sent concurrently.")
     ca_file: value_types.OptionalPath = Field(
@@ -116,11 +119,33 @@ class FhirDestinationSettings(DestinationSettings):
         description="CA certificates (PEM) to trust instead of the system's. Without it, REQUESTS_CA_BUNDLE,"
         " SSL_CERT_FILE and SSL_CERT_DIR are used if they are set.",
     )
+    tls_certificate: value_types.OptionalPath = Field(
+        None,
+        description="Client certificate with its chain (PEM), for servers that require one (mutual TLS); the token"
+        " endpoint gets it, too.",
+    )
+    tls_key: value_types.OptionalPath = Field(
+        None, description="Private key of the client certificate (PEM). Without it: in the same file."
+    )
     retry_max_s: value_types.Seconds = Field(
         RetryPolicy().cap_s, description="Longest pause between attempts while the server cannot be reached."
     )
     give_up_after_s: value_types.InheritedSeconds = Field(
         None, description="As fhir.give_up_after_s, for this destination.", examples=["inherit"]
+    )
+    headers: dict[HeaderName, SecretStr] = Field(
+        default_factory=dict,
+        description="Other headers of each request to the FHIR server; secret values belong into header_files.",
+        examples=[{"X-Tenant": "radiology"}],
+    )
+    header_files: dict[HeaderName, value_types.LocalPath] = Field(
+        default_factory=dict,
+        description="Headers whose values are in files, such as an API key; read for each request.",
+        examples=[{"X-Api-Key": "/etc/dicom2fhir/api-key"}],
+    )
+    oauth2: OAuth2Settings = Field(
+        default_factory=OAuth2Settings.model_construct,
+        description='Access tokens of an authorization server, for auth = "oauth2".',
     )
 
     @model_validator(mode="after")
@@ -138,9 +163,23 @@ class FhirDestinationSettings(DestinationSettings):
                 wrong.append(f'{word} or {word}_file must be set, because auth = "{kind}"')
         if self.auth == "basic" and (not self.username or ":" in self.username):
             wrong.append('username must be set, without colon (RFC 7617), because auth = "basic"')
+        if self.auth == "oauth2":
+            wrong += self.oauth2.problems(has_certificate=self.tls_certificate is not None)
+        elif self.oauth2 != OAuth2Settings():
+            wrong.append(f'oauth2 is set but auth is "{self.auth}": set auth = "oauth2" or remove it')
+        if self.tls_key and not self.tls_certificate:
+            wrong.append("tls_certificate must be set with tls_key")
+        wrong += self._wrong_headers()
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_headers(self) -> list[str]:
+        names = [name.lower() for name in (*self.headers, *self.header_files)]
+        wrong = [f"the header {name} is set twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+        if self.auth != "none" and "authorization" in names:
+            wrong.append(f'the header authorization is set by auth = "{self.auth}"')
+        return wrong
 
     def secret(self) -> str:
         """The password or token; a file is read each time, so that a new one is used.

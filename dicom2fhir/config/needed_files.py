@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom2fhir.config import locations
-from dicom2fhir.config.destinations import FileDestinationSettings
+from dicom2fhir.config.destinations import FhirDestinationSettings, FileDestinationSettings
 from dicom2fhir.config.settings import Settings
 from dicom2fhir.system.permissions import Need, Use
 
@@ -79,10 +79,18 @@ def _of_destinations(settings: Settings) -> Iterator[Need]:
         if isinstance(destination, FileDestinationSettings):
             yield Need(f"destinations.{name}.directory", destination.directory, Use.FILL)
             continue
-        for option in ("password_file", "token_file", "ca_file"):
-            path: Path | None = getattr(destination, option)
-            if path:
-                yield Need(f"destinations.{name}.{option}", path, Use.READ)
+        yield from _of_server(f"destinations.{name}", destination)
+
+
+def _of_server(table: str, destination: FhirDestinationSettings) -> Iterator[Need]:
+    for option in ("password_file", "token_file", "ca_file", "tls_certificate", "tls_key"):
+        if path := getattr(destination, option):
+            yield Need(f"{table}.{option}", path, Use.READ)
+    for option in ("client_secret_file", "private_key_file", "ca_file"):
+        if path := getattr(destination.oauth2, option):
+            yield Need(f"{table}.oauth2.{option}", path, Use.READ)
+    for header, path in destination.header_files.items():
+        yield Need(f"{table}.header_files.{header}", path, Use.READ)
 
 
 def _is_file(profile: str) -> bool:

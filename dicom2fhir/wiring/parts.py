@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
-from requests.auth import AuthBase
 
 from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
 from dicom2fhir.deliver.retry import RetryPolicy
@@ -18,7 +17,6 @@ from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.profile.model import Profile
-from dicom2fhir.fhir.send.auth import Basic, Bearer
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
@@ -31,6 +29,7 @@ from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.text import quoted
 from dicom2fhir.web.options import Face
 from dicom2fhir.web.server import WebServer
+from dicom2fhir.wiring.credentials import credentials, longest_request_s, require_extras, tls_files
 from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, mapping_fingerprint
 
 _REQUESTS_PER_DELIVERY = 8
@@ -72,18 +71,11 @@ def _same_named(part: type[Listen | Watch], section: BaseModel) -> dict[str, Any
 def client(destination: FhirDestinationSettings) -> FhirClient:
     """The HTTP client of a destination."""
     return FhirClient(
-        destination.url, auth=_auth(destination), timeout_s=destination.timeout_s, ca_file=destination.ca_file
+        destination.url,
+        auth=credentials(destination),
+        timeout_s=destination.timeout_s,
+        tls=tls_files(destination),
     )
-
-
-def _auth(destination: FhirDestinationSettings) -> AuthBase | None:
-    match destination.auth:
-        case "basic":
-            return Basic(destination.username, destination.secret)
-        case "bearer":
-            return Bearer(destination.secret)
-        case _:
-            return None
 
 
 def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
@@ -93,6 +85,7 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     """
     destination = settings.destinations[name]
     profile = profile_of(settings, name)
+    require_extras(settings, name)
     version: str = settings.fhir_version(name)
     if isinstance(destination, FileDestinationSettings):
         version = dialect(settings.version_set(name), profile).name
@@ -190,7 +183,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         store,
         server,
         workers=destination.workers,
-        lease_s=2 * (budget_s + destination.timeout_s),
+        lease_s=2 * (budget_s + longest_request_s(destination)),
         policy=RetryPolicy(cap_s=destination.retry_max_s, give_up_after_s=settings.give_up_after_s(destination)),
         selection=selection(settings, name),
     )

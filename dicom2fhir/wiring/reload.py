@@ -13,6 +13,7 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.wiring import options, parts
+from dicom2fhir.wiring.credentials import require_extras
 
 AT_START: Mapping[str, Collection[str]] = {
     "receiver": ("enabled", "host", "port", "reuse_port"),
@@ -25,12 +26,13 @@ AT_START: Mapping[str, Collection[str]] = {
 class Route:
     """All options of the workers of a destination.
 
-    Contents of password and token files are not included: they are read for each request.
+    Of files for TLS, which are read when a connection is opened, the state is included. Contents of other files are
+    not: they are read for each request.
     """
 
     sections: tuple[object, ...]
     profile: Profile | None
-    ca_file: tuple[int, int, int] | None
+    tls_files: tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,11 @@ def blueprint(settings: Settings) -> Blueprint:
 def _route(settings: Settings, name: str) -> Route:
     destination = settings.destinations[name]
     sections = destination, settings.fhir, settings.systems, settings.pacs, settings.resources
-    ca_file = destination.ca_file if isinstance(destination, FhirDestinationSettings) else None
-    return Route(sections, parts.profile_of(settings, name), _version_of(ca_file))
+    require_extras(settings, name)
+    files: tuple[Path | None, ...] = ()
+    if isinstance(destination, FhirDestinationSettings):
+        files = (destination.ca_file, destination.tls_certificate, destination.tls_key, destination.oauth2.ca_file)
+    return Route(sections, parts.profile_of(settings, name), tuple(map(_version_of, files)))
 
 
 def _version_of(file: Path | None) -> tuple[int, int, int] | None:

@@ -23,6 +23,7 @@ from dicom2fhir.fhir.send.client import FhirClient, _parsed_bytes
 from dicom2fhir.fhir.send.find import Batches, Lookup
 from dicom2fhir.fhir.send.http import Http
 from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.fhir.send.tls_and_proxy import TlsFiles
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import Resource, Study
 from dicom2fhir.outcomes import Delivered
@@ -249,7 +250,7 @@ def test_interim_responses_are_passed_over(serve: Callable[..., FaultyServer]) -
 @pytest.mark.parametrize("length", [b"Content-Length: 16777216\r\n\r\n", b"Connection: close\r\n\r\n"])
 def test_a_body_is_in_memory_once(serve: Callable[..., FaultyServer], length: bytes) -> None:
     server = serve(cut(OK + length + b" " * (16 * MIB)))
-    http = Http(auth=None, timeout_s=60, ca_file=None, max_response_bytes=16 * MIB)
+    http = Http(auth=None, timeout_s=60, tls=TlsFiles(), max_response_bytes=16 * MIB)
     tracemalloc.start()
     try:
         assert len(http.exchange("GET", server.url, {}).body) == 16 * MIB

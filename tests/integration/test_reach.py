@@ -15,7 +15,7 @@ import pytest
 from dicom2fhir.errors import NotAuthorised, ServerUnavailable
 from dicom2fhir.fhir.send.auth import Basic
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.fhir.send.tls_and_proxy import origin_of, proxies_for
+from dicom2fhir.fhir.send.tls_and_proxy import TlsFiles, origin_of, proxies_for
 from tests.pki import Pki
 from tests.proxy import Proxy
 
@@ -109,12 +109,12 @@ def tls(pki: Pki, who: str = "receiver", client_ca: Path | None = None) -> ssl.S
 
 
 def version(url: str, ca_file: Path | None = None) -> str:
-    return FhirClient(url, ca_file=ca_file, timeout_s=10).capabilities().fhir_version
+    return FhirClient(url, tls=TlsFiles(ca_file), timeout_s=10).capabilities().fhir_version
 
 
 def failure(url: str, ca_file: Path | None = None, timeout_s: float = 10) -> str:
     with pytest.raises(ServerUnavailable) as caught:
-        FhirClient(url, ca_file=ca_file, timeout_s=timeout_s).capabilities()
+        FhirClient(url, tls=TlsFiles(ca_file), timeout_s=timeout_s).capabilities()
     return str(caught.value)
 
 
@@ -180,6 +180,36 @@ def test_a_server_that_wants_a_certificate_of_ours(serve: Callable[..., int], pk
     said = failure(f"https://localhost:{port}/fhir", pki.ca_crt)
     assert said.startswith(f"localhost:{port}: ")
     assert "client certificate" in said or "closed the connection" in said
+
+
+@pytest.mark.needs("openssl")
+def test_a_client_certificate_is_shown(serve: Callable[..., int], pki: Pki, tmp_path: Path) -> None:
+    url = f"https://localhost:{serve(tls(pki, client_ca=pki.ca_crt))}/fhir"
+    one_file = tmp_path / "both.pem"
+    one_file.write_bytes(pki.sender_crt.read_bytes() + pki.sender_key.read_bytes())
+    for files in (TlsFiles(pki.ca_crt, pki.sender_crt, pki.sender_key), TlsFiles(pki.ca_crt, one_file)):
+        assert FhirClient(url, tls=files, timeout_s=10).capabilities().fhir_version == "4.0.1"
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("sender.crt", "receiver.key", "PEM files that belong together"),
+        ("sender.crt", None, "PEM files that belong together"),
+        ("sender.crt", "locked.key", "the key without a passphrase"),
+        ("gone.crt", "sender.key", "No such file"),
+    ],
+)
+def test_why_a_client_certificate_cannot_be_used_is_said(
+    pki: Pki, certificate: str, key: str | None, words: str
+) -> None:
+    pki.lock("sender.key", "locked.key")
+    files = TlsFiles(pki.ca_crt, pki.folder / certificate, pki.folder / key if key else None)
+    with pytest.raises(ServerUnavailable) as caught:
+        FhirClient("https://localhost:1/fhir", tls=files, timeout_s=10).capabilities()
+    assert f"localhost:1: TLS: tls_certificate {pki.folder / certificate}" in str(caught.value)
+    assert words in str(caught.value)
 
 
 @pytest.mark.needs("openssl")

@@ -80,6 +80,9 @@ def refusal(
     return str(caught.value)
 
 
+OAUTH2 = '[destinations.a]\nurl = "https://a"\nauth = "oauth2"\n[destinations.a.oauth2]\n'
+
+
 def fhir(settings: Settings, name: str = "main") -> FhirDestinationSettings:
     destination = settings.destinations[name]
     assert isinstance(destination, FhirDestinationSettings)
@@ -274,6 +277,26 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
         ('[destinations.a]\nurl = "https://a"\nauth = "basic"', "password or password_file must be set, because auth"),
         ('[destinations.a]\nurl = "https://a"\nauth = "basic"', "username must be set"),
         ('[destinations.a]\nurl = "https://a"\nauth = "bearer"', "token or token_file must be set"),
+        (f'{OAUTH2}scope = "x"', "oauth2.client_id must be set"),
+        (f'{OAUTH2}client_id = "x"', "oauth2.client_secret_file, client_secret or private_key_file must be set"),
+        (f'{OAUTH2}client_secret = "x"\nprivate_key_file = "/k"', "only one of a client secret and"),
+        (f'{OAUTH2}client_secret = "x"\nclient_secret_file = "/k"', "only one of oauth2.client_secret and"),
+        (f'{OAUTH2}client_authentication = "private_key_jwt"', "private_key_file must be set for private_key_jwt"),
+        (f'{OAUTH2}client_authentication = "tls_client_auth"', "tls_certificate must be set for tls_client_auth"),
+        (f'{OAUTH2}token_url = "ftp://a"', "must be a URL such as"),
+        (f'{OAUTH2}client = "x"', 'did you mean "client_id"?'),
+        (OAUTH2.replace('"oauth2"', '"none"') + 'client_id = "x"', 'oauth2 is set but auth is "none"'),
+        ('[destinations.a]\nurl = "https://a"\ntls_key = "/k"', "tls_certificate must be set with tls_key"),
+        ('[destinations.a]\nurl = "https://a"\nheaders = {"X Y" = "1"}', "must be the name of an HTTP header"),
+        ('[destinations.a]\nurl = "https://a"\nheaders = {"Accept" = "1"}', "is a header that the bridge sets itself"),
+        (
+            '[destinations.a]\nurl = "https://a"\nheaders = {"X-Y" = "1"}\nheader_files = {"x-y" = "/k"}',
+            "the header x-y is set twice",
+        ),
+        (
+            f'{OAUTH2}client_id = "x"\n[destinations.a.headers]\nAuthorization = "1"',
+            "the header authorization is set by",
+        ),
         ('[folders.a]\npath = "/in"\nafterwards = "move"', 'move_to must be set, because afterwards = "move"'),
         (
             '[folders.a]\npath = "/in"\nrejected_to = "/in/bad"',
@@ -389,6 +412,10 @@ def test_secrets_never_show(tmp_path: Path) -> None:
         f'[destinations.main]\nurl = "https://a.example"\nauth = "basic"\npassword = "{canary}"',
         f'[destinations.main]\nurl = "https://a.example"\ntoken = ["{canary}"]',
         f'[web]\ntoken = ["{canary}"]',
+        f'[destinations.main]\nurl = "https://a.example"\n[destinations.main.oauth2]\nclient_secret = "{canary}"',
+        f'[destinations.main]\nurl = "https://a.example"\n[destinations.main.oauth2]\nclient_secret = ["{canary}"]',
+        f'[destinations.main]\nurl = "https://a.example"\n[destinations.main.headers]\nX-Key = ["{canary}"]',
+        f'[destinations.main]\nurl = "https://a.example"\n[destinations.main.headers]\nAccept = "{canary}"',
     ):
         assert canary not in refusal(write(tmp_path, wrong))
     assert canary not in refusal(environ=credentials(tmp_path, receiver__port=canary))
@@ -499,6 +526,9 @@ def test_warnings(tmp_path: Path) -> None:
             "destinations": {
                 "main": {"url": "http://fhir.example", "auth": "bearer", "token": "hush"},
                 "plain": {"url": "http://fhir.example", "ca_file": tmp_path / "ca.pem"},
+                "o": FHIR
+                | {"auth": "oauth2"}
+                | {"oauth2": {"client_id": "a", "client_secret": "b", "token_url": "http://login.example/token"}},
             },
         },
         environ={},
@@ -511,6 +541,7 @@ def test_warnings(tmp_path: Path) -> None:
         "systems.patient_id: 'A' and 'B' have the same system",
         "destinations.main.url = 'http://fhir.example': credentials and patient data are sent unencrypted",
         "destinations.plain.url = 'http://fhir.example': patient data are sent unencrypted",
+        "destinations.o.oauth2.token_url: credentials are sent unencrypted",
     ):
         assert any(part in line for line in found), part
     assert len(found) == 6

@@ -132,6 +132,9 @@ DESTINATION: dict[str, Any] = {
     "timeout_s": 31,
     "workers": 3,
     "ca_file": "/other-ca.crt",
+    "tls_certificate": "/other.crt",
+    "headers": {"X-Tenant": "radiology"},
+    "header_files": {"X-Api-Key": "/key"},
     "retry_max_s": 61,
     "resources": {
         "key_objects": "never",
@@ -147,6 +150,8 @@ DESTINATION: dict[str, Any] = {
 DESTINATION_ELSEWHERE = {
     "type": "config: which options there are",
     **dict.fromkeys(("auth", "username", "password", "password_file", "token", "token_file"), "test_config"),
+    "oauth2": "test_oauth2",
+    "tls_key": "test_reach",
 }
 
 SECTIONS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (

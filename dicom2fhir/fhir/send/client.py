@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from requests.auth import AuthBase
 
 from dicom2fhir.errors import (
     Ambiguous,
@@ -24,13 +22,14 @@ from dicom2fhir.errors import (
     ServerUnavailable,
 )
 from dicom2fhir.fhir.send.answer_shape import entries_of, require_sound
+from dicom2fhir.fhir.send.auth import Credentials
 from dicom2fhir.fhir.send.capabilities import Capabilities, read_capabilities
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.send.http import Answer, Http, retry_after_s
 from dicom2fhir.fhir.send.lenient import as_object, as_objects
 from dicom2fhir.fhir.send.operation_outcome import issues_of, said_in, status_in
 from dicom2fhir.fhir.send.queries import NOT_THERE, Question, found_in, is_of_another, matches
-from dicom2fhir.fhir.send.tls_and_proxy import origin_of
+from dicom2fhir.fhir.send.tls_and_proxy import TlsFiles, origin_of
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, media_type
 from dicom2fhir.model import Json, JsonObject, Resource
@@ -54,7 +53,8 @@ _LENGTHS = frozenset({"content-length", "transfer-encoding"})
 _REMARKS = ("warning", "information", "success")
 """``OperationOutcome.issue.severity`` if the interaction succeeded."""
 _WORDS = {
-    401: "the credentials are not accepted; check auth, and username and password or token",
+    401: "the credentials are not accepted; check auth and its options: username and password, token, or the scope and"
+    " audience of the access token",
     403: "access is forbidden; ask the server's administrator for permission to read, search, create and update",
     407: "the proxy requires credentials; put them into its URL, http://user:password@host:port",
     408: "the server timed out waiting for the request; the delivery is retried",
@@ -96,9 +96,9 @@ class FhirClient:
         self,
         base_url: str,
         *,
-        auth: AuthBase | None = None,
+        auth: Credentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
-        ca_file: Path | None = None,
+        tls: TlsFiles = TlsFiles(),  # noqa: B008 (frozen)
         max_response_bytes: int = 48 * 1024 * 1024,
         max_retry_after_s: float = 3600.0,
     ) -> None:
@@ -108,7 +108,7 @@ class FhirClient:
         self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
         self._version = ""
         self._format: Format = "json"
-        self._http = Http(auth=auth, timeout_s=timeout_s, ca_file=ca_file, max_response_bytes=max_response_bytes)
+        self._http = Http(auth=auth, timeout_s=timeout_s, tls=tls, max_response_bytes=max_response_bytes)
 
     def speak(self, dialect: Dialect, format_: Format) -> None:
         """Send this version in this format from now on, and request its JSON; before, any version is requested."""

@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from dicom2fhir.errors import ServerUnavailable
+from dicom2fhir.fhir.send.auth import Credentials
 from dicom2fhir.fhir.send.deadlines import Deadlines
 from dicom2fhir.fhir.send.metered_response import Meter, MeteredResponse
-from dicom2fhir.fhir.send.tls_and_proxy import peer_of, proxies_for, tls_context
+from dicom2fhir.fhir.send.tls_and_proxy import TlsFault, TlsFiles, peer_of, proxies_for
 from dicom2fhir.system.network import failure
 
 _READ_BYTES = 64 * 1024
@@ -128,20 +127,20 @@ class Http:
 
     Parameters
     ----------
+    auth
+        Adds the credentials to each request.
     timeout_s
         Time limit of one exchange, including connecting.
-    ca_file
-        Certificates to trust instead of the system's (PEM).
+    tls
+        Certificates to trust and to show.
     max_response_bytes
         Largest body that is read.
     """
 
-    def __init__(
-        self, *, auth: AuthBase | None, timeout_s: float, ca_file: Path | None, max_response_bytes: int
-    ) -> None:
+    def __init__(self, *, auth: Credentials | None, timeout_s: float, tls: TlsFiles, max_response_bytes: int) -> None:
         self._auth = auth
         self._timeout_s = timeout_s
-        self._ca_file = ca_file
+        self._tls_files = tls
         self._max_response_bytes = max_response_bytes
         self._local = threading.local()
         self._deadlines = Deadlines()
@@ -149,13 +148,33 @@ class Http:
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         """Send a request and read the complete answer, with any status.
 
+        A request whose credentials have expired is sent again with new ones, once: with 401 nothing was done.
+
         Raises
         ------
         ServerUnavailable
             The answer does not arrive completely and in time.
+        NotAuthorised
+            There are no credentials to send.
         """
+        request = requests.Request(method, url, {**_HEADERS, **headers}, data=body, auth=self._auth)
+        sent, answer = self._send(request)
+        if self._auth is not None and self._auth.expired(sent, answer.status):
+            _, answer = self._send(request)
+        return answer
+
+    def _send(self, request: requests.Request) -> tuple[requests.PreparedRequest, Answer]:
+        url = request.url
         proxies = proxies_for(url)
         peer = peer_of(url, proxies)
+        try:
+            # before the time limit begins: a new token may have to be requested
+            prepared = request.prepare()
+        except (requests.RequestException, ValueError) as error:
+            raise ServerUnavailable(_reason(error, peer)) from error
+        return prepared, self._exchange(prepared, url, proxies, peer)
+
+    def _exchange(self, request: requests.PreparedRequest, url: str, proxies: Mapping[str, str], peer: str) -> Answer:
         adapter = self._adapter(url, peer)
         line = adapter.line
         line.was_cut = False
@@ -164,7 +183,6 @@ class Http:
         late = ServerUnavailable(f"{peer}: no complete response within {self._timeout_s:g} s (timeout_s)")
         try:
             with self._deadlines.limit(deadline, line.cut):
-                request = requests.Request(method, url, {**_HEADERS, **headers}, data=body, auth=self._auth).prepare()
                 response = adapter.send(request, stream=True, timeout=self._timeout_s, proxies=proxies)
                 content = self._content(response, line, deadline, late)
             response.raw.release_conn()
@@ -216,15 +234,9 @@ class Http:
 
     def _tls(self, peer: str) -> ssl.SSLContext:
         try:
-            return tls_context(self._ca_file)
-        except OSError as error:
-            said = (
-                error.strerror
-                if error.errno and not isinstance(error, ssl.SSLError)
-                else "the file contains no certificates"
-            )
-            named = f"ca_file {self._ca_file}" if self._ca_file else "the file that REQUESTS_CA_BUNDLE names"
-            raise ServerUnavailable(f"{peer}: TLS: {named} cannot be used: {said}") from None
+            return self._tls_files.context()
+        except TlsFault as error:
+            raise ServerUnavailable(f"{peer}: TLS: {error}") from None
 
     def _disconnect(self) -> None:
         """Close the calling thread's connection; the next request opens another."""

@@ -47,7 +47,7 @@ def status_in(response: Resource) -> int | None:
 def issues_of(outcome: object) -> tuple[str, ...]:
     """The issues of an OperationOutcome; empty for any other value."""
     issues = as_objects(as_object(outcome).get("issue"))
-    return tuple(_cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
+    return tuple(cleaned(_issue(issue)) for issue in issues[:_MAX_ISSUES])
 
 
 def _issue(issue: Resource) -> str:
@@ -59,7 +59,7 @@ def _issue(issue: Resource) -> str:
 
 def said_in(answer: Answer, resource: object) -> tuple[str, ...]:
     """The explanation in an answer: the issues if ``resource`` is an OperationOutcome, else its text."""
-    return issues_of(resource) or tuple(filter(None, [_cleaned(_text(answer))]))
+    return issues_of(resource) or tuple(filter(None, [cleaned(_text(answer))]))
 
 
 def _text(answer: Answer) -> str:
@@ -85,7 +85,7 @@ def _seen(page: str) -> Iterator[str]:
             yield part
 
 
-def _cleaned(text: str) -> str:
+def cleaned(text: str) -> str:
     """The text in one line, without control characters and repeated blanks."""
     start = text[: 8 * _MAX_CHARS]
     return " ".join("".join(char if char.isprintable() else " " for char in start).split())[:_MAX_CHARS]

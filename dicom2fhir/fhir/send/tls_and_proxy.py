@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -26,8 +27,61 @@ _BUNDLES = (
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """The TLS context to verify connections with.
+class TlsFault(Exception):
+    """A file that TLS needs cannot be used; the message names its option and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for connections to a server.
+
+    Attributes
+    ----------
+    ca_file
+        Certificates to trust instead of the system's.
+    certificate
+        Our own, for servers that require one (mutual TLS), with its chain.
+    key
+        Its private key; None if it is in the same file.
+    """
+
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS context of connections; the files are read now.
+
+        Raises
+        ------
+        TlsFault
+            A file is not usable.
+        """
+        try:
+            context = _verifying(self.ca_file)
+        except OSError as error:
+            named = f"ca_file {self.ca_file}" if self.ca_file else "the file that REQUESTS_CA_BUNDLE names"
+            reason = _reason(error, "the file contains no certificates")
+            raise TlsFault(f"{named} cannot be used: {reason}") from None
+        if self.certificate is not None:
+            try:
+                # a key with a passphrase is refused: OpenSSL would ask for it on a terminal
+                context.load_cert_chain(self.certificate, self.key, password=lambda: "")
+            except (OSError, ValueError) as error:
+                named = f"tls_certificate {self.certificate}" + (f" with tls_key {self.key}" if self.key else "")
+                reason = _reason(error, "they must be PEM files that belong together, the key without a passphrase")
+                raise TlsFault(f"{named} cannot be used: {reason}") from None
+        return context
+
+
+def _reason(error: OSError | ValueError, otherwise: str) -> str:
+    """What the operating system says of a file; ``otherwise`` if it could be read but not used."""
+    is_of_system = isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError)
+    return (error.strerror if isinstance(error, OSError) and is_of_system else "") or otherwise
+
+
+def _verifying(ca_file: Path | None) -> ssl.SSLContext:
+    """A TLS context that verifies servers.
 
     The first that exists: ``ca_file``; the file or folder in ``REQUESTS_CA_BUNDLE``; ``SSL_CERT_FILE`` and
     ``SSL_CERT_DIR``; the system's store; the authorities of certifi.
