@@ -544,7 +544,7 @@ def test_warnings(tmp_path: Path) -> None:
         "destinations.o.oauth2.token_url: credentials are sent unencrypted",
     ):
         assert any(part in line for line in found), part
-    assert len(found) == 6
+    assert len(found) == 7
     local = {"url": "http://127.0.0.1:8080/fhir", "auth": "bearer", "token": "hush"}
     assert warnings(load(overrides={"destinations": {"main": local}}, environ={})) == []
 
