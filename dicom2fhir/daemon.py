@@ -23,6 +23,7 @@ from dicom2fhir.errors import BridgeError, BridgeFault, StoreUnavailable, log_fi
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile
+from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
@@ -78,6 +79,7 @@ class Daemon:
         with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
             self._ingest = Ingest(self.store)
+            self._index_keeper = IndexKeeper(self.store)
             self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
             self.folders = self._make_watchers(self._blueprint, settings.folders)
             self.receiver = (
@@ -137,6 +139,7 @@ class Daemon:
                 self.receiver.start()
             if self.web:
                 self.web.start()
+            self._index_keeper.start()
         except BaseException:
             self.stop()
             raise
@@ -317,6 +320,7 @@ class Daemon:
             deliverer.stop(_left_s(deadline))
         if self.web:
             self.web.stop(_left_s(deadline))
+        self._index_keeper.stop(_left_s(deadline))
         self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
 

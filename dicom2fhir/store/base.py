@@ -16,6 +16,7 @@ from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.file_marks import FileMark, Ledger
 from dicom2fhir.store.notices import Notices, StepStatus
+from dicom2fhir.store.study_search import StudySearch
 
 DEFAULT_QUIET_PERIOD_S = 30.0
 DEFAULT_MAX_WAIT_S = 900.0
@@ -210,7 +211,7 @@ class Damage:
     """New path of the damaged file; empty if no file was renamed."""
 
 
-class Store(Ledger, Notices, Protocol):
+class Store(Ledger, Notices, StudySearch, Protocol):
     """The durable storage of the bridge. Every call may raise :class:`dicom2fhir.errors.StoreUnavailable`."""
 
     def add(self, record: InstanceRecord, origin: Origin) -> None:

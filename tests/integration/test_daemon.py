@@ -21,6 +21,7 @@ from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import ConfigError, NotReady, StoreInUse, StoreUnavailable
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
 
 Settings = dict[str, Any]
@@ -70,6 +71,7 @@ def test_files_of_a_folder_go_through(daemon: Daemon, settings: Settings, tmp_pa
     assert daemon.trouble() == ""
     instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
     wait_until(lambda: list((tmp_path / "out").glob("*.json")), 30, "a Bundle is there")
+    wait_until(lambda: daemon.store.find_studies(StudyFilter(modality="CT")), 30, "the study is in the index")
     assert daemon.trouble() == ""
 
 

@@ -23,6 +23,7 @@ from dicom2fhir.model import (
 )
 from dicom2fhir.store.base import Failing, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.study_search import Attempt
 
 
 @dataclass
@@ -61,6 +62,8 @@ class Delivery:
     failing_s: float = 0.0
     failing_at: float | None = None
     failing_accepted: int = 0
+    history: list[Attempt] = field(default_factory=list)
+    """Newest first."""
 
     @property
     def is_open(self) -> bool:
@@ -119,7 +122,8 @@ class StudyRow:
     patients: dict[bytes, None] = field(default_factory=dict)
     """Every mapping that came, in the order of arrival."""
     held_by: set[str] = field(default_factory=set)
-    senders: set[str] = field(default_factory=set)
+    senders: dict[str, float] = field(default_factory=dict)
+    """AE title -> when it first sent."""
     mentions: set[str] = field(default_factory=set)
     """The other studies that its documents name."""
     settlement: Mapping[str, Verdict] = field(default_factory=dict)
@@ -222,6 +226,9 @@ class Memory:
         self.rejected: Counter[str] = Counter()
         self.notifications: dict[str, AvailabilityNotification] = {}
         self.is_owned = False
+        self.received: Counter[int] = Counter()
+        self.delivered: Counter[int] = Counter()
+        """By minutes since the epoch."""
         self.rule = DueRule(30.0, 900.0)
 
     def study(self, uid: str, now: float) -> StudyRow:

@@ -39,7 +39,16 @@ from dicom2fhir.store.base import (
 )
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.clock import Clock
-from tests.memory_store import overview
+from dicom2fhir.store.study_search import (
+    KEPT_COUNTS_S,
+    AttemptOutcome,
+    FoundStudy,
+    MinuteCounts,
+    Position,
+    StudyDetails,
+    StudyFilter,
+)
+from tests.memory_store import overview, search
 from tests.memory_store.memory import Delivery, Destination, DueRule, Kept, Memory, StudyRow, json_of, text_of
 
 _KEPT_REJECTIONS = 10_000
@@ -138,6 +147,7 @@ class MemoryStore:
         change = Change.NEW if old is None else Change.UNCHANGED if old.text == text else Change.CHANGED
         study.instances[key] = Kept(record, text, self._reader)
         study.patients[json_of(record.patient)] = None
+        self._memory.received[int(now // 60)] += old is None
         study.mentions |= {*mentioned_studies(record)}
         if change is not Change.UNCHANGED:
             study.revision, study.last_at = study.revision + 1, now
@@ -146,7 +156,7 @@ class MemoryStore:
         if origin.association and origin.association not in study.held_by:
             study.held_by.add(origin.association)
             if origin.calling_ae not in study.senders:
-                study.senders.add(origin.calling_ae)
+                study.senders[origin.calling_ae] = now
                 study.reopen(now, [State.EXCLUDED])
             study.apply_rule()
         return change
@@ -194,7 +204,7 @@ class MemoryStore:
                 raise DuplicateInstance
             if known is None:
                 study = memory.study(step.study_uid, self._clock.now())
-                study.senders.add(origin.calling_ae)
+                study.senders.setdefault(origin.calling_ae, self._clock.now())
                 self._keep(study, step)
 
     def update_step(self, uid: str, changes: Attrs) -> None:
@@ -349,6 +359,7 @@ class MemoryStore:
             destination = success.claim.destination
             with self._ending(success.claim) as found:
                 self._memory.destinations[destination].accepted += success.outcome.written
+                self._memory.delivered[int(self._clock.now() // 60)] += success.outcome.written
                 for study, delivery in found:
                     self.set_mapping_fingerprint(destination, success.outcome.fingerprint)
                     self._delivered(study, delivery, success)
@@ -363,7 +374,12 @@ class MemoryStore:
         delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
         delivery.base, delivery.fingerprint, delivery.unclaimed = sent.base, sent.fingerprint, sent.unclaimed
         delivery.refused = "\n".join(sent.refused)
+        outcome = AttemptOutcome.WRITTEN if sent.written else AttemptOutcome.UNCHANGED
+        self._note(delivery, success.claim, revision, outcome, delivery.refused)
         self._relink(study, delivery, success.claim.destination, is_first)
+
+    def _note(self, delivery: Delivery, claim: Claim, revision: int, outcome: AttemptOutcome, answer: str) -> None:
+        search.note(delivery, claim.destination, self._clock.now(), revision, outcome, answer[:_MAX_TEXT])
 
     def _relink(self, study: StudyRow, delivery: Delivery, destination: str, is_first: bool) -> None:
         """Link what mentions a study that the destination has got, now or once it was sent."""
@@ -387,6 +403,7 @@ class MemoryStore:
                 delivery.end_lease(State.WAITING if is_newer else State.REFUSED, reason[:_MAX_TEXT])
                 delivery.begin_failing_anew()
                 delivery.attempts += 1
+                self._note(delivery, claim, revision, AttemptOutcome.REFUSED, reason)
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         with self._ending(claim) as found:
@@ -397,6 +414,7 @@ class MemoryStore:
                 delivery.end_lease(State.WAITING if is_outdated else State.EXCLUDED, reason[:_MAX_TEXT])
                 delivery.begin_failing_anew()
                 delivery.attempts = 0
+                self._note(delivery, claim, claim.revision, AttemptOutcome.EXCLUDED, reason)
 
     def failing(self, claim: Claim, most_s: float) -> Failing:
         with self._reading() as memory:
@@ -416,6 +434,7 @@ class MemoryStore:
                 delivery.attempts += count
                 delivery.tried_at = self._clock.now()
                 delivery.not_before = delivery.tried_at + min(max(after_s, 0.0), self._horizon_s)
+                self._note(delivery, claim, claim.revision, AttemptOutcome.FAILED, reason)
 
     # What people ask for
 
@@ -547,6 +566,30 @@ class MemoryStore:
     def destinations(self) -> Sequence[DestinationStatus]:
         with self._reading() as memory:
             return overview.destinations(memory)
+
+    def update_index(self) -> bool:
+        return False
+
+    def find_studies(self, wanted: StudyFilter, after: Position | None = None, limit: int = 50) -> Sequence[FoundStudy]:
+        with self._reading() as memory:
+            found = [search.find(memory, study, self.study(study.uid), wanted) for study in memory.studies.values()]
+        latest = sorted((one for one in found if one), key=lambda one: one.position, reverse=True)
+        return [one for one in latest if after is None or one.position < after][:limit]
+
+    def study_details(self, study_uid: str) -> StudyDetails | None:
+        with self._reading() as memory:
+            study = memory.studies.get(study_uid)
+            return search.details(memory, study) if study else None
+
+    def counts(self, since: float) -> Sequence[MinuteCounts]:
+        now = self._clock.now()
+        with self._reading() as memory:
+            minutes = sorted(minute for minute, n in (memory.received + memory.delivered).items() if n)
+            return [
+                MinuteCounts(minute * 60.0, memory.received[minute], memory.delivered[minute])
+                for minute in minutes
+                if minute >= int(since // 60) and minute >= int(now // 60) - KEPT_COUNTS_S // 60
+            ]
 
     # Who looks after it
 

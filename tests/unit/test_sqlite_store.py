@@ -18,10 +18,11 @@ from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBus
 from dicom2fhir.model import InstanceRecord
 from dicom2fhir.store.base import Change, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import deliveries
+from dicom2fhir.store.sqlite import deliveries, study_index
 from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.study_search import StudyFilter
 from tests.store_contract.bench import (
     DEST,
     FOLDER,
@@ -55,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[InstanceRecord] = []
     monkeypatch.setattr(
-        "dicom2fhir.store.sqlite.store_reader.assemble",
+        "dicom2fhir.store.sqlite.study_rows.assemble",
         lambda _uid, _revision, records, *_: seen.extend(records),
     )
     for number in range(3):
@@ -270,10 +271,10 @@ def test_no_row_is_left_of_a_study_that_is_forgotten(bench: Bench, path: Path) -
     store.add_many([record(1), replace(record(2), patient={"PatientID": "P2"})], over("a"))
     store.settle("1.1", {one.key: Verdict.WRONG for one in store.patients("1.1")})
     bench.deliver()
+    store.update_index()
     store.add(record(3, study="1.2"), FOLDER)
-    assert {"study", "series", "instance", "attrs", "delivery", "base", "inflight", "origin", "settlement"} <= set(
-        rows_that_name(path, 1)
-    )
+    tables = {"study", "series", "instance", "attrs", "delivery", "base", "inflight", "origin", "settlement"}
+    assert tables | {"study_index", "study_key", "attempt"} <= set(rows_that_name(path, 1))
     assert store.forget("1.1")
     assert rows_that_name(path, 1) == {}
 
@@ -324,6 +325,7 @@ STAY_SMALL = {
     "latest": "the LIMIT rows that were found",
     "json_each": "what the caller names",
     "wanted": "what the caller names",
+    "used": "the series of one study",
 }
 """Tables that may be walked, and why that is cheap."""
 
@@ -362,6 +364,13 @@ def test_a_part_of_the_studies_is_looked_at_by_number(bench: Bench, path: Path, 
 def test_walks_stop_at_their_limit_and_claims_look_once(bench: Bench, path: Path) -> None:
     assert plan_of(path, "latest_studies") == ["SCAN study USING INDEX study_by_last"]
     assert plan_of(path, "rejections") == ["SCAN rejection"]
+    for name, index in (
+        ("find_by_key", "PRIMARY KEY (kind=? AND value=?"),
+        ("find_by_state", "delivery_by_state (state=?"),
+    ):
+        plan = plan_of(path, name)
+        assert plan[0].startswith("SEARCH listed USING") and index in plan[0], plan
+        assert not any("TEMP B-TREE" in step for step in plan), plan
     state_plan = plan_of(path, "latest_studies_in_state")
     assert "SEARCH delivery USING COVERING INDEX delivery_by_state (state=?)" in state_plan
     assert "USE TEMP B-TREE FOR GROUP BY" not in state_plan
@@ -369,3 +378,53 @@ def test_walks_stop_at_their_limit_and_claims_look_once(bench: Bench, path: Path
         plan = plan_of(path, name)
         assert any("INDEX delivery_by_due (destination_id=?" in step for step in plan), plan
         assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+# The index for searching
+
+
+def index_rows(path: Path) -> list[object]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [
+            connection.execute("SELECT * FROM study_index ORDER BY study_id").fetchall(),
+            connection.execute("SELECT * FROM study_key").fetchall(),
+        ]
+
+
+def test_an_index_that_was_lost_is_built_anew(bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a store from before version 17, and in parts."""
+    monkeypatch.setattr(study_index, "AT_ONCE", 2)
+    monkeypatch.setattr(study_index, "PASSED_OVER", 3)
+    for number in range(11):
+        bench.store.add(record(number, study=f"1.{number}"), over("a", "CT1"))
+        bench.later(100)
+        bench.store.update_index()
+    filled = index_rows(path)
+    assert len(bench.store.find_studies(StudyFilter())) == 11
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM study_key")
+        connection.execute("DELETE FROM study_index")
+    bench.restart()
+    assert bench.store.find_studies(StudyFilter()) == []
+    while bench.store.update_index():
+        pass
+    assert index_rows(path) == filled
+
+
+def test_a_study_that_cannot_be_read_is_found(bench: Bench, path: Path) -> None:
+    bench.store.add(record(), over("a", "CT1"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE attrs SET body = CAST('{' AS BLOB)")
+    bench.store.update_index()
+    assert [one.status.study_uid for one in bench.store.find_studies(StudyFilter(calling_ae_title="CT1"))] == ["1.1"]
+
+
+def test_the_index_costs_nothing_when_an_instance_is_stored(bench: Bench, path: Path) -> None:
+    """No trigger and no statement of an arrival touches it."""
+    bench.store.add(record(1), over("a"))
+    bench.store.add(record(2), over("a"))
+    assert index_rows(path) == [[], []]
+    with closing(sqlite3.connect(path)) as connection:
+        triggers = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    tables = ("study_index", "study_key", "attempt", "counted_minute")
+    assert not [sql for (sql,) in triggers if any(table in sql for table in tables)]

@@ -11,6 +11,9 @@ from dicom2fhir.store.base import Claim, Failing, State, Success
 from dicom2fhir.store.sqlite.arrivals import fill_destination, schedule
 from dicom2fhir.store.sqlite.rows import short
 from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.sqlite.study_index import count as count_in_minute
+from dicom2fhir.store.sqlite.study_search import note_attempt
+from dicom2fhir.store.study_search import AttemptOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -101,12 +104,16 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
 
 def delivered(sql: Statements, successes: Iterable[Success], now: float) -> None:
     """Record successes."""
+    written = 0
     for success in successes:
         if success.outcome.written:
+            written += 1
             sql.run("accept", destination=success.claim.destination)
         held = _held(sql, success.claim)
         if held is not None:
             _delivered(sql, held, success, now)
+    if written:
+        count_in_minute(sql, now, delivered=written)
 
 
 def _delivered(sql: Statements, held: _Held, success: Success, now: float) -> None:
@@ -118,6 +125,8 @@ def _delivered(sql: Statements, held: _Held, success: Success, now: float) -> No
         sql, "give_back_delivered", held, State.DELIVERED, revision=success.revision, now=now,
         fingerprint=sent.fingerprint, unlinked=short(unlinked), unclaimed=short(sent.unclaimed), refused=short(refused),
     )  # fmt: skip
+    outcome = AttemptOutcome.WRITTEN if sent.written else AttemptOutcome.UNCHANGED
+    note_attempt(sql, held.key, now, success.revision, outcome, refused)
     if held.is_first:
         sql.wake |= sql.run("relink_mentions", study_uid=claim.study_uid, **held.key, now=now) > 0
     if unlinked:  # what it mentions may have been delivered while this was being sent
@@ -139,9 +148,10 @@ def refuse(sql: Statements, claim: Claim, revision: int, reason: str, now: float
     held = _held(sql, claim)
     if held is not None:
         _give_back(sql, "give_back_refused", held, State.REFUSED, revision=revision, now=now, reason=short(reason))
+        note_attempt(sql, held.key, now, revision, AttemptOutcome.REFUSED, reason)
 
 
-def exclude(sql: Statements, claim: Claim, reason: str, selection: str) -> None:
+def exclude(sql: Statements, claim: Claim, reason: str, selection: str, now: float) -> None:
     """Record that the destination does not want the study.
 
     The study waits again when something arrived since the claim, or when the selection has changed.
@@ -151,6 +161,7 @@ def exclude(sql: Statements, claim: Claim, reason: str, selection: str) -> None:
         is_outdated = held.is_newer or sql.one("selection", destination=claim.destination) != (selection,)
         state = State.WAITING if is_outdated else State.EXCLUDED
         sql.run("give_back_excluded", **held.key, state=state, reason=short(reason))
+        note_attempt(sql, held.key, now, claim.revision, AttemptOutcome.EXCLUDED, reason)
         schedule(sql, [held.key["study_id"]])
         sql.wake |= is_outdated
 
@@ -205,6 +216,7 @@ def retry(
             sql.run("count_failing", **held.key, **counted)
         not_before = now + min(max(after_s, 0.0), most_s)
         sql.run("give_back_failed", **held.key, count=int(count), reason=short(reason), now=now, not_before=not_before)
+        note_attempt(sql, held.key, now, claim.revision, AttemptOutcome.FAILED, reason)
         schedule(sql, [held.key["study_id"]])
         sql.wake = True
 

@@ -15,7 +15,8 @@ from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
     *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "mentions", "settlement"),
-    *("availability", "notifications", "steps", "awaited", "rejected_instances", "study"),
+    *("availability", "notifications", "steps", "awaited", "rejected_instances"),
+    *("keys", "index", "attempts", "counted_instances", "study"),
 )
 """What is deleted with a study; the study comes last, because the others refer to it."""
 

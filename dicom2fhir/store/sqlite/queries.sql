@@ -552,3 +552,137 @@ SELECT state, sum(n) FROM tally JOIN destination ON destination.id = destination
 SELECT min((SELECT min(changed_at) FROM delivery
             WHERE destination_id = destination.id AND state IN ('waiting', 'sending')))
 FROM destination WHERE in_force;
+
+-- name: stale_lately
+-- Studies that have changed lately and are not in the index as they are: new ones, and those that have been quiet since
+-- :quiet_before or are in the index as they were before :taken_before.
+SELECT study.id, CAST(uid AS BLOB), study.revision, study.last_at,
+    (SELECT count(*) FROM origin WHERE origin.study_id = study.id) AS senders
+FROM study LEFT JOIN study_index ON study_index.study_id = study.id
+WHERE study.last_at >= :since
+    AND (study_index.revision IS NULL OR (
+        (study_index.revision, origins) <> (study.revision, senders)
+        AND (study.last_at <= :quiet_before OR study_index.last_at <= :taken_before)))
+LIMIT :limit;
+
+-- name: stale_by_id
+-- As `stale_lately`.
+SELECT study.id, CAST(uid AS BLOB), study.revision, study.last_at,
+    (SELECT count(*) FROM origin WHERE origin.study_id = study.id) AS senders
+FROM study LEFT JOIN study_index ON study_index.study_id = study.id
+WHERE study.id BETWEEN :first AND :last
+    AND (study_index.revision IS NULL OR (
+        (study_index.revision, origins) <> (study.revision, senders)
+        AND (study.last_at <= :quiet_before OR study_index.last_at <= :taken_before)))
+ORDER BY study.id LIMIT :limit;
+
+-- name: study_shared_attrs
+-- The attributes of patient, study and series that instances refer to.
+SELECT body FROM attrs WHERE id IN (
+    SELECT patient_attrs FROM instance WHERE study_id = :study_id
+    UNION SELECT study_attrs FROM instance WHERE study_id = :study_id
+    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
+
+-- name: study_senders
+SELECT CAST(calling_ae AS BLOB), at FROM origin WHERE study_id = :study_id ORDER BY at, calling_ae;
+
+-- name: index_study
+-- Unless the study was forgotten since it was read.
+INSERT INTO study_index (study_id, revision, origins, last_at)
+SELECT id, :revision, :origins, :last_at FROM study WHERE id = :study_id
+ON CONFLICT DO UPDATE SET revision = excluded.revision, origins = excluded.origins, last_at = excluded.last_at;
+
+-- name: new_key
+INSERT INTO study_key (kind, value, last_at, study_id)
+SELECT :kind, :value, :last_at, id FROM study WHERE id = :study_id;
+
+-- name: forget_keys
+DELETE FROM study_key WHERE study_id = :study_id;
+
+-- name: forget_index
+DELETE FROM study_index WHERE study_id = :study_id;
+
+-- name: forget_attempts
+DELETE FROM attempt WHERE study_id = :study_id;
+
+-- name: forget_counted_instances
+-- Those that are not yet counted will be.
+UPDATE total SET n = n - (SELECT instances FROM study WHERE id = :study_id) WHERE name = 'instances_counted';
+
+-- name: uncounted_instances
+SELECT (SELECT n FROM total WHERE name = 'instances') - (SELECT n FROM total WHERE name = 'instances_counted');
+
+-- name: count_instances_as_received
+UPDATE total SET n = n + :received WHERE name = 'instances_counted';
+
+-- name: count_in_minute
+INSERT INTO counted_minute (minute, received, delivered) VALUES (:minute, :received, :delivered)
+ON CONFLICT DO UPDATE SET received = received + excluded.received, delivered = delivered + excluded.delivered;
+
+-- name: forget_minutes
+DELETE FROM counted_minute WHERE minute < :minute;
+
+-- name: counts
+SELECT minute, received, delivered FROM counted_minute WHERE minute >= :minute ORDER BY minute;
+
+-- name: find_by_key
+SELECT study.id, CAST(uid AS BLOB), study.revision, study.series, study.instances, study.first_at, study.last_at, listed.last_at
+FROM study_key AS listed CROSS JOIN study ON study.id = listed.study_id
+WHERE listed.kind = :kind AND listed.value = :value AND (listed.last_at, listed.study_id) < (:last_at, :study_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM json_each(:keys) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id
+                AND kind = json_extract(wanted.value, '$[0]') AND study_key.value = json_extract(wanted.value, '$[1]')))
+    AND (coalesce(:state, :destination) IS NULL OR EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = destination_id
+        WHERE delivery.study_id = listed.study_id AND in_force
+            AND state = coalesce(:state, state) AND name = coalesce(:destination, name)))
+ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
+
+-- name: find_by_state
+-- A study with several such deliveries is listed at the latest of them.
+SELECT study.id, CAST(uid AS BLOB), study.revision, study.series, study.instances, study.first_at, study.last_at, listed.last_at
+FROM delivery AS listed CROSS JOIN study ON study.id = listed.study_id
+WHERE listed.state = :state AND (listed.last_at, listed.study_id) < (:last_at, :study_id)
+    AND EXISTS (SELECT 1 FROM destination
+        WHERE id = listed.destination_id AND in_force AND name = coalesce(:destination, name))
+    AND NOT EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = destination_id
+        WHERE :destination IS NULL AND delivery.study_id = listed.study_id AND +state = :state AND in_force
+            AND (delivery.last_at, destination_id) > (listed.last_at, listed.destination_id))
+    AND NOT EXISTS (
+        SELECT 1 FROM json_each(:keys) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id
+                AND kind = json_extract(wanted.value, '$[0]') AND study_key.value = json_extract(wanted.value, '$[1]')))
+ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
+
+-- name: study_keys
+SELECT kind, value FROM study_key WHERE study_id = :study_id AND kind NOT IN ('patient_id', 'patient_name', 'study_uid', 'every');
+
+-- name: series_summaries
+SELECT CAST(series.uid AS BLOB), series.instances, body
+FROM series
+JOIN (SELECT series_id, max(series_attrs) AS number FROM instance WHERE study_id = :study_id GROUP BY series_id) AS used
+    ON used.series_id = series.id
+LEFT JOIN attrs ON attrs.id = number
+WHERE series.study_id = :study_id ORDER BY series.id;
+
+-- name: study_attempts
+SELECT destination.name, at, attempt.revision, outcome, answer, times
+FROM attempt JOIN destination ON destination.id = destination_id
+WHERE study_id = :study_id AND in_force ORDER BY at DESC, number DESC;
+
+-- name: repeat_attempt
+UPDATE attempt SET at = :at, times = times + 1
+WHERE study_id = :study_id AND destination_id = :destination_id AND number = (
+        SELECT max(number) FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id)
+    AND revision = :revision AND outcome = :outcome AND answer = :answer;
+
+-- name: new_attempt
+INSERT INTO attempt (study_id, destination_id, number, at, revision, outcome, answer)
+SELECT :study_id, :destination_id, coalesce(max(number), 0) + 1, :at, :revision, :outcome, :answer
+FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id;
+
+-- name: forget_old_attempts
+DELETE FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id AND number <= (
+    SELECT max(number) FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id) - :kept;

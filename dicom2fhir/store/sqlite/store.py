@@ -35,6 +35,7 @@ from dicom2fhir.store.sqlite.rows import Packer
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access
 from dicom2fhir.store.sqlite.store_reader import StoreReader
+from dicom2fhir.store.sqlite.study_index import StudyIndex
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,7 @@ class SqliteStore(StoreReader):
         self._horizon_s = deliveries.horizon_s(max_wait_s)
         self._clock = Clock(clock, steady)
         self._packer = Packer()
+        self._study_index = StudyIndex(self._read, self._write, self._clock.now)
         self._known = KnownRows(owns=access is Access.OWN)
         self._ended: set[str] = set()
         """Associations that have ended but still hold studies, because their end could not be written."""
@@ -322,7 +324,8 @@ class SqliteStore(StoreReader):
 
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.exclude`; does nothing if the lease was lost."""
-        self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection))
+        now = self._clock.now()
+        self._write(lambda sql: deliveries.exclude(sql, claim, reason, selection, now))
 
     def set_selection(self, destination: str, selection: str) -> None:
         """See :meth:`dicom2fhir.store.base.Store.set_selection`."""
@@ -374,6 +377,10 @@ class SqliteStore(StoreReader):
 
     def _relink_some(self, first: int, destination: str, since: float, now: float) -> int:
         return self._write(lambda sql: deliveries.relink_some(sql, first, destination, since, now))
+
+    def update_index(self) -> bool:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.update_index`; to be called by one thread."""
+        return self._study_index.update()
 
     def _write(self, operation: Callable[[Statements], T]) -> T:
         def run(sql: Statements) -> T:

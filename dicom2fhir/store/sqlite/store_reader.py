@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dicom2fhir.dicom.patients import NamedPatient
-from dicom2fhir.dicom.study import assemble
 from dicom2fhir.model import Study
 from dicom2fhir.store.base import DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import interventions, notices, rejection_notes, status_queries
-from dicom2fhir.store.sqlite.rows import read_records, read_stated, rejection_of
+from dicom2fhir.store.sqlite import interventions, status_queries, study_search
+from dicom2fhir.store.sqlite.rows import read_stated, rejection_of
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access, StoreFile
+from dicom2fhir.store.sqlite.study_rows import read_study
+from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyDetails, StudyFilter
 
 
 class StoreReader(StoreFile):
@@ -61,16 +62,7 @@ class StoreReader(StoreFile):
             The rows of this study cannot be read.
         """
         with self._read() as sql:
-            row = sql.one("study_row", study_uid=study_uid)
-            if row is None:
-                return None
-            study_id, revision = row
-            records = read_records(sql, study_id, study_uid)
-            settlement = interventions.settlement_of(sql, study_id)
-            stated, steps = notices.read_stated_availability(sql, study_id), notices.read_steps(sql, study_id)
-            rejections = rejection_notes.read_rejections(sql, study_id)
-            elsewhere = rejection_notes.read_rejected_elsewhere(sql, study_id)
-        return assemble(study_uid, revision, records, settlement, stated, steps, rejections, elsewhere)
+            return read_study(sql, study_uid)
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """See :meth:`dicom2fhir.store.base.Store.patients`."""
@@ -114,3 +106,18 @@ class StoreReader(StoreFile):
         """See :meth:`dicom2fhir.store.base.Store.stats`; deliveries are counted, one for each study and destination."""
         with self._read() as sql:
             return status_queries.stats(sql, self._reader)
+
+    def find_studies(self, wanted: StudyFilter, after: Position | None = None, limit: int = 50) -> Sequence[FoundStudy]:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.find_studies`."""
+        with self._read() as sql:
+            return study_search.find_studies(sql, wanted, after, limit)
+
+    def study_details(self, study_uid: str) -> StudyDetails | None:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.study_details`."""
+        with self._read() as sql:
+            return study_search.study_details(sql, study_uid)
+
+    def counts(self, since: float) -> Sequence[MinuteCounts]:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.counts`."""
+        with self._read() as sql:
+            return study_search.counts(sql, since)
