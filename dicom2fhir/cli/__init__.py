@@ -45,6 +45,7 @@ _COMMANDS = {
     "settle": "interventions.settle",
     "status": "studies.status",
     "store": "store_copies.store",
+    "tail": "tail.tail",
 }
 """Name -> module and function here."""
 

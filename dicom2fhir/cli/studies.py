@@ -24,6 +24,7 @@ from dicom2fhir.cli.output import Page
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.base import State
+from dicom2fhir.store.study_search import StudyFilter
 from dicom2fhir.system.text import counted
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def status(
     acknowledge: bool,
     as_json: bool,
 ) -> None:
-    """Show the state of the daemon, of reception and deliveries, or of one STUDY (its Study Instance UID)."""
+    """Show the state of the daemon, of reception and deliveries, or of one STUDY.
+
+    STUDY is a Study Instance UID or an Accession Number.
+    """
     if (check or acknowledge) and (study or outdated):
         raise click.UsageError("--check and --acknowledge cannot be combined with a study or --outdated")
     from dicom2fhir.store.sqlite import damage
@@ -75,7 +79,7 @@ def status(
     store = SqliteStore.open_readonly(store_file(config_file, state_dir), reader=fingerprint())
     try:
         if study:
-            _show_study(store, study, as_json)
+            _show_study(store, study, limit, as_json)
             return
         if outdated:
             _list_outdated(store, limit, as_json)
@@ -105,15 +109,19 @@ def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
         click.echo(f"... and {count - len(found):,} more: see --limit", err=True)
 
 
-def _show_study(store: SqliteStore, study_uid: str, as_json: bool) -> None:
-    found, now = store.study_status(study_uid), time.time()
-    if found is None:
-        raise click.ClickException(f"there is no study {study_uid} in {store.path}")
+def _show_study(store: SqliteStore, study: str, limit: int, as_json: bool) -> None:
+    known, now = store.study_status(study), time.time()
+    wanted = StudyFilter(accession_number=study)
+    found = [known] if known else [one.status for one in store.find_studies(wanted, limit=limit)]
+    if not found:
+        raise click.ClickException(f"there is no study with this UID or Accession Number in {store.path}")
     daemon = bridge.daemon_of(store, now)
-    if as_json:
-        put_json({"store": str(store.path)} | bridge.study_json(found, daemon, now))
+    if not as_json:
+        Page().print(tables.study_tables(found, daemon, now))
+    elif len(found) == 1:
+        put_json({"store": str(store.path)} | bridge.study_json(found[0], daemon, now))
     else:
-        Page().print(tables.study_tables([found], daemon, now))
+        put_json({"store": str(store.path), "studies": [bridge.study_json(one, daemon, now) for one in found]})
 
 
 @click.command()

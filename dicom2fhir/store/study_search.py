@@ -134,6 +134,14 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyAttempt:
+    """An attempt to deliver a study, with the study."""
+
+    study_uid: str
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
 class StudyDetails:
     """What a page about one study shows, beside its status.
 
@@ -177,6 +185,9 @@ class StudySearch(Protocol):
 
     def study_details(self, study_uid: str) -> StudyDetails | None:
         """Series, senders and attempts of one study."""
+
+    def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
+        """The latest attempts to deliver any study since a time, newest first."""
 
     def counts(self, since: float) -> Sequence[MinuteCounts]:
         """The minutes from ``since`` on in which something was received or delivered, oldest first.

@@ -356,7 +356,7 @@ def test_status_for_people_fits_80_columns_and_hurts_no_terminal(run: Run, state
 def test_status_of_an_unknown_study(run: Run, state_dir: Path) -> None:
     result = run("status", "1.2.3", "--state-dir", state_dir)
     assert (result.status, result.stdout) == (1, b"")
-    assert "1.2.3" in result.stderr
+    assert "there is no study with this UID or Accession Number in " in result.stderr
 
 
 def test_retry_makes_refused_studies_due(run: Run, state_dir: Path) -> None:

@@ -45,6 +45,7 @@ from dicom2fhir.store.study_search import (
     FoundStudy,
     MinuteCounts,
     Position,
+    StudyAttempt,
     StudyDetails,
     StudyFilter,
 )
@@ -580,6 +581,14 @@ class MemoryStore:
         with self._reading() as memory:
             study = memory.studies.get(study_uid)
             return search.details(memory, study) if study else None
+
+    def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
+        with self._reading() as memory:
+            found = [
+                StudyAttempt(study.uid, one) for study, _, delivery in memory.deliveries() for one in delivery.history
+            ]
+        latest = sorted(found, key=lambda one: one.attempt.at, reverse=True)
+        return [one for one in latest if one.attempt.at >= since][:limit]
 
     def counts(self, since: float) -> Sequence[MinuteCounts]:
         now = self._clock.now()

@@ -19,6 +19,7 @@ from dicom2fhir.store.study_search import (
     MinuteCounts,
     Sender,
     SeriesSummary,
+    StudyAttempt,
     StudyFilter,
 )
 from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, changes, delivered, over, record, step
@@ -245,6 +246,23 @@ def test_the_oldest_attempts_are_forgotten(bench: Bench) -> None:
         bench.later(1)
     answers = [one.answer for one in attempts(bench)]
     assert (len(answers), answers[0], answers[-1]) == (KEPT_ATTEMPTS, f"failure {KEPT_ATTEMPTS + 2}", "failure 3")
+
+
+def test_the_latest_attempts_of_all_studies(bench: Bench) -> None:
+    at = []
+    for study in ("1.1", "1.2", "1.3"):
+        bench.store.add(record(study=study), FOLDER)
+        bench.later(QUIET_S)
+        bench.store.refuse(bench.claim(), 1, f"HTTP 422: {study}")
+        at.append(bench.now)
+    refused = AttemptOutcome.REFUSED
+    expected = [
+        StudyAttempt(study, Attempt(DEST, at[place], 1, refused, f"HTTP 422: {study}"))
+        for place, study in ((2, "1.3"), (1, "1.2"), (0, "1.1"))
+    ]
+    assert bench.store.recent_attempts(0) == expected
+    assert bench.store.recent_attempts(at[1]) == expected[:2]
+    assert bench.store.recent_attempts(0, 1) == expected[:1]
 
 
 def test_counts_over_time(bench: Bench) -> None:

@@ -686,3 +686,8 @@ FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id;
 -- name: forget_old_attempts
 DELETE FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id AND number <= (
     SELECT max(number) FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id) - :kept;
+
+-- name: recent_attempts
+SELECT CAST(study.uid AS BLOB), destination.name, at, attempt.revision, outcome, answer, times
+FROM attempt CROSS JOIN study ON study.id = study_id CROSS JOIN destination ON destination.id = destination_id
+WHERE at >= :since AND in_force ORDER BY at DESC LIMIT :limit;

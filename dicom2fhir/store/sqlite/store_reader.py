@@ -15,7 +15,7 @@ from dicom2fhir.store.sqlite.rows import read_stated, rejection_of
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access, StoreFile
 from dicom2fhir.store.sqlite.study_rows import read_study
-from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyDetails, StudyFilter
+from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyAttempt, StudyDetails, StudyFilter
 
 
 class StoreReader(StoreFile):
@@ -116,6 +116,11 @@ class StoreReader(StoreFile):
         """See :meth:`dicom2fhir.store.study_search.StudySearch.study_details`."""
         with self._read() as sql:
             return study_search.study_details(sql, study_uid)
+
+    def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.recent_attempts`."""
+        with self._read() as sql:
+            return study_search.recent_attempts(sql, since, limit)
 
     def counts(self, since: float) -> Sequence[MinuteCounts]:
         """See :meth:`dicom2fhir.store.study_search.StudySearch.counts`."""

@@ -20,6 +20,7 @@ from dicom2fhir.store.study_search import (
     Position,
     Sender,
     SeriesSummary,
+    StudyAttempt,
     StudyDetails,
     StudyFilter,
 )
@@ -71,10 +72,7 @@ def study_details(sql: Statements, study_uid: str) -> StudyDetails | None:
     (study_id,) = row
     series = [_series(*found) for found in sql.all("series_summaries", study_id=study_id)]
     senders = [Sender(str(name, "utf-8", "replace"), at) for name, at in sql.all("study_senders", study_id=study_id)]
-    attempts = [
-        Attempt(destination, at, revision, AttemptOutcome(outcome), answer, times)
-        for destination, at, revision, outcome, answer, times in sql.all("study_attempts", study_id=study_id)
-    ]
+    attempts = [_attempt(*found) for found in sql.all("study_attempts", study_id=study_id)]
     return StudyDetails(tuple(series), tuple(senders), tuple(attempts))
 
 
@@ -85,6 +83,18 @@ def _series(uid: bytes, instances: int, body: bytes | None) -> SeriesSummary:
         attrs = {}
     modality, description = (", ".join(texts_of(attrs.get(name))) for name in ("Modality", "SeriesDescription"))
     return SeriesSummary(str(uid, "utf-8", "replace"), modality, description, instances)
+
+
+def recent_attempts(sql: Statements, since: float, limit: int) -> list[StudyAttempt]:
+    """The latest attempts of all deliveries."""
+    return [
+        StudyAttempt(str(uid, "utf-8", "replace"), _attempt(*row))
+        for uid, *row in sql.all("recent_attempts", since=since, limit=limit)
+    ]
+
+
+def _attempt(destination: str, at: float, revision: int, outcome: str, answer: str, times: int) -> Attempt:
+    return Attempt(destination, at, revision, AttemptOutcome(outcome), answer, times)
 
 
 def counts(sql: Statements, since: float) -> list[MinuteCounts]:

@@ -31,6 +31,7 @@ CREATE TABLE attempt (
     times          INTEGER NOT NULL DEFAULT 1,   -- that they ended in this way, one after another
     PRIMARY KEY (study_id, destination_id, number)
 ) WITHOUT ROWID;
+CREATE INDEX attempt_by_time ON attempt (at);
 
 CREATE TABLE counted_minute (
     minute    INTEGER PRIMARY KEY,               -- since the epoch
