@@ -22,8 +22,9 @@ from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import BridgeError, BridgeFault, StoreUnavailable, log_fields
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
-from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile
+from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile, in_a_line
 from dicom2fhir.ops.index_keeper import IndexKeeper
+from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
@@ -75,10 +76,11 @@ class Daemon:
             on_failure=lambda _reason: self._stop.set(),
             reader=fingerprint(),
         )
+        self._metrics = Metrics()
         self._state_file = StateFile(self.store.path.parent, time.time)
         with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
-            self._ingest = Ingest(self.store)
+            self._ingest = Ingest(self.store, stored=self._metrics.stored)
             self._index_keeper = IndexKeeper(self.store)
             self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
             self.folders = self._make_watchers(self._blueprint, settings.folders)
@@ -103,10 +105,12 @@ class Daemon:
         return self._blueprint.settings
 
     def _make_web(self, settings: Settings) -> WebServer | None:
-        return parts.web_server(settings, self.store) if settings.web.enabled else None
+        return parts.web_server(settings, self.store, self._metrics) if settings.web.enabled else None
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
-        return {name: parts.deliverer(plan.settings, name, self.store) for name in names}
+        return {
+            name: parts.deliverer(plan.settings, name, self.store, self._metrics.delivery_of(name)) for name in names
+        }
 
     def _make_watchers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, FolderWatcher]:
         return {name: self._make_watcher(*plan.folders[name]) for name in names}
@@ -305,7 +309,9 @@ class Daemon:
     def look(self) -> None:
         """What is due every second: look after the disk, report the state, part with what has ended."""
         self.store.look()
-        self._state_file.write(self.state())
+        state = self.state()
+        self._state_file.write(state)
+        notify(f"STATUS={in_a_line(state)}")
         self._part_with_leaving()
 
     def stop(self) -> None:

@@ -18,11 +18,23 @@ log = structlog.get_logger(__name__)
 
 
 class Ingest:
-    """Stores instances, notifications and procedure steps from all receivers; may be called by many threads at once."""
+    """Stores instances, notifications and procedure steps from all receivers; may be called by many threads at once.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    Parameters
+    ----------
+    stored
+        Called for each instance that was stored, with the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        stored: Callable[[float], None] = lambda duration_s: None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._stored = stored
 
     def receive(self, received: Received, reader: InstanceReader) -> None:
         """Decode and store an instance; it is on disk when this returns.
@@ -44,8 +56,10 @@ class Ingest:
         self._take(lambda taken: self._keep(taken, reader), received)
 
     def _keep(self, received: Received, reader: InstanceReader) -> None:
+        began = time.monotonic()
         record = reader.decode(received)
         self._store.add(record, received.origin)
+        self._stored(time.monotonic() - began)
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
     def create(self, received: Received) -> None:

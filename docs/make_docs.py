@@ -49,6 +49,7 @@ from dicom2fhir.fhir.profile.template import (
     is_attribute,
 )
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.ops.metric_table import everything
 from dicom2fhir.wiring import options
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,7 @@ def documents() -> dict[Path, str]:
         **{ROOT / "docs" / "mapping" / f"{name}.md": profile_page(name) for name in options.profile_names()},
         ROOT / "docs" / "cli.md": commands(),
         ROOT / "docs" / "events.md": events(),
+        ROOT / "docs" / "metrics.md": metrics(),
         profile_format: between(profile_format.read_text("utf-8"), "keys", profile_keys()),
         readme: between(between(readme.read_text("utf-8"), "profiles", profiles()), "mapping", summary()),
     }
@@ -426,6 +428,28 @@ def is_log_method(node: ast.AST) -> TypeGuard[ast.Attribute]:
 def event_texts() -> dict[str, Any]:
     """``docs/events.toml``: what each event means and what to do, and what each field holds."""
     return tomllib.loads((ROOT / "docs" / "events.toml").read_text("utf-8"))
+
+
+def metrics() -> str:
+    """``docs/metrics.md``: every metric."""
+    rows = (
+        (
+            f"`{metric.name}`",
+            metric.kind,
+            ", ".join(f"`{label}`" for label in metric.labels) or "-",
+            metric.text,
+        )
+        for metric in everything()
+    )
+    return (
+        "# Metrics\n\nGenerated from the code by `make docs`. `/metrics` of the [HTTP face](../README.md) (by default "
+        "`http://127.0.0.1:8112/metrics`) answers in the text format of Prometheus. From another machine it needs the "
+        "token of `[web] token_file`, as `Authorization: Bearer TOKEN`.\n\n"
+        "No label identifies a patient, a study or a sender. Counters start at 0 with the daemon. Beside these there "
+        "are the `process_*` metrics of the Prometheus client: memory, processor time, open files.\n\n"
+        "[monitoring](../monitoring) has a configuration of Prometheus, alerts with what to do for each, and a "
+        "dashboard of Grafana (Dashboards, New, Import).\n\n" + _table(("Metric", "Type", "Labels", "Meaning"), rows)
+    )
 
 
 def events() -> str:

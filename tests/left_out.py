@@ -37,6 +37,7 @@ DEBIAN_PACKAGES = {
     "npm": "npm",
     "cc": "gcc libc6-dev",
     "openssl": "openssl",
+    "promtool": "prometheus",
     "setpriv": "util-linux",
     "strace": "strace",
     "systemd-analyze": "systemd",

@@ -91,11 +91,12 @@ RULES = {
                              "pydantic pydantic_core"),
     "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
                              "orjson"),
+    "ops.metrics":          ("ops",                                         "prometheus_client"),
     "web":                  ("errors system.text ops store.base web",       "orjson starlette structlog"),
     "web.templates":        ("ops system.text",                             "jinja2 markupsafe starlette"),
     "web.options":          ("",                                            ""),
     "web.connection":       ("web",                                         "starlette uvicorn"),
-    "web.server":           ("errors web",                                  "structlog uvicorn"),
+    "web.server":           ("errors ops.metrics web",                      "structlog uvicorn"),
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
@@ -110,7 +111,7 @@ RULES = {
     "cli.tables":           ("model ops store.base system.text fhir.mapping fhir.profile", "rich"),
 }  # fmt: skip
 
-DISTRIBUTIONS = {"fhir": "fhir.resources", "pydantic_core": "pydantic"}
+DISTRIBUTIONS = {"fhir": "fhir.resources", "prometheus_client": "prometheus-client", "pydantic_core": "pydantic"}
 """Package -> the dependency that brings it, where the names differ."""
 
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)

@@ -17,6 +17,7 @@ import structlog
 from dicom2fhir.errors import log_fields
 from dicom2fhir.system.durable import replacing
 from dicom2fhir.system.permissions import give_to_owner
+from dicom2fhir.system.text import counted
 
 NAME = "daemon.json"
 FRESH_S = 30.0
@@ -103,6 +104,21 @@ class DaemonState:
     destinations: tuple[DestinationState, ...] = ()
     ae_title: str = ""
     web: str = ""
+
+
+def in_a_line(state: DaemonState) -> str:
+    """The state for `systemctl status`; without what servers say, since systemd keeps it."""
+    said = []
+    if state.ae_title:
+        listens = (
+            f"{state.ae_title} listens on {state.listening}" if state.listening else "the receiver does not listen"
+        )
+        said.append(f"{listens}, {counted(state.associations, 'association')}")
+    if state.disk and state.disk.intake_stopped:
+        said.append("nothing is accepted, because the disk is almost full")
+    said += [f"folder {name} is obstructed" for name, why in (state.folders or {}).items() if why]
+    said += [f"{one.name} {one.state}" for one in state.destinations]
+    return "; ".join(said)
 
 
 class StateFile:

@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.web import api, health
 from dicom2fhir.web.access import Gate, Refusal, Sessions
 from dicom2fhir.web.call import Call, Refused, Runner
 from dicom2fhir.web.facts import WebStore
+from dicom2fhir.web.metrics import page as metrics_page
 from dicom2fhir.web.middleware import Guard, Limits, Refuse, SecurityHeaders
 from dicom2fhir.web.openapi import document
 from dicom2fhir.web.options import Face
@@ -25,10 +27,10 @@ from dicom2fhir.web.templates import Templates, static_files
 
 _REASONS = {404: "There is no such page.", 405: "This method is not allowed here."}
 """Of refusals by Starlette."""
-_FOR_PROGRAMS = ("/api/", "/healthz", "/readyz")
+_FOR_PROGRAMS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
-def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor) -> ASGIApp:
+def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor, metrics: Metrics) -> ASGIApp:
     """The application.
 
     Parameters
@@ -47,7 +49,7 @@ def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor) -> ASGIApp:
         return refuse(request, Refusal(error.status_code, _REASONS.get(error.status_code, error.detail)))
 
     return Starlette(
-        routes=_routes(runner, Pages(templates)),
+        routes=_routes(runner, Pages(templates), metrics),
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(Limits, refuse=refuse),
@@ -57,7 +59,7 @@ def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor) -> ASGIApp:
     )
 
 
-def _routes(runner: Runner, pages: Pages) -> list[Route]:
+def _routes(runner: Runner, pages: Pages, metrics: Metrics) -> list[Route]:
     static = static_files()
 
     def static_file(call: Call) -> Response:
@@ -73,6 +75,7 @@ def _routes(runner: Runner, pages: Pages) -> list[Route]:
     handlers = {
         ("GET", "/healthz"): health.is_alive,
         ("GET", "/readyz"): health.is_ready,
+        ("GET", "/metrics"): metrics_page(metrics),
         ("GET", "/static/{name}"): static_file,
         ("GET", f"{api.ROOT}/openapi.json"): openapi,
         **{(one.method, api.ROOT + one.path): one.run for one in api.OPERATIONS},

@@ -5,6 +5,7 @@ Nothing is started here; :mod:`dicom2fhir.daemon` does that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
 from dicom2fhir.deliver.retry import RetryPolicy
+from dicom2fhir.deliver.timed import Timed
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.fhir.mapper import DialectChoice
@@ -20,6 +22,7 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
@@ -48,13 +51,13 @@ def _tls(settings: Settings) -> Tls | None:
     return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
 
 
-def web_server(settings: Settings, store: SqliteStore) -> WebServer:
+def web_server(settings: Settings, store: SqliteStore, metrics: Metrics) -> WebServer:
     """The web server; it is not started."""
     web = settings.web
     tls = None
     if web.tls_certificate:
         tls = partial(server_context, Tls(web.tls_certificate, web.tls_key))
-    return WebServer(Face(web.host, web.port, web.server_names, web.secret, tls), store)
+    return WebServer(Face(web.host, web.port, web.server_names, web.secret, tls), store, metrics)
 
 
 def watch(folder: FolderSettings) -> Watch:
@@ -158,8 +161,15 @@ def selection(settings: Settings, name: str) -> Selection:
     return Selection(destination.only.given(), destination.except_.given(), announced=announced)
 
 
-def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
+def deliverer(
+    settings: Settings, name: str, store: Store, observe: Callable[[float], None] = lambda duration_s: None
+) -> Deliverer:
     """The workers of one destination.
+
+    Parameters
+    ----------
+    observe
+        Called after each attempt to deliver, with its duration in seconds.
 
     Raises
     ------
@@ -173,7 +183,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
         version = dialect(settings.version_set(name), profile)
         files = FileDestination(name, destination.directory, mapping, version, settings.format(name))
         patience = RetryPolicy(give_up_after_s=settings.fhir.give_up_after_s)
-        return Deliverer(store, files, workers=1, policy=patience, selection=selection(settings, name))
+        return Deliverer(store, Timed(files, observe), workers=1, policy=patience, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     choice = DialectChoice(settings.fhir_version(name), profile)
     server = FhirDestination(
@@ -181,7 +191,7 @@ def deliverer(settings: Settings, name: str, store: Store) -> Deliverer:
     )
     return Deliverer(
         store,
-        server,
+        Timed(server, observe),
         workers=destination.workers,
         lease_s=2 * (budget_s + longest_request_s(destination)),
         policy=RetryPolicy(cap_s=destination.retry_max_s, give_up_after_s=settings.give_up_after_s(destination)),

@@ -11,6 +11,7 @@ import pytest
 
 from dicom2fhir import config
 from dicom2fhir.config import Settings
+from dicom2fhir.deliver.timed import Timed
 from dicom2fhir.fhir.send import recognition
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -91,7 +92,9 @@ def test_where_the_server_s_version_is_not_known_the_one_that_is_set_holds(said:
 
 def test_a_server_that_was_upgraded_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with scripted_server("4.0.1") as fhir, store_with_a_study(tmp_path) as store:
-        destination = parts.deliverer(settings("R4", fhir.url), "main", store)._destination
+        timed = parts.deliverer(settings("R4", fhir.url), "main", store)._destination
+        assert isinstance(timed, Timed)
+        destination = timed._destination
         assert isinstance(destination, FhirDestination)
         study = store.study("1.2")
         assert study is not None
