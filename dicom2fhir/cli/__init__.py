@@ -46,6 +46,7 @@ _COMMANDS = {
     "status": "studies.status",
     "store": "store_copies.store",
     "tail": "tail.tail",
+    "top": "top.top",
 }
 """Name -> module and function here."""
 
