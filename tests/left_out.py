@@ -36,6 +36,8 @@ DEBIAN_PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "cc": "gcc libc6-dev",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "openssl": "openssl",
     "promtool": "prometheus",
     "setpriv": "util-linux",
@@ -93,6 +95,7 @@ SERVERS = (
     Server("hapi", "the test FHIR server", "280 MB", _JAVA, {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
     Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
     Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
+    Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )
 _NODE = _SERVERS / "medplum" / "get_node.sh"
 _MISSING = pytest.StashKey[str]()

@@ -177,7 +177,7 @@ def test_every_answer_has_the_security_headers(live: Live, path: str) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["x-frame-options"] == "DENY"
     assert "server" not in headers
     assert headers["cache-control"] == ("max-age=3600" if "static" in path else "no-store")

@@ -1,0 +1,152 @@
+"""The web page of a live daemon in Chromium: what a person sees and presses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dicom2fhir.daemon import Daemon
+from dicom2fhir.demo.synthetic import instance
+from tests.daemon_process import wait_until
+from tests.servers.browser.chromium import SCREENS, Chromium, Screen, started
+from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
+
+HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
+PAGES = ("/", "/login", "/nothing")
+
+Live = tuple[Daemon, Browser]
+
+
+@pytest.fixture(scope="module")
+def one_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with started(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def chromium(one_chromium: Chromium) -> Chromium:
+    one_chromium.forget()
+    return one_chromium
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A daemon with a study whose values are hostile, and a file that was refused."""
+    folder = tmp_path_factory.mktemp("daemon")
+    with serving(settings_in(folder)) as (daemon, browser):
+        made = instance("CT")
+        made.PatientName, made.SeriesDescription = HOSTILE, HOSTILE
+        made.save_as(folder / "inbox" / "1.dcm", enforce_file_format=True)
+        refused = instance("CT")
+        del refused.SeriesInstanceUID
+        refused.save_as(folder / "inbox" / "<img src=x onerror=alert(2)>.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered and daemon.store.rejections(), WITHIN_S, "both are there")
+        daemon.look()
+        yield daemon, browser
+
+
+def log_in(chromium: Chromium, url: str) -> None:
+    chromium.open(f"{url}login")
+    chromium.find("#token").send_keys(TOKEN)
+    chromium.find("form button").click()
+    chromium.waits_for("Log out")
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=str)
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("is_logged_in", [False, True], ids=["reader", "operator"])
+def test_a_page_is_sound(chromium: Chromium, live: Live, path: str, screen: Screen, is_logged_in: bool) -> None:
+    _, browser = live
+    if is_logged_in:
+        log_in(chromium, browser.url)
+    chromium.show_on(screen)
+    chromium.complaints()
+    chromium.open(browser.url.rstrip("/") + path)
+    assert chromium.faults() == []
+    assert not chromium.is_too_wide()
+    complaints = chromium.complaints()
+    if path == "/nothing":  # the browser notes the status
+        assert all("404" in line for line in complaints)
+    else:
+        assert complaints == []
+
+
+def test_hostile_values_are_text(chromium: Chromium, live: Live) -> None:
+    chromium.open(live[1].url)
+    chromium.waits_for("<img src=x onerror=alert(2)>")
+    assert "49" not in chromium.find("#refused").text
+    assert not chromium.has("img")
+    assert chromium.complaints() == []
+
+
+def test_the_policy_stops_what_gets_into_a_page(chromium: Chromium, live: Live) -> None:
+    """The check for complaints works: without the policy this script would run."""
+    chromium.open(live[1].url)
+    chromium.ask(
+        "const made = document.createElement('script'); made.textContent = 'window.ran = true';"
+        " document.body.append(made)"
+    )
+    assert chromium.ask("return window.ran") is None
+    assert any("Content Security Policy" in line for line in chromium.complaints())
+
+
+def test_a_destination_is_paused_and_resumed_by_keyboard(chromium: Chromium, live: Live) -> None:
+    daemon, browser = live
+    chromium.open(browser.url)
+    chromium.tab_to("a[href='/login']").send_keys("\n")
+    chromium.waits_for("Token")
+    chromium.tab_to("#token").send_keys(f"{TOKEN}\n")
+    chromium.waits_for("Log out")
+    chromium.tab_to("#pause-files").send_keys("\n")
+    chromium.accept()
+    chromium.waits_for("by an operator")
+    assert daemon.store.destinations()[0].paused_at
+    chromium.tab_to("#resume-files").send_keys("\n")
+    wait_until(lambda: chromium.has("#pause-files"), WITHIN_S, "it can be paused again")
+    assert daemon.store.destinations()[0].paused_at is None
+    assert chromium.complaints() == []
+
+
+def test_retry_and_log_out(chromium: Chromium, live: Live) -> None:
+    daemon, browser = live
+    log_in(chromium, browser.url)
+    before = daemon.store.requeued("files")
+    chromium.find("#retry-files").click()
+    wait_until(lambda: daemon.store.requeued("files") == before + 1, WITHIN_S, "it is tried again")
+    wait_until(lambda: chromium.ask("return document.readyState") == "complete", WITHIN_S, "the page is loaded again")
+    chromium.find("nav button").click()
+    chromium.waits_for("Log in")
+    assert not chromium.has("#retry-files")
+
+
+def test_why_a_change_failed_is_shown(chromium: Chromium, live: Live) -> None:
+    _, browser = live
+    log_in(chromium, browser.url)
+    chromium.driver.delete_all_cookies()
+    chromium.find("#retry-files").click()
+    chromium.waits_for("The token is needed")
+
+
+def test_the_overview_renews_itself_without_a_shift_and_keeps_the_focus(chromium: Chromium, live: Live) -> None:
+    _, browser = live
+    log_in(chromium, browser.url)
+    chromium.tab_to("#retry-files")
+    shift = chromium.ask_later(
+        """
+        const done = arguments[arguments.length - 1];
+        let shift = 0;
+        new PerformanceObserver((list) => { for (const entry of list.getEntries()) shift += entry.value; })
+            .observe({type: "layout-shift", buffered: true});
+        document.addEventListener("htmx:afterSettle", () => requestAnimationFrame(() => setTimeout(() => done(shift))));
+        """
+    )
+    assert shift == 0
+    assert chromium.ask("return document.activeElement.id") == "retry-files"
+
+
+def test_a_missing_file_of_a_page_would_be_noticed(chromium: Chromium, live: Live) -> None:
+    _, browser = live
+    chromium.open(browser.url)
+    chromium.ask("const made = new Image(); made.src = '/static/missing.png'; document.body.append(made)")
+    wait_until(lambda: any("404" in line for line in chromium.complaints()), WITHIN_S, "the browser complains")
