@@ -101,6 +101,8 @@ RULES = {
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
     "wiring.translation":   ("model errors config dicom.study fhir.mapper fhir.mapping fhir.profile wiring", ""),
+    "conformance":          ("model errors dicom.attributes dicom.character_sets fhir.mapping fhir.version"
+                             " receive.dimse sop_classes conformance",      "pydicom"),
     "api":                  ("model errors config fhir.send.bundle fhir.version.names jobs.conversion wiring.options"
                              " wiring.translation",                         "pydicom"),
     "daemon":               (EVERYTHING,                                    EVERYTHING),

@@ -30,6 +30,7 @@ EXIT_NO_READER = 141
 _COMMANDS = {
     "backfill": "backfill.backfill",
     "check-config": "daemon.check_config",
+    "conformance": "conformance.conformance",
     "convert": "convert_files.convert",
     "demo": "daemon.demo",
     "echo": "daemon.echo",

@@ -37,6 +37,8 @@ _REGISTERED: Mapping[str, str] = {
     "203": "iso8859_15",
 }
 """ISO registration number of tables C.12-2 to C.12-5 -> codec. The single bytes of Shift JIS are JIS X 0201."""
+_ONLY_EXTENDED = frozenset({"58", "87", "149", "159"})
+"""Multi-byte character sets that need code extensions (table C.12-4)."""
 _TERM = re.compile(r"ISO(?:2022)?IR([0-9]+)")
 _OTHERS: Mapping[str, str] = {
     "GB18030": "gb18030",
@@ -108,6 +110,13 @@ _C1 = re.compile("[\x80-\x9f]")
 """Control characters that DICOM does not use (PS3.5 section 6.1.3): text with them is not in the character set."""
 _STRAY = {0xDC00 + byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0x100)}
 """Code point from the error handler ``surrogateescape`` -> character of the byte in Windows-1252, or in Latin-1."""
+
+
+def defined_terms() -> tuple[str, ...]:
+    """The Defined Terms of tables C.12-2 to C.12-5 that are read."""
+    extended = [f"ISO 2022 IR {number}" for number, codec in _REGISTERED.items() if codec not in _STAND_ALONE]
+    single = [f"ISO_IR {number}" for number in _REGISTERED if number not in _ONLY_EXTENDED]
+    return (*single, *extended, "GB18030", "GBK")
 
 
 def encodings(names: Sequence[str]) -> tuple[Encodings, str]:

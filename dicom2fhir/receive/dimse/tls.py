@@ -41,10 +41,7 @@ def server_context(files: Tls) -> ssl.SSLContext:
     NotReady
         A file cannot be read now.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context = _restricted()
     try:
         # a key with a passphrase is refused: OpenSSL would ask for it on a terminal
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")
@@ -61,6 +58,19 @@ def server_context(files: Tls) -> ssl.SSLContext:
                 f"tls_client_ca = {str(files.client_ca)!r}: {_reason(error)}; must be a PEM file"
             ) from None
         context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def cipher_suites() -> list[tuple[str, str]]:
+    """The protocol version and the name of each cipher suite that is accepted, the preferred one first."""
+    return [(str(suite["protocol"]), str(suite["name"])) for suite in _restricted().get_ciphers()]
+
+
+def _restricted() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     return context
 
 

@@ -1,0 +1,1 @@
+"""What the bridge conforms to, from the code that runs and the configuration in force."""
