@@ -95,6 +95,7 @@ SERVERS = (
     Server("hapi", "the test FHIR server", "280 MB", _JAVA, {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
     Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
     Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
+    Server("keycloak", "the test authorization server", "147 MB", _JAVA, {"keycloak"}),
     Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )
 _NODE = _SERVERS / "medplum" / "get_node.sh"
