@@ -32,8 +32,9 @@ from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
 from dicom2fhir.web.server import WebServer
-from dicom2fhir.wiring import options, parts
+from dicom2fhir.wiring import parts
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
+from dicom2fhir.wiring.store_options import store_options, store_path
 
 _LOOK_EVERY_S = 1.0
 _STOP_TIMEOUT_S = 20.0
@@ -70,8 +71,8 @@ class Daemon:
         self._leaving: list[Deliverer] = []
         self._config_refused = ""
         self.store = SqliteStore(
-            options.store_path(settings),
-            **options.store_options(settings),
+            store_path(settings),
+            **store_options(settings),
             steady=time.monotonic,
             on_failure=lambda _reason: self._stop.set(),
             reader=fingerprint(),

@@ -23,6 +23,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.output import Page
 from dicom2fhir.cli.progress_bars import progress
 from dicom2fhir.wiring import options
+from dicom2fhir.wiring.store_options import store_options
 
 
 @click.command()
@@ -65,7 +66,7 @@ def backfill(
     path = store_of(settings)
     console = Page(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
-        store = archives.open_store(path, read_only=dry_run, **options.store_options(settings))
+        store = archives.open_store(path, read_only=dry_run, **store_options(settings))
         if store:
             stack.callback(store.close)
         task = bar.add_task("reading", total=None, rate="")

@@ -15,7 +15,7 @@ from dicom2fhir import config
 from dicom2fhir.config import Settings, locations
 from dicom2fhir.fhir.version.names import NUMBERS, canonical
 from dicom2fhir.system.text import printable
-from dicom2fhir.wiring import options
+from dicom2fhir.wiring.store_options import store_path
 
 if TYPE_CHECKING:
     from dicom2fhir.store.sqlite.store import SqliteStore
@@ -116,7 +116,7 @@ def config_in_force(config_file: Path | None) -> Path | None:
 
 def store_of(settings: Settings) -> Path:
     """The store's file; also written to standard error, because a user may have several stores."""
-    path = options.store_path(settings)
+    path = store_path(settings)
     click.echo(printable(f"store: {path}"), err=True)
     return path
 

@@ -13,7 +13,7 @@ from dicom2fhir.config.credentials import HeaderName, OAuth2Settings
 from dicom2fhir.config.secret_files import read_secret
 from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.fhir.mapping.context import Choice, IfOffered, Switch
+from dicom2fhir.fhir.mapping.options import Choice, IfOffered, Switch
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion

@@ -21,7 +21,7 @@ from pydantic import (
 from dicom2fhir.config import value_types
 from dicom2fhir.config.locations import state_directory
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.fhir.mapping.context import Choice, IfOffered, MappingOptions, Switch
+from dicom2fhir.fhir.mapping.options import Choice, IfOffered, MappingOptions, Switch
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode

@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from hashlib import blake2b
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.config import PatientMode, Settings
@@ -26,16 +25,6 @@ from dicom2fhir.model import Note, Write
 
 if TYPE_CHECKING:
     from dicom2fhir.fhir.profile.model import Profile
-
-
-def store_path(settings: Settings) -> Path:
-    """The store's file."""
-    return settings.store.directory / "store.db"
-
-
-def store_options(settings: Settings) -> dict[str, Any]:
-    """The options of a store on which all processes that open it must agree."""
-    return {name: getattr(settings.store, name) for name in ("quiet_period_s", "max_wait_s", "min_free_bytes")}
 
 
 def budgets(settings: Settings) -> Budgets:

@@ -21,6 +21,7 @@ from dicom2fhir.config.sections import (
 )
 from dicom2fhir.config.web import WebSettings
 from dicom2fhir.wiring import options, parts
+from dicom2fhir.wiring.store_options import store_options, store_path
 
 URIS = {"X": "urn:oid:1.2.3"}
 
@@ -202,7 +203,7 @@ def test_an_option_of_a_folder_reaches_its_watcher(option: str) -> None:
 @pytest.mark.parametrize("option", STORE)
 def test_an_option_of_the_store_reaches_it(option: str) -> None:
     def reached(settings: Settings) -> tuple[Path, dict[str, Any]]:
-        return options.store_path(settings), options.store_options(settings)
+        return store_path(settings), store_options(settings)
 
     assert reached(load(store={option: STORE[option]})) != reached(load())
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions, MappingSource
+from dicom2fhir.fhir.mapping.context import MappingContext, MappingSource
 from dicom2fhir.fhir.mapping.losses import note_losses
+from dicom2fhir.fhir.mapping.options import MappingOptions
 from dicom2fhir.fhir.mapping.rule import Trace, apply
 from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.mapping.secondary import secondary_resources

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.context import MappingContext, MappingOptions
+from dicom2fhir.fhir.mapping.context import MappingContext
+from dicom2fhir.fhir.mapping.options import MappingOptions
 from dicom2fhir.fhir.profile.model import Missing, Profile
 from dicom2fhir.fhir.profile.related import RelatedResources
 from dicom2fhir.fhir.profile.resource import with_contained

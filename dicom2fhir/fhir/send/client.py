@@ -205,10 +205,11 @@ class FhirClient:
         headers = {"Content-Type": f"{self._sent}; charset=utf-8", "Prefer": "return=OperationOutcome"}
         answer = self._exchange("POST", "", headers, self._serialised(bundle))
         is_success = 200 <= answer.status < 300
-        if is_success and _says_nothing(answer):
+        resource = _parse(answer.body)
+        if is_success and _says_nothing(answer, resource):
             return [{} for _ in bundle["entry"]]
         try:
-            result = self._expect(answer, ("Bundle",), conditional)
+            result = self._expected(answer, resource, ("Bundle",), conditional)
         except ServerUnavailable as error:
             error.alive = is_success
             raise
@@ -220,16 +221,16 @@ class FhirClient:
 
     def _succeeded(self, response: Resource, conditional: bool) -> Resource:
         """The response of one entry, with only the code as its status; a failure is raised."""
-        issues = issues_of(response.get("outcome"))
         try:
             status = status_in(response)
         except ValueError:
             said = "an entry in the response to a transaction has no three-digit status"
+            issues = issues_of(response.get("outcome"))
             raise ServerUnavailable(f"{self.base_url}: {said}", alive=True, issues=issues) from None
         if status is None:
             return response
         if not 200 <= status < 300:
-            raise self._failure(status, issues, conditional)
+            raise self._failure(status, issues_of(response.get("outcome")), conditional)
         return {**response, "status": str(status)}
 
     def _serialised(self, resource: Resource) -> bytes:
@@ -249,9 +250,15 @@ class FhirClient:
             method, f"{self.base_url}{path}", {"Accept": self._accepted, **(headers or {})}, body
         )
 
-    def _expect(self, answer: Answer, types: tuple[str, ...], conditional: bool = False) -> Resource:
+    def _expect(self, answer: Answer, types: tuple[str, ...]) -> Resource:
         """The resource in a successful answer; otherwise an error is raised."""
-        status, resource = answer.status, _parse(answer.body)
+        return self._expected(answer, _parse(answer.body), types)
+
+    def _expected(
+        self, answer: Answer, resource: Resource | None, types: tuple[str, ...], conditional: bool = False
+    ) -> Resource:
+        """The resource that was parsed from an answer, if the answer is successful; otherwise an error is raised."""
+        status = answer.status
         is_success = 200 <= status < 300
         if is_success and resource is not None and resource["resourceType"] in types:
             return resource
@@ -338,15 +345,16 @@ def _parsed_bytes(body: bytes | bytearray) -> int:
     return characters + values + _OBJECT_BYTES * body.count(b"{") + _MEMBER_BYTES * body.count(b":")
 
 
-def _says_nothing(answer: Answer) -> bool:
+def _says_nothing(answer: Answer, resource: Resource | None) -> bool:
     """Whether a successful answer has no information: no content, a Bundle without entries, or only remarks."""
     if not answer.body or answer.body.isspace():
         # An answer that ends with the connection may be incomplete (RFC 9112 section 6.3).
         return answer.status == 204 or not _LENGTHS.isdisjoint(name.lower() for name in answer.headers)
-    resource = _parse(answer.body) or {}
-    if resource.get("resourceType") == "OperationOutcome":
+    if resource is None:
+        return False
+    if resource["resourceType"] == "OperationOutcome":
         return all(issue.get("severity") in _REMARKS for issue in as_objects(resource.get("issue")))
-    return resource.get("resourceType") == "Bundle" and not resource.get("entry")
+    return resource["resourceType"] == "Bundle" and not resource.get("entry")
 
 
 def _too_deep(value: JsonObject) -> bool:

@@ -217,7 +217,7 @@ class Http:
             raise ServerUnavailable(f"the response is larger than {most} bytes")
         body = bytearray()
         meter.expect(_READ_BYTES)
-        while part := response.raw.read1(_READ_BYTES):
+        while part := response.raw.read(_READ_BYTES):  # not read1: HAPI sends chunks of 2 KiB or less
             meter.expect(len(part))
             body += part
             if len(body) > most:
