@@ -22,7 +22,7 @@ HEADERS = (
 """What reads data sets. A receiver passes its reader on with each instance; only ingest has the reader decode it."""
 
 DECLARED_DEFAULTS = (
-    "deliver.retry dicom.data_elements fhir.mapping.context fhir.send.client_authentication fhir.send.deadlines"
+    "deliver.retry dicom.data_elements fhir.mapping.options fhir.send.client_authentication fhir.send.deadlines"
     " fhir.version.formats fhir.version.names fhir.version.validate ops.log_names receive.dimse.options"
     " receive.folder.options store.base web.options"
 )
@@ -100,6 +100,7 @@ RULES = {
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
+    "wiring.store_options": ("config",                                       ""),
     "wiring.translation":   ("model errors config dicom.study fhir.mapper fhir.mapping fhir.profile wiring", ""),
     "conformance":          ("model errors dicom.attributes dicom.character_sets fhir.mapping fhir.version"
                              " receive.dimse sop_classes conformance",      "pydicom"),
