@@ -442,7 +442,7 @@ def metrics() -> str:
         for metric in everything()
     )
     return (
-        "# Metrics\n\nGenerated from the code by `make docs`. `/metrics` of the [HTTP face](../README.md) (by default "
+        "# Metrics\n\nGenerated from the code by `make docs`. `/metrics` of the [web page](web.md) (by default "
         "`http://127.0.0.1:8112/metrics`) answers in the text format of Prometheus. From another machine it needs the "
         "token of `[web] token_file`, as `Authorization: Bearer TOKEN`.\n\n"
         "No label identifies a patient, a study or a sender. Counters start at 0 with the daemon. Beside these there "

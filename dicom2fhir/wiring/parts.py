@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -22,7 +22,6 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
@@ -34,6 +33,9 @@ from dicom2fhir.web.options import Face
 from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring.credentials import credentials, longest_request_s, require_extras, tls_files
 from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, mapping_fingerprint
+
+if TYPE_CHECKING:
+    from dicom2fhir.ops.metrics import Metrics
 
 _REQUESTS_PER_DELIVERY = 8
 """The number of requests of a slow delivery that its lease must cover."""

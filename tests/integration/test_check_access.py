@@ -34,7 +34,7 @@ def site(open_path: Path) -> Path:
         (open_path / name).mkdir()
         os.chown(open_path / name, NOBODY, NOBODY)
     (open_path / "state").chmod(0o700)
-    for name in ("token", "ca.pem", "tls.crt", "tls.key", "clients.pem"):
+    for name in ("token", "secret", "key.pem", "client.crt", "api-key", "ca.pem", "tls.crt", "tls.key", "clients.pem"):
         (open_path / name).write_text(TOKEN)
         (open_path / name).chmod(0o644)
     (open_path / "own.toml").write_text('title = "T"\ndoc = "D"\n[versions]\nR4 = ""\n')
@@ -57,6 +57,16 @@ url = "https://127.0.0.1:1/fhir"
 auth = "bearer"
 token_file = "{open_path}/token"
 ca_file = "{open_path}/ca.pem"
+[destinations.secret]
+url = "https://127.0.0.1:1/fhir"
+auth = "oauth2"
+tls_certificate = "{open_path}/client.crt"
+oauth2 = {{client_id = "a", client_secret_file = "{open_path}/secret"}}
+header_files = {{X-Api-Key = "{open_path}/api-key"}}
+[destinations.signed]
+url = "https://127.0.0.1:1/fhir"
+auth = "oauth2"
+oauth2 = {{client_id = "a", private_key_file = "{open_path}/key.pem"}}
 [destinations.files]
 type = "file"
 directory = "{open_path}/out"
@@ -112,6 +122,10 @@ def test_nothing_is_wrong_where_nothing_is_wrong(run: Run, site: Path) -> None:
         (shut("config.toml"), "--config", "no permission to read it (owner root, mode 0600)"),
         (shut("token"), "destinations.server.token_file", "no permission to read it"),
         (shut("ca.pem"), "destinations.server.ca_file", "no permission to read it"),
+        (shut("secret"), "destinations.secret.oauth2.client_secret_file", "no permission to read it"),
+        (shut("client.crt"), "destinations.secret.tls_certificate", "no permission to read it"),
+        (shut("api-key"), "destinations.secret.header_files.X-Api-Key", "no permission to read it"),
+        (shut("key.pem"), "destinations.signed.oauth2.private_key_file", "no permission to read it"),
         (shut("tls.crt"), "receiver.tls_certificate", "no permission to read it"),
         (shut("tls.key"), "receiver.tls_key", "no permission to read it"),
         (shut("clients.pem"), "receiver.tls_client_ca", "no permission to read it"),
