@@ -299,8 +299,8 @@ class Store(Ledger, Notices, StudySearch, Protocol):
         The fingerprint of a mapping becomes the destination's: the FHIR version of a server may have changed. What is
         unlinked is kept for :meth:`relink`. A destination that changed something for a study works (:class:`Failing`).
 
-        The first delivery of a study to a destination makes the studies due again that refer to it and could not be
-        linked to it.
+        The first delivery of a study to a destination, and of each later revision, makes the studies due again that
+        refer to it and could not be linked to it.
         """
 
     def failing(self, claim: Claim, most_s: float) -> Failing:

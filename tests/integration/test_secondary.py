@@ -131,10 +131,27 @@ def test_the_study_of_another_study_is_linked_once_it_is_there(server: Server, b
     assert len(server.versions["ImagingStudy", "x"]) == 1, "it belongs to its own study"
 
 
+def test_a_study_that_was_not_there_is_looked_up_also_for_a_revision_that_changes_nothing(
+    server: Server, bridge: Bridge
+) -> None:
+    bridge.deliver(STUDY)
+    (uid,) = (
+        one["derivedFrom"][0]["identifier"] for one in server.all("ImagingSelection") if one["studyUid"] != STUDY.uid
+    )
+    subject = next(one["subject"] for one in server.all("ImagingSelection"))
+    server.versions["ImagingStudy", "x"] = [
+        {"resourceType": "ImagingStudy", "id": "x", "identifier": [uid], "subject": subject}
+    ]
+    assert bridge.deliver(replace(STUDY, revision=STUDY.revision + 1)).unlinked == ()
+    requests = server.transactions
+    assert not bridge.deliver(STUDY).answered, "all is linked"
+    assert server.transactions == requests
+
+
 def test_nothing_is_written_twice(server: Server, bridge: Bridge) -> None:
     bridge.deliver(STUDY)
     versions = dict(server.versions)
-    assert not bridge.deliver(STUDY).answered
+    assert not bridge.deliver(STUDY).written
     assert not bridge.deliver(STUDY, again=True).written
     bridge.base = b""  # the store was lost
     assert not bridge.deliver(STUDY).written

@@ -371,21 +371,21 @@ class MemoryStore:
         is_newer = study.revision > revision
         delivery.end_lease(*((State.WAITING, "") if is_newer else (State.DELIVERED, ", ".join(sent.unlinked))))
         delivery.begin_failing_anew()
-        is_first = not delivery.revision
+        is_new = delivery.revision < revision
         delivery.attempts, delivery.revision, delivery.delivered_at = 0, revision, self._clock.now()
         delivery.base, delivery.fingerprint, delivery.unclaimed = sent.base, sent.fingerprint, sent.unclaimed
         delivery.refused = "\n".join(sent.refused)
         outcome = AttemptOutcome.WRITTEN if sent.written else AttemptOutcome.UNCHANGED
         self._note(delivery, success.claim, revision, outcome, delivery.refused)
-        self._relink(study, delivery, success.claim.destination, is_first)
+        self._relink(study, delivery, success.claim.destination, is_new)
 
     def _note(self, delivery: Delivery, claim: Claim, revision: int, outcome: AttemptOutcome, answer: str) -> None:
         search.note(delivery, claim.destination, self._clock.now(), revision, outcome, answer[:_MAX_TEXT])
 
-    def _relink(self, study: StudyRow, delivery: Delivery, destination: str, is_first: bool) -> None:
-        """Link what mentions a study that the destination has got, now or once it was sent."""
+    def _relink(self, study: StudyRow, delivery: Delivery, destination: str, is_new: bool) -> None:
+        """Link what mentions a study that the destination has got anew, now or once it was sent."""
         naming = [one for other, _, one in self._memory.deliveries(destination) if study.uid in other.mentions]
-        for other in naming if is_first else ():
+        for other in naming if is_new else ():
             other.names_new = other.state is State.SENDING
             self._wait_for_link(other)
         if delivery.names_new:

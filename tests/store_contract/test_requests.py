@@ -127,6 +127,24 @@ def test_what_names_a_study_is_sent_again_when_that_study_is_delivered(bench: Be
     assert claimed(bench.store, DEST, "worker", 60) is None
 
 
+def test_what_names_a_study_is_sent_again_when_a_later_revision_of_that_study_is_delivered(bench: Bench) -> None:
+    """It may have been entered in error before; two that name each other and cannot be linked come to rest."""
+    bench.store.add(naming("1.1", "1.2"), FOLDER)
+    bench.store.add(naming("1.2", "1.1"), FOLDER)
+    bench.later(QUIET_S)
+    for uid in ("1.1", "1.2", "1.1"):
+        claim = bench.claim()
+        assert claim.study_uid == uid
+        delivered(bench.store, claim, 1, b"base", unlinked=("ImagingStudy",))
+    bench.store.add(record(7, study="1.2"), FOLDER)
+    bench.later(QUIET_S)
+    delivered(bench.store, bench.claim(), 2, b"base", unlinked=("ImagingStudy",))
+    claim = bench.claim()
+    assert (claim.study_uid, claim.again) == ("1.1", True)
+    delivered(bench.store, claim, 1, b"base", unlinked=("ImagingStudy",))
+    assert claimed(bench.store, DEST, "worker", 60) is None
+
+
 def test_a_study_that_is_delivered_while_another_is_sent_that_names_it(bench: Bench) -> None:
     bench.store.add(naming("1.1", "1.2"), FOLDER)
     bench.store.add(record(study="1.2"), FOLDER)

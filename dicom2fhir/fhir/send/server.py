@@ -141,7 +141,7 @@ class FhirDestination:
             server=server,
             mapped=mapped,
             digest=now,
-            is_due=job.again or last.digest != now,
+            is_due=job.again or last.digest != now or "ImagingStudy" in last.unlinked(mapped),
             last=last,
             lookup=Lookup(self._client, time.monotonic() + self._budget_s, server.batches),
             course=Course(ids_by_server=self._ids_by_server, looks_again=job.again),

@@ -85,8 +85,8 @@ class _Held(NamedTuple):
     """Of the study, now."""
     is_newer: bool
     """Whether an instance or a new sender arrived since the claim."""
-    is_first: bool
-    """Whether no revision was delivered before."""
+    delivered_revision: int
+    """0 if none was delivered before."""
 
 
 def _held(sql: Statements, claim: Claim) -> _Held | None:
@@ -97,7 +97,7 @@ def _held(sql: Statements, claim: Claim) -> _Held | None:
         study_id, destination_id, revision, newer_at, state, owner, delivered_revision = row
         if state == State.SENDING and owner == claim.owner:
             key = {"study_id": study_id, "destination_id": destination_id}
-            return _Held(key, revision, newer_at is not None, not delivered_revision)
+            return _Held(key, revision, newer_at is not None, delivered_revision)
     log.warning("lease.lost", study=claim.study_uid, destination=claim.destination, owner=claim.owner)
     return None
 
@@ -127,7 +127,7 @@ def _delivered(sql: Statements, held: _Held, success: Success, now: float) -> No
     )  # fmt: skip
     outcome = AttemptOutcome.WRITTEN if sent.written else AttemptOutcome.UNCHANGED
     note_attempt(sql, held.key, now, success.revision, outcome, refused)
-    if held.is_first:
+    if held.delivered_revision < success.revision:  # not for what is only linked anew, or two would go on for ever
         sql.wake |= sql.run("relink_mentions", study_uid=claim.study_uid, **held.key, now=now) > 0
     if unlinked:  # what it mentions may have been delivered while this was being sent
         sql.wake |= sql.run("relink_late", **held.key, now=now) > 0
