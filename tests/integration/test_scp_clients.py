@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -190,46 +191,83 @@ def test_files_for_tls_that_do_not_do(bridge: Start, pki: Pki, tmp_path: Path) -
 # Orthanc
 
 
-@pytest.mark.needs("Orthanc")
-def test_orthanc_as_a_sender(bridge: Start, tmp_path: Path, free_port: int) -> None:
-    receiver = bridge(Listen(port=0))
-    config = {
-        "Name": "sender",
-        "StorageDirectory": str(tmp_path / "storage"),
-        "IndexDirectory": str(tmp_path / "storage"),
-        "HttpPort": free_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomServerEnabled": False,
-        "Plugins": [],
-        "DicomModalities": {"bridge": [AE_TITLE, receiver.host, receiver.port]},
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(config))
-    files = ct_files(tmp_path / "files", 12)
-    base = f"http://127.0.0.1:{free_port}"
+class Orthanc:
+    """An Orthanc whose files are in ``folder``; ``options`` over those of a test."""
 
-    def post(path: str, body: bytes) -> dict[str, str]:
-        with urllib.request.urlopen(urllib.request.Request(base + path, body), timeout=WAIT_S) as answer:
-            found: dict[str, str] = json.load(answer)
-            return found
+    def __init__(self, folder: Path, port: int, options: dict[str, Any]) -> None:
+        storage = str(folder / "storage")
+        config = {
+            "Name": "sender",
+            "StorageDirectory": storage,
+            "IndexDirectory": storage,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomServerEnabled": False,
+            "Plugins": [],
+            **options,
+            "HttpPort": port,
+        }
+        folder.mkdir()
+        (folder / "orthanc.json").write_text(json.dumps(config))
+        self._base = f"http://127.0.0.1:{port}"
+        self._folder = folder
 
-    def answers() -> bool:
+    def __enter__(self) -> Self:
+        with (self._folder / "log").open("wb") as said:
+            command = ["Orthanc", str(self._folder / "orthanc.json")]
+            self._process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         try:
-            with urllib.request.urlopen(base + "/system", timeout=1):
+            until(self._answers)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(WAIT_S)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._base}/system", timeout=1):
                 return True
         except OSError:
             return False
 
-    with (tmp_path / "log").open("wb") as said:
-        orthanc = subprocess.Popen(["Orthanc", str(tmp_path / "orthanc.json")], stdout=said, stderr=subprocess.STDOUT)
-        try:
-            until(answers)
-            series = {post("/instances", file.read_bytes())["ParentSeries"] for file in files}
-            for each in series:
-                post("/modalities/bridge/store", each.encode())
-            post("/modalities/bridge/echo", b"{}")
-        finally:
-            orthanc.terminate()
-            orthanc.wait(WAIT_S)
+    def post(self, path: str, body: bytes) -> dict[str, str]:
+        with urllib.request.urlopen(urllib.request.Request(self._base + path, body), timeout=WAIT_S) as answer:
+            found: dict[str, str] = json.load(answer)
+            return found
+
+
+@pytest.mark.needs("Orthanc")
+def test_orthanc_as_a_sender(bridge: Start, tmp_path: Path, free_port: int) -> None:
+    receiver = bridge(Listen(port=0))
+    modalities = {"bridge": [AE_TITLE, receiver.host, receiver.port]}
+    files = ct_files(tmp_path / "files", 12)
+    with Orthanc(tmp_path / "orthanc", free_port, {"DicomModalities": modalities}) as orthanc:
+        series = {orthanc.post("/instances", file.read_bytes())["ParentSeries"] for file in files}
+        for each in series:
+            orthanc.post("/modalities/bridge/store", each.encode())
+        orthanc.post("/modalities/bridge/echo", b"{}")
     assert len(receiver.received) == 12
     assert receiver.rejected == []
+
+
+@pytest.mark.needs("Orthanc")
+def test_orthanc_routes_with_the_files_of_compose(bridge: Start, tmp_path: Path, free_port: int) -> None:
+    containers = Path(__file__).parents[2] / "containers"
+    receiver = bridge(Listen(port=0, calling_ae_titles=("ORTHANC",)))
+    options = json.loads((containers / "orthanc.json").read_text())
+    (title, _, _) = options["DicomModalities"]["bridge"]
+    assert title == AE_TITLE
+    options |= {
+        "DicomModalities": {"bridge": [title, receiver.host, receiver.port]},
+        "LuaScripts": [str(containers / "route.lua")],
+        "DicomServerEnabled": False,
+    }
+    files = ct_files(tmp_path / "files", 3)
+    with Orthanc(tmp_path / "orthanc", free_port, options) as orthanc:
+        for file in files:
+            orthanc.post("/instances", file.read_bytes())
+        until(lambda: len(receiver.received) == 3)

@@ -1,0 +1,4 @@
+-- Sends each instance to the bridge as soon as it is stored.
+function OnStoredInstance(instanceId, tags, metadata)
+  SendToModality(instanceId, 'bridge')
+end
