@@ -59,6 +59,8 @@ class Origin:
     called_ae: str = ""
     peer: str = ""
     path: str = ""
+    folder: str = ""
+    """The watched folder that the file came from."""
     association: str = ""
     """Identifies one association of this process. While it is open, the quiet period does not make its studies due."""
     may_reject: bool = False

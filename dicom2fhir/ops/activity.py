@@ -98,8 +98,9 @@ class Activity:
         news = f"+{counted(more, 'instance')}" if more > 0 else "changed"
         held = f"{counted(study.instances, 'instance')} in {counted(study.series, 'series')}"
         modalities = "/".join(found.modalities)
-        senders = f"from {', '.join(found.calling_ae_titles)}" if found.calling_ae_titles else ""
-        text = "  ".join(part for part in (modalities, f"{news} ({held})", senders) if part)
+        sources = ", ".join((*found.calling_ae_titles, *found.folders))
+        origin = f"from {sources}" if sources else ""
+        text = "  ".join(part for part in (modalities, f"{news} ({held})", origin) if part)
         yield Event(study.last_at, "received", study.study_uid, "", text)
 
 

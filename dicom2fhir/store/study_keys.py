@@ -8,8 +8,8 @@ from enum import StrEnum
 from dicom2fhir.model import Attrs, items_of, texts_of
 from dicom2fhir.store.study_search import StudyFilter
 
-_MAX_VALUE = 256
-"""Characters of a value; the longest value that DICOM allows here is a Patient's Name with 3 times 64."""
+_MAX_VALUE = 1_000
+"""Characters of a value; the longest that is common is the path of a folder."""
 _MAX_KEYS = 1_000
 """Of one kind in one study, whatever its instances contain."""
 _ORDERS = ("RequestAttributesSequence", "ScheduledStepAttributesSequence")
@@ -25,6 +25,7 @@ class Kind(StrEnum):
     PATIENT_NAME = "patient_name"
     CONFLICT = "conflict"
     STUDY_DATE = "study_date"
+    FOLDER = "folder"
     CALLING_AE_TITLE = "calling_ae_title"
     MODALITY = "modality"
     EVERY = "every"
@@ -35,7 +36,11 @@ Key = tuple[Kind, str]
 
 
 def keys_of(
-    study_uid: str, mappings: Iterable[Attrs], calling_ae_titles: Iterable[str], is_conflict: bool
+    study_uid: str,
+    mappings: Iterable[Attrs],
+    calling_ae_titles: Iterable[str],
+    folders: Iterable[str],
+    is_conflict: bool,
 ) -> list[Key]:
     """The keys of a study, in order, each once.
 
@@ -47,7 +52,8 @@ def keys_of(
     values: dict[Kind, set[str]] = {kind: set() for kind in Kind}
     values[Kind.EVERY].add("")
     values[Kind.STUDY_UID].add(study_uid)
-    values[Kind.CALLING_AE_TITLE].update(calling_ae_titles)
+    values[Kind.CALLING_AE_TITLE].update(map(_plain, calling_ae_titles))
+    values[Kind.FOLDER].update(map(_plain, folders))
     if is_conflict:
         values[Kind.CONFLICT].add("")
     for attrs in mappings:
@@ -79,6 +85,7 @@ def wanted_keys(wanted: StudyFilter) -> list[Key]:
         Kind.ACCESSION_NUMBER: wanted.accession_number,
         Kind.PATIENT_ID: wanted.patient_id,
         Kind.STUDY_DATE: wanted.study_date,
+        Kind.FOLDER: wanted.folder,
         Kind.CALLING_AE_TITLE: wanted.calling_ae_title,
         Kind.MODALITY: wanted.modality,
     }

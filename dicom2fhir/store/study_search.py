@@ -45,6 +45,7 @@ class StudyFilter:
     modality: str = ""
     study_date: str = ""
     calling_ae_title: str = ""
+    folder: str = ""
     study_uid: str = ""
     accession_number: str = ""
     patient_id: str = ""
@@ -76,6 +77,7 @@ class FoundStudy:
     modalities: tuple[str, ...]
     accession_numbers: tuple[str, ...]
     calling_ae_titles: tuple[str, ...]
+    folders: tuple[str, ...]
     is_conflict: bool
     position: Position
 
@@ -91,11 +93,20 @@ class SeriesSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """An application entity that sent instances or procedure steps of a study, and when it first did so."""
+class Source:
+    """An application entity that sent instances or procedure steps of a study, or a watched folder that they came from.
 
-    calling_ae_title: str
+    Attributes
+    ----------
+    calling_ae_title, folder
+        One of them is empty.
+    first_at
+        When the first came from there.
+    """
+
     first_at: float
+    calling_ae_title: str = ""
+    folder: str = ""
 
 
 class AttemptOutcome(StrEnum):
@@ -149,12 +160,14 @@ class StudyDetails:
     ----------
     series
         Those that have instances, in the order of arrival.
+    sources
+        In the order of their first arrival.
     attempts
         The latest :data:`KEPT_ATTEMPTS` for each destination, newest first.
     """
 
     series: tuple[SeriesSummary, ...]
-    senders: tuple[Sender, ...]
+    sources: tuple[Source, ...]
     attempts: tuple[Attempt, ...]
 
 
@@ -184,7 +197,7 @@ class StudySearch(Protocol):
         """
 
     def study_details(self, study_uid: str) -> StudyDetails | None:
-        """Series, senders and attempts of one study."""
+        """Series, sources and attempts of one study."""
 
     def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
         """The latest attempts to deliver any study since a time, newest first."""

@@ -71,7 +71,8 @@ def test_files_of_a_folder_go_through(daemon: Daemon, settings: Settings, tmp_pa
     assert daemon.trouble() == ""
     instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
     wait_until(lambda: list((tmp_path / "out").glob("*.json")), 30, "a Bundle is there")
-    wait_until(lambda: daemon.store.find_studies(StudyFilter(modality="CT")), 30, "the study is in the index")
+    wanted = StudyFilter(modality="CT", folder=str(tmp_path / "inbox"))
+    wait_until(lambda: daemon.store.find_studies(wanted), 30, "the study is in the index")
     assert daemon.trouble() == ""
 
 

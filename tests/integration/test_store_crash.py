@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,7 +40,12 @@ def send(thread):
             sys.stdout.write(f"{record.study_uid} {uid}\\n")
             sys.stdout.flush()
 
+def index():
+    while store.failure is None:
+        store.update_index()
+
 threads = [threading.Thread(target=send, args=(thread,)) for thread in range(3)]
+threading.Thread(target=index, daemon=True).start()
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -86,3 +94,36 @@ def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes:
         store.add(record, Origin("folder"))
     finally:
         store.close()
+
+
+def index_of(path: Path) -> list[tuple[object, ...]]:
+    """What searches use, once it is up to date."""
+    store = SqliteStore(path, min_free_bytes=0, clock=lambda: time.time() + 60)  # every study is quiet
+    try:
+        while store.update_index():
+            pass
+    finally:
+        store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        keys = connection.execute("SELECT kind, value, study_id FROM study_key ORDER BY 1, 2, 3").fetchall()
+        return [*keys, *connection.execute("SELECT study_id, revision, origins FROM study_index ORDER BY 1")]
+
+
+def test_the_index_after_a_kill_is_the_one_that_is_built_anew(tmp_path: Path) -> None:
+    """Killed while studies arrive and are indexed."""
+    path = tmp_path / "store.db"
+    for life in range(2):
+        with start(path, life) as child:
+            assert child.stdout is not None
+            told = [line for line, _ in zip(child.stdout, range(150), strict=False)]
+            child.kill()
+        assert len(told) == 150
+    found = index_of(path)
+    assert ("study_uid", "1.6", 7) in found
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("SELECT sum(received) FROM counted_minute").fetchone() == (
+            connection.execute("SELECT count(*) FROM instance").fetchone()
+        )
+        connection.execute("DELETE FROM study_key")
+        connection.execute("DELETE FROM study_index")
+    assert index_of(path) == found

@@ -124,6 +124,8 @@ class StudyRow:
     held_by: set[str] = field(default_factory=set)
     senders: dict[str, float] = field(default_factory=dict)
     """AE title -> when it first sent."""
+    folders: dict[str, float] = field(default_factory=dict)
+    """As ``senders``."""
     mentions: set[str] = field(default_factory=set)
     """The other studies that its documents name."""
     settlement: Mapping[str, Verdict] = field(default_factory=dict)

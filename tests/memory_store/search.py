@@ -12,8 +12,8 @@ from dicom2fhir.store.study_search import (
     AttemptOutcome,
     FoundStudy,
     Position,
-    Sender,
     SeriesSummary,
+    Source,
     StudyDetails,
     StudyFilter,
 )
@@ -26,7 +26,9 @@ def find(memory: Memory, study: StudyRow, whole: Study | None, wanted: StudyFilt
     records = [kept.record for kept in study.instances.values()]
     mappings: list[Attrs] = [attrs for one in records for attrs in (one.patient, one.study, one.series)]
     is_conflict = bool(records and whole and whole.conflict)
-    keys = keys_of(study.uid, mappings or [step.attrs for step in study.steps.values()], study.senders, is_conflict)
+    keys = keys_of(
+        study.uid, mappings or [step.attrs for step in study.steps.values()], study.senders, study.folders, is_conflict
+    )
     deliveries = {name: one for name, one in study.deliveries.items() if memory.destinations[name].in_force}
     if wanted.destination:
         deliveries = {name: one for name, one in deliveries.items() if name == wanted.destination}
@@ -42,6 +44,7 @@ def find(memory: Memory, study: StudyRow, whole: Study | None, wanted: StudyFilt
         modalities=values.get(Kind.MODALITY, ()),
         accession_numbers=values.get(Kind.ACCESSION_NUMBER, ()),
         calling_ae_titles=values.get(Kind.CALLING_AE_TITLE, ()),
+        folders=values.get(Kind.FOLDER, ()),
         is_conflict=is_conflict,
         position=Position(study.last_at, study.number),
     )
@@ -60,9 +63,18 @@ def details(memory: Memory, study: StudyRow) -> StudyDetails:
             SeriesSummary(uid, text(found[0], "Modality"), text(found[0], "SeriesDescription"), len(found))
             for uid, found in series.items()
         ),
-        senders=tuple(Sender(name, at) for name, at in sorted(study.senders.items(), key=lambda one: one[::-1])),
+        sources=tuple(sorted(sources(study), key=lambda one: one.first_at)),
         attempts=tuple(sorted(attempts, key=lambda one: one.at, reverse=True)),
     )
+
+
+def sources(study: StudyRow) -> list[Source]:
+    senders = sorted(study.senders.items(), key=lambda one: one[::-1])
+    folders = sorted(study.folders.items(), key=lambda one: one[::-1])
+    return [
+        *(Source(at, calling_ae_title=name) for name, at in senders),
+        *(Source(at, folder=name) for name, at in folders),
+    ]
 
 
 def text(attrs: Attrs, name: str) -> str:

@@ -154,6 +154,8 @@ class MemoryStore:
             study.revision, study.last_at = study.revision + 1, now
             study.reopen(now, _CLOSED)
             study.apply_rule()
+        if origin.folder:
+            study.folders.setdefault(origin.folder, now)
         if origin.association and origin.association not in study.held_by:
             study.held_by.add(origin.association)
             if origin.calling_ae not in study.senders:

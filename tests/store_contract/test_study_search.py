@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dicom2fhir.dicom.patients import Verdict
-from dicom2fhir.model import Attrs, InstanceRecord
+from dicom2fhir.model import Attrs, InstanceRecord, Origin
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.base import State, Success
 from dicom2fhir.store.study_search import (
@@ -17,8 +17,8 @@ from dicom2fhir.store.study_search import (
     AttemptOutcome,
     FoundStudy,
     MinuteCounts,
-    Sender,
     SeriesSummary,
+    Source,
     StudyAttempt,
     StudyFilter,
 )
@@ -56,7 +56,7 @@ def filled(bench: Bench) -> Bench:
     bench.later(QUIET_S)
     delivered(bench.store, bench.claim(), 1, accepted=True)
     bench.store.refuse(bench.claim(), 2, "HTTP 422: no")
-    bench.store.add(record(1, study="1.3", patient="P9"), FOLDER)
+    bench.store.add(record(1, study="1.3", patient="P9"), Origin("folder", folder="/inbox"))
     return bench
 
 
@@ -72,6 +72,8 @@ def filled(bench: Bench) -> Bench:
         (StudyFilter(modality="PT"), ["1.2"]),
         (StudyFilter(study_date="20240102"), ["1.3", "1.1"]),
         (StudyFilter(calling_ae_title="CT1"), ["1.2", "1.1"]),
+        (StudyFilter(folder="/inbox"), ["1.3"]),
+        (StudyFilter(folder="/inbox", modality="MR"), []),
         (StudyFilter(calling_ae_title="CT1", modality="MR"), ["1.2"]),
         (StudyFilter(calling_ae_title="MR1", modality="CT"), []),
         (StudyFilter(state=State.REFUSED), ["1.2"]),
@@ -98,7 +100,7 @@ def test_what_is_found_of_a_study(filled: Bench) -> None:
     (study,) = found(filled, StudyFilter(study_uid="1.2"))
     assert study.status == filled.store.study_status("1.2")
     assert (study.study_date, study.modalities, study.accession_numbers) == ("20240103", ("MR", "PT"), ("A2",))
-    assert (study.calling_ae_titles, study.is_conflict) == (("CT1", "MR1"), False)
+    assert (study.calling_ae_titles, study.folders, study.is_conflict) == (("CT1", "MR1"), (), False)
 
 
 def test_pages_follow_each_other(bench: Bench) -> None:
@@ -155,6 +157,16 @@ def test_a_second_sender_of_the_same_instances_is_found(bench: Bench) -> None:
     assert uids(bench, StudyFilter(calling_ae_title="PACS")) == ["1.1"]
 
 
+def test_the_same_instances_from_a_folder_are_found_there(bench: Bench) -> None:
+    bench.store.add(record(), over("a", "CT1"))
+    bench.later(100)
+    assert uids(bench) == ["1.1"]
+    bench.store.add(record(), Origin("folder", folder="/inbox"))
+    (study,) = found(bench, StudyFilter(folder="/inbox"))
+    assert (study.status.revision, study.calling_ae_titles, study.folders) == (1, ("CT1",), ("/inbox",))
+    assert bench.store.stated("1.1")["calling_ae_title"] == ("CT1",)
+
+
 def test_a_change_is_found_after_the_clock_was_set_back(bench: Bench) -> None:
     bench.store.add(record(), FOLDER)
     assert uids(bench) == ["1.1"]
@@ -188,7 +200,7 @@ def test_what_was_forgotten_is_not_found(bench: Bench) -> None:
     assert [one.received for one in bench.store.counts(0)] == [3]
 
 
-def test_series_and_senders_of_a_study(bench: Bench) -> None:
+def test_series_and_sources_of_a_study(bench: Bench) -> None:
     bench.store.add(replace(record(1), series={"Modality": "CT", "SeriesDescription": "Thorax"}), over("a", "CT1"))
     first_at = bench.now
     bench.later(5)
@@ -197,7 +209,14 @@ def test_series_and_senders_of_a_study(bench: Bench) -> None:
     details = bench.store.study_details("1.1")
     assert details
     assert details.series == (SeriesSummary("1.1.1", "CT", "Thorax", 1), SeriesSummary("1.1.2", "CT", "", 2))
-    assert details.senders == (Sender("CT1", first_at), Sender("WS", first_at + 5))
+    bench.later(5)
+    bench.store.add(record(3, series="1.1.2"), Origin("folder", folder="/inbox"))
+    details = bench.store.study_details("1.1")
+    assert details and details.sources == (
+        Source(first_at, "CT1"),
+        Source(first_at + 5, "WS"),
+        Source(first_at + 10, folder="/inbox"),
+    )
 
 
 def attempts(bench: Bench) -> list[Attempt]:

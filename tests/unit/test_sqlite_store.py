@@ -15,7 +15,7 @@ import pytest
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
-from dicom2fhir.model import InstanceRecord
+from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.base import Change, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import deliveries, study_index
@@ -271,10 +271,11 @@ def test_no_row_is_left_of_a_study_that_is_forgotten(bench: Bench, path: Path) -
     store.add_many([record(1), replace(record(2), patient={"PatientID": "P2"})], over("a"))
     store.settle("1.1", {one.key: Verdict.WRONG for one in store.patients("1.1")})
     bench.deliver()
+    store.add(record(1), Origin("folder", folder="/inbox"))
     store.update_index()
     store.add(record(3, study="1.2"), FOLDER)
     tables = {"study", "series", "instance", "attrs", "delivery", "base", "inflight", "origin", "settlement"}
-    assert tables | {"study_index", "study_key", "attempt"} <= set(rows_that_name(path, 1))
+    assert tables | {"source_folder", "study_index", "study_key", "attempt"} <= set(rows_that_name(path, 1))
     assert store.forget("1.1")
     assert rows_that_name(path, 1) == {}
 

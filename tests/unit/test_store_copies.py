@@ -17,6 +17,7 @@ from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite import copies
 from dicom2fhir.store.sqlite.copies import back_up, restore
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.study_search import AttemptOutcome, StudyFilter
 from tests.store_contract.bench import claimed, delivered
 
 FILE = Origin("file")
@@ -46,6 +47,8 @@ def test_a_copy_made_while_the_store_is_used_has_everything_from_before_it(
     try:
         for number in range(1, 301):
             store.add(record(number), FILE)
+        while store.update_index():
+            pass
         claim = claimed(store, "main", "w", 60)
         assert claim is not None
         delivered(store, claim, 1, b"sent")
@@ -67,6 +70,9 @@ def test_a_copy_made_while_the_store_is_used_has_everything_from_before_it(
     again = open_store(restored)
     try:
         assert (again.stats().studies, again.stats().delivered, again.stats().waiting) == (300, 1, 299)
+        assert len(again.find_studies(StudyFilter(), limit=400)) == 300
+        details = again.study_details(claim.study_uid)
+        assert details and [one.outcome for one in details.attempts] == [AttemptOutcome.UNCHANGED]
         assert again.requeue(claim.study_uid, all_states=True) == 1
         assert b"sent" in [one.base for one in again.claim("main", "w", 60, most=400)]
         assert not again.damages

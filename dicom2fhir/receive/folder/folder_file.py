@@ -100,7 +100,7 @@ class Intake:
         BridgeError
             Raised by ``on_received`` and the ledger when the file is not the cause.
         """
-        origin = Origin("folder", path=file.text, may_reject=self._watch.rejection_notes)
+        origin = Origin("folder", path=file.text, folder=str(self._watch.path), may_reject=self._watch.rejection_notes)
         try:
             header, state = self._read(file)
             if state is Completeness.CUT:

@@ -76,9 +76,12 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         _read_anew(sql, known, outdated, rows)
     held, resent = set(), set()
     rejected = _apply_rejections(sql, known, learnt, arrivals, now)
-    for (study, _), (packed, association, calling_ae, _) in zip(learnt, arrivals, strict=True):
+    for (study, _), (packed, association, calling_ae, folder, _) in zip(learnt, arrivals, strict=True):
         for uid in packed.mentions:
             sql.run("new_mention", uid=uid, study_id=study.id)
+        if folder and folder not in study.folders:
+            study.folders.add(folder)
+            sql.run("new_folder", study_id=study.id, folder=folder, now=now)
         if association and association not in study.held_by:
             study.held_by.add(association)
             if sql.run("hold", association=association, study_id=study.id):

@@ -14,7 +14,18 @@ from dicom2fhir.store.sqlite.arrivals import schedule
 from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
-    *("instances", "series", "attrs", "bases", "deliveries", "associations", "origins", "mentions", "settlement"),
+    *(
+        "instances",
+        "series",
+        "attrs",
+        "bases",
+        "deliveries",
+        "associations",
+        "origins",
+        "folders",
+        "mentions",
+        "settlement",
+    ),
     *("availability", "notifications", "steps", "awaited", "rejected_instances"),
     *("keys", "index", "attempts", "counted_instances", "study"),
 )

@@ -18,11 +18,12 @@ _KNOWN_ROWS = 1_000
 
 
 class Arrival(NamedTuple):
-    """An instance with the association and the AE title that sent it; both are empty if there was no association."""
+    """An instance with the association and the AE title that sent it, or with the watched folder that it came from."""
 
     packed: Packed
     association: str
     calling_ae: str
+    folder: str
     is_sent: bool
     """Whether it came over an association, and not from a file."""
 
@@ -43,6 +44,8 @@ class KnownStudy:
     """By their hash."""
     held_by: set[str] = field(default_factory=set)
     """Associations."""
+    folders: set[str] = field(default_factory=set)
+    """Watched folders that it came from, as far as the store was told by this process."""
     is_open: bool = False
     """Whether a new instance changes no delivery: all wait, or have recorded a change since their claim."""
 
@@ -113,7 +116,7 @@ class KnownRows:
 
     def row(self, arrival: Arrival) -> Row | None:
         """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
-        packed, association, _, _ = arrival
+        packed, association, *_ = arrival
         study = self._studies.get(packed.study_uid)
         if study is None or not self._owns or not study.is_current or study.is_awaited or study.is_restorable:
             return None

@@ -132,6 +132,12 @@ INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON
 -- name: new_origin
 INSERT INTO origin (study_id, calling_ae, at) VALUES (:study_id, :calling_ae, :now) ON CONFLICT DO NOTHING;
 
+-- name: new_folder
+INSERT INTO source_folder (study_id, folder, at) VALUES (:study_id, :folder, :now) ON CONFLICT DO NOTHING;
+
+-- name: study_folders
+SELECT CAST(folder AS BLOB), at FROM source_folder WHERE study_id = :study_id ORDER BY at, folder;
+
 -- name: study_origins
 SELECT calling_ae FROM origin WHERE study_id = :study_id;
 
@@ -181,6 +187,9 @@ SELECT name, in_force FROM destination;
 
 -- name: destination_id
 SELECT id FROM destination WHERE name = :destination;
+
+-- name: is_in_force
+SELECT 1 FROM destination WHERE name = :destination AND in_force;
 
 -- name: leave_destination
 UPDATE destination SET in_force = 0 WHERE name = :destination;
@@ -490,6 +499,9 @@ DELETE FROM mention WHERE study_id = :study_id;
 -- name: forget_origins
 DELETE FROM origin WHERE study_id = :study_id;
 
+-- name: forget_folders
+DELETE FROM source_folder WHERE study_id = :study_id;
+
 -- name: forget_settlement
 DELETE FROM settlement WHERE study_id = :study_id;
 
@@ -557,22 +569,24 @@ FROM destination WHERE in_force;
 -- Studies that have changed lately and are not in the index as they are: new ones, and those that have been quiet since
 -- :quiet_before or are in the index as they were before :taken_before.
 SELECT study.id, CAST(uid AS BLOB), study.revision, study.last_at,
-    (SELECT count(*) FROM origin WHERE origin.study_id = study.id) AS senders
+    (SELECT count(*) FROM origin WHERE origin.study_id = study.id)
+        + (SELECT count(*) FROM source_folder WHERE source_folder.study_id = study.id) AS sources
 FROM study LEFT JOIN study_index ON study_index.study_id = study.id
 WHERE study.last_at >= :since
     AND (study_index.revision IS NULL OR (
-        (study_index.revision, origins) <> (study.revision, senders)
+        (study_index.revision, origins) <> (study.revision, sources)
         AND (study.last_at <= :quiet_before OR study_index.last_at <= :taken_before)))
 LIMIT :limit;
 
 -- name: stale_by_id
 -- As `stale_lately`.
 SELECT study.id, CAST(uid AS BLOB), study.revision, study.last_at,
-    (SELECT count(*) FROM origin WHERE origin.study_id = study.id) AS senders
+    (SELECT count(*) FROM origin WHERE origin.study_id = study.id)
+        + (SELECT count(*) FROM source_folder WHERE source_folder.study_id = study.id) AS sources
 FROM study LEFT JOIN study_index ON study_index.study_id = study.id
 WHERE study.id BETWEEN :first AND :last
     AND (study_index.revision IS NULL OR (
-        (study_index.revision, origins) <> (study.revision, senders)
+        (study_index.revision, origins) <> (study.revision, sources)
         AND (study.last_at <= :quiet_before OR study_index.last_at <= :taken_before)))
 ORDER BY study.id LIMIT :limit;
 

@@ -31,7 +31,7 @@ from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Room, Space
 from dicom2fhir.store.sqlite.known_rows import Arrival, KnownRows
-from dicom2fhir.store.sqlite.rows import Packer
+from dicom2fhir.store.sqlite.rows import Packer, short
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access
 from dicom2fhir.store.sqlite.store_reader import StoreReader
@@ -151,7 +151,9 @@ class SqliteStore(StoreReader):
 
     def _arrival(self, record: InstanceRecord, origin: Origin) -> Arrival:
         packed = self._packer.pack(record, origin.may_reject)
-        return Arrival(packed, origin.association, origin.calling_ae, is_sent=origin.kind == "dimse")
+        return Arrival(
+            packed, origin.association, origin.calling_ae, short(origin.folder), is_sent=origin.kind == "dimse"
+        )
 
     def _add(self, connection: sqlite3.Connection, waiting: Sequence[Arrival]) -> Sequence[None]:
         sql = Statements(connection)

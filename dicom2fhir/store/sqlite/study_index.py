@@ -104,6 +104,7 @@ def _entry(sql: Statements, row: Row) -> _Entry:
     study_id, uid, revision, last_at, origins = row
     study_uid = str(uid, "utf-8", "replace")
     senders = [str(sender, "utf-8", "replace") for sender, _ in sql.all("study_senders", study_id=study_id)]
+    folders = [str(folder, "utf-8", "replace") for folder, _ in sql.all("study_folders", study_id=study_id)]
     bodies = sql.all("study_shared_attrs", study_id=study_id) or [
         (body,) for _, body in sql.all("study_steps", study_id=study_id)
     ]
@@ -112,7 +113,7 @@ def _entry(sql: Statements, row: Row) -> _Entry:
         is_conflict = _is_conflict(sql, study_id, study_uid, mappings)
     except (orjson.JSONDecodeError, StoreDamaged):  # the deliverer reports it; the study must be found all the same
         mappings, is_conflict = [], False
-    return _Entry(study_id, revision, origins, last_at, keys_of(study_uid, mappings, senders, is_conflict))
+    return _Entry(study_id, revision, origins, last_at, keys_of(study_uid, mappings, senders, folders, is_conflict))
 
 
 def _is_conflict(sql: Statements, study_id: int, study_uid: str, mappings: list[Attrs]) -> bool:

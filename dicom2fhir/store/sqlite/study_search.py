@@ -18,8 +18,8 @@ from dicom2fhir.store.study_search import (
     FoundStudy,
     MinuteCounts,
     Position,
-    Sender,
     SeriesSummary,
+    Source,
     StudyAttempt,
     StudyDetails,
     StudyFilter,
@@ -31,6 +31,8 @@ _RARER_THAN_STATE = (Kind.STUDY_UID, Kind.ACCESSION_NUMBER, Kind.PATIENT_ID, Kin
 
 def find_studies(sql: Statements, wanted: StudyFilter, after: Position | None, limit: int) -> list[FoundStudy]:
     """Search by the criterion that the fewest studies are likely to meet; the others are checked for each study."""
+    if wanted.destination and sql.one("is_in_force", destination=wanted.destination) is None:
+        return []  # else every study would be checked
     keys = wanted_keys(wanted)
     last_at, number = after or _FIRST
     common = {
@@ -59,21 +61,26 @@ def _found(sql: Statements, row: Row) -> FoundStudy:
         modalities=tuple(values.get(Kind.MODALITY, ())),
         accession_numbers=tuple(values.get(Kind.ACCESSION_NUMBER, ())),
         calling_ae_titles=tuple(values.get(Kind.CALLING_AE_TITLE, ())),
+        folders=tuple(values.get(Kind.FOLDER, ())),
         is_conflict=Kind.CONFLICT in values,
         position=Position(listed_at, row[0]),
     )
 
 
 def study_details(sql: Statements, study_uid: str) -> StudyDetails | None:
-    """Series, senders and attempts of one study."""
+    """Series, sources and attempts of one study."""
     row = sql.one("study_id", study_uid=study_uid)
     if row is None:
         return None
     (study_id,) = row
     series = [_series(*found) for found in sql.all("series_summaries", study_id=study_id)]
-    senders = [Sender(str(name, "utf-8", "replace"), at) for name, at in sql.all("study_senders", study_id=study_id)]
+    senders, folders = sql.all("study_senders", study_id=study_id), sql.all("study_folders", study_id=study_id)
+    sources = [
+        *(Source(at, calling_ae_title=str(name, "utf-8", "replace")) for name, at in senders),
+        *(Source(at, folder=str(name, "utf-8", "replace")) for name, at in folders),
+    ]
     attempts = [_attempt(*found) for found in sql.all("study_attempts", study_id=study_id)]
-    return StudyDetails(tuple(series), tuple(senders), tuple(attempts))
+    return StudyDetails(tuple(series), tuple(sorted(sources, key=lambda one: one.first_at)), tuple(attempts))
 
 
 def _series(uid: bytes, instances: int, body: bytes | None) -> SeriesSummary:

@@ -5,9 +5,17 @@
 CREATE TABLE study_index (
     study_id INTEGER PRIMARY KEY REFERENCES study (id),
     revision INTEGER NOT NULL,
-    origins  INTEGER NOT NULL,
+    origins  INTEGER NOT NULL,   -- rows of origin and source_folder
     last_at  REAL    NOT NULL    -- copy of study.last_at
 );
+
+-- The watched folders that a study came from; studies from before version 17 have none.
+CREATE TABLE source_folder (
+    study_id INTEGER NOT NULL REFERENCES study (id),
+    folder   TEXT    NOT NULL,
+    at       REAL    NOT NULL,
+    PRIMARY KEY (study_id, folder)
+) WITHOUT ROWID;
 
 -- By what a study is found (store/study_keys.py), in the order of pages.
 CREATE TABLE study_key (
