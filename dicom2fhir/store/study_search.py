@@ -93,20 +93,19 @@ class SeriesSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """An application entity that sent instances or procedure steps of a study, or a watched folder that they came from.
+class Sender:
+    """An application entity that sent instances or procedure steps of a study, and when it first did so."""
 
-    Attributes
-    ----------
-    calling_ae_title, folder
-        One of them is empty.
-    first_at
-        When the first came from there.
-    """
-
+    calling_ae_title: str
     first_at: float
-    calling_ae_title: str = ""
-    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFolder:
+    """A watched folder that instances of a study came from, and when the first did so."""
+
+    folder: str
+    first_at: float
 
 
 class AttemptOutcome(StrEnum):
@@ -160,14 +159,15 @@ class StudyDetails:
     ----------
     series
         Those that have instances, in the order of arrival.
-    sources
+    senders, folders
         In the order of their first arrival.
     attempts
         The latest :data:`KEPT_ATTEMPTS` for each destination, newest first.
     """
 
     series: tuple[SeriesSummary, ...]
-    sources: tuple[Source, ...]
+    senders: tuple[Sender, ...]
+    folders: tuple[SourceFolder, ...]
     attempts: tuple[Attempt, ...]
 
 
@@ -197,7 +197,7 @@ class StudySearch(Protocol):
         """
 
     def study_details(self, study_uid: str) -> StudyDetails | None:
-        """Series, sources and attempts of one study."""
+        """Series, senders, folders and attempts of one study."""
 
     def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
         """The latest attempts to deliver any study since a time, newest first."""

@@ -35,7 +35,7 @@ def test_files_are_taken_once(start: Running, bridge: Bridge, inbox: Path, mode:
     passes(watcher)
     assert bridge.names() == ["after", "before.dcm"]
     received = next(each for each in bridge.received if each.origin.path.endswith("before.dcm"))
-    assert received.origin == Origin("folder", path=str(inbox / "before.dcm"), may_reject=True)
+    assert received.origin == Origin("folder", path=str(inbox / "before.dcm"), folder=str(inbox), may_reject=True)
     assert (received.sop_class, received.sop_instance) == (CT, "1.2.3.4.1")
     assert received.transfer_syntax == "1.2.840.10008.1.2.1"
     assert received.taken == {

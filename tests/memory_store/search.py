@@ -12,8 +12,9 @@ from dicom2fhir.store.study_search import (
     AttemptOutcome,
     FoundStudy,
     Position,
+    Sender,
     SeriesSummary,
-    Source,
+    SourceFolder,
     StudyDetails,
     StudyFilter,
 )
@@ -63,18 +64,10 @@ def details(memory: Memory, study: StudyRow) -> StudyDetails:
             SeriesSummary(uid, text(found[0], "Modality"), text(found[0], "SeriesDescription"), len(found))
             for uid, found in series.items()
         ),
-        sources=tuple(sorted(sources(study), key=lambda one: one.first_at)),
+        senders=tuple(Sender(name, at) for name, at in sorted(study.senders.items(), key=lambda one: one[::-1])),
+        folders=tuple(SourceFolder(name, at) for name, at in sorted(study.folders.items(), key=lambda one: one[::-1])),
         attempts=tuple(sorted(attempts, key=lambda one: one.at, reverse=True)),
     )
-
-
-def sources(study: StudyRow) -> list[Source]:
-    senders = sorted(study.senders.items(), key=lambda one: one[::-1])
-    folders = sorted(study.folders.items(), key=lambda one: one[::-1])
-    return [
-        *(Source(at, calling_ae_title=name) for name, at in senders),
-        *(Source(at, folder=name) for name, at in folders),
-    ]
 
 
 def text(attrs: Attrs, name: str) -> str:

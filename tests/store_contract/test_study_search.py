@@ -17,8 +17,9 @@ from dicom2fhir.store.study_search import (
     AttemptOutcome,
     FoundStudy,
     MinuteCounts,
+    Sender,
     SeriesSummary,
-    Source,
+    SourceFolder,
     StudyAttempt,
     StudyFilter,
 )
@@ -212,11 +213,8 @@ def test_series_and_sources_of_a_study(bench: Bench) -> None:
     bench.later(5)
     bench.store.add(record(3, series="1.1.2"), Origin("folder", folder="/inbox"))
     details = bench.store.study_details("1.1")
-    assert details and details.sources == (
-        Source(first_at, "CT1"),
-        Source(first_at + 5, "WS"),
-        Source(first_at + 10, folder="/inbox"),
-    )
+    assert details and details.senders == (Sender("CT1", first_at), Sender("WS", first_at + 5))
+    assert details.folders == (SourceFolder("/inbox", first_at + 10),)
 
 
 def attempts(bench: Bench) -> list[Attempt]:

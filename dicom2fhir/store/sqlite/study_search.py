@@ -18,8 +18,9 @@ from dicom2fhir.store.study_search import (
     FoundStudy,
     MinuteCounts,
     Position,
+    Sender,
     SeriesSummary,
-    Source,
+    SourceFolder,
     StudyAttempt,
     StudyDetails,
     StudyFilter,
@@ -68,19 +69,18 @@ def _found(sql: Statements, row: Row) -> FoundStudy:
 
 
 def study_details(sql: Statements, study_uid: str) -> StudyDetails | None:
-    """Series, sources and attempts of one study."""
+    """Series, senders, folders and attempts of one study."""
     row = sql.one("study_id", study_uid=study_uid)
     if row is None:
         return None
     (study_id,) = row
     series = [_series(*found) for found in sql.all("series_summaries", study_id=study_id)]
-    senders, folders = sql.all("study_senders", study_id=study_id), sql.all("study_folders", study_id=study_id)
-    sources = [
-        *(Source(at, calling_ae_title=str(name, "utf-8", "replace")) for name, at in senders),
-        *(Source(at, folder=str(name, "utf-8", "replace")) for name, at in folders),
+    senders = [Sender(str(name, "utf-8", "replace"), at) for name, at in sql.all("study_senders", study_id=study_id)]
+    folders = [
+        SourceFolder(str(name, "utf-8", "replace"), at) for name, at in sql.all("study_folders", study_id=study_id)
     ]
     attempts = [_attempt(*found) for found in sql.all("study_attempts", study_id=study_id)]
-    return StudyDetails(tuple(series), tuple(sorted(sources, key=lambda one: one.first_at)), tuple(attempts))
+    return StudyDetails(tuple(series), tuple(senders), tuple(folders), tuple(attempts))
 
 
 def _series(uid: bytes, instances: int, body: bytes | None) -> SeriesSummary:
