@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -35,6 +37,9 @@ from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import parts
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
 from dicom2fhir.wiring.store_options import store_options, store_path
+
+if TYPE_CHECKING:
+    from dicom2fhir.ops.tracing import Traces
 
 _LOOK_EVERY_S = 1.0
 _STOP_TIMEOUT_S = 20.0
@@ -78,10 +83,11 @@ class Daemon:
             reader=fingerprint(),
         )
         self._metrics = Metrics()
+        self._traces: Traces | None = None
         self._state_file = StateFile(self.store.path.parent, time.time)
         with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
-            self._ingest = Ingest(self.store, stored=self._metrics.stored)
+            self._ingest = Ingest(self.store, stored=self._stored)
             self._index_keeper = IndexKeeper(self.store)
             self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
             self.folders = self._make_watchers(self._blueprint, settings.folders)
@@ -98,6 +104,7 @@ class Daemon:
                 else None
             )
             self.web = self._make_web(settings)
+            self._traces = parts.traces(settings)
             undo.pop_all()
 
     @property
@@ -110,8 +117,18 @@ class Daemon:
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
         return {
-            name: parts.deliverer(plan.settings, name, self.store, self._metrics.delivery_of(name)) for name in names
+            name: parts.deliverer(plan.settings, name, self.store, partial(self._delivered, name)) for name in names
         }
+
+    def _stored(self, study_uid: str, duration_s: float) -> None:
+        self._metrics.stored(duration_s)
+        if self._traces:
+            self._traces.stored(study_uid, duration_s)
+
+    def _delivered(self, destination: str, study_uid: str, outcome: str, duration_s: float) -> None:
+        self._metrics.delivered(destination, duration_s)
+        if self._traces:
+            self._traces.delivered(study_uid, destination, outcome, duration_s)
 
     def _make_watchers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, FolderWatcher]:
         return {name: self._make_watcher(*plan.folders[name]) for name in names}
@@ -330,6 +347,8 @@ class Daemon:
         self._index_keeper.stop(_left_s(deadline))
         self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
+        if self._traces:
+            self._traces.stop()
 
 
 def _state_of(deliverer: Deliverer) -> DestinationState:

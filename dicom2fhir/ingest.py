@@ -23,14 +23,14 @@ class Ingest:
     Parameters
     ----------
     stored
-        Called for each instance that was stored, with the seconds that it took.
+        Called for each instance that was stored, with its Study Instance UID and the seconds that it took.
     """
 
     def __init__(
         self,
         store: Store,
         clock: Callable[[], float] = time.time,
-        stored: Callable[[float], None] = lambda duration_s: None,
+        stored: Callable[[str, float], None] = lambda study_uid, duration_s: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -59,7 +59,7 @@ class Ingest:
         began = time.monotonic()
         record = reader.decode(received)
         self._store.add(record, received.origin)
-        self._stored(time.monotonic() - began)
+        self._stored(record.study_uid, time.monotonic() - began)
         log.debug("instance.taken", sop_instance=record.sop_uid, study=record.study_uid)
 
     def create(self, received: Received) -> None:

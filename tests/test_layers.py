@@ -91,6 +91,7 @@ RULES = {
                              "pydantic pydantic_core"),
     "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
                              "orjson"),
+    "ops.tracing":          ("errors",                                      "opentelemetry structlog"),
     "ops.metrics":          ("ops",                                         "prometheus_client"),
     "web":                  ("errors system.text ops store.base web",       "orjson starlette structlog"),
     "web.templates":        ("ops system.text",                             "jinja2 markupsafe starlette"),
@@ -114,7 +115,12 @@ RULES = {
     "cli.tables":           ("model ops store.base system.text fhir.mapping fhir.profile", "rich"),
 }  # fmt: skip
 
-DISTRIBUTIONS = {"fhir": "fhir.resources", "prometheus_client": "prometheus-client", "pydantic_core": "pydantic"}
+DISTRIBUTIONS = {
+    "fhir": "fhir.resources",
+    "opentelemetry": "opentelemetry-sdk",
+    "prometheus_client": "prometheus-client",
+    "pydantic_core": "pydantic",
+}
 """Package -> the dependency that brings it, where the names differ."""
 
 AT_IMPORT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)

@@ -34,7 +34,7 @@ HeaderName = Annotated[str, AfterValidator(_header)]
 class OAuth2Settings(Section):
     """``[destinations.NAME.oauth2]``."""
 
-    token_url: value_types.TokenUrl = Field(
+    token_url: value_types.OptionalUrl = Field(
         "",
         description="Token endpoint. Without it, the FHIR server names it in .well-known/smart-configuration.",
     )

@@ -17,6 +17,7 @@ from dicom2fhir.config.sections import (
     StoreSettings,
     SystemsSettings,
 )
+from dicom2fhir.config.tracing import TracingSettings
 from dicom2fhir.config.value_types import Name
 from dicom2fhir.config.web import WebSettings
 from dicom2fhir.fhir.version.formats import Format
@@ -54,6 +55,10 @@ class Settings(BaseModel):
     )
     destinations: dict[Name, AnyDestinationSettings] = Field(
         {}, description="Destinations of the FHIR output, each with its own name."
+    )
+    tracing: TracingSettings = Field(
+        default_factory=TracingSettings.model_construct,
+        description="Traces (OpenTelemetry): one for each study, from its reception to what servers answer.",
     )
     web: WebSettings = Field(
         default_factory=WebSettings.model_construct,

@@ -131,7 +131,7 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _token_url(value: str) -> str:
+def _optional_url(value: str) -> str:
     if value:
         _base_url(value.partition("?")[0])
     return value
@@ -198,7 +198,7 @@ TokenTable = dict[Issuer, Token]
 Uid = Annotated[str, AfterValidator(_uid)]
 ViewerUrl = Annotated[str, AfterValidator(_viewer_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-TokenUrl = Annotated[str, AfterValidator(_token_url)]
+OptionalUrl = Annotated[str, AfterValidator(_optional_url)]
 DicomwebUrl = Annotated[str, AfterValidator(_dicomweb_url)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(_[a-z0-9-]+)*$", max_length=64)]
 """Name of a folder or destination; no double underscores, which separate the parts of a variable's name."""

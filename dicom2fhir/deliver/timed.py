@@ -10,9 +10,16 @@ from dicom2fhir.outcomes import Job, Outcome
 
 
 class Timed:
-    """Passes everything on to a destination, and reports the duration of each delivery in seconds."""
+    """Passes everything on to a destination, and reports each delivery.
 
-    def __init__(self, destination: Destination, observe: Callable[[float], None]) -> None:
+    Parameters
+    ----------
+    observe
+        Called with the Study Instance UID, the outcome (``delivered``, ``refused``, ``withheld``, ``retry``), and the
+        duration in seconds.
+    """
+
+    def __init__(self, destination: Destination, observe: Callable[[str, str, float], None]) -> None:
         self._destination = destination
         self._observe = observe
 
@@ -24,11 +31,8 @@ class Timed:
     def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """As :meth:`~dicom2fhir.deliver.destination.Destination.deliver_all`."""
         outcomes = self._destination.deliver_all(jobs)
-        while True:
+        for job in jobs:
             began = time.monotonic()
-            try:
-                outcome = next(outcomes)
-            except StopIteration:
-                return
-            self._observe(time.monotonic() - began)
+            outcome = next(outcomes)
+            self._observe(job.study.uid, type(outcome).__name__.lower(), time.monotonic() - began)
             yield outcome

@@ -32,9 +32,9 @@ class Metrics:
         """Record that an instance was stored."""
         self._store_duration.observe(duration_s)
 
-    def delivery_of(self, destination: str) -> Callable[[float], None]:
-        """Returns what records the duration of an attempt to deliver."""
-        return self._delivery_duration.labels(destination).observe
+    def delivered(self, destination: str, duration_s: float) -> None:
+        """Record an attempt to deliver."""
+        self._delivery_duration.labels(destination).observe(duration_s)
 
     def text(self, store: Readable, now: float) -> bytes:
         """The page for Prometheus."""

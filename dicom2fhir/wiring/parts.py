@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from dicom2fhir import __version__
 from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.timed import Timed
@@ -36,6 +38,7 @@ from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, ma
 
 if TYPE_CHECKING:
     from dicom2fhir.ops.metrics import Metrics
+    from dicom2fhir.ops.tracing import Traces
 
 _REQUESTS_PER_DELIVERY = 8
 """The number of requests of a slow delivery that its lease must cover."""
@@ -60,6 +63,26 @@ def web_server(settings: Settings, store: SqliteStore, metrics: Metrics) -> WebS
     if web.tls_certificate:
         tls = partial(server_context, Tls(web.tls_certificate, web.tls_key))
     return WebServer(Face(web.host, web.port, web.server_names, web.secret, tls), store, metrics)
+
+
+def traces(settings: Settings) -> Traces | None:
+    """What records traces; None if they are not wanted.
+
+    Raises
+    ------
+    ConfigError
+        The extra ``otel`` is not installed.
+    """
+    wanted = settings.tracing
+    if not wanted.endpoint:
+        return None
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ConfigError(
+            "tracing.endpoint needs OpenTelemetry, which is not installed; pip install 'dicom2fhir-bridge[otel]'"
+        )
+    from dicom2fhir.ops.tracing import Traces  # here, because it may not be installed
+
+    return Traces(wanted.endpoint, wanted.share, __version__)
 
 
 def watch(folder: FolderSettings) -> Watch:
@@ -164,14 +187,17 @@ def selection(settings: Settings, name: str) -> Selection:
 
 
 def deliverer(
-    settings: Settings, name: str, store: Store, observe: Callable[[float], None] = lambda duration_s: None
+    settings: Settings,
+    name: str,
+    store: Store,
+    observe: Callable[[str, str, float], None] = lambda study_uid, outcome, duration_s: None,
 ) -> Deliverer:
     """The workers of one destination.
 
     Parameters
     ----------
     observe
-        Called after each attempt to deliver, with its duration in seconds.
+        Called after each attempt to deliver, as by :class:`~dicom2fhir.deliver.timed.Timed`.
 
     Raises
     ------
