@@ -35,6 +35,7 @@ from dicom2fhir.system.permissions import Use, faults, open_to_others, present_u
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
 from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import parts
+from dicom2fhir.wiring.previews import Previews
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
 from dicom2fhir.wiring.store_options import store_options, store_path
 
@@ -113,7 +114,9 @@ class Daemon:
         return self._blueprint.settings
 
     def _make_web(self, settings: Settings) -> WebServer | None:
-        return parts.web_server(settings, self.store, self._metrics) if settings.web.enabled else None
+        if not settings.web.enabled:
+            return None
+        return parts.web_server(settings, self.store, Previews(lambda: self.settings), self._metrics)
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
         return {

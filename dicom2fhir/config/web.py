@@ -47,6 +47,11 @@ class WebSettings(Section):
     token_file: value_types.OptionalPath = Field(
         None, description="File that contains the token.", examples=["/etc/dicom2fhir/web-token"]
     )
+    show_identifiers: bool = Field(
+        _FACE.show_identifiers,
+        description="Whether names, birth dates and identifiers of patients, and accession numbers, are shown on the"
+        " page and in the API, and patients can be searched.",
+    )
     tls_certificate: value_types.OptionalPath = Field(
         None,
         description="TLS certificate with its chain, a PEM file. If it is set, only TLS connections are accepted."

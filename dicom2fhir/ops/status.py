@@ -243,26 +243,27 @@ def moment(at: float | None) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 
-def _iso(at: float | None) -> str | None:
+def iso(at: float | None) -> str | None:
+    """Seconds since the epoch as an instant in UTC."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
 
 
 def as_json(seen: Overview) -> dict[str, Any]:
     """The document."""
     stats = asdict(seen.stats)
-    stats["oldest_undelivered_at"] = _iso(seen.stats.oldest_undelivered_at)
+    stats["oldest_undelivered_at"] = iso(seen.stats.oldest_undelivered_at)
     return {
-        "at": _iso(seen.at),
+        "at": iso(seen.at),
         "store": str(seen.store),
         "attention": list(seen.attention),
-        "damages": [asdict(damage) | {"at": _iso(damage.at)} for damage in seen.damages],
+        "damages": [asdict(damage) | {"at": iso(damage.at)} for damage in seen.damages],
         "daemon": _daemon_json(seen.daemon),
         "stats": stats,
         "destinations": [_destination_json(one, seen.daemon) for one in seen.destinations],
         "studies": [study_json(study, seen.daemon, seen.at) for study in seen.studies],
         "rejections": [
             {
-                "at": _iso(rejection.at),
+                "at": iso(rejection.at),
                 "origin": rejection.origin.kind,
                 "calling_ae": rejection.origin.calling_ae,
                 "peer": rejection.origin.peer,
@@ -281,7 +282,7 @@ def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
         return facts
     said = asdict(daemon.said)
     del said["destinations"]
-    return facts | said | {name: _iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
+    return facts | said | {name: iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
 
 
 def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, Any]:
@@ -289,20 +290,20 @@ def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, A
         "name": one.name,
         "mapping": one.fingerprint,
         "other_mappings": dict(one.others),
-        "paused_at": _iso(one.paused_at),
+        "paused_at": iso(one.paused_at),
     }
     found = daemon.destination(one.name)
     if found is None:
         return facts
-    return facts | asdict(found) | {"since": _iso(found.since), "until": _iso(found.until)}
+    return facts | asdict(found) | {"since": iso(found.since), "until": iso(found.until)}
 
 
 def study_json(study: StudyStatus, daemon: DaemonView, now: float) -> dict[str, Any]:
     """One study of the document."""
     facts = asdict(study)
-    facts["first_at"], facts["last_at"] = _iso(study.first_at), _iso(study.last_at)
+    facts["first_at"], facts["last_at"] = iso(study.first_at), iso(study.last_at)
     for shown, delivery in zip(facts["deliveries"], study.deliveries, strict=True):
         for name in ("due_at", "delivered_at", "paused_at"):
-            shown[name] = _iso(shown[name])
+            shown[name] = iso(shown[name])
         shown["why"] = why(delivery, study, daemon, now)
     return facts

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import orjson
 from starlette.responses import Response
 
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.base import State
-from dicom2fhir.web.call import Call, Handler, Refused
+from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.operation import Operation, changed, json_response, number
+from dicom2fhir.web.studies import STUDY_OPERATIONS
 
 ROOT = "/api/v1"
 _LIMIT = 20
 _MAX_LIMIT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of the API.
-
-    Attributes
-    ----------
-    path
-        Below :data:`ROOT`, with its parameters in braces.
-    query
-        Parameter -> its JSON schema with a description.
-    """
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    run: Handler
-    answer: str
-    query: Mapping[str, Mapping[str, Any]]
-
-
-def json_response(document: object, status: int = 200) -> Response:
-    """A document as JSON."""
-    return Response(orjson.dumps(document), status, media_type="application/json")
-
-
-def changed(call: Call, document: object) -> Response:
-    """The answer to a change; a page that asked for it loads again."""
-    response = json_response(document)
-    if "hx-request" in call.request.headers:
-        response.headers["hx-refresh"] = "true"
-    return response
 
 
 def read_status(call: Call) -> Response:
@@ -58,16 +23,9 @@ def read_status(call: Call) -> Response:
     state = query.get("state")
     if state is not None and state not in list(State):
         raise Refused(400, f"state must be one of {', '.join(State)}.")
-    seen = bridge.overview(call.store, State(state) if state else None, _limit(query.get("limit")))
+    limit = number(query.get("limit"), "limit", _LIMIT, _MAX_LIMIT)
+    seen = bridge.overview(call.store, State(state) if state else None, limit)
     return json_response(bridge.as_json(seen))
-
-
-def _limit(given: str | None) -> int:
-    if given is None:
-        return _LIMIT
-    if not (given.isascii() and given.isdigit() and len(given) < 5 and int(given) <= _MAX_LIMIT):
-        raise Refused(400, f"limit must be a number from 0 to {_MAX_LIMIT}.")
-    return int(given)
 
 
 def pause(call: Call) -> Response:
@@ -127,7 +85,6 @@ OPERATIONS: Sequence[Operation] = (
         "Send nothing to a destination until it is resumed, also after a restart.",
         pause,
         "Whether this changed anything.",
-        {},
     ),
     Operation(
         "POST",
@@ -136,7 +93,6 @@ OPERATIONS: Sequence[Operation] = (
         "Send to a paused destination again.",
         resume,
         "Whether this changed anything.",
-        {},
     ),
     Operation(
         "POST",
@@ -145,6 +101,6 @@ OPERATIONS: Sequence[Operation] = (
         "Send every study again now that is refused by a destination or waits for it.",
         retry,
         "The number of deliveries that are due now.",
-        {},
     ),
+    *STUDY_OPERATIONS,
 )

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dicom2fhir.ops.metrics import Metrics
+from dicom2fhir.ops.previews import Previewer
 from dicom2fhir.web import api, health
 from dicom2fhir.web.access import Gate, Refusal, Sessions
 from dicom2fhir.web.call import Call, Refused, Runner
@@ -21,6 +22,7 @@ from dicom2fhir.web.facts import WebStore
 from dicom2fhir.web.metrics import page as metrics_page
 from dicom2fhir.web.middleware import Guard, Limits, Refuse, SecurityHeaders
 from dicom2fhir.web.openapi import document
+from dicom2fhir.web.operation import json_response
 from dicom2fhir.web.options import Face
 from dicom2fhir.web.pages import Pages
 from dicom2fhir.web.templates import Templates, static_files
@@ -30,7 +32,7 @@ _REASONS = {404: "There is no such page.", 405: "This method is not allowed here
 _FOR_PROGRAMS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
-def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor, metrics: Metrics) -> ASGIApp:
+def make_app(face: Face, store: WebStore, previewer: Previewer, pool: ThreadPoolExecutor, metrics: Metrics) -> ASGIApp:
     """The application.
 
     Parameters
@@ -41,7 +43,7 @@ def make_app(face: Face, store: WebStore, pool: ThreadPoolExecutor, metrics: Met
     templates = Templates()
     refuse = _refuser(templates)
     gate = Gate(_names(face), face.token, Sessions())
-    runner = Runner(pool, store, gate, refuse)
+    runner = Runner(pool, store, previewer, face.show_identifiers, gate, refuse)
 
     async def refuse_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):  # Starlette calls it only with these
@@ -70,7 +72,7 @@ def _routes(runner: Runner, pages: Pages, metrics: Metrics) -> list[Route]:
         return Response(content, media_type=media_type, headers={"cache-control": "max-age=3600"})
 
     def openapi(_call: Call) -> Response:
-        return api.json_response(document())
+        return json_response(document())
 
     handlers = {
         ("GET", "/healthz"): health.is_alive,
@@ -87,7 +89,7 @@ def _routes(runner: Runner, pages: Pages, metrics: Metrics) -> list[Route]:
 def _refuser(templates: Templates) -> Refuse:
     def refuse(request: Request, refusal: Refusal) -> Response:
         if request.url.path.startswith(_FOR_PROGRAMS) or "hx-request" in request.headers:
-            response: Response = api.json_response({"error": refusal.reason}, refusal.status)
+            response: Response = json_response({"error": refusal.reason}, refusal.status)
         else:
             name = "login" if refusal.status == 401 else "refused"
             response = templates.page(name, refusal.status, session=None, path=request.url.path, reason=refusal.reason)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom2fhir.errors import BridgeError, BridgeFault, log_fields
+from dicom2fhir.ops.previews import Previewer
 from dicom2fhir.web.access import COOKIE, Gate, Refusal, Session
 from dicom2fhir.web.facts import WebStore
 from dicom2fhir.web.middleware import Refuse, peer_of
@@ -31,11 +32,15 @@ class Call:
     ----------
     form
         The fields of its body, if that is a form.
+    shows_identifiers
+        Whether identifiers of patients may be shown.
     """
 
     request: Request
     form: Mapping[str, str]
     store: WebStore
+    previewer: Previewer
+    shows_identifiers: bool
     gate: Gate
 
     @property
@@ -66,6 +71,8 @@ class Runner:
 
     pool: ThreadPoolExecutor
     store: WebStore
+    previewer: Previewer
+    shows_identifiers: bool
     gate: Gate
     refuse: Refuse
 
@@ -73,7 +80,8 @@ class Runner:
         """The handler for Starlette."""
 
         async def answer(request: Request) -> Response:
-            call = Call(request, await _form_of(request), self.store, self.gate)
+            form = await _form_of(request)
+            call = Call(request, form, self.store, self.previewer, self.shows_identifiers, self.gate)
             # not Starlette's own pool: the time limit could not end the wait for a thread of that one
             return await asyncio.get_running_loop().run_in_executor(self.pool, self._answer, handler, call)
 

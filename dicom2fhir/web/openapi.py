@@ -7,7 +7,8 @@ from typing import Any
 
 from dicom2fhir import __version__
 from dicom2fhir.web.access import CSRF_HEADER
-from dicom2fhir.web.api import OPERATIONS, ROOT, Operation
+from dicom2fhir.web.api import OPERATIONS, ROOT
+from dicom2fhir.web.operation import Operation
 
 _ERRORS = {
     "400": "A parameter is not valid.",

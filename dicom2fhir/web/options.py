@@ -25,6 +25,8 @@ class Face:
     token
         Returns the token that gives access, or an empty text if none is set; called for each request. May raise
         ConfigError.
+    show_identifiers
+        Whether identifiers of patients are shown.
     tls
         Makes the TLS context when the server starts; without it connections are not encrypted.
     """
@@ -33,4 +35,5 @@ class Face:
     port: int = 8112
     server_names: tuple[str, ...] = ()
     token: Callable[[], str] = str
+    show_identifiers: bool = False
     tls: Callable[[], SSLContext] | None = None

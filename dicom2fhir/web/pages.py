@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
+import orjson
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dicom2fhir.ops import status as bridge
+from dicom2fhir.ops.status import Overview
+from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.web import studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
+from dicom2fhir.web.activity import activity
 from dicom2fhir.web.call import Call, Handler, log
 from dicom2fhir.web.middleware import peer_of
 from dicom2fhir.web.templates import Templates
@@ -26,6 +32,8 @@ class Pages:
         """Method and path -> handler."""
         return {
             ("GET", "/"): self.overview,
+            ("GET", "/studies"): self.studies,
+            ("GET", "/studies/{study_uid}"): self.study,
             ("GET", "/login"): self.ask_for_token,
             ("POST", "/login"): self.log_in,
             ("POST", "/logout"): self.log_out,
@@ -35,11 +43,34 @@ class Pages:
         """What an operator must see first."""
         seen = bridge.overview(call.store, None, _LATEST)
         standings = [(one, seen.daemon.destination(one.name)) for one in seen.destinations]
-        studies = [
-            (study, [(delivery, bridge.why(delivery, study, seen.daemon, seen.at)) for delivery in study.deliveries])
-            for study in seen.studies
+        waiting = [(study, _why_it_waits(study, seen)) for study in seen.studies]
+        day = activity(call.store, seen.at)
+        return self._page("overview", call, seen=seen, standings=standings, studies=waiting, day=day)
+
+    def studies(self, call: Call) -> Response:
+        """Search."""
+        found, following = studies.search(call, studies.PAGE)
+        given = {name: value for name, value in call.request.query_params.items() if value and name != "after"}
+        return self._page(
+            "studies",
+            call,
+            found=[(one, studies.accession_numbers(one, call)) for one in found],
+            filters=studies.filters_for(call),
+            given=given,
+            states=list(State),
+            destinations=[one.name for one in call.store.destinations()],
+            following=urlencode(given | {"after": following}) if following else "",
+        )
+
+    def study(self, call: Call) -> Response:
+        """One study."""
+        view = studies.study_of(call)
+        resources = [
+            [(one["resourceType"], orjson.dumps(one, option=orjson.OPT_INDENT_2).decode()) for one in preview.resources]
+            for preview in view.previews
         ]
-        return self._page("overview", call, seen=seen, standings=standings, studies=studies)
+        shown = list(zip(view.document["deliveries"], view.previews, resources, strict=True))
+        return self._page("study", call, view=view, deliveries=shown, masked=not call.shows_identifiers)
 
     def ask_for_token(self, call: Call) -> Response:
         """The form for the token."""
@@ -74,3 +105,11 @@ class Pages:
     def _page(self, name: str, call: Call, status: int = 200, **facts: object) -> HTMLResponse:
         path = call.request.url.path
         return self._templates.page(name, status, session=call.session, path=path, **facts)
+
+
+def _why_it_waits(study: StudyStatus, seen: Overview) -> list[tuple[str, State, str]]:
+    """Destination, state, and why it waits; the words of a server may name the patient, and are left out."""
+    return [
+        (one.destination, one.state, "" if one.reason else bridge.why(one, study, seen.daemon, seen.at))
+        for one in study.deliveries
+    ]

@@ -24,6 +24,7 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.ops.previews import Previewer
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
@@ -56,13 +57,14 @@ def _tls(settings: Settings) -> Tls | None:
     return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
 
 
-def web_server(settings: Settings, store: SqliteStore, metrics: Metrics) -> WebServer:
+def web_server(settings: Settings, store: SqliteStore, previewer: Previewer, metrics: Metrics) -> WebServer:
     """The web server; it is not started."""
     web = settings.web
     tls = None
     if web.tls_certificate:
         tls = partial(server_context, Tls(web.tls_certificate, web.tls_key))
-    return WebServer(Face(web.host, web.port, web.server_names, web.secret, tls), store, metrics)
+    face = Face(web.host, web.port, web.server_names, web.secret, web.show_identifiers, tls)
+    return WebServer(face, store, previewer, metrics)
 
 
 def traces(settings: Settings) -> Traces | None:

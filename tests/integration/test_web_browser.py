@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
 from tests.servers.browser.chromium import SCREENS, Chromium, Screen, started
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
 HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
-PAGES = ("/", "/login", "/nothing")
+STUDY = "2.25.42"
+PAGES = ("/", "/studies", f"/studies/{STUDY}", "/login", "/nothing")
 
 Live = tuple[Daemon, Browser]
 
@@ -30,18 +33,31 @@ def chromium(one_chromium: Chromium) -> Chromium:
     return one_chromium
 
 
+@pytest.fixture
+def disposable(tmp_path: Path) -> Iterator[Live]:
+    """A daemon with a study that a test may remove."""
+    with serving(settings_in(tmp_path)) as (daemon, browser):
+        made = instance("CT")
+        made.StudyInstanceUID = STUDY
+        made.save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered, WITHIN_S, "it is delivered")
+        wait_until(lambda: daemon.store.find_studies(StudyFilter()), WITHIN_S, "it is in the index")
+        yield daemon, browser
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A daemon with a study whose values are hostile, and a file that was refused."""
     folder = tmp_path_factory.mktemp("daemon")
     with serving(settings_in(folder)) as (daemon, browser):
         made = instance("CT")
-        made.PatientName, made.SeriesDescription = HOSTILE, HOSTILE
+        made.PatientName, made.SeriesDescription, made.StudyInstanceUID = HOSTILE, HOSTILE, STUDY
         made.save_as(folder / "inbox" / "1.dcm", enforce_file_format=True)
         refused = instance("CT")
         del refused.SeriesInstanceUID
         refused.save_as(folder / "inbox" / "<img src=x onerror=alert(2)>.dcm", enforce_file_format=True)
         wait_until(lambda: daemon.store.stats().delivered and daemon.store.rejections(), WITHIN_S, "both are there")
+        wait_until(lambda: daemon.store.find_studies(StudyFilter()), WITHIN_S, "it is in the index")
         daemon.look()
         yield daemon, browser
 
@@ -78,6 +94,44 @@ def test_hostile_values_are_text(chromium: Chromium, live: Live) -> None:
     assert "49" not in chromium.find("#refused").text
     assert not chromium.has("img")
     assert chromium.complaints() == []
+
+
+def test_hostile_values_of_a_study_are_text(chromium: Chromium, live: Live) -> None:
+    chromium.open(f"{live[1].url}studies/{STUDY}")
+    chromium.waits_for("CT, ")
+    chromium.find("summary").click()
+    assert "resourceType" in chromium.find("pre").text
+    assert not chromium.has("main script")
+    assert chromium.complaints() == []
+
+
+def test_a_study_is_found_and_sent_again_and_forgotten(chromium: Chromium, disposable: Live) -> None:
+    daemon, browser = disposable
+    log_in(chromium, browser.url)
+    chromium.open(f"{browser.url}studies")
+    chromium.find("#study_uid").send_keys(f"{STUDY}\n")
+    chromium.find("article a").click()
+    chromium.waits_for("revision 1 was delivered, which is the present one")
+    before = daemon.state().destinations[0].written
+    chromium.find("#retry").click()
+    wait_until(lambda: daemon.state().destinations[0].written > before, WITHIN_S, "it is sent again")
+    wait_until(lambda: daemon.store.stats().delivered, WITHIN_S, "it is delivered again")
+    chromium.open(f"{browser.url}studies/{STUDY}")
+    chromium.find("#forget").click()
+    chromium.accept()
+    chromium.waits_for("No study matches")
+    assert daemon.store.study_status(STUDY) is None
+    assert chromium.complaints() == []
+
+
+def test_a_resource_is_copied(chromium: Chromium, live: Live) -> None:
+    chromium.open(f"{live[1].url}studies/{STUDY}")
+    chromium.allow_clipboard(live[1].url)
+    chromium.find("summary").click()
+    chromium.find("button.copy").click()
+    chromium.waits_for("Copied")
+    copied = chromium.ask_later("navigator.clipboard.readText().then(arguments[arguments.length - 1])")
+    assert copied.strip() == chromium.find("pre").text.strip()
 
 
 def test_the_policy_stops_what_gets_into_a_page(chromium: Chromium, live: Live) -> None:

@@ -123,6 +123,7 @@ WEB: dict[str, Any] = {
     "host": "127.0.0.2",
     "port": 8113,
     "server_names": ["bridge.example"],
+    "show_identifiers": True,
     "tls_certificate": "/other.crt",
 }
 WEB_ELSEWHERE = {"enabled": "daemon.Daemon", **dict.fromkeys(("token", "token_file", "tls_key"), "test_web")}
@@ -190,7 +191,8 @@ def test_an_option_of_the_web_page_reaches_it(option: str, monkeypatch: pytest.M
     monkeypatch.setattr(parts, "WebServer", Recorded)
     monkeypatch.setattr(WebSettings, "secret", "token")  # the methods of two sections are never equal
     other: Any = None
-    changed, plain_one = (parts.web_server(made, other, other) for made in (load(web={option: WEB[option]}), load()))
+    settings = load(web={option: WEB[option]}), load()
+    changed, plain_one = (parts.web_server(made, other, other, other) for made in settings)
     assert changed != plain_one
 
 

@@ -15,3 +15,10 @@ document.addEventListener("htmx:responseError", (event) => {
   show(text);
 });
 document.addEventListener("htmx:sendError", () => show("The bridge does not answer."));
+document.addEventListener("click", (event) => {
+  if (!event.target.matches("button.copy")) return;
+  navigator.clipboard.writeText(event.target.nextElementSibling.textContent).then(
+    () => { event.target.textContent = "Copied"; },
+    () => show("The browser did not allow to copy."),
+  );
+});

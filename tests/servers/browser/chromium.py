@@ -65,6 +65,11 @@ class Chromium:
     def _command(self, name: str, arguments: Mapping[str, Any]) -> None:
         self.driver.execute_cdp_cmd(name, dict(arguments))
 
+    def allow_clipboard(self, url: str) -> None:
+        """Let the page at a URL read what was copied; it may write it in any case."""
+        permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self._command("Browser.grantPermissions", {"origin": url.rstrip("/"), "permissions": permissions})
+
     def open(self, url: str) -> None:
         """Open a page."""
         self.driver.get(url)

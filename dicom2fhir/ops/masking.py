@@ -1,0 +1,90 @@
+"""Hides who a patient is in FHIR resources and in texts about a study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from dicom2fhir.model import Attrs, items_of, texts_of
+
+MASK = "***"
+_UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
+_DATE = re.compile(r"(\d{4})(\d{2})(\d{2})")
+
+_IDENTIFYING = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientBirthName", "PatientMotherBirthName", "OtherPatientIDs"),
+    *("OtherPatientNames", "PatientAddress", "PatientTelephoneNumbers", "AccessionNumber", "AdmissionID", "StudyID"),
+    *("ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "NameOfPhysiciansReadingStudy"),
+)
+"""Attributes whose values are hidden wherever they are repeated."""
+_PERSONAL = frozenset(
+    ("birthDate", "address", "telecom", "contact", "photo", "deceasedDateTime", "multipleBirthInteger", "data", "div")
+)
+"""Elements that are hidden as a whole; ``data`` is the content of an attachment."""
+_WORD_CHARACTERS = 3
+"""Shorter words of a name are too common to be looked for."""
+_BEGINS = "(?:(?<!\\w)|(?<=%[0-9A-Fa-f]{2}))"
+"""Where a word can begin, also in a URL."""
+_PUBLIC = ("urn:oid:", "urn:uuid:", "urn:dicom:")
+"""Identifiers that start like this are UIDs."""
+
+
+class Masking:
+    """Hides the values of one study.
+
+    Parameters
+    ----------
+    attrs
+        Its patient and study attributes, or several of them.
+    """
+
+    def __init__(self, *attrs: Attrs) -> None:
+        words = {word for one in attrs for word in _words(one)}
+        alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        self._pattern = re.compile(rf"{_BEGINS}(?:{alternatives})(?!\w)", re.IGNORECASE) if words else None
+
+    def text(self, text: str) -> str:
+        """A text without the values of the study."""
+        return self._pattern.sub(MASK, text) if self._pattern and not _UID.fullmatch(text) else text
+
+    def resource(self, value: Any) -> Any:
+        """A resource, or a part of one: no names, birth dates and identifiers of people, orders and admissions."""
+        match value:
+            case list():
+                return [self.resource(one) for one in value]
+            case dict():
+                return {key: self._element(key, one, value) for key, one in value.items()}
+            case str():
+                return value if value.startswith(_PUBLIC) else self.text(value)
+            case _:
+                return value
+
+    def _element(self, key: str, value: Any, parent: dict[str, Any]) -> Any:
+        if key in _PERSONAL:
+            return MASK
+        if key == "name" and isinstance(value, list):  # of a person; an organization has a text
+            return MASK
+        if key == "value" and isinstance(value, str) and not value.startswith(_PUBLIC) and _is_identifier(parent):
+            return MASK
+        if key == "display" and ("reference" in parent or "identifier" in parent):
+            return MASK
+        return self.resource(value)
+
+
+def _is_identifier(element: dict[str, Any]) -> bool:
+    """Whether it is an Identifier: of the datatypes with a text in ``value``, the others have a unit or a code."""
+    return not {"unit", "code", "comparator"} & element.keys()
+
+
+def _words(attrs: Attrs) -> Iterator[str]:
+    for keyword in _IDENTIFYING:
+        for text in texts_of(attrs.get(keyword)):
+            words = [word for word in re.split(r"[\^=\s]+", text) if len(word) >= _WORD_CHARACTERS]
+            yield from words
+            yield from (quote(word, safe="") for word in words)
+            yield from (f"{date[1]}-{date[2]}-{date[3]}" for word in words if (date := _DATE.fullmatch(word)))
+    for value in attrs.values():
+        for item in items_of(value):
+            yield from _words(item)

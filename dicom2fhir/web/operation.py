@@ -1,0 +1,55 @@
+"""An operation of the HTTP API, and its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from dicom2fhir.web.call import Call, Handler, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the API.
+
+    Attributes
+    ----------
+    path
+        Below :data:`dicom2fhir.web.api.ROOT`, with its parameters in braces.
+    query
+        Parameter -> its JSON schema with a description.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    run: Handler
+    answer: str
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def json_response(document: object, status: int = 200) -> Response:
+    """A document as JSON."""
+    return Response(orjson.dumps(document), status, media_type="application/json")
+
+
+def changed(call: Call, document: object) -> Response:
+    """The answer to a change; a page that asked for it loads again."""
+    response = json_response(document)
+    if "hx-request" in call.request.headers:
+        response.headers["hx-refresh"] = "true"
+    return response
+
+
+def number(given: str | None, name: str, default: int, most: int) -> int:
+    """A number from 0 to ``most`` among the parameters."""
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and int(given) <= most):
+        raise Refused(400, f"{name} must be a number from 0 to {most}.")
+    return int(given)

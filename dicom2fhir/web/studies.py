@@ -1,0 +1,271 @@
+"""Operations on studies: search, one study with what destinations get, and what an operator can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from dicom2fhir.errors import StudyBusy
+from dicom2fhir.ops import status as bridge
+from dicom2fhir.ops.masking import MASK, Masking
+from dicom2fhir.ops.previews import Preview
+from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, StudyFilter
+from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.operation import Operation, changed, json_response, number
+
+PAGE = 50
+_MOST = 200
+FILTERS: Mapping[str, str] = {
+    "study_uid": "Study Instance UID",
+    "accession_number": "Accession Number",
+    "patient_id": "Patient ID",
+    "patient_name": "Patient's Name",
+    "modality": "Modality",
+    "study_date": "Study Date, YYYYMMDD",
+    "calling_ae_title": "Calling AE title",
+    "destination": "Destination",
+}
+"""Parameters of the search that are texts, with their names for people."""
+_OF_PATIENTS = ("patient_id", "patient_name")
+"""Those that need ``web.show_identifiers``: whoever may not see them must not be able to guess them, either."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """Everything about one study, with identifiers of the patient hidden unless they may be shown."""
+
+    study: StudyStatus
+    document: dict[str, Any]
+    details: StudyDetails
+    previews: tuple[Preview, ...]
+    conflict: str
+    viewer: str
+
+
+def filters_for(call: Call) -> Mapping[str, str]:
+    """The text filters that this page offers."""
+    return {name: text for name, text in FILTERS.items() if call.shows_identifiers or name not in _OF_PATIENTS}
+
+
+def search(call: Call, limit: int) -> tuple[Sequence[FoundStudy], str]:
+    """The studies that the parameters ask for, and where the next page begins; empty if there is none."""
+    query = call.request.query_params
+    found = call.store.find_studies(_wanted(call, query), _position(query.get("after")), limit + 1)
+    more = found[limit - 1].position if 0 < limit < len(found) else None
+    return found[:limit], f"{more.last_at!r},{more.number}" if more else ""
+
+
+def _wanted(call: Call, query: QueryParams) -> StudyFilter:
+    state = query.get("state", "")
+    if state and state not in list(State):
+        raise Refused(400, f"state must be one of {', '.join(State)}.")
+    if not call.shows_identifiers and any(query.get(name) for name in _OF_PATIENTS):
+        raise Refused(403, "Patients are not searched, because web.show_identifiers is not set.")
+    texts = {name: query.get(name, "") for name in FILTERS}
+    return StudyFilter(state=State(state) if state else None, is_conflict=query.get("conflict") == "true", **texts)
+
+
+def _position(given: str | None) -> Position | None:
+    if not given:
+        return None
+    try:
+        last_at, _, place = given.partition(",")
+        return Position(float(last_at), int(place))
+    except ValueError:
+        raise Refused(400, "after must be the value of next in the page before.") from None
+
+
+def study_of(call: Call) -> StudyView:
+    """The study in the path."""
+    uid = str(call.request.path_params["study_uid"])
+    status, details, study = call.store.study_status(uid), call.store.study_details(uid), call.store.study(uid)
+    if status is None or details is None or study is None:
+        raise Refused(404, "There is no such study.")
+    show = call.shows_identifiers
+    masking = Masking(study.patient, study.attrs, *(named.patient for named in call.store.patients(uid)))
+    now = time.time()
+    document = bridge.study_json(status, bridge.daemon_of(call.store, now), now)
+    fingerprints = {one.name: one.fingerprint for one in call.store.destinations()}
+    previews = tuple(
+        call.previewer.of(study, delivery.destination, fingerprints.get(delivery.destination, ""))
+        for delivery in status.deliveries
+    )
+    return StudyView(
+        status,
+        document if show else _masked_texts(document, masking),
+        details if show else _masked_details(details, masking),
+        previews if show else tuple(_masked_preview(one, masking) for one in previews),
+        study.conflict,
+        call.previewer.viewer(uid),
+    )
+
+
+def _masked_texts(value: Any, masking: Masking) -> Any:
+    """A document whose texts are the words of servers and of the bridge."""
+    match value:
+        case dict():
+            return {key: _masked_texts(one, masking) for key, one in value.items()}
+        case list() | tuple():
+            return [_masked_texts(one, masking) for one in value]
+        case str():
+            return masking.text(value)
+        case _:
+            return value
+
+
+def _masked_details(details: StudyDetails, masking: Masking) -> StudyDetails:
+    return replace(
+        details,
+        series=tuple(replace(one, description=masking.text(one.description)) for one in details.series),
+        attempts=tuple(replace(one, answer=masking.text(one.answer)) for one in details.attempts),
+    )
+
+
+def _masked_preview(preview: Preview, masking: Masking) -> Preview:
+    return replace(
+        preview,
+        resources=tuple(masking.resource(one) for one in preview.resources),
+        notes=tuple(replace(note, text=masking.text(note.text)) for note in preview.notes),
+        error=masking.text(preview.error),
+    )
+
+
+def list_studies(call: Call) -> Response:
+    """The studies that match, latest change first."""
+    found, following = search(call, number(call.request.query_params.get("limit"), "limit", PAGE, _MOST))
+    return json_response({"studies": [_found_json(one, call) for one in found], "next": following})
+
+
+def _found_json(found: FoundStudy, call: Call) -> dict[str, Any]:
+    study = found.status
+    return {
+        "study_uid": study.study_uid,
+        "study_date": found.study_date,
+        "modalities": found.modalities,
+        "accession_numbers": accession_numbers(found, call),
+        "calling_ae_titles": found.calling_ae_titles,
+        "series": study.series,
+        "instances": study.instances,
+        "revision": study.revision,
+        "first_at": bridge.iso(study.first_at),
+        "last_at": bridge.iso(study.last_at),
+        "is_conflict": found.is_conflict,
+        "deliveries": {one.destination: one.state for one in study.deliveries},
+    }
+
+
+def accession_numbers(found: FoundStudy, call: Call) -> Sequence[str]:
+    """The accession numbers of a study, if they may be shown."""
+    return found.accession_numbers if call.shows_identifiers else [MASK] * len(found.accession_numbers)
+
+
+def read_study(call: Call) -> Response:
+    """One study: its status, series, senders and attempts."""
+    view = study_of(call)
+    return json_response(view.document | _details_json(view.details) | {"conflict": view.conflict})
+
+
+def _details_json(details: StudyDetails) -> dict[str, Any]:
+    return {
+        "series_found": [asdict(one) for one in details.series],
+        "senders": [asdict(one) | {"first_at": bridge.iso(one.first_at)} for one in details.senders],
+        "attempts": [asdict(one) | {"at": bridge.iso(one.at)} for one in details.attempts],
+    }
+
+
+def read_resources(call: Call) -> Response:
+    """What each destination gets of a study now."""
+    return json_response([asdict(one) for one in study_of(call).previews])
+
+
+def retry_study(call: Call) -> Response:
+    """``dicom2fhir retry STUDY``."""
+    uid = _known(call)
+    destination = call.form.get("destination")
+    if destination and all(one.name != destination for one in call.store.destinations()):
+        raise Refused(404, "There is no such destination.")
+    count = call.store.requeue(uid, destination or None, all_states=True)
+    call.audit("retry", study=uid, destination=destination or "", changed=bool(count))
+    return changed(call, {"study_uid": uid, "due": count})
+
+
+def forget_study(call: Call) -> Response:
+    """``dicom2fhir forget STUDY``."""
+    uid = _known(call)
+    try:
+        was_there = call.store.forget(uid)
+    except StudyBusy:
+        raise Refused(409, "The study is being sent now. Try again in a moment.") from None
+    call.audit("forget", study=uid, changed=was_there)
+    response = json_response({"study_uid": uid, "forgotten": was_there})
+    if "hx-request" in call.request.headers:
+        response.headers["hx-redirect"] = "/studies"
+    return response
+
+
+def _known(call: Call) -> str:
+    uid = str(call.request.path_params["study_uid"])
+    if call.store.study_status(uid) is None:
+        raise Refused(404, "There is no such study.")
+    return uid
+
+
+_STATE = {"type": "string", "enum": list(State), "description": "State of the delivery to destination, or to any."}
+_LIMIT = {"type": "integer", "minimum": 0, "maximum": _MOST, "default": PAGE, "description": "Number of studies."}
+_AFTER = {"type": "string", "description": "The value of next in the page before."}
+_CONFLICT = {"type": "boolean", "description": "Only studies whose instances name several patients."}
+STUDY_OPERATIONS: Sequence[Operation] = (
+    Operation(
+        "GET",
+        "/studies",
+        "studies",
+        "Search studies. Texts match whole values. What arrived in the last seconds may be missing.",
+        list_studies,
+        "Studies, latest change first, and where the next page begins.",
+        {
+            **{name: {"type": "string", "description": text} for name, text in FILTERS.items()},
+            "state": _STATE,
+            "conflict": _CONFLICT,
+            "after": _AFTER,
+            "limit": _LIMIT,
+        },
+    ),
+    Operation(
+        "GET",
+        "/studies/{study_uid}",
+        "study",
+        "One study: deliveries with their attempts, series, senders.",
+        read_study,
+        "The study. Identifiers of the patient are hidden unless web.show_identifiers is set.",
+    ),
+    Operation(
+        "GET",
+        "/studies/{study_uid}/resources",
+        "resources",
+        "The resources as each destination gets them now, with what was left out and why.",
+        read_resources,
+        "One item for each destination. Identifiers are hidden unless web.show_identifiers is set.",
+    ),
+    Operation(
+        "POST",
+        "/studies/{study_uid}/retry",
+        "retryStudy",
+        "Send a study again now, to one destination (form field destination) or to all.",
+        retry_study,
+        "The number of deliveries that are due now.",
+    ),
+    Operation(
+        "POST",
+        "/studies/{study_uid}/forget",
+        "forgetStudy",
+        "Remove a study from the store. Nothing is removed from any FHIR server.",
+        forget_study,
+        "Whether it was there.",
+    ),
+)

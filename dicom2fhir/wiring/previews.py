@@ -1,0 +1,83 @@
+"""What destinations get of a study that is in the store, for people to look at: nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from dicom2fhir.config import FileDestinationSettings, Settings
+from dicom2fhir.errors import BridgeError, attempt
+from dicom2fhir.fhir.mapper import StudyMapper
+from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.model import Study
+from dicom2fhir.ops.previews import Preview
+from dicom2fhir.wiring import options, parts
+
+_WITHOUT_IDENTIFIER = ("DSTU2", "1.4.0", "STU3")
+"""Versions in which an ImagingStudy is searched by ``study`` or ``uid``, not by ``identifier``."""
+
+
+class Previews:
+    """Maps studies as the destinations of a configuration want them.
+
+    Parameters
+    ----------
+    in_force
+        Returns the settings in force.
+    """
+
+    def __init__(self, in_force: Callable[[], Settings]) -> None:
+        self._in_force = in_force
+
+    @property
+    def _settings(self) -> Settings:
+        settings = self._in_force()
+        # fhir.resources would take a second to load, for a check of what people look at anyway
+        unchecked = settings.fhir.model_copy(update={"validation": "never"})
+        return settings.model_copy(update={"fhir": unchecked})
+
+    def of(self, study: Study, name: str, fingerprint: str) -> Preview:
+        """What a destination gets of a study now.
+
+        Parameters
+        ----------
+        fingerprint
+            The mapping fingerprint of the destination, which tells the FHIR version where the server decides it.
+        """
+        try:
+            dialect, mapper = self._mapping(name, fingerprint)
+            if study.conflict:
+                return Preview(name, dialect.name, error=study.conflict)
+            mapped = attempt(mapper.map, study, dialect)
+        except BridgeError as error:
+            return Preview(name, fingerprint.partition(" ")[0], error=str(error))
+        return Preview(
+            name,
+            dialect.name,
+            resources=tuple(entry["resource"] for entry in standalone(mapped)["entry"]),
+            notes=mapped.notes,
+            unclaimed=mapped.unclaimed,
+            link=self._link(study.uid, name, dialect.name),
+        )
+
+    def viewer(self, study_uid: str) -> str:
+        """The URL that opens a study in a viewer; empty without one, or if it needs an accession number."""
+        template = self._settings.pacs.viewer_url
+        return "" if "{accession}" in template else template.replace("{study_uid}", quote(study_uid, safe=""))
+
+    def _mapping(self, name: str, fingerprint: str) -> tuple[Dialect, StudyMapper]:
+        settings = self._settings
+        profile = parts.profile_of(settings, name)
+        version = settings.version_set(name)
+        spoken = fingerprint.partition(" ")[0]
+        dialect = DIALECTS[spoken] if version == "auto" and spoken in DIALECTS else options.dialect(version, profile)
+        return dialect, options.mapper(settings, settings.patient_mode(name), profile, destination=name)
+
+    def _link(self, study_uid: str, name: str, version: str) -> str:
+        destination = self._settings.destinations[name]
+        if isinstance(destination, FileDestinationSettings):
+            return ""
+        uid = f"urn:oid:{study_uid}"
+        found = f"study={uid}" if version in _WITHOUT_IDENTIFIER else f"identifier=urn:dicom:uid|{uid}"
+        return f"{destination.url.rstrip('/')}/ImagingStudy?{quote(found, safe='=:')}"
