@@ -9,8 +9,8 @@ import pytest
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.fhir.mapping.context import MappingOptions
 from dicom2fhir.fhir.mapping.engine import map_study
+from dicom2fhir.fhir.mapping.options import MappingOptions
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs import conversion
