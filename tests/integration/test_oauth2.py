@@ -28,6 +28,7 @@ from dicom2fhir.fhir.send.access_tokens import AccessToken, AccessTokens
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.store.base import State
 from dicom2fhir.wiring import credentials, parts
+from dicom2fhir.wiring.reload import blueprint, difference
 from tests.authorization_server import AuthorizationServer, authorization_server
 from tests.command_line import Run
 from tests.daemon_process import DaemonProcess, folder_to_files, run_command, wait_until
@@ -501,6 +502,22 @@ def test_the_token_endpoint_gets_the_client_certificate(pki: Pki) -> None:
         of_other = of_server | {"ca_file": pki.stranger_crt}
         assert "TLS" in str(failure(parts.client(destination(fhir, of_other, **made))))
         parts.client(destination(fhir, of_other, **made, ca_file=pki.ca_crt)).check_access()
+
+
+@pytest.mark.parametrize("option", ["ca_file", "tls_certificate", "tls_key", "oauth2.ca_file"])
+def test_a_file_for_tls_that_was_replaced_is_a_change_of_the_destination(tmp_path: Path, option: str) -> None:
+    """So that SIGHUP has it used, also for connections that are open."""
+    file, other = tmp_path / "file.pem", tmp_path / "other.pem"
+    names = ("ca_file", "tls_certificate", "tls_key")
+    table: dict[str, Any] = {name: file if name == option else other for name in names}
+    oauth2 = {"client_id": "a", "client_secret": "b", "ca_file": file if option == "oauth2.ca_file" else other}
+    table |= {"url": "https://a.example", "auth": "oauth2", "oauth2": oauth2}
+    settings = config.load(overrides={"destinations": {"main": table}}, environ={})
+    file.write_text("one")
+    before = blueprint(settings).routes
+    assert difference(before, blueprint(settings).routes).changed == ()
+    file.write_text("another")
+    assert difference(before, blueprint(settings).routes).changed == ("main",)
 
 
 # Other headers

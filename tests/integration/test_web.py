@@ -165,12 +165,14 @@ def test_another_host_name_is_refused(live: Live) -> None:
     daemon, browser = live
     port = browser.url.rpartition(":")[2].strip("/")
     assert browser.get("/", host=f"localhost:{port}").status == 200
-    for path in ("/", "/api/v1/status", "/healthz"):
+    for path in ("/", "/api/v1/status", "/healthz", "/metrics"):
         assert browser.get(path, host="rebound.example").status == 421
     assert daemon.trouble() == ""
 
 
-@pytest.mark.parametrize("path", ["/", "/login", "/nothing", "/api/v1/status", "/static/htmx.min.js", "/healthz"])
+@pytest.mark.parametrize(
+    "path", ["/", "/login", "/nothing", "/api/v1/status", "/static/htmx.min.js", "/healthz", "/metrics"]
+)
 def test_every_answer_has_the_security_headers(live: Live, path: str) -> None:
     headers = live[1].get(path).headers
     policy = headers["content-security-policy"]
