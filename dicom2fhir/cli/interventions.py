@@ -138,7 +138,7 @@ def forget(
 
     If instances are received again, the study is created again. Files are not imported again automatically, neither
     from a watched folder nor by backfill: use `dicom2fhir backfill --again`. A study that is being sent now is not
-    removed.
+    removed. What rejection notes stated of its instances stays known.
     """
     from dicom2fhir.store.sqlite.store import SqliteStore
 

@@ -336,6 +336,7 @@ class Store(Ledger, Notices, StudySearch, Protocol):
     def forget(self, study_uid: str) -> bool:
         """Delete a study from the store, but not from any destination; False if there is no such study.
 
+        What rejection notes have stated of its instances stays, as if they had come before them.
         Marks of files stay: the ledger does not know what was in them.
 
         Raises

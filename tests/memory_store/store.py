@@ -511,7 +511,18 @@ class MemoryStore:
             if study and memory.is_owned and any(one.lease_until > now for one in study.deliveries.values()):
                 raise StudyBusy
             memory.notifications = {k: v for k, v in memory.notifications.items() if v.study_uid != study_uid}
-            return memory.studies.pop(study_uid, None) is not None
+            if study is None:
+                return False
+            del memory.studies[study_uid]
+            kept = {
+                (uid, note): said
+                for (uid, note), said in study.rejections.items()
+                if said[1] != "asked" and uid != note
+            }
+            if kept:
+                anew = memory.study(study_uid, now)
+                anew.rejections, anew.revision = kept, 1
+            return True
 
     # What there is
 

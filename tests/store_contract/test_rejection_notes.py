@@ -192,12 +192,42 @@ def test_what_is_restored_comes_back_into_the_key_objects_of_another_study(bench
     assert bench.study("1.2").revision > before.revision
 
 
-def test_a_forgotten_study_is_no_longer_rejected(bench: Bench) -> None:
+@pytest.mark.parametrize("of", ["1.1", "1.3"], ids=["in the study", "in another"])
+def test_what_is_rejected_of_a_forgotten_study_stays_known(bench: Bench, of: str) -> None:
+    """Whoever forgets it; also to the key objects of another study, which are not told anything else meanwhile."""
+    bench.add(rejection_note([1, 2], "113000", study="1.2", of="1.1", number=80))
     bench.add(record(1))
-    bench.add(rejection_note([1]), TRUSTED)
+    bench.add(record(2))
+    bench.add(rejection_note([1], study=of, of="1.1"), TRUSTED)
+    before = bench.study("1.2")
+    assert before.is_rejected("1.1", "1.9.1")
+    with bench.beside() as store:
+        assert store.forget("1.1")
+    assert bench.study("1.2") == before
+    assert bench.study("1.1").is_announced
+    assert (bench.status().instances, bench.status().rejected) == (0, 1)
+    bench.add(record(1), ARCHIVE)
+    assert bench.study().rejected_for == "113037"
+    bench.add(record(2), ARCHIVE)
+    assert left(bench.study()) == ["1.9.2"]
+    assert bench.store.forget("1.1") and bench.store.forget("1.1")
+    assert bench.status().rejected == 1
+
+
+def test_what_was_restored_stays_so_when_its_study_is_forgotten(bench: Bench) -> None:
+    note = rejection_note([1], "113039", study="1.3", of="1.1")
+    bench.add(note, TRUSTED)
+    bench.store.add(record(1), over("a"))
     assert bench.store.forget("1.1")
-    bench.add(record(1))
+    bench.add(note, TRUSTED)
+    bench.store.add(record(1), over("b"))
     assert left(bench.study()) == ["1.9.1"]
+
+
+def test_what_was_only_asked_for_is_forgotten_with_the_study(bench: Bench) -> None:
+    bench.add(rejection_note([1]), over("a"))
+    assert bench.store.forget("1.1")
+    assert bench.store.study("1.1") is None
 
 
 ARRIVALS: list[InstanceRecord] = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
@@ -10,7 +11,8 @@ from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
 from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import deliveries
-from dicom2fhir.store.sqlite.arrivals import schedule
+from dicom2fhir.store.sqlite.arrivals import change, schedule
+from dicom2fhir.store.sqlite.known_rows import NO_READER, KnownRows
 from dicom2fhir.store.sqlite.statements import Statements
 
 _BELONGINGS = (
@@ -63,8 +65,8 @@ def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verd
     deliveries.requeue(sql, study_uid, None, True, now)
 
 
-def forget(sql: Statements, study_uid: str, now: float, leases_hold: bool) -> bool:
-    """Delete a study with all its rows; False if there is no such study.
+def forget(sql: Statements, known: KnownRows, study_uid: str, now: float, leases_hold: bool) -> bool:
+    """Delete a study with all its rows, except what was rejected of it; False if there is no such study.
 
     Raises
     ------
@@ -78,6 +80,21 @@ def forget(sql: Statements, study_uid: str, now: float, leases_hold: bool) -> bo
     sending = [row for row in sql.all("study_deliveries", study_id=study_id) if row[1] == State.SENDING]
     if leases_hold and any(lease_until > now for _, _, _, lease_until, *_ in sending):
         raise StudyBusy
+    rejections = sql.all("rejections_to_keep", study_id=study_id)
     for what in _BELONGINGS:
         sql.run(f"forget_{what}", study_id=study_id)
+    if rejections:
+        _keep_rejections(sql, known, study_uid, rejections, now)
     return True
+
+
+def _keep_rejections(
+    sql: Statements, known: KnownRows, study_uid: str, rejections: Sequence[Sequence[Any]], now: float
+) -> None:
+    """Know of a study as if only the rejection notes had come, which may be in other studies."""
+    known.forget()  # the number of the deleted study
+    study = known.study(sql, study_uid, now, NO_READER)
+    for note, code, state, uids in rejections:
+        sql.run("reject_instances", study_id=study.id, note=note, code=code, state=state, uids=uids)
+    change(sql, known, study, now)
+    schedule(sql, [study.id])

@@ -398,6 +398,11 @@ SELECT :study_id, value, :note, :code, :state FROM json_each(:uids) WHERE true
 ON CONFLICT DO UPDATE SET code = excluded.code, state = excluded.state
 WHERE excluded.state = 'in force' AND (code <> excluded.code OR state = 'asked');
 
+-- name: rejections_to_keep
+-- When its study is forgotten: what was applied, or restored, of instances other than the note.
+SELECT note, code, state, json_group_array(uid) FROM rejected_instance
+WHERE study_id = :study_id AND state <> 'asked' AND uid <> note GROUP BY note, code, state;
+
 -- name: restore_instance
 UPDATE rejected_instance SET state = 'restored'
 WHERE study_id = :study_id AND uid = :uid AND note <> uid AND code = :code AND state = 'in force';

@@ -298,7 +298,9 @@ class SqliteStore(StoreReader):
     def forget(self, study_uid: str) -> bool:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that no longer runs are ignored."""
         leases_hold = self.is_owned
-        return self._write(lambda sql: interventions.forget(sql, study_uid, self._clock.now(), leases_hold))
+        return self._write(
+            lambda sql: interventions.forget(sql, self._known, study_uid, self._clock.now(), leases_hold)
+        )
 
     def delivered(self, successes: Sequence[Success]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if a lease was lost, only that the destination works."""
