@@ -173,6 +173,11 @@ def _stated(study: StudyStatus) -> Iterator[str]:
             f"{counted(study.asked_to_reject, 'rejection note')} not applied: the origin may not reject"
             " (receiver.rejection_notes_from)"
         )
+    if study.without_content:
+        yield (
+            f"{counted(study.without_content, 'document')} without its content: larger than fhir.embed_documents or"
+            " receiver.max_elements allows, or damaged"
+        )
 
 
 def _state(delivery: DeliveryStatus) -> Text:

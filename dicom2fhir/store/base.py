@@ -139,6 +139,8 @@ class StudyStatus:
     """Number of instances, arrived or not, that rejection notes in force name."""
     asked_to_reject: int = 0
     """Number of rejection notes in it from origins that may not reject (:attr:`dicom2fhir.model.Origin.may_reject`)."""
+    without_content: int = 0
+    """Number of documents whose content was to be embedded and was not taken: it is too large, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.model import Origin
+from dicom2fhir.model import Note, Origin
 from dicom2fhir.store.base import DestinationStatus, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
 from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, delivered, over, record
@@ -167,3 +167,12 @@ def test_whether_somebody_still_sends_a_study(bench: Bench) -> None:
     assert bench.status().association_open
     bench.store.association_ended("a")
     assert not bench.status().association_open
+
+
+def test_documents_without_their_content_are_counted(bench: Bench) -> None:
+    """Once each; other notes do not count."""
+    said = Note("warning", "EncapsulatedDocument", "is longer than allowed"), Note("warning", "ContentTime", "odd")
+    bench.add(replace(record(1), notes=said))
+    bench.add(replace(record(2), notes=said[1:]))
+    bench.add(record(3))
+    assert bench.status().without_content == 1

@@ -425,6 +425,11 @@ SELECT count(DISTINCT uid) FROM rejected_instance WHERE study_id = :study_id AND
 -- name: count_asked_to_reject
 SELECT count(*) FROM rejected_instance WHERE study_id = :study_id AND state = 'asked';
 
+-- name: count_without_content
+-- A note is [level, attribute, text].
+SELECT count(*) FROM instance WHERE study_id = :study_id AND notes IS NOT NULL AND EXISTS (
+    SELECT 1 FROM json_each(CAST(notes AS TEXT)) AS note WHERE json_extract(note.value, '$[1]') = 'EncapsulatedDocument');
+
 -- name: step
 SELECT body FROM step WHERE uid = :uid;
 
