@@ -125,13 +125,14 @@ _REFERENCED_OBJECTS = _sequence(
     Attribute("ReferencedSegmentNumber", 0x0062000B, "US", many=True),
 )
 """Image Reference Macro with segments."""
-_MEASUREMENTS = Documents("1500", ("126000", "126001", "126002", "126003"))
-"""Measurement Report (PS3.16 TID 1500), and the titles of CID 7021."""
+_REPORTS = Documents("1500", ("126000", "126001", "126002", "126003", "113701", "113500"))
+"""Measurement Report (PS3.16 TID 1500), the titles of CID 7021, and those of dose reports (TID 10001, 10011 and 10021),
+which some devices write in general SOP classes."""
 _MEASUREMENT_ITEM = (
     Attribute("RelationshipType", 0x0040A010, "CS"),
     Attribute("ObservationDateTime", 0x0040A032, "DT"),
     Attribute("ObservationUID", 0x0040A171, "UI"),
-    *_MEASURED[1:],
+    *_MEASURED,
     _REFERENCED_OBJECTS,
     Attribute("PixelOriginInterpretation", 0x00480301, "CS"),
     Attribute("GraphicData", 0x00700022, "FL", many=True, is_whole=True),
@@ -139,7 +140,7 @@ _MEASUREMENT_ITEM = (
     Attribute("ReferencedFrameOfReferenceUID", 0x30060024, "UI"),
 )
 """Of a measurement, and of the coordinates that it was made from (PS3.3 tables C.17-6, C.18.6-1 and C.18.9-1)."""
-_MEASUREMENT_REPORT = (
+_GENERAL_REPORT = (
     _sequence("VerifyingObserverSequence", 0x0040A073, Attribute("VerifyingObserverName", 0x0040A075, "PN")),
     _sequence("PredecessorDocumentsSequence", 0x0040A360, *_EVIDENCE),
     _REQUESTS,
@@ -152,7 +153,7 @@ _MEASUREMENT_REPORT = (
         Attribute("TemplateIdentifier", 0x0040DB00, "CS"),
     ),
     # root > measurements > group > measurement > coordinates > their image
-    replace(_content_tree(5, *_MEASUREMENT_ITEM), of_documents=_MEASUREMENTS),
+    replace(_content_tree(5, *_MEASUREMENT_ITEM, in_concepts=_IRRADIATION_EVENTS), of_documents=_REPORTS),
 )
 
 _ENCAPSULATED = (
@@ -164,7 +165,7 @@ CONTENT: Mapping[str, tuple[Attribute, ...]] = {
     KEY_OBJECT_SELECTION: _KEY_OBJECTS,
     X_RAY_RADIATION_DOSE_SR: _DOSE_REPORT,
     RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: _DOSE_REPORT,
-    **dict.fromkeys((ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR), _MEASUREMENT_REPORT),
+    **dict.fromkeys((ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR), _GENERAL_REPORT),
     **dict.fromkeys(ENCAPSULATED_DOCUMENTS, _ENCAPSULATED),
 }
 """SOP Class UID -> the content that is read, each at the top level of the data set."""

@@ -22,7 +22,10 @@ from dicom2fhir.fhir.mapping import documents, dose_reports
 from dicom2fhir.fhir.version.datatypes import DCM, LOINC, SNOMED_CT
 from dicom2fhir.model import Attrs, InstanceRecord, Origin, items_of
 from dicom2fhir.sop_classes import (
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
     ENCAPSULATED_DOCUMENTS,
+    ENHANCED_SR,
     KEY_OBJECT_SELECTION,
     RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,
     X_RAY_RADIATION_DOSE_SR,
@@ -81,14 +84,16 @@ def test_titles_of_reports_are_those_of_the_standard() -> None:
 
 
 def test_reader_and_mapping_mean_the_same_dose_reports() -> None:
-    assert set(dose_reports.TITLES) == {X_RAY_RADIATION_DOSE_SR, RADIOPHARMACEUTICAL_RADIATION_DOSE_SR}
+    general = {ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR}
+    assert set(dose_reports.TITLES) == {X_RAY_RADIATION_DOSE_SR, RADIOPHARMACEUTICAL_RADIATION_DOSE_SR, *general}
     assert uid.XRayRadiationDoseSRStorage == X_RAY_RADIATION_DOSE_SR
     assert uid.RadiopharmaceuticalRadiationDoseSRStorage == RADIOPHARMACEUTICAL_RADIATION_DOSE_SR
 
 
-def dose_report(events: int, undefined: bool) -> bytes:
+def dose_report(events: int, undefined: bool, sop_class: str = X_RAY_RADIATION_DOSE_SR) -> bytes:
     """The dose of both planes with many irradiation events, before the person that authorized them."""
     (made,) = datasets("sr-dose-biplane")
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = uid.UID(sop_class)
     *before, event, operator, authorizer = made.ContentSequence
     event.ContentSequence += [event.ContentSequence[-1]] * 40
     made.ContentSequence = [*before, *(deepcopy(event) for _ in range(events)), operator, authorizer]
@@ -99,9 +104,10 @@ def dose_report(events: int, undefined: bool) -> bytes:
 
 
 @pytest.mark.parametrize("undefined", [False, True])
-def test_of_irradiation_events_only_their_times(undefined: bool) -> None:
+@pytest.mark.parametrize("sop_class", [X_RAY_RADIATION_DOSE_SR, ENHANCED_SR])
+def test_of_irradiation_events_only_their_times(undefined: bool, sop_class: str) -> None:
     """A report may have hundreds of them, and what follows them counts, too."""
-    record = read(dose_report(150, undefined))
+    record = read(dose_report(150, undefined, sop_class))
     events = [
         item
         for item in items_of(record.instance["ContentSequence"])
@@ -128,6 +134,7 @@ def test_of_measurement_reports_by_template_or_by_title() -> None:
 
     assert has_content("126000", "1500")
     assert has_content("126003", "9999")
+    assert has_content("113701", "9999")
     assert has_content("1", "1500")
     assert not has_content("1", "9999")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import uid
 from pydicom.dataset import Dataset
 
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
@@ -82,6 +83,28 @@ def test_planes_are_not_added_up() -> None:
 def test_the_dose_of_events_is_not_read() -> None:
     (made,) = observations(datasets("sr-dose"))
     assert quantities(made) == {"CT Dose Length Product Total": 210.5, "Total Number of Irradiation Events": 1}
+
+
+GENERAL = (uid.EnhancedSRStorage, uid.ComprehensiveSRStorage, uid.Comprehensive3DSRStorage)
+
+
+@pytest.mark.parametrize("sop_class", GENERAL, ids=lambda sop_class: str(sop_class.name))
+@pytest.mark.parametrize("case", ["sr-dose", "sr-dose-biplane", "sr-dose-nm"])
+def test_a_report_in_a_general_sop_class_says_the_same(case: str, sop_class: uid.UID) -> None:
+    (own,) = observations(datasets(case))
+
+    def change(report: Dataset) -> None:
+        report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = sop_class
+
+    assert changed(case, change) == own
+
+
+@pytest.mark.parametrize(("sop_class", "title"), [(uid.XRayRadiationDoseSRStorage, "113500"), (GENERAL[0], "126000")])
+def test_a_report_with_another_title_is_none(sop_class: uid.UID, title: str) -> None:
+    (report,) = datasets("sr-dose")
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = sop_class
+    report.ConceptNameCodeSequence[0].CodeValue = title
+    assert observations([report]) == []
 
 
 def test_a_report_that_another_one_replaces_is_left_out_and_scopes_stay_apart() -> None:

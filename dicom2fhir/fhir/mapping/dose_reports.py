@@ -26,16 +26,25 @@ from dicom2fhir.fhir.version.datatypes import (
     one,
 )
 from dicom2fhir.fhir.version.dialect import words_of
-from dicom2fhir.model import Instance, Resource, Series
-from dicom2fhir.sop_classes import RADIOPHARMACEUTICAL_RADIATION_DOSE_SR, X_RAY_RADIATION_DOSE_SR
+from dicom2fhir.model import Attrs, Instance, Resource, Series
+from dicom2fhir.sop_classes import (
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
+    ENHANCED_SR,
+    RADIOPHARMACEUTICAL_RADIATION_DOSE_SR,
+    X_RAY_RADIATION_DOSE_SR,
+)
 
-TITLES: Mapping[str, Coding] = MappingProxyType(
+_X_RAY = Coding("113701", DCM, "X-Ray Radiation Dose Report")
+_RADIOPHARMACEUTICAL_REPORT = Coding("113500", DCM, "Radiopharmaceutical Radiation Dose Report")
+TITLES: Mapping[str, tuple[Coding, ...]] = MappingProxyType(
     {
-        X_RAY_RADIATION_DOSE_SR: Coding("113701", DCM, "X-Ray Radiation Dose Report"),
-        RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: Coding("113500", DCM, "Radiopharmaceutical Radiation Dose Report"),
+        X_RAY_RADIATION_DOSE_SR: (_X_RAY,),
+        RADIOPHARMACEUTICAL_RADIATION_DOSE_SR: (_RADIOPHARMACEUTICAL_REPORT,),
+        **dict.fromkeys((ENHANCED_SR, COMPREHENSIVE_SR, COMPREHENSIVE_3D_SR), (_X_RAY, _RADIOPHARMACEUTICAL_REPORT)),
     }
 )
-"""SOP class -> document title."""
+"""SOP class -> document titles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,7 @@ def dose_reports_of(context: MappingContext) -> Iterator[DoseReport]:
         (series, instance)
         for series in context.study.series
         for instance in series.instances
-        if (title := TITLES.get(one(instance.attrs.get("SOPClassUID"))))
-        and ContentItem(instance.attrs, context.schemes).is_named(title)
+        if _title(instance.attrs, context)
     ]
     replaced = replaced_by_others(instance for _, instance in found)
     for series, instance in found:
@@ -112,6 +120,12 @@ def dose_reports_of(context: MappingContext) -> Iterator[DoseReport]:
             yield report
         else:
             context.note("info", "ContentSequence", "has no dose totals: no dose summary is written")
+
+
+def _title(attrs: Attrs, context: MappingContext) -> Coding | None:
+    """The title of a dose report; None if it is none."""
+    root = ContentItem(attrs, context.schemes)
+    return next(filter(root.is_named, TITLES.get(one(attrs.get("SOPClassUID")), ())), None)
 
 
 def _report(series: Series, instance: Instance, context: MappingContext) -> DoseReport | None:
@@ -204,8 +218,8 @@ def summary(source: MappingSource) -> str:
     """The totals as a text."""
     report = report_of(source)
     procedures = ContentItem(report.attrs, source.context.schemes).coded(_PROCEDURE_REPORTED)
-    title = TITLES[one(report.attrs.get("SOPClassUID"))].display
-    procedure = next(procedures, Concept(text=title))
+    title = _title(report.attrs, source.context)
+    procedure = next(procedures, Concept(text=title.display if title else ""))
     return f"{words_of(procedure)}: {'; '.join(map(_words, report.values))}"
 
 
