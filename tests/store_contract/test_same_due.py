@@ -1,9 +1,10 @@
-"""The due rule of every kind of store, against the plain statement of it in the double."""
+"""The due rule of every kind of store, and what searches find, against the plain statement of both in the double."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import DuplicateInstance, NoLongerUpdatable, NoSuchInstance, StudyBusy
 from dicom2fhir.model import Origin
-from dicom2fhir.store.base import Store
+from dicom2fhir.store.base import State, Store
+from dicom2fhir.store.study_search import StudyDetails, StudyFilter
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
@@ -42,9 +44,10 @@ records = st.builds(
     study=st.sampled_from(UIDS),
     series=st.sampled_from(["", "1.8"]),
     Rows=st.sampled_from("12"),
+    patient=st.sampled_from(["P1", "P1", "P2"]),
 )
 origins = st.one_of(
-    st.just(Origin("folder", path="/in/x")),
+    st.just(Origin("folder", path="/in/x", folder="/in")),
     st.builds(over, st.sampled_from(ASSOCIATIONS), st.sampled_from(["CT1", "CT2"])),
 )
 destinations = st.sampled_from([DEST, OTHER])
@@ -85,6 +88,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("destinations"), st.sampled_from([(DEST,), (DEST, OTHER), (OTHER,)])),
     st.tuples(st.just("clock"), st.sampled_from([-86_400.0, -60.0, 3_600.0])),
     st.tuples(st.just("restart")),
+    st.tuples(st.just("index")),
 )
 
 
@@ -151,6 +155,8 @@ class Pair:
                     return error.kind
             case "end":
                 store.association_ended(*values)
+            case "index":
+                store.update_index()
             case "destinations":
                 store.set_destinations(values[0])
             case "forget":
@@ -204,3 +210,47 @@ def test_what_is_due_when(
                 assert one.study(uid) == other.study(uid)
             assert one.stats() == other.stats()
             assert one.destinations() == other.destinations()
+        pair.happens("later", 20.0)
+        assert_same_searches(one, other)
+
+
+SEARCHES = (
+    StudyFilter(),
+    *(StudyFilter(state=state) for state in State),
+    *(StudyFilter(state=state, destination=OTHER) for state in State),
+    StudyFilter(destination=DEST, modality="CT"),
+    StudyFilter(calling_ae_title="CT1"),
+    StudyFilter(folder="/in", patient_id="P2"),
+    StudyFilter(accession_number="A1"),
+    StudyFilter(is_conflict=True),
+)
+
+
+def assert_same_searches(one: Store, other: Store) -> None:
+    """Once every study is quiet and in the index."""
+    while one.update_index():
+        pass
+    for wanted in SEARCHES:
+        found, expected = ([*store.find_studies(wanted)] for store in (one, other))
+        assert {one.status.study_uid for one in found} == {one.status.study_uid for one in expected}, wanted
+        assert len(found) == len(expected)
+        by_uid = {one.status.study_uid: one for one in expected}
+        assert found == [replace(by_uid[one.status.study_uid], position=one.position) for one in found]
+    for uid in UIDS:
+        assert details_of(one, uid) == details_of(other, uid)
+    totals = [
+        (sum(m.received for m in minutes), sum(m.delivered for m in minutes))
+        for minutes in (one.counts(0), other.counts(0))
+    ]
+    assert totals[0] == totals[1]
+
+
+def details_of(store: Store, uid: str) -> StudyDetails | None:
+    """Without an order among what happened at the same time."""
+    details = store.study_details(uid)
+    return details and StudyDetails(
+        details.series,
+        tuple(sorted(details.senders, key=astuple)),
+        details.folders,
+        tuple(sorted(details.attempts, key=astuple)),
+    )
