@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +20,9 @@ from dicom2fhir.cli.options import (
 )
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
-from dicom2fhir.model import texts_of
+from dicom2fhir.ops import settlement
 from dicom2fhir.store.base import StudyStatus
 from dicom2fhir.system.text import counted, printable
-
-_SHOWN = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 
 
 @click.command()
@@ -77,7 +74,7 @@ def settle(
     finally:
         store.close()
     conflict = assembled.conflict if assembled else ""
-    shown = [_patient(number, one, show_identifiers) for number, one in enumerate(patients, start=1)]
+    shown = settlement.described(patients, show_identifiers)
     if as_json:
         put_json({"store": str(path), "study_uid": study, "conflict": conflict, "patients": shown})
         return
@@ -93,36 +90,16 @@ def settle(
         click.echo("Identifiers are masked; --show-identifiers shows them.")
 
 
-def _patient(number: int, named: NamedPatient, show_identifiers: bool) -> dict[str, Any]:
-    """A patient, as JSON and for display; identifiers are masked unless asked for."""
-    values = {keyword: "\\".join(texts) for keyword in _SHOWN if (texts := texts_of(named.patient.get(keyword)))}
-    return {
-        "number": number,
-        "instances": named.instances,
-        "verdict": named.verdict,
-        **(values if show_identifiers else {keyword: _masked(value) for keyword, value in values.items()}),
-    }
-
-
-def _masked(value: str) -> str:
-    """The first character, and the kinds of the others: enough to see what differs."""
-    return value[:1] + re.sub(r"\w", "*", value[1:])
-
-
 def _verdicts(patients: Sequence[NamedPatient], keep: int | None, drop: Sequence[int]) -> dict[str, Verdict]:
     """The verdict on each patient, by its number."""
-    numbers = range(1, len(patients) + 1)
-    if len(patients) < 2 and not any(patient.verdict for patient in patients):
+    if not settlement.is_settleable(patients):
         raise click.ClickException("the instances name one patient: there is no conflict to resolve")
-    if unknown := sorted({keep, *drop} - {None, *numbers}, key=str):
-        raise click.UsageError(f"there is no patient {unknown[0]}: the study has {counted(len(patients), 'patient')}")
-    left = [number for number in numbers if number not in drop]
-    if keep is None and len(left) == 1:
-        keep = left[0]
-    if keep not in left:
-        raise click.UsageError("use --keep to name the right patient, one whose instances are kept")
-    verdicts = dict.fromkeys(numbers, Verdict.WRONG) | dict.fromkeys(drop, Verdict.DROPPED) | {keep: Verdict.RIGHT}
-    return {patients[number - 1].key: verdict for number, verdict in verdicts.items()}
+    try:
+        return settlement.verdicts(patients, keep, drop)
+    except LookupError as error:
+        raise click.UsageError(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(f"{error}: use --keep") from None
 
 
 @click.command()

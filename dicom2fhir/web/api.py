@@ -52,6 +52,14 @@ def retry(call: Call) -> Response:
     return changed(call, {"destination": name, "due": count})
 
 
+def acknowledge(call: Call) -> Response:
+    """``dicom2fhir status --acknowledge``."""
+    count = len(call.store.damages)
+    call.store.acknowledge_damages()
+    call.audit("acknowledge", changed=bool(count))
+    return changed(call, {"acknowledged": count})
+
+
 def _destination(call: Call) -> str:
     name: str = call.request.path_params["name"]
     if all(one.name != name for one in call.store.destinations()):
@@ -101,6 +109,14 @@ OPERATIONS: Sequence[Operation] = (
         "Send every study again now that is refused by a destination or waits for it.",
         retry,
         "The number of deliveries that are due now.",
+    ),
+    Operation(
+        "POST",
+        "/damages/acknowledge",
+        "acknowledge",
+        "Acknowledge the damages of the store; they are not shown again.",
+        acknowledge,
+        "The number of damages.",
     ),
     *STUDY_OPERATIONS,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from dicom2fhir.dicom.patients import NamedPatient
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.model import Study
 from dicom2fhir.ops.status import Readable
 from dicom2fhir.store.study_search import StudySearch
@@ -31,3 +31,9 @@ class WebStore(Readable, StudySearch, Protocol):
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         """As :meth:`dicom2fhir.store.base.Store.patients`."""
+
+    def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
+        """As :meth:`dicom2fhir.store.base.Store.settle`."""
+
+    def acknowledge_damages(self) -> None:
+        """As :meth:`dicom2fhir.store.sqlite.store.SqliteStore.acknowledge_damages`."""

@@ -22,6 +22,10 @@ _LATEST = 10
 """Studies and rejections on the overview."""
 
 
+_PROBLEMS = 25
+"""Of each kind on one page."""
+
+
 class Pages:
     """Makes the pages from the templates."""
 
@@ -34,6 +38,7 @@ class Pages:
             ("GET", "/"): self.overview,
             ("GET", "/studies"): self.studies,
             ("GET", "/studies/{study_uid}"): self.study,
+            ("GET", "/problems"): self.problems,
             ("GET", "/login"): self.ask_for_token,
             ("POST", "/login"): self.log_in,
             ("POST", "/logout"): self.log_out,
@@ -71,6 +76,19 @@ class Pages:
         ]
         shown = list(zip(view.document["deliveries"], view.previews, resources, strict=True))
         return self._page("study", call, view=view, deliveries=shown, masked=not call.shows_identifiers)
+
+    def problems(self, call: Call) -> Response:
+        """What a person must decide."""
+        refused = studies.refused(call, _PROBLEMS)
+        return self._page(
+            "problems",
+            call,
+            seen=bridge.overview(call.store, None, _PROBLEMS),
+            conflicts=studies.conflicting(call, _PROBLEMS),
+            refused=refused,
+            destinations=sorted({name for _, reasons in refused for name, _ in reasons}),
+            following="state=refused" if len(refused) == _PROBLEMS else "",
+        )
 
     def ask_for_token(self, call: Call) -> Response:
         """The form for the token."""

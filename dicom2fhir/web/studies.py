@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
+from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.masking import MASK, Masking
 from dicom2fhir.ops.previews import Preview
@@ -21,6 +23,7 @@ from dicom2fhir.web.operation import Operation, changed, json_response, number
 
 PAGE = 50
 _MOST = 200
+_MOST_PATIENTS = 10_000
 FILTERS: Mapping[str, str] = {
     "study_uid": "Study Instance UID",
     "accession_number": "Accession Number",
@@ -45,6 +48,8 @@ class StudyView:
     details: StudyDetails
     previews: tuple[Preview, ...]
     conflict: str
+    patients: Sequence[Mapping[str, Any]]
+    """If there is something to settle, or settled."""
     viewer: str
 
 
@@ -88,7 +93,8 @@ def study_of(call: Call) -> StudyView:
     if status is None or details is None or study is None:
         raise Refused(404, "There is no such study.")
     show = call.shows_identifiers
-    masking = Masking(study.patient, study.attrs, *(named.patient for named in call.store.patients(uid)))
+    patients = call.store.patients(uid)
+    masking = Masking(study.patient, study.attrs, *(named.patient for named in patients))
     now = time.time()
     document = bridge.study_json(status, bridge.daemon_of(call.store, now), now)
     fingerprints = {one.name: one.fingerprint for one in call.store.destinations()}
@@ -102,6 +108,7 @@ def study_of(call: Call) -> StudyView:
         details if show else _masked_details(details, masking),
         previews if show else tuple(_masked_preview(one, masking) for one in previews),
         study.conflict,
+        settlement.described(patients, show) if settlement.is_settleable(patients) else (),
         call.previewer.viewer(uid),
     )
 
@@ -209,6 +216,61 @@ def forget_study(call: Call) -> Response:
     return response
 
 
+def settle_study(call: Call) -> Response:
+    """``dicom2fhir settle STUDY``."""
+    uid = _known(call)
+    patients = call.store.patients(uid)
+    if not settlement.is_settleable(patients):
+        raise Refused(409, "The instances name one patient: there is no conflict to settle.")
+    undo = call.form.get("undo") == "true"
+    call.store.settle(uid, {} if undo else _verdicts(call, patients))
+    call.audit("settle", study=uid, changed=True)
+    return changed(call, {"study_uid": uid, "patients": _patients(call, uid)})
+
+
+def _verdicts(call: Call, patients: Sequence[NamedPatient]) -> dict[str, Verdict]:
+    keep = call.form.get("keep")
+    dropped = [one for one in call.form.get("drop", "").split(",") if one]
+    try:
+        return settlement.verdicts(
+            patients,
+            number(keep, "keep", 0, _MOST_PATIENTS) if keep else None,
+            [number(one, "drop", 0, _MOST_PATIENTS) for one in dropped],
+        )
+    except (LookupError, ValueError) as error:
+        raise Refused(400, f"{error}.") from None
+
+
+def _patients(call: Call, uid: str) -> list[dict[str, Any]]:
+    return settlement.described(call.store.patients(uid), call.shows_identifiers)
+
+
+def read_patients(call: Call) -> Response:
+    """The patients that the instances of a study name."""
+    return json_response(_patients(call, _known(call)))
+
+
+def conflicting(call: Call, limit: int) -> Sequence[tuple[FoundStudy, Sequence[Mapping[str, Any]]]]:
+    """Studies that wait for a decision about their patients, with these."""
+    found = call.store.find_studies(StudyFilter(is_conflict=True), limit=limit)
+    return [(one, _patients(call, one.status.study_uid)) for one in found]
+
+
+def refused(call: Call, limit: int) -> Sequence[tuple[FoundStudy, Sequence[tuple[str, str]]]]:
+    """Studies that destinations refused, without those that wait for a decision, with the reasons."""
+    found = call.store.find_studies(StudyFilter(state=State.REFUSED), limit=limit)
+    return [(one, list(_reasons(call, one))) for one in found if not one.is_conflict]
+
+
+def _reasons(call: Call, found: FoundStudy) -> Iterator[tuple[str, str]]:
+    patients = (named.patient for named in call.store.patients(found.status.study_uid))
+    masking = Masking(*patients, {"AccessionNumber": list(found.accession_numbers)})
+    for delivery in found.status.deliveries:
+        if delivery.state is State.REFUSED:
+            reason = delivery.reason if call.shows_identifiers else masking.text(delivery.reason)
+            yield delivery.destination, reason
+
+
 def _known(call: Call) -> str:
     uid = str(call.request.path_params["study_uid"])
     if call.store.study_status(uid) is None:
@@ -259,6 +321,23 @@ STUDY_OPERATIONS: Sequence[Operation] = (
         "Send a study again now, to one destination (form field destination) or to all.",
         retry_study,
         "The number of deliveries that are due now.",
+    ),
+    Operation(
+        "GET",
+        "/studies/{study_uid}/patients",
+        "patients",
+        "The patients that the instances of a study name, by number. Their order does not change.",
+        read_patients,
+        "One item for each patient. Identifiers are masked unless web.show_identifiers is set.",
+    ),
+    Operation(
+        "POST",
+        "/studies/{study_uid}/settle",
+        "settle",
+        "Settle a patient conflict. Form fields: keep (number of the right patient), drop (numbers of the patients"
+        " whose instances are left out, with commas), or undo=true.",
+        settle_study,
+        "The patients with the verdicts.",
     ),
     Operation(
         "POST",

@@ -11,12 +11,14 @@ from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
+from tests.integration.test_web_problems import STUDY as CONFLICT
+from tests.integration.test_web_problems import put_conflict, refused_study
 from tests.servers.browser.chromium import SCREENS, Chromium, Screen, started
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
 HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
 STUDY = "2.25.42"
-PAGES = ("/", "/studies", f"/studies/{STUDY}", "/login", "/nothing")
+PAGES = ("/", "/studies", f"/studies/{STUDY}", "/problems", "/login", "/nothing")
 
 Live = tuple[Daemon, Browser]
 
@@ -58,6 +60,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         refused.save_as(folder / "inbox" / "<img src=x onerror=alert(2)>.dcm", enforce_file_format=True)
         wait_until(lambda: daemon.store.stats().delivered and daemon.store.rejections(), WITHIN_S, "both are there")
         wait_until(lambda: daemon.store.find_studies(StudyFilter()), WITHIN_S, "it is in the index")
+        put_conflict(folder / "inbox")
+        conflict = StudyFilter(is_conflict=True)
+        wait_until(lambda: daemon.store.find_studies(conflict), WITHIN_S, "the conflict is in the index")
         daemon.look()
         yield daemon, browser
 
@@ -122,6 +127,49 @@ def test_a_study_is_found_and_sent_again_and_forgotten(chromium: Chromium, dispo
     chromium.waits_for("No study matches")
     assert daemon.store.study_status(STUDY) is None
     assert chromium.complaints() == []
+
+
+def test_a_conflict_is_settled_undone_and_forgotten(chromium: Chromium, tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)) as (daemon, browser):
+        put_conflict(tmp_path / "inbox")
+        conflict = StudyFilter(is_conflict=True)
+        wait_until(lambda: daemon.store.find_studies(conflict), WITHIN_S, "the conflict is in the index")
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        chromium.find(f"[id='drop-{CONFLICT}-1']").click()
+        chromium.accept()
+        wait_until(lambda: verdicts(daemon) == ["dropped", "right"], WITHIN_S, "it is settled")
+        chromium.open(f"{browser.url}studies/{CONFLICT}")
+        chromium.find(f"[id='undo-{CONFLICT}']").click()
+        wait_until(lambda: verdicts(daemon) == [None, None], WITHIN_S, "it is undone")
+        chromium.waits_for("not settled")
+        chromium.find(f"[id='keep-{CONFLICT}-2']").click()
+        chromium.accept()
+        wait_until(lambda: verdicts(daemon) == ["wrong", "right"], WITHIN_S, "it is settled")
+        assert chromium.complaints() == []
+
+
+def verdicts(daemon: Daemon) -> list[str | None]:
+    return [one.verdict for one in daemon.store.patients(CONFLICT)]
+
+
+def test_a_refused_study_is_forgotten_from_the_problems(chromium: Chromium, tmp_path: Path) -> None:
+    with refused_study(tmp_path) as (daemon, browser):
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        assert chromium.has("#retry-dead")
+        chromium.find(f"[aria-label='Forget study {CONFLICT}']").click()
+        chromium.accept()
+        wait_until(lambda: daemon.store.study_status(CONFLICT) is None, WITHIN_S, "it is forgotten")
+
+
+@pytest.mark.parametrize("button", ["#retry-dead", f"[aria-label='Send study {CONFLICT} again now']"])
+def test_a_refused_study_is_sent_again_from_the_problems(chromium: Chromium, tmp_path: Path, button: str) -> None:
+    with refused_study(tmp_path) as (daemon, browser):
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        chromium.find(button).click()
+        wait_until(lambda: daemon.store.stats().refused == 0, WITHIN_S, "it is sent again")
 
 
 def test_a_resource_is_copied(chromium: Chromium, live: Live) -> None:

@@ -27,7 +27,7 @@ from dicom2fhir.store.base import (
     Success,
 )
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import arrivals, deliveries, interventions, notices
+from dicom2fhir.store.sqlite import arrivals, damage, deliveries, interventions, notices
 from dicom2fhir.store.sqlite.clock import Clock
 from dicom2fhir.store.sqlite.disk import Room, Space
 from dicom2fhir.store.sqlite.known_rows import Arrival, KnownRows
@@ -294,6 +294,10 @@ class SqliteStore(StoreReader):
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.settle`."""
         self._write(lambda sql: interventions.settle_patients(sql, study_uid, verdicts, self._clock.now()))
+
+    def acknowledge_damages(self) -> None:
+        """Delete the notices of :attr:`damages`."""
+        damage.acknowledge(self.path)
 
     def forget(self, study_uid: str) -> bool:
         """See :meth:`dicom2fhir.store.base.Store.forget`; leases of a daemon that no longer runs are ignored."""
