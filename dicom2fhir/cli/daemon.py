@@ -111,6 +111,7 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     config_file = config_in_force(config_file)
     settings = load_settings(config_file)
     config.require_inputs_and_destinations(settings)
+    parts.require_opentelemetry(settings)
     is_service = locations.is_system_config(config_file)
     unit = read_unit() if is_service else None
     user = service_user(user_name, settings, config_file, unit)

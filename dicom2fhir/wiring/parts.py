@@ -78,13 +78,25 @@ def traces(settings: Settings) -> Traces | None:
     wanted = settings.tracing
     if not wanted.endpoint:
         return None
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ConfigError(
-            "tracing.endpoint needs OpenTelemetry, which is not installed; pip install 'dicom2fhir-bridge[otel]'"
-        )
+    require_opentelemetry(settings)
     from dicom2fhir.ops.tracing import Traces  # here, because it may not be installed
 
     return Traces(wanted.endpoint, wanted.share, __version__)
+
+
+def require_opentelemetry(settings: Settings) -> None:
+    """Check that traces can be sent if they are wanted.
+
+    Raises
+    ------
+    ConfigError
+        The extra ``otel`` is not installed.
+    """
+    is_installed = find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
+    if settings.tracing.endpoint and not is_installed:
+        raise ConfigError(
+            "tracing.endpoint needs OpenTelemetry, which is not installed; pip install 'dicom2fhir-bridge[otel]'"
+        )
 
 
 def watch(folder: FolderSettings) -> Watch:

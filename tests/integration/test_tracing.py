@@ -123,6 +123,7 @@ def test_without_the_extra_the_next_step_is_said(run: Run, tmp_path: Path, monke
         f'[store]\ndirectory = "{tmp_path}/state"\n[receiver]\nport = 0\n[tracing]\nendpoint = "http://127.0.0.1:1/"\n'
         f'[destinations.files]\ntype = "file"\ndirectory = "{tmp_path}/out"\n'
     )
-    done = run("serve", "--config", path)
-    assert done.status == 78
-    assert "pip install 'dicom2fhir-bridge[otel]'" in done.stderr
+    for command in ("check-config", "serve"):
+        done = run(command, "--config", path)
+        assert done.status == 78
+        assert "pip install 'dicom2fhir-bridge[otel]'" in done.stderr

@@ -64,6 +64,8 @@ def test_this_machine_reads_without_a_token(peer: str) -> None:
 def test_others_read_only_with_the_token(peer: str) -> None:
     assert status(peer=peer) == 401
     assert status(peer=peer, path="/api/v1/status") == 401
+    assert status(peer=peer, path="/metrics") == 401
+    assert status(peer=peer, path="/metrics", authorization=f"Bearer {TOKEN}") == 200
     assert status(peer=peer, authorization=f"Bearer {TOKEN}") == 200
 
 
