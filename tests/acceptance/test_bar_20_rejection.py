@@ -97,7 +97,7 @@ def stores(tmp_path: Path) -> Iterator[list[SqliteStore]]:
 
 
 def play(stores: Sequence[SqliteStore], name: str, draw: random.Random) -> None:
-    """Slices, key objects and notes, each from anywhere, some of them twice; then look."""
+    """Slices, key objects and notes, each from anywhere, some of them twice, and the study forgotten; then look."""
     slices = [instance("CT", name, 1 + number % 2, number) for number in range(SLICES)]
     uids = [str(one.SOPInstanceUID) for one in slices]
     selection = record(key_objects(f"{name} selected", slices[:SELECTED]))
@@ -110,8 +110,12 @@ def play(stores: Sequence[SqliteStore], name: str, draw: random.Random) -> None:
         coming.append((record(note), code, [uids[at] for at in chosen]))
     coming += draw.sample(coming, draw.randint(0, len(coming)))
     draw.shuffle(coming)
+    forgotten_at = draw.randrange(2 * len(coming))  # or never
     coming += [(record(one), "", []) for one in draw.sample(slices, 2)]
-    for arriving, code, named in coming:
+    for at, (arriving, code, named) in enumerate(coming):
+        if at == forgotten_at:
+            stores[1].forget(slices[0].StudyInstanceUID)
+            expected.arrived.clear()
         is_sent, may_reject = draw.random() < 0.5, draw.random() < 0.6
         if is_sent:
             association = draw.choice("ab")
