@@ -99,7 +99,7 @@ RULES = {
     "web":                  ("errors system.text ops store.base store.study_search web", "orjson starlette structlog"),
     "web.studies":          ("errors dicom.patients ops store.base store.study_search web", "starlette"),
     "web.facts":            ("model dicom.patients ops.status store.study_search", ""),
-    "web.templates":        ("ops system.text",                             "jinja2 markupsafe starlette"),
+    "web.templates":        ("ops system.text",                             "jinja2 markupsafe orjson starlette"),
     "web.options":          ("",                                            ""),
     "web.connection":       ("web",                                         "starlette uvicorn"),
     "web.server":           ("errors ops.metrics ops.previews web",                      "structlog uvicorn"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from dicom2fhir.model import Note, Resource, Study
 
@@ -43,6 +44,20 @@ class Previewer(Protocol):
         ----------
         fingerprint
             The mapping fingerprint of the destination.
+        """
+
+    def choices(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The FHIR versions and the profiles that :meth:`explain` knows."""
+
+    def explain(self, file: bytes, version: str, profile: str) -> Mapping[str, Any]:
+        """What becomes of a file: the document of ``dicom2fhir explain --json``.
+
+        Raises
+        ------
+        Permanent
+            It is no SOP instance, or cannot be understood.
+        ConfigError
+            There is no such version or profile.
         """
 
     def viewer(self, study_uid: str) -> str:

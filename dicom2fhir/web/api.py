@@ -9,6 +9,7 @@ from starlette.responses import Response
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.base import State
 from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.explain import EXPLAIN
 from dicom2fhir.web.operation import Operation, changed, json_response, number
 from dicom2fhir.web.studies import STUDY_OPERATIONS
 
@@ -119,4 +120,5 @@ OPERATIONS: Sequence[Operation] = (
         "The number of damages.",
     ),
     *STUDY_OPERATIONS,
+    EXPLAIN,
 )

@@ -37,6 +37,7 @@ class Call:
     """
 
     request: Request
+    body: bytes
     form: Mapping[str, str]
     store: WebStore
     previewer: Previewer
@@ -80,8 +81,10 @@ class Runner:
         """The handler for Starlette."""
 
         async def answer(request: Request) -> Response:
-            form = await _form_of(request)
-            call = Call(request, form, self.store, self.previewer, self.shows_identifiers, self.gate)
+            body = await request.body()
+            call = Call(
+                request, body, _form_of(request, body), self.store, self.previewer, self.shows_identifiers, self.gate
+            )
             # not Starlette's own pool: the time limit could not end the wait for a thread of that one
             return await asyncio.get_running_loop().run_in_executor(self.pool, self._answer, handler, call)
 
@@ -101,11 +104,10 @@ class Runner:
             return self.refuse(call.request, Refusal(500, f"{fault} See the log."))
 
 
-async def _form_of(request: Request) -> Mapping[str, str]:
+def _form_of(request: Request, body: bytes) -> Mapping[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return {}
-    body = (await request.body()).decode("utf-8", "replace")
     try:
-        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
     except ValueError:  # more fields than any form has
         return {}

@@ -17,6 +17,9 @@ from dicom2fhir.web.access import COOKIE, Asked, Gate, Refusal
 
 _REQUEST_S = 30.0
 _MAX_BODY_BYTES = 64 * 1024
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Of a file to be explained."""
+_FOR_FILES = ("/explain", "/api/v1/explain")
 _SECURITY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
     " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -66,13 +69,14 @@ class Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         started, size = False, 0
-        refusal = Refusal(413, f"The request is too large: at most {_MAX_BODY_BYTES:,} bytes.")
+        most = MAX_FILE_BYTES if scope["path"] in _FOR_FILES else _MAX_BODY_BYTES
+        refusal = Refusal(413, f"The request is too large: at most {most:,} bytes.")
 
         async def receive_some() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > _MAX_BODY_BYTES:
+            if size > most:
                 raise HTTPException(refusal.status, refusal.reason)
             return message
 

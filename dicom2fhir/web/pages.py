@@ -15,7 +15,8 @@ from dicom2fhir.web import studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
 from dicom2fhir.web.activity import activity
 from dicom2fhir.web.call import Call, Handler, log
-from dicom2fhir.web.middleware import peer_of
+from dicom2fhir.web.explain import explained
+from dicom2fhir.web.middleware import MAX_FILE_BYTES, peer_of
 from dicom2fhir.web.templates import Templates
 
 _LATEST = 10
@@ -39,6 +40,8 @@ class Pages:
             ("GET", "/studies"): self.studies,
             ("GET", "/studies/{study_uid}"): self.study,
             ("GET", "/problems"): self.problems,
+            ("GET", "/explain"): self.explain,
+            ("POST", "/explain"): self.explained,
             ("GET", "/login"): self.ask_for_token,
             ("POST", "/login"): self.log_in,
             ("POST", "/logout"): self.log_out,
@@ -89,6 +92,15 @@ class Pages:
             destinations=sorted({name for _, reasons in refused for name, _ in reasons}),
             following="state=refused" if len(refused) == _PROBLEMS else "",
         )
+
+    def explain(self, call: Call) -> Response:
+        """The form for a file."""
+        versions, profiles = call.previewer.choices()
+        return self._page("explain", call, versions=versions, profiles=profiles, most=MAX_FILE_BYTES)
+
+    def explained(self, call: Call) -> Response:
+        """The part of the page that shows what a file becomes."""
+        return self._templates.page("explained", document=explained(call))
 
     def ask_for_token(self, call: Call) -> Response:
         """The form for the token."""

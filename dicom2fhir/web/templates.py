@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
@@ -42,7 +43,7 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._pages.filters |= {"moment": moment, "iso": _iso, "size": _size, "number": _number}
+        self._pages.filters |= {"moment": moment, "iso": _iso, "size": _size, "json": _json, "number": _number}
         self._pages.globals |= {"version": __version__, "counted": counted}
 
     def page(self, name: str, status: int = 200, **facts: Any) -> HTMLResponse:
@@ -57,6 +58,11 @@ def _printable(value: object) -> object:
 
 def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _json(value: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _number(value: int) -> str:

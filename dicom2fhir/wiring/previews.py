@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
 from urllib.parse import quote
 
 from dicom2fhir.config import FileDestinationSettings, Settings
-from dicom2fhir.errors import BridgeError, attempt
+from dicom2fhir.errors import BridgeError, ConfigError, attempt
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
+from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Study
 from dicom2fhir.ops.previews import Preview
 from dicom2fhir.wiring import options, parts
+from dicom2fhir.wiring.translation import Translation
 
 _WITHOUT_IDENTIFIER = ("DSTU2", "1.4.0", "STU3")
 """Versions in which an ImagingStudy is searched by ``study`` or ``uid``, not by ``identifier``."""
@@ -60,6 +64,22 @@ class Previews:
             unclaimed=mapped.unclaimed,
             link=self._link(study.uid, name, dialect.name),
         )
+
+    def choices(self) -> tuple[Sequence[str], Sequence[str]]:
+        """See :meth:`dicom2fhir.ops.previews.Previewer.choices`."""
+        return list(DIALECTS), options.profile_names()
+
+    def explain(self, file: bytes, version: str, profile: str) -> Mapping[str, Any]:
+        """See :meth:`dicom2fhir.ops.previews.Previewer.explain`."""
+        versions, profiles = self.choices()
+        if version not in versions or profile not in (*profiles, "none"):  # the path of a file is not for the network
+            raise ConfigError("There is no such FHIR version or profile.")
+        settings = self._settings
+        chosen = settings.fhir.model_copy(update={"version": version, "profile": profile})
+        translation = Translation(settings.model_copy(update={"fhir": chosen}))
+        source = conversion.InputFile("the file", lambda: BytesIO(file), asked_for=True)
+        record = attempt(conversion.instance_of, source, options.budgets(settings))
+        return attempt(translation.explain, record).document()
 
     def viewer(self, study_uid: str) -> str:
         """The URL that opens a study in a viewer; empty without one, or if it needs an accession number."""

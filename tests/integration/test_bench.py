@@ -14,7 +14,7 @@ from bench import convert, mapping, memory, report
 ROOT = Path(__file__).parents[2]
 
 
-BENCHES = ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive"]
+BENCHES = ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive", "web"]
 
 
 @pytest.mark.parametrize("bench", [*BENCHES, pytest.param("deliver", marks=pytest.mark.needs("hapi"))])

@@ -18,7 +18,7 @@ from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
 HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
 STUDY = "2.25.42"
-PAGES = ("/", "/studies", f"/studies/{STUDY}", "/problems", "/login", "/nothing")
+PAGES = ("/", "/studies", f"/studies/{STUDY}", "/problems", "/explain", "/login", "/nothing")
 
 Live = tuple[Daemon, Browser]
 
@@ -115,6 +115,7 @@ def test_a_study_is_found_and_sent_again_and_forgotten(chromium: Chromium, dispo
     log_in(chromium, browser.url)
     chromium.open(f"{browser.url}studies")
     chromium.find("#study_uid").send_keys(f"{STUDY}\n")
+    wait_until(lambda: "study_uid=" in chromium.driver.current_url, WITHIN_S, "the search has begun")
     chromium.find("article a").click()
     chromium.waits_for("revision 1 was delivered, which is the present one")
     before = daemon.state().destinations[0].written
@@ -170,6 +171,24 @@ def test_a_refused_study_is_sent_again_from_the_problems(chromium: Chromium, tmp
         chromium.open(f"{browser.url}problems")
         chromium.find(button).click()
         wait_until(lambda: daemon.store.stats().refused == 0, WITHIN_S, "it is sent again")
+
+
+def test_a_file_is_explained(chromium: Chromium, live: Live, tmp_path: Path) -> None:
+    _, browser = live
+    made = instance("CT")
+    made.StudyDescription = HOSTILE
+    made.save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    (tmp_path / "2.dcm").write_bytes(b"no DICOM")
+    log_in(chromium, browser.url)
+    chromium.open(f"{browser.url}explain")
+    chromium.find("#file").send_keys(str(tmp_path / "1.dcm"))
+    chromium.find("#explain button").click()
+    chromium.waits_for(HOSTILE)
+    assert chromium.faults() == []
+    assert chromium.complaints() == []
+    chromium.find("#file").send_keys(str(tmp_path / "2.dcm"))
+    chromium.find("#explain button").click()
+    wait_until(lambda: chromium.find("#message").is_displayed(), WITHIN_S, "the reason is shown")
 
 
 def test_a_resource_is_copied(chromium: Chromium, live: Live) -> None:
