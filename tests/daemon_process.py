@@ -39,6 +39,11 @@ format = "json"
 """
 
 
+def with_receiver(options: str, settings: str = SETTINGS) -> str:
+    """The settings with more options of the receiver."""
+    return settings.replace("[receiver]\n", f"[receiver]\n{options}\n")
+
+
 def environment() -> dict[str, str]:
     """This process' environment without what would configure the bridge or speak for it to systemd."""
     ours = ("DICOM2FHIR_", "NOTIFY_", "WATCHDOG_", "CREDENTIALS_", "STATE_")

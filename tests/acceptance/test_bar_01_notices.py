@@ -14,14 +14,14 @@ from pynetdicom import AE, build_context
 from dicom2fhir.demo.synthetic import instance
 from testdata.make_notices import Notice, at, begun, encoded, ended, notification
 from tests import tracing
-from tests.daemon_process import SETTINGS, DaemonProcess
+from tests.daemon_process import DaemonProcess, with_receiver
 from tests.memory_server import Manner, MemoryServer
 from tests.notice_sender import AE_TITLE, REQUEST, message, send
 from tests.scripted_peer import Peer
 
 pytestmark = [pytest.mark.bar(1), pytest.mark.needs("strace", "ptrace"), pytest.mark.timeout(300)]
 
-WITH_MPPS = SETTINGS.replace("port = 0", "port = 0\nmpps = true")
+WITH_MPPS = with_receiver("mpps = true")
 LONG_S = 3600
 STATUSES = {1: "registered", 2: "cancelled", 3: "available"}
 """Notices that a study got -> what becomes of it: begun; begun and discontinued; all, and its instances."""

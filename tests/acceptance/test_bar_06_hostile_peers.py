@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost, loop_s
-from tests.daemon_process import ROOT, SETTINGS, DaemonProcess
+from tests.daemon_process import ROOT, DaemonProcess, with_receiver
 from tests.pki import Pki
 from tests.scripted_peer import ECHO, WAIT_S, Peer, associate_rq, release
 
@@ -102,8 +102,8 @@ def test_echo_in_a_flood_of_connections(
     started = daemon("--output-dir", tmp_path / "out")
     context = None
     if tls:
-        files = f'port = 0\ntls_certificate = "{pki.receiver_crt}"\ntls_key = "{pki.receiver_key}"'
-        assert started.reload("", SETTINGS.replace("port = 0", files))["event"] == "config.reloaded"
+        files = f'tls_certificate = "{pki.receiver_crt}"\ntls_key = "{pki.receiver_key}"'
+        assert started.reload("", with_receiver(files))["event"] == "config.reloaded"
         context = ssl.create_default_context(cafile=pki.ca_crt)
 
     def connect() -> Peer:
@@ -123,9 +123,7 @@ def test_the_queue_of_silent_connections_is_bounded(daemon: StartDaemon, tmp_pat
     """Of more connections than may wait, those that were silent longest are closed."""
     places = 100
     started = daemon("--output-dir", tmp_path / "out")
-    settings = SETTINGS.replace(
-        "port = 0", f"port = 0\nacse_timeout_s = 600\nmax_waiting = {places}\nmax_waiting_per_peer = {places}"
-    )
+    settings = with_receiver(f"acse_timeout_s = 600\nmax_waiting = {places}\nmax_waiting_per_peer = {places}")
     assert started.reload("", settings)["event"] == "config.reloaded"
     with ExitStack() as connections:
         silent = [

@@ -18,7 +18,7 @@ from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from testdata.make_notices import Notice
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost, loop_s
-from tests.daemon_process import SETTINGS, folder_to_files, run_command, wait_until
+from tests.daemon_process import folder_to_files, run_command, wait_until, with_receiver
 from tests.notice_sender import BOTH, REQUEST, message
 from tests.scripted_peer import CT, EXPLICIT_LE, Peer, associate_rq, command, context, data_set, p_data, pdv, release
 
@@ -93,7 +93,7 @@ def test_bombs_by_n_create(
 ) -> None:
     """The data set of a notification or a procedure step may have four times as many elements, and cost as much."""
     started = daemon("--output-dir", tmp_path / "out")
-    assert started.reload("", SETTINGS.replace("port = 0", "port = 0\nmpps = true"))["event"] == "config.reloaded"
+    assert started.reload("", with_receiver("mpps = true"))["event"] == "config.reloaded"
     cost = Cost(started)
     took: dict[str, tuple[float, float]] = {}
     made = {what: found for what, found in bombs.items() if found[0] == EXPLICIT_LE}
@@ -133,7 +133,7 @@ def test_bombs_that_are_held_at_the_same_time(
 ) -> None:
     """They stay within ``max_held_bytes`` and some MiB of each; what is passed over takes nothing of it."""
     started = daemon("--output-dir", tmp_path / "out")
-    most = SETTINGS.replace("port = 0", f"port = 0\nmax_held_bytes = {HELD}")
+    most = with_receiver(f"max_held_bytes = {HELD}")
     assert started.reload("", most)["event"] == "config.reloaded"
     cost = Cost(started)
     found = {}

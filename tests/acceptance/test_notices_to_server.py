@@ -19,13 +19,13 @@ from dicom2fhir.store.base import State
 from testdata.make_notices import BASE, LOCATION_UID, Notice, at, begun, ended, notification
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server, without_meta
-from tests.daemon_process import SETTINGS, DaemonProcess, to_files, wait_until
+from tests.daemon_process import DaemonProcess, to_files, wait_until, with_receiver
 from tests.memory_server import Manner, MemoryServer
 from tests.notice_sender import AE_TITLE, send
 
 pytestmark = pytest.mark.timeout(300)
 
-WITH_MPPS = SETTINGS.replace("port = 0", "port = 0\nmpps = true")
+WITH_MPPS = with_receiver("mpps = true")
 LONG_S = 3600
 WITHIN_S = 60.0
 AVAILABILITY = "http://hl7.org/fhir/3.0/StructureDefinition/extension-ImagingStudy.availability"

@@ -18,13 +18,13 @@ from dicom2fhir.store.base import State
 from testdata.make_dicom import key_objects, rejection_note
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server
-from tests.daemon_process import SETTINGS, DaemonProcess, wait_until
+from tests.daemon_process import DaemonProcess, wait_until, with_receiver
 from tests.memory_server import Manner, MemoryServer
 from tests.notice_sender import AE_TITLE
 
 pytestmark = pytest.mark.timeout(300)
 
-MAY_REJECT = SETTINGS.replace("port = 0", 'port = 0\nrejection_notes_from = ["ARCHIVE"]')
+MAY_REJECT = with_receiver('rejection_notes_from = ["ARCHIVE"]')
 OFFERS = ("ImagingStudy", "Patient", "ImagingSelection", "Practitioner")
 STATUSES = {"113001": "cancelled", "113037": "entered-in-error", "113038": "entered-in-error", "113039": "registered"}
 

@@ -115,7 +115,7 @@ def test_folders_come_go_and_change(make: Callable[[str], DaemonProcess], tmp_pa
 
 def test_the_log_level_changes(make: Callable[[str], DaemonProcess], tmp_path: Path) -> None:
     daemon = make(files(tmp_path / "out"))
-    quiet = SETTINGS.replace('"debug"', '"warning"').replace("port = 0", "port = 11999")
+    quiet = SETTINGS.replace('"debug"', '"warning"').replace("[receiver]\nport = 0", "[receiver]\nport = 11999")
     assert daemon.reload(files(tmp_path / "out"), quiet, ("config.restart_needed",))["level"] == "warning"
     begin = daemon.log_path.stat().st_size
     send(daemon, "1.2.3.1")
@@ -150,7 +150,9 @@ def test_what_is_not_usable_changes_nothing(make: Callable[[str], DaemonProcess]
 
 def test_what_needs_a_restart_is_named_until_it_is_done(make: Callable[[str], DaemonProcess], tmp_path: Path) -> None:
     daemon = make(files(tmp_path / "out"))
-    changed = SETTINGS.replace("port = 0", "port = 11999").replace("min_free_bytes = 0", "min_free_bytes = 1")
+    changed = SETTINGS.replace("[receiver]\nport = 0", "[receiver]\nport = 11999").replace(
+        "min_free_bytes = 0", "min_free_bytes = 1"
+    )
     for _ in range(2):
         said = daemon.reload(files(tmp_path / "out"), changed, ("config.restart_needed",))
         assert said["options"] == ["receiver.port", "store.min_free_bytes"]
