@@ -276,7 +276,7 @@ def test_logging_is_set_up_by_the_first_record(capsys: pytest.CaptureFixture[str
 EVENT = re.compile(r"[a-z]+\.[a-z]+(_[a-z]+)*")
 NOUNS = {
     "association", "config", "connection", "daemon", "delivery", "destination", "file", "folder", "index", "instance",
-    "lease", "notice", "resource", "scp", "server", "state", "store", "worker", "writer",
+    "lease", "notice", "resource", "scp", "server", "state", "store", "trace", "web", "worker", "writer",
 }  # fmt: skip
 """What events are about. A new noun is a decision: log searches and alerts are built on them."""
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}

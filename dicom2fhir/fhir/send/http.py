@@ -110,6 +110,9 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **options: object) -> object:
+        # with PySocks installed, requests would go on, and fail on the options for TLS
+        if not proxy.startswith(("http:", "https:")):
+            raise requests.exceptions.InvalidSchema(proxy)
         manager = super().proxy_manager_for(proxy, **options, ssl_context=self._tls, proxy_ssl_context=self._tls)
         manager.pool_classes_by_scheme = self._pools
         return manager
