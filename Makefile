@@ -12,7 +12,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 # share what it makes, such as the answers of all validators (--dist loadfile).
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
-.PHONY: help demo test test-all bars soak planted lint bench docs golden conformance package sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs golden conformance package deb sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +55,17 @@ conformance: .venv/.made ## run every FHIR validator over every golden case and 
 	$(BIN)/python -m tests.conformance
 
 package: .venv/.made ## build wheel and sdist in dist/, install the wheel in an empty environment and run it
-	rm -f dist/*.whl dist/*.tar.gz
+	rm -f dist/*.whl dist/*.tar.gz dist/*.deb
 	$(BIN)/hatchling build --directory dist
 	@$(call make_venv,build/package,requirements.lock)
 	@set -e; if command -v uv >/dev/null; then install='uv pip install --python build/package/bin/python'; \
 	else install='build/package/bin/python -m pip install --disable-pip-version-check'; fi; \
 	$$install --quiet --no-deps dist/*.whl
 	cd build && package/bin/dicom2fhir --version && package/bin/dicom2fhir demo
+
+deb: package ## build the Debian package in dist/ and, as root, install, use and purge it in a discarded copy of this system
+	$(BIN)/python -m deb.build dist/*.whl
+	@if [ "$$(id -u)" = 0 ]; then deb/try_package.sh dist/*.deb; else echo "not tried: needs root"; fi
 
 sbom: .venv/.made build/tools/.made ## write the bill of materials of this version (CycloneDX) to dist/
 	@rm -rf build/sbom
