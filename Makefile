@@ -12,7 +12,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 # share what it makes, such as the answers of all validators (--dist loadfile).
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
-.PHONY: help demo test test-all bars soak planted lint bench docs golden conformance package deb sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs docs-site golden conformance package deb sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: .venv/.made ## run the benchmarks and print tables (ARGS=--quick: small s
 
 docs: .venv/.made ## regenerate the generated documents
 	$(BIN)/python docs/make_docs.py
+
+docs-site: build/docs/.made ## build the documentation as a site in build/site; a dead link is an error
+	build/docs/bin/mkdocs build --strict
 
 golden: .venv/.made ## accept what studies become now: write the golden files again and show what changed
 	@$(BIN)/python -m testdata.make_cases $(ARGS)
@@ -88,6 +91,7 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock | \
 	    $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
 	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
+	$(COMPILE) --upgrade --group docs --output-file requirements-docs.lock
 
 clean: ## remove generated files
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -122,6 +126,9 @@ endef
 	else install='$(BIN)/python -m pip install --disable-pip-version-check'; fi; \
 	$$install --quiet --no-deps --no-build-isolation --editable .; \
 	touch $@
+
+build/docs/.made: requirements-docs.lock
+	@$(call make_venv,build/docs,requirements-docs.lock); touch $@
 
 build/tools/.made: requirements-tools.lock
 	@$(call make_venv,build/tools,requirements-tools.lock); touch $@

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 GROUPS = PROJECT["dependency-groups"]
-RUN, DEV, TOOLS = ((ROOT / f"requirements{name}.lock").read_text() for name in ("", "-dev", "-tools"))
+RUN, DEV, DOCS, TOOLS = ((ROOT / f"requirements{name}.lock").read_text() for name in ("", "-dev", "-docs", "-tools"))
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -27,16 +27,17 @@ def pins(lock: str) -> dict[str, str]:
     [
         (RUN, PROJECT["project"]["dependencies"]),
         (DEV, PROJECT["project"]["dependencies"] + GROUPS["dev"]),
+        (DOCS, GROUPS["docs"]),
         (TOOLS, GROUPS["tools"]),
     ],
-    ids=["run", "dev", "tools"],
+    ids=["run", "dev", "docs", "tools"],
 )
 def test_every_dependency_is_pinned_to_a_version_that_fits(lock: str, requirements: list[str]) -> None:
     for requirement in map(Requirement, requirements):
         assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)]), requirement
 
 
-@pytest.mark.parametrize("lock", [RUN, DEV, TOOLS], ids=["run", "dev", "tools"])
+@pytest.mark.parametrize("lock", [RUN, DEV, DOCS, TOOLS], ids=["run", "dev", "docs", "tools"])
 def test_every_pin_has_its_hashes_and_no_index_is_named(lock: str) -> None:
     assert len(re.findall(r"^\S+==.*\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(pins(lock))
     assert "://" not in lock
