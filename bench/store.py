@@ -24,8 +24,9 @@ from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import InstanceRecord, Origin, Received
 from dicom2fhir.ops import logs
 from dicom2fhir.outcomes import Delivered
-from dicom2fhir.store.base import State, Success
+from dicom2fhir.store.base import Success
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyFilter
 from testdata.make_dicom import ct_instances
 

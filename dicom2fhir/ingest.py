@@ -12,7 +12,8 @@ from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, BridgeFault, Permanent, attempt, log_fields
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
-from dicom2fhir.store.base import Rejection, Store
+from dicom2fhir.store.base import Store
+from dicom2fhir.store.statuses import Rejection
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom2fhir.store.base import Stats, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Stats, StudyStatus
 from tests.command_line import run_here
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.ops import settlement
-from dicom2fhir.store.base import StudyStatus
+from dicom2fhir.store.statuses import StudyStatus
 from dicom2fhir.system.text import counted, printable
 
 

@@ -23,7 +23,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.output import Page
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.ops import status as bridge
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyFilter
 from dicom2fhir.system.text import counted
 

@@ -16,7 +16,7 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.model import Mapped
 from dicom2fhir.ops.daemon_state import DestinationState
 from dicom2fhir.ops.status import DaemonView, Overview, moment, why
-from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.system.text import counted, printable
 
 _NOTE_STYLES = {"warning": "yellow", "info": "", "version": "yellow"}

@@ -21,7 +21,7 @@ from dicom2fhir.cli.tail import line_of
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.activity import Activity, Event
 from dicom2fhir.ops.status import Overview, moment
-from dicom2fhir.store.base import DestinationStatus, State, Stats
+from dicom2fhir.store.statuses import DestinationStatus, State, Stats
 from dicom2fhir.system.text import counted, printable
 
 if TYPE_CHECKING:

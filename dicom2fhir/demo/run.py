@@ -25,7 +25,7 @@ from dicom2fhir.cli.tables import STATE_STYLES
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo import synthetic
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.system.text import counted
 
 QUIET_PERIOD_S = 1.0

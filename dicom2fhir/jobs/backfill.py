@@ -34,8 +34,9 @@ from dicom2fhir.errors import BridgeError, NoStore, Permanent, StoreInUse, attem
 from dicom2fhir.jobs.backfill_worker import Chunk, count_files, end_with_parent, origin_of, read_chunk
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, walk
-from dicom2fhir.store.base import Change, Rejection
+from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.statuses import Rejection
 from dicom2fhir.system.text import counted, printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from dicom2fhir.store.base import Rejection
+from dicom2fhir.store.statuses import Rejection
 from dicom2fhir.store.study_search import FoundStudy, Position, StudyAttempt, StudyFilter
 from dicom2fhir.system.text import counted
 

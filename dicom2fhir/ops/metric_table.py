@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dicom2fhir.ops.daemon_state import DaemonState
-from dicom2fhir.store.base import Damage, DestinationStatus, State, Stats
+from dicom2fhir.store.statuses import Damage, DestinationStatus, State, Stats
 
 _STATES = ("untried", "up", "down", "paused")
 """Of :class:`~dicom2fhir.ops.daemon_state.DestinationState`."""

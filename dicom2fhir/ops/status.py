@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from dicom2fhir.ops import daemon_state
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState
-from dicom2fhir.store.base import Damage, DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import Damage, DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.system.text import counted
 
 _RECENT_S = 86_400.0

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.store.statuses import State, StudyStatus
 
 KEPT_ATTEMPTS = 20
 """Attempts that are kept of the deliveries of one study to one destination."""
@@ -129,7 +128,7 @@ class Attempt:
     at
         When the last of them ended.
     answer
-        The words of the destination or of the bridge, as :attr:`dicom2fhir.store.base.DeliveryStatus.reason`; may
+        The words of the destination or of the bridge, as :attr:`dicom2fhir.store.statuses.DeliveryStatus.reason`; may
         contain patient data.
     times
         How many attempts this stands for.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from dicom2fhir.ops import status as bridge
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from dicom2fhir.web.call import Call, Refused
 from dicom2fhir.web.explain import EXPLAIN
 from dicom2fhir.web.operation import Operation, changed, json_response, number

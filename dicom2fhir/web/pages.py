@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.status import Overview
-from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.web import studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
 from dicom2fhir.web.activity import activity

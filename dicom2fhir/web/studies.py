@@ -16,7 +16,7 @@ from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.masking import MASK, Masking
 from dicom2fhir.ops.previews import Preview
-from dicom2fhir.store.base import State, StudyStatus
+from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, StudyFilter
 from dicom2fhir.web.call import Call, Refused
 from dicom2fhir.web.operation import Operation, changed, json_response, number

@@ -13,8 +13,8 @@ from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.outcomes import Delivered, Outcome, Retry
-from dicom2fhir.store.base import DeliveryStatus, State
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DeliveryStatus, State
 from tests.daemon_process import wait_until
 from tests.doubles import OneByOne
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.model import Origin
-from dicom2fhir.store.base import Rejection
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Rejection
 from tests.acceptance.earlier_stores import VERSIONS, keep, write_earlier
 from tests.acceptance.load import Load, of, slices, stored
 from tests.acceptance.promises import Ledger, check

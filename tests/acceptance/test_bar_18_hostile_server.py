@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom2fhir.store.base import DeliveryStatus, State
+from dicom2fhir.store.statuses import DeliveryStatus, State
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.costs import MIB, Cost
 from tests.daemon_process import DaemonProcess, run_command, wait_until

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.model import Resource
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from testdata.make_dicom import encode
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server

@@ -14,7 +14,7 @@ import pytest
 
 from dicom2fhir.demo.synthetic import make_uid
 from dicom2fhir.model import Resource
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from tests.acceptance import senders
 from tests.acceptance.conftest import StartDaemon, leaks
 from tests.acceptance.expectation import Expectation, Server, assert_holds, without_meta, write_slices

@@ -15,7 +15,7 @@ from pynetdicom import AE, build_context
 
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.model import Resource
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from testdata.make_notices import BASE, LOCATION_UID, Notice, at, begun, ended, notification
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server, without_meta

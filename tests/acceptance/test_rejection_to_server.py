@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context
 
 from dicom2fhir.demo.synthetic import instance, make_uid
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from testdata.make_dicom import key_objects, rejection_note
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server

@@ -25,8 +25,8 @@ from dicom2fhir.jobs import backfill, conversion
 from dicom2fhir.jobs.backfill import Backfill, Summary
 from dicom2fhir.jobs.backfill_worker import read_chunk
 from dicom2fhir.receive.folder.files import found
-from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import State
 from testdata.make_dicom import ct_files
 from tests.command_line import run_here
 from tests.daemon_process import ROOT, DaemonProcess, environment, wait_until

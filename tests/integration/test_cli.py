@@ -27,8 +27,8 @@ from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.scp import StorageSCP
-from dicom2fhir.store.base import Rejection
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Rejection
 from testdata.make_dicom import ct_instances
 from tests.command_line import Run
 from tests.daemon_process import ROOT, environment, run_command

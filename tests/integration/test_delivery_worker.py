@@ -26,9 +26,10 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.model import Entry, InstanceRecord, Mapped, Origin, Study, Write
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry
-from dicom2fhir.store.base import Claim, DeliveryStatus, State, Success
+from dicom2fhir.store.base import Claim, Success
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DeliveryStatus, State
 from tests.daemon_process import wait_until
 from tests.doubles import FunctionMapper, OneByOne
 from tests.servers.outage_proxy import OutageProxy

@@ -26,7 +26,7 @@ from dicom2fhir.config import FhirDestinationSettings
 from dicom2fhir.errors import ConfigError, NotAuthorised, ServerUnavailable
 from dicom2fhir.fhir.send.access_tokens import AccessToken, AccessTokens
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from dicom2fhir.wiring import credentials, parts
 from dicom2fhir.wiring.reload import blueprint, difference
 from tests.authorization_server import AuthorizationServer, authorization_server

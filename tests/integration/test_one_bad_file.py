@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from tests.command_line import run_here
 from tests.daemon_process import SETTLES_WITHIN_S, DaemonProcess, folder_to_files, run_command, wait_until
 

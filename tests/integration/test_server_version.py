@@ -17,8 +17,8 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.outcomes import Delivered, Retry
-from dicom2fhir.store.base import DeliveryStatus, State
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DeliveryStatus, State
 from dicom2fhir.wiring import parts
 from tests.daemon_process import run_command, wait_until
 from tests.scripted_server import scripted_server

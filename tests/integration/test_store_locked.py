@@ -19,8 +19,8 @@ from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.outcomes import Delivered, Outcome, Refused, Retry
-from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import State
 from tests.daemon_process import DaemonProcess, wait_until
 from tests.doubles import OneByOne
 from tests.store_contract.bench import claimed

@@ -14,8 +14,9 @@ import pytest
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import Origin
 from dicom2fhir.outcomes import Delivered
-from dicom2fhir.store.base import Rejection, Success
+from dicom2fhir.store.base import Success
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Rejection
 from tests.command_line import run_here
 from tests.store_contract.bench import over, record
 

@@ -16,8 +16,8 @@ import pytest
 
 from dicom2fhir.cli.top import View
 from dicom2fhir.model import Origin
-from dicom2fhir.store.base import Rejection
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Rejection
 from tests.command_line import run_here
 from tests.store_contract.bench import over, record
 

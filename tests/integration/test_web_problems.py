@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
 from tests.web_client import WITHIN_S, Browser, serving, settings_in

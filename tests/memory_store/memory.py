@@ -21,8 +21,9 @@ from dicom2fhir.model import (
     RejectedInstance,
     RejectionNote,
 )
-from dicom2fhir.store.base import Failing, Rejection, State
+from dicom2fhir.store.base import Failing
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.statuses import Rejection, State
 from dicom2fhir.store.study_search import Attempt
 
 

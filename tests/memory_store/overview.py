@@ -7,9 +7,9 @@ from collections import Counter
 import orjson
 
 from dicom2fhir.dicom.patients import NamedPatient, named
-from dicom2fhir.store.base import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
+from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
 
 

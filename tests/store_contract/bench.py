@@ -21,8 +21,9 @@ from dicom2fhir.model import (
 )
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
-from dicom2fhir.store.base import Change, Claim, DeliveryStatus, State, Store, StudyStatus, Success
+from dicom2fhir.store.base import Change, Claim, Store, Success
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DeliveryStatus, State, StudyStatus
 from tests.memory_store.memory import Memory
 from tests.memory_store.store import MemoryStore
 

@@ -9,8 +9,9 @@ import pytest
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.outcomes import Delivered
-from dicom2fhir.store.base import Failing, State, Success
+from dicom2fhir.store.base import Failing, Success
 from dicom2fhir.store.selection import KEYS
+from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, claimed, delivered, over, record
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import DEST, LOOK_S, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
 
 LEASE_S, PAUSE_S = 600.0, 60.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dicom2fhir.store.base import State
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import DEST, FOLDER, MAX_WAIT_S, QUIET_S, Bench, delivered, over, record
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import CannotUnderstand, StoreUnavailable
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin
-from dicom2fhir.store.base import Change, Rejection, State
+from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.statuses import Rejection, State
 from tests.examples import examples
 from tests.store_contract.bench import FOLDER, KINDS, MAX_WAIT_S, QUIET_S, Bench, Kind, over, record
 

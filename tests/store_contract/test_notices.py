@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import DuplicateInstance, NoLongerUpdatable, NoSuchInstance
 from dicom2fhir.model import Instance, Study
-from dicom2fhir.store.base import State
 from dicom2fhir.store.notices import StepStatus
+from dicom2fhir.store.statuses import State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dicom2fhir.model import Note, Origin
-from dicom2fhir.store.base import DestinationStatus, Rejection, State
 from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.store.statuses import DestinationStatus, Rejection, State
 from tests.store_contract.bench import DEST, FOLDER, QUIET_S, Bench, delivered, over, record
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import InstanceRecord, Note, Origin, Study
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,

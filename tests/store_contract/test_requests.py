@@ -11,7 +11,7 @@ import pytest
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import Attrs, InstanceRecord
-from dicom2fhir.store.base import State
+from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import DEST, FOLDER, KINDS, QUIET_S, Bench, claimed, delivered, over, record
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from dicom2fhir.errors import DuplicateInstance, NoLongerUpdatable, NoSuchInstance, StudyBusy
 from dicom2fhir.model import Origin
-from dicom2fhir.store.base import State, Store
+from dicom2fhir.store.base import Store
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyDetails, StudyFilter
 from tests.examples import examples
 from tests.store_contract.bench import (

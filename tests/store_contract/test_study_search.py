@@ -9,7 +9,8 @@ import pytest
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.model import Attrs, InstanceRecord, Origin
 from dicom2fhir.outcomes import Delivered
-from dicom2fhir.store.base import State, Success
+from dicom2fhir.store.base import Success
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
     KEPT_COUNTS_S,

@@ -16,12 +16,13 @@ import pytest
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.base import Change, Rejection, State
+from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import deliveries, study_index
 from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import Rejection, State
 from dicom2fhir.store.study_search import StudyFilter
 from tests.store_contract.bench import (
     DEST,

@@ -11,8 +11,8 @@ from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.ops import status
 from dicom2fhir.ops.daemon_state import FRESH_S, NAME, DaemonState, DestinationState, DiskState, StateFile, read
 from dicom2fhir.ops.status import DaemonView, as_json, daemon_of, moment, overview, why
-from dicom2fhir.store.base import DeliveryStatus, Rejection, State, StudyStatus
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 from tests.store_contract.bench import claimed
 
 NOW = 1_800_000_000.0

@@ -15,12 +15,12 @@ import pytest
 
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.base import DestinationStatus
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import damage, disk, schema
 from dicom2fhir.store.sqlite.disk import Space, require_local
 from dicom2fhir.store.sqlite.read_connections import Readers
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.statuses import DestinationStatus
 from dicom2fhir.system.mounts import file_system_type
 from tests.store_contract.bench import claimed, delivered
 

@@ -16,10 +16,10 @@ import orjson
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
-from dicom2fhir.store.base import Damage
 from dicom2fhir.store.sqlite import progress_mark
 from dicom2fhir.store.sqlite.disk import require_permission
 from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
+from dicom2fhir.store.statuses import Damage
 from dicom2fhir.system.durable import replacing, sync_directory
 from dicom2fhir.system.permissions import give_to_owner
 

@@ -9,11 +9,11 @@ import orjson
 
 from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
-from dicom2fhir.store.base import State
 from dicom2fhir.store.sqlite import deliveries
 from dicom2fhir.store.sqlite.arrivals import change, schedule
 from dicom2fhir.store.sqlite.known_rows import NO_READER, KnownRows
 from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.statuses import State
 
 _BELONGINGS = (
     *(

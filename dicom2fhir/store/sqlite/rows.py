@@ -13,11 +13,11 @@ from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.errors import CannotUnderstand, StoreDamaged
 from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin, RejectionNote
-from dicom2fhir.store.base import DeliveryStatus, Rejection, State, StudyStatus
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
 from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 
 _MAX_TEXT = 4000
 """Characters stored of a reason or a peer's name: they come from the network."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.store.base import DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.store.sqlite.rows import read_status
 from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus
 
 
 def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:

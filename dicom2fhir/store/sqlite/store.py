@@ -23,7 +23,6 @@ from dicom2fhir.store.base import (
     Change,
     Claim,
     Failing,
-    Rejection,
     Success,
 )
 from dicom2fhir.store.file_marks import FileMark
@@ -36,6 +35,7 @@ from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access
 from dicom2fhir.store.sqlite.store_reader import StoreReader
 from dicom2fhir.store.sqlite.study_index import StudyIndex
+from dicom2fhir.store.statuses import Rejection
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.base import Damage
 from dicom2fhir.store.sqlite import damage
 from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
 from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
@@ -20,6 +19,7 @@ from dicom2fhir.store.sqlite.read_connections import Readers
 from dicom2fhir.store.sqlite.schema import connect, is_damage, require_version, steps
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.writer import Writer
+from dicom2fhir.store.statuses import Damage
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from dicom2fhir.dicom.patients import NamedPatient
 from dicom2fhir.model import Study
-from dicom2fhir.store.base import DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import interventions, status_queries, study_search
 from dicom2fhir.store.sqlite.rows import read_stated, rejection_of
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.sqlite.store_file import Access, StoreFile
 from dicom2fhir.store.sqlite.study_rows import read_study
+from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyAttempt, StudyDetails, StudyFilter
 
 
