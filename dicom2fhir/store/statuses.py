@@ -71,8 +71,9 @@ class StudyStatus:
     """Number of instances, arrived or not, that rejection notes in force name."""
     asked_to_reject: int = 0
     """Number of rejection notes in it from origins that may not reject (:attr:`dicom2fhir.model.Origin.may_reject`)."""
-    without_content: int = 0
-    """Number of documents whose content was to be embedded and was not taken: it is too large, or cannot be read."""
+    without_content: int | None = None
+    """Number of documents whose content was to be embedded and was not taken: it is too large, or cannot be read. None
+    in lists of studies: it is counted only for a study that is asked for, because every instance is looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,12 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
         missing=len(study.missing),
         rejected=len({each.uid for each in study.rejected() if each.uid != each.note}),
         asked_to_reject=[state for _, state in study.rejections.values()].count("asked"),
-        without_content=sum(
-            any(note.where == "EncapsulatedDocument" for note in kept.record.notes) for kept in study.instances.values()
-        ),
     )
+
+
+def without_content(study: StudyRow) -> int:
+    records = [kept.record for kept in study.instances.values()]
+    return sum(any(note.where == "EncapsulatedDocument" for note in record.notes) for record in records)
 
 
 def patients(study: StudyRow) -> list[NamedPatient]:

@@ -547,7 +547,10 @@ class MemoryStore:
     def study_status(self, study_uid: str) -> StudyStatus | None:
         with self._reading() as memory:
             study = memory.studies.get(study_uid)
-            return overview.study_status(memory, study, self._memory.rule) if study else None
+            if study is None:
+                return None
+            status = overview.study_status(memory, study, self._memory.rule)
+            return replace(status, without_content=overview.without_content(study))
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         with self._reading() as memory:

@@ -324,6 +324,7 @@ STAY_SMALL = {
     "made": "one row for each destination and what its deliveries are or were made with",
     "inflight": "open associations times their studies",
     "reader": "one row for each version that read something",
+    "note": "the notes of one instance, as a table",
     "latest": "the LIMIT rows that were found",
     "json_each": "what the caller names",
     "wanted": "what the caller names",

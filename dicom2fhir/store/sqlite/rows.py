@@ -172,7 +172,6 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
         missing=_count(sql, "count_awaited", study_id),
         rejected=_count(sql, "count_rejected", study_id),
         asked_to_reject=_count(sql, "count_asked_to_reject", study_id),
-        without_content=_count(sql, "count_without_content", study_id),
     )
 
 

@@ -12,7 +12,10 @@ from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStat
 def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
     """The status of one study."""
     row = sql.one("study_status", study_uid=study_uid)
-    return read_status(sql, row) if row else None
+    if row is None:
+        return None
+    (without_content,) = sql.one("count_without_content", study_id=row[0]) or (0,)
+    return replace(read_status(sql, row), without_content=int(without_content))
 
 
 def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatus]:
