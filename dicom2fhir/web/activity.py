@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dicom2fhir.ops.daemon_state import DiskState
 from dicom2fhir.ops.status import moment
 from dicom2fhir.store.study_search import MinuteCounts, StudySearch
 from dicom2fhir.system.text import counted
@@ -54,6 +55,25 @@ def activity(store: StudySearch, now: float) -> Day:
         *_bars("sent", "study", delivered, most_delivered, now, _STEP // 2),
     ]
     return Day(received[-1], sum(received), delivered[-1], sum(delivered), most_received, most_delivered, bars)
+
+
+def full_in_days(disk: DiskState, store_bytes: int, instances: int, received_day: int) -> float | None:
+    """Days until reception stops for lack of space, if the store goes on to grow as in the last 24 hours.
+
+    Parameters
+    ----------
+    store_bytes, instances
+        Size of the store and what is in it: what one instance takes, on average.
+    received_day
+        Instances that were received in the last 24 hours.
+
+    Returns
+    -------
+    float | None
+        None if the store does not grow. Other users of the disk are not considered.
+    """
+    a_day = store_bytes * received_day / instances if instances else 0
+    return max(disk.free_bytes - disk.min_free_bytes, 0) / a_day if a_day else None
 
 
 def _hour_of(minute: MinuteCounts, now: float) -> int:

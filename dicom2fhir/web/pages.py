@@ -13,7 +13,7 @@ from dicom2fhir.ops.status import Overview
 from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.web import studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
-from dicom2fhir.web.activity import activity
+from dicom2fhir.web.activity import activity, full_in_days
 from dicom2fhir.web.call import Call, Handler, log
 from dicom2fhir.web.explain import explained
 from dicom2fhir.web.middleware import MAX_FILE_BYTES, peer_of
@@ -53,7 +53,15 @@ class Pages:
         standings = [(one, seen.daemon.destination(one.name)) for one in seen.destinations]
         waiting = [(study, _why_it_waits(study, seen)) for study in seen.studies]
         day = activity(call.store, seen.at)
-        return self._page("overview", call, seen=seen, standings=standings, studies=waiting, day=day)
+        said = seen.daemon.said
+        days_left = (
+            full_in_days(said.disk, seen.store.stat().st_size, seen.stats.instances, day.received_day)
+            if said and said.disk
+            else None
+        )
+        return self._page(
+            "overview", call, seen=seen, standings=standings, studies=waiting, day=day, days_left=days_left
+        )
 
     def studies(self, call: Call) -> Response:
         """Search."""

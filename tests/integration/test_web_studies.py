@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.ops.daemon_state import DiskState
 from dicom2fhir.store.study_search import MinuteCounts, StudyFilter
-from dicom2fhir.web.activity import activity
+from dicom2fhir.web.activity import activity, full_in_days
 from tests.daemon_process import wait_until
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
@@ -194,3 +195,20 @@ def test_the_chart_has_a_bar_for_each_hour() -> None:
         ("sent", 470, 96),
     ]
     assert day.bars[1].title.startswith("10 instances in the hour from ")
+
+
+@pytest.mark.parametrize(
+    ("free", "instances", "received", "days"),
+    [(1_100, 100, 20, 5), (100, 100, 20, 0), (50, 100, 20, 0), (1_100, 100, 0, None), (1_100, 0, 0, None)],
+)
+def test_when_the_disk_will_be_full(free: int, instances: int, received: int, days: float | None) -> None:
+    """Ten bytes an instance; 100 must stay free."""
+    disk = DiskState(free_bytes=free, min_free_bytes=100, intake_stopped=False)
+    assert full_in_days(disk, 10 * instances, instances, received) == days
+
+
+def test_the_overview_says_when_the_disk_will_be_full(live: Live) -> None:
+    daemon, browser = live
+    wait_until(lambda: daemon.store.counts(0), WITHIN_S, "it is counted")
+    daemon.look()
+    assert "years, if as much is received" in browser.get("/").text
