@@ -110,9 +110,11 @@ def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
 
 
 def _show_study(store: SqliteStore, study: str, limit: int, as_json: bool) -> None:
-    known, now = store.study_status(study), time.time()
-    wanted = StudyFilter(accession_number=study)
-    found = [known] if known else [one.status for one in store.find_studies(wanted, limit=limit)]
+    now = time.time()
+    uids = [study]
+    if store.study_status(study) is None:
+        uids = [one.status.study_uid for one in store.find_studies(StudyFilter(accession_number=study), limit=limit)]
+    found = [status for uid in uids if (status := store.study_status(uid))]
     if not found:
         raise click.ClickException(f"there is no study with this UID or Accession Number in {store.path}")
     daemon = bridge.daemon_of(store, now)
