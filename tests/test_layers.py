@@ -100,7 +100,7 @@ RULES = {
     "ops.previews":         ("model",                                       ""),
     "web":                  ("errors system.text ops store.base store.statuses store.study_search web",
                              "orjson starlette structlog"),
-    "web.studies":          ("errors dicom.patients ops store.statuses store.study_search web", "starlette"),
+    "web.studies":          ("errors model dicom.patients ops store.statuses store.study_search web", "starlette"),
     "web.facts":            ("model dicom.patients ops.status store.statuses store.study_search", ""),
     "web.templates":        ("ops system.text",                             "jinja2 markupsafe orjson starlette"),
     "web.options":          ("",                                            ""),

@@ -23,7 +23,7 @@ from dicom2fhir.cli.options import (
 from dicom2fhir.cli.output import Page
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.ops import status as bridge
-from dicom2fhir.store.statuses import State
+from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.store.study_search import StudyFilter
 from dicom2fhir.system.text import counted
 
@@ -109,12 +109,16 @@ def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
         click.echo(f"... and {count - len(found):,} more: see --limit", err=True)
 
 
+def _with_accession_number(store: SqliteStore, number: str, limit: int) -> list[StudyStatus]:
+    """Read one by one: a search leaves out what is counted only for a study that is asked for."""
+    uids = [one.status.study_uid for one in store.find_studies(StudyFilter(accession_number=number), limit=limit)]
+    return [status for uid in uids if (status := store.study_status(uid))]
+
+
 def _show_study(store: SqliteStore, study: str, limit: int, as_json: bool) -> None:
     now = time.time()
-    uids = [study]
-    if store.study_status(study) is None:
-        uids = [one.status.study_uid for one in store.find_studies(StudyFilter(accession_number=study), limit=limit)]
-    found = [status for uid in uids if (status := store.study_status(uid))]
+    known = store.study_status(study)
+    found = [known] if known else _with_accession_number(store, study, limit)
     if not found:
         raise click.ClickException(f"there is no study with this UID or Accession Number in {store.path}")
     daemon = bridge.daemon_of(store, now)

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.statuses import State
-from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.call import Call
 from dicom2fhir.web.explain import EXPLAIN
-from dicom2fhir.web.operation import Operation, changed, json_response, number
+from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
 from dicom2fhir.web.studies import STUDY_OPERATIONS
 
 ROOT = "/api/v1"
@@ -21,11 +21,9 @@ _MAX_LIMIT = 1000
 def read_status(call: Call) -> Response:
     """The document of ``status --json``."""
     query = call.request.query_params
-    state = query.get("state")
-    if state is not None and state not in list(State):
-        raise Refused(400, f"state must be one of {', '.join(State)}.")
+    state = state_of(query.get("state"))
     limit = number(query.get("limit"), "limit", _LIMIT, _MAX_LIMIT)
-    seen = bridge.overview(call.store, State(state) if state else None, limit)
+    seen = bridge.overview(call.store, state, limit)
     return json_response(bridge.as_json(seen))
 
 
@@ -63,8 +61,7 @@ def acknowledge(call: Call) -> Response:
 
 def _destination(call: Call) -> str:
     name: str = call.request.path_params["name"]
-    if all(one.name != name for one in call.store.destinations()):
-        raise Refused(404, "There is no such destination.")
+    require_destination(call, name)
     return name
 
 

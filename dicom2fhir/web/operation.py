@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from dicom2fhir.store.statuses import State
 from dicom2fhir.web.call import Call, Handler, Refused
 
 
@@ -38,12 +39,28 @@ def json_response(document: object, status: int = 200) -> Response:
     return Response(orjson.dumps(document), status, media_type="application/json")
 
 
-def changed(call: Call, document: object) -> Response:
-    """The answer to a change; a page that asked for it loads again."""
+def changed(call: Call, document: object, then: str = "") -> Response:
+    """The answer to a change; the page that asked for it loads again, or goes to the page ``then``."""
     response = json_response(document)
     if "hx-request" in call.request.headers:
-        response.headers["hx-refresh"] = "true"
+        name, value = ("hx-redirect", then) if then else ("hx-refresh", "true")
+        response.headers[name] = value
     return response
+
+
+def state_of(given: str | None) -> State | None:
+    """A state of deliveries among the parameters."""
+    if given is None:
+        return None
+    if given not in list(State):
+        raise Refused(400, f"state must be one of {', '.join(State)}.")
+    return State(given)
+
+
+def require_destination(call: Call, name: str) -> None:
+    """Check that there is a destination."""
+    if all(one.name != name for one in call.store.destinations()):
+        raise Refused(404, "There is no such destination.")
 
 
 def number(given: str | None, name: str, default: int, most: int) -> int:

@@ -80,12 +80,13 @@ class Pages:
 
     def study(self, call: Call) -> Response:
         """One study."""
-        view = studies.study_of(call)
+        asked = studies.asked_study(call)
+        view, previews = studies.view_of(asked, call), studies.previews_of(asked, call)
         resources = [
             [(one["resourceType"], orjson.dumps(one, option=orjson.OPT_INDENT_2).decode()) for one in preview.resources]
-            for preview in view.previews
+            for preview in previews
         ]
-        shown = list(zip(view.document["deliveries"], view.previews, resources, strict=True))
+        shown = list(zip(view.document["deliveries"], previews, resources, strict=True))
         return self._page("study", call, view=view, deliveries=shown, masked=not call.shows_identifiers)
 
     def problems(self, call: Call) -> Response:

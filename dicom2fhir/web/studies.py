@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
+from dicom2fhir.model import Study
 from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.masking import MASK, Masking
@@ -19,7 +20,7 @@ from dicom2fhir.ops.previews import Preview
 from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, StudyFilter
 from dicom2fhir.web.call import Call, Refused
-from dicom2fhir.web.operation import Operation, changed, json_response, number
+from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
 
 PAGE = 50
 _MOST = 200
@@ -41,12 +42,11 @@ _OF_PATIENTS = ("patient_id", "patient_name")
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """Everything about one study, with identifiers of the patient hidden unless they may be shown."""
+    """What the store has of one study, with identifiers of the patient hidden unless they may be shown."""
 
     study: StudyStatus
     document: dict[str, Any]
     details: StudyDetails
-    previews: tuple[Preview, ...]
     conflict: str
     patients: Sequence[Mapping[str, Any]]
     """If there is something to settle, or settled."""
@@ -67,13 +67,11 @@ def search(call: Call, limit: int) -> tuple[Sequence[FoundStudy], str]:
 
 
 def _wanted(call: Call, query: QueryParams) -> StudyFilter:
-    state = query.get("state", "")
-    if state and state not in list(State):
-        raise Refused(400, f"state must be one of {', '.join(State)}.")
+    state = state_of(query.get("state") or None)  # a form sends every field
     if not call.shows_identifiers and any(query.get(name) for name in _OF_PATIENTS):
         raise Refused(403, "Patients are not searched, because web.show_identifiers is not set.")
     texts = {name: query.get(name, "") for name in FILTERS}
-    return StudyFilter(state=State(state) if state else None, is_conflict=query.get("conflict") == "true", **texts)
+    return StudyFilter(state=state, is_conflict=query.get("conflict") == "true", **texts)
 
 
 def _position(given: str | None) -> Position | None:
@@ -86,31 +84,53 @@ def _position(given: str | None) -> Position | None:
         raise Refused(400, "after must be the value of next in the page before.") from None
 
 
-def study_of(call: Call) -> StudyView:
-    """The study in the path."""
+@dataclass(frozen=True, slots=True)
+class AskedStudy:
+    """The study in the path of a request."""
+
+    status: StudyStatus
+    study: Study
+    patients: Sequence[NamedPatient]
+    masking: Masking
+
+
+def asked_study(call: Call) -> AskedStudy:
+    """Read the study in the path."""
     uid = str(call.request.path_params["study_uid"])
-    status, details, study = call.store.study_status(uid), call.store.study_details(uid), call.store.study(uid)
-    if status is None or details is None or study is None:
+    status, study = call.store.study_status(uid), call.store.study(uid)
+    if status is None or study is None:
         raise Refused(404, "There is no such study.")
-    show = call.shows_identifiers
     patients = call.store.patients(uid)
     masking = Masking(study.patient, study.attrs, *(named.patient for named in patients))
+    return AskedStudy(status, study, patients, masking)
+
+
+def view_of(asked: AskedStudy, call: Call) -> StudyView:
+    """Everything but the resources."""
+    uid, show, masking = asked.study.uid, call.shows_identifiers, asked.masking
+    details = call.store.study_details(uid)
+    if details is None:
+        raise Refused(404, "There is no such study.")
     now = time.time()
-    document = bridge.study_json(status, bridge.daemon_of(call.store, now), now)
-    fingerprints = {one.name: one.fingerprint for one in call.store.destinations()}
-    previews = tuple(
-        call.previewer.of(study, delivery.destination, fingerprints.get(delivery.destination, ""))
-        for delivery in status.deliveries
-    )
+    document = bridge.study_json(asked.status, bridge.daemon_of(call.store, now), now)
     return StudyView(
-        status,
+        asked.status,
         document if show else _masked_texts(document, masking),
         details if show else _masked_details(details, masking),
-        previews if show else tuple(_masked_preview(one, masking) for one in previews),
-        study.conflict,
-        settlement.described(patients, show) if settlement.is_settleable(patients) else (),
+        asked.study.conflict,
+        settlement.described(asked.patients, show) if settlement.is_settleable(asked.patients) else (),
         call.previewer.viewer(uid),
     )
+
+
+def previews_of(asked: AskedStudy, call: Call) -> tuple[Preview, ...]:
+    """What each destination gets of the study now."""
+    fingerprints = {one.name: one.fingerprint for one in call.store.destinations()}
+    previews = (
+        call.previewer.of(asked.study, delivery.destination, fingerprints.get(delivery.destination, ""))
+        for delivery in asked.status.deliveries
+    )
+    return tuple(one if call.shows_identifiers else _masked_preview(one, asked.masking) for one in previews)
 
 
 def _masked_texts(value: Any, masking: Masking) -> Any:
@@ -174,7 +194,7 @@ def accession_numbers(found: FoundStudy, call: Call) -> Sequence[str]:
 
 def read_study(call: Call) -> Response:
     """One study: its status, series, senders and attempts."""
-    view = study_of(call)
+    view = view_of(asked_study(call), call)
     return json_response(view.document | _details_json(view.details) | {"conflict": view.conflict})
 
 
@@ -188,15 +208,15 @@ def _details_json(details: StudyDetails) -> dict[str, Any]:
 
 def read_resources(call: Call) -> Response:
     """What each destination gets of a study now."""
-    return json_response([asdict(one) for one in study_of(call).previews])
+    return json_response([asdict(one) for one in previews_of(asked_study(call), call)])
 
 
 def retry_study(call: Call) -> Response:
     """``dicom2fhir retry STUDY``."""
     uid = _known(call)
     destination = call.form.get("destination")
-    if destination and all(one.name != destination for one in call.store.destinations()):
-        raise Refused(404, "There is no such destination.")
+    if destination:
+        require_destination(call, destination)
     count = call.store.requeue(uid, destination or None, all_states=True)
     call.audit("retry", study=uid, destination=destination or "", changed=bool(count))
     return changed(call, {"study_uid": uid, "due": count})
@@ -210,10 +230,7 @@ def forget_study(call: Call) -> Response:
     except StudyBusy:
         raise Refused(409, "The study is being sent now. Try again in a moment.") from None
     call.audit("forget", study=uid, changed=was_there)
-    response = json_response({"study_uid": uid, "forgotten": was_there})
-    if "hx-request" in call.request.headers:
-        response.headers["hx-redirect"] = "/studies"
-    return response
+    return changed(call, {"study_uid": uid, "forgotten": was_there}, then="/studies")
 
 
 def settle_study(call: Call) -> Response:

@@ -18,9 +18,6 @@ from dicom2fhir.ops.previews import Preview
 from dicom2fhir.wiring import options, parts
 from dicom2fhir.wiring.translation import Translation
 
-_WITHOUT_IDENTIFIER = ("DSTU2", "1.4.0", "STU3")
-"""Versions in which an ImagingStudy is searched by ``study`` or ``uid``, not by ``identifier``."""
-
 
 class Previews:
     """Maps studies as the destinations of a configuration want them.
@@ -62,7 +59,7 @@ class Previews:
             resources=tuple(entry["resource"] for entry in standalone(mapped)["entry"]),
             notes=mapped.notes,
             unclaimed=mapped.unclaimed,
-            link=self._link(study.uid, name, dialect.name),
+            link=self._link(name, mapped.entries[0].search),
         )
 
     def choices(self) -> tuple[Sequence[str], Sequence[str]]:
@@ -94,10 +91,9 @@ class Previews:
         dialect = DIALECTS[spoken] if version == "auto" and spoken in DIALECTS else options.dialect(version, profile)
         return dialect, options.mapper(settings, settings.patient_mode(name), profile, destination=name)
 
-    def _link(self, study_uid: str, name: str, version: str) -> str:
+    def _link(self, name: str, search: str) -> str:
+        """The URL of the search by which the bridge finds the ImagingStudy, too."""
         destination = self._settings.destinations[name]
         if isinstance(destination, FileDestinationSettings):
             return ""
-        uid = f"urn:oid:{study_uid}"
-        found = f"study={uid}" if version in _WITHOUT_IDENTIFIER else f"identifier=urn:dicom:uid|{uid}"
-        return f"{destination.url.rstrip('/')}/ImagingStudy?{quote(found, safe='=:')}"
+        return f"{destination.url.rstrip('/')}/ImagingStudy?{search}"

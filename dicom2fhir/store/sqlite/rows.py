@@ -167,15 +167,16 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
             DeliveryStatus(destination, State(state), *others)
             for destination, state, *others in sql.all("study_deliveries", study_id=study_id)
         ),
-        stated=_count(sql, "count_stated", study_id),
+        stated=count_of(sql, "count_stated", study_id),
         steps=tuple(StepStatus(uid, status) for uid, status in sql.all("step_statuses", study_id=study_id)),
-        missing=_count(sql, "count_awaited", study_id),
-        rejected=_count(sql, "count_rejected", study_id),
-        asked_to_reject=_count(sql, "count_asked_to_reject", study_id),
+        missing=count_of(sql, "count_awaited", study_id),
+        rejected=count_of(sql, "count_rejected", study_id),
+        asked_to_reject=count_of(sql, "count_asked_to_reject", study_id),
     )
 
 
-def _count(sql: Statements, name: str, study_id: int) -> int:
+def count_of(sql: Statements, name: str, study_id: int) -> int:
+    """What a query counts in one study."""
     (count,) = sql.one(name, study_id=study_id) or (0,)
     return int(count)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.store.sqlite.rows import read_status
+from dicom2fhir.store.sqlite.rows import count_of, read_status
 from dicom2fhir.store.sqlite.statements import Statements
 from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus
 
@@ -14,8 +14,7 @@ def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
     row = sql.one("study_status", study_uid=study_uid)
     if row is None:
         return None
-    (without_content,) = sql.one("count_without_content", study_id=row[0]) or (0,)
-    return replace(read_status(sql, row), without_content=int(without_content))
+    return replace(read_status(sql, row), without_content=count_of(sql, "count_without_content", row[0]))
 
 
 def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatus]:

@@ -85,8 +85,7 @@ class StudyIndex:
         waits = {"quiet_before": now - _QUIET_S, "taken_before": now - _MOST_S}
         since = min(now if self._looked_at is None else self._looked_at, now) - _LATELY_S
         found = sql.all("stale_lately", since=since, **waits, limit=AT_ONCE)
-        is_more = len(found) == AT_ONCE
-        if is_more:
+        if len(found) == AT_ONCE:
             return found, True
         self._looked_at = now
         last_id = self._next_id + PASSED_OVER - 1
