@@ -402,6 +402,9 @@ V1, V2, V3 = ({**PATIENT, "meta": {"versionId": number}} for number in "123")
         ([{"resource": V2}, {"resource": V1}], "2", V1),
         ([{"resource": V3}, {"resource": V2}, {"resource": V1}], "2", V1),
         ([{"resource": V2}, {"resource": V1}], "", V1),
+        # the request that was carried out last had begun first
+        ([{"resource": V1}, {"resource": V2}], "2", V1),
+        ([{"resource": V3}, {"resource": V1}, {"resource": V2}], "3", V2),
         ([{"resource": V1}], "1", None),
         ([{"resource": V3}, {"request": {"method": "DELETE"}}, {"resource": V1}], "3", None),
         ([], "1", None),
@@ -427,9 +430,10 @@ def test_the_first_version_is_known_when_all_are_shown(
     serve: Callable[..., FaultyServer], relation: str, first: Resource
 ) -> None:
     links = [{"relation": relation, "url": "http://fhir.test/"}]
-    entries = [{"resource": V2}, {"resource": V1}]
-    url = serve(answer(200, {"resourceType": "Bundle", "type": "history", "link": links, "entry": entries})).url
-    assert lookup_at(url).first({**V2, "id": "p"}) == first
+    for versions in ([V2, V1], [V1, V2]):
+        entries = [{"resource": version} for version in versions]
+        url = serve(answer(200, {"resourceType": "Bundle", "type": "history", "link": links, "entry": entries})).url
+        assert lookup_at(url).first({**V2, "id": "p"}) == first
 
 
 @pytest.mark.parametrize("status", ["304 Not Modified", "409", "412 Precondition Failed"])

@@ -225,9 +225,7 @@ class Lookup:
         """
         self.check_time()
         versions, _ = self._client.history(ours["resourceType"], resource_id)
-        numbers = [version_of(found) for found in versions]
-        at = numbers.index(version) if version in numbers else 0
-        replaced = versions[at + 1] if at + 1 < len(versions) else {}
+        replaced = _version_before(version, versions)
         if replaced.get("resourceType") != ours["resourceType"]:
             return None
         require_sound(replaced, ours)
@@ -237,7 +235,25 @@ class Lookup:
         """The first version of a resource on the server; empty if the server does not return it."""
         self.check_time()
         versions, are_all = self._client.history(resource["resourceType"], require_id(resource))
-        return versions[-1] if versions and are_all else {}
+        if not versions or not are_all:
+            return {}
+        if all(version_of(found).isdecimal() for found in versions):
+            return min(versions, key=lambda found: int(version_of(found)))  # as in _version_before
+        return versions[-1]
+
+
+def _version_before(version: str, versions: Sequence[Resource]) -> Resource:
+    """The version that another one replaced, from a history with the newest first; empty if there is none.
+
+    The order of a history is that of times, and HAPI gives a version the time at which its request began: of two
+    requests at the same moment, the one that is carried out last may have begun first. Numbers of versions decide,
+    where a server counts them.
+    """
+    numbers = [version_of(found) for found in versions]
+    if version.isdecimal() and (before := str(int(version) - 1)) in numbers:
+        return versions[numbers.index(before)]
+    at = numbers.index(version) if version in numbers else 0
+    return versions[at + 1] if at + 1 < len(versions) else {}
 
 
 def _shares(
