@@ -370,9 +370,9 @@ def test_what_cannot_be_taken_is_refused_with_a_reason(daemon: StartDaemon, gene
     shutil.copy(generated / "sop-uid-missing" / "0001.dcm", inbox / "nameless.dcm")
     shutil.copy(generated / "truncated" / "0001.dcm", inbox / "truncated.dcm")
     shutil.copy(generated / "dx" / "0001.dcm", inbox / "good.dcm")
-    wait_until(
-        lambda: len(list(rejected.iterdir())) == 4 and len(bridge.studies()) == 2, 30, "the folder has been taken"
-    )
+    wait_until(lambda: len(list(rejected.iterdir())) == 4, 30, "two files are refused")
+    wait_until(lambda: len(list(inbox.iterdir())) == 1, 30, "they are moved")  # each is copied first
+    wait_until(lambda: len(bridge.studies()) == 2, 30, "the folder has been taken")
     bridge.settled()
 
     reasons = {file.name: file.read_text() for file in rejected.iterdir() if file.suffix != ".dcm"}
