@@ -70,7 +70,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def log_in(chromium: Chromium, url: str) -> None:
     chromium.open(f"{url}login")
     chromium.find("#token").send_keys(TOKEN)
-    chromium.find("form button").click()
+    chromium.press("form button")
     chromium.waits_for("Log out")
 
 
@@ -104,7 +104,7 @@ def test_hostile_values_are_text(chromium: Chromium, live: Live) -> None:
 def test_hostile_values_of_a_study_are_text(chromium: Chromium, live: Live) -> None:
     chromium.open(f"{live[1].url}studies/{STUDY}")
     chromium.waits_for("CT, ")
-    chromium.find("summary").click()
+    chromium.press("summary")
     assert "resourceType" in chromium.find("pre").text
     assert not chromium.has("main script")
     assert chromium.complaints() == []
@@ -116,14 +116,14 @@ def test_a_study_is_found_and_sent_again_and_forgotten(chromium: Chromium, dispo
     chromium.open(f"{browser.url}studies")
     chromium.find("#study_uid").send_keys(f"{STUDY}\n")
     wait_until(lambda: "study_uid=" in chromium.driver.current_url, WITHIN_S, "the search has begun")
-    chromium.find("article a").click()
+    chromium.press("article a")
     chromium.waits_for("revision 1 was delivered, which is the present one")
     before = daemon.state().destinations[0].written
-    chromium.find("#retry").click()
+    chromium.press("#retry")
     wait_until(lambda: daemon.state().destinations[0].written > before, WITHIN_S, "it is sent again")
     wait_until(lambda: daemon.store.stats().delivered, WITHIN_S, "it is delivered again")
     chromium.open(f"{browser.url}studies/{STUDY}")
-    chromium.find("#forget").click()
+    chromium.press("#forget")
     chromium.accept()
     chromium.waits_for("No study matches")
     assert daemon.store.study_status(STUDY) is None
@@ -137,14 +137,14 @@ def test_a_conflict_is_settled_undone_and_forgotten(chromium: Chromium, tmp_path
         wait_until(lambda: daemon.store.find_studies(conflict), WITHIN_S, "the conflict is in the index")
         log_in(chromium, browser.url)
         chromium.open(f"{browser.url}problems")
-        chromium.find(f"[id='drop-{CONFLICT}-1']").click()
+        chromium.press(f"[id='drop-{CONFLICT}-1']")
         chromium.accept()
         wait_until(lambda: verdicts(daemon) == ["dropped", "right"], WITHIN_S, "it is settled")
         chromium.open(f"{browser.url}studies/{CONFLICT}")
-        chromium.find(f"[id='undo-{CONFLICT}']").click()
+        chromium.press(f"[id='undo-{CONFLICT}']")
         wait_until(lambda: verdicts(daemon) == [None, None], WITHIN_S, "it is undone")
         chromium.waits_for("not settled")
-        chromium.find(f"[id='keep-{CONFLICT}-2']").click()
+        chromium.press(f"[id='keep-{CONFLICT}-2']")
         chromium.accept()
         wait_until(lambda: verdicts(daemon) == ["wrong", "right"], WITHIN_S, "it is settled")
         assert chromium.complaints() == []
@@ -159,7 +159,7 @@ def test_a_refused_study_is_forgotten_from_the_problems(chromium: Chromium, tmp_
         log_in(chromium, browser.url)
         chromium.open(f"{browser.url}problems")
         assert chromium.has("#retry-dead")
-        chromium.find(f"[aria-label='Forget study {CONFLICT}']").click()
+        chromium.press(f"[aria-label='Forget study {CONFLICT}']")
         chromium.accept()
         wait_until(lambda: daemon.store.study_status(CONFLICT) is None, WITHIN_S, "it is forgotten")
 
@@ -169,7 +169,7 @@ def test_a_refused_study_is_sent_again_from_the_problems(chromium: Chromium, tmp
     with refused_study(tmp_path) as (daemon, browser):
         log_in(chromium, browser.url)
         chromium.open(f"{browser.url}problems")
-        chromium.find(button).click()
+        chromium.press(button)
         wait_until(lambda: daemon.store.stats().refused == 0, WITHIN_S, "it is sent again")
 
 
@@ -182,20 +182,20 @@ def test_a_file_is_explained(chromium: Chromium, live: Live, tmp_path: Path) -> 
     log_in(chromium, browser.url)
     chromium.open(f"{browser.url}explain")
     chromium.find("#file").send_keys(str(tmp_path / "1.dcm"))
-    chromium.find("#explain button").click()
+    chromium.press("#explain button")
     chromium.waits_for(HOSTILE)
     assert chromium.faults() == []
     assert chromium.complaints() == []
     chromium.find("#file").send_keys(str(tmp_path / "2.dcm"))
-    chromium.find("#explain button").click()
+    chromium.press("#explain button")
     wait_until(lambda: chromium.find("#message").is_displayed(), WITHIN_S, "the reason is shown")
 
 
 def test_a_resource_is_copied(chromium: Chromium, live: Live) -> None:
     chromium.open(f"{live[1].url}studies/{STUDY}")
     chromium.allow_clipboard(live[1].url)
-    chromium.find("summary").click()
-    chromium.find("button.copy").click()
+    chromium.press("summary")
+    chromium.press("button.copy")
     chromium.waits_for("Copied")
     copied = chromium.ask_later("navigator.clipboard.readText().then(arguments[arguments.length - 1])")
     assert copied.strip() == chromium.find("pre").text.strip()
@@ -233,10 +233,10 @@ def test_retry_and_log_out(chromium: Chromium, live: Live) -> None:
     daemon, browser = live
     log_in(chromium, browser.url)
     before = daemon.store.requeued("files")
-    chromium.find("#retry-files").click()
+    chromium.press("#retry-files")
     wait_until(lambda: daemon.store.requeued("files") == before + 1, WITHIN_S, "it is tried again")
     wait_until(lambda: chromium.ask("return document.readyState") == "complete", WITHIN_S, "the page is loaded again")
-    chromium.find("nav button").click()
+    chromium.press("nav button")
     chromium.waits_for("Log in")
     assert not chromium.has("#retry-files")
 
@@ -245,7 +245,7 @@ def test_why_a_change_failed_is_shown(chromium: Chromium, live: Live) -> None:
     _, browser = live
     log_in(chromium, browser.url)
     chromium.driver.delete_all_cookies()
-    chromium.find("#retry-files").click()
+    chromium.press("#retry-files")
     chromium.waits_for("The token is needed")
 
 

@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -77,6 +79,15 @@ class Chromium:
     def find(self, selector: str) -> WebElement:
         """An element that is there, or comes."""
         return WebDriverWait(self.driver, WITHIN_S).until(lambda driver: driver.find_element(By.CSS_SELECTOR, selector))
+
+    def press(self, selector: str) -> None:
+        """Click on an element; on the new one, if the page renews itself just then."""
+
+        def clicked(driver: WebDriver) -> bool:
+            driver.find_element(By.CSS_SELECTOR, selector).click()
+            return True
+
+        WebDriverWait(self.driver, WITHIN_S, ignored_exceptions=[StaleElementReferenceException]).until(clicked)
 
     def has(self, selector: str) -> bool:
         """Whether there is such an element now."""
