@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -41,9 +41,14 @@ class Masking:
     """
 
     def __init__(self, *attrs: Attrs) -> None:
+        self._attrs = attrs
         words = {word for one in attrs for word in _words(one)}
         alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
         self._pattern = re.compile(rf"{_BEGINS}(?:{alternatives})(?!\w)", re.IGNORECASE) if words else None
+
+    def with_texts(self, texts: Iterable[str]) -> Masking:
+        """One that also hides these texts."""
+        return Masking(*self._attrs, {"OtherPatientNames": list(texts)})
 
     def text(self, text: str) -> str:
         """A text without the values of the study."""
@@ -76,6 +81,30 @@ class Masking:
 def _is_identifier(element: dict[str, Any]) -> bool:
     """Whether it is an Identifier: of the datatypes with a text in ``value``, the others have a unit or a code."""
     return not {"unit", "code", "comparator"} & element.keys()
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Names, birth dates and identifiers in a resource; one that was delivered may have others than the study now."""
+    match value:
+        case list():
+            for one in value:
+                yield from names_in(one)
+        case dict():
+            for key, one in value.items():
+                is_number = key == "value" and isinstance(one, str) and _is_identifier(value)
+                is_name = key == "birthDate" or (key == "name" and isinstance(one, list))
+                yield from (_texts(one) if is_number or is_name else names_in(one))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case list():
+            for one in value:
+                yield from _texts(one)
+        case dict():
+            yield from _texts(list(value.values()))
+        case str() if not value.startswith(_PUBLIC):
+            yield value
 
 
 def _words(attrs: Attrs) -> Iterator[str]:

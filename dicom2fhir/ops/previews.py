@@ -23,6 +23,9 @@ class Preview:
         URL that finds the ImagingStudy on the server; empty for files.
     error
         Why there are no resources.
+    compared
+        Resources as they were delivered last and as they are made now, if they may differ; empty before, if one was not
+        delivered. None if nothing was delivered, or what was delivered was not kept.
     """
 
     destination: str
@@ -32,18 +35,21 @@ class Preview:
     unclaimed: str = ""
     link: str = ""
     error: str = ""
+    compared: tuple[tuple[Resource, Resource], ...] | None = None
 
 
 class Previewer(Protocol):
     """Makes previews."""
 
-    def of(self, study: Study, name: str, fingerprint: str) -> Preview:
+    def of(self, study: Study, name: str, fingerprint: str, last_sent: bytes) -> Preview:
         """What a destination gets of a study now.
 
         Parameters
         ----------
         fingerprint
             The mapping fingerprint of the destination.
+        last_sent
+            As in :meth:`dicom2fhir.store.study_search.StudySearch.last_sent`; empty if nothing was delivered.
         """
 
     def choices(self) -> tuple[Sequence[str], Sequence[str]]:

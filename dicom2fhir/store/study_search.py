@@ -6,7 +6,7 @@ in the last seconds may be missing in it, or be found by its former values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -197,6 +197,12 @@ class StudySearch(Protocol):
 
     def study_details(self, study_uid: str) -> StudyDetails | None:
         """Series, senders, folders and attempts of one study."""
+
+    def last_sent(self, study_uid: str) -> Mapping[str, bytes]:
+        """The base of the last delivery of a study to each destination in force that has one, by its name.
+
+        It is :attr:`dicom2fhir.outcomes.Delivered.base`.
+        """
 
     def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
         """The latest attempts to deliver any study since a time, newest first."""

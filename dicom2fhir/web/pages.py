@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.status import Overview
 from dicom2fhir.store.statuses import State, StudyStatus
-from dicom2fhir.web import studies
+from dicom2fhir.web import one_study, studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
 from dicom2fhir.web.activity import activity, full_in_days
 from dicom2fhir.web.call import Call, Handler, log
@@ -80,13 +80,16 @@ class Pages:
 
     def study(self, call: Call) -> Response:
         """One study."""
-        asked = studies.asked_study(call)
-        view, previews = studies.view_of(asked, call), studies.previews_of(asked, call)
+        asked = one_study.asked_study(call)
+        view, destined = one_study.view_of(asked, call), one_study.destined(asked, call)
         resources = [
-            [(one["resourceType"], orjson.dumps(one, option=orjson.OPT_INDENT_2).decode()) for one in preview.resources]
-            for preview in previews
+            [
+                (resource["resourceType"], orjson.dumps(resource, option=orjson.OPT_INDENT_2).decode())
+                for resource in one.preview.resources
+            ]
+            for one in destined
         ]
-        shown = list(zip(view.document["deliveries"], previews, resources, strict=True))
+        shown = list(zip(view.document["deliveries"], destined, resources, strict=True))
         return self._page("study", call, view=view, deliveries=shown, masked=not call.shows_identifiers)
 
     def problems(self, call: Call) -> Response:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -12,14 +11,13 @@ from starlette.responses import Response
 
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
-from dicom2fhir.model import Study
 from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.masking import MASK, Masking
-from dicom2fhir.ops.previews import Preview
-from dicom2fhir.store.statuses import State, StudyStatus
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, StudyFilter
 from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.one_study import MOST_CHANGES, asked_study, destined, view_of
 from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
 
 PAGE = 50
@@ -38,19 +36,6 @@ FILTERS: Mapping[str, str] = {
 """Parameters of the search that are texts, with their names for people."""
 _OF_PATIENTS = ("patient_id", "patient_name")
 """Those that need ``web.show_identifiers``: whoever may not see them must not be able to guess them, either."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudyView:
-    """What the store has of one study, with identifiers of the patient hidden unless they may be shown."""
-
-    study: StudyStatus
-    document: dict[str, Any]
-    details: StudyDetails
-    conflict: str
-    patients: Sequence[Mapping[str, Any]]
-    """If there is something to settle, or settled."""
-    viewer: str
 
 
 def filters_for(call: Call) -> Mapping[str, str]:
@@ -82,85 +67,6 @@ def _position(given: str | None) -> Position | None:
         return Position(float(last_at), int(place))
     except ValueError:
         raise Refused(400, "after must be the value of next in the page before.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class AskedStudy:
-    """The study in the path of a request."""
-
-    status: StudyStatus
-    study: Study
-    patients: Sequence[NamedPatient]
-    masking: Masking
-
-
-def asked_study(call: Call) -> AskedStudy:
-    """Read the study in the path."""
-    uid = str(call.request.path_params["study_uid"])
-    status, study = call.store.study_status(uid), call.store.study(uid)
-    if status is None or study is None:
-        raise Refused(404, "There is no such study.")
-    patients = call.store.patients(uid)
-    masking = Masking(study.patient, study.attrs, *(named.patient for named in patients))
-    return AskedStudy(status, study, patients, masking)
-
-
-def view_of(asked: AskedStudy, call: Call) -> StudyView:
-    """Everything but the resources."""
-    uid, show, masking = asked.study.uid, call.shows_identifiers, asked.masking
-    details = call.store.study_details(uid)
-    if details is None:
-        raise Refused(404, "There is no such study.")
-    now = time.time()
-    document = bridge.study_json(asked.status, bridge.daemon_of(call.store, now), now)
-    return StudyView(
-        asked.status,
-        document if show else _masked_texts(document, masking),
-        details if show else _masked_details(details, masking),
-        asked.study.conflict,
-        settlement.described(asked.patients, show) if settlement.is_settleable(asked.patients) else (),
-        call.previewer.viewer(uid),
-    )
-
-
-def previews_of(asked: AskedStudy, call: Call) -> tuple[Preview, ...]:
-    """What each destination gets of the study now."""
-    fingerprints = {one.name: one.fingerprint for one in call.store.destinations()}
-    previews = (
-        call.previewer.of(asked.study, delivery.destination, fingerprints.get(delivery.destination, ""))
-        for delivery in asked.status.deliveries
-    )
-    return tuple(one if call.shows_identifiers else _masked_preview(one, asked.masking) for one in previews)
-
-
-def _masked_texts(value: Any, masking: Masking) -> Any:
-    """A document whose texts are the words of servers and of the bridge."""
-    match value:
-        case dict():
-            return {key: _masked_texts(one, masking) for key, one in value.items()}
-        case list() | tuple():
-            return [_masked_texts(one, masking) for one in value]
-        case str():
-            return masking.text(value)
-        case _:
-            return value
-
-
-def _masked_details(details: StudyDetails, masking: Masking) -> StudyDetails:
-    return replace(
-        details,
-        series=tuple(replace(one, description=masking.text(one.description)) for one in details.series),
-        attempts=tuple(replace(one, answer=masking.text(one.answer)) for one in details.attempts),
-    )
-
-
-def _masked_preview(preview: Preview, masking: Masking) -> Preview:
-    return replace(
-        preview,
-        resources=tuple(masking.resource(one) for one in preview.resources),
-        notes=tuple(replace(note, text=masking.text(note.text)) for note in preview.notes),
-        error=masking.text(preview.error),
-    )
 
 
 def list_studies(call: Call) -> Response:
@@ -208,7 +114,7 @@ def _details_json(details: StudyDetails) -> dict[str, Any]:
 
 def read_resources(call: Call) -> Response:
     """What each destination gets of a study now."""
-    return json_response([asdict(one) for one in previews_of(asked_study(call), call)])
+    return json_response([one.document() for one in destined(asked_study(call), call)])
 
 
 def retry_study(call: Call) -> Response:
@@ -327,9 +233,12 @@ STUDY_OPERATIONS: Sequence[Operation] = (
         "GET",
         "/studies/{study_uid}/resources",
         "resources",
-        "The resources as each destination gets them now, with what was left out and why.",
+        "The resources as each destination gets them now, with what was left out and why, and the elements that have"
+        " changed since the last delivery.",
         read_resources,
-        "One item for each destination. Identifiers are hidden unless web.show_identifiers is set.",
+        "One item for each destination. Identifiers are hidden unless web.show_identifiers is set; a change of one is"
+        f" named. At most {MOST_CHANGES} changes are listed, more_changes counts the others. changes is null if nothing"
+        " was delivered, or what was delivered was not kept.",
     ),
     Operation(
         "POST",

@@ -11,6 +11,8 @@ from dicom2fhir.config import FileDestinationSettings, Settings
 from dicom2fhir.errors import BridgeError, ConfigError, attempt
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.send.bundle import standalone
+from dicom2fhir.fhir.send.comparison import compared
+from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Study
@@ -38,14 +40,8 @@ class Previews:
         unchecked = settings.fhir.model_copy(update={"validation": "never"})
         return settings.model_copy(update={"fhir": unchecked})
 
-    def of(self, study: Study, name: str, fingerprint: str) -> Preview:
-        """What a destination gets of a study now.
-
-        Parameters
-        ----------
-        fingerprint
-            The mapping fingerprint of the destination, which tells the FHIR version where the server decides it.
-        """
+    def of(self, study: Study, name: str, fingerprint: str, last_sent: bytes) -> Preview:
+        """See :meth:`dicom2fhir.ops.previews.Previewer.of`."""
         try:
             dialect, mapper = self._mapping(name, fingerprint)
             if study.conflict:
@@ -60,6 +56,7 @@ class Previews:
             notes=mapped.notes,
             unclaimed=mapped.unclaimed,
             link=self._link(name, mapped.entries[0].search),
+            compared=compared(Base.from_bytes(last_sent, dialect.name), mapped),
         )
 
     def choices(self) -> tuple[Sequence[str], Sequence[str]]:
@@ -84,6 +81,7 @@ class Previews:
         return "" if "{accession}" in template else template.replace("{study_uid}", quote(study_uid, safe=""))
 
     def _mapping(self, name: str, fingerprint: str) -> tuple[Dialect, StudyMapper]:
+        """What maps for a destination; the fingerprint tells the FHIR version where the server decides it."""
         settings = self._settings
         profile = parts.profile_of(settings, name)
         version = settings.version_set(name)

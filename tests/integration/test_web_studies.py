@@ -12,8 +12,11 @@ from structlog.testing import capture_logs
 
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.jobs import conversion
 from dicom2fhir.ops.daemon_state import DiskState
+from dicom2fhir.ops.masking import MASK
 from dicom2fhir.store.study_search import MinuteCounts, StudyFilter
+from dicom2fhir.web import one_study
 from dicom2fhir.web.activity import activity, full_in_days
 from tests.daemon_process import wait_until
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
@@ -139,6 +142,61 @@ def test_a_study_has_its_series_senders_and_attempts(live: Live) -> None:
     }
     (attempt,) = document["attempts"]
     assert (attempt["destination"], attempt["outcome"], attempt["revision"]) == ("files", "written", 1)
+
+
+def add_instance(folder: Path, daemon: Daemon, **values: str) -> None:
+    """One more instance of the study 2.25.1, while its destination is paused."""
+    daemon.store.pause("files")
+    made = instance("CT")
+    made.StudyInstanceUID, made.PatientName, made.PatientID, made.AccessionNumber = "2.25.1", NAME, NUMBER, ACCESSION
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    made.save_as(folder / "inbox" / "more.dcm", enforce_file_format=True)
+    status = daemon.store.study_status
+    wait_until(lambda: (found := status("2.25.1")) and found.revision == 2, WITHIN_S, "it has arrived")
+
+
+def changes(browser: Browser) -> dict[str, tuple[Any, Any]]:
+    (preview,) = browser.get("/api/v1/studies/2.25.1/resources").json
+    return {one["path"]: (one["before"], one["now"]) for one in preview["changes"]}
+
+
+def test_what_has_changed_since_the_last_delivery_is_shown(live: Live, tmp_path: Path) -> None:
+    daemon, browser = live
+    assert changes(browser) == {}
+    page = browser.get("/studies/2.25.1").text
+    assert "<p>Nothing.</p>" in page.partition("Changed since the last delivery")[2]
+    add_instance(tmp_path, daemon, SeriesInstanceUID="2.25.1.9", StudyDescription="other")
+    found = changes(browser)
+    assert found["numberOfSeries"] == (1, 2)
+    assert found["series[2.25.1.9]"][0] is None
+    page = browser.get("/studies/2.25.1").text
+    assert "ImagingStudy.numberOfSeries</th><td>1</td><td>2</td>" in page
+    daemon.store.resume("files")
+    wait_until(lambda: daemon.store.stats().delivered, WITHIN_S, "it is delivered")
+    assert changes(browser) == {}
+
+
+def test_a_hidden_value_that_has_changed_is_named_but_not_shown(live: Live, tmp_path: Path) -> None:
+    daemon, browser = live
+    sent = conversion.instance_of(conversion.named_file(str(tmp_path / "inbox" / "2.25.1.dcm")))
+    corrected = {"SOPInstanceUID": sent.sop_uid, "SeriesInstanceUID": sent.series_uid, "PatientName": "Othername^Given"}
+    add_instance(tmp_path, daemon, **corrected)
+    assert changes(browser)["name"] == (MASK, MASK)
+    page = browser.get("/studies/2.25.1").text
+    assert "Patient.name</th><td>***</td><td>***</td>" in page
+    for text in (page, browser.get("/api/v1/studies/2.25.1/resources").text):
+        assert canaries(text) == []
+        assert "Othername" not in text
+
+
+def test_only_the_first_changes_are_listed(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, browser = live
+    monkeypatch.setattr(one_study, "MOST_CHANGES", 1)
+    add_instance(tmp_path, daemon, SeriesInstanceUID="2.25.1.9", StudyDescription="other")
+    (preview,) = browser.get("/api/v1/studies/2.25.1/resources").json
+    assert (len(preview["changes"]), preview["more_changes"] > 0) == (1, True)
+    assert "more changes" in browser.get("/studies/2.25.1").text
 
 
 def test_there_is_no_such_study(live: Live) -> None:

@@ -589,6 +589,14 @@ class MemoryStore:
             study = memory.studies.get(study_uid)
             return search.details(memory, study) if study else None
 
+    def last_sent(self, study_uid: str) -> Mapping[str, bytes]:
+        with self._reading() as memory:
+            return {
+                name: delivery.base
+                for study, name, delivery in memory.deliveries()
+                if study.uid == study_uid and delivery.base
+            }
+
     def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
         with self._reading() as memory:
             found = [

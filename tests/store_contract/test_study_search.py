@@ -122,6 +122,17 @@ def test_pages_follow_each_other(bench: Bench) -> None:
         assert [one.status.study_uid for one in listed] == expected
 
 
+def test_what_was_sent_last_is_kept_for_each_destination(bench: Bench) -> None:
+    bench.store.set_destinations([DEST, "second"])
+    bench.store.add(record(study="1.1"), FOLDER)
+    bench.later(QUIET_S)
+    delivered(bench.store, bench.claim(), 1, b"sent")
+    assert bench.store.last_sent("1.1") == {DEST: b"sent"}
+    assert bench.store.last_sent("1.2") == {}
+    bench.store.set_destinations(["second"])
+    assert bench.store.last_sent("1.1") == {}
+
+
 def test_an_order_finds_its_study_by_accession_number(bench: Bench) -> None:
     orders: list[Attrs] = [{"AccessionNumber": "R7"}]
     ordered = replace(record(), series={"Modality": "CT", "RequestAttributesSequence": orders})

@@ -15,7 +15,7 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs import conversion
 from dicom2fhir.model import Write
-from dicom2fhir.ops.masking import MASK, Masking
+from dicom2fhir.ops.masking import MASK, Masking, names_in
 
 PATIENT = {"PatientName": "Ärgerlich^Ute=Argerlich^Ute", "PatientID": "MRN-77 12", "PatientBirthDate": "19700131"}
 STUDY = {"AccessionNumber": "A|4711", "ReferringPhysicianName": "Wer^Klaus"}
@@ -76,3 +76,18 @@ def test_no_identifier_of_a_study_is_in_its_masked_resources(version: str, tmp_p
     assert "1923" not in after
     assert str(dataset.SOPInstanceUID) in after
     assert json.loads(after)[0]["resourceType"] == resources[0]["resourceType"]
+
+
+def test_names_and_numbers_in_a_resource_are_found() -> None:
+    patient = {
+        "resourceType": "Patient",
+        "name": [{"family": "Former", "given": ["Anna"]}],
+        "birthDate": "1970-01-31",
+        "identifier": [{"system": "urn:oid:1.2", "value": "OLD-1"}, {"value": "urn:oid:1.2.3"}],
+        "extension": [{"valueQuantity": {"value": 3, "unit": "mm"}}],
+        "gender": "female",
+    }
+    found = list(names_in(patient))
+    assert sorted(found) == ["1970-01-31", "Anna", "Former", "OLD-1"]
+    hidden = Masking({}).with_texts(found).text("of former, born 1970-01-31 (OLD-1), female")
+    assert hidden == "of ***, born *** (***), female"

@@ -20,6 +20,6 @@ from dicom2fhir.wiring.previews import Previews
 def test_the_link_is_the_search_that_finds_the_study(version: str, search: str) -> None:
     url = "http://127.0.0.1:1/fhir"
     settings = Settings.model_validate({"destinations": {"main": {"url": f"{url}/", "version": version}}})
-    preview = Previews(lambda: settings).of(Study("1.2.3", 1, {}, {}, ()), "main", "")
+    preview = Previews(lambda: settings).of(Study("1.2.3", 1, {}, {}, ()), "main", "", b"")
     assert preview.error == ""
     assert preview.link.startswith(f"{url}/ImagingStudy?{search}")

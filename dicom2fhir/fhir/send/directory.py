@@ -11,7 +11,7 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, dump
-from dicom2fhir.model import Study
+from dicom2fhir.model import Study, Write
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry, Withheld
 from dicom2fhir.system.durable import make_directory, replacing
 
@@ -60,8 +60,14 @@ class FileDestination:
         last = Base.from_bytes(base, self._dialect.name)
         retracted = last.retractions(mapped)
         own = [*(one.entries[0].resource for one in mapped.secondary), *(entry.resource for entry in retracted)]
-        sent = {resource["id"]: resource for resource in own}
-        now = Base(remote_id, digest(mapped), sent, self._dialect.name, secondary={one: one for one in sent})
+        written = [entry.resource for entry in mapped.everything if entry.write is not Write.LINK]
+        now = Base(
+            remote_id,
+            digest(mapped),
+            {resource["id"]: resource for resource in (*written, *own)},
+            self._dialect.name,
+            secondary={resource["id"]: resource["id"] for resource in own},
+        )
         if last.digest == now.digest and not again:
             return Delivered(base, False, mapped.fingerprint, answered=False, unclaimed=mapped.unclaimed)
         try:

@@ -696,6 +696,11 @@ SELECT destination.name, at, attempt.revision, outcome, answer, times
 FROM attempt JOIN destination ON destination.id = destination_id
 WHERE study_id = :study_id AND in_force ORDER BY at DESC, number DESC;
 
+-- name: last_sent
+SELECT destination.name, base.body
+FROM study CROSS JOIN base ON base.study_id = study.id CROSS JOIN destination ON destination.id = base.destination_id
+WHERE study.uid = :study_uid AND in_force AND base.body <> x'';
+
 -- name: repeat_attempt
 UPDATE attempt SET at = :at, times = times + 1
 WHERE study_id = :study_id AND destination_id = :destination_id AND number = (

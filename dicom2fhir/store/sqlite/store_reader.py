@@ -117,6 +117,11 @@ class StoreReader(StoreFile):
         with self._read() as sql:
             return study_search.study_details(sql, study_uid)
 
+    def last_sent(self, study_uid: str) -> Mapping[str, bytes]:
+        """See :meth:`dicom2fhir.store.study_search.StudySearch.last_sent`."""
+        with self._read() as sql:
+            return dict(sql.all("last_sent", study_uid=study_uid))
+
     def recent_attempts(self, since: float, limit: int = 100) -> Sequence[StudyAttempt]:
         """See :meth:`dicom2fhir.store.study_search.StudySearch.recent_attempts`."""
         with self._read() as sql:
