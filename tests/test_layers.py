@@ -64,8 +64,11 @@ RULES = {
     "store.file_marks":     ("",                                            ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
-    "store.sqlite":         ("model outcomes errors system dicom.documents dicom.patients dicom.procedure_step"
-                             " dicom.rejection_notes dicom.study store", "orjson structlog"),
+    "store.sql":            ("model outcomes errors dicom.documents dicom.patients dicom.procedure_step"
+                             " dicom.rejection_notes dicom.study store.base store.file_marks store.notices"
+                             " store.selection store.statuses store.study_keys store.study_search store.sql",
+                             "orjson structlog"),
+    "store.sqlite":         ("errors system store.base store.statuses store.sql store.sqlite", "orjson structlog"),
     "deliver":              ("model outcomes errors system.text store.base store.statuses store.selection deliver",
                              "structlog"),
     "deliver.retry":        ("",                                            ""),

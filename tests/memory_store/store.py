@@ -28,7 +28,7 @@ from dicom2fhir.model import (
 )
 from dicom2fhir.store.base import Change, Claim, Failing, Success
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite.clock import Clock
+from dicom2fhir.store.sql.clock import Clock
 from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.study_search import (
     KEPT_COUNTS_S,

@@ -18,8 +18,8 @@ from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBus
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import deliveries, study_index
-from dicom2fhir.store.sqlite.arrivals import KEPT_REJECTIONS
+from dicom2fhir.store.sql import deliveries, study_index
+from dicom2fhir.store.sql.arrivals import KEPT_REJECTIONS
 from dicom2fhir.store.sqlite.schema import queries
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import Rejection, State
@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 def test_equal_mappings_are_one_object_when_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[InstanceRecord] = []
     monkeypatch.setattr(
-        "dicom2fhir.store.sqlite.study_rows.assemble",
+        "dicom2fhir.store.sql.study_rows.assemble",
         lambda _uid, _revision, records, *_: seen.extend(records),
     )
     for number in range(3):

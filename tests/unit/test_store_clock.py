@@ -9,7 +9,7 @@ import pytest
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.store.sqlite.clock import Clock
+from dicom2fhir.store.sql.clock import Clock
 from dicom2fhir.store.sqlite.store import SqliteStore
 
 QUIET_S, MAX_WAIT_S, LEASE_S, PAUSE_S = 30.0, 900.0, 600.0, 60.0

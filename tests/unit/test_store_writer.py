@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.sql.writer import _Job
 from dicom2fhir.store.sqlite.statements import transaction
-from dicom2fhir.store.sqlite.writer import Writer, _Job
+from dicom2fhir.store.sqlite.writer import Writer
 
 
 @pytest.fixture

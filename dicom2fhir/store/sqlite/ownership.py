@@ -11,11 +11,12 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sqlite import damage
 from dicom2fhir.store.sqlite.disk import lock_file, not_permitted, require_local
 from dicom2fhir.store.sqlite.progress_mark import END, Progress
 from dicom2fhir.store.sqlite.schema import connect, is_corrupt, migrate, require_settings
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sqlite.statements import SqliteStatements
 from dicom2fhir.system.durable import make_directory, sync_directory
 from dicom2fhir.system.permissions import give_to_owner
 
@@ -135,7 +136,7 @@ def _open_as_owner(
     try:
         migrate(connection, steps)
         connection.execute("BEGIN IMMEDIATE")
-        take_over(Statements(connection))
+        take_over(SqliteStatements(connection))
         connection.execute("COMMIT")
     except BaseException as error:
         connection.close()

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.system.permissions import give_to_owner
 
 END = ".progress"

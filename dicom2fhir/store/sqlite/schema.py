@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreUnavailable
+from dicom2fhir.store.sql.statements import by_name
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +30,7 @@ def _package() -> Traversable:
 @cache
 def queries() -> Mapping[str, str]:
     """The statements of ``queries.sql`` by name."""
-    text = _package().joinpath("queries.sql").read_text("utf-8")
-    _, *parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)
-    return dict(zip(parts[::2], (body.strip() for body in parts[1::2]), strict=True))
+    return by_name(_package().joinpath("queries.sql").read_text("utf-8"))
 
 
 @cache

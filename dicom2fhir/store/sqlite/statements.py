@@ -5,11 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
+from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.sqlite.schema import queries
-
-Row = tuple[Any, ...]
 
 
 @contextmanager
@@ -26,44 +24,42 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-class Statements:
-    """A connection with the named statements, for one operation.
-
-    Attributes
-    ----------
-    wake
-        Set by an operation that may have made the next due time earlier.
-    claims_of
-        UIDs of the studies for which the operation takes or ends a claim.
-    """
+class SqliteStatements(Statements):
+    """See :class:`dicom2fhir.store.sql.statements.Statements`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
         self._connection = connection
         self._queries = queries()
-        self.wake = False
-        self.claims_of: set[str] = set()
 
     def transaction(self) -> AbstractContextManager[None]:
         """See :func:`transaction`."""
         return transaction(self._connection)
 
     def one(self, name: str, /, **parameters: object) -> Row | None:
-        """The first row, or None."""
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.one`."""
         row: Row | None = self._connection.execute(self._queries[name], parameters).fetchone()
         return row
 
     def all(self, name: str, /, **parameters: object) -> list[Row]:
-        """Every row."""
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.all`."""
         return self._connection.execute(self._queries[name], parameters).fetchall()
 
     def run(self, name: str, /, **parameters: object) -> int:
-        """Change rows; their number."""
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.run`."""
         return self._connection.execute(self._queries[name], parameters).rowcount
 
     def run_many(self, name: str, rows: Iterable[Mapping[str, object]], /) -> None:
-        """Run a statement once for each mapping of parameters."""
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.run_many`."""
         self._connection.executemany(self._queries[name], rows)
 
     def insert(self, name: str, /, **parameters: object) -> int:
-        """Add a row to a table with rowids; its id."""
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.insert`."""
         return self._connection.execute(self._queries[name], parameters).lastrowid or 0
+
+    def writes_of_others(self, owns: bool) -> int:
+        """See :meth:`dicom2fhir.store.sql.statements.Statements.writes_of_others`."""
+        if not owns:
+            self.run("count_attached_write")
+        (count,) = self.one("attached_writes") or (0,)
+        return int(count)

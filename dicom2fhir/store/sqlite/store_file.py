@@ -6,35 +6,23 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from enum import Enum
 from pathlib import Path
-from typing import TypeVar
 
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.sql.database import Access, Database
+from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sqlite import damage
 from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
 from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
 from dicom2fhir.store.sqlite.progress_mark import Progress
 from dicom2fhir.store.sqlite.read_connections import Readers
 from dicom2fhir.store.sqlite.schema import connect, is_damage, require_version, steps
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sqlite.statements import SqliteStatements
 from dicom2fhir.store.sqlite.writer import Writer
 from dicom2fhir.store.statuses import Damage
 
-T = TypeVar("T")
 
-
-class Access(Enum):
-    """What a process may do with the file."""
-
-    OWN = "own"
-    """The daemon: migrates it, ends leases and associations of the previous daemon, and excludes other daemons."""
-    ATTACH = "attach"
-    """Short writes beside a daemon that may be running."""
-    READ = "read"
-
-
-class StoreFile:
+class StoreFile(Database):
     """An open store file; knows nothing of its content.
 
     Parameters
@@ -64,20 +52,18 @@ class StoreFile:
         on_failure: Callable[[str], None],
         busy_timeout_s: float,
     ) -> None:
+        super().__init__()
         self.path = Path(path).absolute()
         self.set_aside: Path | None = None
         self._owns = access is Access.OWN
         self._writes = access is not Access.READ
-        self._subscribers: tuple[Callable[[], None], ...] = ()
-        self._wake = False
-        self._writer: Writer | None = None
         self._progress: Progress | None = None
         with ExitStack() as undo:  # in reverse order, because the last connection to close checkpoints the WAL
             writing = None
             if self._owns:
                 lock, writing, self.set_aside = own(self.path, steps(), take_over, busy_timeout_s)
                 undo.callback(os.close, lock)
-                self._progress = follow(self.path, Statements(writing))
+                self._progress = follow(self.path, SqliteStatements(writing))
                 undo.callback(self._progress.close)
             else:
                 require_permission(self.path, os.R_OK | os.W_OK if self._writes else os.R_OK)
@@ -103,14 +89,14 @@ class StoreFile:
             self._undo = undo.pop_all()
 
     @property
+    def location(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    @property
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
         return is_locked(lock_path(self.path))
-
-    @property
-    def failure(self) -> str | None:
-        """Why the store can no longer be written; None if it can."""
-        return self._writer.failure if self._writer else None
 
     @property
     def damages(self) -> Sequence[Damage]:
@@ -138,51 +124,23 @@ class StoreFile:
         with suppress(StoreUnavailable, OSError):  # the failure of the store was reported before
             self._note_progress()
 
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
-        self._subscribers = (*self._subscribers, callback)
-
-    def unsubscribe(self, callback: Callable[[], None]) -> None:
-        """See :meth:`dicom2fhir.store.base.Store.unsubscribe`."""
-        self._subscribers = tuple(one for one in self._subscribers if one != callback)
-
     def close(self) -> None:
         """Commit waiting writes, close the files and release the lock; a second call does nothing."""
         self._undo.close()
+
+    def _statements(self, connection: sqlite3.Connection) -> Statements:
+        return SqliteStatements(connection)
 
     @contextmanager
     def _read(self) -> Iterator[Statements]:
         try:
             with self._readers.snapshot() as connection:
-                yield Statements(connection)
+                yield SqliteStatements(connection)
         except StoreUnavailable as error:
             # A store that cannot be read must not acknowledge instances either.
             if self._writer and isinstance(error.__cause__, sqlite3.Error) and is_damage(error.__cause__):
                 self._writer.fail(str(error))
             raise
 
-    def _write(self, operation: Callable[[Statements], T]) -> T:
-        def run(connection: sqlite3.Connection) -> T:
-            sql = Statements(connection)
-            value = operation(sql)
-            self._note_wake(sql)
-            return value
-
-        return self._require_writer().run(run)
-
-    def _note_wake(self, sql: Statements) -> None:
-        self._wake |= sql.wake
-
-    def _require_writer(self) -> Writer:
-        if self._writer is None:
-            raise StoreUnavailable(f"The store {self.path} was opened read-only")
-        return self._writer
-
     def _confirm(self) -> None:
         self._anchor.check()
-
-    def _notify(self) -> None:
-        if self._wake:
-            self._wake = False
-            for callback in self._subscribers:
-                callback()

@@ -11,10 +11,10 @@ import orjson
 from dicom2fhir.dicom import procedure_step
 from dicom2fhir.errors import BridgeError, DuplicateInstance, NoSuchInstance, StoreDamaged
 from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, ProcedureStep
-from dicom2fhir.store.sqlite.arrivals import change, hasten, hasten_complete, schedule
-from dicom2fhir.store.sqlite.known_rows import NO_READER, KnownRows, KnownStudy
-from dicom2fhir.store.sqlite.rows import dump, hashed
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql.arrivals import change, hasten, hasten_complete, schedule
+from dicom2fhir.store.sql.known_rows import NO_READER, KnownRows, KnownStudy
+from dicom2fhir.store.sql.rows import dump, hashed
+from dicom2fhir.store.sql.statements import Statements
 
 
 class PackedNotification(NamedTuple):

@@ -15,8 +15,8 @@ import orjson
 from dicom2fhir.dicom.patients import conflict_of
 from dicom2fhir.errors import StoreDamaged
 from dicom2fhir.model import Attrs
-from dicom2fhir.store.sqlite.statements import Row, Statements
-from dicom2fhir.store.sqlite.study_rows import read_study
+from dicom2fhir.store.sql.statements import Row, Statements
+from dicom2fhir.store.sql.study_rows import read_study
 from dicom2fhir.store.study_keys import Key, keys_of
 from dicom2fhir.store.study_search import KEPT_COUNTS_S
 

@@ -16,7 +16,7 @@ from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin, RejectionNote
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
-from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 
 _MAX_TEXT = 4000

@@ -9,10 +9,10 @@ import orjson
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import rejection_notes
-from dicom2fhir.store.sqlite.known_rows import NO_READER, Arrival, KnownRows, KnownStudy
-from dicom2fhir.store.sqlite.rows import mark_row, rejection_row
-from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.sql import rejection_notes
+from dicom2fhir.store.sql.known_rows import NO_READER, Arrival, KnownRows, KnownStudy
+from dicom2fhir.store.sql.rows import mark_row, rejection_row
+from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import Rejection
 
 KEPT_REJECTIONS = 10_000

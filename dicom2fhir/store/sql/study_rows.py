@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.model import Study
-from dicom2fhir.store.sqlite import interventions, notices, rejection_notes
-from dicom2fhir.store.sqlite.rows import read_records
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql import interventions, notices, rejection_notes
+from dicom2fhir.store.sql.rows import read_records
+from dicom2fhir.store.sql.statements import Statements
 
 
 def read_study(sql: Statements, study_uid: str) -> Study | None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from dicom2fhir.dicom.patients import NamedPatient
 from dicom2fhir.model import Study
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.sqlite import interventions, status_queries, study_search
-from dicom2fhir.store.sqlite.rows import read_stated, rejection_of
-from dicom2fhir.store.sqlite.statements import Statements
-from dicom2fhir.store.sqlite.store_file import Access, StoreFile
-from dicom2fhir.store.sqlite.study_rows import read_study
+from dicom2fhir.store.sql import interventions, status_queries, study_search
+from dicom2fhir.store.sql.database import Database
+from dicom2fhir.store.sql.rows import read_stated, rejection_of
+from dicom2fhir.store.sql.statements import Statements
+from dicom2fhir.store.sql.study_rows import read_study
 from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
 from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyAttempt, StudyDetails, StudyFilter
 
 
-class StoreReader(StoreFile):
+class StoreReader(Database):
     """The methods of :class:`dicom2fhir.store.base.Store` that only read.
 
     Parameters
@@ -27,9 +26,8 @@ class StoreReader(StoreFile):
         Fingerprint of the reader of this process: see :mod:`dicom2fhir.dicom.reader_fingerprint`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], access: Access, *, reader: str, **options: Any) -> None:
+    def __init__(self, reader: str) -> None:
         self._reader = reader
-        super().__init__(path, access, **options)
 
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
         """See :meth:`dicom2fhir.store.base.Store.rejections`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.store.sqlite.rows import count_of, read_status
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql.rows import count_of, read_status
+from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus
 
 

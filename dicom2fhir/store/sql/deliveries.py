@@ -8,11 +8,11 @@ from typing import NamedTuple
 import structlog
 
 from dicom2fhir.store.base import Claim, Failing, Success
-from dicom2fhir.store.sqlite.arrivals import fill_destination, schedule
-from dicom2fhir.store.sqlite.rows import short
-from dicom2fhir.store.sqlite.statements import Row, Statements
-from dicom2fhir.store.sqlite.study_index import count as count_in_minute
-from dicom2fhir.store.sqlite.study_search import note_attempt
+from dicom2fhir.store.sql.arrivals import fill_destination, schedule
+from dicom2fhir.store.sql.rows import short
+from dicom2fhir.store.sql.statements import Row, Statements
+from dicom2fhir.store.sql.study_index import count as count_in_minute
+from dicom2fhir.store.sql.study_search import note_attempt
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import AttemptOutcome
 

@@ -9,10 +9,10 @@ import orjson
 
 from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
-from dicom2fhir.store.sqlite import deliveries
-from dicom2fhir.store.sqlite.arrivals import change, schedule
-from dicom2fhir.store.sqlite.known_rows import NO_READER, KnownRows
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql import deliveries
+from dicom2fhir.store.sql.arrivals import change, schedule
+from dicom2fhir.store.sql.known_rows import NO_READER, KnownRows
+from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.statuses import State
 
 _BELONGINGS = (

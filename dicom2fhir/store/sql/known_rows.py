@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
-from dicom2fhir.store.sqlite.rows import Packed
-from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.sql.rows import Packed
+from dicom2fhir.store.sql.statements import Row, Statements
 
 NO_READER = -1
 """The reader of studies of which no instance has arrived."""
@@ -85,10 +85,8 @@ class KnownRows:
 
         Each transaction that uses the cache begins with it.
         """
-        if not self._owns:
-            sql.run("count_attached_write")
-        (count,) = sql.one("attached_writes") or (0,)
-        is_outdated: bool = count != self.attached_writes
+        count = sql.writes_of_others(self._owns)
+        is_outdated = count != self.attached_writes
         if is_outdated:
             self.forget()
             self.attached_writes = count

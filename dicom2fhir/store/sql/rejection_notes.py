@@ -9,7 +9,7 @@ import orjson
 
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.model import RejectedInstance, RejectionNote
-from dicom2fhir.store.sqlite.statements import Statements
+from dicom2fhir.store.sql.statements import Statements
 
 
 def keep(sql: Statements, note: RejectionNote, study_id: int, uids: Iterable[str]) -> bool:

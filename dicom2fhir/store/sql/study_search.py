@@ -7,8 +7,8 @@ from math import inf
 import orjson
 
 from dicom2fhir.model import texts_of
-from dicom2fhir.store.sqlite.rows import read_status, short
-from dicom2fhir.store.sqlite.statements import Row, Statements
+from dicom2fhir.store.sql.rows import read_status, short
+from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_keys import Kind, wanted_keys
 from dicom2fhir.store.study_search import (

@@ -1,0 +1,104 @@
+"""An open database: reading, writing, and telling those who wait for changes. It knows nothing of the content."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import Any, TypeVar
+
+from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.sql.statements import Statements
+from dicom2fhir.store.sql.writer import GroupWriter
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class Access(Enum):
+    """What a process may do with the store."""
+
+    OWN = "own"
+    """The daemon: migrates it, and ends leases and associations of a previous daemon."""
+    ATTACH = "attach"
+    """Short writes beside a daemon that may be running."""
+    READ = "read"
+
+
+class Database(ABC):
+    """What a store needs of its database."""
+
+    def __init__(self) -> None:
+        self._writer: GroupWriter[Any] | None = None
+        """None if it was opened to read."""
+        self._subscribers: tuple[Callable[[], None], ...] = ()
+        self._wake = False
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where it is, for messages; contains no secret."""
+
+    @property
+    @abstractmethod
+    def is_owned(self) -> bool:
+        """Whether a daemon, this process or another, uses the store now."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store can no longer be written; None if it can."""
+        return self._writer.failure if self._writer else None
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.subscribe`."""
+        self._subscribers = (*self._subscribers, callback)
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """See :meth:`dicom2fhir.store.base.Store.unsubscribe`."""
+        self._subscribers = tuple(one for one in self._subscribers if one != callback)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Commit waiting writes and close the database; a second call does nothing."""
+
+    @abstractmethod
+    def _statements(self, connection: Any) -> Statements:
+        """The statements on a connection of the writer."""
+
+    @abstractmethod
+    def _read(self) -> AbstractContextManager[Statements]:
+        """A snapshot of the store."""
+
+    @abstractmethod
+    def _check_space(self) -> None:
+        """Raise :class:`~dicom2fhir.errors.OutOfSpace` if more instances must not be stored."""
+
+    def _commit(self, operation: Callable[[Statements], T]) -> T:
+        """Run an operation in a transaction; its value, after the commit."""
+
+        def run(connection: Any) -> T:
+            sql = self._statements(connection)
+            value = operation(sql)
+            self._note_wake(sql)
+            return value
+
+        return self._require_writer().run(run)
+
+    def _commit_together(self, operation: Callable[[Any, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        """See :meth:`dicom2fhir.store.sql.writer.GroupWriter.run_together`."""
+        return self._require_writer().run_together(operation, item)
+
+    def _note_wake(self, sql: Statements) -> None:
+        self._wake |= sql.wake
+
+    def _require_writer(self) -> GroupWriter[Any]:
+        if self._writer is None:
+            raise StoreUnavailable(f"The store {self.location} was opened read-only")
+        return self._writer
+
+    def _notify(self) -> None:
+        if self._wake:
+            self._wake = False
+            for callback in self._subscribers:
+                callback()
