@@ -135,7 +135,7 @@ def _show_study(store: SqliteStore, study: str, limit: int, as_json: bool) -> No
 @config_option
 @state_dir_option
 @click.option("--destination", help="Only this destination.")
-@click.option("--all", "everything", is_flag=True, help="Every study that is refused or waiting.")
+@click.option("--all", "everything", is_flag=True, help="Every study that is refused, also in part, or waiting.")
 @click.option("--remap", is_flag=True, help="With --all: also every study that was delivered.")
 def retry(
     studies: tuple[str, ...],
@@ -145,7 +145,8 @@ def retry(
     everything: bool,
     remap: bool,
 ) -> None:
-    """Send STUDIES (Study Instance UIDs) again now, or with --all every study that is refused or waiting.
+    """Send STUDIES (Study Instance UIDs) again now, or with --all every study that is refused, also in part, or
+    waiting.
 
     After a change of FHIR version, profile or mapping, --all --remap sends every study again.
     """

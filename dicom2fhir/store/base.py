@@ -231,6 +231,7 @@ class Store(Ledger, Notices, StudySearch, Protocol):
     def requeue(self, study_uid: str | None = None, destination: str | None = None, all_states: bool = False) -> int:
         """Make refused and waiting deliveries due now, with ``all_states`` also delivered and excluded ones.
 
+        Delivered ones of which the destination refused a secondary resource count as refused.
         Returns their number. Without a study it may take several commits. Like a success or a refusal, it resets
         :class:`Failing`.
         """

@@ -458,7 +458,8 @@ class MemoryStore:
         states = {State.WAITING, State.REFUSED, *(_CLOSED if all_states else ())}
         now, count = self._clock.now(), 0
         for study, _, delivery in self._memory.deliveries(destination):
-            if study_uid in (None, study.uid) and delivery.state in states:
+            is_refused = delivery.state is State.DELIVERED and bool(delivery.refused)
+            if study_uid in (None, study.uid) and (is_refused or delivery.state in states):
                 delivery.wait(delivery.changed_at if delivery.state is State.WAITING else now, asked_at=now)
                 delivery.begin_failing_anew()
                 count += 1

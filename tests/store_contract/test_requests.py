@@ -38,6 +38,20 @@ def test_requeue(bench: Bench) -> None:
     assert (claim.study_uid, claim.again) == ("1.3", True)
 
 
+def test_what_is_refused_in_part_is_sent_again_like_what_is_refused(bench: Bench) -> None:
+    """The destination has the study, without some of its secondary resources."""
+    for study, refused in (("1.1", ("Observation: 422",)), ("1.2", ())):
+        bench.store.add(record(study=study), FOLDER)
+        bench.later(QUIET_S)
+        delivered(bench.store, bench.claim(), 1, refused=refused)
+    assert [bench.store.requeue(study) for study in ("1.1", "1.2")] == [1, 0]
+    assert bench.store.requeue() == 1
+    claim = bench.claim()
+    assert (claim.study_uid, claim.again) == ("1.1", True)
+    delivered(bench.store, claim, 1)
+    assert bench.store.requeue() == 0
+
+
 def test_nothing_is_claimed_for_a_paused_destination(bench: Bench) -> None:
     """Also after a restart; what is being sent ends, and another destination is not concerned."""
     bench.store.set_destinations([DEST, "second"])

@@ -321,7 +321,8 @@ SELECT requeued FROM destination WHERE name = :destination;
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
-    AND (state IN ('waiting', 'refused') OR (:all_states AND state IN ('delivered', 'excluded')))
+    AND (state IN ('waiting', 'refused') OR (state = 'delivered' AND refused <> '')
+        OR (:all_states AND state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
@@ -329,7 +330,8 @@ WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
 UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
     state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
 WHERE study_id BETWEEN :first AND :last
-    AND (+state IN ('waiting', 'refused') OR (:all_states AND +state IN ('delivered', 'excluded')))
+    AND (+state IN ('waiting', 'refused') OR (+state = 'delivered' AND refused <> '')
+        OR (:all_states AND +state IN ('delivered', 'excluded')))
     AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: relink
