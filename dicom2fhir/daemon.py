@@ -24,7 +24,7 @@ from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import BridgeError, BridgeFault, StoreUnavailable, log_fields
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
-from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile, in_a_line
+from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile, in_a_line, senders_of
 from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.receive.dimse.scp import StorageSCP
@@ -195,9 +195,10 @@ class Daemon:
             config_refused=self._config_refused,
             needs_restart=tuple(needs_restart(self._started_with, self.settings)),
             disk=self._disk(),
-            destinations=tuple(map(_state_of, self.deliverers.values())),
+            destinations=tuple(_state_of(one, self._metrics.latency_s(one.name)) for one in self.deliverers.values()),
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
             web=self.web.url if self.web else "",
+            senders=senders_of(self.receiver.senders if self.receiver else {}),
         )
 
     def _disk(self) -> DiskState | None:
@@ -354,7 +355,7 @@ class Daemon:
             self._traces.stop()
 
 
-def _state_of(deliverer: Deliverer) -> DestinationState:
+def _state_of(deliverer: Deliverer, latency_s: float | None) -> DestinationState:
     standing, counts = deliverer.standing(), deliverer.counts()
     return DestinationState(
         name=deliverer.name,
@@ -362,6 +363,7 @@ def _state_of(deliverer: Deliverer) -> DestinationState:
         since=standing.since,
         reason=standing.reason,
         until=standing.until if standing.state in ("down", "paused") else None,
+        latency_s=latency_s,
         **asdict(counts),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from dicom2fhir.system.text import counted
 NAME = "daemon.json"
 FRESH_S = 30.0
 """A running daemon with an older document hangs, or cannot write."""
+MOST_SENDERS = 20
+"""More would make the document large."""
 _REPEAT_S = 10.0
 """It is written at this interval even if nothing has changed."""
 
@@ -42,6 +45,8 @@ class DestinationState:
         Time of the next attempt at the earliest; None unless it is down or paused.
     written, unchanged, failed, refused, excluded
         Outcomes of the attempts since the start.
+    latency_s
+        Median duration of its latest attempts, in seconds; None before the first.
     """
 
     name: str
@@ -54,6 +59,16 @@ class DestinationState:
     failed: int = 0
     refused: int = 0
     excluded: int = 0
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderState:
+    """A peer with open associations, and their number."""
+
+    calling_ae: str
+    peer: str
+    associations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,8 @@ class DaemonState:
         Of the receiver; empty if there is none.
     web
         Address of the web page; empty while it is not served.
+    senders
+        Who has open associations, after negotiation: at most :data:`MOST_SENDERS`, those with the most.
     """
 
     pid: int
@@ -104,6 +121,12 @@ class DaemonState:
     destinations: tuple[DestinationState, ...] = ()
     ae_title: str = ""
     web: str = ""
+    senders: tuple[SenderState, ...] = ()
+
+
+def senders_of(associations: Mapping[tuple[str, str], int]) -> tuple[SenderState, ...]:
+    """What is written of calling AE title and peer -> number of associations, in this order."""
+    return tuple(SenderState(*sender, number) for sender, number in islice(associations.items(), MOST_SENDERS))
 
 
 def in_a_line(state: DaemonState) -> str:
@@ -164,6 +187,7 @@ def read(directory: Path) -> DaemonState | None:
                 "disk": said["disk"] and DiskState(**said["disk"]),
                 "destinations": tuple(DestinationState(**one) for one in said["destinations"]),
                 "needs_restart": tuple(said["needs_restart"]),
+                "senders": tuple(SenderState(**one) for one in said.get("senders", ())),
             }
         )
     except (OSError, ValueError, TypeError, KeyError):  # none yet, incomplete, or of another version

@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
+from dicom2fhir.ops.latencies import Latencies
 from dicom2fhir.ops.metric_table import DELIVERY_DURATION, METRICS, STORE_DURATION, Distribution, Facts, Metric
 from dicom2fhir.ops.status import Readable, daemon_of
 
@@ -24,6 +25,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._store_duration = self._histogram(STORE_DURATION)
         self._delivery_duration = self._histogram(DELIVERY_DURATION)
+        self._latencies = Latencies()
 
     def _histogram(self, one: Distribution) -> Histogram:
         return Histogram(one.name, one.text, one.labels, buckets=one.buckets, registry=self._registry)
@@ -35,6 +37,11 @@ class Metrics:
     def delivered(self, destination: str, duration_s: float) -> None:
         """Record an attempt to deliver."""
         self._delivery_duration.labels(destination).observe(duration_s)
+        self._latencies.add(destination, duration_s)
+
+    def latency_s(self, destination: str) -> float | None:
+        """The median duration of the latest attempts to deliver; None before the first."""
+        return self._latencies.median_s(destination)
 
     def text(self, store: Readable, now: float) -> bytes:
         """The page for Prometheus."""

@@ -15,7 +15,16 @@ from typing import Any, Protocol
 
 from dicom2fhir.ops import daemon_state
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState
-from dicom2fhir.store.statuses import Damage, DeliveryStatus, DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import (
+    Damage,
+    DeliveryStatus,
+    DestinationStatus,
+    Rejection,
+    State,
+    Stats,
+    StudyStatus,
+    Undelivered,
+)
 from dicom2fhir.system.text import counted
 
 _RECENT_S = 86_400.0
@@ -42,6 +51,9 @@ class Readable(Protocol):
 
     def destinations(self) -> Sequence[DestinationStatus]:
         """The destinations in force."""
+
+    def oldest_undelivered(self) -> Undelivered | None:
+        """The delivery that waits longest."""
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         """The studies changed last."""
@@ -90,6 +102,7 @@ class Overview:
     studies: Sequence[StudyStatus]
     rejections: Sequence[Rejection]
     damages: Sequence[Damage]
+    oldest: Undelivered | None
     attention: Sequence[str]
     """What needs an operator's attention, one sentence each."""
 
@@ -123,6 +136,7 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
         studies=store.studies(only, limit),
         rejections=[] if only else latest[:limit],
         damages=damages,
+        oldest=store.oldest_undelivered(),
         attention=[
             *map(_damage_message, damages),
             *_attention(daemon, stats, latest, now),
@@ -191,11 +205,20 @@ def _complaints(said: DaemonState) -> Iterator[str]:
             yield f"Destination {one.name} is {one.state} since {moment(one.since)}: {one.reason}"
 
 
-def why(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
-    """Why a delivery is not done; empty where it is."""
+def why(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float, words: bool = True) -> str:
+    """Why a delivery is not done; empty where it is.
+
+    Parameters
+    ----------
+    words
+        Whether to repeat what the destination said of the study, which may name the patient.
+    """
     match delivery.state:
         case State.WAITING:
-            return _why_it_waits(delivery, study, daemon, now)
+            said = f": {delivery.reason}" if words and delivery.reason else ""
+            return _why_it_waits(delivery, study, daemon, now, said)
+        case State.REFUSED | State.EXCLUDED if not words:
+            return ""
         case State.REFUSED:
             return delivery.reason
         case State.SENDING:
@@ -213,7 +236,7 @@ def _still_there(delivery: DeliveryStatus) -> str:
     return f"; {sent} before the study was excluded, and is not removed"
 
 
-def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float) -> str:
+def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView, now: float, said: str) -> str:
     if not daemon.running:
         return "the daemon is not running"
     if delivery.paused_at is not None:
@@ -226,7 +249,7 @@ def _why_it_waits(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonVi
         )
     if delivery.reason:
         tries = f" after {counted(delivery.attempts, 'try')}" if delivery.attempts else ""
-        return f"retry at {moment(delivery.due_at)}{tries}: {delivery.reason}"
+        return f"retry at {moment(delivery.due_at)}{tries}{said}"
     if delivery.due_at <= now:
         return f"due since {moment(delivery.due_at)}, queued" if delivery.due_at else "due now"
     if study.association_open:
@@ -259,6 +282,7 @@ def as_json(seen: Overview) -> dict[str, Any]:
         "damages": [asdict(damage) | {"at": iso(damage.at)} for damage in seen.damages],
         "daemon": _daemon_json(seen.daemon),
         "stats": stats,
+        "oldest_undelivered": seen.oldest and _undelivered_json(seen.oldest, seen),
         "destinations": [_destination_json(one, seen.daemon) for one in seen.destinations],
         "studies": [study_json(study, seen.daemon, seen.at) for study in seen.studies],
         "rejections": [
@@ -273,6 +297,21 @@ def as_json(seen: Overview) -> dict[str, Any]:
             }
             for rejection in seen.rejections
         ],
+    }
+
+
+def why_undelivered(one: Undelivered, seen: Overview, words: bool = True) -> str:
+    """Why a study is not delivered to a destination: :func:`why`."""
+    deliveries = (delivery for delivery in one.study.deliveries if delivery.destination == one.destination)
+    return next((why(delivery, one.study, seen.daemon, seen.at, words) for delivery in deliveries), "")
+
+
+def _undelivered_json(one: Undelivered, seen: Overview) -> dict[str, Any]:
+    return {
+        "study_uid": one.study.study_uid,
+        "destination": one.destination,
+        "since": iso(one.since),
+        "why": why_undelivered(one, seen),
     }
 
 

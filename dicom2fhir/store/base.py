@@ -16,7 +16,7 @@ from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.file_marks import FileMark, Ledger
 from dicom2fhir.store.notices import Notices
-from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus, Undelivered
 from dicom2fhir.store.study_search import StudySearch
 
 DEFAULT_QUIET_PERIOD_S = 30.0
@@ -269,6 +269,9 @@ class Store(Ledger, Notices, StudySearch, Protocol):
 
     def stats(self) -> Stats:
         """Counts over the whole store."""
+
+    def oldest_undelivered(self) -> Undelivered | None:
+        """The delivery that :attr:`Stats.oldest_undelivered_at` is about."""
 
     def destinations(self) -> Sequence[DestinationStatus]:
         """The destinations in force, by name."""

@@ -77,6 +77,15 @@ class StudyStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """A study that waits for a destination or is being sent to it, and since when: the first change that is missing."""
+
+    study: StudyStatus
+    destination: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationStatus:
     """One destination in force, with the mapping fingerprints of its deliveries (:class:`dicom2fhir.model.Mapped`).
 

@@ -60,7 +60,14 @@ class Pages:
             else None
         )
         return self._page(
-            "overview", call, seen=seen, standings=standings, studies=waiting, day=day, days_left=days_left
+            "overview",
+            call,
+            seen=seen,
+            standings=standings,
+            why_oldest=seen.oldest and bridge.why_undelivered(seen.oldest, seen, words=False),
+            studies=waiting,
+            day=day,
+            days_left=days_left,
         )
 
     def studies(self, call: Call) -> Response:
@@ -152,6 +159,6 @@ class Pages:
 def _why_it_waits(study: StudyStatus, seen: Overview) -> list[tuple[str, State, str]]:
     """Destination, state, and why it waits; the words of a server may name the patient, and are left out."""
     return [
-        (one.destination, one.state, "" if one.reason else bridge.why(one, study, seen.daemon, seen.at))
+        (one.destination, one.state, bridge.why(one, study, seen.daemon, seen.at, words=False))
         for one in study.deliveries
     ]

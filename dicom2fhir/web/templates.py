@@ -43,7 +43,14 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._pages.filters |= {"moment": moment, "iso": _iso, "size": _size, "json": _json, "number": _number}
+        self._pages.filters |= {
+            "moment": moment,
+            "iso": _iso,
+            "size": _size,
+            "json": _json,
+            "number": _number,
+            "duration": _duration,
+        }
         self._pages.globals |= {"version": __version__, "counted": counted}
 
     def page(self, name: str, status: int = 200, **facts: Any) -> HTMLResponse:
@@ -67,6 +74,10 @@ def _json(value: object) -> str:
 
 def _number(value: int) -> str:
     return f"{value:,}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _size(value: float) -> str:

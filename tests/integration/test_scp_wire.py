@@ -562,12 +562,14 @@ def test_a_peer_that_takes_no_answers_is_ended(start: Start, kept: Kept) -> None
 def test_associations_per_peer(start: Start) -> None:
     scp = start(Listen(port=0, max_associations_per_peer=2))
     with associate(scp) as first, associate(scp):
+        assert list(scp.senders.values()) == [2]
         with Peer(scp.address, associate_rq()) as refused:
             kind, body = refused.receive()
         assert (kind, *body[1:]) == (REJECTED, 2, 3, 2)
         release(first)
         with associate(scp):
             pass
+    until(lambda: not scp.senders)
 
 
 def test_the_oldest_silent_connection_makes_room(start: Start) -> None:

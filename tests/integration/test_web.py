@@ -19,12 +19,15 @@ from structlog.testing import capture_logs
 from dicom2fhir import config
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
+from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.daemon_state import DaemonState, DiskState
 from dicom2fhir.ops.status import DaemonView, not_receiving
+from dicom2fhir.sop_classes import VERIFICATION
 from dicom2fhir.web import connection, middleware
 from dicom2fhir.web.api import OPERATIONS, ROOT
 from tests.command_line import run_here
 from tests.daemon_process import DaemonProcess, folder_to_files, wait_until
+from tests.notice_sender import association
 from tests.pki import Pki
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
@@ -56,6 +59,30 @@ def test_the_overview_shows_what_the_bridge_does(live: Live, tmp_path: Path) -> 
         assert shown in page
     assert str(made.PatientName) not in page
     assert str(made.PatientID) not in page
+
+
+def test_the_overview_shows_who_sends_how_long_it_takes_and_what_waits(live: Live, tmp_path: Path) -> None:
+    daemon, browser = live
+    assert daemon.receiver
+    with association(daemon.receiver.address, sop_classes=[VERIFICATION], calling="CT<1>"):
+        instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().delivered == 1, WITHIN_S, "it is delivered")
+        daemon.store.pause("files")
+        waiting = instance("MR")
+        waiting.save_as(tmp_path / "inbox" / "2.dcm", enforce_file_format=True)
+        wait_until(lambda: daemon.store.stats().waiting == 1, WITHIN_S, "it waits")
+        daemon.look()
+        page = browser.get("/").text
+        document = browser.get("/api/v1/status").json
+    assert "1 association open: 1 x CT&lt;1&gt;@127.0.0.1" in page
+    assert re.search(r"FHIR R4 \S+; an attempt takes \d+ ms \(median of the latest\)", page)
+    why = f"paused since {bridge.moment(daemon.store.destinations()[0].paused_at)}"
+    assert re.search(f"Waits longest, since .*{waiting.StudyInstanceUID}</a> for files; destination {why}", page)
+    assert document["daemon"]["senders"] == [{"calling_ae": "CT<1>", "peer": "127.0.0.1", "associations": 1}]
+    assert document["destinations"][0]["latency_s"] < WITHIN_S
+    oldest = document["oldest_undelivered"]
+    assert (oldest["study_uid"], oldest["destination"]) == (waiting.StudyInstanceUID, "files")
+    assert why in oldest["why"]
 
 
 def test_the_page_says_what_needs_attention(live: Live) -> None:

@@ -9,7 +9,7 @@ import orjson
 from dicom2fhir.dicom.patients import NamedPatient, named
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
-from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus, Undelivered
 from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
 
 
@@ -81,6 +81,14 @@ def stats(memory: Memory, reader: str) -> Stats:
         outdated=sum(is_outdated(study, reader) for study in studies),
         oldest_undelivered_at=min((one.changed_at for one in deliveries if one.is_open), default=None),
     )
+
+
+def oldest_undelivered(memory: Memory, rule: DueRule) -> Undelivered | None:
+    waiting = [(one.changed_at, name, study) for study, name, one in memory.deliveries() if one.is_open]
+    if not waiting:
+        return None
+    since, name, study = min(waiting, key=lambda found: found[0])
+    return Undelivered(study_status(memory, study, rule), name, since)
 
 
 def destinations(memory: Memory) -> list[DestinationStatus]:

@@ -29,7 +29,7 @@ from dicom2fhir.model import (
 from dicom2fhir.store.base import Change, Claim, Failing, Success
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sql.clock import Clock
-from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus, Undelivered
 from dicom2fhir.store.study_search import (
     KEPT_COUNTS_S,
     AttemptOutcome,
@@ -567,6 +567,10 @@ class MemoryStore:
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
         with self._reading() as memory:
             return memory.rejections[:limit]
+
+    def oldest_undelivered(self) -> Undelivered | None:
+        with self._reading() as memory:
+            return overview.oldest_undelivered(memory, memory.rule)
 
     def stats(self) -> Stats:
         with self._reading() as memory:

@@ -38,6 +38,7 @@ def test_a_destination_left_out_gets_nothing_and_comes_back(bench: Bench) -> Non
     assert bench.store.requeue(all_states=True) == 0
     stats = bench.store.stats()
     assert (stats.waiting, stats.delivered, stats.oldest_undelivered_at) == (0, 0, None)
+    assert bench.store.oldest_undelivered() is None
     status = bench.status()
     assert status.deliveries == ()
     assert bench.store.studies(State.WAITING) == []
@@ -102,6 +103,9 @@ def test_stats_and_the_latest_studies(bench: Bench) -> None:
     assert (stats.waiting, stats.sending, stats.delivered, stats.refused) == (3, 1, 1, 1)
     assert (stats.rejected, stats.skipped) == (1, 1)
     assert stats.oldest_undelivered_at == first_at
+    oldest = bench.store.oldest_undelivered()
+    assert oldest and (oldest.study, oldest.since) == (bench.store.studies()[-1], first_at)
+    assert oldest.destination == "second"
     bench.store.add(record(5, study="1.1"), FOLDER)
     assert [status.study_uid for status in bench.store.studies()] == ["1.1", "1.3", "1.2"]
     assert [status.study_uid for status in bench.store.studies(limit=1)] == ["1.1"]

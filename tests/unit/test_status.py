@@ -9,7 +9,19 @@ import pytest
 
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.ops import status
-from dicom2fhir.ops.daemon_state import FRESH_S, NAME, DaemonState, DestinationState, DiskState, StateFile, read
+from dicom2fhir.ops.daemon_state import (
+    FRESH_S,
+    MOST_SENDERS,
+    NAME,
+    DaemonState,
+    DestinationState,
+    DiskState,
+    SenderState,
+    StateFile,
+    read,
+    senders_of,
+)
+from dicom2fhir.ops.latencies import Latencies
 from dicom2fhir.ops.status import DaemonView, as_json, daemon_of, moment, overview, why
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
@@ -28,6 +40,7 @@ SAID = DaemonState(
     refused={"association: called AE title not recognized": 2},
     disk=DiskState(2_000, 1_000, intake_stopped=False),
     destinations=(UP,),
+    senders=(SenderState("CT1", "10.0.0.1", 2),),
 )
 DELIVERY = DeliveryStatus("main", State.WAITING, 0, NOW + 30, 0, "", 0.0, unclaimed="")
 STUDY = StudyStatus("1.2", 1, 1, 1, NOW - 9, NOW - 9, association_open=False, deliveries=(DELIVERY,))
@@ -96,6 +109,34 @@ def test_a_study_that_waits_shows_why(
     stopped = DaemonView(running=False, silent=False, said=daemon.said)
     if delivery.state is State.WAITING:
         assert why(delivery, study, stopped, NOW) == "the daemon is not running"
+
+
+@pytest.mark.parametrize(
+    ("delivery", "said"),
+    [
+        (replace(DELIVERY, attempts=3, reason="of Jane"), f"retry at {moment(NOW + 30)} after 3 tries"),
+        (replace(DELIVERY, state=State.REFUSED, reason="of Jane"), ""),
+        (replace(DELIVERY, state=State.EXCLUDED, reason="of Jane"), ""),
+    ],
+)
+def test_why_without_the_words_of_others(delivery: DeliveryStatus, said: str) -> None:
+    daemon = DaemonView(running=True, silent=False, said=SAID)
+    assert why(delivery, STUDY, daemon, NOW, words=False) == said
+
+
+def test_only_the_first_senders_are_written() -> None:
+    found = senders_of({("AE", str(number)): 1 for number in range(100)})
+    assert len(found) == MOST_SENDERS
+    assert found[0] == SenderState("AE", "0", 1)
+
+
+def test_the_latency_is_that_of_the_latest_attempts() -> None:
+    latencies = Latencies()
+    assert latencies.median_s("main") is None
+    for duration_s in (9.0,) * 50 + (0.1, 0.2) * 25:
+        latencies.add("main", duration_s)
+    latencies.add("other", 5.0)
+    assert latencies.median_s("main") == 0.15
 
 
 @pytest.fixture

@@ -113,6 +113,11 @@ class Association:
             self._operation = None
 
     @property
+    def sender(self) -> tuple[str, str]:
+        """Calling AE title, which is empty before the request, and address of the peer."""
+        return self._origin.calling_ae, self.peer
+
+    @property
     def is_idle(self) -> bool:
         """Whether no message is in progress."""
         return not self._context_id

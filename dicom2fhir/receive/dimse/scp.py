@@ -94,6 +94,13 @@ class StorageSCP:
         return open_ + (len(self._pending) if self._pending else 0)
 
     @property
+    def senders(self) -> Mapping[tuple[str, str], int]:
+        """Calling AE title and peer -> number of open associations, after negotiation; most first."""
+        with self._lock:
+            open_ = [each for each in self._open if each.is_associated and not each.is_leaving]
+        return dict(Counter(each.sender for each in open_).most_common())
+
+    @property
     def refused(self) -> Mapping[str, int]:
         """Counts of refused connections, associations and instances since the start, by kind."""
         return self._refusals.counts()

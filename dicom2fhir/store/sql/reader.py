@@ -13,7 +13,7 @@ from dicom2fhir.store.sql.database import Database
 from dicom2fhir.store.sql.rows import read_stated, rejection_of
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sql.study_rows import read_study
-from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus, Undelivered
 from dicom2fhir.store.study_search import FoundStudy, MinuteCounts, Position, StudyAttempt, StudyDetails, StudyFilter
 
 
@@ -94,6 +94,11 @@ class StoreReader(Database):
         """See :meth:`dicom2fhir.store.base.Store.outdated_studies`."""
         with self._read() as sql:
             return status_queries.outdated_studies(sql, self._reader, limit)
+
+    def oldest_undelivered(self) -> Undelivered | None:
+        """See :meth:`dicom2fhir.store.base.Store.oldest_undelivered`."""
+        with self._read() as sql:
+            return status_queries.oldest_undelivered(sql)
 
     def destinations(self) -> Sequence[DestinationStatus]:
         """See :meth:`dicom2fhir.store.base.Store.destinations`."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dicom2fhir.store.sql.rows import count_of, read_status
 from dicom2fhir.store.sql.statements import Statements
-from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus
+from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus, Undelivered
 
 
 def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
@@ -29,6 +29,15 @@ def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatu
 def outdated_studies(sql: Statements, reader: str, limit: int) -> list[StudyStatus]:
     """Studies with instances that another reader has read."""
     return [read_status(sql, row) for row in sql.all("outdated_studies", reader=reader, limit=limit)]
+
+
+def oldest_undelivered(sql: Statements) -> Undelivered | None:
+    """The delivery that waits longest."""
+    row = sql.one("oldest_undelivered_study")
+    if row is None:
+        return None
+    destination, since, *study = row
+    return Undelivered(read_status(sql, tuple(study)), destination, since)
 
 
 def destinations(sql: Statements) -> list[DestinationStatus]:

@@ -577,6 +577,17 @@ SELECT min((SELECT min(changed_at) FROM delivery
             WHERE destination_id = destination.id AND state IN ('waiting', 'sending')))
 FROM destination WHERE in_force;
 
+-- name: oldest_undelivered_study
+SELECT oldest.name, delivery.changed_at, study.id, CAST(study.uid AS BLOB), study.revision, series, instances, first_at,
+    study.last_at
+FROM (SELECT destination.id, destination.name, (
+        SELECT study_id FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending')
+        ORDER BY changed_at LIMIT 1) AS study_id
+    FROM destination WHERE in_force) AS oldest
+CROSS JOIN delivery ON delivery.study_id = oldest.study_id AND delivery.destination_id = oldest.id
+CROSS JOIN study ON study.id = delivery.study_id
+ORDER BY delivery.changed_at LIMIT 1;
+
 -- name: stale_lately
 -- Studies that have changed lately and are not in the index as they are: new ones, and those that have been quiet since
 -- :quiet_before or are in the index as they were before :taken_before.
