@@ -46,8 +46,9 @@ RULES = {
     "dicom.completeness":   ("model dicom.data_elements dicom.element_encoding", ""),
     "dicom.substitutes":    ("model",                                       ""),
     "dicom.walk_state":     ("model dicom.data_elements dicom.element_encoding", ""),
-    "dicom.walk":           ("model errors dicom.data_elements dicom.element_encoding dicom.substitutes"
+    "dicom.element_walk":   ("model errors dicom.data_elements dicom.element_encoding dicom.substitutes"
                              " dicom.walk_state dicom.wrong_vr", ""),
+    "dicom.walk":           ("errors dicom.element_walk dicom.walk_state",  ""),
     "dicom.wrong_vr":       ("model dicom.substitutes",                     ""),
     "dicom.header_cache":   ("model errors dicom.data_elements dicom.walk", ""),
     "ingest":               ("model errors sop_classes dicom store.base store.statuses", "structlog"),
