@@ -843,8 +843,8 @@ def _bare_document() -> list[Dataset]:
     ]
 
 
-_CT_SERIES = (("CT", 1, "Topogram"), ("CT", 200, "Thorax 1.0"), ("CT", 60, "Thorax 5.0"), ("CT", 39, "Coronal 3.0"))
-_case("ct", "CT chest, four series, 300 slices", lambda: _series("ct", *_CT_SERIES))
+_CT_SERIES = (("CT", 1, "Topogram"), ("CT", 24, "Thorax 1.0"), ("CT", 8, "Thorax 5.0"), ("CT", 7, "Coronal 3.0"))
+_case("ct", "CT chest, four series, 40 slices", lambda: _series("ct", *_CT_SERIES))
 _case("mr", "MR brain, three series", lambda: _series("mr", ("MR", 3, "Scout"), ("MR", 6, "T1"), ("MR", 6, "T2")))
 _case("pet-ct", "PET/CT, two modalities", lambda: _series("pet-ct", ("CT", 3, "CT AC"), ("PT", 3, "PET AC")))
 _case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -26,6 +27,8 @@ from tests.servers.validator.validator import ValidatorProcess
 from tests.workers import Workers
 
 _THREADS_END_WITHIN_S = 5.0
+_COLLECT_EVERY = 50_000
+"""As in the program itself (``dicom2fhir/__main__.py``)."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,8 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
     load_profile(config.option.hypothesis_profile)
     config.pluginmanager.register(LeftOut(config.option.servers))
     config.pluginmanager.register(Workers(config), "workers")
+    gc.set_threshold(_COLLECT_EVERY)
     if config.option.seed is None:
         config.option.seed = secrets.randbelow(10**6) if config.option.soak else 1
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all modules stay until the end; no search for garbage needs to look at them."""
+    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

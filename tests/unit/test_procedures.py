@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dicom2fhir.demo.synthetic import code
+from dicom2fhir.demo.synthetic import code, instance
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS
@@ -15,7 +15,7 @@ from testdata.make_cases import record_of
 from testdata.make_dicom import datasets, encode
 from testdata.make_notices import Notice, begun, ended, stated_by
 
-CT = datasets("ct")[0]
+CT = instance("CT", "ct")
 FROM_STU3_ON = {"STU3", "R4", "R4B", "R5", "R6"}
 
 
@@ -111,7 +111,7 @@ def test_its_code(attributes: dict[str, Any], expected: tuple[str | None, str | 
 
 
 def test_each_person_once() -> None:
-    both = [datasets("ct")[0], datasets("ct")[-1]]
+    both = [CT, instance("CT", "ct", 2)]
     assert both[0].SeriesInstanceUID != both[1].SeriesInstanceUID
     found = one(begun("a", CT), ended("a", "COMPLETED", both))
     functions = [performer["function"]["coding"][0]["code"] for performer in found["performer"]]
@@ -120,7 +120,7 @@ def test_each_person_once() -> None:
 
 def test_a_phantom_has_no_procedure_in_r4() -> None:
     """Its Procedure has no subject of type Device; before R4 a phantom is written as a Patient."""
-    (phantom,) = datasets("phantom")[:1]
+    (phantom,) = datasets("phantom")
     found = mapped(begun("a", CT), made=phantom)
     assert procedures(found) == []
     assert any(note.where == "Procedure.subject" for note in found.notes)
