@@ -43,14 +43,19 @@ DEBIAN_PACKAGES = {
     "setpriv": "util-linux",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
 }
 """Program -> the Debian package that has it; a test can need no others but :data:`PERMISSIONS`."""
 
 PERMISSIONS = {
     "ptrace": "processes may not be traced; allow it (root, or sysctl kernel.yama.ptrace_scope=0; Docker: SYS_PTRACE)",
     "mount": "file systems may not be mounted; run the tests as root (Docker: --privileged)",
+    "containers": "systemd-nspawn can start no container here; run the tests as root (Docker: --privileged)",
 }
 """What the machine may forbid -> how to get it."""
+
+CONTAINER = ("--quiet", "--directory=/", "--volatile=yes", "--register=no", "--keep-unit")
+"""Options of systemd-nspawn for a container that has this machine's ``/usr`` and leaves nothing behind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +133,8 @@ def find_program(name: str) -> str | None:
     if name == "node":
         return _find_node()
     if name in PERMISSIONS:
-        return name if {"ptrace": _may_trace, "mount": _may_mount}[name]() else None
+        may = {"ptrace": _may_trace, "mount": _may_mount, "containers": _may_start_containers}
+        return name if may[name]() else None
     return shutil.which(name)
 
 
@@ -151,6 +157,13 @@ def _may_mount() -> bool:
         if made.returncode == 0:
             subprocess.run(["umount", folder], check=True)
     return made.returncode == 0
+
+
+def _may_start_containers() -> bool:
+    if shutil.which("systemd-nspawn") is None or os.geteuid() != 0:
+        return False
+    command = ["systemd-nspawn", *CONTAINER, f"--machine=trial-{os.getpid()}", "true"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
 def _find_java() -> str | None:
