@@ -57,7 +57,7 @@ golden: .venv/.made ## accept what studies become now: write the golden files ag
 conformance: .venv/.made ## run every FHIR validator over every golden case and write docs/conformance.md
 	$(BIN)/python -m tests.conformance
 
-package: .venv/.made ## build wheel and sdist in dist/, install the wheel in an empty environment and run it
+package: .venv/.made build/tools/.made ## build wheel and sdist in dist/; install the wheel in an empty environment, by pipx and by uv, and run it
 	rm -f dist/*.whl dist/*.tar.gz dist/*.deb
 	$(BIN)/hatchling build --directory dist
 	@$(call make_venv,build/package,requirements.lock)
@@ -65,6 +65,7 @@ package: .venv/.made ## build wheel and sdist in dist/, install the wheel in an 
 	else install='build/package/bin/python -m pip install --disable-pip-version-check'; fi; \
 	$$install --quiet --no-deps dist/*.whl
 	cd build && package/bin/dicom2fhir --version && package/bin/dicom2fhir demo
+	tests/try_tool_installs.sh dist/*.whl build/tools/bin
 
 deb: package ## build the Debian package in dist/ and, as root, install, use and purge it in a discarded copy of this system
 	$(BIN)/python -m deb.build dist/*.whl
