@@ -107,6 +107,7 @@ RULES = {
                              "orjson starlette structlog"),
     "web.one_study":        ("errors model dicom.patients ops store.statuses store.study_search web", ""),
     "web.studies":          ("errors model dicom.patients ops store.statuses store.study_search web", "starlette"),
+    "web.all_of_a_kind":    ("errors model dicom.patients store.statuses store.study_search web", "starlette"),
     "web.facts":            ("model dicom.patients ops.status store.statuses store.study_search", ""),
     "web.templates":        ("ops system.text",                             "jinja2 markupsafe orjson starlette"),
     "web.options":          ("",                                            ""),

@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.store.statuses import State
+from dicom2fhir.web.all_of_a_kind import OF_A_KIND
 from dicom2fhir.web.call import Call
 from dicom2fhir.web.explain import EXPLAIN
-from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
+from dicom2fhir.web.operation import Operation, changed, json_response, named_destination, number, state_of
 from dicom2fhir.web.studies import STUDY_OPERATIONS
 
 ROOT = "/api/v1"
@@ -29,7 +30,7 @@ def read_status(call: Call) -> Response:
 
 def pause(call: Call) -> Response:
     """``dicom2fhir pause``."""
-    name = _destination(call)
+    name = named_destination(call)
     was_changed = call.store.pause(name)
     call.audit("pause", destination=name, changed=was_changed)
     return changed(call, {"destination": name, "paused": True, "changed": was_changed})
@@ -37,7 +38,7 @@ def pause(call: Call) -> Response:
 
 def resume(call: Call) -> Response:
     """``dicom2fhir resume``."""
-    name = _destination(call)
+    name = named_destination(call)
     was_changed = call.store.resume(name)
     call.audit("resume", destination=name, changed=was_changed)
     return changed(call, {"destination": name, "paused": False, "changed": was_changed})
@@ -45,7 +46,7 @@ def resume(call: Call) -> Response:
 
 def retry(call: Call) -> Response:
     """``dicom2fhir retry --all --destination NAME``."""
-    name = _destination(call)
+    name = named_destination(call)
     count = call.store.requeue(None, name)
     call.audit("retry", destination=name, changed=bool(count))
     return changed(call, {"destination": name, "due": count})
@@ -57,12 +58,6 @@ def acknowledge(call: Call) -> Response:
     call.store.acknowledge_damages()
     call.audit("acknowledge", changed=bool(count))
     return changed(call, {"acknowledged": count})
-
-
-def _destination(call: Call) -> str:
-    name: str = call.request.path_params["name"]
-    require_destination(call, name)
-    return name
 
 
 OPERATIONS: Sequence[Operation] = (
@@ -117,5 +112,6 @@ OPERATIONS: Sequence[Operation] = (
         "The number of damages.",
     ),
     *STUDY_OPERATIONS,
+    *OF_A_KIND,
     EXPLAIN,
 )

@@ -63,6 +63,13 @@ def require_destination(call: Call, name: str) -> None:
         raise Refused(404, "There is no such destination.")
 
 
+def named_destination(call: Call) -> str:
+    """The destination in the path."""
+    name: str = call.request.path_params["name"]
+    require_destination(call, name)
+    return name
+
+
 def number(given: str | None, name: str, default: int, most: int) -> int:
     """A number from 0 to ``most`` among the parameters."""
     if given is None:

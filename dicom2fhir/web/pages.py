@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import orjson
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.status import Overview
 from dicom2fhir.store.statuses import State, StudyStatus
 from dicom2fhir.web import one_study, studies
 from dicom2fhir.web.access import COOKIE, SESSION_S
 from dicom2fhir.web.activity import activity, full_in_days
+from dicom2fhir.web.all_of_a_kind import kind_of
 from dicom2fhir.web.call import Call, Handler, log
 from dicom2fhir.web.explain import explained
 from dicom2fhir.web.middleware import MAX_FILE_BYTES, peer_of
@@ -101,15 +104,20 @@ class Pages:
 
     def problems(self, call: Call) -> Response:
         """What a person must decide."""
-        refused = studies.refused(call, _PROBLEMS)
+        refused, is_more = studies.refused(call, _PROBLEMS)
+        conflicts = studies.conflicting(call, _PROBLEMS)
+        alike = Counter(kind_of(patients) for _, patients in conflicts)
         return self._page(
             "problems",
             call,
             seen=bridge.overview(call.store, None, _PROBLEMS),
-            conflicts=studies.conflicting(call, _PROBLEMS),
+            conflicts=[
+                (one, settlement.described(patients, call.shows_identifiers), alike[kind_of(patients)])
+                for one, patients in conflicts
+            ],
             refused=refused,
-            destinations=sorted({name for _, reasons in refused for name, _ in reasons}),
-            following="state=refused" if len(refused) == _PROBLEMS else "",
+            counts=sorted(Counter(name for _, reasons in refused for name, _ in reasons).items()),
+            is_more=is_more,
         )
 
     def explain(self, call: Call) -> Response:

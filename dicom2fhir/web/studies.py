@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
@@ -19,6 +19,8 @@ from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, St
 from dicom2fhir.web.call import Call, Refused
 from dicom2fhir.web.one_study import MOST_CHANGES, asked_study, destined, view_of
 from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
+
+T = TypeVar("T")
 
 PAGE = 50
 _MOST = 200
@@ -141,17 +143,24 @@ def forget_study(call: Call) -> Response:
 
 def settle_study(call: Call) -> Response:
     """``dicom2fhir settle STUDY``."""
-    uid = _known(call)
-    patients = call.store.patients(uid)
-    if not settlement.is_settleable(patients):
-        raise Refused(409, "The instances name one patient: there is no conflict to settle.")
+    uid, patients = settleable_patients(call)
     undo = call.form.get("undo") == "true"
-    call.store.settle(uid, {} if undo else _verdicts(call, patients))
+    call.store.settle(uid, {} if undo else chosen_verdicts(call, patients))
     call.audit("settle", study=uid, changed=True)
     return changed(call, {"study_uid": uid, "patients": _patients(call, uid)})
 
 
-def _verdicts(call: Call, patients: Sequence[NamedPatient]) -> dict[str, Verdict]:
+def settleable_patients(call: Call) -> tuple[str, Sequence[NamedPatient]]:
+    """The study in the path, and its patients, which a person may settle."""
+    uid = _known(call)
+    patients = call.store.patients(uid)
+    if not settlement.is_settleable(patients):
+        raise Refused(409, "The instances name one patient: there is no conflict to settle.")
+    return uid, patients
+
+
+def chosen_verdicts(call: Call, patients: Sequence[NamedPatient]) -> dict[str, Verdict]:
+    """The verdict on each patient that the form means."""
     keep = call.form.get("keep")
     dropped = [one for one in call.form.get("drop", "").split(",") if one]
     try:
@@ -173,16 +182,23 @@ def read_patients(call: Call) -> Response:
     return json_response(_patients(call, _known(call)))
 
 
-def conflicting(call: Call, limit: int) -> Sequence[tuple[FoundStudy, Sequence[Mapping[str, Any]]]]:
+Listed = Sequence[tuple[FoundStudy, T]]
+"""Studies, each with what is shown of its problem."""
+
+
+def conflicting(call: Call, limit: int) -> Listed[Sequence[NamedPatient]]:
     """Studies that wait for a decision about their patients, with these."""
     found = call.store.find_studies(StudyFilter(is_conflict=True), limit=limit)
-    return [(one, _patients(call, one.status.study_uid)) for one in found]
+    return [(one, call.store.patients(one.status.study_uid)) for one in found]
 
 
-def refused(call: Call, limit: int) -> Sequence[tuple[FoundStudy, Sequence[tuple[str, str]]]]:
-    """Studies that destinations refused, without those that wait for a decision, with the reasons."""
-    found = call.store.find_studies(StudyFilter(state=State.REFUSED), limit=limit)
-    return [(one, list(_reasons(call, one))) for one in found if not one.is_conflict]
+def refused(call: Call, limit: int) -> tuple[Listed[Sequence[tuple[str, str]]], bool]:
+    """Studies that destinations refused, with these and their reasons, and whether there are more.
+
+    Those that wait for a decision are left out.
+    """
+    found = call.store.find_studies(StudyFilter(state=State.REFUSED), limit=limit + 1)
+    return [(one, list(_reasons(call, one))) for one in found[:limit] if not one.is_conflict], len(found) > limit
 
 
 def _reasons(call: Call, found: FoundStudy) -> Iterator[tuple[str, str]]:

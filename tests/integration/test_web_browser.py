@@ -150,6 +150,41 @@ def test_a_conflict_is_settled_undone_and_forgotten(chromium: Chromium, tmp_path
         assert chromium.complaints() == []
 
 
+def test_all_conflicts_between_the_same_patients_are_settled(chromium: Chromium, tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)) as (daemon, browser):
+        put_conflict(tmp_path / "inbox")
+        put_conflict(tmp_path / "inbox", "2.25.71")
+        conflict = StudyFilter(is_conflict=True)
+        wait_until(lambda: len(daemon.store.find_studies(conflict)) == 2, WITHIN_S, "both are in the index")
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        chromium.press(f"[id='keep-alike-{CONFLICT}-1']")
+        chromium.accept()
+        wait_until(lambda: all(one.verdict for one in daemon.store.patients("2.25.71")), WITHIN_S, "it is settled, too")
+        assert chromium.complaints() == []
+
+
+def test_all_that_a_destination_refused_is_forgotten(chromium: Chromium, tmp_path: Path) -> None:
+    with refused_study(tmp_path) as (daemon, browser):
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        chromium.press("#forget-refused-dead")
+        chromium.accept()
+        wait_until(lambda: daemon.store.study_status(CONFLICT) is None, WITHIN_S, "it is forgotten")
+        chromium.waits_for("No study is refused.")
+
+
+def test_damage_of_the_store_is_acknowledged(chromium: Chromium, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "store.db").write_bytes(b"damaged" * 1000)
+    with serving(settings_in(tmp_path)) as (daemon, browser):
+        log_in(chromium, browser.url)
+        chromium.open(f"{browser.url}problems")
+        chromium.press("#acknowledge")
+        wait_until(lambda: not daemon.store.damages, WITHIN_S, "it is acknowledged")
+        wait_until(lambda: not chromium.has("#acknowledge"), WITHIN_S, "the page is loaded again")
+
+
 def verdicts(daemon: Daemon) -> list[str | None]:
     return [one.verdict for one in daemon.store.patients(CONFLICT)]
 

@@ -14,6 +14,7 @@ from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyFilter
+from dicom2fhir.web import all_of_a_kind
 from tests.daemon_process import wait_until
 from tests.web_client import WITHIN_S, Browser, serving, settings_in
 
@@ -33,14 +34,15 @@ def live(tmp_path: Path) -> Iterator[Live]:
         yield daemon, browser
 
 
-def put_conflict(inbox: Path) -> None:
+def put_conflict(inbox: Path, study: str = STUDY, other: str = WRONG) -> None:
     made = instance("CT")
-    for number, patient in enumerate((RIGHT, WRONG, WRONG)):
-        made.StudyInstanceUID, made.PatientID, made.SOPInstanceUID = STUDY, patient, f"{STUDY}.{number}"
+    for number, patient in enumerate((RIGHT, other, other)):
+        made.StudyInstanceUID, made.PatientID, made.SOPInstanceUID = study, patient, f"{study}.{number}"
         made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-        made.save_as(inbox / f"{number}.dcm", enforce_file_format=True)
+        file = inbox / f"{study}-{number}.dcm"
+        made.save_as(file, enforce_file_format=True)
         # in this order, so that the first patient is the right one
-        (inbox / f"{number}.dcm").touch()
+        file.touch()
 
 
 def state(daemon: Daemon) -> State:
@@ -129,6 +131,59 @@ def refused_study(folder: Path) -> Iterator[Live]:
         daemon.store.refuse(claim, claim.revision, f"Patient {RIGHT} is <b>unknown</b>")
         wait_until(lambda: daemon.store.find_studies(StudyFilter(state=State.REFUSED)), WITHIN_S, "it is found")
         yield daemon, browser
+
+
+def test_conflicts_between_the_same_patients_are_settled_together(live: Live, tmp_path: Path) -> None:
+    daemon, browser = live
+    put_conflict(tmp_path / "inbox", "2.25.71")
+    put_conflict(tmp_path / "inbox", "2.25.72", other="CANARY-THIRD")
+    wait_until(lambda: len(daemon.store.find_studies(StudyFilter(is_conflict=True))) == 3, WITHIN_S, "all are found")
+    page = browser.get("/problems", cookie=browser.log_in()).text
+    assert f'id="keep-alike-{STUDY}-1"' in page
+    assert "in every study with these patients (2 here)" in page
+    assert "keep-alike-2.25.72" not in page
+    (right,) = (number for number, count in numbers(browser).items() if count == 1)
+    with capture_logs() as logs:
+        answer = browser.change(f"/api/v1/studies/{STUDY}/settle-alike", {"keep": str(right)})
+    assert answer.json == {"study_uid": STUDY, "settled": 2, "more": False}
+    assert [one["study"] for one in logs if one["event"] == "web.changed"] == [STUDY, "2.25.71"]
+    verdicts = {
+        uid: {one.instances: one.verdict for one in daemon.store.patients(uid)} for uid in (STUDY, "2.25.71", "2.25.72")
+    }
+    settled = {1: "right", 2: "wrong"}
+    assert verdicts == {STUDY: settled, "2.25.71": settled, "2.25.72": {1: None, 2: None}}
+
+
+def test_one_request_settles_so_many(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, browser = live
+    put_conflict(tmp_path / "inbox", "2.25.71")
+    wait_until(lambda: len(daemon.store.find_studies(StudyFilter(is_conflict=True))) == 2, WITHIN_S, "both are found")
+    monkeypatch.setattr(all_of_a_kind, "AT_ONCE", 1)
+    answer = browser.change(f"/api/v1/studies/{STUDY}/settle-alike", {"keep": "1"})
+    assert (answer.json["settled"], answer.json["more"]) == (1, True)
+
+
+def test_what_a_destination_refused_is_forgotten_without_conflicts(tmp_path: Path) -> None:
+    with refused_study(tmp_path) as (daemon, browser):
+        put_conflict(tmp_path / "inbox", "2.25.72")
+        wait_until(lambda: daemon.store.stats().refused == 2, WITHIN_S, "the conflict is refused, too")
+        wait_until(lambda: daemon.store.find_studies(StudyFilter(is_conflict=True)), WITHIN_S, "it is in the index")
+        assert "Forget 1 study that dead refused" in browser.get("/problems", cookie=browser.log_in()).text
+        assert browser.change("/api/v1/destinations/other/forget-refused").status == 404
+        with capture_logs() as logs:
+            answer = browser.change("/api/v1/destinations/dead/forget-refused")
+        assert answer.json == {"destination": "dead", "forgotten": 1, "busy": 0, "more": False}
+        assert daemon.store.study_status(STUDY) is None
+        assert daemon.store.study_status("2.25.72")
+        changes = [(one["change"], one.get("study")) for one in logs if one["event"] == "web.changed"]
+        assert changes == [("forget", STUDY)]
+
+
+def test_one_request_forgets_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with refused_study(tmp_path) as (_, browser):
+        monkeypatch.setattr(all_of_a_kind, "AT_ONCE", 0)
+        answer = browser.change("/api/v1/destinations/dead/forget-refused")
+        assert (answer.json["forgotten"], answer.json["more"]) == (0, True)
 
 
 def test_what_a_server_refused_is_listed_with_its_words_masked(tmp_path: Path) -> None:
