@@ -71,6 +71,17 @@ class LosingClient(MeetingClient):
         return responses
 
 
+class WinnerLosingClient(MeetingClient):
+    """Loses the answer to the first transaction of a study only if it has replaced what the other bridge created."""
+
+    def transaction(self, bundle: Resource) -> list[Resource]:
+        is_first = bundle["entry"][0]["fullUrl"] not in self._seen
+        responses = super().transaction(bundle)
+        if is_first and any(not response["status"].startswith("201") for response in responses):
+            raise ServerUnavailable("the answer is lost")
+        return responses
+
+
 def record(study: str, series: int, instance: int, patient: str) -> InstanceRecord:
     """One instance of a study."""
     return InstanceRecord(

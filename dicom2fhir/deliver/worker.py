@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _LOOK_AGAIN_S = 2.0
 """Another process may make a study due (``dicom2fhir retry``) and cannot wake us."""
-_MOST_CLAIMED = 8
+_MOST_CLAIMED = 12
 """Studies that one worker claims together, so that the destination can look up all of them in one request."""
 _MANY_INSTANCES = 2_000
 """Limit for memory: once the studies have this many instances together, no further one is read."""

@@ -12,7 +12,17 @@ from dicom2fhir.model import Study, Write
 from dicom2fhir.outcomes import Delivered, Retry
 from tests.daemon_process import wait_until
 from tests.memory_server import Manner, MemoryServer, memory_server
-from tests.two_bridges import LosingClient, check_complete, delivering, fhir_destination, filled, halves, race
+from tests.two_bridges import (
+    LosingClient,
+    MeetingClient,
+    WinnerLosingClient,
+    check_complete,
+    delivering,
+    fhir_destination,
+    filled,
+    halves,
+    race,
+)
 
 STUDIES = {f"1.2.826.0.1.{number}": f"P{number % 2}" for number in range(4)}
 REMARK = b'{"resourceType": "OperationOutcome", "issue": [{"severity": "information", "code": "informational"}]}'
@@ -49,10 +59,14 @@ def test_two_bridges_that_create_one_study_lose_nothing(tmp_path: Path, manner: 
         check_all(server)
 
 
-@pytest.mark.parametrize("manner", ["412", "409 for a version", "ids of its own"])
-def test_nothing_is_lost_with_the_answers_either(tmp_path: Path, manner: str) -> None:
+@pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
+@pytest.mark.parametrize("client", [LosingClient, WinnerLosingClient])
+@pytest.mark.parametrize("manner", LOUD)
+def test_nothing_is_lost_with_the_answers_either(
+    tmp_path: Path, manner: str, client: type[MeetingClient], patient: Write
+) -> None:
     with memory_server(LOUD[manner]) as server:
-        race(tmp_path, server.url, STUDIES, MappingOptions(patient=Write.ENSURE), client=LosingClient)
+        race(tmp_path, server.url, STUDIES, MappingOptions(patient=patient), client=client)
         check_all(server)
 
 

@@ -29,7 +29,7 @@ from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 from dicom2fhir.outcomes import Delivered, Refused, Retry
 from tests.doubles import FunctionMapper
 from tests.servers.outage_proxy import OutageProxy
-from tests.two_bridges import check_complete, race
+from tests.two_bridges import WinnerLosingClient, check_complete, race
 
 TIMEOUT_S = 60
 HOSPITAL = "urn:oid:1.2.3.4"
@@ -573,9 +573,30 @@ def test_two_bridges_that_create_one_study_lose_nothing(
 ) -> None:
     """HAPI R4 checks versions; HAPI DSTU2 keeps what was replaced in the history; Medplum creates on a condition."""
     base_url = fhir_server(name, dialect.lower())
-    root = f"2.25.{uuid.uuid4().int}"[:40]
-    studies = {f"{root}.{number}": f"{root[-12:]}-{number // 2}" for number in range(STUDIES)}
+    studies = new_studies()
     assert race(tmp_path, base_url, studies, MappingOptions(patient=patient), dialect) == STUDIES
+    check_all_complete(base_url, studies, dialect)
+
+
+@pytest.mark.needs("hapi")
+@pytest.mark.parametrize("patient", [Write.ENSURE, Write.UPSERT])
+def test_nothing_is_lost_with_the_answer_about_what_was_replaced(
+    fhir_server: Callable[[str, str], str], tmp_path: Path, patient: Write
+) -> None:
+    base_url = fhir_server("hapi", "dstu2")
+    studies = new_studies()
+    race(tmp_path, base_url, studies, MappingOptions(patient=patient), "DSTU2", client=WinnerLosingClient)
+    check_all_complete(base_url, studies, "DSTU2")
+
+
+def new_studies() -> dict[str, str]:
+    """Studies by their patient, two of each."""
+    root = f"2.25.{uuid.uuid4().int}"[:40]
+    return {f"{root}.{number}": f"{root[-12:]}-{number // 2}" for number in range(STUDIES)}
+
+
+def check_all_complete(base_url: str, studies: Mapping[str, str], dialect: str) -> None:
+    """That the server has each study once, complete, and with its Patient."""
     for uid, patient_id in studies.items():
         query = f"identifier=urn:dicom:uid|urn:oid:{uid}" if dialect == "R4" else f"study=urn:oid:{uid}"
         (study,) = search(base_url, f"ImagingStudy?{query}")

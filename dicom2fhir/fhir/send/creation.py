@@ -7,33 +7,28 @@
 2. A server may ignore both. Then it answers 200 instead of 201, and the replaced resource is in the history: ours is
    merged with it, as if it had been found before.
 3. An answer that does not say whether the resource was created is treated as in 2.
+4. So is a lost answer: our resource may be on the server and have replaced another client's. The next delivery of the
+   study finds it in the history by its content.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dicom2fhir.errors import EditConflict, ServerRefused
 from dicom2fhir.fhir.send import bundle
-from dicom2fhir.fhir.send.answer_shape import require_sound
+from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
 from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.find import Lookup, id_in, identity, version_of
 from dicom2fhir.fhir.send.merge import merge
+from dicom2fhir.fhir.send.unsettled import Creation, Unsettled
 from dicom2fhir.model import Entry, Resource, Write
 
 _NO_VERSION = "0"
 _VERSION = re.compile(r'(?:/_history/|^(?:W/)?"?)([A-Za-z0-9\-.]{1,64})"?$')
 """The version in a ``location``, or in an ``etag`` with or without quotes (HAPI sends none)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Replaced:
-    """A resource on the server that our creation replaced."""
-
-    theirs: Resource
-    version: str
-    """Of our resource on the server; empty if the server did not return it."""
 
 
 @dataclass(slots=True)
@@ -42,6 +37,8 @@ class Course:
 
     Attributes
     ----------
+    unsettled
+        The creations of all deliveries to this server that may have replaced other clients' resources.
     ids_by_server
         Let the server assign the ids of new resources.
     looks_again
@@ -54,6 +51,7 @@ class Course:
         Whether the server accepted a transaction.
     """
 
+    unsettled: Unsettled
     ids_by_server: bool
     looks_again: bool = False
     guessed_ids: bool = False
@@ -61,7 +59,6 @@ class Course:
     written: bool = False
     _doubtful: set[str] = field(default_factory=set)
     """Identities that the server must have, created by us or by others."""
-    _replaced: dict[str, _Replaced] = field(default_factory=dict)
 
     def _takes_ids(self, offered: TypeCapabilities) -> bool:
         return offered.update_create or (offered.update_create is None and not self.ids_by_server)
@@ -101,7 +98,7 @@ class Course:
             return bundle.conditional_update(nameless, entry.placeholder, entry.search)
         return bundle.create(nameless, entry.placeholder, entry.search)
 
-    def check(self, entry: Entry, request: Resource, response: Resource, lookup: Lookup) -> bool:
+    def check(self, entry: Entry, request: Resource, response: Resource) -> bool:
         """Whether the resource was created, by its ``response``; if not, it has to be looked up again."""
         if response.get("status") == "201":
             return True
@@ -112,26 +109,41 @@ class Course:
             return True
         self._doubtful.add(identity(entry))
         if known_id and not leaves_alone:
-            version = _version_in(response)
-            theirs = lookup.predecessor(resource, known_id, version)
-            if theirs is not None:
-                self._replaced[identity(entry)] = _Replaced(theirs, version)
+            self.unsettled.add(identity(entry), Creation(resource, _version_in(response), is_answered=True))
         return False
 
-    def has_replaced(self, entry: Entry) -> bool:
-        """Whether our creation of a resource replaced another client's."""
-        return identity(entry) in self._replaced
+    def not_answered(self, entry: Entry, request: Resource) -> None:
+        """Record a creation that the server may have carried out."""
+        if request["request"]["method"] != "POST":
+            self.unsettled.add(identity(entry), Creation(request["resource"], "", is_answered=False))
 
-    def restored(self, entry: Entry, found: Resource, acquisition_only: bool) -> Resource:
+    def may_have_replaced(self, entry: Entry) -> bool:
+        """Whether our creation of a resource may have replaced another client's."""
+        return self.unsettled.get(identity(entry)) is not None
+
+    def restored(self, entry: Entry, found: Resource, lookup: Lookup, acquisition_only: bool) -> Resource:
         """The resource that the server would have if our creation had not replaced anything."""
-        replaced = self._replaced.get(identity(entry))
-        if replaced is None:
+        creation = self.unsettled.get(identity(entry))
+        if creation is None:
             return found
-        if version_of(found) == replaced.version:
-            return replaced.theirs
-        require_sound(replaced.theirs, found)
+        version = creation.version
+        if not creation.is_answered:
+            version = lookup.version_with(creation.resource, require_id(found))
+            if not version:
+                return found
+        theirs = lookup.predecessor(creation.resource, require_id(found), version)
+        if theirs is None:
+            return found
+        if version_of(found) == version:
+            return theirs
+        require_sound(theirs, found)
         # Another client has changed ours since: its changes are kept, and only what is missing is restored.
-        return merge(None, found, replaced.theirs, acquisition_only=acquisition_only)
+        return merge(None, found, theirs, acquisition_only=acquisition_only)
+
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Record that these resources are on the server, with what our creation may have replaced."""
+        for entry in entries:
+            self.unsettled.remove(identity(entry))
 
 
 def _version_in(response: Resource) -> str:

@@ -182,7 +182,7 @@ class Delivery:
             plan.targets[entry.placeholder] = _literal(found)
         if entry.write is Write.LINK:
             plan.targets.setdefault(entry.placeholder, bundle.unlinked(entry))
-        elif found is not None and entry.write is Write.ENSURE and not self.course.has_replaced(entry):
+        elif found is not None and entry.write is Write.ENSURE and not self.course.may_have_replaced(entry):
             _remember(entry, _literal(found), self.server)
         elif found is None and entry.inside and not self.course.can_create(entry, self.server.capabilities):
             plan.targets[entry.placeholder] = bundle.unlinked(entry)
@@ -203,7 +203,7 @@ class Delivery:
                 requests.append((entry, self.course.creation(entry, ours, offered)))
                 continue
             acquisition_only = self.server.dialect.acquisition_only
-            merged = theirs = self.course.restored(entry, found, acquisition_only)
+            merged = theirs = self.course.restored(entry, found, self.lookup, acquisition_only)
             if has_marks(ours) and not has_marks(theirs) and require_id(found) == entry.resource["id"]:
                 # created under our id by a bridge that did not set marks: its first version shows what is ours
                 first = self.lookup.first(found)
@@ -216,6 +216,7 @@ class Delivery:
                 requests.append((entry, update))
         if requests:
             self._send(requests, created, plan)
+        self.course.settle(entry for entry, _ in plan.steps)
         for entry, _ in plan.steps:
             target = plan.targets.get(entry.placeholder)
             if target and entry.write not in _OF_THIS_STUDY:
@@ -225,7 +226,13 @@ class Delivery:
     def _send(self, requests: list[tuple[Entry, Resource]], created: set[str], plan: Plan) -> None:
         """Send one transaction, and record the ids of the created resources."""
         self.lookup.check_time()
-        responses = self.client.transaction(bundle.transaction(request for _, request in requests))
+        try:
+            responses = self.client.transaction(bundle.transaction(request for _, request in requests))
+        except ServerUnavailable:
+            for entry, request in requests:
+                if entry.placeholder in created:
+                    self.course.not_answered(entry, request)
+            raise
         self.course.written = True
         is_certain = True
         for (entry, request), response in zip(requests, responses, strict=True):
@@ -233,7 +240,7 @@ class Delivery:
             new_id = id_in(response.get("location"), resource_type) or request["resource"].get("id", "")
             if new_id:
                 plan.targets[entry.placeholder] = f"{resource_type}/{new_id}"
-            if entry.placeholder in created and not self.course.check(entry, request, response, self.lookup):
+            if entry.placeholder in created and not self.course.check(entry, request, response):
                 is_certain = False
         if not is_certain:
             raise EditConflict("the server did not confirm that it created a new resource")

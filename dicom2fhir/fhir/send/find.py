@@ -14,9 +14,9 @@ import structlog
 from dicom2fhir.errors import Ambiguous, EditConflict, NotAuthorised, ServerRefused, ServerUnavailable
 from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM
+from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM, canonical, without_version
 from dicom2fhir.fhir.send.queries import Question, joined, sought
-from dicom2fhir.model import Entry, Resource, Write
+from dicom2fhir.model import Entry, Json, Resource, Write
 
 _BATCH_TRIES = 3
 """Batches in a row that may fail while single requests succeed: a failure may be a temporary fault of the server."""
@@ -231,6 +231,13 @@ class Lookup:
         require_sound(replaced, ours)
         return replaced
 
+    def version_with(self, resource: Resource, resource_id: str) -> str:
+        """The newest version with the content that we sent, from the history; empty if there is none."""
+        self.check_time()
+        versions, _ = self._client.history(resource["resourceType"], resource_id)
+        sent = _content({**resource, "id": resource_id})
+        return next((version_of(one) for one in versions if _content(one) == sent), "")
+
     def first(self, resource: Resource) -> Resource:
         """The first version of a resource on the server; empty if the server does not return it."""
         self.check_time()
@@ -240,6 +247,17 @@ class Lookup:
         if all(version_of(found).isdecimal() for found in versions):
             return min(versions, key=lambda found: int(version_of(found)))  # as in _version_before
         return versions[-1]
+
+
+def _content(resource: Resource) -> bytes:
+    """What stays the same when a server stores a resource: in a transaction it replaces references."""
+    return canonical(_without_targets(without_version(resource)))
+
+
+def _without_targets(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {name: _without_targets(item) for name, item in value.items() if name != "reference"}
+    return [_without_targets(item) for item in value] if isinstance(value, list) else value
 
 
 def _version_before(version: str, versions: Sequence[Resource]) -> Resource:

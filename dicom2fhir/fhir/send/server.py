@@ -43,6 +43,7 @@ from dicom2fhir.fhir.send.find import Lookup, Writing
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.send.recognition import Recognised, Recognition
 from dicom2fhir.fhir.send.study_delivery import Part, StudyDelivery
+from dicom2fhir.fhir.send.unsettled import Unsettled
 from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Job, Outcome, Refused, Retry, Withheld
@@ -85,6 +86,7 @@ class FhirDestination:
         self._budget_s = budget_s
         self._ids_by_server = False
         self._writing = Writing()
+        self._unsettled = Unsettled()
 
     def deliver_all(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Deliver studies one after another; their resources are looked up in one batch before the first.
@@ -144,7 +146,7 @@ class FhirDestination:
             is_due=job.again or last.digest != now or "ImagingStudy" in last.unlinked(mapped),
             last=last,
             lookup=Lookup(self._client, time.monotonic() + self._budget_s, server.batches),
-            course=Course(ids_by_server=self._ids_by_server, looks_again=job.again),
+            course=Course(self._unsettled, ids_by_server=self._ids_by_server, looks_again=job.again),
         )
 
     def _deliver(self, job: Job, begun: StudyDelivery | None) -> Outcome:
