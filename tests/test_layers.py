@@ -61,7 +61,7 @@ RULES = {
                              " store.study_search", ""),
     "store.statuses":       ("model dicom.patients store.notices",          ""),
     "store.study_search":   ("store.statuses",                              ""),
-    "store.study_keys":     ("model store.study_search",                    ""),
+    "store.study_keys":     ("model store.statuses store.study_search",     ""),
     "store.file_marks":     ("",                                            ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),

@@ -66,5 +66,9 @@ class Previewer(Protocol):
             There is no such version or profile.
         """
 
-    def viewer(self, study_uid: str) -> str:
-        """The URL that opens a study in a viewer; empty without one."""
+    def viewer(self, study: Study) -> str:
+        """The URL that opens a study in a viewer; empty without one, or if it needs what the study does not have."""
+
+    @property
+    def viewer_needs_accession(self) -> bool:
+        """Whether the URL of the viewer contains the accession number."""

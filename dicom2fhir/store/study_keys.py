@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 from dicom2fhir.model import Attrs, items_of, texts_of
+from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import StudyFilter
 
 _MAX_VALUE = 1_000
 """Characters of a value; the longest that is common is the path of a folder."""
 _MAX_KEYS = 1_000
 """Of one kind in one study, whatever its instances contain."""
+_RANGE = re.compile(r"(\d{8})?-(\d{8})?")
+_LAST_DATE = "99991231"
 _ORDERS = ("RequestAttributesSequence", "ScheduledStepAttributesSequence")
 """An Accession Number is also in the items of these."""
 
@@ -31,6 +36,9 @@ class Kind(StrEnum):
     EVERY = "every"
     """Each study has this key, with an empty value."""
 
+
+RARER_THAN_STATE = (Kind.STUDY_UID, Kind.ACCESSION_NUMBER, Kind.PATIENT_ID, Kind.PATIENT_NAME, Kind.CONFLICT)
+"""Fewer studies are likely to have such a key than to be in a state other than delivered, or in a range of dates."""
 
 Key = tuple[Kind, str]
 
@@ -78,13 +86,33 @@ def _keys_in(attrs: Attrs) -> Iterator[Key]:
             yield from ((Kind.ACCESSION_NUMBER, _plain(text)) for text in texts if text.strip())
 
 
+class DateRange(NamedTuple):
+    """Study Dates from the first to the last, as texts."""
+
+    first: str
+    last: str
+
+
+def wanted_dates(wanted: StudyFilter) -> DateRange | None:
+    """The range that :attr:`StudyFilter.study_date` names; None if it names none."""
+    found = _RANGE.fullmatch(wanted.study_date.strip())
+    return DateRange(found[1] or "", found[2] or _LAST_DATE) if found and (found[1] or found[2]) else None
+
+
+def lists_by_date(wanted: StudyFilter) -> bool:
+    """Whether studies are listed by Study Date: there is a range, and nothing that fewer studies are likely to have."""
+    by_state = wanted.state not in (None, State.DELIVERED)
+    rarer = any(kind in RARER_THAN_STATE for kind, _ in wanted_keys(wanted))
+    return wanted_dates(wanted) is not None and not by_state and not rarer
+
+
 def wanted_keys(wanted: StudyFilter) -> list[Key]:
     """The keys that a study must have to be found, the rarest kind first."""
     texts = {
         Kind.STUDY_UID: wanted.study_uid,
         Kind.ACCESSION_NUMBER: wanted.accession_number,
         Kind.PATIENT_ID: wanted.patient_id,
-        Kind.STUDY_DATE: wanted.study_date,
+        Kind.STUDY_DATE: "" if wanted_dates(wanted) else wanted.study_date,
         Kind.FOLDER: wanted.folder,
         Kind.CALLING_AE_TITLE: wanted.calling_ae_title,
         Kind.MODALITY: wanted.modality,

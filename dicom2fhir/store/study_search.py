@@ -32,7 +32,8 @@ class StudyFilter:
     destination
         Without ``state``: studies that have a delivery to it.
     study_date
-        As in DICOM: YYYYMMDD.
+        As in DICOM: YYYYMMDD, or a range, which may be open at one end: ``20240101-20240131``, ``20240101-`` (PS3.4
+        C.2.2.2.5).
     patient_name
         Each word must be a word of a Patient's Name.
     is_conflict
@@ -53,10 +54,14 @@ class StudyFilter:
 
 
 class Position(NamedTuple):
-    """The place of a study in the order of a search: by the time of its last change, newest first."""
+    """The place of a study in the order of a search: by the time of its last change, newest first.
+
+    ``date`` is empty unless studies are listed by Study Date.
+    """
 
     last_at: float
     number: int
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,8 @@ class StudySearch(Protocol):
     def find_studies(self, wanted: StudyFilter, after: Position | None = None, limit: int = 50) -> Sequence[FoundStudy]:
         """The studies in the index that match, latest change first; those that come after a position.
 
-        The cost depends on ``limit`` and not on the number of studies, if there is one criterion.
+        A range of dates without a criterion that fewer studies are likely to meet lists them by Study Date, latest
+        first. The cost depends on ``limit`` and not on the number of studies, if there is one criterion.
         """
 
     def study_details(self, study_uid: str) -> StudyDetails | None:

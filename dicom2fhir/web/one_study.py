@@ -34,6 +34,8 @@ class StudyView:
     patients: Sequence[Mapping[str, Any]]
     """If there is something to settle, or settled."""
     viewer: str
+    is_viewer_hidden: bool
+    """The URL of the viewer would show the accession number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def view_of(asked: AskedStudy, call: Call) -> StudyView:
     details = call.store.study_details(uid)
     if details is None:
         raise Refused(404, "There is no such study.")
+    is_viewer_hidden = call.previewer.viewer_needs_accession and not show
     now = time.time()
     document = bridge.study_json(asked.status, bridge.daemon_of(call.store, now), now)
     return StudyView(
@@ -71,7 +74,8 @@ def view_of(asked: AskedStudy, call: Call) -> StudyView:
         details if show else _masked_details(details, masking),
         asked.study.conflict,
         settlement.described(asked.patients, show) if settlement.is_settleable(asked.patients) else (),
-        call.previewer.viewer(uid),
+        "" if is_viewer_hidden else call.previewer.viewer(asked.study),
+        is_viewer_hidden,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -31,11 +32,12 @@ FILTERS: Mapping[str, str] = {
     "patient_id": "Patient ID",
     "patient_name": "Patient's Name",
     "modality": "Modality",
-    "study_date": "Study Date, YYYYMMDD",
+    "study_date": "Study Date or range, 20240101-20240131",
     "calling_ae_title": "Calling AE title",
     "destination": "Destination",
 }
 """Parameters of the search that are texts, with their names for people."""
+_DATES = re.compile(r"(\d{8}(-(\d{8})?)?|-\d{8})?")
 _OF_PATIENTS = ("patient_id", "patient_name")
 """Those that need ``web.show_identifiers``: whoever may not see them must not be able to guess them, either."""
 
@@ -50,7 +52,7 @@ def search(call: Call, limit: int) -> tuple[Sequence[FoundStudy], str]:
     query = call.request.query_params
     found = call.store.find_studies(_wanted(call, query), _position(query.get("after")), limit + 1)
     more = found[limit - 1].position if 0 < limit < len(found) else None
-    return found[:limit], f"{more.last_at!r},{more.number}" if more else ""
+    return found[:limit], ",".join(map(str, more)).rstrip(",") if more else ""
 
 
 def _wanted(call: Call, query: QueryParams) -> StudyFilter:
@@ -58,6 +60,10 @@ def _wanted(call: Call, query: QueryParams) -> StudyFilter:
     if not call.shows_identifiers and any(query.get(name) for name in _OF_PATIENTS):
         raise Refused(403, "Patients are not searched, because web.show_identifiers is not set.")
     texts = {name: query.get(name, "") for name in FILTERS}
+    if not _DATES.fullmatch(texts["study_date"].strip()):
+        raise Refused(
+            400, "study_date must be a date, 20240131, or a range: 20240101-20240131, 20240101- or -20240131."
+        )
     return StudyFilter(state=state, is_conflict=query.get("conflict") == "true", **texts)
 
 
@@ -65,8 +71,8 @@ def _position(given: str | None) -> Position | None:
     if not given:
         return None
     try:
-        last_at, _, place = given.partition(",")
-        return Position(float(last_at), int(place))
+        last_at, number, *date = given.split(",")
+        return Position(float(last_at), int(number), *date[:1])
     except ValueError:
         raise Refused(400, "after must be the value of next in the page before.") from None
 

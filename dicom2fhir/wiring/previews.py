@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
-from urllib.parse import quote
 
 from dicom2fhir.config import FileDestinationSettings, Settings
 from dicom2fhir.errors import BridgeError, ConfigError, attempt
 from dicom2fhir.fhir.mapper import StudyMapper
+from dicom2fhir.fhir.mapping.endpoints import NUMBER_IN_TEMPLATE, viewer_url
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.comparison import compared
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.jobs import conversion
-from dicom2fhir.model import Study
+from dicom2fhir.model import Study, texts_of
 from dicom2fhir.ops.previews import Preview
 from dicom2fhir.wiring import options, parts
 from dicom2fhir.wiring.translation import Translation
@@ -75,10 +75,15 @@ class Previews:
         record = attempt(conversion.instance_of, source, options.budgets(settings))
         return attempt(translation.explain, record).document()
 
-    def viewer(self, study_uid: str) -> str:
-        """The URL that opens a study in a viewer; empty without one, or if it needs an accession number."""
-        template = self._settings.pacs.viewer_url
-        return "" if "{accession}" in template else template.replace("{study_uid}", quote(study_uid, safe=""))
+    def viewer(self, study: Study) -> str:
+        """See :meth:`dicom2fhir.ops.previews.Previewer.viewer`."""
+        number = next(iter(texts_of(study.attrs.get("AccessionNumber"))), "")
+        return viewer_url(self._settings.pacs.viewer_url, study.uid, number)
+
+    @property
+    def viewer_needs_accession(self) -> bool:
+        """See :attr:`dicom2fhir.ops.previews.Previewer.viewer_needs_accession`."""
+        return NUMBER_IN_TEMPLATE in self._settings.pacs.viewer_url
 
     def _mapping(self, name: str, fingerprint: str) -> tuple[Dialect, StudyMapper]:
         """What maps for a destination; the fingerprint tells the FHIR version where the server decides it."""

@@ -55,16 +55,20 @@ def test_a_study_is_found_by_what_it_has(live: Live) -> None:
         "modality=CT",
         "state=delivered",
         "destination=files&state=delivered",
+        "study_date=20240101-20241231",
+        "study_date=20240101-&modality=CT",
     ):
         (found,) = browser.get(f"/api/v1/studies?{query}").json["studies"]
         assert found["study_uid"] == "2.25.1"
         assert "/studies/2.25.1" in browser.get(f"/studies?{query}").text
-    for query in ("study_uid=2.25.2", "modality=MR", "state=refused", "conflict=true"):
+    for query in ("study_uid=2.25.2", "study_date=-19991231", "modality=MR", "state=refused", "conflict=true"):
         assert browser.get(f"/api/v1/studies?{query}").json == {"studies": [], "next": ""}
         assert "No study matches" in browser.get(f"/studies?{query}").text or query == "conflict=true"
 
 
-@pytest.mark.parametrize("query", ["state=lost", "after=x", "after=1.5", "after=1.5,x", "limit=999"])
+@pytest.mark.parametrize(
+    "query", ["state=lost", "after=x", "after=1.5", "after=1.5,x", "limit=999", "study_date=2024-01-02"]
+)
 def test_a_wrong_parameter_is_named(live: Live, query: str) -> None:
     answer = live[1].get(f"/api/v1/studies?{query}")
     assert answer.status == 400
@@ -74,13 +78,14 @@ def test_a_wrong_parameter_is_named(live: Live, query: str) -> None:
 def test_pages_follow_each_other(live: Live, tmp_path: Path) -> None:
     daemon, browser = live
     put(tmp_path, daemon, "2.25.2", "2.25.3")
-    found, following = list[str](), ""
-    for _ in range(3):
-        page = browser.get(f"/api/v1/studies?limit=1&after={following}").json
-        found += [study["study_uid"] for study in page["studies"]]
-        following = page["next"]
-    assert sorted(found) == ["2.25.1", "2.25.2", "2.25.3"]
-    assert following == ""
+    for query in ("", "&study_date=20000101-"):
+        found, following = list[str](), ""
+        for _ in range(3):
+            page = browser.get(f"/api/v1/studies?limit=1&after={following}{query}").json
+            found += [study["study_uid"] for study in page["studies"]]
+            following = page["next"]
+        assert sorted(found) == ["2.25.1", "2.25.2", "2.25.3"]
+        assert following == ""
 
 
 def canaries(text: str) -> list[str]:
@@ -197,6 +202,23 @@ def test_only_the_first_changes_are_listed(live: Live, tmp_path: Path, monkeypat
     (preview,) = browser.get("/api/v1/studies/2.25.1/resources").json
     assert (len(preview["changes"]), preview["more_changes"] > 0) == (1, True)
     assert "more changes" in browser.get("/studies/2.25.1").text
+
+
+@pytest.mark.parametrize(
+    ("template", "shows", "expected"),
+    [
+        ("https://viewer.example/{study_uid}", False, 'href="https://viewer.example/2.25.1"'),
+        ("https://viewer.example/?a={accession}", True, f'href="https://viewer.example/?a={ACCESSION}"'),
+        ("https://viewer.example/?a={accession}", False, "The viewer is opened by accession number, which is hidden"),
+    ],
+)
+def test_the_viewer_is_linked(tmp_path: Path, template: str, shows: bool, expected: str) -> None:
+    web = {"port": 0, "token": TOKEN, "show_identifiers": shows}
+    with serving(settings_in(tmp_path, web=web, pacs={"viewer_url": template})) as (daemon, browser):
+        put(tmp_path, daemon, "2.25.1")
+        page = browser.get("/studies/2.25.1").text
+    assert expected in page
+    assert shows or canaries(page) == []
 
 
 def test_there_is_no_such_study(live: Live) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from dicom2fhir.model import Attrs, Study, texts_of
-from dicom2fhir.store.study_keys import Kind, keys_of, wanted_keys
+from dicom2fhir.store.study_keys import Kind, keys_of, lists_by_date, wanted_dates, wanted_keys
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
     Attempt,
@@ -36,6 +36,10 @@ def find(memory: Memory, study: StudyRow, whole: Study | None, wanted: StudyFilt
     states = {one.state for one in deliveries.values()}
     if not {*wanted_keys(wanted)} <= {*keys}:
         return None
+    dates = wanted_dates(wanted)
+    within = [value for kind, value in keys if kind is Kind.STUDY_DATE and dates and dates.first <= value <= dates.last]
+    if dates and not within:
+        return None
     if (wanted.state and wanted.state not in states) or (wanted.destination and not states):
         return None
     values = {kind: tuple(value for _, value in found) for kind, found in groupby(keys, key=lambda key: key[0])}
@@ -47,8 +51,13 @@ def find(memory: Memory, study: StudyRow, whole: Study | None, wanted: StudyFilt
         calling_ae_titles=values.get(Kind.CALLING_AE_TITLE, ()),
         folders=values.get(Kind.FOLDER, ()),
         is_conflict=is_conflict,
-        position=Position(study.last_at, study.number),
+        position=Position(study.last_at, study.number, max(within) if lists_by_date(wanted) else ""),
     )
+
+
+def place(position: Position) -> tuple[str, float, int]:
+    """What is sorted by."""
+    return position.date, position.last_at, position.number
 
 
 def details(memory: Memory, study: StudyRow) -> StudyDetails:

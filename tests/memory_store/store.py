@@ -586,8 +586,8 @@ class MemoryStore:
     def find_studies(self, wanted: StudyFilter, after: Position | None = None, limit: int = 50) -> Sequence[FoundStudy]:
         with self._reading() as memory:
             found = [search.find(memory, study, self.study(study.uid), wanted) for study in memory.studies.values()]
-        latest = sorted((one for one in found if one), key=lambda one: one.position, reverse=True)
-        return [one for one in latest if after is None or one.position < after][:limit]
+        latest = sorted((one for one in found if one), key=lambda one: search.place(one.position), reverse=True)
+        return [one for one in latest if after is None or search.place(one.position) < search.place(after)][:limit]
 
     def study_details(self, study_uid: str) -> StudyDetails | None:
         with self._reading() as memory:

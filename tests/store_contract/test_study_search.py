@@ -73,6 +73,20 @@ def filled(bench: Bench) -> Bench:
         (StudyFilter(modality="CT"), ["1.3", "1.1"]),
         (StudyFilter(modality="PT"), ["1.2"]),
         (StudyFilter(study_date="20240102"), ["1.3", "1.1"]),
+        (StudyFilter(study_date="20240101-20240102"), ["1.3", "1.1"]),
+        (StudyFilter(study_date="20240102-20240103"), ["1.2", "1.3", "1.1"]),
+        (StudyFilter(study_date="20240103-"), ["1.2"]),
+        (StudyFilter(study_date="-20240102"), ["1.3", "1.1"]),
+        (StudyFilter(study_date="20240104-20250101"), []),
+        (StudyFilter(study_date="20240103-20240101"), []),
+        (StudyFilter(study_date="-"), []),
+        (StudyFilter(study_date="20240102-", modality="CT"), ["1.3", "1.1"]),
+        (StudyFilter(study_date="20240102-", destination=DEST), ["1.2", "1.3", "1.1"]),
+        (StudyFilter(study_date="20240102-", state=State.DELIVERED), ["1.1"]),
+        (StudyFilter(study_date="20240102-", state=State.REFUSED), ["1.2"]),
+        (StudyFilter(study_date="-20240102", state=State.REFUSED), []),
+        (StudyFilter(study_date="-20240102", accession_number="A1"), ["1.1"]),
+        (StudyFilter(study_date="20240103-", accession_number="A1"), []),
         (StudyFilter(calling_ae_title="CT1"), ["1.2", "1.1"]),
         (StudyFilter(folder="/inbox"), ["1.3"]),
         (StudyFilter(folder="/inbox", modality="MR"), []),
@@ -120,6 +134,20 @@ def test_pages_follow_each_other(bench: Bench) -> None:
             assert len(page) <= 3
             listed += page
         assert [one.status.study_uid for one in listed] == expected
+
+
+def test_pages_of_a_range_of_dates_follow_each_other(bench: Bench) -> None:
+    for number in range(7):
+        day = f"2024010{number % 3 + 1}"
+        bench.store.add(described(1, f"1.{number}", StudyDate=day), FOLDER)
+        bench.store.add(described(2, f"1.{number}", "MR", StudyDate="20240102"), FOLDER)  # some have two dates
+        bench.later(1)
+    wanted = StudyFilter(study_date="20240101-20240103")
+    first = found(bench, wanted)[:3]
+    listed = [*first]
+    while page := bench.store.find_studies(wanted, listed[-1].position, 3):
+        listed += page
+    assert [one.status.study_uid for one in listed] == ["1.5", "1.2", "1.6", "1.4", "1.3", "1.1", "1.0"]
 
 
 def test_what_was_sent_last_is_kept_for_each_destination(bench: Bench) -> None:

@@ -100,6 +100,9 @@ def _dicomweb_endpoint(source: MappingSource, url: str) -> Resource:
     return source.context.add(Entry(resource, Write.UPSERT, search_by(identifier(url, URI))))
 
 
+NUMBER_IN_TEMPLATE = "{accession}"
+
+
 def _viewer(source: MappingSource) -> list[Resource]:
     """The Endpoint of the web viewer; it opens this study only, so it is contained in it."""
     resource: Resource = {"resourceType": "Endpoint"}
@@ -110,15 +113,18 @@ def _viewer(source: MappingSource) -> list[Resource]:
 
 def _viewer_url(source: MappingSource) -> str | None:
     """The URL that opens the study; None if it needs an accession number and the study has none."""
-    template = source.context.options.viewer_url
-    number = accession_number(source)
-    if "{accession}" in template and not number:
+    url = viewer_url(source.context.options.viewer_url, source.context.study.uid, accession_number(source))
+    if not url:
         source.context.note("info", "AccessionNumber", "is missing, and pacs.viewer_url needs it: no web viewer")
-        return None
-    values = {"{study_uid}": source.context.study.uid, "{accession}": number}
-    for name, value in values.items():
-        template = template.replace(name, quote(value, safe=""))
-    return template
+    return url or None
+
+
+def viewer_url(template: str, study_uid: str, number: str) -> str:
+    """The template with the values of a study; empty if it needs an accession number and there is none."""
+    if NUMBER_IN_TEMPLATE in template and not number:
+        return ""
+    url = template.replace("{study_uid}", quote(study_uid, safe=""))
+    return url.replace(NUMBER_IN_TEMPLATE, quote(number, safe=""))
 
 
 class Place(NamedTuple):

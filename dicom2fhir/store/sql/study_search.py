@@ -10,7 +10,7 @@ from dicom2fhir.model import texts_of
 from dicom2fhir.store.sql.rows import read_status, short
 from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import State
-from dicom2fhir.store.study_keys import Kind, wanted_keys
+from dicom2fhir.store.study_keys import RARER_THAN_STATE, Kind, lists_by_date, wanted_dates, wanted_keys
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
     Attempt,
@@ -26,16 +26,16 @@ from dicom2fhir.store.study_search import (
     StudyFilter,
 )
 
-_FIRST = Position(inf, 0)
-_RARER_THAN_STATE = (Kind.STUDY_UID, Kind.ACCESSION_NUMBER, Kind.PATIENT_ID, Kind.PATIENT_NAME, Kind.CONFLICT)
+_FIRST = Position(inf, 0, "~")
+"""Before every study."""
 
 
 def find_studies(sql: Statements, wanted: StudyFilter, after: Position | None, limit: int) -> list[FoundStudy]:
     """Search by the criterion that the fewest studies are likely to meet; the others are checked for each study."""
     if wanted.destination and sql.one("is_in_force", destination=wanted.destination) is None:
         return []  # else every study would be checked
-    keys = wanted_keys(wanted)
-    last_at, number = after or _FIRST
+    keys, dates = wanted_keys(wanted), wanted_dates(wanted)
+    last_at, number, date = after or _FIRST
     common = {
         "keys": orjson.dumps(keys).decode(),
         "state": wanted.state and wanted.state.value,
@@ -43,15 +43,19 @@ def find_studies(sql: Statements, wanted: StudyFilter, after: Position | None, l
         "last_at": last_at,
         "study_id": number,
         "limit": limit,
+        "first_date": dates and dates.first,
+        "last_date": dates and dates.last,
     }
-    by_state = wanted.state not in (None, State.DELIVERED) and not (keys and keys[0][0] in _RARER_THAN_STATE)
+    if lists_by_date(wanted):
+        return [_found(sql, row[:-1], row[-1]) for row in sql.all("find_by_date", **common, date=date)]
+    by_state = wanted.state not in (None, State.DELIVERED) and not (keys and keys[0][0] in RARER_THAN_STATE)
     if by_state or (wanted.state and not keys):
         return [_found(sql, row) for row in sql.all("find_by_state", **common)]
     kind, value = keys[0] if keys else (Kind.EVERY, "")
     return [_found(sql, row) for row in sql.all("find_by_key", **common, kind=kind.value, value=value)]
 
 
-def _found(sql: Statements, row: Row) -> FoundStudy:
+def _found(sql: Statements, row: Row, date: str = "") -> FoundStudy:
     *status, listed_at = row
     values: dict[str, list[str]] = {}
     for kind, value in sql.all("study_keys", study_id=row[0]):
@@ -64,7 +68,7 @@ def _found(sql: Statements, row: Row) -> FoundStudy:
         calling_ae_titles=tuple(values.get(Kind.CALLING_AE_TITLE, ())),
         folders=tuple(values.get(Kind.FOLDER, ())),
         is_conflict=Kind.CONFLICT in values,
-        position=Position(listed_at, row[0]),
+        position=Position(listed_at, row[0], date),
     )
 
 

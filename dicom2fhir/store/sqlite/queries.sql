@@ -674,7 +674,30 @@ WHERE listed.kind = :kind AND listed.value = :value AND (listed.last_at, listed.
         SELECT 1 FROM delivery JOIN destination ON destination.id = destination_id
         WHERE delivery.study_id = listed.study_id AND in_force
             AND state = coalesce(:state, state) AND name = coalesce(:destination, name)))
+    AND (:first_date IS NULL OR EXISTS (
+        SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id AND kind = 'study_date'
+            AND study_key.value BETWEEN :first_date AND :last_date))
 ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
+
+-- name: find_by_date
+-- A study with several dates in the range is listed at the latest of them.
+SELECT study.id, CAST(uid AS BLOB), study.revision, study.series, study.instances, study.first_at, study.last_at, listed.last_at,
+    listed.value
+FROM study_key AS listed CROSS JOIN study ON study.id = listed.study_id
+WHERE listed.kind = 'study_date' AND listed.value BETWEEN :first_date AND :last_date
+    AND (listed.value, listed.last_at, listed.study_id) < (:date, :last_at, :study_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM study_key AS later WHERE later.study_id = listed.study_id AND later.kind = 'study_date'
+            AND later.value > listed.value AND later.value <= :last_date)
+    AND NOT EXISTS (
+        SELECT 1 FROM json_each(:keys) AS wanted WHERE NOT EXISTS (
+            SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id
+                AND kind = json_extract(wanted.value, '$[0]') AND study_key.value = json_extract(wanted.value, '$[1]')))
+    AND (coalesce(:state, :destination) IS NULL OR EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = destination_id
+        WHERE delivery.study_id = listed.study_id AND in_force
+            AND state = coalesce(:state, state) AND name = coalesce(:destination, name)))
+ORDER BY listed.value DESC, listed.last_at DESC, listed.study_id DESC LIMIT :limit;
 
 -- name: find_by_state
 -- A study with several such deliveries is listed at the latest of them.
@@ -691,6 +714,9 @@ WHERE listed.state = :state AND (listed.last_at, listed.study_id) < (:last_at, :
         SELECT 1 FROM json_each(:keys) AS wanted WHERE NOT EXISTS (
             SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id
                 AND kind = json_extract(wanted.value, '$[0]') AND study_key.value = json_extract(wanted.value, '$[1]')))
+    AND (:first_date IS NULL OR EXISTS (
+        SELECT 1 FROM study_key WHERE study_key.study_id = listed.study_id AND kind = 'study_date'
+            AND study_key.value BETWEEN :first_date AND :last_date))
 ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
 
 -- name: study_keys
