@@ -19,7 +19,8 @@ from dicom2fhir.cli.options import config_option, load_settings, put_json, versi
     type=click.Choice(["markdown", "html", "fhir"]),
     default="markdown",
     show_default=True,
-    help="A DICOM Conformance Statement (PS3.2) as Markdown or HTML, or a FHIR CapabilityStatement.",
+    help="A DICOM Conformance Statement (PS3.2 annex N, edition 2024b) as Markdown or HTML, or a FHIR"
+    " CapabilityStatement.",
 )
 @version_option
 @click.option("--destination", metavar="NAME", help="The FHIR server whose options the CapabilityStatement has.")

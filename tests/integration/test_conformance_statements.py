@@ -28,6 +28,7 @@ from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from testdata.make_cases import CASES, mapped, study_and_options, variants, version_of
 from tests.command_line import run_here
+from tests.daemon_process import ROOT
 from tests.memory_server import Manner, memory_server
 from tests.pki import Pki, pki
 from tests.scu_sockets import client_sockets_are_closed
@@ -65,9 +66,23 @@ def accepted(listen: Listen, contexts: Sequence[PresentationContext]) -> set[tup
     return found
 
 
-def table(document: Document, number: str) -> Table:
+def tables(document: Document, number: str) -> list[Table]:
     (section,) = (one for one in document.sections if one.number == number)
-    return next(one for one in section.content if isinstance(one, Table))
+    return [one for one in section.content if isinstance(one, Table)]
+
+
+@pytest.mark.parametrize("listen", [Listen(), Listen(ae_title="BRIDGE", ian=False, mpps=True)])
+def test_the_headings_are_those_of_the_template(listen: Listen) -> None:
+    """All of its first two levels, in its order; what does not apply says so in its heading and its text."""
+    template = (ROOT / "tests" / "data" / "conformance_template.txt").read_text("utf-8")
+    expected = re.findall(r"^([\dA-E.]+ .+)$", template.replace("<AE>", listen.ae_title), re.MULTILINE)
+    document = statement(listen, "2026-01-31")
+    stated = [f"{one.number} {one.title.removesuffix(' - N/A')}" for one in document.sections]
+    assert [heading for heading in expected if heading in stated] == stated
+    left_out = {heading.split()[0] for heading in expected} - {heading.split()[0] for heading in stated}
+    assert left_out <= {"5.2.2.2", "5.2.4.2"}, "of a service that is not offered"
+    for one in document.sections:
+        assert one.title.endswith(" - N/A") == (str(one.content[:1]).startswith("('N/A")), one.number
 
 
 @pytest.mark.parametrize(("ian", "mpps"), [(True, False), (False, True)])
@@ -75,7 +90,8 @@ def test_the_sop_classes_are_those_that_the_receiver_accepts(ian: bool, mpps: bo
     listen = Listen(port=0, ian=ian, mpps=mpps)
     every = [uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and name]
     taken = {sop_class for sop_class, _ in accepted(listen, [build_context(uid, EXPLICIT_LE) for uid in every])}
-    stated = {uid for _, uid, _ in table(statement(listen, "2026-01-31"), "4.2.1").rows}
+    document = statement(listen, "2026-01-31")
+    stated = {row[1] for number in ("1.1", "1.2.1", "1.2.3") for row in tables(document, number)[0].rows}
     assert stated == taken
     assert CT in stated and len(stated) > 150
 
@@ -83,16 +99,14 @@ def test_the_sop_classes_are_those_that_the_receiver_accepts(ian: bool, mpps: bo
 def test_the_transfer_syntaxes_are_those_that_the_receiver_accepts() -> None:
     every = [uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"]
     taken = {syntax for _, syntax in accepted(Listen(port=0), [build_context(CT, uid) for uid in every])}
-    stated = {uid for _, uid in table(statement(Listen(), "2026-01-31"), "4.2.5").rows}
+    stated = {uid for _, uid in tables(statement(Listen(), "2026-01-31"), "1.1")[1].rows}
     assert stated == taken == set(transfer_syntaxes())
 
 
 def test_the_names_are_those_of_the_standard() -> None:
     assert storage_sop_classes()[CT] == "CT Image Storage"
-    assert table(statement(Listen(ae_title="SOMEWHERE", port=104), "2026-01-31"), "4.4").rows[:2] == (
-        ("AE title", "SOMEWHERE"),
-        ("Port", "104"),
-    )
+    (parameters,) = tables(statement(Listen(ae_title="SOMEWHERE", port=104), "2026-01-31"), "6.1")
+    assert parameters.rows == (("AE title", "SOMEWHERE"), ("Port", "104"))
 
 
 def test_every_character_set_of_the_standard_is_stated_and_read() -> None:
@@ -104,7 +118,7 @@ def test_every_character_set_of_the_standard_is_stated_and_read() -> None:
 def test_tls_is_stated_with_its_cipher_suites(pki: Pki, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("")
-    assert "Connections are not encrypted" in run_here("conformance", "--config", config).stdout.decode()
+    assert "receiver.tls\\_certificate is not set" in run_here("conformance", "--config", config).stdout.decode()
     config.write_text(f'[receiver]\ntls_certificate = "{pki.server}"\ntls_client_ca = "{pki.ca}"\n')
     said = run_here("conformance", "--config", config).stdout.decode()
     assert "Certificates of senders: required" in said
@@ -118,7 +132,7 @@ def test_the_statement_is_that_of_the_configuration(tmp_path: Path) -> None:
     said = run_here("conformance", "--config", config).stdout.decode()
     assert "| AE title | BRIDGE\\|A |" in said
     assert "| Calling AE titles | PACS |" in said
-    assert "Modality Performed Procedure Step SOP Class | 1.2.840.10008.3.1.2.3.3 | N-CREATE, N-SET |" in said
+    assert "Modality Performed Procedure Step SOP Class | 1.2.840.10008.3.1.2.3.3 | N | Y |" in said
     config.write_text("[receiver]\nenabled = false\n")
     refused = run_here("conformance", "--config", config)
     assert refused.status == 2 and "receiver.enabled is false" in refused.stderr
