@@ -27,6 +27,7 @@ from dicom2fhir.ops import logs
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile, in_a_line, senders_of
 from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.metrics import Metrics
+from dicom2fhir.outcomes import Attempt
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
@@ -128,10 +129,10 @@ class Daemon:
         if self._traces:
             self._traces.stored(study_uid, duration_s)
 
-    def _delivered(self, destination: str, study_uid: str, outcome: str, duration_s: float) -> None:
-        self._metrics.delivered(destination, duration_s)
+    def _delivered(self, destination: str, attempt: Attempt) -> None:
+        self._metrics.delivered(destination, attempt.duration_s)
         if self._traces:
-            self._traces.delivered(study_uid, destination, outcome, duration_s)
+            self._traces.delivered(destination, attempt)
 
     def _make_watchers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, FolderWatcher]:
         return {name: self._make_watcher(*plan.folders[name]) for name in names}

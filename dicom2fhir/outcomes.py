@@ -79,3 +79,42 @@ class Withheld:
 
 
 Outcome = Delivered | Retry | Refused | Withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An HTTP request to a destination and its answer.
+
+    Attributes
+    ----------
+    status
+        None if no complete answer arrived.
+    ended
+        Seconds since the epoch.
+    """
+
+    method: str
+    status: int | None
+    ended: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to deliver a study, which has ended.
+
+    Attributes
+    ----------
+    outcome
+        ``delivered``, ``refused``, ``withheld`` or ``retry``.
+    ended
+        Seconds since the epoch.
+    exchanges
+        In their order. The look-up of studies that are due together is one of the first of them.
+    """
+
+    study_uid: str
+    outcome: str
+    ended: float
+    duration_s: float
+    exchanges: tuple[Exchange, ...] = ()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 import structlog
@@ -17,9 +19,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from dicom2fhir.errors import BridgeFault, log_fields
+from dicom2fhir.outcomes import Attempt, Exchange
 
 _TIMEOUT_S = 3
 """Of one request to the collector; the daemon may wait for it when it stops."""
@@ -55,31 +58,67 @@ class Traces:
 
     def stored(self, study_uid: str, duration_s: float) -> None:
         """Record that an instance of a study was stored, now."""
-        self._record(study_uid, "store instance", SpanKind.SERVER, duration_s, {})
+        with self._guarded():
+            self._record(study_uid, "store instance", SpanKind.SERVER, time.time(), duration_s, {})
 
-    def delivered(self, study_uid: str, destination: str, outcome: str, duration_s: float) -> None:
-        """Record an attempt to deliver a study, which ended now."""
-        attributes = {"dicom2fhir.destination": destination, "dicom2fhir.outcome": outcome}
-        self._record(study_uid, "deliver study", SpanKind.CLIENT, duration_s, attributes)
+    def delivered(self, destination: str, attempt: Attempt) -> None:
+        """Record an attempt to deliver a study, and its exchanges with the server."""
+        attributes = {"dicom2fhir.destination": destination, "dicom2fhir.outcome": attempt.outcome}
+        with self._guarded():
+            span = self._record(
+                attempt.study_uid, "deliver study", SpanKind.INTERNAL, attempt.ended, attempt.duration_s, attributes
+            )
+            for exchange in attempt.exchanges:
+                self._record_exchange(exchange, span)
 
     def stop(self) -> None:
         """Send what has been recorded."""
         self._provider.shutdown()
 
-    def _record(self, study_uid: str, name: str, kind: SpanKind, duration_s: float, attributes: dict[str, str]) -> None:
-        end = time.time_ns()
+    def _record(
+        self,
+        study_uid: str,
+        name: str,
+        kind: SpanKind,
+        end: float,
+        duration_s: float,
+        attributes: dict[str, str],
+    ) -> Span:
+        self._ids.begin(study_uid)
+        span = self._tracer.start_span(name, kind=kind, attributes=attributes, start_time=_ns(end - duration_s))
+        if attributes.get("dicom2fhir.outcome") in _FAILURES:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(_ns(end))
+        return span
+
+    def _record_exchange(self, exchange: Exchange, delivery: Span) -> None:
+        """With the names of OpenTelemetry's semantic conventions for HTTP clients; URLs have ids of patients."""
+        attributes: dict[str, str | int] = {"http.request.method": exchange.method}
+        if exchange.status is not None:
+            attributes["http.response.status_code"] = exchange.status
+        span = self._tracer.start_span(
+            exchange.method,
+            context=set_span_in_context(delivery),
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=_ns(exchange.ended - exchange.duration_s),
+        )
+        if exchange.status is None or exchange.status >= 400:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(_ns(exchange.ended))
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
-            self._ids.begin(study_uid)
-            span = self._tracer.start_span(
-                name, kind=kind, attributes=attributes, start_time=end - int(duration_s * 1e9)
-            )
-            if attributes.get("dicom2fhir.outcome") in _FAILURES:
-                span.set_status(Status(StatusCode.ERROR))
-            span.end(end)
+            yield
         except Exception as error:
             if not self._has_failed:
                 self._has_failed = True
                 log.error("trace.failed", **log_fields(BridgeFault(error)))
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 class _IdsOfStudies(RandomIdGenerator):

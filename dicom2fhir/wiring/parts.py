@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from dicom2fhir import __version__
 from dicom2fhir.config import FhirDestinationSettings, FileDestinationSettings, FolderSettings, Settings
 from dicom2fhir.deliver.retry import RetryPolicy
-from dicom2fhir.deliver.timed import Timed
+from dicom2fhir.deliver.timed import Exchanges, Timed
 from dicom2fhir.deliver.worker import Deliverer
 from dicom2fhir.errors import BridgeError, ConfigError
 from dicom2fhir.fhir.mapper import DialectChoice
@@ -25,6 +25,7 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.ops.previews import Previewer
+from dicom2fhir.outcomes import Attempt, Exchange
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
@@ -110,13 +111,16 @@ def _same_named(part: type[Listen | Watch], section: BaseModel) -> dict[str, Any
     return {name: getattr(section, name) for name in names if name in type(section).model_fields}
 
 
-def client(destination: FhirDestinationSettings) -> FhirClient:
-    """The HTTP client of a destination."""
+def client(
+    destination: FhirDestinationSettings, observe: Callable[[Exchange], None] = lambda exchange: None
+) -> FhirClient:
+    """The HTTP client of a destination; ``observe`` is called after each exchange."""
     return FhirClient(
         destination.url,
         auth=credentials(destination),
         timeout_s=destination.timeout_s,
         tls=tls_files(destination),
+        observe=observe,
     )
 
 
@@ -204,14 +208,14 @@ def deliverer(
     settings: Settings,
     name: str,
     store: Store,
-    observe: Callable[[str, str, float], None] = lambda study_uid, outcome, duration_s: None,
+    observe: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Deliverer:
     """The workers of one destination.
 
     Parameters
     ----------
     observe
-        Called after each attempt to deliver, as by :class:`~dicom2fhir.deliver.timed.Timed`.
+        Called after each attempt to deliver.
 
     Raises
     ------
@@ -228,12 +232,13 @@ def deliverer(
         return Deliverer(store, Timed(files, observe), workers=1, policy=patience, selection=selection(settings, name))
     budget_s = destination.timeout_s * _REQUESTS_PER_DELIVERY
     choice = DialectChoice(settings.fhir_version(name), profile)
+    exchanges = Exchanges()
     server = FhirDestination(
-        name, client(destination), mapping, choice, budget_s=budget_s, format_=settings.format(name)
+        name, client(destination, exchanges.add), mapping, choice, budget_s=budget_s, format_=settings.format(name)
     )
     return Deliverer(
         store,
-        Timed(server, observe),
+        Timed(server, observe, exchanges),
         workers=destination.workers,
         lease_s=2 * (budget_s + longest_request_s(destination)),
         policy=RetryPolicy(cap_s=destination.retry_max_s, give_up_after_s=settings.give_up_after_s(destination)),

@@ -6,7 +6,7 @@ Source: https://hl7.org/fhir/R4/http.html. The media type is ``application/fhir+
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -33,6 +33,7 @@ from dicom2fhir.fhir.send.tls_and_proxy import TlsFiles, origin_of
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, media_type
 from dicom2fhir.model import Json, JsonObject, Resource
+from dicom2fhir.outcomes import Exchange
 from dicom2fhir.system.text import counted
 
 MEDIA_TYPE = "application/fhir+json"
@@ -90,6 +91,8 @@ class FhirClient:
         Total time limit of one exchange.
     max_retry_after_s
         Upper limit for the server's ``Retry-After``.
+    observe
+        Called after each exchange, in its thread.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class FhirClient:
         tls: TlsFiles = TlsFiles(),  # noqa: B008 (frozen)
         max_response_bytes: int = 48 * 1024 * 1024,
         max_retry_after_s: float = 3600.0,
+        observe: Callable[[Exchange], None] = lambda exchange: None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
@@ -108,7 +112,9 @@ class FhirClient:
         self._sent, self._accepted = MEDIA_TYPE, _ANY_MEDIA_TYPE
         self._version = ""
         self._format: Format = "json"
-        self._http = Http(auth=auth, timeout_s=timeout_s, tls=tls, max_response_bytes=max_response_bytes)
+        self._http = Http(
+            auth=auth, timeout_s=timeout_s, tls=tls, max_response_bytes=max_response_bytes, observe=observe
+        )
 
     def speak(self, dialect: Dialect, format_: Format) -> None:
         """Send this version in this format from now on, and request its JSON; before, any version is requested."""

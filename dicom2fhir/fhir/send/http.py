@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -26,6 +26,7 @@ from dicom2fhir.fhir.send.auth import Credentials
 from dicom2fhir.fhir.send.deadlines import Deadlines
 from dicom2fhir.fhir.send.metered_response import Meter, MeteredResponse
 from dicom2fhir.fhir.send.tls_and_proxy import TlsFault, TlsFiles, peer_of, proxies_for
+from dicom2fhir.outcomes import Exchange
 from dicom2fhir.system.network import failure
 
 _READ_BYTES = 64 * 1024
@@ -138,13 +139,24 @@ class Http:
         Certificates to trust and to show.
     max_response_bytes
         Largest body that is read.
+    observe
+        Called after each exchange, in its thread.
     """
 
-    def __init__(self, *, auth: Credentials | None, timeout_s: float, tls: TlsFiles, max_response_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        auth: Credentials | None,
+        timeout_s: float,
+        tls: TlsFiles,
+        max_response_bytes: int,
+        observe: Callable[[Exchange], None] = lambda exchange: None,
+    ) -> None:
         self._auth = auth
         self._timeout_s = timeout_s
         self._tls_files = tls
         self._max_response_bytes = max_response_bytes
+        self._observe = observe
         self._local = threading.local()
         self._deadlines = Deadlines()
 
@@ -175,7 +187,13 @@ class Http:
             prepared = request.prepare()
         except (requests.RequestException, ValueError) as error:
             raise ServerUnavailable(_reason(error, peer)) from error
-        return prepared, self._exchange(prepared, url, proxies, peer)
+        began, status = time.monotonic(), None
+        try:
+            answer = self._exchange(prepared, url, proxies, peer)
+            status = answer.status
+        finally:
+            self._observe(Exchange(request.method, status, time.time(), time.monotonic() - began))
+        return prepared, answer
 
     def _exchange(self, request: requests.PreparedRequest, url: str, proxies: Mapping[str, str], peer: str) -> Answer:
         adapter = self._adapter(url, peer)
