@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Value: TypeAlias = "str | list[str] | list[Attrs]"
 """One value, several values, or the items of a sequence."""
@@ -182,6 +182,14 @@ class ProcedureStep:
         return self.status != "IN PROGRESS"
 
 
+class Code(NamedTuple):
+    """A code as a data set states it (PS3.3 table 8.8-1)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
 @dataclass(frozen=True, slots=True)
 class RejectionNote:
     """A rejection note (IHE RAD-66): a key object selection with a title of PS3.16 CID 7031.
@@ -194,12 +202,15 @@ class RejectionNote:
         Study Instance UID -> SOP Instance UIDs of what it rejects; empty if it is not applied.
     is_applied
         Whether its origin may reject instances.
+    modifiers
+        Its Document Title Modifiers (113011): why the title says so.
     """
 
     uid: str
     code: str
     instances: Mapping[str, tuple[str, ...]]
     is_applied: bool = True
+    modifiers: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +220,7 @@ class RejectedInstance:
     uid: str
     note: str
     code: str
+    modifiers: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +302,8 @@ class Rejection:
     ----------
     code
         The title of the note that rejects it, the gravest of several; empty if any instance remains.
+    modifiers
+        Those of the notes with this title.
     instances
         SOP Instance UIDs of the rejected instances, arrived or not.
     notes
@@ -299,6 +313,7 @@ class Rejection:
     """
 
     code: str
+    modifiers: tuple[Code, ...]
     instances: frozenset[str]
     notes: frozenset[str]
     before: Study

@@ -602,14 +602,20 @@ def _image_item(made: Dataset, frames: list[int] | None = None) -> Values:
     }
 
 
-def rejection_note(study: str, code_value: str, instances: Sequence[Dataset]) -> Dataset:
-    """A rejection note (IHE RAD-66) in ``study``, with a title of PS3.16 CID 7031."""
+def rejection_note(
+    study: str, code_value: str, instances: Sequence[Dataset], modifiers: Sequence[Values] = ()
+) -> Dataset:
+    """A rejection note (IHE RAD-66) in ``study``, with a title of PS3.16 CID 7031 and why it says so, of CID 7011."""
     title = code(code_value, "DCM", _REJECTIONS[code_value])
-    items = [*_OBSERVER, *map(_image_item, instances)]
+    why = [_coded("HAS CONCEPT MOD", _TITLE_MODIFIER, modifier) for modifier in modifiers]
+    items = [*why, *_OBSERVER, *map(_image_item, instances)]
     evidence = [item for one in instances for item in _evidence([one])]
     return _selection(study, title, items, CurrentRequestedProcedureEvidenceSequence=evidence)
 
 
+_TITLE_MODIFIER = code("113011", "DCM", "Document Title Modifier")
+MOTION_BLUR = code("111210", "DCM", "Motion blur")
+POSITIONING = code("111209", "DCM", "Positioning")
 _REJECTIONS = {
     "113001": "Rejected for Quality Reasons",
     "113037": "Rejected for Patient Safety Reasons",
@@ -619,12 +625,13 @@ _REJECTIONS = {
 
 
 def _rejected(code_value: str, are_all: bool) -> Callable[[], list[Dataset]]:
-    """A slice of CT and one of MR; the note comes first, and rejects the MR or both."""
+    """A slice of CT and one of MR; the note comes first, and rejects the MR or both; one about quality says more."""
 
     def made() -> list[Dataset]:
         study = f"rejected-{code_value}-{'all' if are_all else 'part'}"
         images = [instance("CT", study), instance("MR", study, series=2)]
-        return [rejection_note(study, code_value, images if are_all else images[1:]), *images]
+        modifiers = [POSITIONING, MOTION_BLUR] if code_value == "113001" else []
+        return [rejection_note(study, code_value, images if are_all else images[1:], modifiers), *images]
 
     return made
 
@@ -665,7 +672,7 @@ def _key_objects_of_two_studies() -> list[Dataset]:
             name,
             code("113013", "DCM", "Best In Set"),
             [
-                _coded("HAS CONCEPT MOD", code("113011", "DCM", "Document Title Modifier"), _SERIES),
+                _coded("HAS CONCEPT MOD", _TITLE_MODIFIER, _SERIES),
                 *_OBSERVER,
                 *device,
                 _content("CONTAINS", "TEXT", code("113012", "DCM", "Key Object Description"), TextValue="Compare"),

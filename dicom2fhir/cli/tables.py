@@ -154,7 +154,7 @@ def study_tables(studies: Sequence[StudyStatus], daemon: DaemonView, now: float)
         if not study.deliveries:
             table.add_row("no destination")
         parts += [as_it_stands(study.study_uid, "bold"), Text("  " + ", ".join(counts))]
-        parts += [Text(f"  {line}") for line in _stated(study)]
+        parts += [as_it_stands(f"  {line}") for line in _stated(study)]
         parts.append(Padding(table, (0, 0, 0, 2)))
     return Group(*parts)
 
@@ -167,7 +167,8 @@ def _stated(study: StudyStatus) -> Iterator[str]:
         missing = f"; {counted(study.missing, 'listed instance')} missing" if study.missing else ""
         yield f"MPPS: {', '.join(step.status for step in study.steps)}{missing}"
     if study.rejected:
-        yield f"{counted(study.rejected, 'instance')} rejected by rejection notes"
+        reasons = (" ".join((each.code, *(f"({words})" for words in each.modifiers))) for each in study.rejections)
+        yield f"{counted(study.rejected, 'instance')} rejected by rejection notes: {', '.join(reasons)}"
     if study.asked_to_reject:
         yield (
             f"{counted(study.asked_to_reject, 'rejection note')} not applied: the origin may not reject"

@@ -75,7 +75,7 @@ def assemble(
     if not rejections:
         return replace(whole, rejected_elsewhere=rejected_elsewhere)
     left = remaining(everything, rejections)
-    rejection = Rejection(left.code, left.instances, left.notes, whole)
+    rejection = Rejection(left.code, left.modifiers, left.instances, left.notes, whole)
     if left.code:
         found = replace(whole, series=())
     elif len(left.records) == len(everything):

@@ -87,7 +87,8 @@ class ReadInstances:
         note = rejection_note(record, may_reject)
         if note and note.is_applied:
             for study_uid, uids in (*note.instances.items(), (record.study_uid, (note.uid,))):
-                self.rejections[study_uid].update((RejectedInstance(uid, note.uid, note.code), None) for uid in uids)
+                rejected = (RejectedInstance(uid, note.uid, note.code, note.modifiers) for uid in uids)
+                self.rejections[study_uid].update(dict.fromkeys(rejected))
         self.studies[record.study_uid][record.series_uid, record.sop_uid] = record
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dicom2fhir.model import Origin
+from dicom2fhir.model import Code, Origin
 from dicom2fhir.store.notices import StepStatus
 
 
@@ -49,6 +49,30 @@ class DeliveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectionReason:
+    """Why instances of a study are rejected.
+
+    Attributes
+    ----------
+    code
+        The title of the rejection note, of PS3.16 CID 7031.
+    modifiers
+        The meanings of its Document Title Modifiers.
+    instances
+        Number of instances that notes with this title and these modifiers name.
+    """
+
+    code: str
+    modifiers: tuple[str, ...]
+    instances: int
+
+    @classmethod
+    def of(cls, code: str, modifiers: Iterable[Code], instances: int) -> RejectionReason:
+        """With the modifiers in words; one without a meaning by its value."""
+        return cls(code, tuple(each.meaning or each.value for each in modifiers), instances)
+
+
+@dataclass(frozen=True, slots=True)
 class StudyStatus:
     """One study as ``status`` shows it, without patient attributes."""
 
@@ -69,6 +93,8 @@ class StudyStatus:
     """Number of instances that ended procedure steps list and that have not arrived."""
     rejected: int = 0
     """Number of instances, arrived or not, that rejection notes in force name."""
+    rejections: tuple[RejectionReason, ...] = ()
+    """Why, by title and modifiers; an instance that several notes name counts for each reason."""
     asked_to_reject: int = 0
     """Number of rejection notes in it from origins that may not reject (:attr:`dicom2fhir.model.Origin.may_reject`)."""
     without_content: int | None = None

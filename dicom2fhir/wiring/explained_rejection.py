@@ -21,6 +21,8 @@ class ExplainedRejection:
     ----------
     code
         Its title, of PS3.16 CID 7031.
+    modifiers
+        Its Document Title Modifiers: why the title says so.
     problem
         Why it cannot be applied; empty if it can.
     instances, studies
@@ -34,6 +36,7 @@ class ExplainedRejection:
     """
 
     code: str
+    modifiers: tuple[str, ...]
     problem: str
     instances: int
     studies: int
@@ -49,7 +52,8 @@ class ExplainedRejection:
             return
         named, studies = counted(self.instances, "instance"), counted(self.studies, "study")
         status = f"status {self.status}" if self.status else "availability UNAVAILABLE"
-        yield f"Rejection note {self.code}: {named} of {studies} will be left out; if nothing is left: {status}."
+        title = " ".join((self.code, *(f"({words})" for words in self.modifiers)))
+        yield f"Rejection note {title}: {named} of {studies} will be left out; if nothing is left: {status}."
         senders = ", ".join(self.calling_ae_titles)
         yield f"Over C-STORE it is applied from {senders or 'nobody: receiver.rejection_notes_from is empty'}."
         if self.folders:
@@ -63,14 +67,17 @@ def explained_rejection(record: InstanceRecord, settings: Settings, dialect: Dia
     code = title_of(record)
     if not code:
         return None
-    problem, named = "", dict[str, tuple[str, ...]]()
+    problem, modifiers, named = "", list[str](), dict[str, tuple[str, ...]]()
     try:
         note = rejection_note(record, is_applied=True)
-        named.update(note.instances if note else {})
+        if note:
+            named.update(note.instances)
+            modifiers += [each.meaning or each.value for each in note.modifiers]
     except CannotUnderstand as error:
         problem = str(error)
     return ExplainedRejection(
         code,
+        tuple(modifiers),
         problem,
         sum(map(len, named.values())),
         len(named),

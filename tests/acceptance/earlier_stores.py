@@ -18,7 +18,7 @@ from testdata.make_dicom import EncodedInstance
 VERSIONS = range(1, len(steps()))
 _TABLES = (
     *("destination", "reader", "study", "attrs", "series", "instance", "delivery", "base", "inflight"),
-    *("rejection", "file", "origin", "settlement"),
+    *("rejection", "file", "origin", "settlement", "rejected_instance"),
 )
 """In an order in which each row finds what it refers to."""
 _COUNTED = {("study", "series"), ("study", "instances"), ("series", "instances"), ("reader", "studies")}

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.model import Origin
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite.store import SqliteStore
-from dicom2fhir.store.statuses import Rejection
+from dicom2fhir.store.statuses import Rejection, RejectionReason
+from testdata.make_cases import record_of
+from testdata.make_dicom import MOTION_BLUR, encode, rejection_note
 from tests.acceptance.earlier_stores import VERSIONS, keep, write_earlier
 from tests.acceptance.load import Load, of, slices, stored
 from tests.acceptance.promises import Ledger, check
@@ -60,6 +63,27 @@ def test_sigterm_under_load_loses_nothing(
         check(sent=ledger.sent, acknowledged=ledger.acknowledged, delivered=delivered)
         assert daemon.terminate() == 0
     figure(f"{stops} times SIGTERM over {len(ledger.sent)} instances; stops in {max(took_s):.2f} s at most")
+
+
+@pytest.mark.parametrize("version", range(15, len(VERSIONS) + 1))
+def test_a_new_schema_keeps_what_was_rejected(version: int, history: Path) -> None:
+    """Why the title of a note says so is known when the note comes again."""
+    made = instance("CT", "upgraded")
+    note = record_of(encode(rejection_note("upgraded", "113001", [made], [MOTION_BLUR])))
+    trusted = Origin("file", path="/note.dcm", may_reject=True)
+    today = SqliteStore(history / "today.db", min_free_bytes=0)
+    today.add_many([record_of(encode(made)), note], trusted)
+    today.close()
+    write_earlier(history / "today.db", history / "store.db", version)
+    upgraded = SqliteStore(history / "store.db", min_free_bytes=0)
+    try:
+        for modifiers in ((), ("Motion blur",)):
+            study, status = upgraded.study(made.StudyInstanceUID), upgraded.study_status(made.StudyInstanceUID)
+            assert (study and study.rejected_for) == "113001"
+            assert (status and status.rejections) == (RejectionReason("113001", modifiers, 1),)
+            upgraded.add(note, trusted)
+    finally:
+        upgraded.close()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -15,9 +15,10 @@ from pynetdicom import AE, build_context
 
 from dicom2fhir.demo.synthetic import instance, make_uid
 from dicom2fhir.store.statuses import State
-from testdata.make_dicom import key_objects, rejection_note
+from testdata.make_dicom import MOTION_BLUR, POSITIONING, key_objects, rejection_note
 from tests.acceptance.conftest import StartDaemon
 from tests.acceptance.expectation import Server
+from tests.command_line import run_here
 from tests.daemon_process import DaemonProcess, wait_until, with_receiver
 from tests.memory_server import Manner, MemoryServer
 from tests.notice_sender import AE_TITLE
@@ -167,6 +168,20 @@ def test_only_a_sender_that_may_reject_rejects(
     assert study["status"] == "entered-in-error"
     seen = started.status(made[0].StudyInstanceUID)
     assert (seen["rejected"], seen["asked_to_reject"]) == (2, 0)
+
+
+def test_status_says_why_instances_are_rejected(
+    daemon: StartDaemon, memory: MemoryServer, made: list[Dataset], name: str
+) -> None:
+    started = serve(daemon, memory.url)
+    note = rejection_note(name, "113001", made[1:], [POSITIONING, MOTION_BLUR])
+    assert store(started, *made, note) == {0x0000}
+    started.settled()
+    study_uid = made[0].StudyInstanceUID
+    why = {"code": "113001", "modifiers": ["Positioning", "Motion blur"], "instances": 1}
+    assert started.status(study_uid)["rejections"] == [why]
+    text = run_here("status", "--state-dir", started.state_dir, study_uid).stdout.decode()
+    assert "1 instance rejected by rejection notes: 113001 (Positioning) (Motion blur)" in " ".join(text.split())
 
 
 def test_a_note_of_another_study_comes_first(

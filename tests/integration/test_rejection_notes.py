@@ -16,7 +16,7 @@ from dicom2fhir.dicom.rejection_notes import rejection_note as note_of
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
-from testdata.make_dicom import rejection_note
+from testdata.make_dicom import MOTION_BLUR, rejection_note
 from tests.command_line import Run
 from tests.daemon_process import run_command
 
@@ -73,6 +73,7 @@ def test_explain_says_what_a_note_does_and_from_whom_it_is_applied(run: Run, fol
     config.write_text("")
     assert explained(run, folder / "2.dcm", config) == {
         "code": "113037",
+        "modifiers": [],
         "problem": "",
         "instances": 2,
         "studies": 1,
@@ -94,6 +95,13 @@ def test_explain_says_what_a_note_does_and_from_whom_it_is_applied(run: Run, fol
     assert "applied from ARCHIVE" in text
     assert "2 instances of 1 study" in text
     assert explained(run, folder / "1.dcm", config) is None
+
+
+def test_explain_says_why_the_title_of_a_note_says_so(run: Run, tmp_path: Path) -> None:
+    note = rejection_note(NAME, "113001", SLICES, [MOTION_BLUR])
+    note.save_as(tmp_path / "note.dcm", enforce_file_format=True)
+    text = " ".join(run("explain", tmp_path / "note.dcm").stdout.decode().split())
+    assert "Rejection note 113001 (Motion blur): 2 instances of 1 study" in text
 
 
 def test_explain_says_why_a_note_is_refused(run: Run, tmp_path: Path) -> None:

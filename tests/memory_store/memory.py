@@ -16,6 +16,7 @@ from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import (
     Availability,
     AvailabilityNotification,
+    Code,
     InstanceRecord,
     ProcedureStep,
     RejectedInstance,
@@ -135,29 +136,36 @@ class StudyRow:
     """By SOP Instance UID and Retrieve AE Title."""
     steps: dict[str, ProcedureStep] = field(default_factory=dict)
     prompt_revision: int = -1
-    rejections: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    """By SOP Instance UID and note: code and state."""
+    rejections: dict[tuple[str, str], tuple[str, str, tuple[Code, ...]]] = field(default_factory=dict)
+    """By SOP Instance UID and note: code, state and modifiers."""
 
     def reject(self, note: RejectionNote, uids: Iterable[str]) -> bool:
         """Whether that changes the study."""
         before = dict(self.rejections)
         for uid in uids:
-            code, state = self.rejections.get((uid, note.uid), ("", ""))
+            code, state, _ = self.rejections.get((uid, note.uid), ("", "", ()))
             if not state or (note.is_applied and (state == "asked" or code != note.code)):
-                self.rejections[uid, note.uid] = (note.code, "in force" if note.is_applied else "asked")
+                state = "in force" if note.is_applied else "asked"
+            elif not note.is_applied:
+                continue
+            self.rejections[uid, note.uid] = (note.code, state, note.modifiers)
         return note.is_applied and before != self.rejections
 
     def restore(self, sop_uid: str) -> bool:
         """Whether that changes the study."""
-        expired = [key for key, said in self.rejections.items() if said == ("113039", "in force")]
+        expired = [key for key, said in self.rejections.items() if said[:2] == ("113039", "in force")]
         restored = [key for key in expired if key[0] == sop_uid != key[1]]
-        self.rejections.update((key, ("113039", "restored")) for key in restored)
+        self.rejections.update((key, ("113039", "restored", self.rejections[key][2])) for key in restored)
         return bool(restored)
 
     def rejected(self) -> list[RejectedInstance]:
         """What is in force."""
         said = sorted(self.rejections.items())
-        return [RejectedInstance(uid, note, code) for (uid, note), (code, state) in said if state == "in force"]
+        return [
+            RejectedInstance(uid, note, code, modifiers)
+            for (uid, note), (code, state, modifiers) in said
+            if state == "in force"
+        ]
 
     @property
     def missing(self) -> set[str]:

@@ -9,7 +9,15 @@ import orjson
 from dicom2fhir.dicom.patients import NamedPatient, named
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
-from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus, Undelivered
+from dicom2fhir.store.statuses import (
+    DeliveryStatus,
+    DestinationStatus,
+    RejectionReason,
+    State,
+    Stats,
+    StudyStatus,
+    Undelivered,
+)
 from tests.memory_store.memory import DueRule, Memory, StudyRow, json_of
 
 
@@ -42,8 +50,15 @@ def study_status(memory: Memory, study: StudyRow, rule: DueRule) -> StudyStatus:
         steps=tuple(StepStatus(uid, step.status) for uid, step in sorted(study.steps.items())),
         missing=len(study.missing),
         rejected=len({each.uid for each in study.rejected() if each.uid != each.note}),
-        asked_to_reject=[state for _, state in study.rejections.values()].count("asked"),
+        rejections=_reasons(study),
+        asked_to_reject=[state for _, state, _ in study.rejections.values()].count("asked"),
     )
+
+
+def _reasons(study: StudyRow) -> tuple[RejectionReason, ...]:
+    named = {(each.code, each.modifiers, each.uid) for each in study.rejected() if each.uid != each.note}
+    counts = Counter((code, modifiers) for code, modifiers, _ in named)
+    return tuple(RejectionReason.of(*reason, count) for reason, count in sorted(counts.items()))
 
 
 def without_content(study: StudyRow) -> int:

@@ -234,7 +234,12 @@ def changes(status: str = "COMPLETED", instances: Sequence[int] = ()) -> Attrs:
 
 
 def rejection_note(
-    instances: Sequence[int] = (1,), code: str = "113037", study: str = "1.1", of: str = "", number: int = 90
+    instances: Sequence[int] = (1,),
+    code: str = "113037",
+    study: str = "1.1",
+    of: str = "",
+    number: int = 90,
+    modifiers: Sequence[Attrs] = (),
 ) -> InstanceRecord:
     """A note in ``study`` that names instances of the study ``of``, by default of its own."""
     references: list[Attrs] = [{"ReferencedSOPInstanceUID": f"1.9.{each}"} for each in instances]
@@ -242,9 +247,16 @@ def rejection_note(
     evidence: list[Attrs] = [{"StudyInstanceUID": of or study, "ReferencedSeriesSequence": series}]
     title: list[Attrs] = [{"CodeValue": code, "CodingSchemeDesignator": "DCM", "CodeMeaning": "any"}]
     made = record(number, study=study, series=f"{study}.90")
+    why: list[Attrs] = [
+        {"ConceptNameCodeSequence": [_TITLE_MODIFIER], "ConceptCodeSequence": [each]} for each in modifiers
+    ]
     content: dict[str, Value] = {
         "SOPClassUID": KEY_OBJECT_SELECTION,
         "ConceptNameCodeSequence": title,
         "CurrentRequestedProcedureEvidenceSequence": evidence,
+        "ContentSequence": why,
     }
     return replace(made, series={"Modality": "KO"}, instance=content)
+
+
+_TITLE_MODIFIER: Attrs = {"CodeValue": "113011", "CodingSchemeDesignator": "DCM"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom2fhir.errors import CannotUnderstand
-from dicom2fhir.model import InstanceRecord, Note, Origin, Study
-from dicom2fhir.store.statuses import State
+from dicom2fhir.model import Attrs, Code, InstanceRecord, Note, Origin, Study
+from dicom2fhir.store.statuses import RejectionReason, State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
@@ -70,6 +70,61 @@ def test_a_study_that_is_rejected_as_a_whole_stays_known(bench: Bench, code: str
     assert study.patient == record(1).patient
     bench.restart()
     assert bench.study() == study
+
+
+BLURRED: Attrs = {"CodeValue": "111210", "CodingSchemeDesignator": "DCM", "CodeMeaning": "Motion blur"}
+CUT: Attrs = {"CodeValue": "CUT", "CodingSchemeDesignator": "99SYN"}
+
+
+def modifiers(study: Study) -> tuple[Code, ...]:
+    """Those of the notes that reject a study as a whole."""
+    assert study.rejection is not None
+    return study.rejection.modifiers
+
+
+def test_modifiers_of_the_title_are_kept_and_shown(bench: Bench) -> None:
+    """Of the notes with the title that counts, and of each reason how many instances."""
+    for number in (1, 2):
+        bench.add(record(number))
+    bench.add(rejection_note([1], "113001", modifiers=[BLURRED, CUT, BLURRED]), TRUSTED)
+    bench.add(rejection_note([1], "113038", number=91, modifiers=[CUT]), TRUSTED)
+    assert modifiers(bench.study()) == (), "something is left"
+    bench.add(rejection_note([2], "113001", number=92), TRUSTED)
+    assert modifiers(bench.study()) == (Code("CUT", "99SYN", ""),)
+    assert bench.status().rejections == (
+        RejectionReason("113001", (), 1),
+        RejectionReason("113001", ("Motion blur", "CUT"), 1),
+        RejectionReason("113038", ("CUT",), 1),
+    )
+
+
+def test_modifiers_that_come_later_change_the_study_and_nothing_that_was_restored(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(record(2))
+    bench.add(rejection_note([1, 2], "113039"), TRUSTED)
+    bench.add(record(1), over("a"))
+    assert left(bench.study()) == ["1.9.1"]
+    revisions = [bench.study().revision]
+    for _ in range(2):
+        bench.add(rejection_note([1, 2], "113039", modifiers=[CUT]), TRUSTED)
+        revisions.append(bench.study().revision)
+        assert left(bench.study()) == ["1.9.1"]
+        assert bench.status().rejections == (RejectionReason("113039", ("CUT",), 1),)
+    assert revisions[0] < revisions[1] == revisions[2]
+
+
+def test_modifiers_are_kept_of_a_forgotten_study(bench: Bench) -> None:
+    bench.add(record(1))
+    bench.add(rejection_note([1], "113001", modifiers=[BLURRED]), TRUSTED)
+    assert bench.store.forget("1.1")
+    assert bench.status().rejections == (RejectionReason("113001", ("Motion blur",), 1),)
+
+
+def test_a_note_with_many_and_long_modifiers_keeps_some(bench: Bench) -> None:
+    many: list[Attrs] = [{**CUT, "CodeValue": f"C{number}", "CodeMeaning": "x" * 10_000} for number in range(1_000)]
+    bench.add(rejection_note([1], modifiers=[*many, {**CUT, "CodeValue": "C" * 10_000}]), TRUSTED)
+    ((_, words, _),) = map(astuple, bench.status().rejections)
+    assert words == ("x" * 64,) * 16
 
 
 def test_the_gravest_code_of_several_notes_counts(bench: Bench) -> None:

@@ -29,7 +29,7 @@ from dicom2fhir.fhir.version.datatypes import (
     unsigned_int,
 )
 from dicom2fhir.fhir.version.dialect import codeable_concept, words_of
-from dicom2fhir.model import Attrs, Instance, Resource, Series, items_of, texts_of
+from dicom2fhir.model import Attrs, Code, Instance, Resource, Series, items_of, texts_of
 
 # Study --------------------------------------------------------------------------------------------------------------
 
@@ -95,9 +95,20 @@ _REJECTION_TITLES = {
 
 
 def rejection_reason(source: MappingSource) -> Concept | None:
-    """The title of the rejection note that rejects the whole study."""
-    code = source.context.study.rejected_for
-    return Concept((Coding(code, DCM, _REJECTION_TITLES[code]),)) if code else None
+    """The title of the rejection note that rejects the whole study, with its modifiers also as text."""
+    rejection = source.context.study.rejection
+    if not rejection or not rejection.code:
+        return None
+    title = Coding(rejection.code, DCM, _REJECTION_TITLES[rejection.code])
+    modifiers = [each for code in rejection.modifiers if (each := _concept_of(code, source))]
+    words = ", ".join(map(words_of, modifiers))
+    codings = (each for modifier in modifiers for each in modifier.codings)
+    return Concept((title, *codings), f"{title.display}: {words}" if words else "")
+
+
+def _concept_of(code: Code, source: MappingSource) -> Concept | None:
+    item = {"CodeValue": code.value, "CodingSchemeDesignator": code.scheme, "CodeMeaning": code.meaning}
+    return concept(item, source.context.schemes)
 
 
 def modalities(source: MappingSource) -> list[Concept]:

@@ -61,7 +61,8 @@ STUDY_RULES = (
         "statusReason",
         (),
         imaging_study.rejection_reason,
-        "extension, if all instances are rejected: the title of the rejection note (PS3.16 CID 7031)",
+        "extension, if all instances are rejected: the title of the rejection note (PS3.16 CID 7031) and its modifiers "
+        "(113011)",
     ),
     Rule(
         "availability",

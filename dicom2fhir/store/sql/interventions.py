@@ -94,7 +94,8 @@ def _keep_rejections(
     """Know of a study as if only the rejection notes had come, which may be in other studies."""
     known.forget()  # the number of the deleted study
     study = known.study(sql, study_uid, now, NO_READER)
-    for note, code, state, uids in rejections:
-        sql.run("reject_instances", study_id=study.id, note=note, code=code, state=state, uids=uids)
+    for note, code, state, modifiers, uids in rejections:
+        kept = {"code": code, "state": state, "modifiers": modifiers}
+        sql.run("reject_instances", study_id=study.id, note=note, uids=uids, **kept)
     change(sql, known, study, now)
     schedule(sql, [study.id])

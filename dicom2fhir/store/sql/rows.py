@@ -16,6 +16,7 @@ from dicom2fhir.model import Attrs, InstanceRecord, Note, Origin, RejectionNote
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
+from dicom2fhir.store.sql import rejection_notes
 from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 
@@ -171,6 +172,7 @@ def read_status(sql: Statements, row: Row) -> StudyStatus:
         steps=tuple(StepStatus(uid, status) for uid, status in sql.all("step_statuses", study_id=study_id)),
         missing=count_of(sql, "count_awaited", study_id),
         rejected=count_of(sql, "count_rejected", study_id),
+        rejections=rejection_notes.read_reasons(sql, study_id),
         asked_to_reject=count_of(sql, "count_asked_to_reject", study_id),
     )
 

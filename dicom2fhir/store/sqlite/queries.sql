@@ -394,23 +394,26 @@ WHERE availability.study_id = :study_id ORDER BY uid, retrieve_ae;
 SELECT count(DISTINCT uid) FROM availability WHERE study_id = :study_id;
 
 -- name: reject_instances
--- A note that is repeated changes nothing; one that becomes trusted, or gets another title, does.
-INSERT INTO rejected_instance (study_id, uid, note, code, state)
-SELECT :study_id, value, :note, :code, :state FROM json_each(:uids) WHERE true
-ON CONFLICT DO UPDATE SET code = excluded.code, state = excluded.state
-WHERE excluded.state = 'in force' AND (code <> excluded.code OR state = 'asked');
+-- A note that is repeated changes nothing; one that becomes trusted, or gets another title or other modifiers, does. Modifiers do
+-- not reject again what was restored.
+INSERT INTO rejected_instance (study_id, uid, note, code, state, modifiers)
+SELECT :study_id, value, :note, :code, :state, :modifiers FROM json_each(:uids) WHERE true
+ON CONFLICT DO UPDATE SET code = excluded.code, modifiers = excluded.modifiers,
+    state = iif(code <> excluded.code OR state = 'asked', excluded.state, state)
+WHERE excluded.state = 'in force' AND (code <> excluded.code OR state = 'asked' OR modifiers <> excluded.modifiers);
 
 -- name: rejections_to_keep
 -- When its study is forgotten: what was applied, or restored, of instances other than the note.
-SELECT note, code, state, json_group_array(uid) FROM rejected_instance
-WHERE study_id = :study_id AND state <> 'asked' AND uid <> note GROUP BY note, code, state;
+SELECT note, code, state, modifiers, json_group_array(uid) FROM rejected_instance
+WHERE study_id = :study_id AND state <> 'asked' AND uid <> note GROUP BY note, code, state, modifiers;
 
 -- name: restore_instance
 UPDATE rejected_instance SET state = 'restored'
 WHERE study_id = :study_id AND uid = :uid AND note <> uid AND code = :code AND state = 'in force';
 
 -- name: study_rejections
-SELECT uid, note, code FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' ORDER BY uid, note;
+SELECT uid, note, code, modifiers FROM rejected_instance WHERE study_id = :study_id AND state = 'in force'
+ORDER BY uid, note;
 
 -- name: rejected_elsewhere
 -- What is rejected of the other studies that the documents of a study name.
@@ -423,6 +426,10 @@ SELECT study.uid FROM mention JOIN study ON study.id = mention.study_id WHERE me
 
 -- name: count_rejected
 SELECT count(DISTINCT uid) FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' AND uid <> note;
+
+-- name: rejection_reasons
+SELECT code, modifiers, count(DISTINCT uid) FROM rejected_instance
+WHERE study_id = :study_id AND state = 'in force' AND uid <> note GROUP BY code, modifiers;
 
 -- name: count_asked_to_reject
 SELECT count(*) FROM rejected_instance WHERE study_id = :study_id AND state = 'asked';
