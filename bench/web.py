@@ -63,6 +63,8 @@ def pages(instances: int) -> dict[str, str]:
         "overview": "/",
         "studies": "/studies",
         "studies by modality and state": "/studies?modality=CT&state=refused",
+        "studies by dates": "/studies?study_date=20000101-",
+        "studies by dates and modality": "/studies?study_date=20000101-&modality=CT",
         "studies by accession number": f"/studies?accession_number=A{instances // PER_STUDY - 1}",
         "a study": f"/studies/{last}",
         "problems": "/problems",

@@ -32,6 +32,7 @@ from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
 from dicom2fhir.web.server import WebServer
@@ -117,7 +118,8 @@ class Daemon:
     def _make_web(self, settings: Settings) -> WebServer | None:
         if not settings.web.enabled:
             return None
-        return parts.web_server(settings, self.store, Previews(lambda: self.settings), self._metrics)
+        space = self.receiver.space if self.receiver else HeaderSpace(settings.receiver.max_held_bytes)
+        return parts.web_server(settings, self.store, Previews(lambda: self.settings), self._metrics, space)
 
     def _make_deliverers(self, plan: Blueprint, names: Iterable[str]) -> dict[str, Deliverer]:
         return {

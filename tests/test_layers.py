@@ -103,7 +103,8 @@ RULES = {
     "ops.settlement":       ("model dicom.patients system.text",            ""),
     "ops.changes":          ("model",                                       "orjson"),
     "ops.previews":         ("model",                                       ""),
-    "web":                  ("errors system.text ops store.base store.statuses store.study_search web",
+    "web":                  ("errors system.memory_budget system.text ops store.base store.statuses store.study_search"
+                             " web",
                              "orjson starlette structlog"),
     "web.one_study":        ("errors model dicom.patients ops store.statuses store.study_search web", ""),
     "web.studies":          ("errors model dicom.patients ops store.statuses store.study_search web", "starlette"),
@@ -112,7 +113,7 @@ RULES = {
     "web.templates":        ("ops system.text",                             "jinja2 markupsafe orjson starlette"),
     "web.options":          ("",                                            ""),
     "web.connection":       ("web",                                         "starlette uvicorn"),
-    "web.server":           ("errors ops.metrics ops.previews web",                      "structlog uvicorn"),
+    "web.server":           ("errors ops.metrics ops.previews system.memory_budget web", "structlog uvicorn"),
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),

@@ -142,8 +142,9 @@ class ReceiverSettings(Section):
     max_held_bytes: int = Field(
         _LISTEN.max_held_bytes,
         ge=65_536,
-        description="Memory for reading and decoding data sets, for all associations together; the first MiB of each"
-        " association is not counted. A data set that needs more is refused with A700, and senders retry.",
+        description="Memory for reading and decoding data sets, for all associations and for files that are sent to the"
+        " web page to be explained, together; the first MiB of each is not counted. A data set that needs more is"
+        " refused with A700, and senders retry.",
     )
     max_elements: int = Field(
         DEFAULT_BUDGETS.elements,

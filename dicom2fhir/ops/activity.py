@@ -6,6 +6,7 @@ It is read from the store, so that it needs nothing of the daemon. It contains n
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -16,6 +17,8 @@ from dicom2fhir.system.text import counted
 
 _AT_ONCE = 200
 """Events of each kind that one look shows; more than happens within a second."""
+_REMEMBERED = 10_000
+"""Studies whose numbers are kept between looks. A change of another one shows all of its instances as new."""
 _COMMIT_S = 5.0
 """An event may become visible this long after its time: its transaction waited for others."""
 
@@ -68,8 +71,8 @@ class Activity:
 
     def __init__(self, store: Readable) -> None:
         self._store = store
-        self._instances: dict[str, tuple[int, int]] = {}
-        """Study Instance UID -> revision and instances when it was seen last."""
+        self._instances: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """Study Instance UID -> revision and instances when it was seen last; the one seen longest ago is first."""
         self._shown: set[object] = set()
         """Attempts and rejections of the last look; the next one finds some of them again."""
         self._since = 0.0
@@ -92,6 +95,9 @@ class Activity:
         study = found.status
         revision, instances = self._instances.get(study.study_uid, (-1, 0))
         self._instances[study.study_uid] = study.revision, study.instances
+        self._instances.move_to_end(study.study_uid)
+        if len(self._instances) > _REMEMBERED:
+            self._instances.popitem(last=False)
         if study.revision == revision:
             return
         more = study.instances - instances

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from dicom2fhir.model import Note, Resource, Study
 
@@ -55,8 +55,8 @@ class Previewer(Protocol):
     def choices(self) -> tuple[Sequence[str], Sequence[str]]:
         """The FHIR versions and the profiles that :meth:`explain` knows."""
 
-    def explain(self, file: bytes, version: str, profile: str) -> Mapping[str, Any]:
-        """What becomes of a file: the document of ``dicom2fhir explain --json``.
+    def explain(self, file: BinaryIO, version: str, profile: str) -> Mapping[str, Any]:
+        """What becomes of a file, which is closed: the document of ``dicom2fhir explain --json``.
 
         Raises
         ------

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.ops.previews import Previewer
+from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.web import api, health
 from dicom2fhir.web.access import Gate, Refusal, Sessions
 from dicom2fhir.web.call import Call, Refused, Runner
@@ -32,18 +33,27 @@ _REASONS = {404: "There is no such page.", 405: "This method is not allowed here
 _FOR_PROGRAMS = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
-def make_app(face: Face, store: WebStore, previewer: Previewer, pool: ThreadPoolExecutor, metrics: Metrics) -> ASGIApp:
+def make_app(
+    face: Face,
+    store: WebStore,
+    previewer: Previewer,
+    pool: ThreadPoolExecutor,
+    metrics: Metrics,
+    space: HeaderSpace,
+) -> ASGIApp:
     """The application.
 
     Parameters
     ----------
     pool
         Threads for calls of the store.
+    space
+        As for :class:`~dicom2fhir.web.server.WebServer`.
     """
     templates = Templates()
     refuse = _refuser(templates)
     gate = Gate(_names(face), face.token, Sessions())
-    runner = Runner(pool, store, previewer, face.show_identifiers, gate, refuse)
+    runner = Runner(pool, store, previewer, face.show_identifiers, gate, refuse, space)
 
     async def refuse_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):  # Starlette calls it only with these

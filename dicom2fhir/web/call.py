@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import parse_qsl
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicom2fhir.errors import BridgeError, BridgeFault, log_fields
+from dicom2fhir.errors import BridgeError, BridgeFault, Transient, log_fields
 from dicom2fhir.ops.previews import Previewer
+from dicom2fhir.system.memory_budget import HeaderSpace, Share
 from dicom2fhir.web.access import COOKIE, Gate, Refusal, Session
 from dicom2fhir.web.facts import WebStore
 from dicom2fhir.web.middleware import Refuse, peer_of
@@ -30,6 +32,8 @@ class Call:
 
     Attributes
     ----------
+    body
+        At its begin.
     form
         The fields of its body, if that is a form.
     shows_identifiers
@@ -37,7 +41,7 @@ class Call:
     """
 
     request: Request
-    body: bytes
+    body: BytesIO
     form: Mapping[str, str]
     store: WebStore
     previewer: Previewer
@@ -76,17 +80,28 @@ class Runner:
     shows_identifiers: bool
     gate: Gate
     refuse: Refuse
+    space: HeaderSpace
 
     def endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """The handler for Starlette."""
 
         async def answer(request: Request) -> Response:
-            body = await request.body()
-            call = Call(
-                request, body, _form_of(request, body), self.store, self.previewer, self.shows_identifiers, self.gate
-            )
+            share = Share(self.space)
+            try:
+                body = await _body_of(request, share)
+            except Transient as error:
+                return self.refuse(request, Refusal(503, f"{error} Try again later."))
+            except BaseException:
+                share.let_go()
+                raise
+            form = _form_of(request, body)
+            call = Call(request, body, form, self.store, self.previewer, self.shows_identifiers, self.gate)
             # not Starlette's own pool: the time limit could not end the wait for a thread of that one
-            return await asyncio.get_running_loop().run_in_executor(self.pool, self._answer, handler, call)
+            answering = self.pool.submit(self._answer, handler, call)
+            answering.add_done_callback(
+                lambda _: share.let_go()
+            )  # the body is held until then, whatever the client does
+            return await asyncio.wrap_future(answering)
 
         return answer
 
@@ -104,10 +119,28 @@ class Runner:
             return self.refuse(call.request, Refusal(500, f"{fault} See the log."))
 
 
-def _form_of(request: Request, body: bytes) -> Mapping[str, str]:
+async def _body_of(request: Request, share: Share) -> BytesIO:
+    """The body, held once: pieces are added as they come.
+
+    Raises
+    ------
+    Transient
+        There is no memory for it.
+    """
+    body = BytesIO()
+    async for piece in request.stream():
+        share.hold(body.tell() + len(piece))
+        body.write(piece)
+    body.seek(0)
+    return body
+
+
+def _form_of(request: Request, body: BytesIO) -> Mapping[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         return {}
     try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(
+            parse_qsl(body.getvalue().decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        )
     except ValueError:  # more fields than any form has
         return {}

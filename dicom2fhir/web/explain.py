@@ -15,7 +15,7 @@ from dicom2fhir.web.operation import Operation, json_response
 def explained(call: Call) -> Mapping[str, Any]:
     """What the file in the body becomes in the FHIR version and the profile that the parameters name."""
     query = call.request.query_params
-    if not call.body:
+    if not call.body.getbuffer().nbytes:
         raise Refused(400, "The body must be a DICOM file.")
     try:
         return call.previewer.explain(call.body, query.get("fhir") or "R4", query.get("profile") or "none")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dicom2fhir.ops.metrics import Metrics
     from dicom2fhir.ops.previews import Previewer
+    from dicom2fhir.system.memory_budget import HeaderSpace
     from dicom2fhir.web.facts import WebStore
 
 _AGAIN_S = 5.0
@@ -39,13 +40,20 @@ log = structlog.get_logger(__name__)
 
 
 class WebServer:
-    """Serves the page and the API until it is stopped; a failure of its own is logged and harms nothing else."""
+    """Serves the page and the API until it is stopped; a failure of its own is logged and harms nothing else.
 
-    def __init__(self, face: Face, store: WebStore, previewer: Previewer, metrics: Metrics) -> None:
+    Parameters
+    ----------
+    space
+        The memory for the bodies of requests.
+    """
+
+    def __init__(self, face: Face, store: WebStore, previewer: Previewer, metrics: Metrics, space: HeaderSpace) -> None:
         self._face = face
         self._store = store
         self._previewer = previewer
         self._metrics = metrics
+        self._space = space
         self._stop = threading.Event()
         self._listening = threading.Event()
         self._lock = threading.Lock()
@@ -98,7 +106,7 @@ class WebServer:
 
         context = self._face.tls() if self._face.tls else None
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="web-store")
-        app = make_app(self._face, self._store, self._previewer, pool, self._metrics)
+        app = make_app(self._face, self._store, self._previewer, pool, self._metrics, self._space)
         with _bound(self._face) as listener:
             server = make_server(app, context, _MAX_CONNECTIONS, _KEEP_ALIVE_S, _FINISH_S)
             with self._lock:

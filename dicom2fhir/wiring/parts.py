@@ -32,6 +32,7 @@ from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.store.base import Store
 from dicom2fhir.store.selection import Selection
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.text import quoted
 from dicom2fhir.web.options import Face
 from dicom2fhir.web.server import WebServer
@@ -58,14 +59,16 @@ def _tls(settings: Settings) -> Tls | None:
     return Tls(receiver.tls_certificate, receiver.tls_key, receiver.tls_client_ca)
 
 
-def web_server(settings: Settings, store: SqliteStore, previewer: Previewer, metrics: Metrics) -> WebServer:
+def web_server(
+    settings: Settings, store: SqliteStore, previewer: Previewer, metrics: Metrics, space: HeaderSpace
+) -> WebServer:
     """The web server; it is not started."""
     web = settings.web
     tls = None
     if web.tls_certificate:
         tls = partial(server_context, Tls(web.tls_certificate, web.tls_key))
     face = Face(web.host, web.port, web.server_names, web.secret, web.show_identifiers, tls)
-    return WebServer(face, store, previewer, metrics)
+    return WebServer(face, store, previewer, metrics, space)
 
 
 def traces(settings: Settings) -> Traces | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from dicom2fhir.config import FileDestinationSettings, Settings
 from dicom2fhir.errors import BridgeError, ConfigError, attempt
@@ -63,7 +62,7 @@ class Previews:
         """See :meth:`dicom2fhir.ops.previews.Previewer.choices`."""
         return list(DIALECTS), options.profile_names()
 
-    def explain(self, file: bytes, version: str, profile: str) -> Mapping[str, Any]:
+    def explain(self, file: BinaryIO, version: str, profile: str) -> Mapping[str, Any]:
         """See :meth:`dicom2fhir.ops.previews.Previewer.explain`."""
         versions, profiles = self.choices()
         if version not in versions or profile not in (*profiles, "none"):  # the path of a file is not for the network
@@ -71,7 +70,7 @@ class Previews:
         settings = self._settings
         chosen = settings.fhir.model_copy(update={"version": version, "profile": profile})
         translation = Translation(settings.model_copy(update={"fhir": chosen}))
-        source = conversion.InputFile("the file", lambda: BytesIO(file), asked_for=True)
+        source = conversion.InputFile("the file", lambda: file, asked_for=True)
         record = attempt(conversion.instance_of, source, options.budgets(settings))
         return attempt(translation.explain, record).document()
 

@@ -13,6 +13,7 @@ import pytest
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import Origin
+from dicom2fhir.ops import activity
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.store.base import Success
 from dicom2fhir.store.sqlite.store import SqliteStore
@@ -113,3 +114,25 @@ def test_no_store_is_created_to_look_at(tmp_path: Path) -> None:
     assert run_here("tail", "--once", "--state-dir", tmp_path).status != 0
     with pytest.raises(StoreUnavailable):
         SqliteStore.open_readonly(tmp_path / "store.db")
+
+
+def test_only_so_many_studies_are_remembered(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "_AT_ONCE", 2)
+    monkeypatch.setattr(activity, "_REMEMBERED", 3)
+    watched = activity.Activity(store)
+    watched.look()
+
+    def arrives(study: str, number: int) -> list[str]:
+        store.add(record(number, study=study), FILE)
+        monkeypatch.setattr("dicom2fhir.store.sql.study_index._QUIET_S", -1.0)
+        store.update_index()
+        return [event.text for event in watched.look() if event.kind == "received" and event.study_uid == study]
+
+    for study in ("1.3", "1.4"):
+        (text,) = arrives(study, 1)
+        assert "+1 instance (1 instance in" in text
+    (text,) = arrives("1.3", 2)
+    assert "+1 instance (2 instances in" in text, "it is remembered"
+    (text,) = arrives("1.1", 2)
+    assert "+2 instances (2 instances in" in text, "it is forgotten"
+    assert watched.look() == []

@@ -192,7 +192,7 @@ def test_an_option_of_the_web_page_reaches_it(option: str, monkeypatch: pytest.M
     monkeypatch.setattr(WebSettings, "secret", "token")  # the methods of two sections are never equal
     other: Any = None
     settings = load(web={option: WEB[option]}), load()
-    changed, plain_one = (parts.web_server(made, other, other, other) for made in settings)
+    changed, plain_one = (parts.web_server(made, other, other, other, other) for made in settings)
     assert changed != plain_one
 
 

@@ -20,12 +20,12 @@ from dicom2fhir.errors import CannotUnderstand, log_fields
 from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
-from dicom2fhir.receive.dimse.memory_budget import HeaderSpace, Share
 from dicom2fhir.receive.dimse.negotiation import Acceptance, PresentationContext
 from dicom2fhir.receive.dimse.operation import Callbacks, Operation
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
 from dicom2fhir.receive.dimse.services import Services
+from dicom2fhir.system.memory_budget import HeaderSpace, Share
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.errors import BridgeError, BridgeFault, log_fields
 from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set
-from dicom2fhir.receive.dimse.memory_budget import Share
 from dicom2fhir.receive.dimse.negotiation import PresentationContext
 from dicom2fhir.receive.dimse.operation import Callbacks, Operation
+from dicom2fhir.system.memory_budget import Share
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from dicom2fhir.dicom.reader import HeaderReader
 from dicom2fhir.errors import BridgeError, BridgeFault, CannotUnderstand, Transient, attempt
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse import command_set
-from dicom2fhir.receive.dimse.memory_budget import Share
 from dicom2fhir.receive.dimse.negotiation import PresentationContext
+from dicom2fhir.system.memory_budget import Share
 
 
 @dataclass(frozen=True, slots=True)

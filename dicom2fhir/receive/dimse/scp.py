@@ -17,12 +17,12 @@ from dicom2fhir.errors import BridgeError, BridgeFault, ConfigError, NotReady, l
 from dicom2fhir.model import Origin, Received
 from dicom2fhir.receive.dimse.association import Association
 from dicom2fhir.receive.dimse.connection import Ended, Wire
-from dicom2fhir.receive.dimse.memory_budget import HeaderSpace
 from dicom2fhir.receive.dimse.operation import Callbacks
 from dicom2fhir.receive.dimse.options import Listen, is_within, plain
 from dicom2fhir.receive.dimse.pending_connections import PendingConnection, PendingConnections
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
 from dicom2fhir.receive.dimse.tls import server_context
+from dicom2fhir.system.memory_budget import HeaderSpace
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +99,11 @@ class StorageSCP:
         with self._lock:
             open_ = [each for each in self._open if each.is_associated and not each.is_leaving]
         return dict(Counter(each.sender for each in open_).most_common())
+
+    @property
+    def space(self) -> HeaderSpace:
+        """The memory of ``max_held_bytes``; others who read data sets may share it."""
+        return self._space
 
     @property
     def refused(self) -> Mapping[str, int]:

@@ -18,11 +18,11 @@ from dicom2fhir.receive.dimse.command_set import (
     Command,
     ResponseStatus,
 )
-from dicom2fhir.receive.dimse.memory_budget import Share
 from dicom2fhir.receive.dimse.normalized import Normalized
 from dicom2fhir.receive.dimse.operation import Callbacks, Operation
 from dicom2fhir.receive.dimse.storage import Storage
 from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP, VERIFICATION
+from dicom2fhir.system.memory_budget import Share
 
 _NOT_STORAGE: Mapping[str, frozenset[int]] = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""The memory that all associations together may use for data sets.
+"""The memory that everybody who sends data sets may use together.
 
 Budgets limit one association, but not a hundred that each send the longest header.
 """
@@ -10,11 +10,11 @@ import threading
 from dicom2fhir.errors import Transient
 
 STEP_BYTES = 1024 * 1024
-"""An association holds this much without a reservation, enough for usual headers; it reserves more in such steps."""
+"""A sender holds this much without a reservation, enough for usual headers; more is reserved in such steps."""
 
 
 class HeaderSpace:
-    """Bytes that all associations together may hold, without the first :data:`STEP_BYTES` of each."""
+    """Bytes that all senders together may hold, without the first :data:`STEP_BYTES` of each."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
@@ -40,7 +40,7 @@ class HeaderSpace:
 
 
 class Share:
-    """The bytes that one association holds, for one message at a time."""
+    """The bytes that one sender holds, for one message at a time."""
 
     def __init__(self, space: HeaderSpace) -> None:
         self._space = space
@@ -57,7 +57,7 @@ class Share:
         beyond = -(-held_bytes // STEP_BYTES) * STEP_BYTES - STEP_BYTES if held_bytes > STEP_BYTES else 0
         if beyond > self._taken and not self._space.take(beyond - self._taken):
             self.let_go()
-            raise Transient("The data sets of all associations together take too much memory.")
+            raise Transient("The data sets of all senders together take too much memory.")
         if beyond < self._taken:
             self._space.give_back(self._taken - beyond)
         self._taken = beyond
