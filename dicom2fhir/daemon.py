@@ -31,7 +31,7 @@ from dicom2fhir.outcomes import Attempt
 from dicom2fhir.receive.dimse.scp import StorageSCP
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.receive.folder.watcher import FolderWatcher
-from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.system.durable import make_directory
 from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
@@ -39,7 +39,7 @@ from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import parts
 from dicom2fhir.wiring.previews import Previews
 from dicom2fhir.wiring.reload import Blueprint, blueprint, difference, needs_restart
-from dicom2fhir.wiring.store_options import store_options, store_path
+from dicom2fhir.wiring.store_options import store_address, store_options
 
 if TYPE_CHECKING:
     from dicom2fhir.ops.tracing import Traces
@@ -78,8 +78,7 @@ class Daemon:
         self._reload_asked = threading.Event()
         self._leaving: list[Deliverer] = []
         self._config_refused = ""
-        self.store = SqliteStore(
-            store_path(settings),
+        self.store = store_address(settings).own(
             **store_options(settings),
             steady=time.monotonic,
             on_failure=lambda _reason: self._stop.set(),
@@ -87,7 +86,8 @@ class Daemon:
         )
         self._metrics = Metrics()
         self._traces: Traces | None = None
-        self._state_file = StateFile(self.store.path.parent, time.time)
+        make_directory(self.store.directory, 0o700)
+        self._state_file = StateFile(self.store.directory, time.time)
         with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
             self._ingest = Ingest(self.store, stored=self._stored)
@@ -174,7 +174,7 @@ class Daemon:
         log.info(
             "daemon.started",
             version=__version__,
-            store=str(self.store.path),
+            store=self.store.location,
             listening=":".join(map(str, self.receiver.address)) if self.receiver else "",
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
             folders=len(self.folders),
@@ -209,7 +209,7 @@ class Daemon:
             room = self.store.room
         except OSError:  # the store reports it when the next instance arrives
             return None
-        return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low)
+        return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low) if room else None
 
     def _name_destinations(self, settings: Settings) -> None:
         """Tell the store the destinations and the mapping fingerprint of each."""

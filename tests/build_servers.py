@@ -19,7 +19,7 @@ def main() -> None:
     """Run the command."""
     os.environ["PATH"] = search_path()
     failed = False
-    for server in SERVERS:
+    for server in (one for one in SERVERS if one.size):
         missing = [why_missing(program) for program in server.programs if find_program(program) is None]
         if missing:
             print(f"{server.name}: {'; '.join(missing)}", flush=True)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.sql.store import SqlStore
 from dicom2fhir.store.statuses import Stats, StudyStatus
+from dicom2fhir.wiring.store_options import StoreAddress
 from tests.command_line import run_here
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,8 @@ class DaemonProcess:
         More of its environment.
     behind
         A command that runs another one, which the daemon becomes.
+    database
+        The URL of a store in a database, instead of one in the state folder.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class DaemonProcess:
         module: str = "dicom2fhir",
         variables: Mapping[str, str] | None = None,
         behind: Sequence[str] = (),
+        database: str = "",
     ) -> None:
+        self._address = StoreAddress(folder / "state", database)
         self._module = module
         self._behind = behind
         self._variables = variables or {}
@@ -121,7 +126,8 @@ class DaemonProcess:
         self.store_path = self.state_dir / "store.db"
         self.log_path = folder / "log.jsonl"
         self.config_path = folder / "config.toml"
-        self.config_path.write_text(SETTINGS + settings)
+        head = SETTINGS.replace("[store]\n", f'[store]\nurl = "{database}"\n') if database else SETTINGS
+        self.config_path.write_text(head + settings)
         self.address = ("", 0)
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,7 +147,8 @@ class DaemonProcess:
 
     def launch(self) -> int:
         """Start and return at once: where the log was."""
-        arguments = ["serve", "--config", self.config_path, "--state-dir", self.state_dir, *self._flags]
+        place = [] if self._address.url else ["--state-dir", self.state_dir]
+        arguments = ["serve", "--config", self.config_path, *place, *self._flags]
         with self.log_path.open("ab") as log:
             begin = log.tell()
             self._process = subprocess.Popen(
@@ -150,7 +157,7 @@ class DaemonProcess:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**environment(), **self._variables},
+                env={**environment(), **({} if place else {"STATE_DIRECTORY": str(self.state_dir)}), **self._variables},
             )
         return begin
 
@@ -231,9 +238,9 @@ class DaemonProcess:
             self._process.wait()
 
     @contextlib.contextmanager
-    def store(self) -> Iterator[SqliteStore]:
+    def store(self) -> Iterator[SqlStore]:
         """Its store, to look at."""
-        store = SqliteStore.open_readonly(self.store_path)
+        store = self._address.open_readonly()
         try:
             yield store
         finally:

@@ -28,6 +28,7 @@ DEBIAN_PACKAGES = {
     "dcmsend": "dcmtk",
     "echoscu": "dcmtk",
     "findscu": "dcmtk",
+    "initdb": "postgresql",
     "storescp": "dcmtk",
     "storescu": "dcmtk",
     "Orthanc": "orthanc",
@@ -69,7 +70,7 @@ class Server:
     name
         Stands in the report where it could not be built.
     size
-        What the first build downloads.
+        What the first build downloads; empty if nothing is built.
     programs
         What builds and runs it.
     fixtures
@@ -91,7 +92,8 @@ class Server:
     def how(self) -> str:
         """What has to be there before it can run."""
         missing = [why_missing(program) for program in self.programs if find_program(program) is None]
-        return f"which need {self.name}: " + ("; ".join(missing) or f"its first run downloads {self.size}")
+        first = f"its first run downloads {self.size}" if self.size else "it starts with the first test"
+        return f"which need {self.name}: " + ("; ".join(missing) or first)
 
 
 _SERVERS = Path(__file__).parent / "servers"
@@ -101,6 +103,7 @@ SERVERS = (
     Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
     Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
     Server("keycloak", "the test authorization server", "147 MB", _JAVA, {"keycloak"}),
+    Server("postgres", "a PostgreSQL server", "", ("initdb", "setpriv"), frozenset()),
     Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )
 _NODE = _SERVERS / "medplum" / "get_node.sh"
@@ -135,7 +138,13 @@ def find_program(name: str) -> str | None:
     if name in PERMISSIONS:
         may = {"ptrace": _may_trace, "mount": _may_mount, "containers": _may_start_containers}
         return name if may[name]() else None
-    return shutil.which(name)
+    return shutil.which(name) or (_find_initdb() if name == "initdb" else None)
+
+
+def _find_initdb() -> str | None:
+    """The newest; Debian has the programs of a PostgreSQL server in folders of their own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return str(found[-1]) if found else None
 
 
 def _may_trace() -> bool:
@@ -260,7 +269,7 @@ class LeftOut:
             return
         for server in SERVERS:
             wanting = [item for item in session.items if server in _used(item) and _MISSING not in item.stash]
-            if wanting and (trouble := build(server)):
+            if server.size and wanting and (trouble := build(server)):
                 self._troubles[server.name] = trouble
                 for item in wanting:
                     item.stash[_MISSING] = server.name

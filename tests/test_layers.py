@@ -70,6 +70,7 @@ RULES = {
                              " store.selection store.statuses store.study_keys store.study_search store.sql",
                              "orjson structlog"),
     "store.sqlite":         ("errors system store.base store.statuses store.sql store.sqlite", "orjson structlog"),
+    "store.postgres":       ("errors store.base store.statuses store.sql store.postgres", "psycopg structlog"),
     "deliver":              ("model outcomes errors system.text store.base store.statuses store.selection deliver",
                              "structlog"),
     "deliver.retry":        ("",                                            ""),
@@ -117,7 +118,7 @@ RULES = {
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
     "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
-    "wiring.store_options": ("config",                                       ""),
+    "wiring.store_options": ("errors config dicom.reader_fingerprint store", "psycopg"),
     "wiring.translation":   ("model errors config dicom.study fhir.mapper fhir.mapping fhir.profile wiring", ""),
     "conformance":          ("model errors dicom.attributes dicom.character_sets fhir.mapping fhir.version"
                              " receive.dimse sop_classes conformance",      "pydicom"),

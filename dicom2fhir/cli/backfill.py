@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import TextColumn
@@ -22,8 +23,17 @@ from dicom2fhir.cli.options import (
 )
 from dicom2fhir.cli.output import Page
 from dicom2fhir.cli.progress_bars import progress
+from dicom2fhir.config import Settings
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
+from dicom2fhir.errors import NoStore
 from dicom2fhir.wiring import options
-from dicom2fhir.wiring.store_options import store_options
+from dicom2fhir.wiring.store_options import StoreAddress, store_options
+
+if TYPE_CHECKING:
+    from dicom2fhir.store.sql.store import SqlStore
+
+_BUSY_TIMEOUT_S = 60.0
+"""How long to wait for the store. The daemon locks it for milliseconds, but an import has time."""
 
 
 @click.command()
@@ -63,10 +73,10 @@ def backfill(
 
     settings = load_settings(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
     since_s = moment_since(since)
-    path = store_of(settings)
+    address = store_of(settings)
     console = Page(stderr=True)
     with ExitStack() as stack, progress(console, TextColumn("{task.fields[rate]}")) as bar:
-        store = archives.open_store(path, read_only=dry_run, **store_options(settings))
+        store = _open(address, settings, dry_run)
         if store:
             stack.callback(store.close)
         task = bar.add_task("reading", total=None, rate="")
@@ -92,9 +102,18 @@ def backfill(
             raise click.Abort(f"interrupted; {left}") from None
         owned = store is not None and store.is_owned
     if as_json:
-        put_json({"store": str(path)} | summary.as_json())
+        put_json({"store": str(address)} | summary.as_json())
     else:
         for line in summary.lines(dry_run, owned):
             console.print(tables.as_it_stands(line), soft_wrap=True)
     if summary.failed:
         context.exit(EXIT_FAILED)
+
+
+def _open(address: StoreAddress, settings: Settings, dry_run: bool) -> SqlStore | None:
+    """The store, also while a daemon uses it; None for a dry run if there is no store."""
+    if dry_run:
+        with suppress(NoStore):
+            return address.open_readonly(reader=fingerprint())
+        return None
+    return address.attach_or_make(busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **store_options(settings))

@@ -27,7 +27,7 @@ from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.ops import logs
 from dicom2fhir.system import permissions
 from dicom2fhir.system.systemd_unit import interpreter, read_unit, shut_out
-from dicom2fhir.wiring.store_options import store_path
+from dicom2fhir.wiring.store_options import store_address
 
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -125,7 +125,7 @@ def check_config(config_file: Path | None, online: bool, user_name: str | None, 
     doubts = [*config.warnings(settings), *exposed, *(str(fault) for fault in found if fault.is_missing)]
     errors = [str(fault) for fault in found if not fault.is_missing]
     plans = [parts.plan(settings, name, online) for name in settings.destinations]
-    store = str(store_path(settings))
+    store = str(store_address(settings))
     if as_json:
         put_json({"store": store, "user": user.name, "errors": errors, "warnings": doubts, "destinations": plans})
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir.cli.options import config_option, require_destination, state_dir_option, store_file
+from dicom2fhir.cli.options import config_option, given_store, require_destination, state_dir_option
 
 
 @click.command()
@@ -18,9 +18,7 @@ def pause(destination: str, config_file: Path | None, state_dir: Path | None) ->
 
     Reception continues, and the studies wait. A study that is being sent now is completed.
     """
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    store = SqliteStore.attach(store_file(config_file, state_dir))
+    store = given_store(config_file, state_dir).attach()
     try:
         require_destination(store, destination)
         changed = store.pause(destination)
@@ -36,9 +34,7 @@ def pause(destination: str, config_file: Path | None, state_dir: Path | None) ->
 @state_dir_option
 def resume(destination: str, config_file: Path | None, state_dir: Path | None) -> None:
     """Send to DESTINATION again what has waited since `dicom2fhir pause`."""
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    store = SqliteStore.attach(store_file(config_file, state_dir))
+    store = given_store(config_file, state_dir).attach()
     try:
         require_destination(store, destination)
         changed = store.resume(destination)

@@ -12,11 +12,11 @@ import click
 from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
+    given_store,
     json_option,
     put_json,
     require_studies,
     state_dir_option,
-    store_file,
 )
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.errors import StudyBusy
@@ -59,11 +59,9 @@ def settle(
     """
     if undo and (keep or drop):
         raise click.UsageError("--undo cannot be combined with --keep or --drop")
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    path = store_file(config_file, state_dir)
+    address = given_store(config_file, state_dir)
     changes = bool(undo or keep or drop)
-    store = SqliteStore.attach(path) if changes else SqliteStore.open_readonly(path)
+    store = address.attach() if changes else address.open_readonly()
     try:
         require_studies(store, [study])
         patients = store.patients(study)
@@ -76,7 +74,7 @@ def settle(
     conflict = assembled.conflict if assembled else ""
     shown = settlement.described(patients, show_identifiers)
     if as_json:
-        put_json({"store": str(path), "study_uid": study, "conflict": conflict, "patients": shown})
+        put_json({"store": str(address), "study_uid": study, "conflict": conflict, "patients": shown})
         return
     for one in shown:
         words = [counted(one.pop("instances"), "instance"), one.pop("verdict") or "not resolved"]
@@ -117,10 +115,8 @@ def forget(
     from a watched folder nor by backfill: use `dicom2fhir backfill --again`. A study that is being sent now is not
     removed. What rejection notes stated of its instances stays known.
     """
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    path = store_file(config_file, state_dir)
-    store = SqliteStore.attach(path)
+    address = given_store(config_file, state_dir)
+    store = address.attach()
     forgotten, busy = [], []
     try:
         require_studies(store, studies)
@@ -128,7 +124,7 @@ def forget(
         if not yes and sys.stdin.isatty():
             what = counted(len(found), "study")
             instances = counted(sum(status.instances for status in found.values()), "instance")
-            click.confirm(f"Remove {what} ({instances}) from {path}? It cannot be undone.", abort=True, err=True)
+            click.confirm(f"Remove {what} ({instances}) from {address}? It cannot be undone.", abort=True, err=True)
         for study, status in found.items():
             try:
                 if store.forget(study):
@@ -138,7 +134,7 @@ def forget(
     finally:
         store.close()
     if as_json:
-        put_json({"store": str(path), "forgotten": [_forgotten(one) for one in forgotten], "busy": busy})
+        put_json({"store": str(address), "forgotten": [_forgotten(one) for one in forgotten], "busy": busy})
     else:
         for one in forgotten:
             click.echo(f"{one.study_uid} was removed: {counted(one.instances, 'instance')}")

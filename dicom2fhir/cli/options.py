@@ -15,10 +15,10 @@ from dicom2fhir import config
 from dicom2fhir.config import Settings, locations
 from dicom2fhir.fhir.version.names import NUMBERS, canonical
 from dicom2fhir.system.text import printable
-from dicom2fhir.wiring.store_options import store_path
+from dicom2fhir.wiring.store_options import StoreAddress, store_address
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.sqlite.store import SqliteStore
+    from dicom2fhir.store.sql.store import SqlStore
 
 EXIT_FAILED = 1
 
@@ -114,33 +114,33 @@ def config_in_force(config_file: Path | None) -> Path | None:
     return config_file
 
 
-def store_of(settings: Settings) -> Path:
-    """The store's file; also written to standard error, because a user may have several stores."""
-    path = store_path(settings)
-    click.echo(printable(f"store: {path}"), err=True)
-    return path
+def store_of(settings: Settings) -> StoreAddress:
+    """The store; also written to standard error, because a user may have several stores."""
+    address = store_address(settings)
+    click.echo(printable(f"store: {address}"), err=True)
+    return address
 
 
-def store_file(config_file: Path | None, state_dir: Path | None) -> Path:
+def given_store(config_file: Path | None, state_dir: Path | None) -> StoreAddress:
     """The store, for commands that need no other settings: these may be invalid."""
     if state_dir is None:
         return store_of(load_settings(config_file, sections=("store",)))
     return store_of(config.load(None, {"store": {"directory": str(state_dir.absolute())}}, {}))
 
 
-def require_studies(store: SqliteStore, studies: Iterable[str]) -> None:
+def require_studies(store: SqlStore, studies: Iterable[str]) -> None:
     """Check that studies are in the store, before anything is changed."""
     unknown = [study for study in studies if store.study_status(study) is None]
     if unknown:
-        raise click.ClickException("\n".join(f"there is no study {study} in {store.path}" for study in unknown))
+        raise click.ClickException("\n".join(f"there is no study {study} in {store.location}" for study in unknown))
 
 
-def require_destination(store: SqliteStore, destination: str) -> None:
+def require_destination(store: SqlStore, destination: str) -> None:
     """Check that a destination is in the store, before anything is changed."""
     known = sorted(one.name for one in store.destinations())
     if destination not in known:
         raise click.ClickException(
-            f"there is no destination {destination} in {store.path}; known: {', '.join(known) or 'none'}"
+            f"there is no destination {destination} in {store.location}; known: {', '.join(known) or 'none'}"
         )
 
 

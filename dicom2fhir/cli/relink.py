@@ -10,7 +10,7 @@ import click
 from rich.progress import Progress
 
 from dicom2fhir.cli import tables
-from dicom2fhir.cli.options import config_option, json_option, moment_since, put_json, state_dir_option, store_file
+from dicom2fhir.cli.options import config_option, given_store, json_option, moment_since, put_json, state_dir_option
 from dicom2fhir.cli.output import Page
 from dicom2fhir.cli.progress_bars import progress
 from dicom2fhir.cli.studies import require_known
@@ -42,19 +42,18 @@ def relink(
     """
     if [bool(studies), everything, since is not None].count(True) != 1:
         raise click.UsageError("name studies, or use --all or --since")
-    from dicom2fhir.store.sqlite.store import SqliteStore
 
     since_s = moment_since(since) or 0.0
-    path = store_file(config_file, state_dir)
+    address = given_store(config_file, state_dir)
     console = Page(stderr=True)
-    with closing(SqliteStore.attach(path)) as store, progress(console) as bar:
+    with closing(address.attach()) as store, progress(console) as bar:
         require_known(store, studies, destination)
         due = {
             name: sum(store.relink(name, study, since_s, _shown(bar, name)) for study in studies or (None,))
             for name in ([destination] if destination else [one.name for one in store.destinations()])
         }
     if as_json:
-        put_json({"store": str(path), "due": due})
+        put_json({"store": str(address), "due": due})
     else:
         Page().print(tables.due_table(due))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir.cli.options import config_option, state_dir_option, store_file
+from dicom2fhir.cli.options import config_option, given_store, state_dir_option
 from dicom2fhir.ops.status import moment
 
 
@@ -29,7 +29,7 @@ def backup(file: Path, config_file: Path | None, state_dir: Path | None) -> None
     """
     from dicom2fhir.store.sqlite.copies import back_up
 
-    path = store_file(config_file, state_dir)
+    path = given_store(config_file, state_dir).path
     with _bar("copying") as on_progress:
         newest = back_up(path, file.absolute(), on_progress)
     click.echo(f"{path} was copied to {file}; {_last(newest)}")
@@ -47,7 +47,7 @@ def restore(file: Path, config_file: Path | None, state_dir: Path | None, yes: b
     """
     from dicom2fhir.store.sqlite.copies import restore as restore_copy
 
-    path = store_file(config_file, state_dir)
+    path = given_store(config_file, state_dir).path
     if not yes and sys.stdin.isatty():
         click.confirm(f"Put {file} in the place of {path}?", abort=True, err=True)
     with _bar("restoring") as on_progress:

@@ -13,12 +13,12 @@ from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import (
     EXIT_FAILED,
     config_option,
+    given_store,
     json_option,
     put_json,
     require_destination,
     require_studies,
     state_dir_option,
-    store_file,
 )
 from dicom2fhir.cli.output import Page
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
@@ -28,7 +28,7 @@ from dicom2fhir.store.study_search import StudyFilter
 from dicom2fhir.system.text import counted
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.sqlite.store import SqliteStore
+    from dicom2fhir.store.sql.store import SqlStore
 
 _EXAMPLES = 20
 """Studies that ``retry --remap`` lists."""
@@ -73,10 +73,7 @@ def status(
     """
     if (check or acknowledge) and (study or outdated):
         raise click.UsageError("--check and --acknowledge cannot be combined with a study or --outdated")
-    from dicom2fhir.store.sqlite import damage
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    store = SqliteStore.open_readonly(store_file(config_file, state_dir), reader=fingerprint())
+    store = given_store(config_file, state_dir).open_readonly(reader=fingerprint())
     try:
         if study:
             _show_study(store, study, limit, as_json)
@@ -92,16 +89,16 @@ def status(
     else:
         Page().print(tables.status_tables(seen))
     if acknowledge:
-        damage.acknowledge(seen.store)
+        store.acknowledge_damages()
         click.echo(f"acknowledged: {counted(len(seen.damages), 'damage')} of the store", err=True)
     if check and seen.attention:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
+def _list_outdated(store: SqlStore, limit: int, as_json: bool) -> None:
     found, count = [study.study_uid for study in store.outdated_studies(limit)], store.stats().outdated
     if as_json:
-        put_json({"store": str(store.path), "outdated": count, "studies": found})
+        put_json({"store": store.location, "outdated": count, "studies": found})
         return
     for uid in found:
         click.echo(uid)
@@ -109,25 +106,25 @@ def _list_outdated(store: SqliteStore, limit: int, as_json: bool) -> None:
         click.echo(f"... and {count - len(found):,} more: see --limit", err=True)
 
 
-def _with_accession_number(store: SqliteStore, number: str, limit: int) -> list[StudyStatus]:
+def _with_accession_number(store: SqlStore, number: str, limit: int) -> list[StudyStatus]:
     """Read one by one: a search leaves out what is counted only for a study that is asked for."""
     uids = [one.status.study_uid for one in store.find_studies(StudyFilter(accession_number=number), limit=limit)]
     return [status for uid in uids if (status := store.study_status(uid))]
 
 
-def _show_study(store: SqliteStore, study: str, limit: int, as_json: bool) -> None:
+def _show_study(store: SqlStore, study: str, limit: int, as_json: bool) -> None:
     now = time.time()
     known = store.study_status(study)
     found = [known] if known else _with_accession_number(store, study, limit)
     if not found:
-        raise click.ClickException(f"there is no study with this UID or Accession Number in {store.path}")
+        raise click.ClickException(f"there is no study with this UID or Accession Number in {store.location}")
     daemon = bridge.daemon_of(store, now)
     if not as_json:
         Page().print(tables.study_tables(found, daemon, now))
     elif len(found) == 1:
-        put_json({"store": str(store.path)} | bridge.study_json(found[0], daemon, now))
+        put_json({"store": store.location} | bridge.study_json(found[0], daemon, now))
     else:
-        put_json({"store": str(store.path), "studies": [bridge.study_json(one, daemon, now) for one in found]})
+        put_json({"store": store.location, "studies": [bridge.study_json(one, daemon, now) for one in found]})
 
 
 @click.command()
@@ -154,9 +151,7 @@ def retry(
         raise click.UsageError("name studies or use --all")
     if remap and not everything:
         raise click.UsageError("--remap requires --all; studies that are named are sent again in any case")
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    store = SqliteStore.attach(store_file(config_file, state_dir), reader=fingerprint())
+    store = given_store(config_file, state_dir).attach(reader=fingerprint())
     try:
         require_known(store, studies, destination)
         every_state = remap or bool(studies)
@@ -176,7 +171,7 @@ def retry(
             click.echo(f"  ... and {outdated - len(examples):,} more: dicom2fhir status --outdated")
 
 
-def require_known(store: SqliteStore, studies: Iterable[str], destination: str | None) -> None:
+def require_known(store: SqlStore, studies: Iterable[str], destination: str | None) -> None:
     """Check that the studies and the destination are in the store, before anything is changed."""
     if destination is not None:
         require_destination(store, destination)

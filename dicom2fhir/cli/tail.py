@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import orjson
 
-from dicom2fhir.cli.options import config_option, state_dir_option, store_file
+from dicom2fhir.cli.options import config_option, given_store, state_dir_option
 from dicom2fhir.ops.activity import Activity, Event
 from dicom2fhir.ops.status import moment
 from dicom2fhir.system.text import printable
@@ -34,9 +34,7 @@ def tail(
 
     A study that arrives is shown as soon as the daemon has indexed it, usually within a second.
     """
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    store = SqliteStore.open_readonly(store_file(config_file, state_dir))
+    store = given_store(config_file, state_dir).open_readonly()
     try:
         activity = Activity(store)
         first = activity.look()

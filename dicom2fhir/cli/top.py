@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicom2fhir.cli.options import config_option, state_dir_option, store_file
+from dicom2fhir.cli.options import config_option, given_store, state_dir_option
 from dicom2fhir.cli.tail import line_of
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.activity import Activity, Event
@@ -25,7 +25,7 @@ from dicom2fhir.store.statuses import DestinationStatus, State, Stats
 from dicom2fhir.system.text import counted, printable
 
 if TYPE_CHECKING:
-    from dicom2fhir.store.sqlite.store import SqliteStore
+    from dicom2fhir.store.sql.store import SqlStore
 
 _HOUR_S, _DAY_S = 3_600.0, 86_400.0
 _KEPT_EVENTS = 200
@@ -51,11 +51,10 @@ def top(config_file: Path | None, state_dir: Path | None, once: bool, every: flo
 
     The view names no patients, and does not show what destinations said: see `dicom2fhir status`.
     """
-    from dicom2fhir.store.sqlite.store import SqliteStore
 
     if not once and not sys.stdout.isatty():
         raise click.UsageError("standard output is no terminal; use --once, or `dicom2fhir tail`")
-    store = SqliteStore.open_readonly(store_file(config_file, state_dir))
+    store = given_store(config_file, state_dir).open_readonly()
     try:
         view = View(store)
         if once:
@@ -106,7 +105,7 @@ def _quits(wait_s: float) -> bool:
 class View:
     """What is shown; keeps the events, and the counts of the last update for rates."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqlStore) -> None:
         self._store = store
         self._activity = Activity(store)
         self._events: deque[Event] = deque(maxlen=_KEPT_EVENTS)

@@ -138,6 +138,8 @@ def _checked(merged: Merged, state: Path) -> tuple[Settings, list[str]]:
         if given == {}:
             continue
         if name == "store" and isinstance(given, dict):
+            if given.get("url") and "directory" in given:
+                wrong.append("store.url and store.directory: a store is either in a database or in a folder")
             given = {"directory": state, **given}
         try:
             kind: Any = field.annotation
@@ -259,7 +261,8 @@ def _unknown(key: Key, merged: Merged) -> str:
     *table, name = key
     near = difflib.get_close_matches(name, _options(tuple(table), merged), n=1)
     if not near:
-        near = [f"{table_name}.{name}" for table_name, model in _TABLES if name in model.model_fields][:1]
+        found = [f"{table_name}.{name}" for table_name, model in _TABLES if name in model.model_fields]
+        near = sorted(found, key=lambda option: not option.startswith(f"{key[0]}."))[:1]
     hint = f'; did you mean "{near[0]}"?' if near else ""
     return f"{_spell(key)}: unknown option{hint}{_where(merged.given(key))}"
 

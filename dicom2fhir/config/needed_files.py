@@ -56,7 +56,7 @@ def _of_folders(settings: Settings) -> Iterator[Need]:
 def _of_store(settings: Settings) -> Iterator[Need]:
     directory = settings.store.directory
     yield Need("store.directory", directory, Use.FILL)
-    for name in _STORE_FILES:
+    for name in () if settings.store.url.get_secret_value() else _STORE_FILES:
         yield Need("store.directory", directory / name, Use.UPDATE)
 
 

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -62,6 +63,13 @@ class StoreSettings(Section):
         " otherwise ~/.local/state/dicom2fhir.",
         examples=["/var/lib/dicom2fhir"],
     )
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="PostgreSQL database that several daemons share, instead of directory (extra postgres; see"
+        " docs/scale.md): postgresql://USER:PASSWORD@HOST:PORT/DATABASE. Prefer a credential. All daemons need the same"
+        " [store] and [destinations].",
+        examples=["postgresql://dicom2fhir@db.example.org/dicom2fhir"],
+    )
     quiet_period_s: float = Field(
         DEFAULT_QUIET_PERIOD_S,
         ge=0,
@@ -76,8 +84,16 @@ class StoreSettings(Section):
     )
     min_free_bytes: value_types.Bytes = Field(
         DEFAULT_MIN_FREE_BYTES,
-        description="Smallest free space on the disk of the store. Below it nothing is accepted (A700; senders retry).",
+        description="Smallest free space on the disk of the store. Below it nothing is accepted (A700; senders retry)."
+        " With url, the server refuses what it has no room for.",
     )
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _postgresql(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return url
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

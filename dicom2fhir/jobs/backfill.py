@@ -21,16 +21,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import islice
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.dicom.reader_fingerprint import fingerprint
-from dicom2fhir.errors import BridgeError, NoStore, Permanent, StoreInUse, attempt
+from dicom2fhir.errors import BridgeError, Permanent, attempt
 from dicom2fhir.jobs.backfill_worker import Chunk, count_files, end_with_parent, origin_of, read_chunk
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, walk
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom2fhir.store.base import Store
-    from dicom2fhir.store.sqlite.store import SqliteStore
 
 WINDOW_FILES = 10_000
 """A study is released when this many files in a row did not belong to it. With more, whole archives would wait; with
@@ -53,8 +51,6 @@ _CHUNK_FILES = 256
 _CHUNKS_AHEAD = 2
 """For each worker, so that it never waits."""
 _LISTED_FAILURES = 1000
-_BUSY_TIMEOUT_S = 60.0
-"""How long to wait for the store. The daemon locks it for milliseconds, but an import has time."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -118,31 +114,6 @@ class Summary:
                 if daemon_runs
                 else "The studies are in the store; start the daemon (dicom2fhir serve) to deliver them."
             )
-
-
-def open_store(path: Path, *, read_only: bool, **options: Any) -> SqliteStore | None:
-    """Open a store, also while a daemon uses it, and create it if there is none.
-
-    Parameters
-    ----------
-    read_only
-        For a dry run; None if there is no store.
-    options
-        ``quiet_period_s``, ``max_wait_s`` and ``min_free_bytes`` as the daemon has them.
-    """
-    # imported here, because the workers import this module
-    from dicom2fhir.store.sqlite.store import SqliteStore
-
-    if read_only:
-        with suppress(NoStore):
-            return SqliteStore.open_readonly(path, reader=fingerprint())
-        return None
-    try:
-        return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
-    except NoStore:
-        with suppress(StoreInUse):  # a daemon creates it at this moment
-            SqliteStore(path, **options).close()
-    return SqliteStore.attach(path, busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **options)
 
 
 @contextmanager

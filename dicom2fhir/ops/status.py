@@ -35,8 +35,12 @@ class Readable(Protocol):
     """What is read from the store."""
 
     @property
-    def path(self) -> Path:
-        """Its file."""
+    def location(self) -> str:
+        """Its file, or its database."""
+
+    @property
+    def directory(self) -> Path:
+        """The folder in which the daemon says how it is."""
 
     @property
     def is_owned(self) -> bool:
@@ -95,7 +99,7 @@ class Overview:
     """Everything that ``status`` shows."""
 
     at: float
-    store: Path
+    store: str
     daemon: DaemonView
     stats: Stats
     destinations: Sequence[DestinationStatus]
@@ -109,7 +113,7 @@ class Overview:
 
 def daemon_of(store: Readable, now: float) -> DaemonView:
     """The daemon that uses the store, or that used it last."""
-    running, said = store.is_owned, daemon_state.read(store.path.parent)
+    running, said = store.is_owned, daemon_state.read(store.directory)
     fresh = said is not None and said.stopped_at is None and now - said.written_at < daemon_state.FRESH_S
     return DaemonView(running, running and not fresh, said)
 
@@ -129,7 +133,7 @@ def overview(store: Readable, only: State | None, limit: int, now: float | None 
     latest, damages, destinations = store.rejections(max(limit, 1)), store.damages, store.destinations()
     return Overview(
         at=now,
-        store=store.path,
+        store=store.location,
         daemon=daemon,
         stats=stats,
         destinations=destinations,

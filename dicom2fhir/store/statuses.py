@@ -179,3 +179,13 @@ class Damage:
     reason: str
     aside: str
     """New path of the damaged file; empty if no file was renamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Free space on the disk of the store, and the watermark."""
+
+    free_bytes: int
+    min_free_bytes: int
+    is_low: bool
+    """No instances are accepted: free space was below the watermark, and is not clearly above it yet."""

@@ -36,4 +36,4 @@ class WebStore(Readable, StudySearch, Protocol):
         """As :meth:`dicom2fhir.store.base.Store.settle`."""
 
     def acknowledge_damages(self) -> None:
-        """As :meth:`dicom2fhir.store.sqlite.store.SqliteStore.acknowledge_damages`."""
+        """As :meth:`dicom2fhir.store.sql.database.Database.acknowledge_damages`."""

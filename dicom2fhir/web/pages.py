@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlencode
 
 import orjson
@@ -58,7 +59,7 @@ class Pages:
         day = activity(call.store, seen.at)
         said = seen.daemon.said
         days_left = (
-            full_in_days(said.disk, seen.store.stat().st_size, seen.stats.instances, day.received_day)
+            full_in_days(said.disk, Path(seen.store).stat().st_size, seen.stats.instances, day.received_day)
             if said and said.disk
             else None
         )

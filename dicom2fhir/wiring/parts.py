@@ -31,7 +31,7 @@ from dicom2fhir.receive.dimse.tls import Tls, server_context
 from dicom2fhir.receive.folder.options import Watch
 from dicom2fhir.store.base import Store
 from dicom2fhir.store.selection import Selection
-from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.store.sql.store import SqlStore
 from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.text import quoted
 from dicom2fhir.web.options import Face
@@ -60,7 +60,7 @@ def _tls(settings: Settings) -> Tls | None:
 
 
 def web_server(
-    settings: Settings, store: SqliteStore, previewer: Previewer, metrics: Metrics, space: HeaderSpace
+    settings: Settings, store: SqlStore, previewer: Previewer, metrics: Metrics, space: HeaderSpace
 ) -> WebServer:
     """The web server; it is not started."""
     web = settings.web

@@ -17,7 +17,7 @@ from dicom2fhir.wiring.credentials import require_extras
 
 AT_START: Mapping[str, Collection[str]] = {
     "receiver": ("enabled", "host", "port", "reuse_port"),
-    "store": ("directory", "quiet_period_s", "max_wait_s", "min_free_bytes"),
+    "store": ("directory", "url", "quiet_period_s", "max_wait_s", "min_free_bytes"),
     "tracing": ("endpoint", "share"),
 }
 """Section -> options that take effect only when the daemon starts."""

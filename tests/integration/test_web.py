@@ -96,7 +96,7 @@ def test_the_page_says_what_needs_attention(live: Live) -> None:
 def test_the_api_and_the_command_give_the_same_document(live: Live) -> None:
     daemon, browser = live
     by_web = browser.get("/api/v1/status?limit=5&state=waiting").json
-    state_dir = daemon.store.path.parent
+    state_dir = daemon.store.directory
     by_command = run_here("status", "--json", "--limit", "5", "--state", "waiting", "--state-dir", state_dir).json
     assert by_web | {"at": ""} == by_command | {"at": ""}
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import pytest
+
 from dicom2fhir.dicom.procedure_step import step_of
 from dicom2fhir.model import (
     Attrs,
@@ -22,10 +24,12 @@ from dicom2fhir.model import (
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.sop_classes import KEY_OBJECT_SELECTION
 from dicom2fhir.store.base import Change, Claim, Store, Success
+from dicom2fhir.store.postgres.store import PostgresStore
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import DeliveryStatus, State, StudyStatus
 from tests.memory_store.memory import Memory
 from tests.memory_store.store import MemoryStore
+from tests.postgres_cluster import cluster
 
 QUIET_S, MAX_WAIT_S, LEASE_S = 30.0, 900.0, 60.0
 LOOK_S = 2.0
@@ -83,8 +87,21 @@ class InMemory:
         return MemoryStore(self._memory, owns=owns, **options)
 
 
-KINDS: dict[str, Callable[[Path], Kind]] = {"sqlite": Sqlite, "memory": InMemory}
+class Postgres:
+    """Stores in a database; see :mod:`tests.postgres_cluster`."""
+
+    def __init__(self, _folder: Path) -> None:
+        self._url = cluster().new_database()
+
+    def open(self, *, owns: bool, **options: Any) -> Store:
+        return (PostgresStore if owns else PostgresStore.attach)(self._url, **options)
+
+
+KINDS: dict[str, Callable[[Path], Kind]] = {"sqlite": Sqlite, "postgres": Postgres, "memory": InMemory}
 """Every kind of store keeps the contract; a new one is added here."""
+_NEEDS = {"postgres": [pytest.mark.needs("postgres")]}
+EVERY_KIND = [pytest.param(name, marks=_NEEDS.get(name, ())) for name in KINDS]
+"""For :func:`pytest.mark.parametrize`."""
 
 
 class Bench:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.store_contract.bench import KINDS, Bench
+from tests.store_contract.bench import EVERY_KIND, KINDS, Bench
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=EVERY_KIND)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(KINDS[request.param](tmp_path))
     yield made

@@ -15,6 +15,7 @@ from dicom2fhir.store.statuses import State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
+    EVERY_KIND,
     KINDS,
     LEASE_S,
     QUIET_S,
@@ -303,7 +304,7 @@ def happens(bench: Bench, what: str, value: object) -> None:
             store.update_step(str(uid), changes("COMPLETED", [1, 2, 3]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @examples(200)
 @given(seed=st.integers(0, 10**6), repeated=st.lists(st.integers(0, len(EVENTS) - 1), max_size=4))
 def test_every_order_comes_to_the_same(

@@ -17,6 +17,7 @@ from dicom2fhir.store.statuses import RejectionReason, State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
+    EVERY_KIND,
     FOLDER,
     KINDS,
     LEASE_S,
@@ -295,7 +296,7 @@ ARRIVALS: list[InstanceRecord] = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @given(order=st.permutations(range(2 * len(ARRIVALS))), over_the_network=st.booleans())
 @examples(40)
 def test_the_order_and_repetition_of_arrivals_does_not_matter(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from dicom2fhir.config.sections import (
 )
 from dicom2fhir.config.web import WebSettings
 from dicom2fhir.wiring import options, parts
-from dicom2fhir.wiring.store_options import store_options, store_path
+from dicom2fhir.wiring.store_options import StoreAddress, store_address, store_options
 
 URIS = {"X": "urn:oid:1.2.3"}
 
@@ -74,7 +73,13 @@ FOLDER: dict[str, Any] = {
     "rejection_notes": False,
     "max_file_bytes": 1,
 }
-STORE: dict[str, Any] = {"directory": "/other", "quiet_period_s": 31, "max_wait_s": 901, "min_free_bytes": 1}
+STORE: dict[str, Any] = {
+    "directory": "/other",
+    "url": "postgresql://db/other",
+    "quiet_period_s": 31,
+    "max_wait_s": 901,
+    "min_free_bytes": 1,
+}
 FHIR: dict[str, Any] = {
     "time_zone": "Europe/Paris",
     "order": "identifier",
@@ -204,8 +209,8 @@ def test_an_option_of_a_folder_reaches_its_watcher(option: str) -> None:
 
 @pytest.mark.parametrize("option", STORE)
 def test_an_option_of_the_store_reaches_it(option: str) -> None:
-    def reached(settings: Settings) -> tuple[Path, dict[str, Any]]:
-        return store_path(settings), store_options(settings)
+    def reached(settings: Settings) -> tuple[StoreAddress, dict[str, Any]]:
+        return store_address(settings), store_options(settings)
 
     assert reached(load(store={option: STORE[option]})) != reached(load())
 

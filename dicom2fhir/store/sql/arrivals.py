@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -67,11 +67,14 @@ def _add_with_lookup(sql: Statements, known: KnownRows, arrivals: Sequence[Arriv
 
 def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> list[Change]:
     """Store instances, in a transaction that has begun with :meth:`KnownRows.follow`; the change that each has made."""
+    for uid in sorted({arrival.packed.study_uid for arrival in arrivals}):  # in one order, or two daemons deadlock
+        known.study(sql, uid, now, known.reader)
     learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
     rows = [row for _, row in learnt]
     changes = _changes(sql, rows)
     changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
-    _arrive(sql, known, rows, now)
+    for part in _without_repetition(rows):
+        _arrive(sql, known, part, now)
     outdated = {study.id: study for study, _ in learnt if not study.is_current}
     if outdated:
         _read_anew(sql, known, outdated, rows)
@@ -190,6 +193,17 @@ def hasten(sql: Statements, study: KnownStudy) -> None:
     sql.wake = True
 
 
+def _without_repetition(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows in parts, in their order, in each of which no instance occurs twice."""
+    part: dict[Row, Row] = {}
+    for row in rows:
+        if row[:_KEY] in part:
+            yield list(part.values())
+            part = {}
+        part[row[:_KEY]] = row
+    yield list(part.values())
+
+
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:
     instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
     sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader, attached_writes=known.attached_writes)
@@ -210,16 +224,11 @@ def end_association(sql: Statements, known: KnownRows, association: str) -> None
         sql.wake = True
 
 
-def release_former_owner(sql: Statements, now: float) -> None:
-    """Release the leases and the associations of a process that has ended.
-
-    The clock may have been set since.
-    """
-    held = {study_id for name in ("held_studies", "leased_studies") for (study_id,) in sql.all(name)}
-    sql.run("release_all")
-    sql.run("void_leases")
+def release_former_owners(sql: Statements) -> None:
+    """Release the leases and the associations of daemons that have ended."""
+    held = {study_id for name in ("end_holds", "end_leases") for (study_id,) in sql.all(name)}
     schedule(sql, held)
-    follow_clock(sql, now)
+    sql.wake |= bool(held)
 
 
 def follow_clock(sql: Statements, now: float) -> None:

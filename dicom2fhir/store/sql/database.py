@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sql.writer import GroupWriter
+from dicom2fhir.store.statuses import Damage, Room
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -39,6 +41,29 @@ class Database(ABC):
     @abstractmethod
     def location(self) -> str:
         """Where it is, for messages; contains no secret."""
+
+    @property
+    @abstractmethod
+    def directory(self) -> Path:
+        """The folder on this machine for what the daemon says of itself."""
+
+    @property
+    @abstractmethod
+    def room(self) -> Room | None:
+        """The free space on the disk, if it is a disk of this machine; raises OSError if it does not answer."""
+
+    @property
+    @abstractmethod
+    def damages(self) -> Sequence[Damage]:
+        """Damage notices that were not acknowledged, oldest first."""
+
+    @abstractmethod
+    def acknowledge_damages(self) -> None:
+        """Delete the notices of :attr:`damages`."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Check that the store is still what was opened; called every second."""
 
     @property
     @abstractmethod

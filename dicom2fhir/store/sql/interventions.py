@@ -51,7 +51,7 @@ def patients_of(sql: Statements, study_id: int) -> list[NamedPatient]:
 
 def settle_patients(sql: Statements, study_uid: str, verdicts: Mapping[str, Verdict], now: float) -> None:
     """Replace the settlement of a study, and make the study due now as a new revision."""
-    row = sql.one("study_id", study_uid=study_uid)
+    row = sql.one("study_to_change", study_uid=study_uid)
     if row is None:
         return
     (study_id,) = row
@@ -73,7 +73,7 @@ def forget(sql: Statements, known: KnownRows, study_uid: str, now: float, leases
     StudyBusy
         It is being sent now.
     """
-    row = sql.one("study_id", study_uid=study_uid)
+    row = sql.one("study_to_change", study_uid=study_uid)
     if row is None:
         return False
     (study_id,) = row

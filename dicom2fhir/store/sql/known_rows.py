@@ -146,6 +146,8 @@ class KnownRows:
                 study = KnownStudy(found[0], bool(found[1]), bool(found[2]), bool(found[3]))
             else:
                 study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
+                if not study_id:  # another process has just added it
+                    return self.study(sql, uid, now, reader)
                 study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False, is_restorable=False)
                 sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
             if len(self._studies) >= _KNOWN_STUDIES:

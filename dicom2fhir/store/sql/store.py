@@ -70,7 +70,8 @@ class SqlStore(StoreReader):
 
     def _take_over(self, sql: Statements) -> None:
         sql.run("set_due_rule", **self._rule)
-        arrivals.release_former_owner(sql, self._clock.now())
+        arrivals.release_former_owners(sql)
+        arrivals.follow_clock(sql, self._clock.now())  # it may have been set since
 
     def _learn_reader_number(self) -> None:
         with self._read() as sql:

@@ -125,8 +125,8 @@ def _is_conflict(sql: Statements, study_id: int, study_uid: str, mappings: list[
 
 def _record(sql: Statements, entries: list[_Entry], received: int, now: float) -> None:
     for study_id, revision, origins, last_at, keys in entries:
-        sql.run("forget_keys", study_id=study_id)
         sql.run("index_study", study_id=study_id, revision=revision, origins=origins, last_at=last_at)
+        sql.run("forget_keys", study_id=study_id)
         parameters = {"study_id": study_id, "last_at": last_at}
         sql.run_many("new_key", [{"kind": kind.value, "value": value, **parameters} for kind, value in keys])
     if received:

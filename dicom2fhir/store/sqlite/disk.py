@@ -7,12 +7,12 @@ import os
 import pwd
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from dicom2fhir.errors import ConfigError, NoStore, OutOfSpace, StoreInUse, StoreUnavailable
+from dicom2fhir.store.statuses import Room
 from dicom2fhir.system.mounts import NETWORK_FILE_SYSTEMS, file_system_type
 from dicom2fhir.system.permissions import give_to_owner
 
@@ -144,16 +144,6 @@ def free_bytes(directory: Path) -> int:
     """Bytes that this process can still write to the file system of ``directory``."""
     state = os.statvfs(directory)
     return state.f_bavail * state.f_frsize
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Free space, and the watermark."""
-
-    free_bytes: int
-    min_free_bytes: int
-    is_low: bool
-    """No instances are accepted: free space was below the watermark, and is not clearly above it yet."""
 
 
 class Space:

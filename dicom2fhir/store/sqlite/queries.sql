@@ -3,6 +3,9 @@
 -- name: study_id
 SELECT id FROM study WHERE uid = :study_uid;
 
+-- name: study_to_change
+SELECT id FROM study WHERE uid = :study_uid;
+
 -- name: new_study
 -- Its id is greater than any before, including those of deleted studies.
 INSERT INTO study (id, uid, first_at, last_at, reader)
@@ -147,20 +150,17 @@ SELECT study_id FROM inflight WHERE association = :association;
 -- name: release
 DELETE FROM inflight WHERE association = :association;
 
--- name: held_studies
-SELECT DISTINCT study_id FROM inflight;
-
 -- name: is_held
 SELECT EXISTS (SELECT 1 FROM inflight WHERE study_id = :study_id);
 
--- name: release_all
-DELETE FROM inflight;
+-- name: end_holds
+DELETE FROM inflight RETURNING study_id;
 
 -- name: leased_studies
 SELECT DISTINCT study_id FROM delivery WHERE state = 'sending';
 
--- name: void_leases
-UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = NULL WHERE state = 'sending';
+-- name: end_leases
+UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = NULL WHERE state = 'sending' RETURNING study_id;
 
 -- name: new_rejection
 INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason, error)

@@ -1,26 +1,23 @@
-"""A pool of read-only connections; each is used by one caller at a time."""
+"""Snapshots of the store for those who read."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dicom2fhir.errors import StoreDamaged, StoreUnavailable
+from dicom2fhir.store.sql.connection_pool import ConnectionPool
 from dicom2fhir.store.sqlite.schema import connect, primary_code
 
 
 class Readers:
-    """The pool. There is not one connection per thread, because threads start and end with associations."""
+    """A pool of read-only connections."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
-        self._path = path
-        self._busy_timeout_s = busy_timeout_s
-        self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+        self._pool = ConnectionPool(lambda: connect(path, read_only=True, busy_timeout_s=busy_timeout_s))
+        self.close = self._pool.close
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -33,7 +30,7 @@ class Readers:
         StoreDamaged
             Text in the rows is not UTF-8.
         """
-        connection = self._borrow()
+        connection = self._pool.borrow()
         try:
             connection.execute("BEGIN")
             yield connection
@@ -42,32 +39,4 @@ class Readers:
                 raise StoreDamaged("Text in the rows of the store is not UTF-8") from None
             raise StoreUnavailable(f"The store cannot be read: {error}") from error
         finally:
-            self._give_back(connection)
-
-    def close(self) -> None:
-        """Close idle connections now, and the others when they are returned."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def _borrow(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._closed:
-                raise StoreUnavailable("The store is closed")
-            if self._idle:
-                return self._idle.pop()
-        return connect(self._path, read_only=True, busy_timeout_s=self._busy_timeout_s)
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        try:
-            connection.rollback()
-        except sqlite3.Error:
-            connection.close()
-            return
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
+            self._pool.give_back(connection)

@@ -16,8 +16,9 @@ from dicom2fhir.store.sql.database import Access
 from dicom2fhir.store.sql.known_rows import KnownRows
 from dicom2fhir.store.sql.store import SqlStore
 from dicom2fhir.store.sqlite import damage
-from dicom2fhir.store.sqlite.disk import Room, Space
+from dicom2fhir.store.sqlite.disk import Space
 from dicom2fhir.store.sqlite.store_file import StoreFile
+from dicom2fhir.store.statuses import Room
 
 
 class SqliteStore(SqlStore, StoreFile):

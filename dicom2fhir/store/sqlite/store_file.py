@@ -94,6 +94,11 @@ class StoreFile(Database):
         return str(self.path)
 
     @property
+    def directory(self) -> Path:
+        """The folder of the file."""
+        return self.path.parent
+
+    @property
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
         return is_locked(lock_path(self.path))

@@ -1,0 +1,18 @@
+"""The databases of stores have the same statements, each in its own words."""
+
+from __future__ import annotations
+
+from dicom2fhir.store.postgres.schema import queries as in_postgres
+from dicom2fhir.store.sqlite.schema import queries as in_sqlite
+
+OF_ONE_PROCESS = {"attached_writes", "count_attached_write", "revisions"}
+"""What one process needs to know of the others that write the file, and of its loss."""
+OF_SEVERAL_DAEMONS = {
+    *("enter_node", "leave_node", "is_owned"),
+    *("is_somebody_gone", "forget_dead_nodes", "inherit_counters"),
+}
+
+
+def test_a_statement_of_one_database_is_there_in_the_other() -> None:
+    assert in_sqlite().keys() - in_postgres().keys() == OF_ONE_PROCESS
+    assert in_postgres().keys() - in_sqlite().keys() == OF_SEVERAL_DAEMONS
