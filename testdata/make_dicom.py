@@ -479,6 +479,9 @@ def _within(item: Values, *items: Values, **others: Any) -> Values:
     return {**item, "ContentSequence": [*item.get("ContentSequence", ()), *items], **others}
 
 
+_INFERRED_FROM: Values = {"RelationshipType": "INFERRED FROM"}
+
+
 def _planar_group(study: str, slices: list[Dataset]) -> Values:
     """Planar ROI measurements of a nodule, in codes of SNOMED RT (PS3.16 TID 1410)."""
     site = _coded("HAS CONCEPT MOD", code("G-C0E3", "SRT", "Finding Site"), code("T-28000", "SRT", "Lung"))
@@ -493,6 +496,16 @@ def _planar_group(study: str, slices: list[Dataset]) -> Values:
     )
     path = _coordinates("SCOORD", code("121055", "DCM", "Path"), "POLYLINE", [10.5, 10.25, 20, 18.125])
     length = _number(code("G-D7FE", "SRT", "Length"), "8.4", "mm")
+    normal = [
+        {**_number(code(value, "SRT", meaning), limit, "mm"), "RelationshipType": "HAS PROPERTIES"}
+        for value, meaning, limit in (
+            ("R-41F90", "Normal Range Lower Limit", "0"),
+            ("R-0038B", "Normal Range Upper Limit", "5.5"),
+        )
+    ]
+    source = _content(
+        "HAS PROPERTIES", "TEXT", code("121408", "DCM", "Normal Range Authority"), TextValue="Synthetic society"
+    )
     return _container(
         code("125007", "DCM", "Measurement Group"),
         *_tracked(study, "Nodule 1"),
@@ -504,7 +517,7 @@ def _planar_group(study: str, slices: list[Dataset]) -> Values:
         _within(site, side),
         _within(outline, _selected_from(slices[0])),
         _within(points, _selected_from(slices[1])),
-        _within(length, normality, {**_within(path, _selected_from(slices[0])), "RelationshipType": "INFERRED FROM"}),
+        _within(length, normality, *normal, source, {**_within(path, _selected_from(slices[0])), **_INFERRED_FROM}),
         _within(_number(code("42798000", "SCT", "Area"), "41.5", "mm2"), method, *_ALGORITHM),
         _coded("CONTAINS", code("111037", "DCM", "Margins"), code("112136", "DCM", "Spiculated")),
         _content("CONTAINS", "TEXT", code("121106", "DCM", "Comment"), TextValue="Not read"),

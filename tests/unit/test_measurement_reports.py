@@ -178,6 +178,33 @@ def test_why_there_is_no_number() -> None:
     assert [one["code"] for one in reason] == ["error", "114006"]
 
 
+def test_the_normal_range_is_written_as_far_as_it_is_stated() -> None:
+    def only_a_limit(report: Dataset) -> None:
+        for item in every(report):
+            kept = [one for one in item.get("ContentSequence", []) if "Normal Range L" not in meaning(one)]
+            if "ContentSequence" in item:
+                item.ContentSequence = [one for one in kept if "Authority" not in meaning(one)]
+
+    def without_units(report: Dataset) -> None:
+        only_a_limit(report)
+        for item in every(report):
+            if "Normal Range Upper" in meaning(item):
+                del item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence
+
+    def ranges(change: Callable[[Dataset], None]) -> list[Any]:
+        return [one["referenceRange"] for one in observations(changed(change)) if "referenceRange" in one]
+
+    millimetres = {"unit": "mm", "system": "http://unitsofmeasure.org", "code": "mm"}
+    assert ranges(only_a_limit) == [[{"high": {"value": 5.5, **millimetres}}]]
+    assert ranges(without_units) == []
+
+
+def meaning(item: Dataset) -> str:
+    """The concept name of a content item in words."""
+    name = item.get("ConceptNameCodeSequence")
+    return str(name[0].CodeMeaning) if name else ""
+
+
 def test_a_number_without_a_unit_is_left_out_with_a_note() -> None:
     def change(report: Dataset) -> None:
         del named(report, "Area").MeasuredValueSequence[0].MeasurementUnitsCodeSequence

@@ -124,6 +124,8 @@ class Measured(Document):
         A Quantity with its unit.
     absent
         Why there is no number, as a code of data-absent-reason.
+    normal_range
+        As an item of ``Observation.referenceRange``.
     members
         The ids of the observations in a group.
     images
@@ -137,5 +139,6 @@ class Measured(Document):
     quantity: Resource | None = None
     code: Concept | None = None
     absent: Concept | None = None
+    normal_range: Resource | None = None
     members: tuple[str, ...] = ()
     images: tuple[str, ...] = ()

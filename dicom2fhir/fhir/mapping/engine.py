@@ -14,7 +14,7 @@ from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
 
 __all__ = ["MAPPING_REVISION", "MappingOptions", "imaging_study_id", "map_study", "trace_study"]
 
-MAPPING_REVISION = 5
+MAPPING_REVISION = 6
 """Revision of the mapping code, profiles included. Raise it with a change after which the same study and options may
 give other resources: ``status`` then shows which deliveries were made before. Options and the content of profiles are
 included automatically (:func:`dicom2fhir.wiring.options.mapping_fingerprint`)."""

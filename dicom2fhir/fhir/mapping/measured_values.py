@@ -1,12 +1,12 @@
-"""The value of a NUM: its number with the unit, or why there is no number (PS3.3 table C.18.1-1)."""
+"""The value of a NUM: its number with the unit, or why there is no number (PS3.3 table C.18.1-1); its normal range."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from dicom2fhir.fhir.mapping.content import ContentItem
-from dicom2fhir.fhir.version.datatypes import Coding, Concept, coding, concept, decimal, first_item, one
+from dicom2fhir.fhir.mapping.content import ContentItem, dcm
+from dicom2fhir.fhir.version.datatypes import SNOMED_CT, Coding, Concept, coding, concept, decimal, first_item, one
 from dicom2fhir.model import Resource, items_of
 
 _ABSENT: Mapping[str, str] = MappingProxyType(
@@ -44,3 +44,22 @@ def absent_reason(item: ContentItem) -> Concept | None:
         return None
     codes = [_ABSENT.get(own.code, "error") for own in reason.codings] or ["error"]
     return Concept((Coding(codes[0], _DATA_ABSENT_REASON), *reason.codings), reason.text)
+
+
+_BOUNDS = (("low", Coding("385524004", SNOMED_CT)), ("high", Coding("371933006", SNOMED_CT)))
+"""Element -> Normal Range Lower Limit and Normal Range Upper Limit (PS3.16 CID 223)."""
+_IN_WORDS = (dcm("121407"), dcm("121408"))
+"""Normal Range description and Normal Range Authority."""
+
+
+def normal_range(item: ContentItem) -> Resource | None:
+    """The normal range that a NUM states (PS3.16 TID 312); None without a limit and words."""
+    found: Resource = {}
+    for element, name in _BOUNDS:
+        limits = (quantity(limit) for limit in item.named(name, "NUM"))
+        if limit := next(filter(None, limits), None):
+            found[element] = limit
+    texts = (text for name in _IN_WORDS for inner in item.named(name, "TEXT") for text in inner.texts("TextValue"))
+    if words := ", ".join(texts):
+        found["text"] = words
+    return found or None

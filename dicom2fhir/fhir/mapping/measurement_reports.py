@@ -18,7 +18,7 @@ from dicom2fhir.fhir.mapping.content import ID, ContentItem, code_parts, dcm, re
 from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.mapping.document_nodes import Measured, Site, Stated
 from dicom2fhir.fhir.mapping.measured_images import Places, held_instances, images_of
-from dicom2fhir.fhir.mapping.measured_values import absent_reason, quantity
+from dicom2fhir.fhir.mapping.measured_values import absent_reason, normal_range, quantity
 from dicom2fhir.fhir.mapping.selection import MeasuredImages
 from dicom2fhir.fhir.mapping.sr_documents import observing_equipment
 from dicom2fhir.fhir.version.datatypes import DCM, SNOMED_CT, Coding, Concept, deterministic_id, one
@@ -181,7 +181,7 @@ class _Reader:
         value_type = one(item.attrs.get("ValueType"))
         made = Measured(self.places.document, self.attrs, (), name, ())
         if value_type == "NUM":
-            named = replace(made, name=_with_derivation(name, item))
+            named = replace(made, name=_with_derivation(name, item), normal_range=normal_range(item))
             if number := quantity(item):
                 return replace(named, quantity=number)
             if reason := absent_reason(item):

@@ -91,6 +91,13 @@ MEASURED_RULES = (
     ),
     Rule("Observation.interpretation", _CONTENT, measured.interpretations, "Normality (121402)"),
     Rule(
+        "Observation.referenceRange",
+        _CONTENT,
+        lambda source: measured_of(source).normal_range,
+        "Normal Range Lower Limit (385524004), Normal Range Upper Limit (371933006); as text Normal Range description "
+        "(121407) and Authority (121408)",
+    ),
+    Rule(
         "Observation.bodySite",
         _CONTENT,
         measured.body_site,

@@ -124,6 +124,7 @@ OBSERVATION: Mapping[str, Element] = {
     "Observation.interpretation": Element("interpretation", "CodeableConcept", many=True),
     "Observation.bodySite": Element("bodySite", "CodeableConcept"),
     "Observation.method": Element("method", "CodeableConcept"),
+    "Observation.referenceRange": Element("referenceRange", many=True),
     "Observation.hasMember": Element("hasMember", "Reference", many=True),
     "Observation.device": Element("device", "Reference"),
     "Observation.derivedFrom": Element("derivedFrom", "Reference", many=True),
