@@ -12,7 +12,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 # share what it makes, such as the answers of all validators (--dist loadfile).
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
-.PHONY: help demo test test-all bars soak planted lint bench docs docs-site golden conformance package deb sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs screenshots docs-site golden conformance package deb sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: .venv/.made ## run the benchmarks and print tables (ARGS=--quick: small s
 
 docs: .venv/.made ## regenerate the generated documents
 	$(BIN)/python docs/make_docs.py
+
+screenshots: .venv/.made ## take the pictures of the web page in docs/images again (Chromium and HAPI)
+	$(BIN)/python -m pytest -q --screenshots docs/images tests/integration/test_web_browser_hapi.py -k pictures
 
 docs-site: build/docs/.made ## build the documentation as a site in build/site; a dead link is an error
 	build/docs/bin/mkdocs build --strict

@@ -43,7 +43,7 @@ def site_links(markdown: str, place: Path, source: str) -> str:
         hash_ = f"#{anchor}" if anchor else ""
         if path == _ROOT / "README.md":
             return f"[{found['text']}]({up}{_HOME}{hash_})"
-        if path.suffix == ".md" and path.is_relative_to(docs):
+        if path.suffix in (".md", ".png") and path.is_relative_to(docs):
             return f"[{found['text']}]({up}{path.relative_to(docs)}{hash_})"
         return found["text"]
 

@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="all",
         help="which tests: all, those that need no server of tests/servers, or those that need one",
     )
+    parser.addoption("--screenshots", help="where the tests of the web page keep pictures for the documentation")
     bars = parser.getgroup("bars")
     bars.addoption(
         "--seed", type=int, help="what chance decides in a bar; default: 1, and another each time with --soak"

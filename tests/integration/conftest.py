@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +9,9 @@ from tests.command_line import run
 from tests.pki import pki
 from tests.users import open_path
 from tests.watched_folder import bridge, inbox, start
+
+if TYPE_CHECKING:
+    from tests.servers.browser.chromium import Chromium
 
 __all__ = ["bridge", "inbox", "open_path", "pki", "run", "start"]
 
@@ -21,3 +25,17 @@ __all__ = ["bridge", "inbox", "open_path", "pki", "run", "start"]
 def server(request: pytest.FixtureRequest, fhir_server: Callable[[str, str], str]) -> str:
     """Base URL of each FHIR server to deliver to. What a test expects follows from what the server says of itself."""
     return fhir_server(*request.param)
+
+
+@pytest.fixture(scope="session")
+def one_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    from tests.servers.browser.chromium import started  # here, because Selenium takes long to load
+
+    with started(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def chromium(one_chromium: Chromium) -> Chromium:
+    one_chromium.forget()
+    return one_chromium

@@ -13,7 +13,7 @@ from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
 from tests.integration.test_web_problems import STUDY as CONFLICT
 from tests.integration.test_web_problems import put_conflict, refused_study
-from tests.servers.browser.chromium import SCREENS, Chromium, Screen, started
+from tests.servers.browser.chromium import SCREENS, Chromium, Screen
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
 HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
@@ -21,18 +21,6 @@ STUDY = "2.25.42"
 PAGES = ("/", "/studies", f"/studies/{STUDY}", "/problems", "/explain", "/login", "/nothing")
 
 Live = tuple[Daemon, Browser]
-
-
-@pytest.fixture(scope="module")
-def one_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with started(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def chromium(one_chromium: Chromium) -> Chromium:
-    one_chromium.forget()
-    return one_chromium
 
 
 @pytest.fixture
@@ -67,30 +55,32 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield daemon, browser
 
 
-def log_in(chromium: Chromium, url: str) -> None:
-    chromium.open(f"{url}login")
-    chromium.find("#token").send_keys(TOKEN)
-    chromium.press("form button")
-    chromium.waits_for("Log out")
-
-
 @pytest.mark.parametrize("screen", SCREENS, ids=str)
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("is_logged_in", [False, True], ids=["reader", "operator"])
 def test_a_page_is_sound(chromium: Chromium, live: Live, path: str, screen: Screen, is_logged_in: bool) -> None:
     _, browser = live
     if is_logged_in:
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
     chromium.show_on(screen)
     chromium.complaints()
     chromium.open(browser.url.rstrip("/") + path)
     assert chromium.faults() == []
     assert not chromium.is_too_wide()
+    assert chromium.shift() == 0
     complaints = chromium.complaints()
     if path == "/nothing":  # the browser notes the status
         assert all("404" in line for line in complaints)
     else:
         assert complaints == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_control_is_reached_by_keyboard(chromium: Chromium, live: Live, path: str) -> None:
+    _, browser = live
+    chromium.log_in(browser.url)
+    chromium.open(browser.url.rstrip("/") + path)
+    assert chromium.unreachable() == []
 
 
 def test_hostile_values_are_text(chromium: Chromium, live: Live) -> None:
@@ -112,7 +102,7 @@ def test_hostile_values_of_a_study_are_text(chromium: Chromium, live: Live) -> N
 
 def test_a_study_is_found_and_sent_again_and_forgotten(chromium: Chromium, disposable: Live) -> None:
     daemon, browser = disposable
-    log_in(chromium, browser.url)
+    chromium.log_in(browser.url)
     chromium.open(f"{browser.url}studies")
     chromium.find("#study_uid").send_keys(f"{STUDY}\n")
     wait_until(lambda: "study_uid=" in chromium.driver.current_url, WITHIN_S, "the search has begun")
@@ -135,7 +125,7 @@ def test_a_conflict_is_settled_undone_and_forgotten(chromium: Chromium, tmp_path
         put_conflict(tmp_path / "inbox")
         conflict = StudyFilter(is_conflict=True)
         wait_until(lambda: daemon.store.find_studies(conflict), WITHIN_S, "the conflict is in the index")
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         chromium.press(f"[id='drop-{CONFLICT}-1']")
         chromium.accept()
@@ -156,7 +146,7 @@ def test_all_conflicts_between_the_same_patients_are_settled(chromium: Chromium,
         put_conflict(tmp_path / "inbox", "2.25.71")
         conflict = StudyFilter(is_conflict=True)
         wait_until(lambda: len(daemon.store.find_studies(conflict)) == 2, WITHIN_S, "both are in the index")
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         chromium.press(f"[id='keep-alike-{CONFLICT}-1']")
         chromium.accept()
@@ -166,7 +156,7 @@ def test_all_conflicts_between_the_same_patients_are_settled(chromium: Chromium,
 
 def test_all_that_a_destination_refused_is_forgotten(chromium: Chromium, tmp_path: Path) -> None:
     with refused_study(tmp_path) as (daemon, browser):
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         chromium.press("#forget-refused-dead")
         chromium.accept()
@@ -178,7 +168,7 @@ def test_damage_of_the_store_is_acknowledged(chromium: Chromium, tmp_path: Path)
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "store.db").write_bytes(b"damaged" * 1000)
     with serving(settings_in(tmp_path)) as (daemon, browser):
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         chromium.press("#acknowledge")
         wait_until(lambda: not daemon.store.damages, WITHIN_S, "it is acknowledged")
@@ -191,7 +181,7 @@ def verdicts(daemon: Daemon) -> list[str | None]:
 
 def test_a_refused_study_is_forgotten_from_the_problems(chromium: Chromium, tmp_path: Path) -> None:
     with refused_study(tmp_path) as (daemon, browser):
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         assert chromium.has("#retry-dead")
         chromium.press(f"[aria-label='Forget study {CONFLICT}']")
@@ -202,7 +192,7 @@ def test_a_refused_study_is_forgotten_from_the_problems(chromium: Chromium, tmp_
 @pytest.mark.parametrize("button", ["#retry-dead", f"[aria-label='Send study {CONFLICT} again now']"])
 def test_a_refused_study_is_sent_again_from_the_problems(chromium: Chromium, tmp_path: Path, button: str) -> None:
     with refused_study(tmp_path) as (daemon, browser):
-        log_in(chromium, browser.url)
+        chromium.log_in(browser.url)
         chromium.open(f"{browser.url}problems")
         chromium.press(button)
         wait_until(lambda: daemon.store.stats().refused == 0, WITHIN_S, "it is sent again")
@@ -214,7 +204,7 @@ def test_a_file_is_explained(chromium: Chromium, live: Live, tmp_path: Path) -> 
     made.StudyDescription = HOSTILE
     made.save_as(tmp_path / "1.dcm", enforce_file_format=True)
     (tmp_path / "2.dcm").write_bytes(b"no DICOM")
-    log_in(chromium, browser.url)
+    chromium.log_in(browser.url)
     chromium.open(f"{browser.url}explain")
     chromium.find("#file").send_keys(str(tmp_path / "1.dcm"))
     chromium.press("#explain button")
@@ -266,7 +256,7 @@ def test_a_destination_is_paused_and_resumed_by_keyboard(chromium: Chromium, liv
 
 def test_retry_and_log_out(chromium: Chromium, live: Live) -> None:
     daemon, browser = live
-    log_in(chromium, browser.url)
+    chromium.log_in(browser.url)
     before = daemon.store.requeued("files")
     chromium.press("#retry-files")
     wait_until(lambda: daemon.store.requeued("files") == before + 1, WITHIN_S, "it is tried again")
@@ -278,7 +268,7 @@ def test_retry_and_log_out(chromium: Chromium, live: Live) -> None:
 
 def test_why_a_change_failed_is_shown(chromium: Chromium, live: Live) -> None:
     _, browser = live
-    log_in(chromium, browser.url)
+    chromium.log_in(browser.url)
     chromium.driver.delete_all_cookies()
     chromium.press("#retry-files")
     chromium.waits_for("The token is needed")
@@ -286,7 +276,7 @@ def test_why_a_change_failed_is_shown(chromium: Chromium, live: Live) -> None:
 
 def test_the_overview_renews_itself_without_a_shift_and_keeps_the_focus(chromium: Chromium, live: Live) -> None:
     _, browser = live
-    log_in(chromium, browser.url)
+    chromium.log_in(browser.url)
     chromium.tab_to("#retry-files")
     shift = chromium.ask_later(
         """

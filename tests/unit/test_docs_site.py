@@ -42,5 +42,6 @@ def test_links_of_the_site() -> None:
     )
     said = "[a](architecture.md#x) b `c` [d](readme.md) [e](https://x.example) [f](#y)"
     assert site_links(text, ROOT / "docs", "cli.md") == said
+    assert site_links("![a](docs/images/overview.png)", ROOT, "readme.md") == "![a](images/overview.png)"
     assert site_links("[a](docs/web.md)", ROOT, "readme.md") == "[a](web.md)"
     assert site_links("[a](../web.md)", ROOT / "docs" / "mapping", "mapping/R4.md") == "[a](../web.md)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -19,9 +21,18 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.left_out import find_program
+from tests.web_client import TOKEN
 
 WITHIN_S = 30.0
 _RUN = Path(__file__).parent / "run.sh"
+_PICTURE_PIXELS = 1000
+"""Greatest height."""
+_CONTROLS = "a[href], button, input, select, summary, [tabindex]"
+_VISIBLE_CONTROLS = f"""
+const controls = [...document.querySelectorAll("{_CONTROLS}")];
+return controls.filter((one) => one.checkVisibility()).map((one) => one.outerHTML);
+"""
+_FOCUSED = "const one = document.activeElement; return [one.outerHTML, getComputedStyle(one).outlineStyle]"
 _SERIOUS = ("serious", "critical")
 
 
@@ -39,6 +50,8 @@ class Screen:
 
 DESKTOP = Screen(1280, 800, "light")
 PHONE = Screen(360, 740, "dark")
+PICTURE = Screen(1000, 800, "light")
+"""For the documentation."""
 SCREENS = (DESKTOP, Screen(1280, 800, "dark"), Screen(360, 740, "light"), PHONE)
 
 
@@ -64,8 +77,8 @@ class Chromium:
         self.complaints()
         self.show_on(DESKTOP)
 
-    def _command(self, name: str, arguments: Mapping[str, Any]) -> None:
-        self.driver.execute_cdp_cmd(name, dict(arguments))
+    def _command(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        return self.driver.execute_cdp_cmd(name, dict(arguments))
 
     def allow_clipboard(self, url: str) -> None:
         """Let the page at a URL read what was copied; it may write it in any case."""
@@ -75,6 +88,13 @@ class Chromium:
     def open(self, url: str) -> None:
         """Open a page."""
         self.driver.get(url)
+
+    def log_in(self, url: str) -> None:
+        """Begin a session of the page at a URL."""
+        self.open(f"{url}login")
+        self.find("#token").send_keys(TOKEN)
+        self.press("form button")
+        self.waits_for("Log out")
 
     def find(self, selector: str) -> WebElement:
         """An element that is there, or comes."""
@@ -124,6 +144,13 @@ class Chromium:
         """Answer a question with yes."""
         WebDriverWait(self.driver, WITHIN_S).until(lambda driver: driver.switch_to.alert).accept()
 
+    def picture(self) -> bytes:
+        """The whole page as a PNG."""
+        height = self.ask("return document.documentElement.scrollHeight")
+        clip = {"x": 0, "y": 0, "width": PICTURE.width, "height": min(height, _PICTURE_PIXELS), "scale": 1}
+        taken = self._command("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": clip})
+        return base64.b64decode(taken["data"])
+
     def complaints(self) -> list[str]:
         """What the browser complains of since the last time: violations of the policy, errors, missing files."""
         return [str(entry["message"]) for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
@@ -138,6 +165,30 @@ class Chromium:
             for node in fault["nodes"]
             if fault["impact"] in _SERIOUS
         ]
+
+    def shift(self) -> float:
+        """How much the layout has shifted since the page was opened (https://web.dev/articles/cls)."""
+        return float(
+            self.ask_later(
+                """
+                const done = arguments[arguments.length - 1];
+                let shift = 0;
+                const seen = (list) => { for (const entry of list.getEntries()) shift += entry.value; };
+                new PerformanceObserver(seen).observe({type: "layout-shift", buffered: true});
+                requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(shift))));
+                """
+            )
+        )
+
+    def unreachable(self) -> list[str]:
+        """The controls of the page that Tab does not reach, or that do not show that they have the focus."""
+        missing = set(self.ask(_VISIBLE_CONTROLS))
+        for _ in range(len(missing) + 1):
+            ActionChains(self.driver).send_keys(Keys.TAB).perform()
+            name, outline = self.ask(_FOCUSED)
+            if outline != "none":
+                missing.discard(name)
+        return sorted(missing)
 
     def is_too_wide(self) -> bool:
         """Whether a person has to scroll sideways."""
