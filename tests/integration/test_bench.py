@@ -15,9 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 
 BENCHES = ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive", "web"]
+OF_SERVERS = [
+    pytest.param("deliver", marks=pytest.mark.needs("hapi")),
+    pytest.param("nodes", marks=pytest.mark.needs("postgres")),
+]
 
 
-@pytest.mark.parametrize("bench", [*BENCHES, pytest.param("deliver", marks=pytest.mark.needs("hapi"))])
+@pytest.mark.parametrize("bench", [*BENCHES, *OF_SERVERS])
 def test_a_quick_run_gives_a_table_for_machines(bench: str) -> None:
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)

@@ -41,6 +41,8 @@ class NodeThread(threading.Thread):
         Opens a connection.
     on_beat
         Called with the connection after each heartbeat.
+    on_buried
+        Called when the others have taken this daemon for dead, and released what it had.
     on_due
         Called when another process has made a study due earlier.
     own_backend
@@ -52,6 +54,7 @@ class NodeThread(threading.Thread):
         process: int,
         open_: Callable[[], Connection],
         on_beat: Callable[[Connection], None],
+        on_buried: Callable[[], None],
         on_due: Callable[[], None],
         own_backend: Callable[[], int],
     ) -> None:
@@ -59,6 +62,7 @@ class NodeThread(threading.Thread):
         self._process = process
         self._open = open_
         self._on_beat = on_beat
+        self._on_buried = on_buried
         self._on_due = on_due
         self._own_backend = own_backend
         self._ending, self._end = socket.socketpair()
@@ -97,11 +101,9 @@ class NodeThread(threading.Thread):
                 self._on_due()
 
     def _beat(self, connection: Connection) -> None:
-        connection.execute(
-            "INSERT INTO node (id, name, seen_at) VALUES (%s, %s, clock_timestamp())"
-            " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
-            (self._process, node_name()),
-        )
+        beat = connection.execute("UPDATE node SET seen_at = clock_timestamp() WHERE id = %s", (self._process,))
+        if not beat.rowcount:
+            self._on_buried()
         self._on_beat(connection)
 
     def _ends_within(self, timeout_s: float) -> bool:

@@ -68,6 +68,7 @@ class SharedDatabase(Database):
         self._location = location_of(url)
         self._directory = directory
         self._release = release
+        self._forget_rows = on_roll_back
         self._clock_of_server = clock
         self._process = 0
         self._commit_connection: WriteConnection | None = None
@@ -151,11 +152,19 @@ class SharedDatabase(Database):
             self._process,
             partial(open_, read_only=False),
             on_beat=self._beat,
+            on_buried=self._come_back,
             on_due=self._call_subscribers,
             own_backend=lambda: self._commit_connection.backend if self._commit_connection else 0,
         )
         node.start()
         undo.callback(node.stop)
+
+    def _come_back(self) -> None:
+        def enter(sql: Statements) -> None:
+            sql.run("enter_node", name=node_name())
+            self._forget_rows()  # associations that it knows to hold a study do so no more
+
+        self._commit(enter)
 
     def _leave(self) -> None:
         def leave(sql: Statements) -> None:

@@ -75,26 +75,32 @@ class KnownRows:
         self.attached_writes = 0
         self._owns = owns
         self._studies: dict[str, KnownStudy] = {}
+        self._former: dict[str, KnownStudy] = {}
+        """Studies that another process may have changed; numbers of their rows hold while that of the study does."""
 
     def forget(self) -> None:
         """Empty the cache."""
         self._studies.clear()
+        self._former.clear()
 
     def follow(self, sql: Statements) -> bool:
-        """Empty the cache if another process may have written since the last call; whether that was so.
+        """Look studies up again if another process may have written since the last call; whether that was so.
 
         Each transaction that uses the cache begins with it.
         """
         count = sql.writes_of_others(self._owns)
         is_outdated = count != self.attached_writes
         if is_outdated:
-            self.forget()
+            self._former |= self._studies
+            self._studies.clear()
+            while len(self._former) > _KNOWN_STUDIES:
+                del self._former[next(iter(self._former))]
             self.attached_writes = count
         return is_outdated
 
     def forget_association(self, association: str) -> None:
         """Forget what an association holds."""
-        for study in self._studies.values():
+        for study in (*self._studies.values(), *self._former.values()):
             study.held_by.discard(association)
 
     def forget_deliveries(self, study_uids: Iterable[str]) -> None:
@@ -143,7 +149,7 @@ class KnownRows:
         if study is None:
             found = sql.one("known_study", study_uid=uid, reader=self.reader, expired=RETENTION_EXPIRED)
             if found:
-                study = KnownStudy(found[0], bool(found[1]), bool(found[2]), bool(found[3]))
+                study = self._found(uid, *found)
             else:
                 study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
                 if not study_id:  # another process has just added it
@@ -153,6 +159,14 @@ class KnownRows:
             if len(self._studies) >= _KNOWN_STUDIES:
                 del self._studies[next(iter(self._studies))]
             self._studies[uid] = study
+        return study
+
+    def _found(self, uid: str, number: int, is_current: bool, is_awaited: bool, is_restorable: bool) -> KnownStudy:
+        study = KnownStudy(number, bool(is_current), bool(is_awaited), bool(is_restorable))
+        former = self._former.pop(uid, None)
+        if former and former.id == number:
+            study.series, study.attrs = former.series, former.attrs
+            study.held_by, study.folders = former.held_by, former.folders
         return study
 
     @staticmethod
