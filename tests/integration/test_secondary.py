@@ -496,19 +496,19 @@ def test_measurements_on_a_real_server(hapi: Callable[[str], str], version: str)
     bridge = Bridge(url, version.upper(), measurements="auto")
     study, without = study_of(REGIONS), study_of(REGIONS, without=COMPREHENSIVE_3D_SR)
     assert bridge.deliver(study).refused == ()
-    found = measured_on(bridge, study)
+    found = secondary_on(bridge, study)
     assert len(found) == (14 if version == "r5" else 10)
     assert not bridge.deliver(study, again=True).written
     bridge.base = b""
     assert not bridge.deliver(study).written
-    assert measured_on(bridge, study) == found
+    assert secondary_on(bridge, study) == found
     bridge.deliver(without)
-    assert {one["status"] for one in measured_on(bridge, study)} == {"entered-in-error"}
+    assert {one["status"] for one in secondary_on(bridge, study)} == {"entered-in-error"}
     bridge.deliver(study)
-    assert {one["status"] for one in measured_on(bridge, study)} <= {"final", "available"}
+    assert {one["status"] for one in secondary_on(bridge, study)} <= {"final", "available"}
 
 
-def measured_on(bridge: Bridge, study: Study) -> list[Resource]:
+def secondary_on(bridge: Bridge, study: Study) -> list[Resource]:
     """What a server has of the secondary resources of a study."""
     dialect = DIALECTS[bridge.version]
     client = FhirClient(bridge.url, timeout_s=60)
@@ -536,6 +536,27 @@ def test_procedures_on_a_real_server(hapi: Callable[[str], str], version: str) -
     assert not bridge.deliver(steps, again=True).written
     bridge.base = b""
     assert not bridge.deliver(steps).written
+
+
+@pytest.mark.parametrize("version", ["dstu3", "r4", "r5"])
+def test_documents_on_a_real_server(hapi: Callable[[str], str], version: str) -> None:
+    """Taken, from R4 on also as DiagnosticReport; sent twice, no new version; marked when they are gone."""
+    url = hapi(version)
+    name = "STU3" if version == "dstu3" else version.upper()
+    bridge = Bridge(url, name, diagnostic_reports="auto", dicomweb_url="https://pacs.example/dicom-web")
+    documents = study_of("documents")
+    assert bridge.deliver(documents).refused == ()
+    assert not bridge.deliver(documents, again=True).written
+    bridge.base = b""
+    assert not bridge.deliver(documents).written
+    found = secondary_on(bridge, documents)
+    assert [one["resourceType"] for one in found].count("DocumentReference") == 6
+    assert len(found) == (6 if version == "dstu3" else 7)
+    bridge.deliver(study_of("documents", without="1.2.840.10008.5.1.4.1.1.104.2"))
+    marked = [one["resourceType"] for one in secondary_on(bridge, documents) if one["status"] == "entered-in-error"]
+    assert sorted(marked) == ["DiagnosticReport", *["DocumentReference"] * 2][version == "dstu3" :]
+    bridge.deliver(documents)
+    assert "entered-in-error" not in {one["status"] for one in secondary_on(bridge, documents)}
 
 
 @pytest.mark.parametrize("version", ["r4", "r5"])

@@ -73,6 +73,25 @@ def test_a_study_that_is_rejected_as_a_whole_stays_known(bench: Bench, code: str
     assert bench.study() == study
 
 
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("notes", [["part"], ["part", "whole"]], ids=" and ".join)
+def test_a_part_or_all_is_rejected_in_each_order(bench: Bench, code: str, notes: list[str]) -> None:
+    for number, order in enumerate(permutations(["first", "second", *notes])):
+        study = f"1.{number}"
+        arriving = {
+            "first": record(1, study=study),
+            "second": record(2, study=study),
+            "part": rejection_note([1], code, study),
+            "whole": rejection_note([1, 2], code, study, number=91),
+        }
+        for what in order:
+            bench.add(arriving[what], TRUSTED)
+        found = bench.study(study)
+        quality = ["1.9.90"] if code == "113001" else []  # its note stays beside what is left
+        expected = ([], code) if "whole" in notes else (["1.9.2", *quality], "")
+        assert (left(found), found.rejected_for) == expected, order
+
+
 BLURRED: Attrs = {"CodeValue": "111210", "CodingSchemeDesignator": "DCM", "CodeMeaning": "Motion blur"}
 CUT: Attrs = {"CodeValue": "CUT", "CodingSchemeDesignator": "99SYN"}
 
