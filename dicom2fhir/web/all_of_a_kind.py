@@ -60,12 +60,13 @@ def settle_alike(call: Call) -> Response:
 
 
 def _alike(call: Call, uid: str, patients: Sequence[NamedPatient]) -> Iterator[str]:
-    """The other studies with the same conflict."""
+    """The other studies with the same conflict that is not settled; the index may not know yet that one is."""
     patient_id = next(iter(texts_of(patients[0].patient.get("PatientID"))), "")
     kind = kind_of(patients)
     for one in _found(call, StudyFilter(is_conflict=True, patient_id=patient_id)):
         other = one.status.study_uid
-        if other != uid and kind_of(call.store.patients(other)) == kind:
+        named = call.store.patients(other)
+        if other != uid and kind_of(named) == kind and not any(patient.verdict for patient in named):
             yield other
 
 
