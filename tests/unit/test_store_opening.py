@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+import structlog
 
 from dicom2fhir.errors import ConfigError, OutOfSpace, StoreDamaged, StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
@@ -53,6 +54,12 @@ def test_a_fresh_store_is_private_and_marked(tmp_path: Path) -> None:
     assert schema.pragma(connection, "application_id") == schema.APPLICATION_ID
     assert schema.pragma(connection, "user_version") == len(schema.steps())
     connection.close()
+
+
+def test_a_fresh_store_was_created_and_not_upgraded(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        open_store(tmp_path / "store.db").close()
+    assert [entry["event"] for entry in logs] == ["store.created"]
 
 
 # Versions

@@ -18,7 +18,7 @@ import structlog
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
 from dicom2fhir.store.sqlite import progress_mark
 from dicom2fhir.store.sqlite.disk import require_permission
-from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, pragma, primary_code, require_version
+from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, in_memory, pragma, primary_code, require_version
 from dicom2fhir.store.statuses import Damage
 from dicom2fhir.system.durable import replacing, sync_directory
 from dicom2fhir.system.permissions import give_to_owner
@@ -126,9 +126,7 @@ def _schema(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
 
 @cache
 def _made_by(steps: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        for step in steps:
-            connection.executescript(step)
+    with closing(in_memory(steps)) as connection:
         return _schema(connection)
 
 

@@ -15,7 +15,7 @@ from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sqlite import damage
 from dicom2fhir.store.sqlite.disk import lock_file, not_permitted, require_local
 from dicom2fhir.store.sqlite.progress_mark import END, Progress
-from dicom2fhir.store.sqlite.schema import connect, is_corrupt, migrate, require_settings
+from dicom2fhir.store.sqlite.schema import connect, empty_store, is_corrupt, migrate, require_settings
 from dicom2fhir.store.sqlite.statements import SqliteStatements
 from dicom2fhir.system.durable import make_directory, sync_directory
 from dicom2fhir.system.permissions import give_to_owner
@@ -116,11 +116,11 @@ def _create(path: Path, steps: tuple[str, ...]) -> None:
     made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         give_to_owner(made, path.parent)
+        new.write_bytes(empty_store(steps))
         with closing(sqlite3.connect(new, isolation_level=None)) as connection:
             # WAL mode from the start: a later change takes a transaction of another kind, which a crash may interrupt.
-            require_settings(connection, {"journal_mode": "wal", "synchronous": 0})
-            migrate(connection, steps)
-        os.fsync(made)  # once for all steps: before the rename nobody depends on the file
+            require_settings(connection, {"synchronous": 0, "journal_mode": "wal"})
+        os.fsync(made)  # before the rename nobody depends on the file
     finally:
         os.close(made)
     os.rename(new, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -124,13 +125,32 @@ def require_version(connection: sqlite3.Connection, path: Path, known: int, *, e
         )
 
 
+def in_memory(steps: Sequence[str]) -> sqlite3.Connection:
+    """An empty store in memory."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for step in steps:
+        connection.executescript(step)
+    connection.executescript(_marks(len(steps)))
+    return connection
+
+
+@cache
+def empty_store(steps: tuple[str, ...]) -> bytes:
+    """The file of a store that has nothing in it."""
+    with closing(in_memory(steps)) as connection:
+        return connection.serialize()
+
+
+def _marks(version: int) -> str:
+    return f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version};"
+
+
 def migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
     """Migrate a store to version ``len(steps)``, each step in its own transaction."""
     version = pragma(connection, "user_version")
     for number, step in enumerate(steps[version:], start=version + 1):
         try:
-            marks = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number};"
-            connection.executescript(f"BEGIN IMMEDIATE;\n{step}\n;{marks} COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{step}\n;{_marks(number)} COMMIT;")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.rollback()
