@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances
 from tests.daemon_process import ROOT, environment, run_command, wait_until
+from tests.several_commands import NEXT
 
 
 @pytest.fixture
@@ -47,13 +48,19 @@ def test_every_reading_command_works_in_a_narrow_locale(
 ) -> None:
     odd = tmp_path / "Грозный.dcm"
     odd.write_bytes((generated / "cyrillic" / "0001.dcm").read_bytes())
-    options: dict[str, Any] = {"env": {**environment(), **NARROW[locale]}}
-    for command in (["explain", odd], ["explain", "--json", odd], ["convert", odd], ["profiles", "show", "osiris"]):
-        done = run_command(*command, **options)
-        assert (done.returncode, done.stderr) == (0, b""), command
-    assert b"Traceback" not in run_command("status", "--state-dir", state_dir, **options).stderr
-    told = run_command("convert", odd.with_name("не-DICOM.dcm"), **options)
-    assert (told.returncode, b"Traceback" in told.stderr) == (1, False)
+    missing = odd.with_name("не-DICOM.dcm")
+    commands: list[list[str | Path]] = [
+        *(["explain", odd], ["explain", "--json", odd], ["convert", odd], ["profiles", "show", "osiris"]),
+        *(["status", "--state-dir", state_dir], ["convert", missing]),
+    ]
+    arguments = [word for command in commands for word in (NEXT, *command)]
+    env = {**environment(), **NARROW[locale]}
+    done = run_command(tmp_path / "statuses", *arguments, module="tests.several_commands", env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "statuses").read_bytes()) == [0, 0, 0, 0, 0, 1]
+    of_status, *of_missing = done.stderr.splitlines()
+    assert of_status == f"store: {state_dir / 'store.db'}".encode()
+    assert of_missing and b"Traceback" not in done.stderr
 
 
 def test_json_of_a_narrow_locale_is_the_same(generated: Path) -> None:
