@@ -17,8 +17,10 @@ from dicom2fhir.store.sql.store import SqlStore
 from dicom2fhir.store.statuses import Stats, StudyStatus
 from dicom2fhir.wiring.store_options import StoreAddress
 from tests.command_line import run_here
+from tests.warm_start import WarmProcess, WarmStart
 
 ROOT = Path(__file__).parents[1]
+PROGRAM = "dicom2fhir"
 READY_WITHIN_S = 60.0
 STOPS_WITHIN_S = 40.0
 SETTLES_WITHIN_S = 100.0
@@ -51,9 +53,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
-def run_command(
-    *arguments: str | Path, module: str = "dicom2fhir", **options: Any
-) -> subprocess.CompletedProcess[bytes]:
+def run_command(*arguments: str | Path, module: str = PROGRAM, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run ``dicom2fhir``, or another module that is it with something put in, to its end in a process of its own.
 
     Where that does not matter, :func:`tests.command_line.run_here` is quicker.
@@ -105,14 +105,21 @@ class DaemonProcess:
         A command that runs another one, which the daemon becomes.
     database
         The URL of a store in a database, instead of one in the state folder.
+
+    Attributes
+    ----------
+    warm_start
+        Forks what is the program itself; without it, each daemon is started as an operator starts it.
     """
+
+    warm_start: WarmStart | None = None
 
     def __init__(
         self,
         folder: Path,
         flags: tuple[str | Path, ...],
         settings: str,
-        module: str = "dicom2fhir",
+        module: str = PROGRAM,
         variables: Mapping[str, str] | None = None,
         behind: Sequence[str] = (),
         database: str = "",
@@ -130,7 +137,7 @@ class DaemonProcess:
         self.config_path.write_text(head + settings)
         self.address = ("", 0)
         self._flags = flags
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmProcess | None = None
 
     @property
     def pid(self) -> int:
@@ -148,17 +155,21 @@ class DaemonProcess:
     def launch(self) -> int:
         """Start and return at once: where the log was."""
         place = [] if self._address.url else ["--state-dir", self.state_dir]
-        arguments = ["serve", "--config", self.config_path, *place, *self._flags]
+        arguments = [*map(str, ["serve", "--config", self.config_path, *place, *self._flags])]
+        variables = {**environment(), **({} if place else {"STATE_DIRECTORY": str(self.state_dir)}), **self._variables}
         with self.log_path.open("ab") as log:
             begin = log.tell()
-            self._process = subprocess.Popen(
-                [*self._behind, sys.executable, "-m", self._module, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env={**environment(), **({} if place else {"STATE_DIRECTORY": str(self.state_dir)}), **self._variables},
-            )
+            if self.warm_start and self._module == PROGRAM and not (self._behind or self._variables):
+                self._process = self.warm_start.start(arguments, variables, log)
+            else:
+                self._process = subprocess.Popen(
+                    [*self._behind, sys.executable, "-m", self._module, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=ROOT,
+                    env=variables,
+                )
         return begin
 
     def log_lines(self, begin: int = 0) -> Iterator[dict[str, Any]]:

@@ -1,19 +1,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.command_line import run
+from tests.daemon_process import DaemonProcess
 from tests.pki import pki
 from tests.users import open_path
+from tests.warm_start import WarmStart
 from tests.watched_folder import bridge, inbox, start
 
 if TYPE_CHECKING:
     from tests.servers.browser.chromium import Chromium
 
 __all__ = ["bridge", "inbox", "open_path", "pki", "run", "start"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def daemons_start_warm() -> Iterator[None]:
+    """Importing the program would take most of the processor time of these tests."""
+    with pytest.MonkeyPatch.context() as patch, closing(WarmStart()) as warm_start:
+        patch.setattr(DaemonProcess, "warm_start", warm_start)
+        yield
 
 
 @pytest.fixture(

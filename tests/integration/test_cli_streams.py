@@ -48,10 +48,13 @@ def test_every_reading_command_works_in_a_narrow_locale(
 ) -> None:
     odd = tmp_path / "Грозный.dcm"
     odd.write_bytes((generated / "cyrillic" / "0001.dcm").read_bytes())
-    missing = odd.with_name("не-DICOM.dcm")
     commands: list[list[str | Path]] = [
-        *(["explain", odd], ["explain", "--json", odd], ["convert", odd], ["profiles", "show", "osiris"]),
-        *(["status", "--state-dir", state_dir], ["convert", missing]),
+        ["explain", odd],
+        ["explain", "--json", odd],
+        ["convert", odd],
+        ["profiles", "show", "osiris"],
+        ["status", "--state-dir", state_dir],
+        ["convert", odd.with_name("не-DICOM.dcm")],
     ]
     arguments = [word for command in commands for word in (NEXT, *command)]
     env = {**environment(), **NARROW[locale]}
