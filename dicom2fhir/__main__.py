@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 
-_COLLECT_EVERY = 50_000
-"""New objects after which Python looks for reference cycles; its default of 700 suits small memories."""
+_COLLECT_EVERY = 100_000
+"""New objects after which Python looks for reference cycles; its default of 700 suits small memories. The modules of a
+short command are fewer."""
 
 
 def main() -> None:

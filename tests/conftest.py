@@ -27,7 +27,7 @@ from tests.servers.validator.validator import ValidatorProcess
 from tests.workers import Workers
 
 _THREADS_END_WITHIN_S = 5.0
-_COLLECT_EVERY = 50_000
+_COLLECT_EVERY = 100_000
 """As in the program itself (``dicom2fhir/__main__.py``)."""
 
 

@@ -24,7 +24,7 @@ HEADERS = (
 DECLARED_DEFAULTS = (
     "deliver.retry dicom.data_elements fhir.mapping.options fhir.send.client_authentication fhir.send.deadlines"
     " fhir.version.formats fhir.version.names fhir.version.validate ops.log_names receive.dimse.options"
-    " receive.folder.options store.base web.options"
+    " receive.folder.options store.options web.options"
 )
 """Where rooms declare defaults and choices, for the configuration to take over."""
 
@@ -63,14 +63,16 @@ RULES = {
     "store.study_search":   ("store.statuses",                              ""),
     "store.study_keys":     ("model store.statuses store.study_search",     ""),
     "store.file_marks":     ("",                                            ""),
+    "store.options":        ("",                                            ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
     "store.sql":            ("model outcomes errors dicom.documents dicom.patients dicom.procedure_step"
                              " dicom.rejection_notes dicom.study store.base store.file_marks store.notices"
                              " store.selection store.statuses store.study_keys store.study_search store.sql",
                              "orjson structlog"),
-    "store.sqlite":         ("errors system store.base store.statuses store.sql store.sqlite", "orjson structlog"),
-    "store.postgres":       ("errors store.base store.statuses store.sql store.postgres", "psycopg structlog"),
+    "store.sqlite":         ("errors system store.base store.options store.statuses store.sql store.sqlite",
+                             "orjson structlog"),
+    "store.postgres":       ("errors store.base store.options store.statuses store.sql store.postgres", "psycopg structlog"),
     "deliver":              ("model outcomes errors system.text store.base store.statuses store.selection deliver",
                              "structlog"),
     "deliver.retry":        ("",                                            ""),

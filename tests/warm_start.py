@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -162,7 +163,7 @@ class _Helper:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            with self._children.pop(pid) as told:
+            with self._children.pop(pid) as told, suppress(OSError):  # nobody may wait any more
                 told.send(b"%d" % os.waitstatus_to_exitcode(status))
 
 

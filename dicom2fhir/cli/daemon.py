@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from dicom2fhir import config
-from dicom2fhir.cli import tables
 from dicom2fhir.cli.options import (
     config_in_force,
     config_option,
@@ -18,7 +17,6 @@ from dicom2fhir.cli.options import (
     put_json,
     state_dir_option,
 )
-from dicom2fhir.cli.output import Page
 from dicom2fhir.cli.service_user import service_user
 from dicom2fhir.config import locations
 from dicom2fhir.config.needed_files import needs
@@ -106,6 +104,8 @@ def serve(
 @json_option
 def check_config(config_file: Path | None, online: bool, user_name: str | None, as_json: bool) -> None:
     """Check the configuration, the file permissions of the service's user and, with --online, the FHIR servers."""
+    from dicom2fhir.cli import tables
+    from dicom2fhir.cli.output import Page
     from dicom2fhir.wiring import parts
 
     config_file = config_in_force(config_file)
@@ -195,6 +195,7 @@ def echo(
 )
 def demo(keep_running: bool, output_dir: Path | None) -> None:
     """Convert synthetic studies with a temporary daemon, a C-STORE sender and a watched folder."""
+    from dicom2fhir.cli.output import Page
     from dicom2fhir.demo.run import Demo
 
     Demo(Page(), output_dir).run(keep_running)

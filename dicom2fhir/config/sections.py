@@ -27,7 +27,7 @@ from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode
 from dicom2fhir.ops.log_names import LogFormat, LogLevel
-from dicom2fhir.store.base import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S
+from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S
 
 PatientMode = Literal["link", "ensure", "upsert"]
 Containment = Literal["contained", "referenced"]

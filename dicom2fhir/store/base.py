@@ -19,10 +19,6 @@ from dicom2fhir.store.notices import Notices
 from dicom2fhir.store.statuses import DestinationStatus, Rejection, State, Stats, StudyStatus, Undelivered
 from dicom2fhir.store.study_search import StudySearch
 
-DEFAULT_QUIET_PERIOD_S = 30.0
-DEFAULT_MAX_WAIT_S = 900.0
-DEFAULT_MIN_FREE_BYTES = 512 * 1024 * 1024
-
 
 class Change(StrEnum):
     """What :meth:`Store.add_many` did with an instance."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dicom2fhir.store.base import DEFAULT_MAX_WAIT_S, DEFAULT_QUIET_PERIOD_S
+from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_QUIET_PERIOD_S
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
 from dicom2fhir.store.postgres.shared_database import SharedDatabase
 from dicom2fhir.store.sql.arrivals import release_former_owners
