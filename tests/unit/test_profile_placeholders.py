@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.fhir.mapping.engine import map_study
+from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Code, Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Mapped, Resource, Write
+from dicom2fhir.model import Mapped, Resource, Study, Write
 from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import CASES, study_and_options
 from tests.profile_helpers import conformed, study
@@ -25,13 +26,18 @@ NOT_COMPARED = {"resourceType", "id", "meta", "contained", "series", "instance"}
 """Members of a node that are nodes themselves, or no value of the header."""
 
 
-def both(chosen: Profile, version: str, case: str) -> tuple[Mapped, Mapped]:
-    """What a study becomes without the profile, and with it, with placeholders, and a Patient that is written."""
+@cache
+def plain_result(version: str, case: str) -> tuple[Study, MappingOptions, Mapped]:
+    """A study, the policy, and what comes of it without a profile: with a Patient that is written."""
     made, policy = study_and_options(case)
     policy = replace(policy, dicomweb_url="https://pacs.example/dicom-web", patient=Write.ENSURE)
-    dialect = DIALECTS[version]
-    plain = map_study(made, dialect, policy)
-    return plain, conform(chosen, plain, made, dialect, policy, "sentinel")
+    return made, policy, map_study(made, DIALECTS[version], policy)
+
+
+def both(chosen: Profile, version: str, case: str) -> tuple[Mapped, Mapped]:
+    """What a study becomes without the profile, and with it, with placeholders."""
+    made, policy, plain = plain_result(version, case)
+    return plain, conform(chosen, plain, made, DIALECTS[version], policy, "sentinel")
 
 
 def nodes(result: Mapped) -> Iterator[tuple[str, str, Resource]]:
