@@ -72,7 +72,8 @@ RULES = {
                              "orjson structlog"),
     "store.sqlite":         ("errors system store.base store.options store.statuses store.sql store.sqlite",
                              "orjson structlog"),
-    "store.postgres":       ("errors store.base store.options store.statuses store.sql store.postgres", "psycopg structlog"),
+    "store.postgres":       ("errors store.base store.options store.statuses store.sql store.postgres",
+                             "psycopg structlog"),
     "deliver":              ("model outcomes errors system.text store.base store.statuses store.selection deliver",
                              "structlog"),
     "deliver.retry":        ("",                                            ""),
@@ -131,7 +132,8 @@ RULES = {
     "demo.synthetic":       ("",                                            "pydicom"),
     "__main__":             ("cli",                                         ""),
     "cli":                  (EVERYTHING,                                    EVERYTHING),
-    "cli.tables":           ("model ops store.statuses system.text fhir.mapping fhir.profile", "rich"),
+    "cli.tables":           ("ops store.statuses system.text",              "rich"),
+    "cli.mapping_tables":   ("model cli.tables fhir.mapping fhir.profile",  "rich"),
 }  # fmt: skip
 
 DISTRIBUTIONS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir.cli import tables
+from dicom2fhir.cli import mapping_tables
 from dicom2fhir.cli.options import (
     config_option,
     json_option,
@@ -37,7 +37,7 @@ def explain(file: str, config_file: Path | None, version: str | None, profile_na
         put_json(explained.document())
     else:
         Page().print(
-            tables.explain_tables(
+            mapping_tables.explain_tables(
                 explained.mapped, explained.traces, list(explained.rejection.lines()) if explained.rejection else ()
             )
         )

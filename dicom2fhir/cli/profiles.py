@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dicom2fhir.cli import tables
+from dicom2fhir.cli import mapping_tables
 from dicom2fhir.cli.options import json_option, put_json
 from dicom2fhir.cli.output import Page
 from dicom2fhir.wiring import options
@@ -26,7 +26,7 @@ def list_profiles(as_json: bool) -> None:
         shown = {"name", "title", "unverified", "versions"}
         put_json([one.model_dump(mode="json", include=shown) for one in found])
     else:
-        Page().print(tables.profiles_table(found))
+        Page().print(mapping_tables.profiles_table(found))
 
 
 @profiles.command("show")
@@ -38,7 +38,7 @@ def show_profile(name: str, as_json: bool) -> None:
     if as_json:
         put_json(found.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     else:
-        Page().print(tables.profile_tables(found))
+        Page().print(mapping_tables.profile_tables(found))
 
 
 @profiles.command("check")

@@ -1,4 +1,4 @@
-"""The output of commands that show something: tables, and some of it as JSON."""
+"""The tables of commands that show what is in the store or in the configuration."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dicom2fhir.fhir.mapping.rule import Trace
-from dicom2fhir.fhir.profile.description import elements_of, parts_of, unverified
-from dicom2fhir.fhir.profile.model import Profile
-from dicom2fhir.model import Mapped
 from dicom2fhir.ops.daemon_state import DestinationState
 from dicom2fhir.ops.status import DaemonView, Overview, moment, why
 from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.system.text import counted, printable
 
-_NOTE_STYLES = {"warning": "yellow", "info": "", "version": "yellow"}
 STATE_STYLES = {
     State.DELIVERED: "green",
     State.REFUSED: "bold red",
@@ -29,7 +24,7 @@ STATE_STYLES = {
 }
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def table_of(*columns: str, title: str | None = None) -> Table:
     """A table whose last column is as wide as the terminal allows; the other columns do not wrap."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
@@ -52,7 +47,7 @@ def status_tables(seen: Overview) -> RenderableType:
     if seen.studies:
         parts += [Text(), study_tables(seen.studies, seen.daemon, seen.at)]
     if seen.rejections:
-        table = _table("When", "Refused on reception")
+        table = table_of("When", "Refused on reception")
         for rejection in seen.rejections:
             origin = rejection.origin
             where = Text(printable(origin.path or f"{origin.calling_ae}@{origin.peer}"))
@@ -107,7 +102,7 @@ def _stats_table(stats: Stats) -> Table:
 
 
 def _destinations_table(destinations: Iterable[DestinationStatus], daemon: DaemonView) -> Table:
-    table = _table("Destination", "State and mapping")
+    table = table_of("Destination", "State and mapping")
     for one in destinations:
         said = _standing(one, daemon.destination(one.name)).append(
             as_it_stands(f"\n{one.fingerprint or 'unknown mapping'}")
@@ -199,7 +194,7 @@ def _last_word(delivery: DeliveryStatus, study: StudyStatus, daemon: DaemonView,
 
 def due_table(due: Mapping[str, int]) -> Table:
     """``relink``: how many deliveries are due at each destination."""
-    table = _table("Destination", "Due now")
+    table = table_of("Destination", "Due now")
     for name, count in due.items():
         table.add_row(as_it_stands(name), f"{count:,}")
     return table
@@ -207,7 +202,7 @@ def due_table(due: Mapping[str, int]) -> Table:
 
 def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
     """``check-config``: the plan for each destination."""
-    table = _table("Destination", "Plan")
+    table = table_of("Destination", "Plan")
     for plan in plans:
         profile = f", profile {plan['profile']}" if plan["profile"] else ""
         said = as_it_stands(f"{plan['target']}\nFHIR {plan['version']}{profile}, patient: {plan['patient']}")
@@ -221,82 +216,3 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
                 said.append("\n").append(as_it_stands(words, style))
         table.add_row(as_it_stands(plan["name"]), said)
     return table
-
-
-def profiles_table(profiles: Iterable[Profile]) -> Table:
-    """``profiles list``."""
-    table = _table("Profile", "FHIR", "Title")
-    for profile in profiles:
-        title = as_it_stands(profile.title)
-        if reason := unverified(profile):
-            title.append("\n").append(as_it_stands(reason, "yellow"))
-        table.add_row(profile.name, ", ".join(profile.versions), title)
-    return table
-
-
-def profile_tables(profile: Profile) -> RenderableType:
-    """``profiles show``: description, elements, extensions."""
-    versions = "\n".join(
-        f"FHIR {version}: {url or 'no profile is claimed'}" for version, url in profile.versions.items()
-    )
-    title = "\n".join(filter(None, (profile.title, unverified(profile))))
-    head = f"{title}\n\n{versions}\nIf a required value is missing: {profile.missing}\n\n{profile.doc.strip()}\n"
-    elements = _table("Element", "Requirement")
-    for path, sources, asked in elements_of(profile):
-        source = [f"from {', '.join(sources)}"] if sources else []
-        elements.add_row(path, as_it_stands("; ".join([*source, *asked]) or "-"))
-    extensions = _table("Extension", "From")
-    for extension in profile.extension:
-        for path, part in parts_of(extension):
-            datatype = f"{part.type}{' ' + part.unit if part.unit else ''}{', required' if part.required else ''}"
-            origin = ", ".join(part.from_) or f"resource {', '.join(part.resource)}"
-            extensions.add_row(path, as_it_stands(f"{origin} ({datatype})"))
-    parts: list[RenderableType] = [as_it_stands(head), elements]
-    return Group(*parts, Text(), extensions) if profile.extension else Group(*parts)
-
-
-def explain_tables(mapped: Mapped, traces: Iterable[Trace], rejects: Sequence[str] = ()) -> RenderableType:
-    """``explain``: each element with its attributes, what a rejection note does, then what was left out and why."""
-    table = _table("Element", "Value and source")
-    for trace in traces:
-        if trace.element is not None:
-            source = as_it_stands("from " + ", ".join(trace.given) if trace.given else trace.rule.how, "dim")
-            table.add_row(trace.path, Text("\n").join([_short(trace), source]))
-    parts: list[RenderableType] = [table]
-    if rejects:
-        parts += [Text(), *(as_it_stands(line, "yellow") for line in rejects)]
-    if mapped.unclaimed:
-        parts += [Text(), as_it_stands(f"The ImagingStudy {mapped.unclaimed}.", "bold yellow")]
-    if mapped.notes:
-        notes = _table("Left out or replaced")
-        for note in mapped.notes:
-            notes.add_row(as_it_stands(note.where + "\n  ").append(as_it_stands(note.text, _NOTE_STYLES[note.level])))
-        parts += [Text(), notes]
-    return Group(*parts)
-
-
-def _short(trace: Trace) -> Text:
-    """The element's values, one a line."""
-    if trace.value is None:
-        return Text("left out", style="yellow") if trace.given else Text("-", style="dim")
-    values = trace.value if isinstance(trace.value, list) else [trace.value]
-    return Text("\n").join(as_it_stands(_plain(value)) for value in values)
-
-
-def _plain(value: Any) -> str:
-    """A FHIR value in one line, by its distinguishing parts."""
-    match value:
-        case list():
-            return "; ".join(_plain(one) for one in value)
-        case {"url": str(url), "extension": list(parts)}:
-            return f"{url.rpartition('/')[2]}: {_plain(parts)}"
-        case {"url": str(url)}:
-            return f"{url.rpartition('/')[2]} {_plain(next(v for key, v in value.items() if key != 'url'))}"
-        case dict():
-            for keys in (("concept",), ("coding", "text"), ("actor",), ("identifier", "display"), ("display", "code")):
-                found = [_plain(value[key]) for key in keys if key in value]
-                if found:
-                    return " ".join(found)
-            return str(value.get("value") or value.get("reference") or value.get("text") or value)
-        case _:
-            return str(value)

@@ -20,7 +20,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from dicom2fhir.cli.tables import explain_tables
+from dicom2fhir.cli.mapping_tables import explain_tables
 from dicom2fhir.dicom.attributes import Attribute, taken
 from dicom2fhir.dicom.decode import decode_instance
 from dicom2fhir.dicom.part10 import read_file
