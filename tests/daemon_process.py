@@ -124,7 +124,7 @@ class DaemonProcess:
         behind: Sequence[str] = (),
         database: str = "",
     ) -> None:
-        self._address = StoreAddress(folder / "state", database)
+        self._database = database
         self._module = module
         self._behind = behind
         self._variables = variables or {}
@@ -154,7 +154,7 @@ class DaemonProcess:
 
     def launch(self) -> int:
         """Start and return at once: where the log was."""
-        place = [] if self._address.url else ["--state-dir", self.state_dir]
+        place = [] if self._database else ["--state-dir", self.state_dir]
         arguments = [*map(str, ["serve", "--config", self.config_path, *place, *self._flags])]
         variables = {**environment(), **({} if place else {"STATE_DIRECTORY": str(self.state_dir)}), **self._variables}
         with self.log_path.open("ab") as log:
@@ -251,7 +251,7 @@ class DaemonProcess:
     @contextlib.contextmanager
     def store(self) -> Iterator[SqlStore]:
         """Its store, to look at."""
-        store = self._address.open_readonly()
+        store = StoreAddress(self.state_dir, self._database).open_readonly()
         try:
             yield store
         finally:
