@@ -31,6 +31,8 @@ class AuthorizationServer:
         The tokens that a FHIR server should accept, see :meth:`accepts`.
     answer
         Status, body and headers of the answer in place of a token.
+    scope
+        Stated with each token, unless it is empty.
     before
         Called before each answer.
     """
@@ -39,6 +41,7 @@ class AuthorizationServer:
         self.asked: list[tuple[dict[str, str], str]] = []
         self.valid: set[str] = set()
         self.lifetime_s: object = 300
+        self.scope = ""
         self.answer: tuple[int, bytes, dict[str, str]] | None = None
         self.before: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
@@ -75,7 +78,9 @@ class AuthorizationServer:
         if self.answer is not None:
             return self.answer
         self.valid.add(token)
-        answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime_s}
+        answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime_s, "scope": self.scope}
+        if not self.scope:
+            del answer["scope"]
         return 200, json.dumps(answer).encode(), {"Content-Type": "application/json"}
 
     def accepts(self, headers: Message) -> bool:

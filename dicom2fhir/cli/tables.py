@@ -211,8 +211,8 @@ def plans_table(plans: Iterable[Mapping[str, Any]]) -> Table:
         for word in ("only", "except"):
             for key, patterns in plan[word].items():
                 said.append("\n").append(as_it_stands(f"{word} {key}: {', '.join(patterns)}"))
-        for words, style in ((plan["server"], ""), (plan["error"], "bold red")):
-            if words:
+        for fact, style in (("server", ""), ("token", ""), ("warning", "yellow"), ("error", "bold red")):
+            if words := plan[fact]:
                 said.append("\n").append(as_it_stands(words, style))
         table.add_row(as_it_stands(plan["name"]), said)
     return table

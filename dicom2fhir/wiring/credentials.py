@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -51,6 +52,22 @@ def _own(destination: FhirDestinationSettings) -> Credentials | None:
             return AccessTokens(_token_endpoint(destination).fetch)
         case "none":
             return None
+
+
+def token_facts(destination: FhirDestinationSettings) -> dict[str, str]:
+    """What ``check-config`` says of an access token, which is requested: how long it is valid, and for what.
+
+    Raises
+    ------
+    ServerUnavailable
+        There is none.
+    """
+    token = _token_endpoint(destination).fetch()
+    lifetime = f"valid for {token.lifetime_s:g} s" if math.isfinite(token.lifetime_s) else "of unknown lifetime"
+    scope = f", scope: {token.scope}" if token.scope else ", scope as requested"
+    missing = [word for word in destination.oauth2.scope.split() if token.scope and word not in token.scope.split()]
+    warning = f"the access token is granted without {' '.join(missing)}; ask for it where the client is registered"
+    return {"token": f"access token {lifetime}{scope}", "warning": warning if missing else ""}
 
 
 def _token_endpoint(destination: FhirDestinationSettings) -> TokenEndpoint:

@@ -36,7 +36,7 @@ from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.text import quoted
 from dicom2fhir.web.options import Face
 from dicom2fhir.web.server import WebServer
-from dicom2fhir.wiring.credentials import credentials, longest_request_s, require_extras, tls_files
+from dicom2fhir.wiring.credentials import credentials, longest_request_s, require_extras, tls_files, token_facts
 from dicom2fhir.wiring.options import budgets, dialect, load_profile, mapper, mapping_fingerprint
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
         "except": destination.except_.given(),
         "server": "",
         "ids": "",
+        "token": "",
+        "warning": "",
         "error": "",
     }
     if online and isinstance(destination, FhirDestinationSettings):
@@ -161,6 +163,8 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
             facts["version"] = DialectChoice(version, profile).dialect(found.fhir_version).name
             facts["ids"] = found.of("ImagingStudy").ids
             server.check_access()
+            if destination.auth == "oauth2":
+                facts |= token_facts(destination)
             if not found.transaction:
                 facts["error"] = "the server does not declare support for transactions"
         except BridgeError as error:

@@ -448,6 +448,50 @@ def test_check_config_says_what_failed(
     assert SECRET not in done.stdout.decode() + done.stderr
 
 
+ASKED = "system/ImagingStudy.cruds system/Patient.rs"
+
+
+@pytest.mark.parametrize(
+    ("granted", "lifetime_s", "said", "warned"),
+    [
+        ("", 300, "access token valid for 300 s, scope as requested", ""),
+        (f"openid {ASKED}", 300, f"access token valid for 300 s, scope: openid {ASKED}", ""),
+        ("system/Patient.rs", None, "access token of unknown lifetime, scope: system/Patient.rs", "ImagingStudy.cruds"),
+    ],
+)
+def test_check_config_says_how_long_a_token_is_valid_and_what_its_scope_lacks(
+    run: Run,
+    fhir: ScriptedServer,
+    authority: AuthorizationServer,
+    tmp_path: Path,
+    granted: str,
+    lifetime_s: float | None,
+    said: str,
+    warned: str,
+) -> None:
+    authority.scope, authority.lifetime_s = granted, lifetime_s
+    path = tmp_path / "config.toml"
+    path.write_text(toml(fhir, token_url=authority.url, client_id="bridge", client_secret=SECRET, scope=ASKED))
+    done = run("check-config", "--config", path, "--online", "--json")
+    assert done.status == 0, done.stderr
+    (plan,) = done.json["destinations"]
+    assert plan["token"] == said
+    assert (f"without system/{warned};" in plan["warning"]) if warned else plan["warning"] == ""
+    shown = " ".join(run("check-config", "--config", path, "--online").stdout.decode().split())
+    assert said.partition(",")[0] in shown and ("without" in shown) == bool(warned)
+    assert "token-" not in shown + done.stdout.decode()
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_only_a_check_of_the_servers_requests_a_token(
+    run: Run, fhir: ScriptedServer, authority: AuthorizationServer, tmp_path: Path, online: bool
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(toml(fhir, token_url=authority.url, client_id="bridge", client_secret=SECRET))
+    assert run("check-config", "--config", path, *(["--online"] if online else [])).status == 0
+    assert bool(authority.asked) is online
+
+
 def test_a_token_that_is_not_accepted_pauses_the_destination_and_loses_nothing(
     fhir: ScriptedServer, authority: AuthorizationServer, generated: Path, tmp_path: Path
 ) -> None:

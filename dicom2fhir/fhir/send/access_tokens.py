@@ -26,10 +26,13 @@ class AccessToken:
     ----------
     lifetime_s
         From the moment of the request; infinite if the server does not state it.
+    scope
+        Empty if the server does not state it: then it is the one that was requested (RFC 6749 section 5.1).
     """
 
     value: str = field(repr=False)
     lifetime_s: float = math.inf
+    scope: str = ""
 
 
 @dataclass(slots=True)

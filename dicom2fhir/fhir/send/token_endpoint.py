@@ -169,7 +169,8 @@ def _token_in(answer: Answer, where: str) -> AccessToken:
         raise ServerUnavailable(f"{where}: the answer has no access_token; check that token_url is a token endpoint")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise ServerUnavailable(f"{where}: the token is no bearer token (token_type), and no other can be used")
-    return AccessToken(token, _lifetime_s(found.get("expires_in")))
+    scope = found.get("scope")
+    return AccessToken(token, _lifetime_s(found.get("expires_in")), cleaned(scope) if isinstance(scope, str) else "")
 
 
 def _lifetime_s(stated: object) -> float:
