@@ -1,7 +1,8 @@
-"""Plant reliability faults one by one and see which bar catches each: ``make planted``, outside continuous integration.
+"""Plant faults one by one and see which test catches each: ``make planted``, outside continuous integration.
 
-The faults of bar *n* are ``tests/data/planted/bar_NN.toml``. Each is planted in a copy of the working tree, where the
-tests of its bar must then fail. They have to pass in a copy without a fault first, or a failure would mean nothing.
+The faults of bar *n* are ``tests/data/planted/bar_NN.toml``; other lists name the ``files`` of the tests that guard
+their part. Each fault is planted in a copy of the working tree, where these tests must then fail. They have to pass in
+a copy without a fault first, or a failure would mean nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dicom2fhir.cli.progress_bars import progress
 
@@ -38,12 +40,14 @@ _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - (.*))?$", re.MULT
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One reliability fault, as a replacement in one file.
+    """One fault, as a replacement in one file.
 
     Attributes
     ----------
-    bar
-        The number of the bar that must catch it.
+    group
+        The name of its list: ``bar 17``, ``web``.
+    files
+        Where the tests are that must catch it.
     name
         Short, unique, in words joined by hyphens.
     harm
@@ -53,10 +57,11 @@ class Fault:
     old, new
         ``old`` occurs exactly once in the file.
     tests
-        A pytest expression (``-k``) for the tests of the bar that are enough; empty for all of them.
+        A pytest expression (``-k``) for the tests that are enough; empty for all of them.
     """
 
-    bar: int
+    group: str
+    files: tuple[str, ...]
     name: str
     harm: str
     file: str
@@ -99,7 +104,7 @@ class Run:
 class Verdict:
     """What became of a fault."""
 
-    bar: int
+    group: str
     name: str
     harm: str
     caught: bool
@@ -109,17 +114,22 @@ class Verdict:
 
 
 def all_faults(lists: Path = LISTS) -> list[Fault]:
-    """Every fault, by bar and in the order of its file."""
-    return [
-        Fault(bar=int(path.stem.removeprefix("bar_")), **entry)
-        for path in sorted(lists.glob("bar_*.toml"))
-        for entry in tomllib.loads(path.read_text("utf-8"))["fault"]
-    ]
+    """Every fault, by list and in the order of its file."""
+    found = []
+    for path in sorted(lists.glob("*.toml")):
+        listed = tomllib.loads(path.read_text("utf-8"))
+        files = tuple(listed.get("files", ())) or _files_of_bar(path.stem)
+        found += [Fault(group=_group_of(path.stem), files=files, **entry) for entry in listed["fault"]]
+    return found
 
 
-def files_of(bar: int, root: Path = ROOT) -> list[str]:
-    """The files of a bar."""
-    return sorted(str(path.relative_to(root)) for path in (root / BARS).glob(f"test_bar_{bar:02d}_*.py"))
+def _group_of(stem: str) -> str:
+    number = stem.removeprefix("bar_")
+    return f"bar {int(number)}" if number != stem else stem
+
+
+def _files_of_bar(stem: str) -> tuple[str, ...]:
+    return tuple(sorted(str(path.relative_to(ROOT)) for path in (ROOT / BARS).glob(f"test_{stem}_*.py")))
 
 
 @contextmanager
@@ -149,7 +159,8 @@ def run_tests(copy: Path, paths: Sequence[str], *options: str) -> Run:
     # CI: a test that is left out catches nothing, and messages are not cut to the width of a terminal
     environment = {**os.environ, **places, "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"}
     _require_own_sources(copy, environment)
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "bar", *options, *paths]
+    marked = ["-m", "bar"] if all(path.startswith(BARS) for path in paths) else []
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *marked, *options, *paths]
     with subprocess.Popen(
         command, cwd=copy, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,
@@ -173,14 +184,13 @@ def _require_own_sources(copy: Path, environment: dict[str, str]) -> None:
     assert imported.stdout.split() == [str(copy / "dicom2fhir/__init__.py"), str(copy / "tests/planted.py")]
 
 
-def check_bar(bar: int, *options: str) -> str:
-    """Why the tests of a bar prove nothing about faults; empty where they pass in a copy without one."""
-    paths = files_of(bar)
-    if not paths:
-        return f"bar {bar} has no tests"
+def check_tests(group: str, files: Sequence[str], *options: str) -> str:
+    """Why the tests of a list prove nothing about faults; empty where they pass in a copy without one."""
+    if not files:
+        return f"{group} has no tests"
     with copied() as copy:
-        run = run_tests(copy, paths, *options)
-    return "" if run.status == 0 else f"bar {bar} fails without a fault: {run.failed_test or run.output[-2000:]}"
+        run = run_tests(copy, files, *options)
+    return "" if run.status == 0 else f"{group} fails without a fault: {run.failed_test or run.output[-2000:]}"
 
 
 def try_fault(fault: Fault, *options: str) -> Verdict:
@@ -188,28 +198,28 @@ def try_fault(fault: Fault, *options: str) -> Verdict:
     chosen = ["-k", fault.tests] if fault.tests else []
     with copied() as copy:
         (copy / fault.file).write_text(fault.planted(copy), "utf-8")
-        run = run_tests(copy, files_of(fault.bar, copy), *chosen, *options)
+        run = run_tests(copy, fault.files, *chosen, *options)
     caught = run.status == _TESTS_FAILED and bool(run.failed_test)
     if caught:
         by = run.failed_test.removeprefix(f"{BARS}/")
     else:
         by = "nothing" if run.status == 0 else f"pytest ended with {run.status}: {run.output[-2000:]}"
-    return Verdict(fault.bar, fault.name, fault.harm, caught, by, run.message)
+    return Verdict(fault.group, fault.name, fault.harm, caught, by, run.message)
 
 
 def try_all(faults: Sequence[Fault], console: Console, *options: str) -> list[Verdict]:
-    """Try every fault, and first each bar that they name."""
-    bars = sorted({fault.bar for fault in faults})
+    """Try every fault, and first the tests of each list."""
+    lists = {fault.group: fault.files for fault in faults}
     verdicts = []
     with progress(console) as shown:
-        task = shown.add_task("", total=len(bars) + len(faults))
-        for bar in bars:
-            shown.update(task, description=f"bar {bar} without a fault")
-            trouble = check_bar(bar, *options)
+        task = shown.add_task("", total=len(lists) + len(faults))
+        for group, files in lists.items():
+            shown.update(task, description=f"{group} without a fault")
+            trouble = check_tests(group, files, *options)
             shown.advance(task)
-            for fault in (one for one in faults if one.bar == bar):
+            for fault in (one for one in faults if one.group == group):
                 shown.update(task, description=fault.name)
-                untried = Verdict(fault.bar, fault.name, fault.harm, False, trouble)
+                untried = Verdict(fault.group, fault.name, fault.harm, False, trouble)
                 verdicts.append(untried if trouble else try_fault(fault, *options))
                 shown.advance(task)
                 console.print(_line(verdicts[-1]), soft_wrap=True, markup=False)
@@ -217,15 +227,15 @@ def try_all(faults: Sequence[Fault], console: Console, *options: str) -> list[Ve
 
 
 def _line(verdict: Verdict) -> str:
-    said = f"{'caught' if verdict.caught else 'NOT CAUGHT'}: bar {verdict.bar} {verdict.name}: {verdict.by}"
+    said = f"{'caught' if verdict.caught else 'NOT CAUGHT'}: {verdict.group} {verdict.name}: {verdict.by}"
     return f"{said} - {verdict.message}" if verdict.message else said
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """The verdicts for a person."""
-    shown = Table("bar", "planted fault", "caught by")
+    shown = Table("list", "planted fault", "caught by")
     for verdict in verdicts:
-        shown.add_row(str(verdict.bar), verdict.name, verdict.by if verdict.caught else "NOT CAUGHT")
+        shown.add_row(verdict.group, verdict.name, Text(verdict.by if verdict.caught else "NOT CAUGHT"))
     return shown
 
 
@@ -237,10 +247,11 @@ def main() -> None:
     parser.add_argument("--seed", default="1", help="the bars' seed; %(default)s where none is given")
     parser.add_argument("--json", action="store_true", help="the verdicts as JSON on standard output")
     wanted = parser.parse_args()
+    bars = {f"bar {number}" for number in wanted.bar or ()}
     faults = [
         fault
         for fault in all_faults()
-        if (not wanted.only or fault.name in wanted.only) and (not wanted.bar or fault.bar in wanted.bar)
+        if (not wanted.only or fault.name in wanted.only) and (not bars or fault.group in bars)
     ]
     if not faults:
         parser.error("no such fault")

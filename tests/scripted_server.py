@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class ScriptedServer:
         What is at ``.well-known/smart-configuration``, if anything.
     """
 
-    def __init__(self, fhir_version: str = "4.0.1") -> None:
+    def __init__(self, fhir_version: str = "4.0.1", context: ssl.SSLContext | None = None) -> None:
         self.fhir_version = fhir_version
         self.status = 200
         self.is_away = False
@@ -81,7 +82,9 @@ class ScriptedServer:
                 """Say nothing."""
 
         self._http = _Http(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/fhir"
+        if context:
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self._http.server_address[1]}/fhir"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def get(self, path: str) -> tuple[int, Resource]:
@@ -140,9 +143,9 @@ _NOT_ACCEPTED = 401, _outcome("who are you?")
 
 
 @contextmanager
-def scripted_server(fhir_version: str = "4.0.1") -> Iterator[ScriptedServer]:
+def scripted_server(fhir_version: str = "4.0.1", context: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
     """Such a server while the block runs."""
-    server = ScriptedServer(fhir_version)
+    server = ScriptedServer(fhir_version, context)
     try:
         yield server
     finally:

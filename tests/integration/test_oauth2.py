@@ -232,6 +232,18 @@ def test_a_fhir_server_that_does_not_name_it(fhir: ScriptedServer, named: dict[s
     assert "set token_url" in str(failure(parts.client(destination(fhir, client_secret=SECRET))))
 
 
+@pytest.mark.needs("openssl")
+def test_no_credentials_are_sent_in_plain_text_to_where_a_server_with_tls_points(
+    pki: Pki, authority: AuthorizationServer
+) -> None:
+    with scripted_server(context=tls(pki)) as fhir:
+        fhir.smart_configuration = {"token_endpoint": authority.url}
+        files = {"ca_file": pki.ca_crt, "tls_certificate": pki.sender_crt, "tls_key": pki.sender_key}
+        error = failure(parts.client(destination(fhir, files, client_secret=SECRET)))
+    assert "does not use https, so no credentials are sent; set token_url" in str(error)
+    assert authority.asked == []
+
+
 # How long a token is kept
 
 

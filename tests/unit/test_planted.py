@@ -6,19 +6,22 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from tests.planted import Fault, all_faults, copied, files_of, run_tests
+from tests.planted import ROOT, Fault, Verdict, all_faults, copied, run_tests, table
 
 FAULTS = all_faults()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
-def test_a_fault_fits_the_sources_and_names_a_bar_that_has_tests(fault: Fault) -> None:
+def test_a_fault_fits_the_sources_and_its_list_names_tests(fault: Fault) -> None:
     fault.planted()
-    assert files_of(fault.bar)
+    assert fault.files
+    assert all((ROOT / file).is_file() for file in fault.files)
     assert fault.harm
 
 
@@ -30,6 +33,12 @@ def test_no_fault_uses_a_name_that_is_undefined(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select=F821,F823", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_name_of_a_test_is_no_markup() -> None:
+    console = Console(width=100, file=StringIO())
+    console.print(table([Verdict("web", "it", "", True, "test_page[/]")]))
+    assert "test_page[/]" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_names_are_unique() -> None:
@@ -47,7 +56,7 @@ def test_names_are_unique() -> None:
 def test_a_fault_that_does_not_fit_is_told(tmp_path: Path, old: str, new: str, why: str) -> None:
     (tmp_path / "file.py").write_text("a = 1\nb = a\n")
     with pytest.raises(ValueError, match=why):
-        Fault(bar=1, name="it", harm="", file="file.py", old=old, new=new).planted(tmp_path)
+        Fault(group="bar 1", files=(), name="it", harm="", file="file.py", old=old, new=new).planted(tmp_path)
 
 
 def test_a_tree_that_belongs_to_somebody_else_is_copied(tmp_path: Path) -> None:
