@@ -40,6 +40,7 @@ DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "openssl": "openssl",
+    "prometheus": "prometheus",
     "promtool": "prometheus",
     "setpriv": "util-linux",
     "strace": "strace",

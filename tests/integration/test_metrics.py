@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicom2fhir.daemon import Daemon
 from dicom2fhir.demo.synthetic import instance
 from dicom2fhir.ops.metric_table import everything
+from tests.command_line import run_here
 from tests.daemon_process import wait_until
 from tests.web_client import WITHIN_S, Browser, serving, settings_in
 
@@ -130,11 +134,88 @@ def test_every_metric_that_is_used_exists(name: str) -> None:
     assert used <= exposed
 
 
+DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
+
+
 def test_the_dashboard_shows_each_panel_somewhere() -> None:
-    dashboard = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
-    assert len(set(places)) == len(places)
-    assert all(panel["targets"] and panel["title"] for panel in dashboard["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24, "the width of Grafana's grid"
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert all(panel["targets"] and panel["title"] for panel in DASHBOARD["panels"])
+
+
+def test_the_dashboard_is_one_for_the_grafana_of_the_containers() -> None:
+    """Grafana 11 reads models up to version 39, and changes older ones itself."""
+    assert DASHBOARD["schemaVersion"] <= 39
+    assert "grafana/grafana:11." in (ROOT / "compose.yaml").read_text()
+    variables = {f"${{{one['name']}}}" for one in DASHBOARD["templating"]["list"]}
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {"${datasource}"} <= variables
+
+
+class Prometheus:
+    """Prometheus that reads the metrics of a daemon every second."""
+
+    def __init__(self, folder: Path, target: str, port: int) -> None:
+        configuration = (MONITORING / "prometheus.yml").read_text()
+        for old, new in (("127.0.0.1:8112", target), ("scrape_interval: 15s", "scrape_interval: 1s")):
+            assert old in configuration
+            configuration = configuration.replace(old, new)
+        (folder / "prometheus.yml").write_text(configuration)
+        (folder / "alerts.yml").write_text((MONITORING / "alerts.yml").read_text())
+        self.url = f"http://127.0.0.1:{port}"
+        flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={self.url[7:]}"]
+        with (folder / "log.txt").open("wb") as log:
+            self.process = subprocess.Popen(["prometheus", *flags], cwd=folder, stdout=log, stderr=log)
+
+    def query(self, expression: str) -> list[Any]:
+        """The series that an expression gives now; none while Prometheus is not ready."""
+        try:
+            answer = requests.get(f"{self.url}/api/v1/query", {"query": expression}, timeout=WITHIN_S)
+        except requests.ConnectionError:
+            return []
+        found: list[Any] = answer.json()["data"]["result"] if answer.status_code != 503 else []
+        return found
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(WITHIN_S)
+
+
+@pytest.fixture
+def prometheus(live: Live, tmp_path: Path, free_port: int) -> Iterator[Prometheus]:
+    (tmp_path / "prometheus").mkdir()
+    made = Prometheus(tmp_path / "prometheus", live[1].address, free_port)
+    yield made
+    made.stop()
+
+
+@pytest.mark.needs("prometheus")
+def test_every_panel_has_data_of_a_daemon(live: Live, prometheus: Prometheus, tmp_path: Path) -> None:
+    """Each expression, of what Prometheus has read, gives the labels that its legend names."""
+    daemon, _ = live
+    wait_until(lambda: prometheus.query("up == 1"), WITHIN_S, "Prometheus has read once")
+    instance("CT").save_as(tmp_path / "inbox" / "1.dcm", enforce_file_format=True)
+    wait_until(lambda: daemon.store.stats().delivered == 1, WITHIN_S, "it is delivered")
+    assert daemon.receiver
+    port = str(daemon.receiver.address[1])
+    assert run_here("echo", "--host", "127.0.0.1", "--port", port, "--called-ae", "ANOTHER").status != 0
+    daemon.look()
+    for name in ("dicom2fhir_delivery_duration_seconds_count > 0", "dicom2fhir_receiver_refused_total"):
+        twice = f"count_over_time(({name})[1m:1s]) > 2"
+        wait_until(partial(prometheus.query, twice), WITHIN_S, f"Prometheus has read {name} more than once")
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            found = prometheus.query(target["expr"].replace("$job", "dicom2fhir"))
+            assert found, f"{panel['title']}: {target['expr']}"
+            legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            assert all(legend <= series["metric"].keys() for series in found), panel["title"]
+    assert {series["metric"]["job"] for series in prometheus.query("dicom2fhir_info")} == {"dicom2fhir"}
 
 
 @pytest.mark.needs("promtool")
