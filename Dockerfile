@@ -1,9 +1,9 @@
 # docs/containers.md describes the image and how to run it.
 FROM python:3.12-slim-bookworm AS build
-COPY pyproject.toml requirements.lock README.md LICENSE /src/
+COPY pyproject.toml requirements-extras.lock README.md LICENSE /src/
 COPY dicom2fhir /src/dicom2fhir
 RUN python -m venv /opt/dicom2fhir \
-    && /opt/dicom2fhir/bin/pip install --no-cache-dir --require-hashes --requirement /src/requirements.lock \
+    && /opt/dicom2fhir/bin/pip install --no-cache-dir --require-hashes --requirement /src/requirements-extras.lock \
     && /opt/dicom2fhir/bin/pip install --no-cache-dir --no-deps /src \
     && /opt/dicom2fhir/bin/pip uninstall --yes pip
 

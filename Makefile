@@ -76,7 +76,7 @@ deb: package ## build the Debian package in dist/ and, as root, install, use and
 
 sbom: .venv/.made build/tools/.made ## write the bill of materials of this version (CycloneDX) to dist/
 	@rm -rf build/sbom
-	@$(call make_venv,build/sbom,requirements.lock)
+	@$(call make_venv,build/sbom,requirements-extras.lock)
 	@set -e; version=$$($(BIN)/python -c 'import dicom2fhir; print(dicom2fhir.__version__)'); \
 	mkdir -p dist; sbom=dist/dicom2fhir-bridge-$$version.cdx.json; \
 	sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml >build/sbom/pyproject.toml; \
@@ -91,9 +91,11 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate --no-emit-index-url --quiet
 
 lock: ## pin the newest versions of all dependencies (needs uv)
+	mkdir -p build
 	$(COMPILE) --upgrade pyproject.toml --group dev --output-file requirements-dev.lock
 	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock | \
-	    $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
+	    tee build/pins.txt | $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
+	$(COMPILE) pyproject.toml --all-extras --constraint build/pins.txt --output-file requirements-extras.lock
 	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
 	$(COMPILE) --upgrade --group docs --output-file requirements-docs.lock
 

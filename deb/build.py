@@ -89,7 +89,7 @@ def _install_program(root: Path, wheel: Path) -> None:
         if uv
         else [sys.executable, "-m", "pip", "--python", python, "install"]
     )
-    subprocess.run([*pip, "--quiet", "--require-hashes", "-r", str(ROOT / "requirements.lock")], check=True)
+    subprocess.run([*pip, "--quiet", "--require-hashes", "-r", str(ROOT / "requirements-extras.lock")], check=True)
     subprocess.run([*pip, "--quiet", "--no-deps", str(wheel)], check=True)
     for file in (place / "bin").iterdir():
         if not file.name.startswith("python") and file.name != "dicom2fhir":

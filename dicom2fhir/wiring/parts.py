@@ -155,21 +155,31 @@ def plan(settings: Settings, name: str, online: bool) -> dict[str, Any]:
     }
     if online and isinstance(destination, FhirDestinationSettings):
         try:
-            server = client(destination)
-            found = server.capabilities()
-            software = f"{found.software} {found.software_version}".strip()
-            version_there = f"FHIR {found.fhir_version or 'of unknown version'}"
-            facts["server"] = f"{software or 'unnamed software'}, {version_there}"
-            facts["version"] = DialectChoice(version, profile).dialect(found.fhir_version).name
-            facts["ids"] = found.of("ImagingStudy").ids
-            server.check_access()
-            if destination.auth == "oauth2":
-                facts |= token_facts(destination)
-            if not found.transaction:
-                facts["error"] = "the server does not declare support for transactions"
+            _ask(destination, DialectChoice(version, profile), facts)
         except BridgeError as error:
             facts["error"] = f"{error}{quoted(error.issues)}"
     return facts
+
+
+def _ask(destination: FhirDestinationSettings, choice: DialectChoice, facts: dict[str, Any]) -> None:
+    """Add to ``facts`` what the server, and the authorization server, answer, up to the first failure.
+
+    Raises
+    ------
+    BridgeError
+        The destination cannot be used.
+    """
+    server = client(destination)
+    found = server.capabilities()
+    software = f"{found.software} {found.software_version}".strip()
+    facts["server"] = f"{software or 'unnamed software'}, FHIR {found.fhir_version or 'of unknown version'}"
+    facts["version"] = choice.dialect(found.fhir_version).name
+    facts["ids"] = found.of("ImagingStudy").ids
+    server.check_access()
+    if destination.auth == "oauth2":
+        facts |= token_facts(destination)
+    if not found.transaction:
+        facts["error"] = "the server does not declare support for transactions"
 
 
 def profile_of(settings: Settings, name: str) -> Profile | None:

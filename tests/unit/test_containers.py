@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,16 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
+def test_what_is_copied_is_enough_to_build_the_program(tmp_path: Path) -> None:
+    for source in (words for name, argument in instructions() if name == "COPY" for words in [shlex.split(argument)]):
+        for name in source[:-1] if not source[0].startswith("--from") else ():
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / "out")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert list((tmp_path / "out").glob("*.whl"))
+
+
 def test_base_images_are_pinned_and_the_stages_have_the_same_python() -> None:
     bases = [argument.split()[0] for name, argument in instructions() if name == "FROM"]
     images = [*bases, *(service["image"] for service in SERVICES.values() if "image" in service)]
@@ -56,6 +69,8 @@ def test_rules_for_images() -> None:
         assert isinstance(json.loads(last(name)), list), f"{name} in its exec form"
     pips = re.findall(r"pip install[^&]*", " ".join(argument for name, argument in instructions() if name == "RUN"))
     assert pips and all("--no-cache-dir" in pip for pip in pips)
+    assert all("--require-hashes" in pip or "--no-deps" in pip for pip in pips)
+    assert "requirements-extras.lock" in pips[0], "users need OAuth 2.0"
 
 
 def test_the_command_is_that_of_the_unit() -> None:

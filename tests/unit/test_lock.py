@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 GROUPS = PROJECT["dependency-groups"]
-RUN, DEV, DOCS, TOOLS = ((ROOT / f"requirements{name}.lock").read_text() for name in ("", "-dev", "-docs", "-tools"))
+RUN, EXTRAS, DEV, DOCS, TOOLS = (
+    (ROOT / f"requirements{name}.lock").read_text() for name in ("", "-extras", "-dev", "-docs", "-tools")
+)
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -26,18 +29,19 @@ def pins(lock: str) -> dict[str, str]:
     ("lock", "requirements"),
     [
         (RUN, PROJECT["project"]["dependencies"]),
+        (EXTRAS, PROJECT["project"]["dependencies"] + [*chain(*PROJECT["project"]["optional-dependencies"].values())]),
         (DEV, PROJECT["project"]["dependencies"] + GROUPS["dev"]),
         (DOCS, GROUPS["docs"]),
         (TOOLS, GROUPS["tools"]),
     ],
-    ids=["run", "dev", "docs", "tools"],
+    ids=["run", "extras", "dev", "docs", "tools"],
 )
 def test_every_dependency_is_pinned_to_a_version_that_fits(lock: str, requirements: list[str]) -> None:
     for requirement in map(Requirement, requirements):
         assert requirement.specifier.contains(pins(lock)[canonicalize_name(requirement.name)]), requirement
 
 
-@pytest.mark.parametrize("lock", [RUN, DEV, DOCS, TOOLS], ids=["run", "dev", "docs", "tools"])
+@pytest.mark.parametrize("lock", [RUN, EXTRAS, DEV, DOCS, TOOLS], ids=["run", "extras", "dev", "docs", "tools"])
 def test_every_pin_has_its_hashes_and_no_index_is_named(lock: str) -> None:
     assert len(re.findall(r"^\S+==.*\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(pins(lock))
     assert "://" not in lock
@@ -45,4 +49,4 @@ def test_every_pin_has_its_hashes_and_no_index_is_named(lock: str) -> None:
 
 def test_what_is_tested_is_what_is_released() -> None:
     """The bill of materials lists ``requirements.lock``; the tests run with ``requirements-dev.lock``."""
-    assert pins(RUN).items() <= pins(DEV).items()
+    assert pins(RUN).items() <= pins(EXTRAS).items() <= pins(DEV).items()
