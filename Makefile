@@ -93,8 +93,8 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
 lock: ## pin the newest versions of all dependencies (needs uv)
 	mkdir -p build
 	$(COMPILE) --upgrade pyproject.toml --group dev --output-file requirements-dev.lock
-	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock | \
-	    tee build/pins.txt | $(COMPILE) pyproject.toml --constraint - --output-file requirements.lock
+	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock >build/pins.txt
+	$(COMPILE) pyproject.toml --constraint build/pins.txt --output-file requirements.lock
 	$(COMPILE) pyproject.toml --all-extras --constraint build/pins.txt --output-file requirements-extras.lock
 	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
 	$(COMPILE) --upgrade --group docs --output-file requirements-docs.lock

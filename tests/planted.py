@@ -244,14 +244,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="this fault; can be repeated")
     parser.add_argument("--bar", action="append", type=int, metavar="N", help="the faults of this bar; can be repeated")
+    parser.add_argument("--list", action="append", metavar="NAME", help="the faults of this list; can be repeated")
     parser.add_argument("--seed", default="1", help="the bars' seed; %(default)s where none is given")
     parser.add_argument("--json", action="store_true", help="the verdicts as JSON on standard output")
     wanted = parser.parse_args()
-    bars = {f"bar {number}" for number in wanted.bar or ()}
+    groups = {*(f"bar {number}" for number in wanted.bar or ()), *(wanted.list or ())}
     faults = [
         fault
         for fault in all_faults()
-        if (not wanted.only or fault.name in wanted.only) and (not bars or fault.group in bars)
+        if (not wanted.only or fault.name in wanted.only) and (not groups or fault.group in groups)
     ]
     if not faults:
         parser.error("no such fault")

@@ -36,7 +36,9 @@ second=$(shows MainPID)
 dicom2fhir echo
 
 : watchdog
-sleep 4  # longer than the watchdog allows without a sign of life
+alive() { shows WatchdogTimestampMonotonic; }
+began=$(alive)
+until_true '(( $(alive) > began + 4000000 ))'  # signs of life for longer than the watchdog waits for one, in microseconds
 [ "$(shows MainPID)" = "$second" ]
 kill -STOP "$second"
 until_true '[ "$(shows NRestarts)" = 2 ] && [ "$(systemctl is-active $unit)" = active ]'
