@@ -12,7 +12,7 @@ import pytest
 from dicom2fhir.demo.synthetic import instance, make_uid
 from tests.command_line import run_here
 from tests.daemon_process import DaemonProcess, folder_to_files, to_files
-from tests.doc_commands import blocks, free_ports, run_script, until
+from tests.doc_commands import DOCS, blocks, free_ports, run_script, until
 
 
 def image(path: Path, study: str) -> None:
@@ -70,6 +70,27 @@ def test_tls_from_certificates_to_senders(tmp_path: Path) -> None:
     status = run_here("status", "--json", "--state-dir", tmp_path / "state").json
     assert [study["study_uid"] for study in status["studies"]] == [make_uid("tls")]
     assert "connection.failed" in said, "the sender without a certificate"
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
+def test_a_key_for_smart_backend_services_in_the_steps_of_the_page(tmp_path: Path, algorithm: str) -> None:
+    text = (DOCS / "authentication.md").read_text("utf-8")
+    section = text[text.index("## SMART Backend Services") : text.index("## Client credentials with a secret")]
+    lines = [line.strip() for line in section.splitlines() if line.startswith(" " * 7)]
+    (make_key,) = (line for line in lines if line.startswith("openssl genpkey "))
+    configuration = "\n".join(lines[lines.index("[destinations.main]") :])
+    if algorithm == "RS384":
+        (options,) = re.findall(r"for RS384, use `([^`]+)`", section)
+        make_key = re.sub(r"-algorithm EC -pkeyopt \S+", options, make_key)
+        assert "RSA" in make_key
+    (tmp_path / "config.toml").write_text(configuration.replace("/etc/dicom2fhir", str(tmp_path)))
+    make_key = make_key.replace("/etc/dicom2fhir", str(tmp_path))
+    said = run_script(
+        tmp_path, make_key, "dicom2fhir check-config --config config.toml", "dicom2fhir jwks --config config.toml"
+    )
+    assert f'"alg": "{algorithm}"' in said
+    assert '"d":' not in said, "the private half"
 
 
 def test_an_archive_is_imported_with_the_commands_of_the_page(tmp_path: Path) -> None:
@@ -139,8 +160,8 @@ def test_a_profile_of_ones_own_in_the_steps_of_the_page(tmp_path: Path) -> None:
     (profile, *_) = blocks("profile-format.md", "toml")
     (tmp_path / "region.toml").write_text(profile)
     image(tmp_path / "image.dcm", "profile")
-    page = Path(__file__).parents[2] / "docs" / "profile-format.md"
-    section = re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)[1]
+    text = (DOCS / "profile-format.md").read_text("utf-8")
+    section = re.split(r"^## ", text, flags=re.MULTILINE)[1]
     typed = [words for words in re.findall(r"`(dicom2fhir [^`]+)`", section) if "region.toml" in words]
     assert len(typed) == 3
     (tmp_path / "data").mkdir()
