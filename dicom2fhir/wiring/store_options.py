@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicom2fhir.errors import ConfigError, NoStore, StoreInUse
-from dicom2fhir.store.sql.database import Access
+from dicom2fhir.store.options import Access
 
 if TYPE_CHECKING:
     from dicom2fhir.config import Settings

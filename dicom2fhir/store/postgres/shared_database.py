@@ -10,13 +10,14 @@ from pathlib import Path
 import psycopg
 
 from dicom2fhir.errors import StoreUnavailable
+from dicom2fhir.store.options import Access
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
 from dicom2fhir.store.postgres.node import DEAD_AFTER_S, NodeThread, node_name
 from dicom2fhir.store.postgres.schema import Connection, connect, location_of, migrate, require_version
 from dicom2fhir.store.postgres.statements import PostgresStatements
 from dicom2fhir.store.postgres.writer import WriteConnection, Writer
 from dicom2fhir.store.sql.connection_pool import ConnectionPool
-from dicom2fhir.store.sql.database import Access, Database
+from dicom2fhir.store.sql.database import Database
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.statuses import Damage, Room
 

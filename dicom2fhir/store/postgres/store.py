@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_QUIET_PERIOD_S
+from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_QUIET_PERIOD_S, Access
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
 from dicom2fhir.store.postgres.shared_database import SharedDatabase
 from dicom2fhir.store.sql.arrivals import release_former_owners
 from dicom2fhir.store.sql.clock import Clock
-from dicom2fhir.store.sql.database import Access
 from dicom2fhir.store.sql.known_rows import KnownRows
 from dicom2fhir.store.sql.store import SqlStore
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +15,6 @@ from dicom2fhir.store.statuses import Damage, Room
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-
-
-class Access(Enum):
-    """What a process may do with the store."""
-
-    OWN = "own"
-    """The daemon: migrates it, and ends leases and associations of a previous daemon."""
-    ATTACH = "attach"
-    """Short writes beside a daemon that may be running."""
-    READ = "read"
 
 
 class Database(ABC):

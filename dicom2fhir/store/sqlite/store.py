@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S
+from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S, Access
 from dicom2fhir.store.sql.clock import Clock
-from dicom2fhir.store.sql.database import Access
 from dicom2fhir.store.sql.known_rows import KnownRows
 from dicom2fhir.store.sql.store import SqlStore
 from dicom2fhir.store.sqlite import damage

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dicom2fhir.errors import StoreUnavailable
-from dicom2fhir.store.sql.database import Access, Database
+from dicom2fhir.store.options import Access
+from dicom2fhir.store.sql.database import Database
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sqlite import damage
 from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
