@@ -56,6 +56,9 @@ PERMISSIONS = {
 }
 """What the machine may forbid -> how to get it."""
 
+MAY_BE_MISSING = {"containers"}
+"""Also in continuous integration, where the machine may itself be a container."""
+
 CONTAINER = ("--quiet", "--directory=/", "--volatile=yes", "--register=no", "--keep-unit")
 """Options of systemd-nspawn for a container that has this machine's ``/usr`` and leaves nothing behind."""
 
@@ -104,6 +107,7 @@ SERVERS = (
     Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
     Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
     Server("keycloak", "the test authorization server", "147 MB", _JAVA, {"keycloak"}),
+    Server("systemd", "a systemd in a container", "", ("systemd-nspawn", "containers"), frozenset()),
     Server("postgres", "a PostgreSQL server", "", ("initdb", "setpriv"), frozenset()),
     Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )
@@ -285,7 +289,7 @@ class LeftOut:
         missing = item.stash.get(_MISSING, None)
         if missing is None:
             return
-        if in_ci():
+        if in_ci() and missing not in MAY_BE_MISSING:
             pytest.fail(why_missing(missing), pytrace=False)
         pytest.skip(why_missing(missing))
 

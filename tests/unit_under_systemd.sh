@@ -18,7 +18,7 @@ destination files >/etc/dicom2fhir/config.toml
 systemctl start $unit
 [ "$(systemctl is-active $unit)" = active ]
 dicom2fhir echo
-[[ $(shows StatusText) == "DICOM2FHIR listens on "* ]]
+until_true '[[ $(shows StatusText) == "DICOM2FHIR listens on "* ]]'
 [ "$(stat --format %u /proc/"$(shows MainPID)")" -ge 61184 ]  # a dynamic user (systemd.exec(5)), because there is no dicom2fhir
 
 : reload

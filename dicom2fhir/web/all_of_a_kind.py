@@ -96,7 +96,7 @@ OF_A_KIND: Sequence[Operation] = (
         "/studies/{study_uid}/settle-alike",
         "settleAlike",
         "Settle the patient conflict of a study, and of each other study whose instances name the same patients, in the"
-        f" same way. Form fields as for settle, without undo. At most {AT_ONCE} studies for each request.",
+        f" same way. Form fields as for settle, without undo. At most {AT_ONCE} of them for each request.",
         settle_alike,
         "How many studies were settled, and whether there are more.",
     ),

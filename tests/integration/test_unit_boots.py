@@ -40,7 +40,7 @@ def container(folder: Path) -> list[str]:
     return [f"--bind={source}:{target}" for source, target in binds.items()]
 
 
-@pytest.mark.needs("systemd-nspawn", "containers")
+@pytest.mark.needs("systemd")
 @pytest.mark.timeout(_ENDS_WITHIN_S + 60)
 def test_the_unit_starts_reloads_restarts_and_stops(tmp_path: Path) -> None:
     """Start, reload, ``kill -9``, watchdog, stop and an invalid configuration, by ``tests/unit_under_systemd.sh``."""

@@ -121,6 +121,8 @@ class MemoryStore:
         notes = [rejection_note(record, origin.may_reject) for record in records]
         with self._writing():
             missing = {uid for uid, study in self._memory.studies.items() if study.missing}
+            for uid in sorted({record.study_uid for record in records}):  # the order decides between equal due times
+                self._memory.study(uid, self._clock.now())
             changes = [self._add(record, text, origin) for record, text in zip(records, texts, strict=True)]
             self._reject(zip(records, notes, strict=True), origin)
             for uid in missing & {record.study_uid for record in records}:
