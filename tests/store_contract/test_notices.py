@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,6 @@ from dicom2fhir.store.statuses import State
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
-    EVERY_KIND,
     KINDS,
     LEASE_S,
     QUIET_S,
@@ -304,12 +304,29 @@ def happens(bench: Bench, what: str, value: object) -> None:
             store.update_step(str(uid), changes("COMPLETED", [1, 2, 3]))
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
+ORDERS = {"seed": st.integers(0, 10**6), "repeated": st.lists(st.integers(0, len(EVENTS) - 1), max_size=4)}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
 @examples(200)
-@given(seed=st.integers(0, 10**6), repeated=st.lists(st.integers(0, len(EVENTS) - 1), max_size=4))
+@given(**ORDERS)
 def test_every_order_comes_to_the_same(
     kind: str, seed: int, repeated: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    check_order(kind, tmp_path_factory.mktemp("store"), seed, repeated)
+
+
+@pytest.mark.needs("postgres")
+@examples(50)
+@given(**ORDERS)
+def test_every_order_comes_to_the_same_in_a_server(
+    seed: int, repeated: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    check_order("postgres", tmp_path_factory.mktemp("store"), seed, repeated)
+
+
+def check_order(kind: str, folder: Path, seed: int, repeated: list[int]) -> None:
+    """That the events in this order, some of them repeated, end as in their own."""
     chance = random.Random(seed)
     order = list(range(len(EVENTS)))
     chance.shuffle(order)
@@ -318,7 +335,7 @@ def test_every_order_comes_to_the_same(
     for number in repeated:
         # a sender repeats what it got no answer to, before it goes on
         order.insert(order.index(number) + 1, number)
-    bench = Bench(KINDS[kind](tmp_path_factory.mktemp("store")))
+    bench = Bench(KINDS[kind](folder))
     try:
         for number in order:
             happens(bench, *EVENTS[number])

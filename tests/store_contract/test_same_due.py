@@ -20,7 +20,6 @@ from dicom2fhir.store.study_search import StudyDetails, StudyFilter
 from tests.examples import examples
 from tests.store_contract.bench import (
     DEST,
-    EVERY_KIND,
     KINDS,
     MAX_WAIT_S,
     QUIET_S,
@@ -194,12 +193,28 @@ class Pair:
                 store.retry(claim, 0.0, "away")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind.values != ("memory",)])
+HAPPENED = st.lists(EVENTS, min_size=10, max_size=40)
+
+
 @examples(150)
-@given(happened=st.lists(EVENTS, min_size=10, max_size=40))
-def test_what_is_due_when(tmp_path_factory: pytest.TempPathFactory, kind: str, happened: list[tuple[Any, ...]]) -> None:
+@given(happened=HAPPENED)
+def test_what_is_due_when(tmp_path_factory: pytest.TempPathFactory, happened: list[tuple[Any, ...]]) -> None:
+    check_same_due("sqlite", tmp_path_factory.mktemp("store"), happened)
+
+
+@pytest.mark.needs("postgres")
+@examples(15)  # each takes a second
+@given(happened=HAPPENED)
+def test_what_is_due_when_in_a_server(
+    tmp_path_factory: pytest.TempPathFactory, happened: list[tuple[Any, ...]]
+) -> None:
+    check_same_due("postgres", tmp_path_factory.mktemp("store"), happened)
+
+
+def check_same_due(kind: str, folder: Path, happened: list[tuple[Any, ...]]) -> None:
+    """That after each event two stores answer the same."""
     with ExitStack() as stack:
-        pair = stack.enter_context(closing(Pair(KINDS[kind](tmp_path_factory.mktemp("store")), InMemory(Path()))))
+        pair = stack.enter_context(closing(Pair(KINDS[kind](folder), InMemory(Path()))))
         for event in happened:
             pair.happens(*event)
             one, other = (bench.store for bench in pair.benches)
