@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 BIN := .venv/bin
 # Sources are compiled once, also where Python is told to write no bytecode: tests start hundreds of processes.
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
-# Two processes for each core (tests/conftest.py), because half of the tests wait for others. The tests of a file
+# Several processes for each core (tests/conftest.py), because many tests wait for others. The tests of a file
 # share what it makes, such as the answers of all validators (--dist loadfile).
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
@@ -20,7 +20,7 @@ help: ## show this list
 demo: .venv/.made ## convert synthetic studies sent by C-STORE and through a folder (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
-test: .venv/.made ## run the tests for each change: 5 minutes on two cores, no downloads
+test: .venv/.made ## run the tests for each change: 4 minutes on two cores, no downloads
 	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
 
 test-all: test ## run all tests except the bars; downloads and builds real FHIR servers

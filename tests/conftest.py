@@ -47,9 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     bars.addoption("--soak", action="store_true", help="the long form of the bars")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: half of the tests wait for a daemon, a socket or a disk."""
-    return 2 * len(os.sched_getaffinity(0))
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Three for each core, because most tests wait for a daemon, a socket or a disk; two beside servers, which work."""
+    return (3 if config.option.servers == "none" else 2) * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
