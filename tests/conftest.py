@@ -20,7 +20,7 @@ from pynetdicom.dimse_primitives import DimseServiceType
 
 from tests.command_line import logging_kept
 from tests.examples import load_profile
-from tests.left_out import LeftOut, search_path
+from tests.left_out import LeftOut, in_ci, search_path
 from tests.servers.outage_proxy import OutageProxy
 from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import ValidatorProcess
@@ -48,8 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three for each core, because most tests wait for a daemon, a socket or a disk; two beside servers, which work."""
-    return (3 if config.option.servers == "none" else 2) * len(os.sched_getaffinity(0))
+    """Three for each core at the desk, because most tests wait for a daemon, a socket or a disk.
+
+    Two beside servers, which work themselves, and in CI, where a test that ran out of time would refuse a commit.
+    """
+    return (3 if config.option.servers == "none" and not in_ci() else 2) * len(os.sched_getaffinity(0))
 
 
 def pytest_configure(config: pytest.Config) -> None:
