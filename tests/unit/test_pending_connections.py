@@ -135,7 +135,7 @@ def test_connections_that_say_nothing_take_no_thread() -> None:
     silent = [socket.create_connection(scp.address) for _ in range(200)]
     try:
         until(lambda: scp.associations == 200)
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads, "those of other tests may have ended meanwhile"
         with associate(scp) as peer:
             peer.send(ECHO)
             assert peer.status() == 0
