@@ -126,11 +126,9 @@ class Course:
         creation = self.unsettled.get(identity(entry))
         if creation is None:
             return found
-        version = creation.version
-        if not creation.is_answered:
-            version = lookup.version_with(creation.resource, require_id(found))
-            if not version:
-                return found
+        version = creation.version or lookup.version_with(creation.resource, require_id(found))
+        if not version and not creation.is_answered:
+            return found
         theirs = lookup.predecessor(creation.resource, require_id(found), version)
         if theirs is None:
             return found
