@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 from dicom2fhir.store.postgres.schema import queries as in_postgres
+from dicom2fhir.store.sql.statements import by_name
 from dicom2fhir.store.sqlite.schema import queries as in_sqlite
 
 OF_ONE_PROCESS = {"attached_writes", "count_attached_write", "revisions"}
@@ -16,3 +19,12 @@ OF_SEVERAL_DAEMONS = {
 def test_a_statement_of_one_database_is_there_in_the_other() -> None:
     assert in_sqlite().keys() - in_postgres().keys() == OF_ONE_PROCESS
     assert in_postgres().keys() - in_sqlite().keys() == OF_SEVERAL_DAEMONS
+
+
+def test_a_statement_stands_once_if_it_is_the_same_in_both_databases() -> None:
+    same, sqlite, postgres = (
+        by_name(resources.files(f"dicom2fhir.store.{room}").joinpath("queries.sql").read_text("utf-8"))
+        for room in ("sql", "sqlite", "postgres")
+    )
+    assert same.keys().isdisjoint(sqlite.keys() | postgres.keys())
+    assert {name for name in sqlite.keys() & postgres.keys() if sqlite[name].split() == postgres[name].split()} == set()

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from dicom2fhir.errors import ConfigError, NoStore, StoreUnavailable
-from dicom2fhir.store.sql.statements import by_name
+from dicom2fhir.store.sql.statements import statements_of
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +28,9 @@ _IDLE_IN_TRANSACTION_S = 60
 
 @cache
 def queries() -> Mapping[str, str]:
-    """The statements of ``queries.sql`` by name, with the placeholders of psycopg."""
-    text = resources.files(__package__).joinpath("queries.sql").read_text("utf-8")
-    return {name: _PLACEHOLDER.sub(r"%(\1)s", body.replace("%", "%%")) for name, body in by_name(text).items()}
+    """The statements of PostgreSQL by name, with the placeholders of psycopg."""
+    found = statements_of(__package__)
+    return {name: _PLACEHOLDER.sub(r"%(\1)s", body.replace("%", "%%")) for name, body in found.items()}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Named statements, run on one connection. Each database has them in its own words, under the same names."""
+"""Named statements, run on one connection. Each database has them under the same names, many in the same words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from importlib import resources
 from typing import Any
 
 Row = tuple[Any, ...]
+
+
+def statements_of(package: str) -> Mapping[str, str]:
+    """The statements of a database by name: of its own ``queries.sql``, and those that are the same in all of them."""
+    texts = (resources.files(one).joinpath("queries.sql").read_text("utf-8") for one in (__package__, package))
+    same, own = map(by_name, texts)
+    return {**same, **own}
 
 
 def by_name(text: str) -> Mapping[str, str]:

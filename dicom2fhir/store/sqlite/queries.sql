@@ -1,7 +1,5 @@
--- The statements of the store, by name. A test checks the query plan of each: none scans a table that grows.
-
--- name: study_id
-SELECT id FROM study WHERE uid = :study_uid;
+-- The statements of the store in the words of SQLite, by name, beside those in store/sql/queries.sql. A test checks the query plan of
+-- each: none scans a table that grows.
 
 -- name: study_to_change
 SELECT id FROM study WHERE uid = :study_uid;
@@ -12,14 +10,8 @@ INSERT INTO study (id, uid, first_at, last_at, reader)
 SELECT max(n, coalesce((SELECT max(id) FROM study), 0)) + 1, :study_uid, :now, :now, :reader
 FROM total WHERE name = 'last_forgotten';
 
--- name: attrs_id
-SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
-
 -- name: new_attrs
 INSERT INTO attrs (study_id, hash, body) VALUES (:study_id, :hash, :body);
-
--- name: series_id
-SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
 
 -- name: new_series
 INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
@@ -79,14 +71,6 @@ FROM study WHERE uid = :study_uid;
 UPDATE instance SET reader = :reader WHERE reader <> :reader AND (study_id, uid, series_id) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:keys));
 
--- name: read_anew
--- When no instance of the study is left that another reader has read.
-UPDATE study SET reader = :reader WHERE id = :study_id
-    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = study.id AND instance.reader <> :reader);
-
--- name: reader_id
-SELECT id FROM reader WHERE fingerprint = :fingerprint;
-
 -- name: new_reader
 INSERT INTO reader (fingerprint) VALUES (:fingerprint);
 
@@ -110,9 +94,6 @@ UPDATE delivery SET
 WHERE study_id IN (SELECT value FROM json_each(:studies)) AND +state IN ('waiting', 'sending')
     AND destination_id = coalesce(:destination_id, destination_id);
 
--- name: set_due_rule
-UPDATE due_rule SET quiet_period_s = :quiet_period_s, max_wait_s = :max_wait_s;
-
 -- name: begin_studies_by_now
 -- A change with a future time was recorded while the clock was wrong.
 UPDATE study SET first_at = min(first_at, :now), last_at = :now WHERE last_at > :now;
@@ -123,41 +104,14 @@ UPDATE delivery SET changed_at = min(changed_at, :now), newer_at = min(newer_at,
     not_before = not_before - max(tried_at - :now, 0), tried_at = min(tried_at, :now)
 WHERE state IN ('waiting', 'sending') AND (changed_at > :now OR newer_at > :now OR tried_at > :now);
 
--- name: renew_leases
-UPDATE delivery SET lease_until = :now + lease_until - tried_at, tried_at = :now WHERE state = 'sending';
-
--- name: not_due
-SELECT DISTINCT study_id FROM delivery WHERE state IN ('waiting', 'sending') AND due_at > :now;
-
 -- name: hold
 INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;
-
--- name: new_origin
-INSERT INTO origin (study_id, calling_ae, at) VALUES (:study_id, :calling_ae, :now) ON CONFLICT DO NOTHING;
-
--- name: new_folder
-INSERT INTO source_folder (study_id, folder, at) VALUES (:study_id, :folder, :now) ON CONFLICT DO NOTHING;
 
 -- name: study_folders
 SELECT CAST(folder AS BLOB), at FROM source_folder WHERE study_id = :study_id ORDER BY at, folder;
 
--- name: study_origins
-SELECT calling_ae FROM origin WHERE study_id = :study_id;
-
--- name: held_by
-SELECT study_id FROM inflight WHERE association = :association;
-
--- name: release
-DELETE FROM inflight WHERE association = :association;
-
--- name: is_held
-SELECT EXISTS (SELECT 1 FROM inflight WHERE study_id = :study_id);
-
 -- name: end_holds
 DELETE FROM inflight RETURNING study_id;
-
--- name: leased_studies
-SELECT DISTINCT study_id FROM delivery WHERE state = 'sending';
 
 -- name: end_leases
 UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = NULL WHERE state = 'sending' RETURNING study_id;
@@ -165,12 +119,6 @@ UPDATE delivery SET state = 'waiting', owner = '', lease_until = 0, newer_at = N
 -- name: new_rejection
 INSERT INTO rejection (at, kind, calling_ae, called_ae, peer, path, association, reason, error)
 VALUES (:at, :kind, :calling_ae, :called_ae, :peer, :path, :association, :reason, :error);
-
--- name: forget_rejections
-DELETE FROM rejection WHERE id <= :last_id;
-
--- name: rejections
-SELECT at, kind, calling_ae, called_ae, peer, path, association, reason, error FROM rejection ORDER BY id DESC LIMIT :limit;
 
 -- name: file_mark
 SELECT size_bytes, mtime_ns, outcome, reason, reader IS NOT (SELECT id FROM reader WHERE fingerprint = :reader)
@@ -182,35 +130,16 @@ VALUES (:path, :size_bytes, :mtime_ns, :outcome, :reason, :reader)
 ON CONFLICT (path) DO UPDATE SET size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns,
     outcome = excluded.outcome, reason = excluded.reason, reader = excluded.reader;
 
--- name: destinations
-SELECT name, in_force FROM destination;
-
--- name: destination_id
-SELECT id FROM destination WHERE name = :destination;
-
--- name: is_in_force
-SELECT 1 FROM destination WHERE name = :destination AND in_force;
-
 -- name: leave_destination
 UPDATE destination SET in_force = 0 WHERE name = :destination;
 
 -- name: enter_destination
 INSERT INTO destination (name) VALUES (:destination) ON CONFLICT (name) DO UPDATE SET in_force = 1;
 
--- name: accept
-UPDATE destination SET accepted = accepted + 1 WHERE name = :destination;
-
--- name: set_mapping_fingerprint
-UPDATE destination SET recipe = :fingerprint WHERE name = :destination AND :fingerprint NOT IN ('', recipe);
-
 -- name: mapping_fingerprints
 SELECT destination.name, destination.recipe, destination.paused_at, made.recipe, made.n
 FROM destination LEFT JOIN made ON destination_id = id AND made.recipe <> destination.recipe AND n > 0
 WHERE in_force ORDER BY destination.name, made.recipe;
-
--- name: lacking_studies
-SELECT id FROM study WHERE NOT EXISTS (
-    SELECT 1 FROM delivery WHERE study_id = study.id AND destination_id = :destination_id);
 
 -- name: fill_destination
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
@@ -227,21 +156,10 @@ WHERE destination.name = :destination AND destination.in_force AND destination.p
     AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
 ORDER BY delivery.due_at LIMIT 1 OFFSET :passed_over;
 
--- name: due_now
-SELECT 1 FROM destination JOIN delivery ON delivery.destination_id = destination.id
-WHERE destination.name = :destination AND destination.in_force AND destination.paused_at IS NULL
-    AND delivery.state IN ('waiting', 'sending') AND delivery.due_at <= :now
-LIMIT :most;
-
 -- name: take
 UPDATE delivery SET state = 'sending', owner = :owner, tried_at = :now, lease_until = :now + :lease_s,
     due_at = :now + :lease_s, not_before = 0, newer_at = NULL, names_new = 0
 WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: next_due
-SELECT (SELECT min(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending')),
-       (SELECT max(due_at) FROM delivery WHERE destination_id = destination.id AND state IN ('waiting', 'sending'))
-FROM destination WHERE name = :destination AND in_force AND paused_at IS NULL;
 
 -- name: held_claim
 SELECT delivery.study_id, delivery.destination_id, study.revision, delivery.newer_at, delivery.state, delivery.owner,
@@ -262,68 +180,8 @@ WHERE study_id = :study_id AND destination_id = :destination_id;
 INSERT INTO base (study_id, destination_id, body) VALUES (:study_id, :destination_id, :body)
 ON CONFLICT DO UPDATE SET body = excluded.body;
 
--- name: give_back_failed
-UPDATE delivery SET state = 'waiting', attempts = attempts + :count, reason = :reason, not_before = :not_before,
-    tried_at = :now, newer_at = NULL, owner = '', lease_until = 0
-WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: failing
-SELECT failing_s, failing_at, failing_accepted, accepted
-FROM delivery JOIN destination ON destination.id = destination_id
-WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid) AND destination.name = :destination;
-
--- name: count_failing
-UPDATE delivery SET failing_s = :failing_s, failing_at = :failing_at, failing_accepted = :failing_accepted
-WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: give_back_untried
-UPDATE delivery SET state = 'waiting', changed_at = coalesce(newer_at, changed_at), newer_at = NULL, owner = '',
-    lease_until = 0
-WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: give_back_refused
-UPDATE delivery SET state = :state, attempts = attempts + 1, reason = :reason, failing_s = 0, failing_at = NULL,
-    changed_at = CASE WHEN :state = 'waiting' THEN coalesce(newer_at, :now) ELSE changed_at END,
-    newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
-WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: give_back_excluded
-UPDATE delivery SET state = :state, attempts = 0, reason = :reason, failing_s = 0, failing_at = NULL,
-    changed_at = coalesce(newer_at, changed_at), newer_at = NULL, not_before = 0, due_at = 0, owner = '', lease_until = 0
-WHERE study_id = :study_id AND destination_id = :destination_id;
-
 -- name: selection
 SELECT selection FROM destination WHERE name = :destination;
-
--- name: set_selection
-UPDATE destination SET selection = :selection WHERE name = :destination AND selection <> :selection;
-
--- name: decide_anew
-UPDATE delivery SET state = 'waiting', changed_at = :now, due_at = :now, reason = ''
-WHERE state = 'excluded' AND destination_id = (SELECT id FROM destination WHERE name = :destination);
-
--- name: last_study
-SELECT max(id) FROM study;
-
--- name: note_requeue
-UPDATE destination SET requeued = requeued + 1 WHERE in_force AND name = coalesce(:destination, name);
-
--- name: pause
-UPDATE destination SET paused_at = :now WHERE in_force AND name = :destination AND paused_at IS NULL;
-
--- name: resume
-UPDATE destination SET paused_at = NULL WHERE name = :destination AND paused_at IS NOT NULL;
-
--- name: requeued
-SELECT requeued FROM destination WHERE name = :destination;
-
--- name: requeue_study
-UPDATE delivery SET changed_at = CASE WHEN state = 'waiting' THEN changed_at ELSE :now END,
-    state = 'waiting', due_at = :now, not_before = 0, attempts = 0, reason = '', failing_s = 0, failing_at = NULL
-WHERE study_id = (SELECT id FROM study WHERE uid = :study_uid)
-    AND (state IN ('waiting', 'refused') OR (state = 'delivered' AND refused <> '')
-        OR (:all_states AND state IN ('delivered', 'excluded')))
-    AND destination_id IN (SELECT id FROM destination WHERE in_force AND name = coalesce(:destination, name));
 
 -- name: requeue_some
 -- By study id and not by state, or each part would read all deliveries of a state.
@@ -359,39 +217,11 @@ UPDATE delivery SET changed_at = :now, state = 'waiting', due_at = :now, not_bef
 WHERE study_id = :study_id AND destination_id = :destination_id AND +state = 'delivered' AND names_new
     AND reason LIKE '%ImagingStudy%';
 
--- name: new_mention
-INSERT INTO mention (uid, study_id) VALUES (:uid, :study_id) ON CONFLICT DO NOTHING;
-
--- name: study_row
-SELECT id, revision FROM study WHERE uid = :study_uid;
-
--- name: study_series
-SELECT id, uid FROM series WHERE study_id = :study_id;
-
--- name: study_attrs
-SELECT id, body FROM attrs WHERE study_id = :study_id;
-
--- name: study_instances
-SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance WHERE study_id = :study_id;
-
--- name: notification
-SELECT hash FROM notification WHERE uid = :uid;
-
--- name: new_notification
-INSERT INTO notification (uid, study_id, hash) VALUES (:uid, :study_id, :hash);
-
 -- name: state_availability
 INSERT INTO availability (study_id, uid, retrieve_ae, attrs)
 SELECT :study_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
 FROM json_each(:stated) WHERE true
 ON CONFLICT DO UPDATE SET attrs = excluded.attrs WHERE attrs <> excluded.attrs;
-
--- name: study_stated_availability
-SELECT uid, body FROM availability JOIN attrs ON attrs.id = availability.attrs
-WHERE availability.study_id = :study_id ORDER BY uid, retrieve_ae;
-
--- name: count_stated
-SELECT count(DISTINCT uid) FROM availability WHERE study_id = :study_id;
 
 -- name: reject_instances
 -- A note that is repeated changes nothing; one that becomes trusted, or gets another title or other modifiers, does. Modifiers do
@@ -407,32 +237,11 @@ WHERE excluded.state = 'in force' AND (code <> excluded.code OR state = 'asked' 
 SELECT note, code, state, modifiers, json_group_array(uid) FROM rejected_instance
 WHERE study_id = :study_id AND state <> 'asked' AND uid <> note GROUP BY note, code, state, modifiers;
 
--- name: restore_instance
-UPDATE rejected_instance SET state = 'restored'
-WHERE study_id = :study_id AND uid = :uid AND note <> uid AND code = :code AND state = 'in force';
-
--- name: study_rejections
-SELECT uid, note, code, modifiers FROM rejected_instance WHERE study_id = :study_id AND state = 'in force'
-ORDER BY uid, note;
-
 -- name: rejected_elsewhere
 -- What is rejected of the other studies that the documents of a study name.
 SELECT study.uid, rejected_instance.uid
 FROM mention CROSS JOIN study ON study.uid = mention.uid CROSS JOIN rejected_instance ON rejected_instance.study_id = study.id
 WHERE mention.study_id = :study_id AND state = 'in force' AND rejected_instance.uid <> note;
-
--- name: mentioned_in
-SELECT study.uid FROM mention JOIN study ON study.id = mention.study_id WHERE mention.uid = :study_uid;
-
--- name: count_rejected
-SELECT count(DISTINCT uid) FROM rejected_instance WHERE study_id = :study_id AND state = 'in force' AND uid <> note;
-
--- name: rejection_reasons
-SELECT code, modifiers, count(DISTINCT uid) FROM rejected_instance
-WHERE study_id = :study_id AND state = 'in force' AND uid <> note GROUP BY code, modifiers;
-
--- name: count_asked_to_reject
-SELECT count(*) FROM rejected_instance WHERE study_id = :study_id AND state = 'asked';
 
 -- name: count_without_content
 -- A note is [level, attribute, text].
@@ -446,12 +255,6 @@ SELECT body FROM step WHERE uid = :uid;
 INSERT INTO step (uid, study_id, status, listed, body) VALUES (:uid, :study_id, :status, :listed, :body)
 ON CONFLICT DO UPDATE SET status = excluded.status, listed = excluded.listed, body = excluded.body;
 
--- name: study_steps
-SELECT uid, body FROM step WHERE study_id = :study_id ORDER BY uid;
-
--- name: step_statuses
-SELECT uid, status FROM step WHERE study_id = :study_id ORDER BY uid;
-
 -- name: await
 INSERT INTO awaited (study_id, uid) SELECT :study_id, value FROM json_each(:uids)
 WHERE NOT EXISTS (SELECT 1 FROM instance WHERE study_id = :study_id AND uid = value)
@@ -461,100 +264,13 @@ ON CONFLICT DO NOTHING;
 DELETE FROM awaited WHERE (study_id, uid) IN (
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys));
 
--- name: count_awaited
--- Another process may have stored some of them.
-SELECT count(*) FROM awaited WHERE study_id = :study_id
-    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = awaited.study_id AND uid = awaited.uid);
-
--- name: is_awaited
-SELECT EXISTS (SELECT 1 FROM awaited WHERE study_id = :study_id
-    AND NOT EXISTS (SELECT 1 FROM instance WHERE study_id = awaited.study_id AND uid = awaited.uid));
-
 -- name: steps_are_done
 -- Whether each step of the study has ended, one of them lists instances, and none was completed without a list.
 SELECT coalesce(max(listed) > 0 AND min(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), 0)
 FROM step WHERE study_id = :study_id;
 
--- name: hasten
-UPDATE study SET prompt_revision = revision WHERE id = :study_id;
-
--- name: count_instances
-SELECT instances FROM study WHERE id = :study_id;
-
--- name: study_patients
-SELECT attrs.body, count(*) FROM instance JOIN attrs ON attrs.id = patient_attrs
-WHERE instance.study_id = :study_id GROUP BY attrs.id ORDER BY attrs.id;
-
--- name: settlement
-SELECT patient, verdict FROM settlement WHERE study_id = :study_id;
-
--- name: new_verdict
-INSERT INTO settlement (study_id, patient, verdict) VALUES (:study_id, :patient, :verdict);
-
--- name: raise_revision
-UPDATE study SET revision = revision + 1, last_at = :now WHERE id = :study_id;
-
--- name: forget_instances
-DELETE FROM instance WHERE study_id = :study_id;
-
--- name: forget_series
-DELETE FROM series WHERE study_id = :study_id;
-
--- name: forget_attrs
-DELETE FROM attrs WHERE study_id = :study_id;
-
--- name: forget_bases
-DELETE FROM base WHERE study_id = :study_id;
-
--- name: forget_deliveries
-DELETE FROM delivery WHERE study_id = :study_id;
-
--- name: forget_associations
-DELETE FROM inflight WHERE study_id = :study_id;
-
--- name: forget_mentions
-DELETE FROM mention WHERE study_id = :study_id;
-
--- name: forget_origins
-DELETE FROM origin WHERE study_id = :study_id;
-
--- name: forget_folders
-DELETE FROM source_folder WHERE study_id = :study_id;
-
--- name: forget_settlement
-DELETE FROM settlement WHERE study_id = :study_id;
-
--- name: forget_availability
-DELETE FROM availability WHERE study_id = :study_id;
-
--- name: forget_notifications
-DELETE FROM notification WHERE study_id = :study_id;
-
--- name: forget_steps
-DELETE FROM step WHERE study_id = :study_id;
-
--- name: forget_awaited
-DELETE FROM awaited WHERE study_id = :study_id;
-
--- name: forget_rejected_instances
-DELETE FROM rejected_instance WHERE study_id = :study_id;
-
--- name: forget_study
-DELETE FROM study WHERE id = :study_id;
-
--- name: study_stated
-SELECT body FROM attrs WHERE id IN (
-    SELECT study_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
-
 -- name: study_status
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
-
--- name: study_deliveries
-SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed, refused,
-    paused_at
-FROM delivery JOIN destination ON destination.id = delivery.destination_id
-WHERE study_id = :study_id AND in_force ORDER BY destination.name;
 
 -- name: latest_studies
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study ORDER BY last_at DESC, id DESC LIMIT :limit;
@@ -578,11 +294,6 @@ SELECT kind, n FROM rejected ORDER BY kind;
 
 -- name: tallies
 SELECT state, sum(n) FROM tally JOIN destination ON destination.id = destination_id WHERE in_force GROUP BY state;
-
--- name: oldest_undelivered
-SELECT min((SELECT min(changed_at) FROM delivery
-            WHERE destination_id = destination.id AND state IN ('waiting', 'sending')))
-FROM destination WHERE in_force;
 
 -- name: oldest_undelivered_study
 SELECT oldest.name, delivery.changed_at, study.id, CAST(study.uid AS BLOB), study.revision, series, instances, first_at,
@@ -620,13 +331,6 @@ WHERE study.id BETWEEN :first AND :last
         AND (study.last_at <= :quiet_before OR study_index.last_at <= :taken_before)))
 ORDER BY study.id LIMIT :limit;
 
--- name: study_shared_attrs
--- The attributes of patient, study and series that instances refer to.
-SELECT body FROM attrs WHERE id IN (
-    SELECT patient_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT study_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
-
 -- name: study_senders
 SELECT CAST(calling_ae AS BLOB), at FROM origin WHERE study_id = :study_id ORDER BY at, calling_ae;
 
@@ -639,15 +343,6 @@ ON CONFLICT DO UPDATE SET revision = excluded.revision, origins = excluded.origi
 -- name: new_key
 INSERT INTO study_key (kind, value, last_at, study_id)
 SELECT :kind, :value, :last_at, id FROM study WHERE id = :study_id;
-
--- name: forget_keys
-DELETE FROM study_key WHERE study_id = :study_id;
-
--- name: forget_index
-DELETE FROM study_index WHERE study_id = :study_id;
-
--- name: forget_attempts
-DELETE FROM attempt WHERE study_id = :study_id;
 
 -- name: forget_counted_instances
 -- Those that are not yet counted will be.
@@ -662,12 +357,6 @@ UPDATE total SET n = n + :received WHERE name = 'instances_counted';
 -- name: count_in_minute
 INSERT INTO counted_minute (minute, received, delivered) VALUES (:minute, :received, :delivered)
 ON CONFLICT DO UPDATE SET received = received + excluded.received, delivered = delivered + excluded.delivered;
-
--- name: forget_minutes
-DELETE FROM counted_minute WHERE minute < :minute;
-
--- name: counts
-SELECT minute, received, delivered FROM counted_minute WHERE minute >= :minute ORDER BY minute;
 
 -- name: find_by_key
 SELECT study.id, CAST(uid AS BLOB), study.revision, study.series, study.instances, study.first_at, study.last_at, listed.last_at
@@ -726,9 +415,6 @@ WHERE listed.state = :state AND (listed.last_at, listed.study_id) < (:last_at, :
             AND study_key.value BETWEEN :first_date AND :last_date))
 ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
 
--- name: study_keys
-SELECT kind, value FROM study_key WHERE study_id = :study_id AND kind NOT IN ('patient_id', 'patient_name', 'study_uid', 'every');
-
 -- name: series_summaries
 SELECT CAST(series.uid AS BLOB), series.instances, body
 FROM series
@@ -737,30 +423,15 @@ JOIN (SELECT series_id, max(series_attrs) AS number FROM instance WHERE study_id
 LEFT JOIN attrs ON attrs.id = number
 WHERE series.study_id = :study_id ORDER BY series.id;
 
--- name: study_attempts
-SELECT destination.name, at, attempt.revision, outcome, answer, times
-FROM attempt JOIN destination ON destination.id = destination_id
-WHERE study_id = :study_id AND in_force ORDER BY at DESC, number DESC;
-
 -- name: last_sent
 SELECT destination.name, base.body
 FROM study CROSS JOIN base ON base.study_id = study.id CROSS JOIN destination ON destination.id = base.destination_id
 WHERE study.uid = :study_uid AND in_force AND base.body <> x'';
 
--- name: repeat_attempt
-UPDATE attempt SET at = :at, times = times + 1
-WHERE study_id = :study_id AND destination_id = :destination_id AND number = (
-        SELECT max(number) FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id)
-    AND revision = :revision AND outcome = :outcome AND answer = :answer;
-
 -- name: new_attempt
 INSERT INTO attempt (study_id, destination_id, number, at, revision, outcome, answer)
 SELECT :study_id, :destination_id, coalesce(max(number), 0) + 1, :at, :revision, :outcome, :answer
 FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id;
-
--- name: forget_old_attempts
-DELETE FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id AND number <= (
-    SELECT max(number) FROM attempt WHERE study_id = :study_id AND destination_id = :destination_id) - :kept;
 
 -- name: recent_attempts
 SELECT CAST(study.uid AS BLOB), destination.name, at, attempt.revision, outcome, answer, times

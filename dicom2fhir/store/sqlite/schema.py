@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreUnavailable
-from dicom2fhir.store.sql.statements import by_name
+from dicom2fhir.store.sql.statements import statements_of
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +30,8 @@ def _package() -> Traversable:
 
 @cache
 def queries() -> Mapping[str, str]:
-    """The statements of ``queries.sql`` by name."""
-    return by_name(_package().joinpath("queries.sql").read_text("utf-8"))
+    """The statements of SQLite by name."""
+    return statements_of(__package__)
 
 
 @cache
