@@ -13,7 +13,7 @@ from dicom2fhir.store.study_search import StudyFilter
 from tests.daemon_process import wait_until
 from tests.integration.test_web_problems import STUDY as CONFLICT
 from tests.integration.test_web_problems import put_conflict, refused_study
-from tests.servers.browser.chromium import SCREENS, Chromium, Screen
+from tests.servers.browser.chromium import PHONE, SCREENS, Chromium, Screen
 from tests.web_client import TOKEN, WITHIN_S, Browser, serving, settings_in
 
 HOSTILE = "<script>alert(1)</script>'\"&amp;{{7*7}}"
@@ -73,6 +73,17 @@ def test_a_page_is_sound(chromium: Chromium, live: Live, path: str, screen: Scre
         assert all("404" in line for line in complaints)
     else:
         assert complaints == []
+
+
+def test_a_page_keeps_its_width_when_it_grows_longer_than_the_screen(chromium: Chromium, live: Live) -> None:
+    _, browser = live
+    chromium.show_on(PHONE)
+    width = "return document.querySelector('nav').getBoundingClientRect().width"
+    chromium.open(f"{browser.url}nothing")
+    short = chromium.ask(width)
+    chromium.ask("document.querySelector('main').style.height = '300vh'")
+    assert chromium.ask("return document.documentElement.scrollHeight > innerHeight")
+    assert chromium.ask(width) == short
 
 
 @pytest.mark.parametrize("path", PAGES)
