@@ -1,4 +1,4 @@
-"""``store backup`` and ``store restore``."""
+"""``store backup``, ``store restore`` and ``store migrate``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import orjson
 
-from dicom2fhir.cli.options import config_option, given_store, state_dir_option
+from dicom2fhir.cli.options import config_option, given_store, json_option, state_dir_option
 from dicom2fhir.ops.status import moment
 
 
 @click.group()
 def store() -> None:
-    """Copy the store, and restore a copy of it."""
+    """Copy the store, restore a copy of it, and move it to a database."""
 
 
 @store.command()
@@ -57,15 +58,47 @@ def restore(file: Path, config_file: Path | None, state_dir: Path | None, yes: b
         click.echo(f"The store before it is {aside}; delete it when nobody needs it: it contains patient data.")
 
 
+@store.command()
+@click.argument("url")
+@config_option
+@state_dir_option
+@json_option
+def migrate(url: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Move the store from its file to the PostgreSQL database URL, which has no tables. Stop the daemon before.
+
+    What was moved is compared in the end; until then, a daemon refuses the database. The file is not changed. If the
+    command is interrupted, run it again: it continues. The password may be in ~/.pgpass instead of URL.
+    """
+    from dicom2fhir.wiring.store_options import require_psycopg
+
+    require_psycopg()
+    from dicom2fhir.store.migration.move import move
+
+    path = given_store(config_file, state_dir).path
+    with _steps() as on_progress:
+        summary = move(path, url, on_progress)
+    if as_json:
+        click.echo(orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2))
+        return
+    click.echo("\n".join(summary.lines()))
+
+
 def _last(newest: float | None) -> str:
     return "it has no studies" if newest is None else f"the last instance in it was received at {moment(newest)}"
 
 
 @contextmanager
 def _bar(step: str) -> Iterator[Callable[[int, int], None]]:
+    with _steps() as on_progress:
+        yield lambda done, total: on_progress(step, done, total)
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str, int, int], None]]:
+    """One bar; what it says may change."""
     from dicom2fhir.cli.output import Page
     from dicom2fhir.cli.progress_bars import progress
 
     with progress(Page(stderr=True)) as bar:
-        task = bar.add_task(step)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("")
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)

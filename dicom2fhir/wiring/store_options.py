@@ -49,7 +49,7 @@ class StoreAddress:
     def __str__(self) -> str:
         if not self.url:
             return str(self.path)
-        _require_psycopg()
+        require_psycopg()
         from dicom2fhir.store.postgres.schema import location_of
 
         return location_of(self.url)
@@ -77,7 +77,7 @@ class StoreAddress:
 
     def _open(self, access: Access, **options: Any) -> SqlStore:
         if self.url:
-            _require_psycopg()
+            require_psycopg()
             from dicom2fhir.store.postgres.store import PostgresStore
 
             options.pop("min_free_bytes", None)
@@ -87,12 +87,13 @@ class StoreAddress:
         return SqliteStore(self.path, access=access, **options)
 
 
-def _require_psycopg() -> None:
+def require_psycopg() -> None:
+    """Raise :class:`ConfigError` if what a store in a database needs is not installed."""
     try:
         import psycopg  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "store.url needs psycopg; install it with: pip install 'dicom2fhir-bridge[postgres]'"
+            "A store in PostgreSQL needs psycopg; install it with: pip install 'dicom2fhir-bridge[postgres]'"
         ) from None
 
 

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
+UNFINISHED = "unfinished_migration"
+"""A table that a database has while a store is moved to it, with the path of that store."""
 _PLACEHOLDER = re.compile(r"(?<!:):(\w+)")
 _NETWORK = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 """Seconds, and a number of probes: so that a server that has vanished is noticed (libpq, "Parameter Key Words")."""
@@ -125,6 +127,22 @@ def version_of(connection: Connection) -> int:
         return 0
     row = connection.execute("SELECT version FROM dicom2fhir_store").fetchone()
     return int(str(row[0])) if row else 0
+
+
+def unfinished(connection: Connection) -> str | None:
+    """The store that is being moved to the database, or was until that was interrupted; None if there is none."""
+    if connection.execute("SELECT to_regclass(%s)", (UNFINISHED,)).fetchone() == (None,):
+        return None
+    row = connection.execute(f"SELECT source FROM {UNFINISHED}".encode()).fetchone()  # noqa: S608
+    return str(row[0]) if row else ""
+
+
+def require_finished(connection: Connection, location: str) -> None:
+    """Raise :class:`ConfigError` if only a part of a store is in the database."""
+    if source := unfinished(connection):
+        raise ConfigError(
+            f"{location} holds a part of the store {source}: run `dicom2fhir store migrate` again, until it succeeds"
+        )
 
 
 def require_version(connection: Connection, location: str) -> None:

@@ -13,7 +13,14 @@ from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.options import Access
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
 from dicom2fhir.store.postgres.node import DEAD_AFTER_S, NodeThread, node_name
-from dicom2fhir.store.postgres.schema import Connection, connect, location_of, migrate, require_version
+from dicom2fhir.store.postgres.schema import (
+    Connection,
+    connect,
+    location_of,
+    migrate,
+    require_finished,
+    require_version,
+)
 from dicom2fhir.store.postgres.statements import PostgresStatements
 from dicom2fhir.store.postgres.writer import WriteConnection, Writer
 from dicom2fhir.store.sql.connection_pool import ConnectionPool
@@ -130,6 +137,7 @@ class SharedDatabase(Database):
 
     def _prepare(self, open_: Callable[..., Connection], access: Access) -> None:
         with open_(read_only=access is Access.READ) as connection:
+            require_finished(connection, self._location)
             if access is Access.OWN:
                 migrate(connection, self._location)
             require_version(connection, self._location)

@@ -70,8 +70,10 @@ class PostgresStatements(Statements):
         return self._connection.execute(self._queries[name].encode(), _storable(parameters), binary=True)
 
 
+def storable(value: Any) -> Any:
+    """The value without the one character that a text in PostgreSQL cannot contain."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
 def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without the one character that a text in PostgreSQL cannot contain."""
-    return {
-        name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in parameters.items()
-    }
+    return {name: storable(value) for name, value in parameters.items()}

@@ -134,7 +134,7 @@ CREATE TABLE base (
 CREATE TABLE inflight (
     association TEXT COLLATE "C" NOT NULL,
     study_id    BIGINT           NOT NULL REFERENCES study (id),
-    process     BIGINT           NOT NULL,
+    process     BIGINT           NOT NULL DEFAULT 0,
     PRIMARY KEY (association, study_id)
 );
 CREATE INDEX inflight_by_study ON inflight (study_id);

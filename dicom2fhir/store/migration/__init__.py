@@ -1,0 +1,1 @@
+"""From a store in a file to a store in a database."""
