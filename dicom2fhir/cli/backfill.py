@@ -30,6 +30,7 @@ from dicom2fhir.wiring import options
 from dicom2fhir.wiring.store_options import StoreAddress, store_options
 
 if TYPE_CHECKING:
+    from dicom2fhir.jobs.backfill_summary import Summary
     from dicom2fhir.store.sql.store import SqlStore
 
 _BUSY_TIMEOUT_S = 60.0
@@ -49,6 +50,7 @@ _BUSY_TIMEOUT_S = 60.0
     is_flag=True,
     help="Also read files that are already in the store, for example after an upgrade or `dicom2fhir forget`.",
 )
+@click.option("--no-archives", is_flag=True, help="Ignore zip and tar archives instead of reading the files in them.")
 @click.option("--ignore-rejection-notes", is_flag=True, help="Treat rejection notes as key objects like any.")
 @click.option("--dry-run", is_flag=True, help="Read and count files without writing to the store.")
 @json_option
@@ -61,15 +63,16 @@ def backfill(
     workers: int | None,
     since: str | None,
     again: bool,
+    no_archives: bool,
     ignore_rejection_notes: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Import all DICOM files below PATHS into the store, for the daemon to deliver.
+    """Import all DICOM files below PATHS, and in archives there, into the store, for the daemon to deliver.
 
     The daemon may run at the same time. An interrupted import continues when the same command is run again.
     """
-    from dicom2fhir.jobs import backfill as archives
+    from dicom2fhir.jobs.backfill import Backfill
 
     settings = load_settings(config_file, {"store": {"directory": str(state_dir.absolute()) if state_dir else None}})
     since_s = moment_since(since)
@@ -81,16 +84,17 @@ def backfill(
             stack.callback(store.close)
         task = bar.add_task("reading", total=None, rate="")
 
-        def show(summary: archives.Summary, total: int | None) -> None:
+        def show(summary: Summary, total: int | None) -> None:
             speed = bar.tasks[0].speed
             bar.update(task, completed=summary.files, total=total, rate=f"{speed:,.0f} files/s" if speed else "")
 
-        run = archives.Backfill(
+        run = Backfill(
             store,
             workers=workers or len(os.sched_getaffinity(0)),
             dry_run=dry_run,
             again=again,
             since=since_s,
+            archives=not no_archives,
             may_reject=not ignore_rejection_notes,
             budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,

@@ -21,8 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from multiprocessing import get_context
@@ -30,13 +29,14 @@ from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.errors import BridgeError, Permanent, attempt
-from dicom2fhir.jobs.backfill_worker import Chunk, count_files, end_with_parent, origin_of, read_chunk
+from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_summary import Summary
+from dicom2fhir.jobs.backfill_worker import Wanted, Work, count_files, end_with_parent, read_work, work_of
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, walk
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.statuses import Rejection
-from dicom2fhir.system.text import counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,70 +50,7 @@ _CHUNK_FILES = 256
 """Read by one worker and written in one transaction of about 20 ms, so that the daemon can write, too."""
 _CHUNKS_AHEAD = 2
 """For each worker, so that it never waits."""
-_LISTED_FAILURES = 1000
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-@dataclass(slots=True)
-class Summary:
-    """The result of a run, or its progress.
-
-    Every file counts once, in one of ``done_before``, ``taken``, ``skipped`` and ``failed``.
-    """
-
-    files: int = 0
-    done_before: int = 0
-    """Imported or skipped by an earlier run or a watched folder, and not changed since."""
-    outdated: int = 0
-    """Of those done before: imported by another version of the program, which may have read less."""
-    taken: int = 0
-    new: int = 0
-    """Of those taken; the store had the others, equal (``unchanged``) or with other attributes (``changed``)."""
-    changed: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    """Not SOP instances."""
-    failed: int = 0
-    """Files and folders that cannot be read or understood, also those that failed in an earlier run."""
-    studies: int = 0
-    """Distinct studies of those taken; counting them needs about 100 bytes per study."""
-    seconds: float = 0.0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of the first 1,000."""
-
-    def fail(self, path: str, reason: str) -> None:
-        """Count a failure, and list it unless the list is full."""
-        self.failed += 1
-        if len(self.failures) < _LISTED_FAILURES:
-            self.failures.append((path, reason))
-
-    def as_json(self) -> dict[str, object]:
-        """The summary as JSON."""
-        failures = [{"path": path, "reason": reason} for path, reason in self.failures]
-        return asdict(self) | {"seconds": round(self.seconds, 3), "failures": failures}
-
-    def lines(self, dry_run: bool, daemon_runs: bool) -> Iterator[str]:
-        """The summary as text."""
-        for path, reason in self.failures:
-            yield printable(f"{path}: {reason}")
-        if self.failed > len(self.failures):
-            yield f"... and {self.failed - len(self.failures):,} more"
-        taken = f"{counted(self.taken, 'instance')} of {counted(self.studies, 'study')}"
-        counts = [taken if dry_run else f"{taken} ({self.new:,} new)"]
-        more = {"already done": self.done_before, "without a SOP instance": self.skipped, "failed": self.failed}
-        counts += [f"{number:,} {what}" for what, number in more.items() if number]
-        yield f"{counted(self.files, 'file')} in {self.seconds:,.1f} s: {', '.join(counts)}"
-        if self.outdated:
-            files = counted(self.outdated, "file")
-            yield f"{files} already done by another version of dicom2fhir: --again reads all files again."
-        if dry_run:
-            yield "Nothing was written."
-        elif self.new or self.changed:
-            yield (
-                "The daemon is running and will deliver the studies after their quiet period."
-                if daemon_runs
-                else "The studies are in the store; start the daemon (dicom2fhir serve) to deliver them."
-            )
 
 
 @contextmanager
@@ -139,6 +76,8 @@ class Backfill:
         Also read files that were done before.
     since
         Ignore files that were last modified before, in seconds since the epoch; they are not counted.
+    archives
+        Read the files in zip and tar archives; otherwise archives are ignored and not counted.
     may_reject
         Whether rejection notes are applied.
     on_progress
@@ -154,6 +93,7 @@ class Backfill:
         dry_run: bool = False,
         again: bool = False,
         since: float | None = None,
+        archives: bool = True,
         may_reject: bool = True,
         budgets: Budgets = DEFAULT_BUDGETS,
         on_progress: Callable[[Summary, int | None], None] | None = None,
@@ -162,7 +102,7 @@ class Backfill:
         self._writes = None if dry_run else store
         self._workers = workers
         self._again = again
-        self._since = since
+        self._wanted = Wanted(None if since is None else int(since * 1e9), archives)
         self._may_reject = may_reject
         self._budgets = budgets
         self._on_progress = on_progress
@@ -183,15 +123,15 @@ class Backfill:
         started = time.monotonic()
         roots = [os.path.realpath(path) for path in paths]
         holds = _Holds(self._writes, roots, self._may_reject)
-        pending: dict[Future[Chunk], list[Found]] = {}
+        pending: dict[Future[Chunk], Work] = {}
         with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
             try:
                 if self._on_progress:
                     with _interrupts_held_back():
-                        self._total = pool.submit(count_files, roots)
-                for files in self._chunks(roots):
+                        self._total = pool.submit(count_files, roots, self._wanted)
+                for work in self._work(roots):
                     with _interrupts_held_back():
-                        pending[pool.submit(read_chunk, files, self._budgets)] = files
+                        pending[pool.submit(read_work, work, self._budgets)] = work
                     if len(pending) >= (1 + _CHUNKS_AHEAD) * self._workers:
                         self._settle(pending, holds)
                 while pending:
@@ -211,17 +151,14 @@ class Backfill:
         self._summary.seconds = time.monotonic() - started
         self._summary.studies = len(self._studies)
 
-    def _chunks(self, roots: Sequence[str]) -> Iterator[list[Found]]:
-        """The files to read, in the order of the archive, so that the files of a study come together."""
-        files = walk(roots, in_order=True, on_error=self._cannot_read)
-        if self._since is not None:
-            since_ns = int(self._since * 1e9)
-            files = (file for file in files if file.mtime_ns >= since_ns)
+    def _work(self, roots: Sequence[str]) -> Iterator[Work]:
+        """The files to read, in their order, so that those of a study come together."""
+        files = filter(self._wanted, walk(roots, in_order=True, on_error=self._cannot_read))
         while some := list(islice(files, _CHUNK_FILES)):
             self._summary.files += len(some)
             left = self._without_done(some)
             if left:
-                yield left
+                yield from work_of(left)
             elif self._on_progress:
                 self._on_progress(self._summary, self._files_in_all())
 
@@ -248,43 +185,52 @@ class Backfill:
     def _files_in_all(self) -> int | None:
         return self._total.result() if self._total and self._total.done() else None
 
-    def _settle(self, pending: dict[Future[Chunk], list[Found]], holds: _Holds) -> None:
-        """Write the oldest pending result: of several files of one instance, the last in the archive is kept."""
+    def _settle(self, pending: dict[Future[Chunk], Work], holds: _Holds) -> None:
+        """Write the oldest pending result: of several files of one instance, the last is kept."""
         future = next(iter(pending))
-        files = pending.pop(future)
-        self._keep(files, future.result(), holds.origin(len(files)))
+        work = pending.pop(future)
+        chunk = future.result()
+        self._summary.archives += bool(chunk.names)
+        self._summary.members += chunk.members
+        self._keep(work, chunk, holds.origin(len(chunk)))
         if self._on_progress:
             self._on_progress(self._summary, self._files_in_all())
 
-    def _keep(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
-        """Write the results of some files; a record that the store rejects fails only its own file."""
-        try:
-            self._write(files, chunk, origin)
-        except Permanent:
-            for part in chunk.apart():
-                self._keep_one(files, part, origin)
+    def _keep(self, work: Work, chunk: Chunk, origin: Origin) -> None:
+        """Write the results of some files, in one transaction unless they are too many.
 
-    def _keep_one(self, files: Sequence[Found], part: Chunk, origin: Origin) -> None:
+        An instance that the store rejects fails only its own file.
+        """
+        if len(chunk) <= _CHUNK_FILES:
+            with suppress(Permanent):
+                self._write(work, chunk, origin, work.marks(chunk) + work.last_marks(chunk))
+                return
+        rest = chunk.rest()
+        for part in chunk.instances(_CHUNK_FILES):
+            rest.rejected += self._refused(work, part, origin)
+        self._write(work, rest, origin, work.marks(rest) + work.last_marks(rest))
+
+    def _refused(self, work: Work, chunk: Chunk, origin: Origin) -> list[tuple[int, str, str]]:
+        """Write instances; those that the store rejects."""
         try:
-            self._write(files, part, origin)
+            self._write(work, chunk, origin, work.marks(chunk))
         except Permanent as error:
-            if not part.taken:
-                raise
-            self._write(files, Chunk(rejected=[(place, error.kind, str(error)) for place in part.taken]), origin)
+            if len(chunk) == 1:
+                return [(chunk.taken[0], error.kind, str(error))]
+            return [one for part in chunk.instances(1) for one in self._refused(work, part, origin)]
+        return []
 
-    def _write(self, files: Sequence[Found], chunk: Chunk, origin: Origin) -> None:
+    def _write(self, work: Work, chunk: Chunk, origin: Origin, marks: Sequence[FileMark]) -> None:
         records = [InstanceRecord(*plain) for plain in chunk.plain]
         if self._writes:
-            outcomes = [(place, "taken", "") for place in chunk.taken]
-            outcomes += [(place, "skipped", reason) for place, reason in chunk.skipped]
-            outcomes += [(place, "rejected", reason) for place, _, reason in chunk.rejected]
+            now = time.time()
             changes = attempt(
                 self._writes.add_many,
                 records,
                 origin,
-                [_mark(files[place], outcome, reason) for place, outcome, reason in outcomes],
+                marks,
                 [
-                    Rejection(time.time(), origin_of(files[place]), reason, kind)
+                    Rejection(now, Origin("file", path=work.path(chunk, place)), reason, kind)
                     for place, kind, reason in chunk.rejected
                 ],
             )
@@ -296,11 +242,7 @@ class Backfill:
         self._summary.skipped += len(chunk.skipped)
         failed = [*((place, reason) for place, _, reason in chunk.rejected), *chunk.unreadable]
         for place, reason in failed:
-            self._summary.fail(files[place].text, reason)
-
-
-def _mark(file: Found, outcome: str, reason: str) -> FileMark:
-    return FileMark(file.text, file.size_bytes, file.mtime_ns, outcome, reason)
+            self._summary.fail(work.path(chunk, place), reason)
 
 
 class _Holds:

@@ -1,4 +1,4 @@
-"""The worker processes of a backfill: read the headers of some hundred files at a time."""
+"""The work of a backfill: some hundred files, or an archive, whose headers one worker process reads."""
 
 from __future__ import annotations
 
@@ -7,90 +7,231 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import parent_process
-from typing import Any
+from typing import BinaryIO, Protocol
 
 from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, NotDicom, attempt
+from dicom2fhir.jobs.archives import Member, is_archive, members
+from dicom2fhir.jobs.backfill_chunk import Chunk
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found, found, open_file, walk
-
-Plain = tuple[Any, ...]
-"""The fields of an :class:`InstanceRecord`: pickled ten times as fast, and shared mappings only once."""
-
-
-@dataclass(slots=True)
-class Chunk:
-    """The result of a worker: ``plain`` are the records of the files at the indexes ``taken``, in this order."""
-
-    plain: list[Plain] = field(default_factory=list)
-    taken: list[int] = field(default_factory=list)
-    skipped: list[tuple[int, str]] = field(default_factory=list)
-    """Index of the file, and reason."""
-    rejected: list[tuple[int, str, str]] = field(default_factory=list)
-    """Files that will not be understood next time either: index, kind and reason."""
-    unreadable: list[tuple[int, str]] = field(default_factory=list)
-    """Files that may be readable another time."""
-
-    def apart(self) -> Iterator[Chunk]:
-        """Each record by itself, with the index of its file; then the others."""
-        for place, plain in zip(self.taken, self.plain, strict=True):
-            yield Chunk(plain=[plain], taken=[place])
-        yield Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable)
+from dicom2fhir.store.file_marks import FileMark
+from dicom2fhir.system.text import counted
 
 
-def read_chunk(files: Sequence[Found], budgets: Budgets) -> Chunk:
+class Work(Protocol):
+    """What one worker reads, and what the ledger records of it."""
+
+    def read(self, budgets: Budgets) -> Chunk:
+        """Read the headers, in a worker process."""
+
+    def path(self, chunk: Chunk, place: int) -> str:
+        """What a file is called, by its index."""
+
+    def marks(self, chunk: Chunk) -> list[FileMark]:
+        """What the ledger records with a part of the results."""
+
+    def last_marks(self, chunk: Chunk) -> list[FileMark]:
+        """What it records when all results are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatch:
+    """Some files, each with an entry of its own in the ledger."""
+
+    files: Sequence[Found]
+
+    def read(self, budgets: Budgets) -> Chunk:
+        """See :meth:`Work.read`."""
+        chunk = Chunk()
+        reader = InstanceReader(budgets)
+        for place, file in enumerate(self.files):
+            with _failures_kept(chunk, place):
+                _keep(chunk, place, attempt(_read, file, reader))
+        return chunk
+
+    def path(self, chunk: Chunk, place: int) -> str:
+        """See :meth:`Work.path`."""
+        return self.files[place].text
+
+    def marks(self, chunk: Chunk) -> list[FileMark]:
+        """See :meth:`Work.marks`."""
+        outcomes = [(place, "taken", "") for place in chunk.taken]
+        outcomes += [(place, "skipped", reason) for place, reason in chunk.skipped]
+        outcomes += [(place, "rejected", reason) for place, _, reason in chunk.rejected]
+        return [_mark(self.files[place], outcome, reason) for place, outcome, reason in outcomes]
+
+    def last_marks(self, chunk: Chunk) -> list[FileMark]:
+        """See :meth:`Work.last_marks`."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """An archive. It has one entry in the ledger, when all that was read of it is stored.
+
+    If the run is killed before, the archive is read again, which changes nothing for the instances that are stored.
+    """
+
+    file: Found
+
+    def read(self, budgets: Budgets) -> Chunk:
+        """See :meth:`Work.read`."""
+        chunk = Chunk()
+        with _failures_kept(chunk, _next(chunk, "")):
+            attempt(self._read_members, chunk, InstanceReader(budgets))
+        return chunk
+
+    def _read_members(self, chunk: Chunk, reader: InstanceReader) -> None:
+        def tell(reason: str) -> None:
+            chunk.rejected.append((_next(chunk, ""), "cannot-understand", reason))
+
+        with opened(self.file) as source:
+            for member in members(source, self.file.path, self.file.size_bytes, tell):
+                place = _next(chunk, member.name)
+                with _failures_kept(chunk, place):
+                    _keep(chunk, place, attempt(self._read_member, member, reader))
+
+    def _read_member(self, member: Member, reader: InstanceReader) -> InstanceRecord:
+        with member.open() as source:
+            header = reader.read_file(source)
+        return reader.decode(header.received(Origin("file", path=_inside(self.file, member.name))))
+
+    def path(self, chunk: Chunk, place: int) -> str:
+        """See :meth:`Work.path`."""
+        return _inside(self.file, chunk.names[place])
+
+    def marks(self, chunk: Chunk) -> list[FileMark]:
+        """See :meth:`Work.marks`."""
+        return []
+
+    def last_marks(self, chunk: Chunk) -> list[FileMark]:
+        """See :meth:`Work.last_marks`."""
+        if chunk.unreadable:
+            return []
+        if chunk.rejected:
+            place, _, reason = chunk.rejected[0]
+            first = f"{chunk.names[place]}: {reason}" if chunk.names[place] else reason
+            more = f"{counted(len(chunk.rejected), 'problem')}, the first: " if len(chunk.rejected) > 1 else ""
+            return [_mark(self.file, "rejected", more + first)]
+        return [_mark(self.file, "taken" if chunk.members > len(chunk.skipped) else "skipped", "")]
+
+
+def work_of(files: Sequence[Found]) -> Iterator[Work]:
+    """Divide files into work, in their order: an archive by itself, the others together."""
+    batch: list[Found] = []
+    for file in files:
+        if not is_archive(file.path):
+            batch.append(file)
+            continue
+        if batch:
+            yield FileBatch(batch)
+            batch = []
+        yield ArchiveFile(file)
+    if batch:
+        yield FileBatch(batch)
+
+
+def read_work(work: Work, budgets: Budgets) -> Chunk:
     """Read headers, in a worker process."""
-    chunk = Chunk()
-    reader = InstanceReader(budgets)
-    for place, file in enumerate(files):
-        try:
-            record = attempt(_read, file, reader)
-        except NotDicom as error:
-            chunk.skipped.append((place, str(error)))
-        except BridgeError as error:
-            chunk.rejected.append((place, error.kind, str(error)))
-        except OSError as error:
-            chunk.unreadable.append((place, error.strerror or str(error)))
-        except MemoryError:
-            chunk.unreadable.append((place, "Not enough memory to read the file"))
-        else:
-            chunk.taken.append(place)
-            chunk.plain.append(
-                (
-                    record.study_uid,
-                    record.series_uid,
-                    record.sop_uid,
-                    record.patient,
-                    record.study,
-                    record.series,
-                    record.instance,
-                    record.notes,
-                )
-            )
-    return chunk
+    return work.read(budgets)
+
+
+def _next(chunk: Chunk, name: str) -> int:
+    chunk.names.append(name)
+    return len(chunk.names) - 1
+
+
+def _inside(file: Found, name: str) -> str:
+    return f"{file.text}!/{name}" if name else file.text
+
+
+def _mark(file: Found, outcome: str, reason: str) -> FileMark:
+    return FileMark(file.text, file.size_bytes, file.mtime_ns, outcome, reason)
+
+
+@contextmanager
+def _failures_kept(chunk: Chunk, place: int) -> Iterator[None]:
+    """Keep the reason why a file was not read, by what can be expected of it next time."""
+    try:
+        yield
+    except NotDicom as error:
+        chunk.skipped.append((place, str(error)))
+    except BridgeError as error:
+        chunk.rejected.append((place, error.kind, str(error)))
+    except OSError as error:
+        chunk.unreadable.append((place, error.strerror or str(error)))
+    except MemoryError:
+        chunk.unreadable.append((place, "Not enough memory to read the file"))
+
+
+def _keep(chunk: Chunk, place: int, record: InstanceRecord) -> None:
+    chunk.taken.append(place)
+    chunk.plain.append(
+        (
+            record.study_uid,
+            record.series_uid,
+            record.sop_uid,
+            record.patient,
+            record.study,
+            record.series,
+            record.instance,
+            record.notes,
+        )
+    )
 
 
 def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
-    with open_file(file.path) as source:
+    with opened(file) as source:
         header = reader.read_file(source)
         notes = noted(source, header.rest, file.size_bytes)
+    return reader.decode(header.received(Origin("file", path=file.text), notes))
+
+
+@contextmanager
+def opened(file: Found) -> Iterator[BinaryIO]:
+    """Open a file that was found.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened, or has changed when it is closed (``EAGAIN``).
+    """
+    with open_file(file.path) as source:
+        yield source
         if found(file.path, os.fstat(source.fileno())) != file:
             raise OSError(errno.EAGAIN, "The file changed while it was read")
-    return reader.decode(header.received(origin_of(file), notes))
 
 
-def origin_of(file: Found) -> Origin:
-    """The origin of an instance from a file."""
-    return Origin("file", path=file.text)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which files are imported.
+
+    Attributes
+    ----------
+    since_ns
+        The earliest time of modification, in nanoseconds since the epoch.
+    archives
+        Whether archives are.
+    """
+
+    since_ns: int | None
+    archives: bool
+
+    def __call__(self, file: Found) -> bool:
+        """Whether a file is one of them."""
+        is_new = self.since_ns is None or file.mtime_ns >= self.since_ns
+        return is_new and (self.archives or not is_archive(file.path))
 
 
-def count_files(paths: Sequence[str]) -> int:
+def count_files(paths: Sequence[str], wanted: Wanted) -> int:
     """The number of files, for the estimate of the remaining time; runs in a worker process."""
-    return sum(1 for _ in walk(paths, on_error=lambda _path, _error: None))
+    return sum(1 for _ in filter(wanted, walk(paths, on_error=lambda _path, _error: None)))
 
 
 def end_with_parent() -> None:

@@ -7,10 +7,9 @@ import os
 import shutil
 import tempfile
 import zipfile
-import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,17 +21,14 @@ from dicom2fhir.dicom.documents import mentioned_studies
 from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.dicom.study import assemble
-from dicom2fhir.errors import BridgeError, CannotUnderstand, NotDicom, attempt
+from dicom2fhir.errors import BridgeError, NotDicom, attempt
 from dicom2fhir.fhir.send import bundle
+from dicom2fhir.jobs.archives import obstacle, obstacles, open_zip_member
 from dicom2fhir.model import InstanceRecord, Mapped, Origin, RejectedInstance, Resource, Study, Write
 from dicom2fhir.receive.folder.files import open_file, walk
-from dicom2fhir.system.text import counted
 
 STDIN = "-"
 _ZIP_MAGIC = b"PK\x03\x04"
-_ENCRYPTED = 0x1
-"""General purpose bit 0 of a member (APPNOTE.TXT section 4.4.4)."""
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 
@@ -167,25 +163,11 @@ def _file_or_members(
         on_error(name, f"the archive cannot be read: {error}")
         return
     members = [member for member in archive.infolist() if not member.is_dir()]
-    obstacles = [_obstacle(member) for member in members]
-    for obstacle, number in Counter(filter(None, obstacles)).items():
-        on_error(name, f"{counted(number, 'file')} of the archive cannot be read: {obstacle}")
-    for member, obstacle in zip(members, obstacles, strict=True):
-        if not obstacle:
-            yield InputFile(f"{name}:{member.filename}", partial(_open_member, archive, member), asked_for=False)
-
-
-def _obstacle(member: zipfile.ZipInfo) -> str:
-    """Why a member cannot be read; empty if it can. Equal reasons are reported once for the archive."""
-    if member.flag_bits & _ENCRYPTED:
-        return "encrypted; unpack the archive with its password first"
-    if member.compress_type not in _METHODS:
-        return f"compression method {member.compress_type} is not supported; unpack the archive first"
-    return ""
-
-
-def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
-    return cast("BinaryIO", archive.open(member))
+    for reason in obstacles(members):
+        on_error(name, reason)
+    for member in members:
+        if not obstacle(member):
+            yield InputFile(f"{name}:{member.filename}", partial(open_zip_member, archive, member), asked_for=False)
 
 
 def read(
@@ -231,26 +213,12 @@ def read(
 
 
 def _read_one(source: InputFile, reader: InstanceReader) -> InstanceRecord:
-    with _opened(source) as file:
+    with source.open() as file:
         header = reader.read_file(file)
         # the end of an archive's member or of a pipe is known only after reading all of it
         is_file = isinstance(file, io.BufferedReader)
         notes = noted(file, header.rest, os.fstat(file.fileno()).st_size) if is_file else ()
     return reader.decode(header.received(Origin("file", path=source.name), notes))
-
-
-@contextmanager
-def _opened(source: InputFile) -> Iterator[BinaryIO]:
-    try:
-        file = source.open()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # not visible in the archive's directory, or a version of ZIP that Python does not support
-        raise CannotUnderstand(f"The member of the archive cannot be read: {error}.") from None
-    with file:
-        try:
-            yield file
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise CannotUnderstand(f"The member of the archive is damaged: {error}.") from None
 
 
 def named_file(path: str) -> InputFile:

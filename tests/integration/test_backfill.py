@@ -15,66 +15,31 @@ import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.jobs import backfill, conversion
-from dicom2fhir.jobs.backfill import Backfill, Summary
-from dicom2fhir.jobs.backfill_worker import read_chunk
+from dicom2fhir.jobs import backfill, backfill_summary, conversion
+from dicom2fhir.jobs.backfill import Backfill
+from dicom2fhir.jobs.backfill_summary import Summary
+from dicom2fhir.jobs.backfill_worker import FileBatch
 from dicom2fhir.receive.folder.files import found
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import State
 from testdata.make_dicom import ct_files
+from tests.backfill_archive import Archive, counts
 from tests.command_line import run_here
 from tests.daemon_process import ROOT, DaemonProcess, environment, wait_until
 from tests.store_contract.bench import claimed
 
 INTERRUPTIONS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}
 """A signal, and the exit status after it."""
-CONFIG = """
-[store]
-min_free_bytes = 0
-quiet_period_s = 0
-[fhir]
-validation = "never"
-"""
-
-
-class Archive:
-    """A folder of files, the state of a bridge, and the command between them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files = folder / "archive"
-        self.state = folder / "state"
-        self.config = folder / "config.toml"
-        self.config.write_text(CONFIG)
-
-    def command(self, *arguments: str | Path, workers: int = 2) -> list[str]:
-        state = ("--config", self.config, "--state-dir", self.state, "--workers", str(workers))
-        return ["backfill", *map(str, (*state, *arguments))]
-
-    def backfill(self, *arguments: str | Path, status: int = 0) -> dict[str, Any]:
-        """Run the command in this process; its summary."""
-        done = run_here(*self.command("--json", *(arguments or (self.files,)), workers=1))
-        assert done.status == status, done.stderr
-        found: dict[str, Any] = done.json
-        return found
-
-    def store(self) -> SqliteStore:
-        return SqliteStore(self.state / "store.db", quiet_period_s=0, min_free_bytes=0)
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path)
-
-
-def counts(summary: dict[str, Any]) -> dict[str, int]:
-    """The counts that are not 0."""
-    return {name: value for name, value in summary.items() if isinstance(value, int) and value}
 
 
 def same_as_converted(store: SqliteStore, files: Path) -> int:
@@ -311,10 +276,10 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(archive: Archive, store: 
     assert looked_at is not None
     with file.open("ab") as more:
         more.write(b"\0\0")
-    chunk = read_chunk([looked_at], DEFAULT_BUDGETS)
+    chunk = FileBatch([looked_at]).read(DEFAULT_BUDGETS)
     assert chunk.taken == [] and chunk.unreadable == [(0, "The file changed while it was read")]
     file.unlink()
-    assert read_chunk([looked_at], DEFAULT_BUDGETS).unreadable[0][0] == 0
+    assert FileBatch([looked_at]).read(DEFAULT_BUDGETS).unreadable[0][0] == 0
 
 
 def test_a_folder_that_cannot_be_read_is_a_failure(archive: Archive, store: SqliteStore, tmp_path: Path) -> None:
@@ -324,7 +289,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure(archive: Archive, store: Sqli
 
 
 def test_failures_are_counted_all_and_listed_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "_LISTED_FAILURES", 2)
+    monkeypatch.setattr(backfill_summary, "_LISTED_FAILURES", 2)
     summary = Summary(files=3)
     for number in range(3):
         summary.fail(f"/{number}", "cut off")

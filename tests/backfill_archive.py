@@ -1,0 +1,47 @@
+"""A folder to import, for tests of ``dicom2fhir backfill``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dicom2fhir.store.sqlite.store import SqliteStore
+from tests.command_line import run_here
+
+CONFIG = """
+[store]
+min_free_bytes = 0
+quiet_period_s = 0
+[fhir]
+validation = "never"
+"""
+
+
+class Archive:
+    """A folder of files, the state of a bridge, and the command between them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.files = folder / "archive"
+        self.state = folder / "state"
+        self.config = folder / "config.toml"
+        self.config.write_text(CONFIG)
+
+    def command(self, *arguments: str | Path, workers: int = 2) -> list[str]:
+        state = ("--config", self.config, "--state-dir", self.state, "--workers", str(workers))
+        return ["backfill", *map(str, (*state, *arguments))]
+
+    def backfill(self, *arguments: str | Path, status: int = 0) -> dict[str, Any]:
+        """Run the command in this process; its summary."""
+        done = run_here(*self.command("--json", *(arguments or (self.files,)), workers=1))
+        assert done.status == status, done.stderr
+        found: dict[str, Any] = done.json
+        return found
+
+    def store(self) -> SqliteStore:
+        return SqliteStore(self.state / "store.db", quiet_period_s=0, min_free_bytes=0)
+
+
+def counts(summary: dict[str, Any]) -> dict[str, int]:
+    """The counts that are not 0."""
+    return {name: value for name, value in summary.items() if isinstance(value, int) and value}

@@ -1,0 +1,160 @@
+"""Zip and tar archives below the paths of a backfill."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from dicom2fhir.jobs import backfill
+from dicom2fhir.jobs.backfill import Backfill
+from dicom2fhir.store.sqlite.store import SqliteStore
+from testdata.make_dicom import ct_files
+from tests.backfill_archive import Archive, counts
+from tests.daemon_process import ROOT, environment, wait_until
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path)
+
+
+def pack(files: list[Path], into: Path) -> Path:
+    """Move files into an archive, under names that are no paths to extract to."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    if into.suffix.lower() == ".zip":
+        with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for file in files:
+                zipped.write(file, f"../../{file.name}")
+    else:
+        mode = "w:gz" if into.name.lower().endswith("gz") else "w"
+        with tarfile.open(into, mode) as tarred:  # type: ignore[call-overload]
+            for file in files:
+                tarred.add(file, f"/{file.name}")
+    for file in files:
+        file.unlink()
+    return into
+
+
+def instances(store: SqliteStore) -> set[str]:
+    uids = [status.study_uid for status in store.studies(limit=1000)]
+    studies = [store.study(uid) for uid in uids]
+    return {one.uid for study in studies if study for series in study.series for one in series.instances}
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_the_files_in_archives_are_imported_like_others(archive: Archive, tmp_path: Path, suffix: str) -> None:
+    files = ct_files(archive.files, 12, studies=3)
+    packed = pack(files[:4], archive.files / "deep" / f"one{suffix}")
+    pack(files[4:9], archive.files / f"TWO{suffix}".upper())
+    first = archive.backfill()
+    assert counts(first) == {"files": 5, "archives": 2, "members": 9, "taken": 12, "new": 12, "studies": 3}
+    ct_files(tmp_path / "unpacked", 12, studies=3)
+    plain = Archive(tmp_path / "plain")
+    plain.backfill(tmp_path / "unpacked")
+    with closing(archive.store()) as store, closing(plain.store()) as expected:
+        assert instances(store) == instances(expected)
+
+    assert counts(archive.backfill()) == {"files": 5, "done_before": 5}
+    assert counts(archive.backfill("--again", packed)) == {
+        "files": 1,
+        "archives": 1,
+        "members": 4,
+        "taken": 4,
+        "unchanged": 4,
+        "studies": 1,
+    }
+    assert not list(archive.files.parent.rglob("../*.dcm")), "nothing was extracted"
+
+
+def test_archives_are_ignored_on_request_and_read_later(archive: Archive) -> None:
+    pack(ct_files(archive.files, 4)[:3], archive.files / "x.zip")
+    assert counts(archive.backfill("--no-archives", archive.files)) == {"files": 1, "taken": 1, "new": 1, "studies": 1}
+    assert counts(archive.backfill())["new"] == 3
+
+
+def test_failures_name_the_file_in_its_archive_and_are_known_next_time(archive: Archive) -> None:
+    files = ct_files(archive.files, 5)
+    files[1].write_bytes(files[1].read_bytes()[:400])
+    files[2].write_bytes(b"Not DICOM at all, and longer than the preamble of a file." * 9)
+    packed = pack(files, archive.files / "x.zip")
+    first = archive.backfill(status=1)
+    told = {"files": 1, "archives": 1, "members": 5, "taken": 3, "new": 3, "skipped": 1, "failed": 1, "studies": 1}
+    assert counts(first) == told
+    assert [one["path"] for one in first["failures"]] == [f"{packed}!/../../{files[1].name}"]
+    with closing(archive.store()) as store:
+        assert [one.origin.path for one in store.rejections()] == [first["failures"][0]["path"]]
+
+    second = archive.backfill(status=1)
+    assert counts(second) == {"files": 1, "failed": 1}
+    assert second["failures"] == [
+        {"path": str(packed), "reason": f"../../{files[1].name}: {first['failures'][0]['reason']}"}
+    ]
+    with closing(archive.store()) as store:
+        assert len(store.rejections()) == 1
+
+
+def test_what_came_before_the_damage_is_imported(archive: Archive) -> None:
+    packed = pack(ct_files(archive.files, 5), archive.files / "x.tar")
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
+    first = archive.backfill(status=1)
+    assert 0 < first["taken"] < 5
+    assert first["members"] == first["taken"] + 1, "one is cut"
+    assert first["failed"] == 2
+    assert first["failures"][-1]["path"] == str(packed)
+    assert "damaged" in first["failures"][-1]["reason"]
+    assert counts(archive.backfill(status=1)) == {"files": 1, "failed": 1}
+
+
+def test_an_instance_that_the_store_rejects_fails_alone(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill, "_CHUNK_FILES", 2)
+    files = ct_files(archive.files, 5)
+    refused = str(pydicom.dcmread(files[2]).SOPInstanceUID)
+    packed = pack(files, archive.files / "x.zip")
+    with closing(archive.store()) as store:
+        add_many = store.add_many
+
+        def refuse_one(records, *rest):  # type: ignore[no-untyped-def]
+            if any(record.sop_uid == refused for record in records):
+                raise ValueError("not this one")
+            return add_many(records, *rest)
+
+        monkeypatch.setattr(store, "add_many", refuse_one)
+        summary = Backfill(store, workers=1).run([archive.files])
+        assert (summary.taken, summary.new, summary.failed) == (4, 4, 1)
+        mark = store.file_marks([str(packed)])[str(packed)]
+        assert mark.outcome == "rejected" and "ValueError" in mark.reason
+        assert store.stats().instances == 4
+
+
+def test_a_run_that_was_killed_within_an_archive_goes_on_and_stores_nothing_twice(archive: Archive) -> None:
+    files = ct_files(archive.files, 3000, studies=10)
+    files[2990].write_bytes(files[2990].read_bytes()[:400])
+    packed = pack(files, archive.files / "x.tar")
+    archive.store().close()
+    command = [sys.executable, "-m", "dicom2fhir", *archive.command("--json", archive.files)]
+    with (
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process,
+        closing(SqliteStore.open_readonly(archive.state / "store.db")) as reader,
+    ):
+        wait_until(lambda: reader.stats().instances, 60, "the first instances are kept")
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+        done = reader.stats().instances
+        assert not reader.file_marks([str(packed)]) or done == 2999
+    summary = counts(archive.backfill(status=1))
+    with closing(archive.store()) as store:
+        assert store.stats().instances == 2999
+        assert len(store.rejections()) == 1
+    assert summary.get("new", 0) + done == 2999
+    shutil.rmtree(archive.files)
