@@ -25,7 +25,6 @@ from dicom2fhir.errors import BridgeError, BridgeFault, StoreUnavailable, log_fi
 from dicom2fhir.ingest import Ingest
 from dicom2fhir.ops import logs
 from dicom2fhir.ops.daemon_state import DaemonState, DestinationState, DiskState, StateFile, in_a_line, senders_of
-from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.metrics import Metrics
 from dicom2fhir.outcomes import Attempt
 from dicom2fhir.receive.dimse.scp import StorageSCP
@@ -91,7 +90,7 @@ class Daemon:
         with ExitStack() as undo:  # a store that stays open could not be opened again
             undo.callback(self.store.close)
             self._ingest = Ingest(self.store, stored=self._stored)
-            self._index_keeper = IndexKeeper(self.store)
+            self._store_keepers = parts.store_keepers(self.store, lambda: self.settings)
             self.deliverers = self._make_deliverers(self._blueprint, settings.destinations)
             self.folders = self._make_watchers(self._blueprint, settings.folders)
             self.receiver = (
@@ -167,7 +166,7 @@ class Daemon:
                 self.receiver.start()
             if self.web:
                 self.web.start()
-            self._index_keeper.start()
+            self._store_keepers.start()
         except BaseException:
             self.stop()
             raise
@@ -351,7 +350,7 @@ class Daemon:
             deliverer.stop(_left_s(deadline))
         if self.web:
             self.web.stop(_left_s(deadline))
-        self._index_keeper.stop(_left_s(deadline))
+        self._store_keepers.stop(_left_s(deadline))
         self._state_file.write(replace(self.state(), stopped_at=time.time()))
         self.store.close()
         if self._traces:

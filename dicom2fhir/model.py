@@ -263,6 +263,8 @@ class Study:
         What rejection notes took out of it; None if no note is about it.
     rejected_elsewhere
         Study Instance UID -> SOP Instance UIDs that are rejected, of the other studies that its documents name.
+    is_late_part
+        Whether this is what came after the store had forgotten the study; every destination in force then has the rest.
     """
 
     uid: str
@@ -276,6 +278,7 @@ class Study:
     steps: tuple[ProcedureStep, ...] = ()
     rejection: Rejection | None = None
     rejected_elsewhere: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_late_part: bool = False
 
     @property
     def before_rejection(self) -> Study:

@@ -66,7 +66,7 @@ RULES = {
     "store.options":        ("",                                            ""),
     "store.notices":        ("model errors",                                ""),
     "store.selection":      ("model",                                       ""),
-    "store.sql":            ("model outcomes errors dicom.documents dicom.patients dicom.procedure_step"
+    "store.sql":            ("model outcomes errors dicom.documents dicom.late_part dicom.patients dicom.procedure_step"
                              " dicom.rejection_notes dicom.study store.base store.file_marks store.notices"
                              " store.selection store.statuses store.study_keys store.study_search store.sql",
                              "orjson structlog"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,9 @@ def _show_study(store: SqlStore, study: str, limit: int, as_json: bool) -> None:
     now = time.time()
     known = store.study_status(study)
     found = [known] if known else _with_accession_number(store, study, limit)
+    if not found and (forgotten_at := store.forgotten_at(study)):
+        _show_forgotten(store, study, forgotten_at, as_json)
+        return
     if not found:
         raise click.ClickException(f"there is no study with this UID or Accession Number in {store.location}")
     daemon = bridge.daemon_of(store, now)
@@ -125,6 +129,16 @@ def _show_study(store: SqlStore, study: str, limit: int, as_json: bool) -> None:
         put_json({"store": store.location} | bridge.study_json(found[0], daemon, now))
     else:
         put_json({"store": store.location, "studies": [bridge.study_json(one, daemon, now) for one in found]})
+
+
+def _show_forgotten(store: SqlStore, study: str, at: float, as_json: bool) -> None:
+    if as_json:
+        put_json({"store": store.location, "study_uid": study, "forgotten_at": at})
+    else:
+        click.echo(
+            f"{study} was forgotten on {datetime.fromtimestamp(at, UTC):%Y-%m-%d}, because every destination had had it"
+            " for store.forget_after_s. It stays there."
+        )
 
 
 @click.command()

@@ -191,6 +191,11 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield f"receiver.networks = {shown}: every address may connect; list only the networks of your senders"
     if receiver.enabled and not guarded:
         yield "receiver.open = true: any peer that can reach the port may send; restrict senders with networks = [...]"
+    if settings.store.forget_after_s is not None and settings.fhir.max_instances == 0:
+        yield (
+            "store.forget_after_s has no effect, because fhir.max_instances = 0: what comes late cannot be added to a"
+            " study without a list of its instances"
+        )
     web = settings.web
     if web.enabled and not web.tls_certificate and not value_types.is_loopback(web.host):
         yield f"web.host = {web.host!r}: the token is sent unencrypted; set web.tls_certificate"
@@ -231,7 +236,14 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name, destination in settings.destinations.items():
         if isinstance(destination, FileDestinationSettings):
             written.append((f"destinations.{name}.directory", destination.directory))
-    return value_types.overlaps(watched, written)
+    yield from value_types.overlaps(watched, written)
+    if settings.store.forget_after_s is not None:
+        for name, destination in settings.destinations.items():
+            if isinstance(destination, FileDestinationSettings):
+                yield (
+                    f'store.forget_after_s: destinations.{name} has type = "file", and what comes late of a forgotten'
+                    " study cannot be added to a file; remove one of the two"
+                )
 
 
 def _options(table: Key, merged: Merged) -> list[str]:

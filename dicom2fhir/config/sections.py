@@ -88,6 +88,17 @@ class StoreSettings(Section):
         " With url, the server refuses what it has no room for.",
     )
 
+    forget_after_s: Annotated[
+        Annotated[float, Field(gt=0, le=86_400 * 3_660)] | None,
+        BeforeValidator(lambda value: None if value == "off" else value),
+    ] = Field(
+        None,
+        description="Forget a study when every destination has had it, and nothing has happened to it, for this long"
+        " (docs/forgetting.md); 7776000 is 90 days. It stays on the servers, and what comes later is added there."
+        ' Destinations must be servers. "off": the store keeps every study.',
+        examples=["off"],
+    )
+
     @field_validator("url", mode="after")
     @classmethod
     def _postgresql(cls, url: SecretStr) -> SecretStr:

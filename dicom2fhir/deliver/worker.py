@@ -236,7 +236,9 @@ class Deliverer:
         """
         if study.is_announced and not self._selection.announced:
             return 'no instance has arrived yet, and resources.registered = "never"'
-        return self._selection.refuses(self._store.stated(study.uid)) if self._selection.chooses else ""
+        # the destination has the rest of a late part, and so takes the study
+        selection = replace(self._selection, only={}) if study.is_late_part else self._selection
+        return selection.refuses(self._store.stated(study.uid)) if selection.chooses else ""
 
     def _outcome(self, outcomes: Iterator[Outcome], study: Study) -> Outcome | _Failed:
         """The destination's outcome, or a fault of the bridge."""

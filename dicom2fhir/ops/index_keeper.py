@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import structlog
 
 from dicom2fhir.errors import BridgeFault, StoreUnavailable, log_fields
+from dicom2fhir.ops.repeating import Repeating
 from dicom2fhir.store.study_search import StudySearch
 
 log = structlog.get_logger(__name__)
@@ -15,31 +14,15 @@ _LOOK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 60.0
 
 
-class IndexKeeper:
+class IndexKeeper(Repeating):
     """Calls :meth:`dicom2fhir.store.study_search.StudySearch.update_index` every second until it is stopped.
 
     Whatever fails here delays searches only, so it is logged and tried again.
     """
 
     def __init__(self, store: StudySearch) -> None:
+        super().__init__("index", self._update)
         self._store = store
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread; once only."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Finish the part that is being done; does nothing if the thread was not started."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        wait_s = 0.0
-        while not self._stop.wait(wait_s):
-            wait_s = self._update()
 
     def _update(self) -> float:
         """Do one part; the seconds to wait before the next one."""

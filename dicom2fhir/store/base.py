@@ -209,6 +209,28 @@ class Store(Ledger, Notices, StudySearch, Protocol):
             It is being sent now; nothing was deleted.
         """
 
+    def forget_delivered(self, quiet_s: float, most_instances: int | None = None) -> Sequence[str] | None:
+        """Delete some of the studies that every destination has, but not from any destination.
+
+        A study is deleted if for ``quiet_s`` it has not changed and has been delivered to each destination in force,
+        nothing of it was refused, it waits for no other study, and no association, procedure step, rejection note or
+        settlement is about it. What comes of it later is a part (:attr:`dicom2fhir.model.Study.is_late_part`), until
+        :meth:`forget` deletes the study for good.
+
+        Parameters
+        ----------
+        most_instances
+            Studies with more stay.
+
+        Returns
+        -------
+        sequence of str or None
+            The UIDs of those that were deleted, perhaps none; None if this call ends a round through all studies.
+        """
+
+    def forgotten_at(self, study_uid: str) -> float | None:
+        """When :meth:`forget_delivered` deleted a study (seconds since the epoch); None if it did not."""
+
     def exclude(self, claim: Claim, reason: str, selection: str) -> None:
         """Exclude the study from the destination until the study, its senders or the selection change.
 

@@ -24,7 +24,10 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
+from dicom2fhir.ops.forgetter import Forgetter, Terms
+from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.previews import Previewer
+from dicom2fhir.ops.repeating import RepeatingThreads
 from dicom2fhir.outcomes import Attempt, Exchange
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
@@ -101,6 +104,16 @@ def require_opentelemetry(settings: Settings) -> None:
         raise ConfigError(
             "tracing.endpoint needs OpenTelemetry, which is not installed; pip install 'dicom2fhir-bridge[otel]'"
         )
+
+
+def store_keepers(store: SqlStore, settings: Callable[[], Settings]) -> RepeatingThreads:
+    """What looks after the store, by the settings in force; it is not started."""
+
+    def terms() -> Terms:
+        now = settings()
+        return Terms(now.store.forget_after_s, now.fhir.max_instances)
+
+    return RepeatingThreads(IndexKeeper(store), Forgetter(store, terms))
 
 
 def watch(folder: FolderSettings) -> Watch:

@@ -360,6 +360,23 @@ def test_status_of_an_unknown_study(run: Run, state_dir: Path) -> None:
     assert "there is no study with this UID or Accession Number in " in result.stderr
 
 
+def test_status_of_a_study_that_the_store_has_forgotten_says_so(run: Run, state_dir: Path) -> None:
+    (uid,) = (
+        study["study_uid"]
+        for study in run("status", "--json", "--state-dir", state_dir).json["studies"]
+        if study["deliveries"][0]["state"] == "delivered"
+    )
+    store = SqliteStore(state_dir / "store.db", min_free_bytes=0)
+    try:
+        assert store.forget_delivered(1e-6) == [uid]
+    finally:
+        store.close()
+    told = run("status", uid, "--state-dir", state_dir)
+    assert (told.status, told.stdout.decode().split(" on ")[0]) == (0, f"{uid} was forgotten")
+    assert run("status", uid, "--json", "--state-dir", state_dir).json["forgotten_at"]
+    assert run("retry", uid, "--state-dir", state_dir).status == 1
+
+
 def test_retry_makes_refused_studies_due(run: Run, state_dir: Path) -> None:
     assert run("retry", "--all", "--state-dir", state_dir).stdout == b"1 delivery is due now\n"
     assert run("status", "--json", "--state-dir", state_dir).json["stats"]["refused"] == 0

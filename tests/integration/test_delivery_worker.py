@@ -464,6 +464,28 @@ def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_abou
         assert deliverer.stop(PATIENCE_S)
 
 
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(only={"modality": ("CT",)}), State.DELIVERED),
+        (Selection(never={"modality": ("SR",)}), State.EXCLUDED),
+        (Selection(only={"modality": ("CT",)}, never={"modality": ("SR",)}), State.EXCLUDED),
+    ],
+)
+def test_a_late_part_goes_where_the_rest_is(store: SqliteStore, selection: Selection, expected: State) -> None:
+    """Whatever it would be chosen by may be in what the store has forgotten."""
+    store.add(InstanceRecord("1.3", "1.3.1", "1.3.1.1", {}, {}, {"Modality": "CT"}, {"SOPClassUID": "1.2"}), ORIGIN)
+    deliverer = Deliverer(store, Scripted(lambda *_: Delivered(b"")), workers=1, policy=QUICK, selection=selection)
+    deliverer.start()
+    try:
+        eventually(lambda: row(store, "1.3").state is State.DELIVERED)
+        eventually(lambda: store.forget_delivered(1e-6) == ["1.3"])
+        store.add(InstanceRecord("1.3", "1.3.2", "1.3.2.1", {}, {}, {"Modality": "SR"}, {"SOPClassUID": "1.2"}), ORIGIN)
+        eventually(lambda: row(store, "1.3").state is expected)
+    finally:
+        assert deliverer.stop(PATIENCE_S)
+
+
 def test_a_store_that_fails_while_a_choice_is_made_refuses_nothing(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

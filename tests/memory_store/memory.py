@@ -236,6 +236,8 @@ class Memory:
         self.rejections: list[Rejection] = []
         self.rejected: Counter[str] = Counter()
         self.notifications: dict[str, AvailabilityNotification] = {}
+        self.forgotten: dict[str, tuple[float, bytes]] = {}
+        """UID -> when, and a trace of the patient."""
         self.is_owned = False
         self.received: Counter[int] = Counter()
         self.delivered: Counter[int] = Counter()
@@ -257,6 +259,21 @@ class Memory:
             for name, delivery in study.deliveries.items():
                 if self.destinations[name].in_force and destination in (None, name):
                     yield study, name, delivery
+
+
+def is_forgettable(memory: Memory, study: StudyRow, quiet_since: float) -> bool:
+    """Every destination has the study, and nothing is left to do or to decide."""
+    in_force = [one for found, _, one in memory.deliveries() if found is study]
+    is_everywhere = bool(in_force) and all(
+        one.state is State.DELIVERED
+        and one.delivered_at <= quiet_since
+        and not one.refused
+        and "ImagingStudy" not in one.reason
+        for one in in_force
+    )
+    is_decided = not study.rejections and not study.settlement
+    is_done = bool(study.instances) and all(step.has_ended for step in study.steps.values())
+    return is_everywhere and is_decided and is_done and not study.held_by and study.last_at <= quiet_since
 
 
 def text_of(record: InstanceRecord) -> bytes:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
+
+import orjson
 
 from dicom2fhir.dicom import procedure_step
 from dicom2fhir.dicom.documents import mentioned_studies
+from dicom2fhir.dicom.late_part import late_part, trace_of
 from dicom2fhir.dicom.patients import NamedPatient, Verdict
 from dicom2fhir.dicom.rejection_notes import rejection_note
 from dicom2fhir.dicom.study import assemble
@@ -41,7 +45,17 @@ from dicom2fhir.store.study_search import (
     StudyFilter,
 )
 from tests.memory_store import overview, search
-from tests.memory_store.memory import Delivery, Destination, DueRule, Kept, Memory, StudyRow, json_of, text_of
+from tests.memory_store.memory import (
+    Delivery,
+    Destination,
+    DueRule,
+    Kept,
+    Memory,
+    StudyRow,
+    is_forgettable,
+    json_of,
+    text_of,
+)
 
 _KEPT_REJECTIONS = 10_000
 _MAX_TEXT = 4_000
@@ -508,6 +522,7 @@ class MemoryStore:
             if study is None:
                 return False
             del memory.studies[study_uid]
+            memory.forgotten.pop(study_uid, None)
             kept = {
                 (uid, note): said
                 for (uid, note), said in study.rejections.items()
@@ -517,6 +532,26 @@ class MemoryStore:
                 anew = memory.study(study_uid, now)
                 anew.rejections, anew.revision = kept, 1
             return True
+
+    def forget_delivered(self, quiet_s: float, most_instances: int | None = None) -> Sequence[str] | None:
+        with self._writing() as memory:
+            now, most = self._clock.now(), inf if most_instances is None else most_instances
+            gone = [
+                study
+                for study in memory.studies.values()
+                if is_forgettable(memory, study, now - quiet_s) and len(study.instances) <= most
+            ]
+            for study in gone:
+                earlier = memory.forgotten.get(study.uid, (0.0, b""))[1]
+                named = [trace for one in study.patients if (trace := trace_of(orjson.loads(one)))]
+                memory.forgotten[study.uid] = (float(int(now)), named[0] if named else earlier)
+                del memory.studies[study.uid]
+            memory.notifications = {k: v for k, v in memory.notifications.items() if v.study_uid in memory.studies}
+            return [study.uid for study in gone] or None
+
+    def forgotten_at(self, study_uid: str) -> float | None:
+        with self._reading() as memory:
+            return memory.forgotten.get(study_uid, (None, b""))[0]
 
     # What there is
 
@@ -532,10 +567,13 @@ class MemoryStore:
             steps = [found.steps[uid] for uid in sorted(found.steps)]
             named = {uid: memory.studies[uid].rejected() for uid in found.mentions & memory.studies.keys()}
             elsewhere = {uid: frozenset(one.uid for one in said if one.uid != one.note) for uid, said in named.items()}
-            return assemble(
+            made = assemble(
                 *(study_uid, found.revision, records, found.settlement, stated, steps, found.rejected()),
                 {uid: uids for uid, uids in elsewhere.items() if uids},
             )
+            if study_uid not in memory.forgotten:
+                return made
+            return late_part(made, bool(found.rejected()), memory.forgotten[study_uid][1])
 
     def patients(self, study_uid: str) -> Sequence[NamedPatient]:
         with self._reading() as memory:

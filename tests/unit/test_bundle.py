@@ -103,6 +103,16 @@ def test_one_file_for_each_revision_that_differs(tmp_path: Path) -> None:
     assert orjson.loads((tmp_path / "out/s.3.json").read_bytes()) == standalone(mapped(Write.UPSERT))
 
 
+def test_no_file_is_written_of_a_late_part(tmp_path: Path) -> None:
+    """It would take the name, and the place, of a file with the whole study."""
+    destination = FileDestination("files", tmp_path, FunctionMapper(lambda *_: mapped(Write.ENSURE)), DIALECTS["R4"])
+    destination.deliver(study(1), b"")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    outcome = destination.deliver(replace(study(1), is_late_part=True), b"")
+    assert isinstance(outcome, Refused) and "dicom2fhir forget" in outcome.issues[0]
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_a_directory_that_cannot_be_written_is_the_destination_s_fault(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
     destination = FileDestination(

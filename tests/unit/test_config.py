@@ -310,6 +310,11 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
             '[folders.a]\npath = "/in"\n[destinations.f]\ntype = "file"\ndirectory = "/in/o"',
             "destinations.f.directory = '/in/o'",
         ),
+        (
+            '[store]\nforget_after_s = 9\n[destinations.f]\ntype = "file"\ndirectory = "/o"',
+            'store.forget_after_s: destinations.f has type = "file"',
+        ),
+        ("[store]\nforget_after_s = 0", "store.forget_after_s = 0: "),
         ("port = = 1", "is not valid TOML: Invalid value (at line 1, column 8)"),
     ],
 )
@@ -523,6 +528,8 @@ def test_warnings(tmp_path: Path) -> None:
             "folders": {"a": {"path": tmp_path, "move_to": "/done"}},
             "systems": {"patient_id": {"A": "urn:oid:1.2", "B": "urn:oid:1.2"}},
             "web": {"host": "0.0.0.0", "token": "hush-0123456789ab"},
+            "store": {"forget_after_s": 86_400},
+            "fhir": {"max_instances": 0},
             "destinations": {
                 "main": {"url": "http://fhir.example", "auth": "bearer", "token": "hush"},
                 "plain": {"url": "http://fhir.example", "ca_file": tmp_path / "ca.pem"},
@@ -542,9 +549,10 @@ def test_warnings(tmp_path: Path) -> None:
         "destinations.main.url = 'http://fhir.example': credentials and patient data are sent unencrypted",
         "destinations.plain.url = 'http://fhir.example': patient data are sent unencrypted",
         "destinations.o.oauth2.token_url: credentials are sent unencrypted",
+        "store.forget_after_s has no effect",
     ):
         assert any(part in line for line in found), part
-    assert len(found) == 7
+    assert len(found) == 8
     local = {"url": "http://127.0.0.1:8080/fhir", "auth": "bearer", "token": "hush"}
     assert warnings(load(overrides={"destinations": {"main": local}}, environ={})) == []
 

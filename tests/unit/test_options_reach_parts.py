@@ -80,6 +80,7 @@ STORE: dict[str, Any] = {
     "max_wait_s": 901,
     "min_free_bytes": 1,
 }
+STORE_ELSEWHERE = {"forget_after_s": "test_forgetter"}
 FHIR: dict[str, Any] = {
     "time_zone": "Europe/Paris",
     "order": "identifier",
@@ -164,7 +165,7 @@ DESTINATION_ELSEWHERE = {
 SECTIONS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (
     (ReceiverSettings, RECEIVER | RECEIVER_ELSEWHERE),
     (FolderSettings, FOLDER),
-    (StoreSettings, STORE),
+    (StoreSettings, STORE | STORE_ELSEWHERE),
     (FhirSettings, FHIR | FHIR_OF_A_DESTINATION | FHIR_ELSEWHERE),
     (SystemsSettings, SYSTEMS),
     (PacsSettings, PACS),

@@ -19,6 +19,7 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.creation import Course
 from dicom2fhir.fhir.send.find import Lookup, WantedResource, id_in, identity, version_of
 from dicom2fhir.fhir.send.last_sent import Base
+from dicom2fhir.fhir.send.late_merge import merge_late
 from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.send.recognition import Recognised
 from dicom2fhir.model import Entry, Mapped, Resource, Write
@@ -92,6 +93,8 @@ class Delivery:
         The targets of references that an earlier delivery of the study has found.
     later
         What a later delivery of the study wants, to be looked up in the same batch.
+    is_late_part
+        As :attr:`dicom2fhir.model.Study.is_late_part`.
     """
 
     destination: str
@@ -104,6 +107,7 @@ class Delivery:
     course: Course
     known: Mapping[str, str | None] = field(default_factory=dict)
     later: Sequence[WantedResource] = ()
+    is_late_part: bool = False
 
     def shared(self) -> frozenset[str]:
         """The identities of resources that other studies may create at the same time."""
@@ -208,7 +212,9 @@ class Delivery:
                 # created under our id by a bridge that did not set marks: its first version shows what is ours
                 first = self.lookup.first(found)
                 theirs = marked_as({name: first[name] for name in ours.keys() & first.keys()}, theirs)
-            if entry.write is not Write.ENSURE:
+            if self.is_late_part and ours["resourceType"] == "ImagingStudy":
+                merged = merge_late(ours, theirs, acquisition_only=acquisition_only)
+            elif entry.write is not Write.ENSURE:
                 base = self.last.sent.get(entry.resource["id"])
                 merged = merge(base, {**ours, "id": require_id(theirs)}, theirs, acquisition_only=acquisition_only)
             if canonical(without_version(merged)) != canonical(without_version(found)):

@@ -15,6 +15,11 @@ from dicom2fhir.model import Study, Write
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry, Withheld
 from dicom2fhir.system.durable import make_directory, replacing
 
+_LATE_PART = (
+    "the store has forgotten earlier instances of this study, and a file with the late ones alone would be taken for"
+    " the whole; run `dicom2fhir forget` for this study, then have all of it sent again"
+)
+
 
 class FileDestination:
     """Writes ``<id of the ImagingStudy>.<revision>.json`` or ``.xml``; a reader never sees an incomplete file.
@@ -50,6 +55,8 @@ class FileDestination:
         """Write the study, unless ``base`` shows that the same was written before and ``again`` is False."""
         if study.conflict:
             return Refused((study.conflict,), answered=False)
+        if study.is_late_part:
+            return Refused((_LATE_PART,), answered=False)
         try:
             mapped = self._mapper.map(study, self._dialect)
         except NotExpressible as error:

@@ -147,6 +147,7 @@ class FhirDestination:
             last=last,
             lookup=Lookup(self._client, time.monotonic() + self._budget_s, server.batches),
             course=Course(self._unsettled, ids_by_server=self._ids_by_server, looks_again=job.again),
+            is_late_part=job.study.is_late_part,
         )
 
     def _deliver(self, job: Job, begun: StudyDelivery | None) -> Outcome:

@@ -39,6 +39,8 @@ class StudyDelivery:
         The last delivery.
     course
         How each part begins.
+    is_late_part
+        As :attr:`dicom2fhir.model.Study.is_late_part`.
     refused
         The secondary resources that are left out, each with the reason.
     """
@@ -52,6 +54,7 @@ class StudyDelivery:
     last: Base
     lookup: Lookup
     course: Course
+    is_late_part: bool = False
     refused: list[str] = field(default_factory=list)
     _written: list[tuple[Delivery, Written]] = field(default_factory=list)
 
@@ -85,8 +88,9 @@ class StudyDelivery:
     def _delivery(self, entries: tuple[Entry, ...], known: Mapping[str, str | None]) -> Delivery:
         course = replace(self.course)
         return Delivery(
-            self.destination, self.client, self.server, self.mapped, entries, self.last, self.lookup, course, known
-        )
+            self.destination, self.client, self.server, self.mapped, entries, self.last, self.lookup, course, known,
+            is_late_part=self.is_late_part,
+        )  # fmt: skip
 
     def _is_offered(self, part: Part) -> bool:
         return self.server.capabilities.may_have(part[0].resource["resourceType"])

@@ -269,6 +269,14 @@ WHERE study_id = (wanted->>0)::BIGINT AND uid = wanted->>1;
 SELECT coalesce(max(listed) > 0 AND bool_and(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), false)
 FROM step WHERE study_id = :study_id;
 
+-- name: delivered_studies
+-- Of those that have been quiet since :quiet_since, the longest first; a study may occur once for each destination.
+SELECT delivery.last_at, delivery.study_id, convert_to(study.uid, 'UTF8')
+FROM delivery JOIN study ON study.id = delivery.study_id
+WHERE delivery.state = 'delivered' AND delivery.last_at <= :quiet_since
+    AND (delivery.last_at, delivery.study_id) > (:last_at, :study_id)
+ORDER BY delivery.last_at, delivery.study_id LIMIT :limit;
+
 -- name: study_status
 SELECT id, convert_to(uid, 'UTF8'), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 

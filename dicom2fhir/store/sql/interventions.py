@@ -11,6 +11,7 @@ from dicom2fhir.dicom.patients import NamedPatient, Settlement, Verdict, named
 from dicom2fhir.errors import StoreDamaged, StudyBusy
 from dicom2fhir.store.sql import deliveries
 from dicom2fhir.store.sql.arrivals import change, schedule
+from dicom2fhir.store.sql.forgotten import forget_trace
 from dicom2fhir.store.sql.known_rows import NO_READER, KnownRows
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.statuses import State
@@ -81,18 +82,24 @@ def forget(sql: Statements, known: KnownRows, study_uid: str, now: float, leases
     if leases_hold and any(lease_until > now for _, _, _, lease_until, *_ in sending):
         raise StudyBusy
     rejections = sql.all("rejections_to_keep", study_id=study_id)
-    for what in _BELONGINGS:
-        sql.run(f"forget_{what}", study_id=study_id)
+    delete(sql, known, study_id, study_uid)
+    forget_trace(sql, study_uid)
     if rejections:
         _keep_rejections(sql, known, study_uid, rejections, now)
     return True
+
+
+def delete(sql: Statements, known: KnownRows, study_id: int, study_uid: str) -> None:
+    """Delete all rows of a study."""
+    known.forget_study(study_uid)
+    for what in _BELONGINGS:
+        sql.run(f"forget_{what}", study_id=study_id)
 
 
 def _keep_rejections(
     sql: Statements, known: KnownRows, study_uid: str, rejections: Sequence[Sequence[Any]], now: float
 ) -> None:
     """Know of a study as if only the rejection notes had come, which may be in other studies."""
-    known.forget()  # the number of the deleted study
     study = known.study(sql, study_uid, now, NO_READER)
     for note, code, state, modifiers, uids in rejections:
         kept = {"code": code, "state": state, "modifiers": modifiers}

@@ -83,6 +83,11 @@ class KnownRows:
         self._studies.clear()
         self._former.clear()
 
+    def forget_study(self, uid: str) -> None:
+        """Forget the rows of a study that is deleted."""
+        self._studies.pop(uid, None)
+        self._former.pop(uid, None)
+
     def follow(self, sql: Statements) -> bool:
         """Look studies up again if another process may have written since the last call; whether that was so.
 

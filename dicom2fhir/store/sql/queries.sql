@@ -272,6 +272,34 @@ DELETE FROM awaited WHERE study_id = :study_id;
 -- name: forget_rejected_instances
 DELETE FROM rejected_instance WHERE study_id = :study_id;
 
+-- name: forgotten
+SELECT at, patient FROM forgotten WHERE study = :study;
+
+-- name: note_forgotten
+INSERT INTO forgotten (study, at, patient) VALUES (:study, :at, :patient)
+ON CONFLICT (study) DO UPDATE SET at = excluded.at,
+    patient = CASE WHEN length(excluded.patient) > 0 THEN excluded.patient ELSE forgotten.patient END;
+
+-- name: forget_forgotten
+DELETE FROM forgotten WHERE study = :study;
+
+-- name: is_forgettable
+-- Every destination has the study, with nothing left to do, and whatever comes later can be judged without it.
+SELECT EXISTS (
+    SELECT 1 FROM study WHERE study.id = :study_id AND study.last_at <= :quiet_since AND instances BETWEEN 1 AND :most_instances
+        AND NOT EXISTS (SELECT 1 FROM inflight WHERE inflight.study_id = study.id)
+        AND NOT EXISTS (SELECT 1 FROM rejected_instance WHERE rejected_instance.study_id = study.id)
+        AND NOT EXISTS (SELECT 1 FROM settlement WHERE settlement.study_id = study.id)
+        AND NOT EXISTS (SELECT 1 FROM step WHERE step.study_id = study.id AND step.status = 'IN PROGRESS')
+        AND EXISTS (
+            SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
+            WHERE delivery.study_id = study.id AND in_force)
+        AND NOT EXISTS (
+            SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
+            WHERE delivery.study_id = study.id AND in_force AND NOT (
+                delivery.state = 'delivered' AND delivered_at <= :quiet_since AND delivery.refused = ''
+                AND delivery.reason NOT LIKE '%ImagingStudy%')));
+
 -- name: forget_study
 DELETE FROM study WHERE id = :study_id;
 

@@ -10,6 +10,7 @@ from dicom2fhir.model import Study
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sql import interventions, status_queries, study_search
 from dicom2fhir.store.sql.database import Database
+from dicom2fhir.store.sql.forgotten import trace_of
 from dicom2fhir.store.sql.rows import read_stated, rejection_of
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sql.study_rows import read_study
@@ -84,6 +85,12 @@ class StoreReader(Database):
         """See :meth:`dicom2fhir.store.base.Store.study_status`."""
         with self._read() as sql:
             return status_queries.study_status(sql, study_uid)
+
+    def forgotten_at(self, study_uid: str) -> float | None:
+        """See :meth:`dicom2fhir.store.base.Store.forgotten_at`."""
+        with self._read() as sql:
+            trace = trace_of(sql, study_uid)
+        return trace.at if trace else None
 
     def studies(self, state: State | None = None, limit: int = 100) -> Sequence[StudyStatus]:
         """See :meth:`dicom2fhir.store.base.Store.studies`."""

@@ -17,6 +17,7 @@ from dicom2fhir.store.base import Change, Claim, Failing, Success
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sql import arrivals, deliveries, interventions, notices
 from dicom2fhir.store.sql.clock import Clock
+from dicom2fhir.store.sql.forgetting import Forgetting
 from dicom2fhir.store.sql.known_rows import Arrival, KnownRows
 from dicom2fhir.store.sql.reader import StoreReader
 from dicom2fhir.store.sql.rows import Packer, short
@@ -63,6 +64,7 @@ class SqlStore(StoreReader):
         self._clock = clock
         self._packer = Packer()
         self._study_index = StudyIndex(self._read, self._write, clock.now)
+        self._forgetting = Forgetting(self._read, self._write, known, clock.now)
         self._known = known
         self._delivers = delivers
         self._ended: set[str] = set()
@@ -245,6 +247,10 @@ class SqlStore(StoreReader):
         return self._write(
             lambda sql: interventions.forget(sql, self._known, study_uid, self._clock.now(), leases_hold)
         )
+
+    def forget_delivered(self, quiet_s: float, most_instances: int | None = None) -> Sequence[str] | None:
+        """See :meth:`dicom2fhir.store.base.Store.forget_delivered`; to be called by one thread."""
+        return self._forgetting.forget_some(quiet_s, most_instances)
 
     def delivered(self, successes: Sequence[Success]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if a lease was lost, only that the destination works."""

@@ -269,6 +269,14 @@ DELETE FROM awaited WHERE (study_id, uid) IN (
 SELECT coalesce(max(listed) > 0 AND min(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), 0)
 FROM step WHERE study_id = :study_id;
 
+-- name: delivered_studies
+-- Of those that have been quiet since :quiet_since, the longest first; a study may occur once for each destination.
+SELECT delivery.last_at, delivery.study_id, CAST(study.uid AS BLOB)
+FROM delivery JOIN study ON study.id = delivery.study_id
+WHERE delivery.state = 'delivered' AND delivery.last_at <= :quiet_since
+    AND (delivery.last_at, delivery.study_id) > (:last_at, :study_id)
+ORDER BY delivery.last_at, delivery.study_id LIMIT :limit;
+
 -- name: study_status
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
 
