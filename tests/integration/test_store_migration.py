@@ -35,6 +35,7 @@ from tests.postgres_cluster import cluster
 from tests.store_contract.bench import (
     DEST,
     LEASE_S,
+    QUIET_S,
     Bench,
     Sqlite,
     changes,
@@ -91,6 +92,11 @@ def bench(path: Path) -> Bench:
 
 def _fill(bench: Bench) -> None:
     bench.store.set_destinations([DEST, FORMER])
+    bench.add(record(study="1.8"))
+    bench.later(QUIET_S)
+    for destination in (DEST, FORMER):
+        bench.deliver(destination=destination)
+    assert bench.store.forget_delivered(0) == ["1.8"]
     bench.add(record(study="1.0"))  # by a reader that nobody knows
     bench.restart(reader="new reader")
     store = bench.store
@@ -157,6 +163,7 @@ def answers(store: SqlStore) -> dict[str, Any]:
         "attempts": sorted(store.recent_attempts(0), key=str),
         "minutes": store.counts(0),
         "requeued": store.requeued(DEST),
+        "forgotten": store.forgotten_at("1.8"),
         "undelivered": store.oldest_undelivered(),
         "due": {name: store.next_due_at(name) for name in (DEST, SECOND)},
         **{f"{what} {uid}": question(uid) for what, question in ask.items() for uid in uids},

@@ -13,6 +13,7 @@ MOVED = (
     *("reader", "study", "destination", "due_rule", "attrs", "series", "instance", "delivery", "base", "inflight"),
     *("settlement", "origin", "source_folder", "availability", "notification", "step", "awaited", "mention"),
     *("rejected_instance", "rejection", "file", "study_index", "study_key", "attempt", "counted_minute"),
+    "forgotten",
 )
 """In the order of their references."""
 LEFT_OUT: Mapping[str, str] = {
