@@ -154,10 +154,12 @@ class Daemon:
         ------
         ConfigError, NotReady
             The receiver cannot listen on its address, or not yet.
+        StoreInUse
+            Another daemon shares the store and has other destinations.
         """
         _warn(self.settings)
         try:
-            self._name_destinations(self.settings)
+            self._name_destinations(self.settings, may_differ=False)
             for deliverer in self.deliverers.values():
                 deliverer.start()
             for watcher in self.folders.values():
@@ -210,8 +212,9 @@ class Daemon:
             return None
         return DiskState(room.free_bytes, room.min_free_bytes, intake_stopped=room.is_low) if room else None
 
-    def _name_destinations(self, settings: Settings) -> None:
-        """Tell the store the destinations and the mapping fingerprint of each."""
+    def _name_destinations(self, settings: Settings, *, may_differ: bool) -> None:
+        """Tell the store the destinations, which may differ from those of other daemons, and how each is mapped."""
+        self.store.declare_destinations(parts.addresses(settings), may_differ=may_differ)
         self.store.set_destinations(settings.destinations)
         for known in self.store.destinations():
             self.store.set_mapping_fingerprint(
@@ -245,7 +248,7 @@ class Daemon:
         watchers = self._make_watchers(new, folders.to_start)
         if self.receiver:
             self.receiver.take_over(new.listen)
-        self._name_destinations(new.settings)
+        self._name_destinations(new.settings, may_differ=True)
         self._replace_deliverers(routes.to_stop, deliverers)
         self._replace_watchers(folders.to_stop, watchers)
         if new.web != self._blueprint.web:

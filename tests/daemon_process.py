@@ -108,6 +108,8 @@ class DaemonProcess:
 
     Attributes
     ----------
+    head
+        The beginning of the configuration file.
     warm_start
         Forks what is the program itself; without it, each daemon is started as an operator starts it.
     """
@@ -124,7 +126,7 @@ class DaemonProcess:
         behind: Sequence[str] = (),
         database: str = "",
     ) -> None:
-        self._database = database
+        self.database = database
         self._module = module
         self._behind = behind
         self._variables = variables or {}
@@ -133,8 +135,8 @@ class DaemonProcess:
         self.store_path = self.state_dir / "store.db"
         self.log_path = folder / "log.jsonl"
         self.config_path = folder / "config.toml"
-        head = SETTINGS.replace("[store]\n", f'[store]\nurl = "{database}"\n') if database else SETTINGS
-        self.config_path.write_text(head + settings)
+        self.head = SETTINGS.replace("[store]\n", f'[store]\nurl = "{database}"\n') if database else SETTINGS
+        self.config_path.write_text(self.head + settings)
         self.address = ("", 0)
         self._flags = flags
         self._process: subprocess.Popen[bytes] | WarmProcess | None = None
@@ -154,7 +156,7 @@ class DaemonProcess:
 
     def launch(self) -> int:
         """Start and return at once: where the log was."""
-        place = [] if self._database else ["--state-dir", self.state_dir]
+        place = [] if self.database else ["--state-dir", self.state_dir]
         arguments = [*map(str, ["serve", "--config", self.config_path, *place, *self._flags])]
         variables = {**environment(), **({} if place else {"STATE_DIRECTORY": str(self.state_dir)}), **self._variables}
         with self.log_path.open("ab") as log:
@@ -251,7 +253,7 @@ class DaemonProcess:
     @contextlib.contextmanager
     def store(self) -> Iterator[SqlStore]:
         """Its store, to look at."""
-        store = StoreAddress(self.state_dir, self._database).open_readonly()
+        store = StoreAddress(self.state_dir, self.database).open_readonly()
         try:
             yield store
         finally:

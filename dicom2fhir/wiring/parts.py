@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from hashlib import blake2b
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +226,16 @@ def mapping_fingerprint_of(settings: Settings, name: str, last: str) -> str:
     elif (version := settings.fhir_version(name)) == "auto" and last:
         version = last.split()[0]
     return f"{version} {mapping_fingerprint(settings, settings.patient_mode(name), profile, name)}"
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """A digest of where each destination is; an address may contain a secret."""
+    return {
+        name: blake2b(
+            str(one.directory if isinstance(one, FileDestinationSettings) else one.url).encode(), digest_size=8
+        ).hexdigest()
+        for name, one in settings.destinations.items()
+    }
 
 
 def selection(settings: Settings, name: str) -> Selection:

@@ -62,6 +62,23 @@ def test_studies_go_through_the_database(daemon: DaemonProcess, tmp_path: Path) 
         assert store.stats().instances == 8
 
 
+def test_a_daemon_with_other_destinations_does_not_start(daemon: DaemonProcess, tmp_path: Path) -> None:
+    settings = to_files(tmp_path / "out") + to_files(tmp_path / "more").replace(".files]", ".more]")
+    other = DaemonProcess(tmp_path / "other", (), settings, database=daemon.database)
+    try:
+        daemon.start()
+        other.launch()
+        assert other.ended() == 74
+        assert "has other [destinations]: more is only here. Give all daemons the same" in other.log_path.read_text()
+        with daemon.store() as store:
+            assert [one.name for one in store.destinations()] == ["files"]
+        assert daemon.reload(settings, daemon.head)["event"] == "config.reloaded"
+        other.start()
+        assert other.terminate() == 0
+    finally:
+        other.clean_up()
+
+
 def test_check_config_names_the_database_without_its_password(daemon: DaemonProcess) -> None:
     text = daemon.config_path.read_text().replace("dicom2fhir@", "dicom2fhir:secret@")
     daemon.config_path.write_text(text)

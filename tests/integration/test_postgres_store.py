@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
-from dicom2fhir.errors import ConfigError, StoreUnavailable
+from dicom2fhir.errors import ConfigError, StoreInUse, StoreUnavailable
 from dicom2fhir.model import Origin
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
@@ -232,6 +233,7 @@ def test_what_a_dead_daemon_had_is_released(url: str, monkeypatch: pytest.Monkey
 def test_a_daemon_that_was_taken_for_dead_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "BEAT_S", 0.05)
     with nodes(url, 1) as (store,):
+        store.declare_destinations({DEST: "a"}, may_differ=False)
         store.add(record(), over("a"))
         asked(url, "DELETE FROM node; DELETE FROM inflight")
         wait_until(lambda: store.is_owned)
@@ -239,6 +241,38 @@ def test_a_daemon_that_was_taken_for_dead_comes_back(url: str, monkeypatch: pyte
         status = store.study_status("1.1")
         assert status is not None
         assert status.association_open
+        assert asked(url, "SELECT destinations->>'main' FROM node") == [("a",)]
+
+
+def test_daemons_that_share_a_store_have_the_same_destinations(url: str, pair: list[PostgresStore]) -> None:
+    first, second = pair
+    first.declare_destinations({DEST: "a", "x": "b"}, may_differ=False)
+    second.declare_destinations({DEST: "a", "x": "b"}, may_differ=False)
+    with pytest.raises(
+        StoreInUse, match=rf"{node.node_name()} .*\[destinations\]: main has another address there, x is"
+    ):
+        second.declare_destinations({DEST: "c"}, may_differ=False)
+    with pytest.raises(StoreInUse, match="y is only here"):
+        second.declare_destinations({DEST: "a", "x": "b", "y": "d"}, may_differ=False)
+    with structlog.testing.capture_logs() as logs:
+        second.declare_destinations({DEST: "c"}, may_differ=True)
+        first.declare_destinations({DEST: "c"}, may_differ=True)
+    assert [(line["event"], line["differences"]) for line in logs] == [
+        ("config.diverged", ["main has another address there", "x is only there"])
+    ], "only the first that changes them"
+    with nodes(url, 1) as (third,):
+        with pytest.raises(StoreInUse):
+            third.declare_destinations({DEST: "a"}, may_differ=False)
+        third.declare_destinations({DEST: "c"}, may_differ=False)
+        assert third.add_many([record()], FOLDER) == [Change.NEW], "a refusal is not a failure of the store"
+
+
+def test_destinations_of_a_dead_daemon_do_not_count(url: str, pair: list[PostgresStore]) -> None:
+    pair[0].declare_destinations({DEST: "a"}, may_differ=False)
+    with pytest.raises(StoreInUse):
+        pair[1].declare_destinations({DEST: "c"}, may_differ=False)
+    asked(url, "UPDATE node SET seen_at = seen_at - interval '1 hour' WHERE destinations IS NOT NULL")
+    pair[1].declare_destinations({DEST: "c"}, may_differ=False)
 
 
 def test_a_daemon_that_stops_leaves_nothing(url: str, pair: list[PostgresStore]) -> None:

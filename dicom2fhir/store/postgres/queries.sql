@@ -467,6 +467,21 @@ SELECT id FROM study WHERE uid = :study_uid FOR UPDATE;
 -- name: enter_node
 INSERT INTO node (id, name, seen_at) VALUES (current_setting('dicom2fhir.process')::BIGINT, :name, clock_timestamp());
 
+-- name: agree
+-- One daemon at a time declares its destinations.
+SELECT pg_advisory_xact_lock(hashtext('dicom2fhir destinations'));
+
+-- name: declared_last
+-- By another daemon that is not dead.
+SELECT name, destinations::TEXT FROM node
+WHERE destinations IS NOT NULL AND id <> current_setting('dicom2fhir.process')::BIGINT
+    AND seen_at >= clock_timestamp() - make_interval(secs => :dead_after_s)
+ORDER BY declared_at DESC LIMIT 1;
+
+-- name: declare
+UPDATE node SET destinations = :destinations::JSONB, declared_at = clock_timestamp()
+WHERE id = current_setting('dicom2fhir.process')::BIGINT;
+
 -- name: leave_node
 DELETE FROM node WHERE id = current_setting('dicom2fhir.process')::BIGINT;
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import psycopg
 
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.options import Access
+from dicom2fhir.store.postgres.agreement import declare
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
 from dicom2fhir.store.postgres.node import DEAD_AFTER_S, NodeThread, node_name
 from dicom2fhir.store.postgres.schema import (
@@ -79,6 +80,7 @@ class SharedDatabase(Database):
         self._forget_rows = on_roll_back
         self._clock_of_server = clock
         self._process = 0
+        self._declared: Mapping[str, str] = {}
         self._commit_connection: WriteConnection | None = None
         open_ = partial(connect, url, busy_timeout_s=busy_timeout_s)
         self._pool: ConnectionPool[Connection] = ConnectionPool(lambda: open_(process=self._process, read_only=True))
@@ -131,6 +133,11 @@ class SharedDatabase(Database):
         with self._read() as sql:
             return sql.one("is_owned", dead_after_s=DEAD_AFTER_S) == (True,)
 
+    def declare_destinations(self, destinations: Mapping[str, str], *, may_differ: bool) -> None:
+        """See :meth:`dicom2fhir.store.sql.database.Database.declare_destinations`."""
+        self._commit(partial(declare, destinations=destinations, may_differ=may_differ))
+        self._declared = destinations
+
     def close(self) -> None:
         """See :meth:`dicom2fhir.store.sql.database.Database.close`; what this daemon had is released."""
         self._undo.close()
@@ -171,6 +178,8 @@ class SharedDatabase(Database):
     def _come_back(self) -> None:
         def enter(sql: Statements) -> None:
             sql.run("enter_node", name=node_name())
+            if self._declared:
+                declare(sql, self._declared, may_differ=True)
             self._forget_rows()  # associations that it knows to hold a study do so no more
 
         self._commit(enter)

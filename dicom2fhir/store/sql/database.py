@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +58,23 @@ class Database(ABC):
     @abstractmethod
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
+
+    @abstractmethod
+    def declare_destinations(self, destinations: Mapping[str, str], *, may_differ: bool) -> None:
+        """Tell other daemons that share the store which destinations this one has.
+
+        Parameters
+        ----------
+        destinations
+            A digest of the address of each.
+        may_differ
+            Whether these replace those of the others.
+
+        Raises
+        ------
+        StoreInUse
+            The destinations of another daemon are in force, and differ.
+        """
 
     @property
     def failure(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -103,6 +103,9 @@ class StoreFile(Database):
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
         return is_locked(lock_path(self.path))
+
+    def declare_destinations(self, destinations: Mapping[str, str], *, may_differ: bool) -> None:
+        """No other daemon uses the file."""
 
     @property
     def damages(self) -> Sequence[Damage]:

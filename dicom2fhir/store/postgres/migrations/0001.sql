@@ -5,9 +5,11 @@
 
 -- The daemons that use the store. One whose heartbeat is old is dead: its associations and leases end.
 CREATE TABLE node (
-    id      BIGINT           PRIMARY KEY,
-    name    TEXT             NOT NULL,        -- host and process
-    seen_at TIMESTAMPTZ      NOT NULL
+    id           BIGINT      PRIMARY KEY,
+    name         TEXT        NOT NULL,        -- host and process
+    seen_at      TIMESTAMPTZ NOT NULL,
+    destinations JSONB,                       -- name: digest of the address; NULL until they are declared
+    declared_at  TIMESTAMPTZ
 );
 -- Numbers of processes: daemons, and commands beside them. No number is used twice.
 CREATE SEQUENCE process_number;
