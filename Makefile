@@ -12,7 +12,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $
 # share what it makes, such as the answers of all validators (--dist loadfile).
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
-.PHONY: help demo test test-all bars soak planted lint bench docs screenshots docs-site golden conformance package deb sbom audit lock clean
+.PHONY: help demo test test-all bars soak planted lint bench docs screenshots docs-site golden conformance package deb image sbom audit lock clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ package: .venv/.made build/tools/.made ## build wheel and sdist in dist/; instal
 deb: package ## build the Debian package in dist/ and, as root, install, use and purge it in a discarded copy of this system
 	$(BIN)/python -m deb.build dist/*.whl
 	@if [ "$$(id -u)" = 0 ]; then deb/try_package.sh dist/*.deb; else echo "not tried: needs root"; fi
+
+image: ## as root, build the image with base images made from Debian's packages, measure it and run it
+	@tests/try_image.sh
 
 sbom: .venv/.made build/tools/.made ## write the bill of materials of this version (CycloneDX) to dist/
 	@rm -rf build/sbom
