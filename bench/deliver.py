@@ -32,7 +32,8 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.formats import dump
-from dicom2fhir.model import Origin, Resource, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Origin, Resource, Study
 from dicom2fhir.ops import logs
 from dicom2fhir.outcomes import Delivered, Job, Outcome
 from dicom2fhir.store.sqlite.store import SqliteStore

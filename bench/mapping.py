@@ -25,7 +25,8 @@ from dicom2fhir.dicom.wanted import WANTED
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Origin, Received, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Origin, Received, Study
 from dicom2fhir.ops import logs
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_instances

@@ -35,13 +35,13 @@ class Delivered:
     written: bool = True
     """False if the destination already held it and nothing was sent."""
     fingerprint: str = ""
-    """Of :class:`dicom2fhir.model.Mapped`."""
+    """Of :class:`dicom2fhir.mapped_resources.Mapped`."""
     answered: bool = True
     """False if no request was sent, so that the outcome says nothing about the destination."""
     unlinked: tuple[str, ...] = ()
     """Types of the resources that were looked up and not found there; they are referenced by identifier."""
     unclaimed: str = ""
-    """Of :class:`dicom2fhir.model.Mapped`."""
+    """Of :class:`dicom2fhir.mapped_resources.Mapped`."""
     refused: tuple[str, ...] = ()
     """The secondary resources that the destination did not accept, each with the reason: as :attr:`Retry.issues`."""
 

@@ -43,7 +43,8 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs.conversion import ReadInstances
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.wiring.options import profile
 from testdata.make_dicom import encoded
 from testdata.make_notices import notices, stated_by

@@ -23,7 +23,8 @@ from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import CASES as GOLDEN_CASES
 from testdata.make_cases import CASES_DIRECTORY, mapped, studies_of, study_and_options

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Mapped, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Job, Outcome
 
 

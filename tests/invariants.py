@@ -18,7 +18,8 @@ from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
 from dicom2fhir.fhir.send import bundle
-from dicom2fhir.model import Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Resource
 
 ELEMENTS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("data").joinpath("elements.json").read_text())
 """FHIR version -> element path -> cardinality and types, by HL7's own StructureDefinitions."""

@@ -14,7 +14,8 @@ from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import check
-from dicom2fhir.model import Instance, Mapped, Resource, Series, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Instance, Resource, Series, Study
 from dicom2fhir.wiring import options
 from tests.invariants import violations
 

@@ -32,6 +32,7 @@ RULES = {
     # room                  rooms that it may import                        packages that it may import
     "":                     ("api",                                         ""),
     "model":                ("",                                            ""),
+    "mapped_resources":     ("model",                                       ""),
     "sop_classes":          ("",                                            ""),
     "document_references":  ("model",                                       ""),
     "outcomes":             ("model",                                       ""),
@@ -81,27 +82,32 @@ RULES = {
     "deliver.retry":        ("",                                            ""),
     "fhir.version":         ("model errors fhir.version",                   "orjson structlog"),
     "fhir.version.names":   ("",                                            ""),
-    "fhir.version.validate": ("model errors fhir.version",                  "fhir pydantic"),
-    "fhir.mapping":         ("model errors sop_classes document_references fhir.version fhir.mapping", "structlog"),
-    "fhir.profile":         ("model errors fhir.version fhir.mapping fhir.profile", "structlog"),
+    "fhir.version.validate": ("model mapped_resources errors fhir.version",                  "fhir pydantic"),
+    "fhir.mapping":         ("model mapped_resources errors sop_classes document_references"
+                             " fhir.version fhir.mapping", "structlog"),
+    "fhir.profile":         ("model mapped_resources errors fhir.version fhir.mapping fhir.profile", "structlog"),
     "fhir.profile.template": ("fhir.version.names",                         "pydantic"),
     "fhir.profile.model":   ("model errors fhir.profile.template",           "pydantic"),
     "fhir.profile.load":    ("errors system.text fhir.profile.model fhir.profile.template fhir.profile.element_check",
                              "pydantic"),
-    "fhir.mapper":          ("model errors fhir.version fhir.mapping fhir.profile", "structlog"),
-    "fhir.send":            ("model outcomes errors fhir.version fhir.mapper fhir.send", "orjson structlog"),
+    "fhir.mapper":          ("model mapped_resources errors fhir.version fhir.mapping fhir.profile", "structlog"),
+    "fhir.send":            ("model mapped_resources outcomes errors fhir.version fhir.mapper"
+                             " fhir.send", "orjson structlog"),
     "fhir.send.access_tokens": ("errors fhir.send.auth",                    "requests"),
     "fhir.send.auth":       ("errors",                                      "requests"),
     "fhir.send.client_authentication": ("",                                 ""),
     "fhir.send.client_key": ("errors",                                      "authlib joserfc"),
-    "fhir.send.client":     ("model errors outcomes system.text fhir.version fhir.send", "orjson requests structlog"),
-    "fhir.send.directory":  ("model outcomes errors system.durable fhir.version fhir.mapper fhir.send", ""),
+    "fhir.send.client":     ("model mapped_resources errors outcomes system.text fhir.version"
+                             " fhir.send", "orjson requests structlog"),
+    "fhir.send.directory":  ("model mapped_resources outcomes errors system.durable fhir.version"
+                             " fhir.mapper fhir.send", ""),
     "fhir.send.http":       ("errors outcomes system.network fhir.send",    "requests structlog urllib3"),
     "fhir.send.tls_and_proxy": ("",                                         "requests"),
     "ops":                  ("errors system ops store.base store.statuses store.study_search", "orjson structlog"),
     "config":               (f"errors system.permissions system.text config {DECLARED_DEFAULTS}",
                              "pydantic pydantic_core"),
-    "jobs":                 ("model errors system.text dicom receive.folder.files store fhir.send.bundle jobs",
+    "jobs":                 ("model mapped_resources errors system.text dicom receive.folder.files"
+                             " store fhir.send.bundle jobs",
                              "orjson"),
     "ops.tracing":          ("errors outcomes",                             "opentelemetry structlog"),
     "ops.metrics":          ("ops",                                         "prometheus_client"),
@@ -122,10 +128,13 @@ RULES = {
     "web.server":           ("errors ops.metrics ops.previews system.memory_budget web", "structlog uvicorn"),
     # These put the rooms together; nobody else sees the configuration.
     "wiring":               (EVERYTHING,                                    EVERYTHING),
-    "wiring.options":       ("model errors dicom fhir.version fhir.mapping fhir.mapper fhir.profile config", ""),
+    "wiring.options":       ("model mapped_resources errors dicom fhir.version fhir.mapping"
+                             " fhir.mapper fhir.profile config", ""),
     "wiring.store_options": ("errors config dicom.reader_fingerprint store", "psycopg"),
-    "wiring.translation":   ("model errors config dicom.study fhir.mapper fhir.mapping fhir.profile wiring", ""),
-    "conformance":          ("model errors dicom.attributes dicom.character_sets fhir.mapping fhir.version"
+    "wiring.translation":   ("model mapped_resources errors config dicom.study fhir.mapper"
+                             " fhir.mapping fhir.profile wiring", ""),
+    "conformance":          ("model mapped_resources errors dicom.attributes dicom.character_sets"
+                             " fhir.mapping fhir.version"
                              " receive.dimse sop_classes conformance",      "pydicom"),
     "api":                  ("model errors config fhir.send.bundle fhir.version.names jobs.conversion wiring.options"
                              " wiring.translation",                         "pydicom"),
@@ -135,7 +144,7 @@ RULES = {
     "__main__":             ("cli",                                         ""),
     "cli":                  (EVERYTHING,                                    EVERYTHING),
     "cli.tables":           ("ops store.statuses system.text",              "rich"),
-    "cli.mapping_tables":   ("model cli.tables fhir.mapping fhir.profile",  "rich"),
+    "cli.mapping_tables":   ("model mapped_resources cli.tables fhir.mapping fhir.profile",  "rich"),
 }  # fmt: skip
 
 DISTRIBUTIONS = {

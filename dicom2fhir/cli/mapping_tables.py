@@ -13,7 +13,7 @@ from dicom2fhir.cli.tables import as_it_stands, table_of
 from dicom2fhir.fhir.mapping.rule import Trace
 from dicom2fhir.fhir.profile.description import elements_of, parts_of, unverified
 from dicom2fhir.fhir.profile.model import Profile
-from dicom2fhir.model import Mapped
+from dicom2fhir.mapped_resources import Mapped
 
 _NOTE_STYLES = {"warning": "yellow", "info": "", "version": "yellow"}
 

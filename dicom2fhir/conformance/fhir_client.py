@@ -10,7 +10,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.mapping.measured import writes_images
 from dicom2fhir.fhir.version.dialect import Dialect
 from dicom2fhir.fhir.version.formats import media_type
-from dicom2fhir.model import Resource, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Resource
 
 _LOOK_UP = ("read", "search-type")
 _INTERACTIONS: dict[Write, tuple[str, ...]] = {

@@ -10,7 +10,8 @@ from dicom2fhir.errors import ConfigError, NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.fhir.version.validate import Validator
-from dicom2fhir.model import Mapped, Note, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Note, Study
 
 if TYPE_CHECKING:
     from dicom2fhir.fhir.profile.model import Missing, Profile

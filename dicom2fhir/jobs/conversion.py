@@ -24,7 +24,8 @@ from dicom2fhir.dicom.study import assemble
 from dicom2fhir.errors import BridgeError, NotDicom, attempt
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.jobs.archives import obstacle, obstacles, open_zip_member
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, RejectedInstance, Resource, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import InstanceRecord, Origin, RejectedInstance, Resource, Study
 from dicom2fhir.receive.folder.files import open_file, walk
 
 STDIN = "-"

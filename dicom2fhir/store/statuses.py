@@ -113,7 +113,7 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True)
 class DestinationStatus:
-    """One destination in force, with the mapping fingerprints of its deliveries (:class:`dicom2fhir.model.Mapped`).
+    """One destination in force, with the mapping fingerprints of its deliveries (see ``mapped_resources.Mapped``).
 
     Attributes
     ----------

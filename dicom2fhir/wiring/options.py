@@ -21,7 +21,8 @@ from dicom2fhir.fhir.mapping.engine import MAPPING_REVISION, MappingOptions
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.version.validate import Validator
-from dicom2fhir.model import Note, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Note
 
 if TYPE_CHECKING:
     from dicom2fhir.fhir.profile.model import Profile

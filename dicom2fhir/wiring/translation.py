@@ -12,7 +12,8 @@ from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapper import log_finding
 from dicom2fhir.fhir.mapping.engine import trace_study
 from dicom2fhir.fhir.mapping.rule import Trace
-from dicom2fhir.model import InstanceRecord, Mapped, Note, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import InstanceRecord, Note, Study
 from dicom2fhir.wiring import options
 from dicom2fhir.wiring.explained_rejection import ExplainedRejection, explained_rejection
 

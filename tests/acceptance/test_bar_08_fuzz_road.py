@@ -33,7 +33,8 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
 from dicom2fhir.fhir.version.formats import Format, dump
 from dicom2fhir.jobs.conversion import as_resources
-from dicom2fhir.model import InstanceRecord, Mapped, Origin, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.wiring.translation import Explained
 from testdata.make_dicom import CASES, encoded

@@ -14,7 +14,8 @@ from dicom2fhir.fhir.send.comparison import Pair, compared
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Series, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Series, Study
 from dicom2fhir.ops.changes import changes
 from dicom2fhir.outcomes import Delivered, Job
 from tests.integration.test_secondary import KO_SOP_CLASS, Bridge, Server, study_of

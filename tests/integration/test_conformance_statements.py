@@ -22,7 +22,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Resource, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Resource
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.scp import StorageSCP

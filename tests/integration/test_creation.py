@@ -8,7 +8,8 @@ import pytest
 
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.model import Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered, Retry
 from tests.daemon_process import wait_until
 from tests.memory_server import Manner, MemoryServer, memory_server

@@ -25,7 +25,8 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
-from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.outcomes import Delivered, Refused, Retry
 from tests.doubles import FunctionMapper
 from tests.servers.outage_proxy import OutageProxy

@@ -21,7 +21,8 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
-from dicom2fhir.model import Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.outcomes import Delivered, Refused
 from testdata.make_cases import CASES, mapped, studies_of
 from testdata.make_dicom import encode

@@ -17,7 +17,8 @@ from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.queries import Question
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Resource, Series, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Resource, Series, Study
 from dicom2fhir.outcomes import Delivered, Outcome, Refused, Retry
 from tests.exchanges import recorded
 from tests.memory_server import Manner, MemoryServer, memory_server

@@ -24,7 +24,8 @@ from dicom2fhir.fhir.mapper import DialectChoice
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Entry, InstanceRecord, Mapped, Origin, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import InstanceRecord, Origin, Study
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry
 from dicom2fhir.store.base import Claim, Success
 from dicom2fhir.store.selection import Selection

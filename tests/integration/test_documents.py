@@ -15,7 +15,8 @@ from dicom2fhir.dicom.study import assemble
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
-from dicom2fhir.model import Mapped, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Study
 from testdata.make_cases import record_of, studies_of
 from testdata.make_dicom import encode, encoded
 from tests.integration.test_secondary import Bridge, study_of

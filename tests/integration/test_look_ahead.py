@@ -14,7 +14,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Mapped, Resource, Series, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Resource, Series, Study
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry
 from tests.exchanges import recorded
 from tests.memory_server import Manner, MemoryServer, memory_server

@@ -23,7 +23,8 @@ from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.model import InstanceRecord, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import InstanceRecord
 from dicom2fhir.outcomes import Delivered, Withheld
 from dicom2fhir.store.base import Success
 from testdata.make_cases import record_of

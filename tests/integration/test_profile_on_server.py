@@ -11,7 +11,8 @@ from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.model import Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered
 from dicom2fhir.wiring import options
 from tests.memory_server import Manner, MemoryServer

@@ -16,7 +16,8 @@ from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
-from dicom2fhir.model import Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Retry
 from testdata.make_cases import studies_of, study_and_options
 from testdata.make_dicom import encoded

@@ -16,7 +16,8 @@ from dicom2fhir.fhir.send.merge import without_version
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.datatypes import deterministic_id
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Resource, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.outcomes import Delivered, Retry
 from tests.memory_server import Manner, MemoryServer, memory_server
 from tests.two_bridges import fhir_destination

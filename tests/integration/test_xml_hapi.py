@@ -21,7 +21,8 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.xml import dump_xml
 from dicom2fhir.jobs.conversion import as_resources
-from dicom2fhir.model import Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Resource
 from dicom2fhir.outcomes import Delivered
 from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
 from testdata.make_dicom import encode

@@ -14,7 +14,8 @@ from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect
-from dicom2fhir.model import Entry, Mapped, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered, Refused
 from testdata.make_cases import studies_of
 from testdata.make_dicom import encode

@@ -19,7 +19,8 @@ from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.version import validate
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs.conversion import as_resources
-from dicom2fhir.model import Mapped, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import record_of
 from tests import element_checker

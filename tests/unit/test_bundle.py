@@ -11,7 +11,8 @@ from dicom2fhir.fhir.send.bundle import refer, standalone, update
 from dicom2fhir.fhir.send.directory import FileDestination
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.outcomes import Delivered, Refused, Retry
 from tests.doubles import FunctionMapper
 

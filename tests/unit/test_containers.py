@@ -56,7 +56,9 @@ def test_what_is_copied_is_enough_to_build_the_program(tmp_path: Path) -> None:
 def test_base_images_are_pinned_and_the_stages_have_the_same_python() -> None:
     bases = [argument.split()[0] for name, argument in instructions() if name == "FROM"]
     # distroless has the version in the name, and no tags of versions
-    assert bases == ["debian:12-slim", "gcr.io/distroless/python3-debian12"], "a virtual environment is moved between them"
+    assert bases == ["debian:12-slim", "gcr.io/distroless/python3-debian12"], (
+        "a virtual environment is moved between them"
+    )
     images = [service["image"] for service in SERVICES.values() if "image" in service]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", image)] == []
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.model import Mapped, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Study
 from dicom2fhir.wiring import options
 from tests.profile_helpers import DCM, claims, conformed, contained, imaging_study, study
 

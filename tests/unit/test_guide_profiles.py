@@ -9,7 +9,8 @@ import pytest
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.version.code_tables import body_parts, body_regions
 from dicom2fhir.fhir.version.datatypes import NamingSystems
-from dicom2fhir.model import Note, Resource, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Note, Resource, Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import mapped
 from tests.profile_helpers import DCM, claims, conformed, contained, imaging_study, study

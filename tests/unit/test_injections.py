@@ -16,7 +16,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.plausible_ranges import BOUNDS, is_plausible
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Mapped, Resource
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Resource
 from dicom2fhir.wiring.options import profile
 from testdata.make_cases import studies_of
 from tests.invariants import violations

@@ -21,7 +21,8 @@ from dicom2fhir.fhir.version import code_tables
 from dicom2fhir.fhir.version.datatypes import NamingSystems
 from dicom2fhir.fhir.version.dialects import DIALECTS, by_fhir_version
 from dicom2fhir.fhir.version.validate import check
-from dicom2fhir.model import Instance, Mapped, Resource, Series, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Instance, Resource, Series, Study
 from dicom2fhir.sop_classes import (
     COMPREHENSIVE_3D_SR,
     ENCAPSULATED_DOCUMENTS,

@@ -14,7 +14,7 @@ from dicom2fhir.fhir.mapping.options import MappingOptions
 from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs import conversion
-from dicom2fhir.model import Write
+from dicom2fhir.mapped_resources import Write
 from dicom2fhir.ops.masking import MASK, Masking, names_in
 
 PATIENT = {"PatientName": "Ärgerlich^Ute=Argerlich^Ute", "PatientID": "MRN-77 12", "PatientBirthDate": "19700131"}

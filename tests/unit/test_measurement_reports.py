@@ -19,7 +19,8 @@ from dicom2fhir.fhir.mapping import measured, measurement_reports
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.mapping.measurement_reports import CLASSES, MOST, TEMPLATE, TITLES
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Mapped, Resource
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Resource
 from testdata.make_cases import studies_of
 from testdata.make_dicom import datasets, encode
 from tests.invariants import violations

@@ -10,7 +10,8 @@ from dicom2fhir.demo.synthetic import code, instance
 from dicom2fhir.dicom.study import assemble
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Mapped, Resource
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Resource
 from testdata.make_cases import record_of
 from testdata.make_dicom import datasets, encode
 from testdata.make_notices import Notice, begun, ended, stated_by

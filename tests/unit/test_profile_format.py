@@ -20,7 +20,8 @@ from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import check
-from dicom2fhir.model import Mapped, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import study_and_options
 from tests import profile_helpers as helpers

@@ -15,7 +15,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
 from dicom2fhir.fhir.profile.model import Code, Profile
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Mapped, Write
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.wiring.options import profile, profile_names
 from testdata.make_cases import CASES, study_and_options
 from tests.profile_helpers import conformed, study

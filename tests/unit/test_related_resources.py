@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from dicom2fhir.cli import cli
 from dicom2fhir.errors import NotExpressible
-from dicom2fhir.model import Note, Resource, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Note, Resource, Study
 from testdata.make_dicom import write
 from tests.profile_helpers import HEAD, claims, conformed, contained, imaging_study, profile, refusal, study
 

@@ -16,7 +16,8 @@ from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS
-from dicom2fhir.model import Instance, Resource, Series, Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Instance, Resource, Series, Study
 from dicom2fhir.outcomes import Delivered, Outcome, Refused, Retry
 from tests.examples import examples
 from tests.scripted_server import ScriptedServer

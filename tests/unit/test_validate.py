@@ -15,7 +15,8 @@ from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.validate import ValidationMode, Validator, check
-from dicom2fhir.model import Entry, Mapped, Note, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Note, Study
 from testdata.make_cases import studies_of
 from testdata.make_dicom import CASES, encode, encoded
 from tests.any_data_set import SCRIPTS, any_file

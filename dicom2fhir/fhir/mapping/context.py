@@ -19,9 +19,9 @@ from dicom2fhir.fhir.version.datatypes import (
     zone_of,
 )
 from dicom2fhir.fhir.version.dialect import Dialect
+from dicom2fhir.mapped_resources import Entry
 from dicom2fhir.model import (
     Attrs,
-    Entry,
     Instance,
     Note,
     NoteLevel,

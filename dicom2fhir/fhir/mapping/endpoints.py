@@ -24,7 +24,8 @@ from dicom2fhir.fhir.version.datatypes import (
     one,
 )
 from dicom2fhir.fhir.version.dialect import codeable_concept
-from dicom2fhir.model import Entry, Resource, Series, Study, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Resource, Series, Study
 
 
 def _payload(type_: Concept, mime_type: str, said: str) -> tuple[Rule, ...]:

@@ -10,7 +10,8 @@ from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.mapping.secondary import secondary_resources
 from dicom2fhir.fhir.mapping.study_reference import found_by, imaging_study_id
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Entry, Mapped, Resource, Study, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource, Study
 
 __all__ = ["MAPPING_REVISION", "MappingOptions", "imaging_study_id", "map_study", "trace_study"]
 

@@ -13,7 +13,8 @@ from dicom2fhir.fhir.mapping.related import own_id, search_by, sought
 from dicom2fhir.fhir.mapping.subject import subject
 from dicom2fhir.fhir.version.datatypes import DICOM_UID, first_item, identifier, issuer_system, oid, one
 from dicom2fhir.fhir.version.dialect import IdentifierKind
-from dicom2fhir.model import Attrs, Entry, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Attrs, Resource
 
 
 def identifiers(source: MappingSource) -> list[Resource]:

@@ -10,7 +10,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from dicom2fhir.fhir.version.datatypes import NamingSystems
-from dicom2fhir.model import Write
+from dicom2fhir.mapped_resources import Write
 
 Choice = Literal["auto", "always", "never"]
 Switch = Literal["always", "never"]

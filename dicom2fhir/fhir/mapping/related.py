@@ -26,7 +26,8 @@ from dicom2fhir.fhir.version.datatypes import (
     one,
 )
 from dicom2fhir.fhir.version.dialect import codeable_concept
-from dicom2fhir.model import Attrs, Entry, Resource, Write, items_of
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Attrs, Resource, items_of
 
 
 def search_by(*identifiers: Resource) -> str:

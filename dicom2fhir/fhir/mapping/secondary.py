@@ -30,7 +30,8 @@ from dicom2fhir.fhir.mapping.rule import Trace, apply
 from dicom2fhir.fhir.mapping.selection import KeyObjects
 from dicom2fhir.fhir.version.cross_version import as_basic
 from dicom2fhir.fhir.version.datatypes import deterministic_id, oid
-from dicom2fhir.model import Entry, Resource, SecondaryResource, Write
+from dicom2fhir.mapped_resources import Entry, SecondaryResource, Write
+from dicom2fhir.model import Resource
 
 Traces = list[Trace] | None
 _OF_PARTS = {**RULES, **measurement_rules.RULES}

@@ -8,7 +8,8 @@ from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.mapping.related import search_by
 from dicom2fhir.fhir.version.datatypes import DICOM_UID, deterministic_id, identifier, oid
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Entry, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Resource
 
 
 def imaging_study_id(study_uid: str) -> str:

@@ -22,7 +22,8 @@ from dicom2fhir.fhir.version.datatypes import (
     one,
 )
 from dicom2fhir.fhir.version.dialect import codeable_concept
-from dicom2fhir.model import Attrs, Entry, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Attrs, Resource
 
 
 def subject(source: MappingSource) -> Resource:

@@ -16,7 +16,8 @@ from dicom2fhir.fhir.profile.related import RelatedResources
 from dicom2fhir.fhir.profile.resource import with_contained
 from dicom2fhir.fhir.profile.study import StudyInProfile
 from dicom2fhir.fhir.version.dialects import Dialect
-from dicom2fhir.model import Mapped, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Study
 
 
 def conform(

@@ -12,7 +12,8 @@ from dicom2fhir.fhir.profile.resource import ResourceInProfile, with_contained
 from dicom2fhir.fhir.profile.study import LEVELS, StudyInProfile
 from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.version.references import references
-from dicom2fhir.model import Entry, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Resource
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from dicom2fhir.fhir.mapping.rule import Rule, Trace
 from dicom2fhir.fhir.profile.description import sources_of
 from dicom2fhir.fhir.profile.model import Profile
 from dicom2fhir.fhir.profile.template import is_attribute, sources_in
-from dicom2fhir.model import Mapped, Resource, Study
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Resource, Study
 
 
 def trace_profile(profile: Profile, mapped: Mapped, study: Study, version: str) -> list[Trace]:

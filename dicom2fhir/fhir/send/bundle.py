@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dicom2fhir.fhir.version.references import references
-from dicom2fhir.model import Entry, Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource
 
 
 def standalone(mapped: Mapped, retracted: Iterable[Entry] = ()) -> Resource:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from dicom2fhir.fhir.send import bundle
 from dicom2fhir.fhir.send.last_sent import Base, digest
-from dicom2fhir.model import Entry, Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource
 
 Pair = tuple[Resource, Resource]
 """A resource as it was delivered last, empty if it was not, and as it is made now."""

@@ -24,7 +24,8 @@ from dicom2fhir.fhir.send.capabilities import Capabilities, TypeCapabilities
 from dicom2fhir.fhir.send.find import Lookup, id_in, identity, version_of
 from dicom2fhir.fhir.send.merge import merge
 from dicom2fhir.fhir.send.unsettled import Creation, Unsettled
-from dicom2fhir.model import Entry, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Resource
 
 _NO_VERSION = "0"
 _VERSION = re.compile(r'(?:/_history/|^(?:W/)?"?)([A-Za-z0-9\-.]{1,64})"?$')

@@ -22,7 +22,8 @@ from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.late_merge import merge_late
 from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
 from dicom2fhir.fhir.send.recognition import Recognised
-from dicom2fhir.model import Entry, Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource
 
 _REMEMBERED = 10_000
 

@@ -11,7 +11,8 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.send.last_sent import Base, digest
 from dicom2fhir.fhir.version.dialects import Dialect
 from dicom2fhir.fhir.version.formats import Format, dump
-from dicom2fhir.model import Study, Write
+from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Study
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused, Retry, Withheld
 from dicom2fhir.system.durable import make_directory, replacing
 

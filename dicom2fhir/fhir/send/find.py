@@ -16,7 +16,8 @@ from dicom2fhir.fhir.send.answer_shape import require_id, require_sound
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.merge import DICOM_UID_SYSTEM, canonical, without_version
 from dicom2fhir.fhir.send.queries import Question, joined, sought
-from dicom2fhir.model import Entry, Json, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Write
+from dicom2fhir.model import Json, Resource
 
 _BATCH_TRIES = 3
 """Batches in a row that may fail while single requests succeed: a failure may be a temporary fault of the server."""

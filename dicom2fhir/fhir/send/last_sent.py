@@ -15,7 +15,8 @@ import orjson
 
 from dicom2fhir.fhir.send.merge import canonical
 from dicom2fhir.fhir.version.retraction import retracted
-from dicom2fhir.model import Entry, Mapped, Resource, Write
+from dicom2fhir.mapped_resources import Entry, Mapped, Write
+from dicom2fhir.model import Resource
 
 _FORMAT = 1
 

@@ -16,7 +16,7 @@ from dicom2fhir.fhir.send.delivery import Delivery, Written
 from dicom2fhir.fhir.send.find import Lookup, WantedResource
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.recognition import Recognised
-from dicom2fhir.model import Entry, Mapped
+from dicom2fhir.mapped_resources import Entry, Mapped
 from dicom2fhir.outcomes import Delivered
 
 Part = tuple[Entry, ...]

@@ -12,7 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from dicom2fhir.model import Mapped, Note, Resource
+from dicom2fhir.mapped_resources import Mapped
+from dicom2fhir.model import Note, Resource
 
 ValidationMode = Literal["sample", "always", "never"]
 
