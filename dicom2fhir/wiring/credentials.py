@@ -16,6 +16,7 @@ from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir.send.access_tokens import AccessTokens
 from dicom2fhir.fhir.send.auth import Basic, Bearer, Credentials, Headers
 from dicom2fhir.fhir.send.http import Http
+from dicom2fhir.fhir.send.scopes import missing_scopes
 from dicom2fhir.fhir.send.tls_and_proxy import TlsFiles
 from dicom2fhir.fhir.send.token_endpoint import MAX_ANSWER_BYTES, TokenEndpoint, TokenRequest
 
@@ -65,7 +66,7 @@ def token_facts(destination: FhirDestinationSettings) -> dict[str, str]:
     token = _token_endpoint(destination).fetch()
     lifetime = f"valid for {token.lifetime_s:g} s" if math.isfinite(token.lifetime_s) else "of unknown lifetime"
     scope = f", scope: {token.scope}" if token.scope else ", scope as requested"
-    missing = [word for word in destination.oauth2.scope.split() if token.scope and word not in token.scope.split()]
+    missing = missing_scopes(destination.oauth2.scope, token.scope) if token.scope else []
     warning = f"the access token is granted without {' '.join(missing)}; ask for it where the client is registered"
     return {"token": f"access token {lifetime}{scope}", "warning": warning if missing else ""}
 
