@@ -119,6 +119,9 @@ class Store(Ledger, Notices, StudySearch, Protocol):
     def rejections(self, limit: int = 100) -> Sequence[Rejection]:
         """The latest rejections, newest first."""
 
+    def forget_rejections(self, until: float) -> int:
+        """Delete the rejections up to a time (POSIX seconds); how many. They stay counted."""
+
     def set_destinations(self, names: Iterable[str]) -> None:
         """Set the destinations in force; a new one gets every stored study, a removed one gets nothing more."""
 

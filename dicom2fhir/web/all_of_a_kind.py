@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
@@ -12,7 +13,7 @@ from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import texts_of
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import FoundStudy, StudyFilter
-from dicom2fhir.web.call import Call
+from dicom2fhir.web.call import Call, Refused
 from dicom2fhir.web.operation import Operation, changed, named_destination
 from dicom2fhir.web.studies import chosen_verdicts, settleable_patients
 
@@ -21,6 +22,7 @@ AT_ONCE = 100
 _LOOKED_AT = 1_000
 """Studies that one request looks at; more than those with the same patient, or in conflict, are likely to be."""
 _PAGE = 50
+_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
 
 
 def kind_of(patients: Sequence[NamedPatient]) -> frozenset[str]:
@@ -45,6 +47,16 @@ def forget_refused(call: Call) -> Response:
         forgotten += was_there
     more = next(refused, None) is not None
     return changed(call, {"destination": name, "forgotten": forgotten, "busy": busy, "more": more})
+
+
+def forget_rejections(call: Call) -> Response:
+    """Forget that instances and files were refused on reception; what came after the page is not forgotten unseen."""
+    until = call.form.get("until", "")
+    if not _SECONDS.fullmatch(until):
+        raise Refused(400, "until must be a number of seconds since 1970.")
+    count = call.store.forget_rejections(float(until))
+    call.audit("forget-rejections", changed=bool(count))
+    return changed(call, {"forgotten": count})
 
 
 def settle_alike(call: Call) -> Response:
@@ -90,6 +102,15 @@ OF_A_KIND: Sequence[Operation] = (
         f" from any FHIR server. At most {AT_ONCE} for each request.",
         forget_refused,
         "How many were forgotten, how many are being sent now and stay, and whether there are more.",
+    ),
+    Operation(
+        "POST",
+        "/rejections/forget",
+        "forgetRejections",
+        "Forget which instances and files were refused on reception, up to a time (form field until: seconds since"
+        " 1970). They stay counted. A file that was refused is taken again when it changes.",
+        forget_rejections,
+        "How many were forgotten.",
     ),
     Operation(
         "POST",

@@ -35,5 +35,8 @@ class WebStore(Readable, StudySearch, Protocol):
     def settle(self, study_uid: str, verdicts: Mapping[str, Verdict]) -> None:
         """As :meth:`dicom2fhir.store.base.Store.settle`."""
 
+    def forget_rejections(self, until: float) -> int:
+        """As :meth:`dicom2fhir.store.base.Store.forget_rejections`."""
+
     def acknowledge_damages(self) -> None:
         """As :meth:`dicom2fhir.store.sql.database.Database.acknowledge_damages`."""

@@ -277,6 +277,21 @@ def test_retry_and_log_out(chromium: Chromium, live: Live) -> None:
     assert not chromium.has("#retry-files")
 
 
+def test_refused_files_are_forgotten(disposable: Live, chromium: Chromium) -> None:
+    daemon, browser = disposable
+    refused = instance("CT")
+    del refused.SeriesInstanceUID
+    refused.save_as(daemon.settings.folders["inbox"].path / "2.dcm", enforce_file_format=True)
+    wait_until(daemon.store.rejections, WITHIN_S, "it is refused")
+    chromium.log_in(browser.url)
+    chromium.open(f"{browser.url}problems")
+    chromium.press("#forget-rejections")
+    chromium.accept()
+    chromium.waits_for("No instance and no file was refused.")
+    assert not chromium.has("#forget-rejections")
+    assert not daemon.store.rejections()
+
+
 def test_why_a_change_failed_is_shown(chromium: Chromium, live: Live) -> None:
     _, browser = live
     chromium.log_in(browser.url)

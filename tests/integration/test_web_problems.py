@@ -189,6 +189,12 @@ def test_what_a_destination_refused_is_forgotten_without_conflicts(tmp_path: Pat
         assert changes == [("forget", STUDY)]
 
 
+@pytest.mark.parametrize("until", ["", "now", "-1", "1e9", "nan", "1" * 11])
+def test_rejections_are_forgotten_up_to_a_time_only(live: Live, until: str) -> None:
+    _, browser = live
+    assert browser.change("/api/v1/rejections/forget", {"until": until}).status == 400
+
+
 def test_one_request_forgets_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused_study(tmp_path) as (_, browser):
         monkeypatch.setattr(all_of_a_kind, "AT_ONCE", 0)

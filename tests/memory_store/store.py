@@ -608,6 +608,12 @@ class MemoryStore:
         with self._reading() as memory:
             return memory.rejections[:limit]
 
+    def forget_rejections(self, until: float) -> int:
+        with self._writing() as memory:
+            before = len(memory.rejections)
+            memory.rejections[:] = [one for one in memory.rejections if one.at > until]
+            return before - len(memory.rejections)
+
     def oldest_undelivered(self) -> Undelivered | None:
         with self._reading() as memory:
             return overview.oldest_undelivered(memory, memory.rule)

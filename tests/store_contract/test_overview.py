@@ -145,6 +145,18 @@ def test_rejections_newest_first(bench: Bench) -> None:
     assert (stats.rejected, stats.rejected_by_kind) == (2, {"": 1, "cannot_understand": 1})
 
 
+def test_rejections_are_forgotten_up_to_a_time_and_stay_counted(bench: Bench) -> None:
+    for at in (1.0, 2.0, 2.5):
+        bench.store.reject(Rejection(at, over("a"), f"at {at}"))
+    assert bench.store.forget_rejections(0.5) == 0
+    assert bench.store.forget_rejections(2.0) == 2
+    assert [one.reason for one in bench.store.rejections()] == ["at 2.5"]
+    assert [one.reason for one in bench.restart().rejections()] == ["at 2.5"]
+    assert bench.store.stats().rejected == 3
+    bench.store.reject(Rejection(3.0, over("a"), "later"))
+    assert [one.reason for one in bench.store.rejections()] == ["later", "at 2.5"]
+
+
 def test_what_another_reader_read_is_outdated_until_it_is_read_again(bench: Bench) -> None:
     bench.restart(reader="one")
     marks_before = [FileMark("/a", 1, 2, "taken"), FileMark("/b", 1, 2, "skipped")]

@@ -51,6 +51,9 @@ SELECT DISTINCT study_id FROM delivery WHERE state = 'sending';
 -- name: forget_rejections
 DELETE FROM rejection WHERE id <= :last_id;
 
+-- name: forget_rejections_until
+DELETE FROM rejection WHERE at <= :until;
+
 -- name: rejections
 SELECT at, kind, calling_ae, called_ae, peer, path, association, reason, error FROM rejection ORDER BY id DESC LIMIT :limit;
 

@@ -168,6 +168,10 @@ class SqlStore(StoreReader):
         """See :meth:`dicom2fhir.store.base.Store.reject`; the latest 10,000 are stored, all are counted."""
         self._write(lambda sql: arrivals.reject(sql, rejection))
 
+    def forget_rejections(self, until: float) -> int:
+        """See :meth:`dicom2fhir.store.base.Store.forget_rejections`."""
+        return self._write(lambda sql: sql.run("forget_rejections_until", until=until))
+
     def mark_file(self, mark: FileMark) -> None:
         """See :meth:`dicom2fhir.store.file_marks.Ledger.mark_file`."""
         self._write(lambda sql: arrivals.mark_files(sql, self._known, [mark]))
