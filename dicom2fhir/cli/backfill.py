@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import TextColumn
@@ -26,6 +26,8 @@ from dicom2fhir.cli.progress_bars import progress
 from dicom2fhir.config import Settings
 from dicom2fhir.dicom.reader_fingerprint import fingerprint
 from dicom2fhir.errors import NoStore
+from dicom2fhir.jobs.backfill_sources import is_url
+from dicom2fhir.jobs.objects import bucket_and_key, require_botocore
 from dicom2fhir.wiring import options
 from dicom2fhir.wiring.store_options import StoreAddress, store_options
 
@@ -37,8 +39,23 @@ _BUSY_TIMEOUT_S = 60.0
 """How long to wait for the store. The daemon locks it for milliseconds, but an import has time."""
 
 
+class _Source(click.Path):
+    """A file, a folder or ``s3://bucket/prefix``."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :meth:`click.ParamType.convert`."""
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        if not bucket_and_key(value)[0]:
+            self.fail(f"{value!r} names no bucket; write s3://bucket/prefix", param, ctx)
+        require_botocore()
+        return value
+
+
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=_Source(exists=True))
 @config_option
 @state_dir_option
 @click.option(
@@ -51,25 +68,28 @@ _BUSY_TIMEOUT_S = 60.0
     help="Also read files that are already in the store, for example after an upgrade or `dicom2fhir forget`.",
 )
 @click.option("--no-archives", is_flag=True, help="Ignore zip and tar archives instead of reading the files in them.")
+@click.option("--s3-endpoint", metavar="URL", help="Object store of s3://.  [default: as the AWS tools find it]")
 @click.option("--ignore-rejection-notes", is_flag=True, help="Treat rejection notes as key objects like any.")
 @click.option("--dry-run", is_flag=True, help="Read and count files without writing to the store.")
 @json_option
 @click.pass_context
 def backfill(
     context: click.Context,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     config_file: Path | None,
     state_dir: Path | None,
     workers: int | None,
     since: str | None,
     again: bool,
     no_archives: bool,
+    s3_endpoint: str | None,
     ignore_rejection_notes: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Import all DICOM files below PATHS, and in archives there, into the store, for the daemon to deliver.
 
+    PATHS are files, folders or s3://bucket/prefix, which stands for all objects whose keys begin with the prefix.
     The daemon may run at the same time. An interrupted import continues when the same command is run again.
     """
     from dicom2fhir.jobs.backfill import Backfill
@@ -95,6 +115,7 @@ def backfill(
             again=again,
             since=since_s,
             archives=not no_archives,
+            s3_endpoint=s3_endpoint,
             may_reject=not ignore_rejection_notes,
             budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from multiprocessing import get_context
@@ -30,10 +31,11 @@ from typing import TYPE_CHECKING
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.errors import BridgeError, Permanent, attempt
 from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_sources import Sources, count_files, real_roots
 from dicom2fhir.jobs.backfill_summary import Summary
-from dicom2fhir.jobs.backfill_worker import Wanted, Work, count_files, end_with_parent, read_work, work_of
+from dicom2fhir.jobs.backfill_worker import Work, end_with_parent, read_work, work_of
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.receive.folder.files import Found, walk
+from dicom2fhir.receive.folder.files import Found
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.statuses import Rejection
@@ -78,6 +80,8 @@ class Backfill:
         Ignore files that were last modified before, in seconds since the epoch; they are not counted.
     archives
         Read the files in zip and tar archives; otherwise archives are ignored and not counted.
+    s3_endpoint
+        URL of the object store of ``s3://``; None: as the AWS tools find it.
     may_reject
         Whether rejection notes are applied.
     on_progress
@@ -94,6 +98,7 @@ class Backfill:
         again: bool = False,
         since: float | None = None,
         archives: bool = True,
+        s3_endpoint: str | None = None,
         may_reject: bool = True,
         budgets: Budgets = DEFAULT_BUDGETS,
         on_progress: Callable[[Summary, int | None], None] | None = None,
@@ -102,7 +107,7 @@ class Backfill:
         self._writes = None if dry_run else store
         self._workers = workers
         self._again = again
-        self._wanted = Wanted(None if since is None else int(since * 1e9), archives)
+        self._sources = Sources((), None if since is None else int(since * 1e9), archives, s3_endpoint)
         self._may_reject = may_reject
         self._budgets = budgets
         self._on_progress = on_progress
@@ -111,7 +116,7 @@ class Backfill:
         self._studies: set[int] = set()
 
     def run(self, paths: Iterable[str | Path]) -> Summary:
-        """Import every file below ``paths``.
+        """Import every file below ``paths``: files, folders and ``s3://bucket/prefix``.
 
         Raises
         ------
@@ -121,15 +126,15 @@ class Backfill:
             A worker ended, probably because of a lack of memory.
         """
         started = time.monotonic()
-        roots = [os.path.realpath(path) for path in paths]
-        holds = _Holds(self._writes, roots, self._may_reject)
+        sources = replace(self._sources, roots=real_roots(paths))
+        holds = _Holds(self._writes, sources.roots, self._may_reject)
         pending: dict[Future[Chunk], Work] = {}
         with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
             try:
                 if self._on_progress:
                     with _interrupts_held_back():
-                        self._total = pool.submit(count_files, roots, self._wanted)
-                for work in self._work(roots):
+                        self._total = pool.submit(count_files, sources)
+                for work in self._work(sources):
                     with _interrupts_held_back():
                         pending[pool.submit(read_work, work, self._budgets)] = work
                     if len(pending) >= (1 + _CHUNKS_AHEAD) * self._workers:
@@ -151,9 +156,9 @@ class Backfill:
         self._summary.seconds = time.monotonic() - started
         self._summary.studies = len(self._studies)
 
-    def _work(self, roots: Sequence[str]) -> Iterator[Work]:
+    def _work(self, sources: Sources) -> Iterator[Work]:
         """The files to read, in their order, so that those of a study come together."""
-        files = filter(self._wanted, walk(roots, in_order=True, on_error=self._cannot_read))
+        files = sources.files(self._cannot_read)
         while some := list(islice(files, _CHUNK_FILES)):
             self._summary.files += len(some)
             left = self._without_done(some)

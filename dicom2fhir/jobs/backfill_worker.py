@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from dicom2fhir.dicom.completeness import noted
 from dicom2fhir.dicom.data_elements import Budgets
@@ -18,8 +17,10 @@ from dicom2fhir.dicom.instance_reader import InstanceReader
 from dicom2fhir.errors import BridgeError, NotDicom, attempt
 from dicom2fhir.jobs.archives import Member, is_archive, members
 from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_sources import Opening, opened, openings
+from dicom2fhir.jobs.objects import FoundObject
 from dicom2fhir.model import InstanceRecord, Origin
-from dicom2fhir.receive.folder.files import Found, found, open_file, walk
+from dicom2fhir.receive.folder.files import Found
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.system.text import counted
 
@@ -50,9 +51,9 @@ class FileBatch:
         """See :meth:`Work.read`."""
         chunk = Chunk()
         reader = InstanceReader(budgets)
-        for place, file in enumerate(self.files):
+        for place, (file, opening) in enumerate(zip(self.files, openings(self.files), strict=True)):
             with _failures_kept(chunk, place):
-                _keep(chunk, place, attempt(_read, file, reader))
+                _keep(chunk, place, attempt(_read, file, opening, reader))
         return chunk
 
     def path(self, chunk: Chunk, place: int) -> str:
@@ -186,52 +187,12 @@ def _keep(chunk: Chunk, place: int, record: InstanceRecord) -> None:
     )
 
 
-def _read(file: Found, reader: InstanceReader) -> InstanceRecord:
-    with opened(file) as source:
+def _read(file: Found, opening: Opening, reader: InstanceReader) -> InstanceRecord:
+    with opening() as source:
         header = reader.read_file(source)
-        notes = noted(source, header.rest, file.size_bytes)
+        # what follows the header of an object would cost another request
+        notes = () if isinstance(file, FoundObject) else noted(source, header.rest, file.size_bytes)
     return reader.decode(header.received(Origin("file", path=file.text), notes))
-
-
-@contextmanager
-def opened(file: Found) -> Iterator[BinaryIO]:
-    """Open a file that was found.
-
-    Raises
-    ------
-    OSError
-        It cannot be opened, or has changed when it is closed (``EAGAIN``).
-    """
-    with open_file(file.path) as source:
-        yield source
-        if found(file.path, os.fstat(source.fileno())) != file:
-            raise OSError(errno.EAGAIN, "The file changed while it was read")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which files are imported.
-
-    Attributes
-    ----------
-    since_ns
-        The earliest time of modification, in nanoseconds since the epoch.
-    archives
-        Whether archives are.
-    """
-
-    since_ns: int | None
-    archives: bool
-
-    def __call__(self, file: Found) -> bool:
-        """Whether a file is one of them."""
-        is_new = self.since_ns is None or file.mtime_ns >= self.since_ns
-        return is_new and (self.archives or not is_archive(file.path))
-
-
-def count_files(paths: Sequence[str], wanted: Wanted) -> int:
-    """The number of files, for the estimate of the remaining time; runs in a worker process."""
-    return sum(1 for _ in filter(wanted, walk(paths, on_error=lambda _path, _error: None)))
 
 
 def end_with_parent() -> None:

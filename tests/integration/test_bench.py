@@ -14,7 +14,19 @@ from bench import convert, mapping, report
 ROOT = Path(__file__).parents[2]
 
 
-BENCHES = ["startup", "mapping", "convert", "memory", "headers", "hostile", "backfill", "store", "receive", "web"]
+BENCHES = [
+    "startup",
+    "mapping",
+    "convert",
+    "memory",
+    "headers",
+    "hostile",
+    "backfill",
+    "objects",
+    "store",
+    "receive",
+    "web",
+]
 OF_SERVERS = [
     pytest.param("deliver", marks=pytest.mark.needs("hapi")),
     pytest.param("nodes", marks=pytest.mark.needs("postgres")),
