@@ -48,24 +48,31 @@ def echo(peer: Peer) -> None:
 
 
 def in_time(connect: Callable[[], Peer], count: int, history: Path) -> float:
-    """Echoes over new and over one old association, compared with loops in between; the 99th percentile in seconds."""
-    old = connect()
-    assert old.receive()[0] == 2
+    """Echoes over new and over one old association, compared with loops in between; the 99th percentile in seconds.
+
+    One new connection in a hundred may be closed without an answer, because others from its address displace it.
+    """
     took: dict[str, list[float]] = {"new": [], "old": [], "loop": []}
-    for _ in range(count):
-        took["loop"].append(loop_s(time.monotonic))
-        started = time.monotonic()
-        with connect() as new:
-            assert new.receive()[0] == 2
-            echo(new)
-            release(new)
-        took["new"].append(time.monotonic() - started)
-        started = time.monotonic()
-        echo(old)
-        took["old"].append(time.monotonic() - started)
-    release(old)
-    old.socket.close()
+    closed = 0
+    with connect() as old:
+        assert old.receive()[0] == 2
+        for _ in range(count):
+            took["loop"].append(loop_s(time.monotonic))
+            started = time.monotonic()
+            with connect() as new:
+                if (kind := new.receive()[0]) == 0:
+                    closed += 1
+                    continue
+                assert kind == 2
+                echo(new)
+                release(new)
+            took["new"].append(time.monotonic() - started)
+            started = time.monotonic()
+            echo(old)
+            took["old"].append(time.monotonic() - started)
+        release(old)
     (history / "seconds.json").write_text(json.dumps(took))
+    assert closed <= count // 100, f"{closed} of {count} new connections were closed without an answer"
     worst = {what: sorted(values)[int(len(values) * 0.99) - 1] for what, values in took.items()}
     longest_s = max(worst["new"], worst["old"])
     assert longest_s < LONGEST * worst["loop"], worst
