@@ -26,8 +26,8 @@ END
     "$program" jwks --config config.toml >/dev/null
 }
 
-"$tools/pipx" install --quiet "$wheel[oauth,otel,postgres,s3]"
+"$tools/pipx" install --quiet "$wheel[dask,oauth,otel,postgres,s3]"
 try "$PIPX_BIN_DIR"
-"$tools/uv" tool install --quiet "dicom2fhir-bridge[oauth,otel,postgres,s3] @ file://$wheel"
+"$tools/uv" tool install --quiet "dicom2fhir-bridge[dask,oauth,otel,postgres,s3] @ file://$wheel"
 try "$UV_TOOL_BIN_DIR"
 echo "pipx and uv tool: installed, run"

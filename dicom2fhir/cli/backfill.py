@@ -69,6 +69,11 @@ class _Source(click.Path):
 )
 @click.option("--no-archives", is_flag=True, help="Ignore zip and tar archives instead of reading the files in them.")
 @click.option("--s3-endpoint", metavar="URL", help="Object store of s3://.  [default: as the AWS tools find it]")
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Have the workers of a Dask cluster read the headers, by its scheduler (tcp://host:8786).",
+)
 @click.option("--ignore-rejection-notes", is_flag=True, help="Treat rejection notes as key objects like any.")
 @click.option("--dry-run", is_flag=True, help="Read and count files without writing to the store.")
 @json_option
@@ -83,6 +88,7 @@ def backfill(
     again: bool,
     no_archives: bool,
     s3_endpoint: str | None,
+    dask: str | None,
     ignore_rejection_notes: bool,
     dry_run: bool,
     as_json: bool,
@@ -116,6 +122,7 @@ def backfill(
             since=since_s,
             archives=not no_archives,
             s3_endpoint=s3_endpoint,
+            dask=dask,
             may_reject=not ignore_rejection_notes,
             budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,

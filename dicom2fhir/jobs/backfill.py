@@ -16,24 +16,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
-from dicom2fhir.errors import BridgeError, Permanent, attempt
+from dicom2fhir.errors import Permanent, attempt
 from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_readers import dask_readers, local_readers
 from dicom2fhir.jobs.backfill_sources import Sources, count_files, real_roots
 from dicom2fhir.jobs.backfill_summary import Summary
-from dicom2fhir.jobs.backfill_worker import Work, end_with_parent, read_work, work_of
+from dicom2fhir.jobs.backfill_worker import Work, read_work, work_of
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found
 from dicom2fhir.store.base import Change
@@ -50,19 +48,7 @@ WINDOW_FILES = 10_000
 fewer, studies whose files are in many folders would be sent twice."""
 _CHUNK_FILES = 256
 """Read by one worker and written in one transaction of about 20 ms, so that the daemon can write, too."""
-_CHUNKS_AHEAD = 2
-"""For each worker, so that it never waits."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Block SIGINT while workers start, which the first task does: Ctrl-C reaches them, too, and would interrupt it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class Backfill:
@@ -82,6 +68,8 @@ class Backfill:
         Read the files in zip and tar archives; otherwise archives are ignored and not counted.
     s3_endpoint
         URL of the object store of ``s3://``; None: as the AWS tools find it.
+    dask
+        Address of a Dask scheduler whose workers read instead of processes of this machine; they need the same paths.
     may_reject
         Whether rejection notes are applied.
     on_progress
@@ -99,6 +87,7 @@ class Backfill:
         since: float | None = None,
         archives: bool = True,
         s3_endpoint: str | None = None,
+        dask: str | None = None,
         may_reject: bool = True,
         budgets: Budgets = DEFAULT_BUDGETS,
         on_progress: Callable[[Summary, int | None], None] | None = None,
@@ -106,6 +95,7 @@ class Backfill:
         self._store = store
         self._writes = None if dry_run else store
         self._workers = workers
+        self._dask = dask
         self._again = again
         self._sources = Sources((), None if since is None else int(since * 1e9), archives, s3_endpoint)
         self._may_reject = may_reject
@@ -123,31 +113,23 @@ class Backfill:
         StoreUnavailable
             It cannot be written any more; another run continues from there.
         BridgeError
-            A worker ended, probably because of a lack of memory.
+            A worker ended, probably because of a lack of memory, or the Dask cluster cannot be used.
+        ConfigError
+            Dask is not installed.
         """
         started = time.monotonic()
         sources = replace(self._sources, roots=real_roots(paths))
         holds = _Holds(self._writes, sources.roots, self._may_reject)
         pending: dict[Future[Chunk], Work] = {}
-        with ProcessPoolExecutor(self._workers, get_context("spawn"), end_with_parent) as pool:
-            try:
-                if self._on_progress:
-                    with _interrupts_held_back():
-                        self._total = pool.submit(count_files, sources)
-                for work in self._work(sources):
-                    with _interrupts_held_back():
-                        pending[pool.submit(read_work, work, self._budgets)] = work
-                    if len(pending) >= (1 + _CHUNKS_AHEAD) * self._workers:
-                        self._settle(pending, holds)
-                while pending:
+        with dask_readers(self._dask) if self._dask else local_readers(self._workers) as readers:
+            if self._on_progress:
+                self._total = readers.submit(count_files, sources)
+            for work in self._work(sources):
+                pending[readers.submit(read_work, work, self._budgets)] = work
+                if len(pending) >= readers.most_pending:
                     self._settle(pending, holds)
-            except BrokenProcessPool as error:
-                raise BridgeError(
-                    "A reader process ended unexpectedly; if memory is short, use fewer --workers."
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            while pending:
+                self._settle(pending, holds)
         holds.release()
         self._tell(started)
         return self._summary

@@ -23,6 +23,7 @@ BENCHES = [
     "hostile",
     "backfill",
     "objects",
+    "cluster",
     "store",
     "receive",
     "web",

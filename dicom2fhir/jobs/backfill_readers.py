@@ -1,0 +1,136 @@
+"""Who reads the headers of a backfill: processes of this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, ParamSpec, TypeVar
+
+import dicom2fhir
+from dicom2fhir.errors import BridgeError, ConfigError
+from dicom2fhir.jobs.backfill_worker import end_with_parent
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_AHEAD = 2
+"""Tasks for each worker besides the one that it does, so that it never waits."""
+_CONNECT_S, _WORKERS_S = 10, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Workers that are ready.
+
+    Attributes
+    ----------
+    workers
+        How many tasks they do at the same time.
+    """
+
+    executor: Executor
+    workers: int
+
+    @property
+    def most_pending(self) -> int:
+        """How many tasks to submit before the first result is awaited."""
+        return (1 + _AHEAD) * self.workers
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a function called by a worker."""
+        with _interrupts_held_back():
+            return self.executor.submit(function, *args, **kwargs)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Block SIGINT while workers start, which the first task does: Ctrl-C reaches them, too, and would interrupt it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def local_readers(workers: int) -> Iterator[Readers]:
+    """Processes of this machine, which end with this one.
+
+    Raises
+    ------
+    BridgeError
+        One of them ended, probably because of a lack of memory.
+    """
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+        try:
+            yield Readers(pool, workers)
+        except BrokenProcessPool as lost:
+            raise BridgeError("A reader process ended unexpectedly; if memory is short, use fewer --workers.") from lost
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def dask_readers(address: str) -> Iterator[Readers]:
+    """The workers of a Dask cluster. What a lost worker had to read is read by another.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler: ``tcp://host:8786``.
+
+    Raises
+    ------
+    ConfigError
+        The extra is not installed here.
+    BridgeError
+        The cluster cannot be used, or several workers were lost while they read the same files.
+    """
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise ConfigError("--dask needs distributed; install it with: pip install 'dicom2fhir-bridge[dask]'") from None
+    try:
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise BridgeError(f"There is no Dask scheduler at {address}: {error}.") from error
+    with client:
+        workers = _ready(client, address)
+        executor = client.get_executor(pure=False)
+        try:
+            yield Readers(executor, workers)
+        except KilledWorker as error:
+            raise BridgeError(
+                "Several Dask workers ended while they read the same files; if their memory is short, give them more."
+            ) from error
+        except CancelledError as error:
+            raise BridgeError("The Dask scheduler ended; run the same command again when it is back.") from error
+        finally:
+            executor.shutdown(wait=False)
+
+
+def _ready(client: Any, address: str) -> int:
+    """Wait for workers; how many tasks they do at the same time."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_S)
+        versions = set(client.run(_version).values())
+    except TimeoutError as error:
+        raise BridgeError(f"The Dask scheduler at {address} has no workers.") from error
+    except ImportError as error:
+        raise BridgeError(f"The Dask workers cannot load dicom2fhir; install it for them, too: {error}.") from error
+    if versions != {_version()}:
+        raise BridgeError(
+            f"The Dask workers have another version of dicom2fhir ({', '.join(sorted(versions))}) than this machine"
+            f" ({_version()}); install the same everywhere."
+        )
+    return sum(client.nthreads().values())
+
+
+def _version() -> str:
+    return dicom2fhir.__version__
