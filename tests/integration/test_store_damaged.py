@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.demo.synthetic import instance, make_uid
+from dicom2fhir.dicom.reader_fingerprint import fingerprint
+from dicom2fhir.store.sqlite.late_check import _CHECKED_AT_START_BYTES
+from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.command_line import run_here
 from tests.daemon_process import ROOT, DaemonProcess, environment
 from tests.integration.test_interventions import STUDY, of
 from tests.integration.test_one_bad_file import send
+from tests.store_contract.bench import FOLDER, record
+
+PAGE = 4096
 
 
 @pytest.fixture
@@ -66,6 +72,38 @@ def test_the_page_can_be_followed_word_for_word(daemon: DaemonProcess, tmp_path:
             subprocess.run(["bash", "-c", line], check=True, capture_output=True, cwd=ROOT, env=environment())
     assert set(daemon.studies()) == {STUDY}
     assert daemon.status()["damages"] == []
+
+
+def fill(daemon: DaemonProcess) -> None:
+    """More than is checked at the start."""
+    store = SqliteStore(daemon.store_path, min_free_bytes=0, reader=fingerprint())
+    try:
+        long = "x" * 1_000_000
+        for number in range(_CHECKED_AT_START_BYTES // len(long) + 8):
+            store.add_many([record(number, study=f"1.{number}", Long=long)], FOLDER)
+    finally:
+        store.close()
+    assert daemon.store_path.stat().st_size > _CHECKED_AT_START_BYTES
+
+
+def test_a_large_store_is_checked_while_the_daemon_runs(daemon: DaemonProcess) -> None:
+    fill(daemon)
+    daemon.start()
+    daemon.says(("store.checked",))
+    assert daemon.status()["damages"] == []
+    assert daemon.terminate() == 0
+    with daemon.store_path.open("r+b") as file:
+        file.seek(_CHECKED_AT_START_BYTES // 2 // PAGE * PAGE)
+        file.write(b"\xff" * PAGE)
+    begin = daemon.launch()
+    assert daemon.ended() == 74
+    events = {line["event"]: line for line in daemon.log_lines(begin)}
+    assert "is damaged" in events["store.failed"]["reason"]
+    assert "daemon.started" in events
+    daemon.start()
+    (damage,) = daemon.status()["damages"]
+    assert Path(damage["aside"]).stat().st_size > _CHECKED_AT_START_BYTES
+    assert send(daemon, of("one", 1)) == [0]
 
 
 def test_status_tells_of_a_damage_until_it_is_acknowledged(daemon: DaemonProcess) -> None:

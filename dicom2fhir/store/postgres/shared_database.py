@@ -128,6 +128,14 @@ class SharedDatabase(Database):
         """The server looks after its files, and the node's thread after the connection."""
 
     @property
+    def is_unchecked(self) -> bool:
+        """Nothing: the server looks after its files."""
+        return False
+
+    def check_part(self, is_stopping: Callable[[], bool]) -> None:
+        """Do nothing."""
+
+    @property
     def is_owned(self) -> bool:
         """Whether at least one daemon uses the store."""
         with self._read() as sql:

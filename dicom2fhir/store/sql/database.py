@@ -56,6 +56,21 @@ class Database(ABC):
 
     @property
     @abstractmethod
+    def is_unchecked(self) -> bool:
+        """Whether something is left for :meth:`check_part`."""
+
+    @abstractmethod
+    def check_part(self, is_stopping: Callable[[], bool]) -> None:
+        """Check a part of what was too large to be checked at the start; the store fails if that is damaged.
+
+        Raises
+        ------
+        StoreUnavailable
+            It cannot be read now, or ``is_stopping``; the part is left.
+        """
+
+    @property
+    @abstractmethod
     def is_owned(self) -> bool:
         """Whether a daemon, this process or another, uses the store now."""
 

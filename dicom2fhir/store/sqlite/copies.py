@@ -115,7 +115,7 @@ def _copy(source: Path, new: Path, on_progress: OnProgress, *, journal_mode: str
             if is_damage(error):
                 raise StoreDamaged(f"{source} is damaged: {error}") from error
             raise StoreUnavailable(f"{source} cannot be copied to {new}: {error}") from error
-        damage.inspect(new, steps(), _BUSY_TIMEOUT_S)
+        damage.inspect(new, steps(), _BUSY_TIMEOUT_S, pages=True)
         os.fsync(made)
     except StoreDamaged as error:
         raise StoreDamaged(str(error).replace(str(new), str(source))) from error

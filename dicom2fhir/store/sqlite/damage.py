@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from dicom2fhir.errors import ConfigError, StoreDamaged, StoreUnavailable
-from dicom2fhir.store.sqlite import progress_mark
+from dicom2fhir.store.sqlite import late_check, progress_mark
 from dicom2fhir.store.sqlite.disk import require_permission
 from dicom2fhir.store.sqlite.schema import APPLICATION_ID, connect, in_memory, pragma, primary_code, require_version
 from dicom2fhir.store.statuses import Damage
@@ -29,7 +29,7 @@ FILES = ("", "-wal", "-shm")
 """Suffixes of the files of a store."""
 JOURNAL = "-journal"
 """Suffix of the rollback journal: of a store without a write-ahead log, such as a copy, during a transaction."""
-_KEPT = (*FILES, JOURNAL, progress_mark.END)
+_KEPT = (*FILES, JOURNAL, progress_mark.END, late_check.END)
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = slice(18, 20)
 """Header bytes with the file format's write and read versions: 1, 1 with a rollback journal, 2, 2 with a write-ahead
@@ -52,8 +52,13 @@ _PASSING = frozenset(
 """Errors of the disk, other processes or permissions; any other error while reading means that the file is damaged."""
 
 
-def inspect(path: Path, steps: tuple[str, ...], busy_timeout_s: float) -> None:
+def inspect(path: Path, steps: tuple[str, ...], busy_timeout_s: float, *, pages: bool) -> None:
     """Check an existing store, or what is left of one, without changing it.
+
+    Parameters
+    ----------
+    pages
+        Whether every page is checked, which takes the longer the larger the file is.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def inspect(path: Path, steps: tuple[str, ...], busy_timeout_s: float) -> None:
         # A read-only connection leaves the WAL unchanged when it closes; another would write damage to the main file.
         with closing(connect(path, read_only=True, busy_timeout_s=busy_timeout_s)) as connection:
             _require_schema(connection, path, steps)
-            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone() if pages else ("ok",)
     except sqlite3.Error as error:
         if primary_code(error) in _PASSING:
             raise StoreUnavailable(f"The store {path} cannot be read: {error}") from error

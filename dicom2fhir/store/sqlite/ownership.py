@@ -12,7 +12,7 @@ import structlog
 
 from dicom2fhir.errors import StoreDamaged, StoreUnavailable
 from dicom2fhir.store.sql.statements import Statements
-from dicom2fhir.store.sqlite import damage
+from dicom2fhir.store.sqlite import damage, late_check
 from dicom2fhir.store.sqlite.disk import lock_file, not_permitted, require_local
 from dicom2fhir.store.sqlite.progress_mark import END, Progress
 from dicom2fhir.store.sqlite.schema import connect, empty_store, is_corrupt, migrate, require_settings
@@ -88,7 +88,8 @@ def _open_sound(
     aside = None
     try:
         if damage.is_expected(path):
-            damage.inspect(path, steps, busy_timeout_s)
+            damage.inspect(path, steps, busy_timeout_s, pages=late_check.is_due_at_start(path))
+            late_check.remove_mark(path)
             return _open_as_owner(path, steps, take_over, busy_timeout_s), None
     except (StoreDamaged, StoreUnavailable) as error:
         if not isinstance(error, StoreDamaged) and not is_corrupt(error.__cause__):

@@ -12,8 +12,9 @@ from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.options import Access
 from dicom2fhir.store.sql.database import Database
 from dicom2fhir.store.sql.statements import Statements
-from dicom2fhir.store.sqlite import damage
+from dicom2fhir.store.sqlite import damage, late_check
 from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
+from dicom2fhir.store.sqlite.late_check import LateCheck
 from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
 from dicom2fhir.store.sqlite.progress_mark import Progress
 from dicom2fhir.store.sqlite.read_connections import Readers
@@ -59,11 +60,21 @@ class StoreFile(Database):
         self._owns = access is Access.OWN
         self._writes = access is not Access.READ
         self._progress: Progress | None = None
+        self._late_check: LateCheck | None = None
+
+        def fail(reason: str) -> None:
+            if self._owns:
+                late_check.mark(self.path)
+            on_failure(reason)
+
         with ExitStack() as undo:  # in reverse order, because the last connection to close checkpoints the WAL
             writing = None
             if self._owns:
+                is_large = not late_check.is_due_at_start(self.path)
                 lock, writing, self.set_aside = own(self.path, steps(), take_over, busy_timeout_s)
                 undo.callback(os.close, lock)
+                if is_large and not self.set_aside:
+                    self._late_check = LateCheck(self.path, busy_timeout_s)
                 self._progress = follow(self.path, SqliteStatements(writing))
                 undo.callback(self._progress.close)
             else:
@@ -76,7 +87,7 @@ class StoreFile(Database):
                     confirm=self._confirm,
                     on_commit=self._notify,
                     on_roll_back=on_roll_back,
-                    on_failure=on_failure,
+                    on_failure=fail,
                 )
                 undo.callback(self._writer.close)
             self._readers = Readers(self.path, busy_timeout_s)
@@ -111,6 +122,16 @@ class StoreFile(Database):
     def damages(self) -> Sequence[Damage]:
         """Damage notices that were not acknowledged, oldest first."""
         return damage.damages(self.path)
+
+    @property
+    def is_unchecked(self) -> bool:
+        """See :attr:`dicom2fhir.store.sql.database.Database.is_unchecked`."""
+        return self._late_check is not None and not self._late_check.is_done and not self.failure
+
+    def check_part(self, is_stopping: Callable[[], bool]) -> None:
+        """See :meth:`dicom2fhir.store.sql.database.Database.check_part`."""
+        if self._late_check and (verdict := self._late_check.check_table(is_stopping)):
+            self._require_writer().fail(f"The store {self.path} is damaged: {verdict}")
 
     def look(self) -> None:
         """Check that the files are still those that were opened, and write the progress mark; called every second.
