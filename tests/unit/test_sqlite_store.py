@@ -336,6 +336,7 @@ WALKS = {
     "lacking_studies": "once for a new destination, which gets every study",
     "latest_studies": "walks an index from its end and stops at LIMIT",
     "rejections": "walks from the end and stops at LIMIT",
+    "forget_rejections_until": "the table has at most 10,000 rows, and a person asks for it",
 }
 """Statements that may walk a table that grows, and why."""
 
