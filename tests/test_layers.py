@@ -73,8 +73,8 @@ RULES = {
                              "orjson structlog"),
     "store.sqlite":         ("errors system store.base store.options store.statuses store.sql store.sqlite",
                              "orjson structlog"),
-    "store.postgres":       ("errors store.base store.options store.statuses store.sql store.postgres",
-                             "psycopg structlog"),
+    "store.postgres":       ("errors dicom.rejection_notes store.base store.options store.statuses store.sql"
+                             " store.postgres",                             "psycopg structlog"),
     "store.migration":      ("errors system.text store.sql.statements store.sqlite store.postgres store.migration",
                              "psycopg"),
     "deliver":              ("model outcomes errors system.text store.base store.statuses store.selection deliver",

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,11 +25,12 @@ from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.postgres import node
 from dicom2fhir.store.postgres.schema import queries
 from dicom2fhir.store.postgres.store import PostgresStore
+from dicom2fhir.store.postgres.writer import WriteConnection
 from dicom2fhir.store.sql import arrivals
 from dicom2fhir.store.statuses import Rejection, State
 from dicom2fhir.store.study_search import StudyFilter
 from tests.postgres_cluster import Cluster, cluster
-from tests.store_contract.bench import DEST, FOLDER, claimed, delivered, over, record
+from tests.store_contract.bench import DEST, FOLDER, changes, claimed, delivered, over, record, step
 
 pytestmark = pytest.mark.needs("postgres")
 
@@ -183,11 +185,16 @@ def test_a_destination_gets_studies_that_are_added_meanwhile(pair: list[Postgres
 
 
 def test_daemons_wake_each_other(pair: list[PostgresStore]) -> None:
+    assert_wakes(*pair)
+
+
+def assert_wakes(other: PostgresStore, store: PostgresStore) -> None:
+    """What the other one commits wakes this one, which may not listen yet."""
     woken = threading.Event()
-    pair[1].subscribe(woken.set)
+    store.subscribe(woken.set)
 
     def is_woken() -> bool:
-        pair[0].add(record(study=f"1.{time.monotonic_ns()}"), FOLDER)
+        other.add(record(study=f"1.{time.monotonic_ns()}"), FOLDER)
         return woken.wait(0.2)
 
     wait_until(is_woken)
@@ -203,6 +210,102 @@ def test_the_clock_is_that_of_the_database(url: str, monkeypatch: pytest.MonkeyP
         after = float(str(asked(url, "SELECT extract(epoch FROM clock_timestamp())")[0][0]))
         assert due_at is not None
         assert before + 29.9 <= due_at <= after + 30.1
+
+
+# One statement for most instances
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is executed on connections that write."""
+    said: list[str] = []
+    execute = WriteConnection.execute
+
+    def record_it(self: WriteConnection, query: Any, *arguments: Any, **options: Any) -> Any:
+        said.append(query.decode() if isinstance(query, bytes) else query)
+        return execute(self, query, *arguments, **options)
+
+    monkeypatch.setattr(WriteConnection, "execute", record_it)
+    return said
+
+
+def test_an_instance_over_an_association_that_holds_its_study_takes_one_statement(
+    pair: list[PostgresStore], statements: list[str]
+) -> None:
+    store = pair[0]
+    store.add(record(1), over("a"))
+    pair[1].add(record(2), over("b"))
+    statements.clear()
+    store.add(record(3), over("a"))
+    store.add(record(3), over("a"))
+    store.add(record(3, Rows="1"), over("a"))
+    assert len(statements) == 3
+    status = pair[1].study_status("1.1")
+    assert status
+    assert (status.revision, status.instances, status.series) == (4, 3, 1)
+    assert status.deliveries[0].due_at > time.time() + 800, "it waits for the end of the associations"
+    statements.clear()
+    store.add(record(4), over("other"))
+    assert len(statements) > 3
+
+
+def is_due(store: PostgresStore) -> bool:
+    return claimed(store, DEST, "w", 60) is not None
+
+
+@pytest.mark.parametrize("state", ["delivered", "refused", "excluded", "sending"])
+def test_what_another_daemon_did_with_a_study_is_noticed(pair: list[PostgresStore], state: str) -> None:
+    first, second = pair
+    first.add(record(1), over("a"))
+    second.requeue("1.1")
+    claim = claimed(second, DEST, "w", 60)
+    assert claim is not None
+    if state == "delivered":
+        delivered(second, claim, claim.revision)
+    elif state == "refused":
+        second.refuse(claim, claim.revision, "no")
+    elif state == "excluded":
+        second.exclude(claim, "no", "")
+    first.add(record(2), over("a"))
+    if state == "sending":
+        delivered(second, claim, claim.revision)
+    first.association_ended("a")
+    again = claimed(second, DEST, "w", 60)
+    assert again is not None
+    assert again.revision == 2
+
+
+def test_a_study_that_another_daemon_has_forgotten_is_a_new_one(pair: list[PostgresStore]) -> None:
+    first, second = pair
+    first.add(record(1), over("a"))
+    first.association_ended("a")
+    first.add(record(1), over("b"))
+    second.forget("1.1")
+    first.add(record(2), over("b"))
+    study = first.study("1.1")
+    assert study is not None
+    assert [one.uid for series in study.series for one in series.instances] == ["1.9.2"]
+
+
+def test_a_step_that_another_daemon_learns_of_awaits_instances(pair: list[PostgresStore]) -> None:
+    first, second = pair
+    first.add(record(1), over("a"))
+    second.create_step(step(), over("m"))
+    second.update_step("1.6.1", changes(instances=(1, 2)))
+    first.add(record(2), over("a"))
+    status = first.study_status("1.1")
+    assert status
+    assert status.missing == 0
+    assert is_due(second), "the study is complete, although the association is open"
+
+
+def test_a_hold_that_was_released_holds_no_more(url: str, pair: list[PostgresStore]) -> None:
+    """As others do with a daemon that they take for dead, before it notices."""
+    first, second = pair
+    first.add(record(1), over("a"))
+    asked(url, "DELETE FROM inflight")
+    first.add(record(2), over("a"))
+    assert is_due(second)
 
 
 # Daemons that die
@@ -288,7 +391,8 @@ def test_a_daemon_that_stops_leaves_nothing(url: str, pair: list[PostgresStore])
 def test_what_was_acknowledged_is_there_after_a_crash_of_the_server() -> None:
     server = Cluster()
     try:
-        with nodes(server.new_database(), 1) as (store,):
+        url = server.new_database()
+        with nodes(url, 1) as (store,):
             store.add(record(1), FOLDER)
             server.stop()
             with pytest.raises(StoreUnavailable):
@@ -301,9 +405,8 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server() -> None:
             study = store.study("1.1")
             assert study is not None
             assert store.stats().instances == 2
-            woken = threading.Event()
-            store.subscribe(woken.set)
-            assert woken.wait(WITHIN_S), "it listens again"
+            with closing(PostgresStore.attach(url)) as other:
+                assert_wakes(other, store)
     finally:
         server.remove()
 

@@ -19,50 +19,14 @@ FROM jsonb_array_elements(:keys::JSONB) AS wanted
 JOIN instance ON study_id = (wanted->>0)::BIGINT AND uid = wanted->>1;
 
 -- name: arrive
--- An instance that is new or changed raises the revision of its study; one that is kept as it comes changes nothing. No instance
--- may be in :instances twice. A row that was inserted, and not updated, has no xmax.
-WITH arriving AS (
-    SELECT (value->>0)::BIGINT AS study_id, value->>1 AS uid, (value->>2)::BIGINT AS series_id, (value->>3)::BIGINT AS patient_attrs,
-        (value->>4)::BIGINT AS study_attrs, (value->>5)::BIGINT AS series_attrs, convert_to(value->>6, 'UTF8') AS body,
-        convert_to(value->>7, 'UTF8') AS notes
-    FROM jsonb_array_elements(:instances::JSONB)
-), kept AS (
-    INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes)
-    SELECT study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, :reader, body, notes FROM arriving
-    ON CONFLICT (study_id, uid, series_id) DO UPDATE SET reader = excluded.reader, patient_attrs = excluded.patient_attrs,
-        study_attrs = excluded.study_attrs, series_attrs = excluded.series_attrs, body = excluded.body, notes = excluded.notes
-    WHERE (instance.patient_attrs, instance.study_attrs, instance.series_attrs, instance.body)
-            <> (excluded.patient_attrs, excluded.study_attrs, excluded.series_attrs, excluded.body)
-        OR instance.notes IS DISTINCT FROM excluded.notes
-    RETURNING study_id, series_id, xmax = 0 AS is_new
-), filled AS (
-    UPDATE series SET instances = series.instances + added.n
-    FROM (SELECT series_id, count(*) AS n FROM kept WHERE is_new GROUP BY series_id) AS added
-    WHERE series.id = added.series_id
-    RETURNING series.study_id, series.instances = added.n AS is_first
-), counted AS (
-    SELECT count_by('total', 0, 'instances', (SELECT count(*) FROM kept WHERE is_new)),
-        count_by('total', 0, 'series', (SELECT count(*) FROM filled WHERE is_first))
-), changed AS (
-    SELECT study_id, count(*) AS changes, count(*) FILTER (WHERE is_new) AS added FROM kept GROUP BY study_id
-)
-UPDATE study SET revision = revision + changes, last_at = :now, instances = study.instances + added,
-    series = study.series + (SELECT count(*) FROM filled WHERE filled.study_id = study.id AND is_first)
-FROM changed, counted WHERE study.id = changed.study_id;
+-- No instance may be in :instances twice.
+SELECT arrive(:instances::JSONB, :now, :reader);
+
+-- name: arrive_known
+SELECT is_stored, is_reopened FROM arrive_known(:instances::JSONB, :now, :reader, :expired);
 
 -- name: reopen
--- Excluded deliveries wait again; if instances changed, and not only the senders, delivered and refused ones do, too. A delivery
--- that is being sent records the first change since its claim. `schedule` sets the due times.
-UPDATE delivery SET
-    newer_at = CASE WHEN state = 'sending' THEN :now::DOUBLE PRECISION END,
-    changed_at = CASE WHEN state = 'sending' THEN changed_at ELSE :now END,
-    attempts = CASE WHEN state = 'sending' THEN attempts ELSE 0 END,
-    not_before = CASE WHEN state = 'sending' THEN not_before ELSE 0 END,
-    reason = CASE WHEN state = 'sending' THEN reason ELSE '' END,
-    state = CASE WHEN state = 'sending' THEN state ELSE 'waiting' END
-WHERE study_id IN (SELECT value::BIGINT FROM jsonb_array_elements_text(:studies::JSONB)) AND (
-    state = 'excluded' OR (state = 'sending' AND newer_at IS NULL)
-    OR (:instances_changed AND state IN ('delivered', 'refused')));
+SELECT reopen(ARRAY(SELECT value::BIGINT FROM jsonb_array_elements_text(:studies::JSONB)), :now, :instances_changed);
 
 -- name: outdated
 SELECT coalesce(sum(n), 0)::BIGINT FROM counter JOIN reader ON reader.id = number

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_QUIET_PERIOD_S, Access
 from dicom2fhir.store.postgres.database_clock import DatabaseClock
+from dicom2fhir.store.postgres.known_arrivals import add_known
 from dicom2fhir.store.postgres.shared_database import SharedDatabase
 from dicom2fhir.store.sql.arrivals import release_former_owners
 from dicom2fhir.store.sql.clock import Clock
-from dicom2fhir.store.sql.known_rows import KnownRows
+from dicom2fhir.store.sql.known_rows import Arrival, KnownRows
 from dicom2fhir.store.sql.store import SqlStore
 
 
@@ -87,6 +88,13 @@ class PostgresStore(SqlStore, SharedDatabase):
         except BaseException:
             self.close()
             raise
+
+    def _add(self, connection: Any, waiting: Sequence[Arrival]) -> Sequence[None]:
+        sql = self._statements(connection)
+        if not add_known(sql, self._known, waiting, self._clock.now()):
+            return super()._add(connection, waiting)
+        self._note_wake(sql)
+        return [None] * len(waiting)
 
     @classmethod
     def open_readonly(cls, url: str, directory: Path = Path(), **options: Any) -> PostgresStore:

@@ -16,7 +16,7 @@ from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import Rejection
 
 KEPT_REJECTIONS = 10_000
-_KEY = 3
+KEY_COLUMNS = 3
 """The number of columns that identify an instance: study, SOP Instance UID, series."""
 
 
@@ -155,18 +155,18 @@ def reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances
 def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
     """The change that each of these instances will make, in their order."""
     keys = orjson.dumps([row[:2] for row in rows]).decode()
-    present = {row[:_KEY]: row for row in sql.all("present", keys=keys)}
+    present = {row[:KEY_COLUMNS]: row for row in sql.all("present", keys=keys)}
     changes = []
     for row in rows:
-        old = present.get(row[:_KEY])
+        old = present.get(row[:KEY_COLUMNS])
         changes.append(Change.UNCHANGED if old == row else Change.CHANGED if old else Change.NEW)
-        present[row[:_KEY]] = row
+        present[row[:KEY_COLUMNS]] = row
     return changes
 
 
 def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, KnownStudy], rows: Sequence[Row]) -> None:
     """Record the reader of instances whose studies another reader has read in part."""
-    keys = orjson.dumps([row[:_KEY] for row in rows if row[0] in outdated]).decode()
+    keys = orjson.dumps([row[:KEY_COLUMNS] for row in rows if row[0] in outdated]).decode()
     sql.run("read_by", keys=keys, reader=known.reader)
     for study in outdated.values():
         study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
@@ -197,16 +197,23 @@ def _without_repetition(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """The rows in parts, in their order, in each of which no instance occurs twice."""
     part: dict[Row, Row] = {}
     for row in rows:
-        if row[:_KEY] in part:
+        if row[:KEY_COLUMNS] in part:
             yield list(part.values())
             part = {}
-        part[row[:_KEY]] = row
+        part[row[:KEY_COLUMNS]] = row
     yield list(part.values())
 
 
 def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) -> None:
-    instances = orjson.dumps([(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows])
-    sql.run("arrive", instances=instances.decode(), now=now, reader=known.reader, attached_writes=known.attached_writes)
+    instances = instances_as_json(rows)
+    sql.run("arrive", instances=instances, now=now, reader=known.reader, attached_writes=known.attached_writes)
+
+
+def instances_as_json(rows: Iterable[Row]) -> str:
+    """Rows of instances as a JSON array, for the statements."""
+    return orjson.dumps(
+        [(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows]
+    ).decode()
 
 
 def _numbers(numbers: Iterable[int]) -> str:

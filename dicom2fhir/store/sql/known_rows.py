@@ -125,10 +125,20 @@ class KnownRows:
 
     def row(self, arrival: Arrival) -> Row | None:
         """Row of an instance for ``arrive``; None if it changes more than its study, or a number is unknown."""
-        packed, association, *_ = arrival
-        study = self._studies.get(packed.study_uid)
+        study = self._studies.get(arrival.packed.study_uid)
         if study is None or not self._owns or not study.is_current or study.is_awaited or study.is_restorable:
             return None
+        return self._row(study, arrival)
+
+    def former_row(self, arrival: Arrival) -> Row | None:
+        """As :meth:`row`, of a study that another process may have changed since."""
+        uid = arrival.packed.study_uid
+        study = self._studies.get(uid) or self._former.get(uid)
+        return self._row(study, arrival) if study else None
+
+    @staticmethod
+    def _row(study: KnownStudy, arrival: Arrival) -> Row | None:
+        packed, association, *_ = arrival
         if packed.mentions or packed.rejection_note:
             return None
         if association not in study.held_by:
