@@ -6,6 +6,10 @@ Worker processes of ``backfill`` import the main module again; what they do not 
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import threading
+from typing import NoReturn
 
 _COLLECT_EVERY = 100_000
 """New objects after which Python looks for reference cycles; its default of 700 suits small memories. The modules of a
@@ -20,8 +24,21 @@ def main() -> None:
 
     try:
         cli.main()
-    finally:
-        gc.freeze()  # no collection at exit: the memory goes with the process
+    except SystemExit as leaving:
+        _leave(leaving)
+
+
+def _leave(leaving: SystemExit) -> NoReturn:
+    """Exit, also with threads of a daemon that have not stopped in time, such as one that waits for a server.
+
+    The interpreter would end them wherever they are. Inside a compiled module that calls Python, that aborts the
+    process: SIGABRT instead of the status.
+    """
+    was_daemon = "dicom2fhir.daemon" in sys.modules
+    if was_daemon and threading.active_count() > 1 and isinstance(leaving.code, int):
+        os._exit(leaving.code)
+    gc.freeze()  # no collection at exit: the memory goes with the process
+    raise leaving
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ inside() {
 inside dicom2fhir --version
 inside dicom2fhir demo >/dev/null
 inside python -c "import authlib, opentelemetry.sdk, psycopg"
+inside python -c "import botocore.session as b; b.get_session().create_client('s3', region_name='eu-central-1')"
 inside ${command[@]@Q} >"$place/log" 2>&1 &
 trap 'tail -20 "$place/log"' ERR
 until inside ${health[@]@Q} 2>/dev/null; do
