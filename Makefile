@@ -90,6 +90,8 @@ sbom: .venv/.made build/tools/.made ## write the bill of materials of this versi
 audit: .venv/.made build/tools/.made ## check the pinned versions for known vulnerabilities
 	@$(BIN)/python -m tests.audit build/tools/bin/pip-audit
 
+# of the image and the Debian package; Dask has to have the version of its cluster
+EXTRAS := oauth otel postgres s3
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes \
     --no-header --no-annotate --no-emit-index-url --quiet
 
@@ -98,7 +100,7 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	$(COMPILE) --upgrade pyproject.toml --group dev --output-file requirements-dev.lock
 	sed -E '/^[^ ]+==/!d; s/ *\\$$//' requirements-dev.lock >build/pins.txt
 	$(COMPILE) pyproject.toml --constraint build/pins.txt --output-file requirements.lock
-	$(COMPILE) pyproject.toml --all-extras --constraint build/pins.txt --output-file requirements-extras.lock
+	$(COMPILE) pyproject.toml $(EXTRAS:%=--extra %) --constraint build/pins.txt --output-file requirements-extras.lock
 	$(COMPILE) --upgrade --group tools --output-file requirements-tools.lock
 	$(COMPILE) --upgrade --group docs --output-file requirements-docs.lock
 
