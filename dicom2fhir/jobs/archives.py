@@ -249,7 +249,7 @@ def _open_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Binar
 
 def _check_number(members: int) -> None:
     if members > _MOST_MEMBERS:
-        raise BudgetExceeded(f"The archive has more than {_MOST_MEMBERS:,} files; {_UNPACK}.")
+        raise BudgetExceeded(f"The archive has more than {counted(_MOST_MEMBERS, 'file')}; {_UNPACK}.")
 
 
 def _text(name: str) -> str:

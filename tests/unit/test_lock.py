@@ -18,6 +18,9 @@ RUN, EXTRAS, DEV, DOCS, TOOLS = (
     (ROOT / f"requirements{name}.lock").read_text() for name in ("", "-extras", "-dev", "-docs", "-tools")
 )
 
+FOR_DAEMONS = [found for extra, found in PROJECT["project"]["optional-dependencies"].items() if extra != "dask"]
+"""Dask has to have the version of its cluster."""
+
 
 def pins(lock: str) -> dict[str, str]:
     """Package -> version."""
@@ -29,7 +32,7 @@ def pins(lock: str) -> dict[str, str]:
     ("lock", "requirements"),
     [
         (RUN, PROJECT["project"]["dependencies"]),
-        (EXTRAS, PROJECT["project"]["dependencies"] + [*chain(*PROJECT["project"]["optional-dependencies"].values())]),
+        (EXTRAS, PROJECT["project"]["dependencies"] + [*chain(*FOR_DAEMONS)]),
         (DEV, PROJECT["project"]["dependencies"] + GROUPS["dev"]),
         (DOCS, GROUPS["docs"]),
         (TOOLS, GROUPS["tools"]),
