@@ -91,13 +91,13 @@ def _install_program(root: Path, wheel: Path) -> None:
     )
     subprocess.run([*pip, "--quiet", "--require-hashes", "-r", str(ROOT / "requirements-extras.lock")], check=True)
     subprocess.run([*pip, "--quiet", "--no-deps", str(wheel)], check=True)
+    for folder in place.rglob("__pycache__"):
+        shutil.rmtree(folder)
     for file in (place / "bin").iterdir():
         if not file.name.startswith("python") and file.name != "dicom2fhir":
             file.unlink()
     for file in (place / "bin" / "dicom2fhir", place / "pyvenv.cfg"):
         file.write_text(file.read_text().replace(str(place), f"/{_PROGRAM}"))
-    for folder in place.rglob("__pycache__"):
-        shutil.rmtree(folder)
 
 
 def build(wheel: Path, into: Path) -> Path:
