@@ -47,7 +47,8 @@ class Sources:
                 found_below = list_objects(root, self.s3_endpoint, on_error)
             else:
                 found_below = walk([root], in_order=True, on_error=on_error)
-            yield from filter(self._is_wanted, found_below)
+            takes_all = self.since_ns is None and self.archives
+            yield from found_below if takes_all else filter(self._is_wanted, found_below)
 
     def _is_wanted(self, file: Found) -> bool:
         is_new = self.since_ns is None or file.mtime_ns >= self.since_ns
