@@ -6,11 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,6 +32,7 @@ from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.system.durable import make_directory
 from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
+from dicom2fhir.system.signals import on_signals
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
 from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import parts
@@ -315,7 +315,7 @@ class Daemon:
             The store failed, or a part of the daemon stopped working; systemd restarts the daemon.
         """
         flags = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_asked}
-        with _on_signals(flags):
+        with on_signals(flags):
             self.start()
             try:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
@@ -383,20 +383,3 @@ def _warn(settings: Settings) -> None:
     exposed = open_to_others(settings.store.directory)
     for doubt in (*warnings(settings), *exposed, *map(str, faults(wanted, present_user()))):
         log.warning("config.warning", text=doubt)
-
-
-@contextmanager
-def _on_signals(flags: Mapping[signal.Signals, threading.Event]) -> Iterator[None]:
-    """Signals only set a flag; the former handlers are restored afterwards."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        flags[signal.Signals(number)].set()
-
-    before = {number: signal.signal(number, handle) for number in flags}
-    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, flags)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.command_line import run_here
+from tests.daemon_process import ROOT, environment, wait_until
 
 CONFIG = """
 [store]
@@ -37,6 +41,20 @@ class Archive:
         assert done.status == status, done.stderr
         found: dict[str, Any] = done.json
         return found
+
+    def kill(self, *arguments: str | Path, within_s: float, workers: int = 2) -> None:
+        """Run the command in a process of its own, and kill it when it has stored its first instances."""
+        self.store().close()
+        command = [sys.executable, "-m", "dicom2fhir", *self.command(*arguments, workers=workers)]
+        with (
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process,
+            closing(SqliteStore.open_readonly(self.state / "store.db")) as reader,
+        ):
+            wait_until(lambda: reader.stats().instances, within_s, "the first instances are kept")
+            process.kill()
+            process.wait(60)
 
     def store(self) -> SqliteStore:
         return SqliteStore(self.state / "store.db", quiet_period_s=0, min_free_bytes=0)

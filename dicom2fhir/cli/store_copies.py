@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import orjson
 
-from dicom2fhir.cli.options import config_option, given_store, json_option, state_dir_option
+from dicom2fhir.cli.options import config_option, given_store, json_option, put_json, state_dir_option
 from dicom2fhir.ops.status import moment
 
 
@@ -78,7 +77,7 @@ def migrate(url: str, config_file: Path | None, state_dir: Path | None, as_json:
     with _steps() as on_progress:
         summary = move(path, url, on_progress)
     if as_json:
-        click.echo(orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2))
+        put_json(summary.as_json())
         return
     click.echo("\n".join(summary.lines()))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import tarfile
 import zipfile
 from contextlib import closing
@@ -18,7 +15,6 @@ from dicom2fhir.jobs.backfill import Backfill
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
-from tests.daemon_process import ROOT, environment, wait_until
 
 
 @pytest.fixture
@@ -138,17 +134,7 @@ def test_a_run_that_was_killed_within_an_archive_goes_on_and_stores_nothing_twic
     files = ct_files(archive.files, 3000, studies=10)
     files[2990].write_bytes(files[2990].read_bytes()[:400])
     packed = pack(files, archive.files / "x.tar")
-    archive.store().close()
-    command = [sys.executable, "-m", "dicom2fhir", *archive.command("--json", archive.files)]
-    with (
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process,
-        closing(SqliteStore.open_readonly(archive.state / "store.db")) as reader,
-    ):
-        wait_until(lambda: reader.stats().instances, 60, "the first instances are kept")
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
+    archive.kill("--json", archive.files, within_s=60)
     with closing(archive.store()) as store:  # not the reader, which may not see the last transaction before the kill
         done = store.stats().instances
         assert not store.file_marks([str(packed)]) or done == 2999

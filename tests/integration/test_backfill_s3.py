@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import subprocess
 import sys
 import tarfile
@@ -21,11 +20,10 @@ from hypothesis import strategies as st
 
 from dicom2fhir.jobs import objects
 from dicom2fhir.jobs.objects import FoundObject, open_object
-from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
 from tests.command_line import run_here
-from tests.daemon_process import ROOT, environment, wait_until
+from tests.daemon_process import ROOT
 from tests.s3_server import BUCKET, ENVIRONMENT, S3Server, s3_server
 
 
@@ -166,17 +164,7 @@ def test_an_object_that_changed_since_it_was_listed(s3: S3Server) -> None:
 
 def test_a_killed_run_goes_on_without_requesting_again(archive: Archive, s3: S3Server, tmp_path: Path) -> None:
     upload(s3, ct_files(tmp_path / "made", 700, studies=4))
-    archive.store().close()
-    command = [sys.executable, "-m", "dicom2fhir", *archive.command(url(), workers=1)]
-    with (
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process,
-        closing(SqliteStore.open_readonly(archive.state / "store.db")) as reader,
-    ):
-        wait_until(lambda: reader.stats().instances, 90, "the first instances are kept")
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
+    archive.kill(url(), within_s=90, workers=1)
     with closing(archive.store()) as store:
         done = store.stats().instances
     s3.set()
