@@ -220,7 +220,7 @@ def open_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Binary
 def _open_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: _Limit | None) -> BinaryIO:
     try:
         opened = cast("BinaryIO", archive.open(member))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
         # not visible in the directory, or a version of ZIP that Python does not support
         raise CannotUnderstand(f"The member of the archive cannot be read: {error}.") from None
     return cast("BinaryIO", _OpenMember(opened, limit))
