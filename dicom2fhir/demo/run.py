@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 import threading
@@ -132,6 +133,7 @@ class Demo:
 
     def _store_once(self, host: str, port: int, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
         """Send over one association; returns the instances from the first without a response on."""
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it reports responses that are requested again
         ae = AE(ae_title="DEMO")
         ae.dimse_timeout = _ANSWER_S
         kinds = {(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in datasets}
