@@ -1535,11 +1535,11 @@ def ct_instances(count: int, studies: int = 1, slices: int = 100, side: int = 16
     side
         Rows and columns of pixels, two bytes each.
     """
-    # Numbers of seven digits: every value is as long as the one in the template, which is all nines.
+    # Every value is as long as the one in the template, which is all nines: eleven digits in UIDs, seven elsewhere.
     marks: dict[str, Any] = {
-        "StudyInstanceUID": f"{UID_ROOT}.1.9999999",
-        "SeriesInstanceUID": f"{UID_ROOT}.2.9999999",
-        "SOPInstanceUID": f"{UID_ROOT}.3.9999999",
+        "StudyInstanceUID": f"{UID_ROOT}.1.99999999999",
+        "SeriesInstanceUID": f"{UID_ROOT}.2.99999999999",
+        "SOPInstanceUID": f"{UID_ROOT}.3.99999999999",
         "PatientID": "BENCH-P9999999",
         "AccessionNumber": "BENCH-A9999999",
         "SeriesNumber": "9999998",
@@ -1557,9 +1557,9 @@ def ct_instances(count: int, studies: int = 1, slices: int = 100, side: int = 16
         number = within % slices + 1
         series = study * 1000 + within // slices
         values = {
-            marks["StudyInstanceUID"]: f"{UID_ROOT}.1.{1000000 + study}",
-            marks["SeriesInstanceUID"]: f"{UID_ROOT}.2.{1000000 + series}",
-            marks["SOPInstanceUID"]: f"{UID_ROOT}.3.{1000000 + index}",
+            marks["StudyInstanceUID"]: f"{UID_ROOT}.1.{10_000_000_000 + study}",
+            marks["SeriesInstanceUID"]: f"{UID_ROOT}.2.{10_000_000_000 + series}",
+            marks["SOPInstanceUID"]: f"{UID_ROOT}.3.{10_000_000_000 + index}",
             marks["PatientID"]: f"BENCH-P{1000000 + study}",
             marks["AccessionNumber"]: f"BENCH-A{1000000 + study}",
             marks["SeriesNumber"]: f"{within // slices + 1:<7}",
