@@ -15,17 +15,16 @@ from typing import Any
 import click
 
 from dicom2fhir import __version__
-from dicom2fhir.cli.options import EXIT_FAILED
+from dicom2fhir.cli.exit_status import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_IO,
+    EXIT_NO_READER,
+    EXIT_UNAVAILABLE,
+)
 from dicom2fhir.errors import BridgeError, ConfigError, NotReady, ServerUnavailable, StoreDamaged, StoreUnavailable
 from dicom2fhir.system import terminal as standard_streams  # cli.terminal takes the name when it is loaded
-
-EXIT_UNAVAILABLE = 69
-EXIT_IO = 74
-EXIT_CONFIG = 78
-"""As in sysexits.h: EX_UNAVAILABLE, EX_IOERR, EX_CONFIG."""
-EXIT_INTERRUPTED = 130
-EXIT_NO_READER = 141
-"""As shells report the end by SIGINT and SIGPIPE."""
 
 _COMMANDS = {
     "backfill": "backfill.backfill",

@@ -11,8 +11,8 @@ import click
 from rich.progress import TextColumn
 
 from dicom2fhir.cli import tables
+from dicom2fhir.cli.exit_status import EXIT_FAILED
 from dicom2fhir.cli.options import (
-    EXIT_FAILED,
     config_option,
     json_option,
     load_settings,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from dicom2fhir.cli.exit_status import EXIT_FAILED
 from dicom2fhir.cli.options import (
-    EXIT_FAILED,
     config_option,
     load_settings,
     profile_option,

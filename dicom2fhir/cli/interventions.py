@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from dicom2fhir.cli.exit_status import EXIT_FAILED
 from dicom2fhir.cli.options import (
-    EXIT_FAILED,
     config_option,
     given_store,
     json_option,

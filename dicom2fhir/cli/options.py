@@ -20,8 +20,6 @@ from dicom2fhir.wiring.store_options import StoreAddress, store_address
 if TYPE_CHECKING:
     from dicom2fhir.store.sql.store import SqlStore
 
-EXIT_FAILED = 1
-
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., object])
 
 

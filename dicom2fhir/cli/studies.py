@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dicom2fhir.cli import tables
+from dicom2fhir.cli.exit_status import EXIT_FAILED
 from dicom2fhir.cli.options import (
-    EXIT_FAILED,
     config_option,
     given_store,
     json_option,

@@ -737,6 +737,14 @@ def test_convert_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
         assert package not in loaded
 
 
+def test_the_version_loads_no_settings() -> None:
+    command = [sys.executable, "-c", RUN_AND_TELL, "--version"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=True)
+    status, *loaded = json.loads(done.stdout.splitlines()[-1])
+    assert status == 0
+    assert not {"pydantic", "dicom2fhir.config", "structlog"} & set(loaded)
+
+
 # FHIR versions by any of their names
 
 
