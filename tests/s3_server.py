@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,11 +21,13 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 
 
 class Faulty:
-    """Counts the requests for objects and their bytes; the next responses may be errors, or end too early."""
+    """Counts the requests for objects and their bytes; the next responses may be errors, end too early, or not come."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self._app = app
         self._state: dict[str, int] = {}
+        self._released = threading.Event()
+        """Set when the faults are set anew."""
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == CONTROL:
@@ -33,6 +36,7 @@ class Faulty:
         is_list = "list-type" in environ.get("QUERY_STRING", "")
         if is_get:
             self._count("lists" if is_list else "gets")
+            self._hold(self._released)
         if is_get and self._next("slow_down"):
             return _error(start, "503 Slow Down", "SlowDown")
         if is_get and self._next("deny" if not is_list else "deny_list"):
@@ -43,6 +47,12 @@ class Faulty:
             if self._next("cut"):
                 return [body[: len(body) // 2]]
         return [body]
+
+    def _hold(self, released: threading.Event) -> None:
+        """Requests for objects beyond ``most_gets`` wait until the faults are set anew."""
+        gets = self._state.get("gets", 0)
+        if gets > self._state.get("most_gets", gets):
+            released.wait()
 
     def _count(self, what: str, number: int = 1) -> None:
         self._state[what] = self._state.get(what, 0) + number
@@ -55,6 +65,8 @@ class Faulty:
     def _control(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "PUT":
             self._state = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            self._released.set()
+            self._released = threading.Event()
         start("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(self._state).encode()]
 

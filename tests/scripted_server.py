@@ -57,6 +57,7 @@ class ScriptedServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each body waits 40 ms for the acknowledgement of its head
 
             def do_GET(self) -> None:
                 is_open = self.path.endswith(("/metadata", "/.well-known/smart-configuration"))

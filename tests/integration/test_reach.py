@@ -34,6 +34,7 @@ class Fhir(BaseHTTPRequestHandler):
     """Answers everything with a CapabilityStatement, or with the status and Location that the path asks for."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         status = int(self.path.split("/")[1]) if self.path[1:4].isdecimal() else 200

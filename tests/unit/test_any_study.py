@@ -43,7 +43,7 @@ UIDS = ("1.2.3", "1.2.03", "3.4", "0", "2.25." + "9" * 39, "1." + "9" * 62, "A-b
 OIDS = {f"ImagingStudy.{name}" for name in ("uid", "series.uid", "series.instance.uid", "series.instance.sopClass")}
 """fhir.resources demands of STU3's ``oid`` what only R4 demands: a root from 0 to 2, and more than a root."""
 PROFILES = [options.profile(name) for name in options.profile_names()]
-FEW, MANY = 3, 2_000
+FEW, MANY = 3, 300
 
 
 def spoilt(value: Any, random: Random) -> Any:
