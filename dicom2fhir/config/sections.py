@@ -27,11 +27,20 @@ from dicom2fhir.fhir.version.formats import Format
 from dicom2fhir.fhir.version.names import FhirVersion
 from dicom2fhir.fhir.version.validate import ValidationMode
 from dicom2fhir.ops.log_names import LogFormat, LogLevel
-from dicom2fhir.store.options import DEFAULT_MAX_WAIT_S, DEFAULT_MIN_FREE_BYTES, DEFAULT_QUIET_PERIOD_S
+from dicom2fhir.store.options import (
+    DEFAULT_MAX_WAIT_S,
+    DEFAULT_MIN_FREE_BYTES,
+    DEFAULT_QUIET_PERIOD_S,
+    DEFAULT_SEAL_AFTER_S,
+)
 
 PatientMode = Literal["link", "ensure", "upsert"]
 Containment = Literal["contained", "referenced"]
 LinkMode = Literal["link", "identifier"]
+SecondsOrOff = Annotated[
+    Annotated[float, Field(gt=0, le=86_400 * 3_660)] | None,
+    BeforeValidator(lambda value: None if value == "off" else value),
+]
 
 _MAPPING, _RETRY = MappingOptions(), RetryPolicy()
 """Their fields declare the defaults."""
@@ -87,11 +96,12 @@ class StoreSettings(Section):
         description="Smallest free space on the disk of the store. Below it nothing is accepted (A700; senders retry)."
         " With url, the server refuses what it has no room for.",
     )
-
-    forget_after_s: Annotated[
-        Annotated[float, Field(gt=0, le=86_400 * 3_660)] | None,
-        BeforeValidator(lambda value: None if value == "off" else value),
-    ] = Field(
+    seal_after_s: SecondsOrOff = Field(
+        DEFAULT_SEAL_AFTER_S,
+        description="Store a study in less space when every destination has it, and it has not changed for this long"
+        ' (docs/forgetting.md); 604800 is 7 days. Nothing else can be noticed. "off": studies stay as they are.',
+    )
+    forget_after_s: SecondsOrOff = Field(
         None,
         description="Forget a study when every destination has had it, and nothing has happened to it, for this long"
         " (docs/forgetting.md); 7776000 is 90 days. It stays on the servers, and what comes later is added there."

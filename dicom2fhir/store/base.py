@@ -231,6 +231,18 @@ class Store(Ledger, Notices, StudySearch, Protocol):
             The UIDs of those that were deleted, perhaps none; None if this call ends a round through all studies.
         """
 
+    def seal_delivered(self, quiet_s: float) -> Sequence[str] | None:
+        """Store the instances of some studies in less space; nothing else can be noticed.
+
+        That is for studies that have not changed for ``quiet_s``, that no destination waits for, and of which no
+        association or procedure step is about to store more. They are stored as before when something comes of them.
+
+        Returns
+        -------
+        sequence of str or None
+            The UIDs of those studies, perhaps none; None if this call ends a round through all studies.
+        """
+
     def forgotten_at(self, study_uid: str) -> float | None:
         """When :meth:`forget_delivered` deleted a study (seconds since the epoch); None if it did not."""
 

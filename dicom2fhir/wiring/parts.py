@@ -29,6 +29,7 @@ from dicom2fhir.ops.forgetter import Forgetter, Terms
 from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.previews import Previewer
 from dicom2fhir.ops.repeating import RepeatingThreads
+from dicom2fhir.ops.sealer import Sealer
 from dicom2fhir.ops.store_checker import StoreChecker
 from dicom2fhir.outcomes import Attempt, Exchange
 from dicom2fhir.receive.dimse.options import Listen
@@ -115,7 +116,8 @@ def store_keepers(store: SqlStore, settings: Callable[[], Settings]) -> Repeatin
         now = settings()
         return Terms(now.store.forget_after_s, now.fhir.max_instances)
 
-    return RepeatingThreads(IndexKeeper(store), Forgetter(store, terms), StoreChecker(store))
+    sealer = Sealer(store, lambda: settings().store.seal_after_s)
+    return RepeatingThreads(IndexKeeper(store), Forgetter(store, terms), sealer, StoreChecker(store))
 
 
 def watch(folder: FolderSettings) -> Watch:

@@ -484,7 +484,9 @@ def test_an_instance_that_comes_twice_in_a_batch(pair: list[PostgresStore]) -> N
 # Statements
 
 
-GROWING = "study series attrs instance delivery base study_key study_index attempt file origin mention availability"
+GROWING = (
+    "study series attrs instance sealed delivery base study_key study_index attempt file origin mention availability"
+)
 
 
 def test_no_statement_scans_a_table_that_grows(url: str) -> None:

@@ -219,7 +219,7 @@ def test_every_section_is_looked_at_again_or_needs_a_restart() -> None:
     """A section that is added has to be thought of in :mod:`dicom2fhir.wiring.reload`."""
     replaced = {"receiver", "folders", "fhir", "systems", "pacs", "resources", "destinations", "web", "log"}
     assert set(Settings.model_fields) == replaced | set(AT_START)
-    of_the_store = {*AT_START["store"], "forget_after_s"}  # the thread that forgets asks for it each time
+    of_the_store = {*AT_START["store"], "forget_after_s", "seal_after_s"}  # their threads ask each time
     assert of_the_store == set(Settings.model_fields["store"].annotation.model_fields)  # type: ignore[union-attr]
 
 

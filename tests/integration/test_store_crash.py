@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
+from tests.daemon_process import ROOT
+from tests.store_contract.bench import FOLDER, QUIET_S, Bench, Sqlite, record
 
 CHILD = """
 import itertools, resource, sys, threading
@@ -127,3 +130,57 @@ def test_the_index_after_a_kill_is_the_one_that_is_built_anew(tmp_path: Path) ->
         connection.execute("DELETE FROM study_key")
         connection.execute("DELETE FROM study_index")
     assert index_of(path) == found
+
+
+DIES_AFTER_A_STATEMENT = """
+import os, signal, sys
+from dicom2fhir.model import Origin
+from dicom2fhir.store.sqlite.statements import SqliteStatements
+from dicom2fhir.store.sqlite.store import SqliteStore
+from tests.store_contract.bench import record
+
+path, last, opens = sys.argv[1:]
+for call in ("run", "run_many"):
+    def dying(self, name, *rows, _ran=getattr(SqliteStatements, call), **parameters):
+        value = _ran(self, name, *rows, **parameters)
+        if name == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+    setattr(SqliteStatements, call, dying)
+store = SqliteStore(path, min_free_bytes=0)
+if opens:
+    store.add(record(9, study=opens), Origin("folder"))
+while store.seal_delivered(0) is not None:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "opens"),
+    [("forget_instances", ""), ("new_block", ""), ("unseal_instance", "1.1"), ("forget_blocks", "1.1")],
+)
+def test_a_kill_while_studies_are_sealed_or_opened(tmp_path: Path, last: str, opens: str) -> None:
+    """Each is as it was before."""
+    studies, bench = ["1.0", "1.1", "1.2"], Bench(Sqlite(tmp_path))
+    bench.store.add_many([record(number, study=study) for study in studies for number in range(4)], FOLDER)
+    bench.later(QUIET_S)
+    for _ in studies:
+        bench.deliver()
+    bench.later(1)
+    if opens:
+        assert bench.store.seal_delivered(0) == studies
+
+    def answers() -> list[object]:
+        store = bench.store
+        return [store.stats(), *((store.study(study), store.study_status(study)) for study in studies)]
+
+    before = answers()
+    bench.store.close()
+    path = tmp_path / "store.db"
+    child = [sys.executable, "-c", DIES_AFTER_A_STATEMENT, str(path), last, opens]
+    assert subprocess.run(child, cwd=ROOT).returncode == -signal.SIGKILL
+    bench.restart()
+    with closing(bench.store):
+        assert answers() == before
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM sealed").fetchone() == (len(studies) if opens else 0,)

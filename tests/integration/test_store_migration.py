@@ -98,6 +98,10 @@ def _fill(bench: Bench) -> None:
         bench.deliver(destination=destination)
     assert bench.store.forget_delivered(0) == ["1.8"]
     bench.add(record(study="1.0"))  # by a reader that nobody knows
+    bench.later(QUIET_S)
+    for destination in (DEST, FORMER):
+        bench.deliver(destination=destination)
+    assert bench.store.seal_delivered(0) == ["1.0"]
     bench.restart(reader="new reader")
     store = bench.store
     store.set_destinations([DEST, SECOND])

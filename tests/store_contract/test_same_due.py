@@ -90,6 +90,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("clock"), st.sampled_from([-86_400.0, -60.0, 3_600.0])),
     st.tuples(st.just("restart")),
     st.tuples(st.just("index")),
+    st.tuples(st.just("seal")),
 )
 
 
@@ -156,6 +157,9 @@ class Pair:
                     return error.kind
             case "end":
                 store.association_ended(*values)
+            case "seal":  # the double does nothing
+                while store.seal_delivered(0) is not None:
+                    pass
             case "index":
                 store.update_index()
             case "destinations":

@@ -315,6 +315,7 @@ def test_service_links_of_kubernetes_are_not_options() -> None:
             'store.forget_after_s: destinations.f has type = "file"',
         ),
         ("[store]\nforget_after_s = 0", "store.forget_after_s = 0: "),
+        ("[store]\nseal_after_s = 0", "store.seal_after_s = 0: "),
         ("port = = 1", "is not valid TOML: Invalid value (at line 1, column 8)"),
     ],
 )

@@ -80,7 +80,7 @@ STORE: dict[str, Any] = {
     "max_wait_s": 901,
     "min_free_bytes": 1,
 }
-STORE_ELSEWHERE = {"forget_after_s": "test_forgetter"}
+STORE_ELSEWHERE = {"forget_after_s": "test_upkeep", "seal_after_s": "test_upkeep"}
 FHIR: dict[str, Any] = {
     "time_zone": "Europe/Paris",
     "order": "identifier",

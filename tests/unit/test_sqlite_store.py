@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.dicom.patients import Verdict
-from dicom2fhir.errors import OutOfSpace, StoreInUse, StoreUnavailable, StudyBusy
+from dicom2fhir.errors import OutOfSpace, StoreDamaged, StoreInUse, StoreUnavailable, StudyBusy
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
@@ -281,6 +281,31 @@ def test_no_row_is_left_of_a_study_that_is_forgotten(bench: Bench, path: Path) -
     assert rows_that_name(path, 1) == {}
 
 
+def test_a_sealed_study_whose_block_is_damaged(bench: Bench, path: Path) -> None:
+    """It is reported and refused, until a person forgets it; nothing else is concerned."""
+    store = bench.store
+    for study in ("1.1", "1.2"):
+        store.add(record(study=study), FOLDER)
+    bench.later(QUIET_S)
+    for _ in range(2):
+        bench.deliver()
+    bench.later(1)
+    assert store.seal_delivered(0) == ["1.1", "1.2"]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE sealed SET block = x'00' WHERE study_id = 1")
+    with pytest.raises(StoreDamaged, match="damaged"):
+        store.study("1.1")
+    with pytest.raises(StoreDamaged, match="damaged"):
+        store.add(record(2, study="1.1"), FOLDER)
+    store.add(record(2, study="1.2"), FOLDER)
+    assert [bench.status(study).instances for study in ("1.1", "1.2")] == [1, 2]
+    assert rows_that_name(path, 1)["sealed"] == 1
+    assert store.forget("1.1")
+    assert rows_that_name(path, 1) == {}
+    store.add(record(2, study="1.1"), FOLDER)
+    assert store.stats().instances == 3
+
+
 # Other processes
 
 
@@ -329,6 +354,7 @@ STAY_SMALL = {
     "json_each": "what the caller names",
     "wanted": "what the caller names",
     "used": "the series of one study",
+    "instance_attrs": "what the instances of one study share, found by its number in two tables",
 }
 """Tables that may be walked, and why that is cheap."""
 

@@ -36,6 +36,8 @@ class Summary:
         Path, and URL without password and options.
     rows
         By table, as compared in the end.
+    instances
+        How many there are, also in sealed studies.
     moved_before
         Of these by earlier runs.
     """
@@ -43,6 +45,7 @@ class Summary:
     source: str
     target: str
     rows: Mapping[str, int]
+    instances: int
     moved_before: int
 
     def as_json(self) -> dict[str, object]:
@@ -51,7 +54,7 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """The summary as text, with the next step."""
-        counts = (counted(self.rows["study"], "study"), counted(self.rows["instance"], "instance"))
+        counts = (counted(self.rows["study"], "study"), counted(self.instances, "instance"))
         rows = counted(sum(self.rows.values()), "row")
         before = f", {self.moved_before:,} of them by earlier runs" if self.moved_before else ""
         yield f"{self.source} was moved to {self.target} and compared: {' and '.join(counts)}, {rows}{before}."
@@ -82,8 +85,8 @@ def move(path: Path, url: str, on_progress: OnProgress) -> Summary:
                 done += added
                 on_progress("moving", done, total)
         _compare(source, target, wanted, on_progress)
-        target.finish(source.counters(), source.last_forgotten())
-        return Summary(str(path), target.location, wanted, sum(present.values()))
+        target.finish(source.counters(), source.total("last_forgotten"))
+        return Summary(str(path), target.location, wanted, source.total("instances"), sum(present.values()))
 
 
 def _batch(rows: Iterator[Row]) -> Iterator[Row]:

@@ -79,9 +79,9 @@ class Source:
         """What the store has counted: the kind, the number of what is counted, its name, and how many there are."""
         return [row for row in self._rows(_COUNTERS) if row[0] != "total" or row[2] not in UNMOVED_TOTALS]
 
-    def last_forgotten(self) -> int:
-        """The highest number of a study that was forgotten; it is not given to another."""
-        ((number,),) = self._rows("SELECT n FROM total WHERE name = 'last_forgotten'")
+    def total(self, name: str) -> int:
+        """What the store has counted under a name; ``last_forgotten`` is the highest number of a study that is gone."""
+        ((number,),) = self._rows(f"SELECT n FROM total WHERE name = '{name}'")  # noqa: S608
         return int(number)
 
     def _rows(self, query: str) -> Iterator[Row]:

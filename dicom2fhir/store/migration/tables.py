@@ -13,7 +13,7 @@ MOVED = (
     *("reader", "study", "destination", "due_rule", "attrs", "series", "instance", "delivery", "base", "inflight"),
     *("settlement", "origin", "source_folder", "availability", "notification", "step", "awaited", "mention"),
     *("rejected_instance", "rejection", "file", "study_index", "study_key", "attempt", "counted_minute"),
-    "forgotten",
+    *("forgotten", "sealed"),
 )
 """In the order of their references."""
 LEFT_OUT: Mapping[str, str] = {
@@ -23,6 +23,7 @@ LEFT_OUT: Mapping[str, str] = {
     "rejected": "becomes rows of counter",
     "reader.studies": "becomes rows of counter",
     "arrival": "a view",
+    "instance_attrs": "a view",
 }
 """Tables and columns of a file that a database does not have, and why."""
 UNMOVED_TOTALS: Mapping[str, str] = {

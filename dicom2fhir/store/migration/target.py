@@ -16,7 +16,7 @@ from dicom2fhir.store.postgres.statements import storable
 from dicom2fhir.store.sql.statements import Row
 
 _BUSY_TIMEOUT_S = 10.0
-_NUMBERED = ("reader", "study", "attrs", "series", "destination", "rejection")
+_NUMBERED = ("reader", "study", "attrs", "series", "destination", "rejection", "sealed")
 """Tables whose rows the database numbers."""
 
 

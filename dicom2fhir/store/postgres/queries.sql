@@ -38,7 +38,7 @@ WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none'
 
 -- name: known_study
 -- Locks the study until the transaction ends.
-SELECT number, is_current, is_awaited, is_restorable FROM known_study(:study_uid, :reader, :expired);
+SELECT number, is_current, is_awaited, is_restorable, is_sealed FROM known_study(:study_uid, :reader, :expired);
 
 -- name: read_by
 -- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
@@ -207,11 +207,6 @@ SELECT study.uid, rejected_instance.uid
 FROM mention JOIN study ON study.uid = mention.uid JOIN rejected_instance ON rejected_instance.study_id = study.id
 WHERE mention.study_id = :study_id AND state = 'in force' AND rejected_instance.uid <> note;
 
--- name: count_without_content
--- A note is [level, attribute, text].
-SELECT count(*) FROM instance WHERE study_id = :study_id AND notes IS NOT NULL AND EXISTS (
-    SELECT 1 FROM jsonb_array_elements(convert_from(notes, 'UTF8')::JSONB) AS note WHERE note->>1 = 'EncapsulatedDocument');
-
 -- name: step
 SELECT body FROM step WHERE uid = :uid FOR UPDATE;
 
@@ -233,13 +228,8 @@ WHERE study_id = (wanted->>0)::BIGINT AND uid = wanted->>1;
 SELECT coalesce(max(listed) > 0 AND bool_and(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), false)
 FROM step WHERE study_id = :study_id;
 
--- name: delivered_studies
--- Of those that have been quiet since :quiet_since, the longest first; a study may occur once for each destination.
-SELECT delivery.last_at, delivery.study_id, convert_to(study.uid, 'UTF8')
-FROM delivery JOIN study ON study.id = delivery.study_id
-WHERE delivery.state = 'delivered' AND delivery.last_at <= :quiet_since
-    AND (delivery.last_at, delivery.study_id) > (:last_at, :study_id)
-ORDER BY delivery.last_at, delivery.study_id LIMIT :limit;
+-- name: uid_of_study
+SELECT convert_to(uid, 'UTF8') FROM study WHERE id = :study_id;
 
 -- name: study_status
 SELECT id, convert_to(uid, 'UTF8'), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
@@ -394,7 +384,7 @@ ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
 -- name: series_summaries
 SELECT convert_to(series.uid, 'UTF8'), series.instances, body
 FROM series
-JOIN (SELECT series_id, max(series_attrs) AS number FROM instance WHERE study_id = :study_id GROUP BY series_id) AS used
+JOIN (SELECT series_id, max(series_attrs) AS number FROM instance_attrs WHERE study_id = :study_id GROUP BY series_id) AS used
     ON used.series_id = series.id
 LEFT JOIN attrs ON attrs.id = number
 WHERE series.study_id = :study_id ORDER BY series.id;

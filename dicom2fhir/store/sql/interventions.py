@@ -19,6 +19,7 @@ from dicom2fhir.store.statuses import State
 _BELONGINGS = (
     *(
         "instances",
+        "blocks",
         "series",
         "attrs",
         "bases",

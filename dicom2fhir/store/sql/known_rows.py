@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.store.sql.rows import Packed
+from dicom2fhir.store.sql.sealed_rows import unseal
 from dicom2fhir.store.sql.statements import Row, Statements
 
 NO_READER = -1
@@ -159,12 +160,21 @@ class KnownRows:
         return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
 
     def study(self, sql: Statements, uid: str, now: float, reader: int) -> KnownStudy:
-        """The rows of a study; a new one is added with its deliveries and its reader."""
+        """The rows of a study that is changed: a new one is added with its deliveries and reader, a sealed one opened.
+
+        Raises
+        ------
+        StoreDamaged
+            It is sealed, and cannot be opened.
+        """
         study = self._studies.get(uid)
         if study is None:
             found = sql.one("known_study", study_uid=uid, reader=self.reader, expired=RETENTION_EXPIRED)
             if found:
-                study = self._found(uid, *found)
+                *row, is_sealed = found
+                study = self._found(uid, *row)
+                if is_sealed:
+                    unseal(sql, study.id)
             else:
                 study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
                 if not study_id:  # another process has just added it

@@ -160,7 +160,12 @@ SELECT id, uid FROM series WHERE study_id = :study_id;
 SELECT id, body FROM attrs WHERE study_id = :study_id;
 
 -- name: study_instances
-SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, body, notes FROM instance WHERE study_id = :study_id;
+-- Of a study that is not sealed.
+SELECT uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes FROM instance
+WHERE study_id = :study_id ORDER BY uid, series_id;
+
+-- name: study_notes
+SELECT notes FROM instance WHERE study_id = :study_id AND notes IS NOT NULL;
 
 -- name: notification
 SELECT hash FROM notification WHERE uid = :uid;
@@ -218,8 +223,8 @@ UPDATE study SET prompt_revision = revision WHERE id = :study_id;
 SELECT instances FROM study WHERE id = :study_id;
 
 -- name: study_patients
-SELECT attrs.body, count(*) FROM instance JOIN attrs ON attrs.id = patient_attrs
-WHERE instance.study_id = :study_id GROUP BY attrs.id ORDER BY attrs.id;
+SELECT attrs.body, CAST(sum(instances) AS BIGINT) FROM instance_attrs JOIN attrs ON attrs.id = patient_attrs
+WHERE instance_attrs.study_id = :study_id GROUP BY attrs.id ORDER BY attrs.id;
 
 -- name: settlement
 SELECT patient, verdict FROM settlement WHERE study_id = :study_id;
@@ -286,30 +291,64 @@ ON CONFLICT (study) DO UPDATE SET at = excluded.at,
 -- name: forget_forgotten
 DELETE FROM forgotten WHERE study = :study;
 
--- name: is_forgettable
+-- name: end_of_part
+-- The last of the next studies that have been quiet since :quiet_since; no row if there are not more than :others.
+SELECT last_at, id FROM study WHERE last_at <= :quiet_since AND (last_at, id) > (:after_at, :after_id)
+ORDER BY last_at, id LIMIT 1 OFFSET :others;
+
+-- name: forgettable_studies
 -- Every destination has the study, with nothing left to do, and whatever comes later can be judged without it.
-SELECT EXISTS (
-    SELECT 1 FROM study WHERE study.id = :study_id AND study.last_at <= :quiet_since AND instances BETWEEN 1 AND :most_instances
-        AND NOT EXISTS (SELECT 1 FROM inflight WHERE inflight.study_id = study.id)
-        AND NOT EXISTS (SELECT 1 FROM rejected_instance WHERE rejected_instance.study_id = study.id)
-        AND NOT EXISTS (SELECT 1 FROM settlement WHERE settlement.study_id = study.id)
-        AND NOT EXISTS (SELECT 1 FROM step WHERE step.study_id = study.id AND step.status = 'IN PROGRESS')
-        AND EXISTS (
-            SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
-            WHERE delivery.study_id = study.id AND in_force)
-        AND NOT EXISTS (
-            SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
-            WHERE delivery.study_id = study.id AND in_force AND NOT (
-                delivery.state = 'delivered' AND delivered_at <= :quiet_since AND delivery.refused = ''
-                AND delivery.reason NOT LIKE '%ImagingStudy%')));
+SELECT last_at, id FROM study
+WHERE last_at <= :quiet_since AND (last_at, id) > (:after_at, :after_id) AND (last_at, id) <= (:end_at, :end_id)
+    AND instances BETWEEN 1 AND :most_instances
+    AND NOT EXISTS (SELECT 1 FROM inflight WHERE inflight.study_id = study.id)
+    AND NOT EXISTS (SELECT 1 FROM rejected_instance WHERE rejected_instance.study_id = study.id)
+    AND NOT EXISTS (SELECT 1 FROM settlement WHERE settlement.study_id = study.id)
+    AND NOT EXISTS (SELECT 1 FROM step WHERE step.study_id = study.id AND step.status = 'IN PROGRESS')
+    AND EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
+        WHERE delivery.study_id = study.id AND in_force)
+    AND NOT EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
+        WHERE delivery.study_id = study.id AND in_force AND NOT (
+            delivery.state = 'delivered' AND delivered_at <= :quiet_since AND delivery.refused = ''
+            AND delivery.reason NOT LIKE '%ImagingStudy%'))
+ORDER BY last_at, id LIMIT :limit;
+
+-- name: sealable_studies
+-- No destination waits for the study, and no instance of it is expected.
+SELECT last_at, id FROM study
+WHERE last_at <= :quiet_since AND (last_at, id) > (:after_at, :after_id) AND (last_at, id) <= (:end_at, :end_id)
+    AND instances > 0
+    AND NOT EXISTS (SELECT 1 FROM sealed WHERE sealed.study_id = study.id)
+    AND NOT EXISTS (SELECT 1 FROM inflight WHERE inflight.study_id = study.id)
+    AND NOT EXISTS (SELECT 1 FROM awaited WHERE awaited.study_id = study.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM delivery JOIN destination ON destination.id = delivery.destination_id
+        WHERE delivery.study_id = study.id AND in_force AND delivery.state NOT IN ('delivered', 'excluded'))
+ORDER BY last_at, id LIMIT :limit;
+
+-- name: new_block
+INSERT INTO sealed (study_id, series_id, patient_attrs, study_attrs, series_attrs, reader, instances, block)
+VALUES (:study_id, :series_id, :patient_attrs, :study_attrs, :series_attrs, :reader, :instances, :block);
+
+-- name: study_blocks
+SELECT series_id, patient_attrs, study_attrs, series_attrs, reader, block FROM sealed WHERE study_id = :study_id ORDER BY id;
+
+-- name: unseal_instance
+INSERT INTO instance (study_id, uid, series_id, patient_attrs, study_attrs, series_attrs, reader, body, notes)
+VALUES (:study_id, :uid, :series_id, :patient_attrs, :study_attrs, :series_attrs, :reader, :body, :notes);
+
+-- name: forget_blocks
+DELETE FROM sealed WHERE study_id = :study_id;
 
 -- name: forget_study
 DELETE FROM study WHERE id = :study_id;
 
 -- name: study_stated
 SELECT body FROM attrs WHERE id IN (
-    SELECT study_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
+    SELECT study_attrs FROM instance_attrs WHERE study_id = :study_id
+    UNION SELECT series_attrs FROM instance_attrs WHERE study_id = :study_id);
 
 -- name: study_deliveries
 SELECT destination.name, state, delivered_revision, due_at, attempts, reason, delivered_at, unclaimed, refused,
@@ -325,9 +364,9 @@ FROM destination WHERE in_force;
 -- name: study_shared_attrs
 -- The attributes of patient, study and series that instances refer to.
 SELECT body FROM attrs WHERE id IN (
-    SELECT patient_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT study_attrs FROM instance WHERE study_id = :study_id
-    UNION SELECT series_attrs FROM instance WHERE study_id = :study_id);
+    SELECT patient_attrs FROM instance_attrs WHERE study_id = :study_id
+    UNION SELECT study_attrs FROM instance_attrs WHERE study_id = :study_id
+    UNION SELECT series_attrs FROM instance_attrs WHERE study_id = :study_id);
 
 -- name: forget_keys
 DELETE FROM study_key WHERE study_id = :study_id;

@@ -17,6 +17,7 @@ from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.notices import StepStatus
 from dicom2fhir.store.selection import stated_by
 from dicom2fhir.store.sql import rejection_notes
+from dicom2fhir.store.sql.sealed_rows import instance_rows
 from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 
@@ -133,9 +134,7 @@ def read_records(sql: Statements, study_id: int, study_uid: str) -> list[Instanc
                 instance=orjson.loads(body),
                 notes=tuple(Note(*note) for note in orjson.loads(notes)) if notes else (),
             )
-            for sop_uid, series_id, patient, study, of_series, body, notes in sql.all(
-                "study_instances", study_id=study_id
-            )
+            for sop_uid, series_id, patient, study, of_series, _, body, notes in instance_rows(sql, study_id)
         ]
     except (KeyError, TypeError, orjson.JSONDecodeError) as error:
         raise StoreDamaged(f"Rows of study {study_uid} are damaged") from error

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dicom2fhir.store.sql.rows import count_of, read_status
+import orjson
+
+from dicom2fhir.errors import StoreDamaged
+from dicom2fhir.store.sql.rows import read_status
+from dicom2fhir.store.sql.sealed_rows import notes_of
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.statuses import DestinationStatus, State, Stats, StudyStatus, Undelivered
 
@@ -14,7 +18,18 @@ def study_status(sql: Statements, study_uid: str) -> StudyStatus | None:
     row = sql.one("study_status", study_uid=study_uid)
     if row is None:
         return None
-    return replace(read_status(sql, row), without_content=count_of(sql, "count_without_content", row[0]))
+    return replace(read_status(sql, row), without_content=_count_without_content(sql, row[0]))
+
+
+def _count_without_content(sql: Statements, study_id: int) -> int:
+    """The number of instances whose document was too large to be kept; a note is [level, attribute, text]."""
+    try:
+        return sum(
+            any(where == "EncapsulatedDocument" for _, where, _ in orjson.loads(notes))
+            for notes in notes_of(sql, study_id)
+        )
+    except (StoreDamaged, TypeError, ValueError):  # a person must see damaged studies, too
+        return 0
 
 
 def studies(sql: Statements, state: State | None, limit: int) -> list[StudyStatus]:

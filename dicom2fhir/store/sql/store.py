@@ -21,6 +21,7 @@ from dicom2fhir.store.sql.forgetting import Forgetting
 from dicom2fhir.store.sql.known_rows import Arrival, KnownRows
 from dicom2fhir.store.sql.reader import StoreReader
 from dicom2fhir.store.sql.rows import Packer, short
+from dicom2fhir.store.sql.sealing import Sealing
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sql.study_index import StudyIndex
 from dicom2fhir.store.statuses import Rejection
@@ -65,6 +66,7 @@ class SqlStore(StoreReader):
         self._packer = Packer()
         self._study_index = StudyIndex(self._read, self._write, clock.now)
         self._forgetting = Forgetting(self._read, self._write, known, clock.now)
+        self._sealing = Sealing(self._read, self._write, known, clock.now)
         self._known = known
         self._delivers = delivers
         self._ended: set[str] = set()
@@ -255,6 +257,10 @@ class SqlStore(StoreReader):
     def forget_delivered(self, quiet_s: float, most_instances: int | None = None) -> Sequence[str] | None:
         """See :meth:`dicom2fhir.store.base.Store.forget_delivered`; to be called by one thread."""
         return self._forgetting.forget_some(quiet_s, most_instances)
+
+    def seal_delivered(self, quiet_s: float) -> Sequence[str] | None:
+        """See :meth:`dicom2fhir.store.base.Store.seal_delivered`; to be called by one thread."""
+        return self._sealing.seal_some(quiet_s)
 
     def delivered(self, successes: Sequence[Success]) -> None:
         """See :meth:`dicom2fhir.store.base.Store.delivered`; if a lease was lost, only that the destination works."""

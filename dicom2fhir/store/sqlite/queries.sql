@@ -63,7 +63,8 @@ WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none'
 
 -- name: known_study
 SELECT id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id),
-    EXISTS (SELECT 1 FROM rejected_instance WHERE study_id = study.id AND code = :expired AND state = 'in force')
+    EXISTS (SELECT 1 FROM rejected_instance WHERE study_id = study.id AND code = :expired AND state = 'in force'),
+    EXISTS (SELECT 1 FROM sealed WHERE study_id = study.id)
 FROM study WHERE uid = :study_uid;
 
 -- name: read_by
@@ -243,11 +244,6 @@ SELECT study.uid, rejected_instance.uid
 FROM mention CROSS JOIN study ON study.uid = mention.uid CROSS JOIN rejected_instance ON rejected_instance.study_id = study.id
 WHERE mention.study_id = :study_id AND state = 'in force' AND rejected_instance.uid <> note;
 
--- name: count_without_content
--- A note is [level, attribute, text].
-SELECT count(*) FROM instance WHERE study_id = :study_id AND notes IS NOT NULL AND EXISTS (
-    SELECT 1 FROM json_each(CAST(notes AS TEXT)) AS note WHERE json_extract(note.value, '$[1]') = 'EncapsulatedDocument');
-
 -- name: step
 SELECT body FROM step WHERE uid = :uid;
 
@@ -269,13 +265,8 @@ DELETE FROM awaited WHERE (study_id, uid) IN (
 SELECT coalesce(max(listed) > 0 AND min(status = 'DISCONTINUED' OR (status = 'COMPLETED' AND listed > 0)), 0)
 FROM step WHERE study_id = :study_id;
 
--- name: delivered_studies
--- Of those that have been quiet since :quiet_since, the longest first; a study may occur once for each destination.
-SELECT delivery.last_at, delivery.study_id, CAST(study.uid AS BLOB)
-FROM delivery JOIN study ON study.id = delivery.study_id
-WHERE delivery.state = 'delivered' AND delivery.last_at <= :quiet_since
-    AND (delivery.last_at, delivery.study_id) > (:last_at, :study_id)
-ORDER BY delivery.last_at, delivery.study_id LIMIT :limit;
+-- name: uid_of_study
+SELECT CAST(uid AS BLOB) FROM study WHERE id = :study_id;
 
 -- name: study_status
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study WHERE uid = :study_uid;
@@ -426,7 +417,7 @@ ORDER BY listed.last_at DESC, listed.study_id DESC LIMIT :limit;
 -- name: series_summaries
 SELECT CAST(series.uid AS BLOB), series.instances, body
 FROM series
-JOIN (SELECT series_id, max(series_attrs) AS number FROM instance WHERE study_id = :study_id GROUP BY series_id) AS used
+JOIN (SELECT series_id, max(series_attrs) AS number FROM instance_attrs WHERE study_id = :study_id GROUP BY series_id) AS used
     ON used.series_id = series.id
 LEFT JOIN attrs ON attrs.id = number
 WHERE series.study_id = :study_id ORDER BY series.id;
