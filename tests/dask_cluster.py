@@ -1,4 +1,4 @@
-"""A Dask cluster for tests: a scheduler and workers in processes (``python -m tests.dask_cluster WORKERS``)."""
+"""A Dask cluster for tests in processes of its own (``python -m tests.dask_cluster WORKERS FAILURES``)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from tests.daemon_process import ROOT, environment
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running cluster: the address of its scheduler, and the process ids of the workers that it began with."""
+    """A running cluster: the address and process id of its scheduler, and those of the workers that it began with."""
 
     address: str
+    scheduler: int
     workers: list[int]
 
 
 @contextmanager
-def dask_cluster(workers: int) -> Iterator[Cluster]:
-    """A cluster that ends with the block."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.dask_cluster", str(workers)]
+def dask_cluster(workers: int, failures: int = 3) -> Iterator[Cluster]:
+    """A cluster that ends with the block; it gives up a task with which more than ``failures`` workers ended."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.dask_cluster", str(workers), str(failures)]
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -35,7 +36,7 @@ def dask_cluster(workers: int) -> Iterator[Cluster]:
         assert process.stdin is not None and process.stdout is not None
         try:
             address, *pids = process.stdout.readline().split()
-            yield Cluster(address, [int(pid) for pid in pids])
+            yield Cluster(address, process.pid, [int(pid) for pid in pids])
         finally:
             process.stdin.close()
             process.wait(60)
@@ -43,10 +44,13 @@ def dask_cluster(workers: int) -> Iterator[Cluster]:
 
 def main() -> None:
     """Serve until standard input ends."""
+    import dask
     from distributed import LocalCluster
 
+    workers, failures = map(int, sys.argv[1:])
+    dask.config.set({"distributed.scheduler.allowed-failures": failures})
     with LocalCluster(
-        n_workers=int(sys.argv[1]), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         print(cluster.scheduler_address, *(worker.pid for worker in cluster.workers.values()), flush=True)
         sys.stdin.read()

@@ -109,7 +109,7 @@ RULES = {
     "jobs":                 ("model mapped_resources errors system.text dicom receive.folder.files"
                              " store fhir.send.bundle jobs",
                              "orjson"),
-    "jobs.backfill_readers": ("errors jobs.backfill_worker",                "distributed"),
+    "jobs.backfill_readers": ("errors jobs.backfill_chunk jobs.backfill_worker", "distributed"),
     "jobs.objects":         ("errors receive.folder.files",                 "botocore"),
     "ops.tracing":          ("errors outcomes",                             "opentelemetry structlog"),
     "ops.metrics":          ("ops",                                         "prometheus_client"),

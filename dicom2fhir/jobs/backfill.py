@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, Budgets
 from dicom2fhir.errors import Permanent, attempt
 from dicom2fhir.jobs.backfill_chunk import Chunk
-from dicom2fhir.jobs.backfill_readers import dask_readers, local_readers
+from dicom2fhir.jobs.backfill_readers import Readers, dask_readers, local_readers
 from dicom2fhir.jobs.backfill_sources import Sources, count_files, real_roots
 from dicom2fhir.jobs.backfill_summary import Summary
 from dicom2fhir.jobs.backfill_worker import Work, read_work, work_of
@@ -127,9 +127,9 @@ class Backfill:
             for work in self._work(sources):
                 pending[readers.submit(read_work, work, self._budgets)] = work
                 if len(pending) >= readers.most_pending:
-                    self._settle(pending, holds)
+                    self._settle(pending, readers, holds)
             while pending:
-                self._settle(pending, holds)
+                self._settle(pending, readers, holds)
         holds.release()
         self._tell(started)
         return self._summary
@@ -170,13 +170,13 @@ class Backfill:
         return left
 
     def _files_in_all(self) -> int | None:
-        return self._total.result() if self._total and self._total.done() else None
+        return self._total.result() if self._total and self._total.done() and not self._total.exception() else None
 
-    def _settle(self, pending: dict[Future[Chunk], Work], holds: _Holds) -> None:
+    def _settle(self, pending: dict[Future[Chunk], Work], readers: Readers, holds: _Holds) -> None:
         """Write the oldest pending result: of several files of one instance, the last is kept."""
         future = next(iter(pending))
         work = pending.pop(future)
-        chunk = future.result()
+        chunk = readers.result(future, work)
         self._summary.archives += bool(chunk.names)
         self._summary.members += chunk.members
         self._keep(work, chunk, holds.origin(len(chunk)))

@@ -9,11 +9,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from platform import python_version
 from typing import Any, ParamSpec, TypeVar
 
 import dicom2fhir
 from dicom2fhir.errors import BridgeError, ConfigError
-from dicom2fhir.jobs.backfill_worker import end_with_parent
+from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_worker import Work, end_with_parent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,6 +23,10 @@ T = TypeVar("T")
 _AHEAD = 2
 """Tasks for each worker besides the one that it does, so that it never waits."""
 _CONNECT_S, _WORKERS_S = 10, 30
+_DEADLY = (
+    "Several Dask workers ended while they read it or its neighbours; give them more memory, or import it without"
+    " --dask"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +37,13 @@ class Readers:
     ----------
     workers
         How many tasks they do at the same time.
+    gave_up
+        Raised by a task that was given up, because each worker that did it ended.
     """
 
     executor: Executor
     workers: int
+    gave_up: tuple[type[Exception], ...] = ()
 
     @property
     def most_pending(self) -> int:
@@ -45,6 +54,13 @@ class Readers:
         """Have a function called by a worker."""
         with _interrupts_held_back():
             return self.executor.submit(function, *args, **kwargs)
+
+    def result(self, future: Future[Chunk], work: Work) -> Chunk:
+        """What was read, or why not, where it was given up."""
+        try:
+            return future.result()
+        except self.gave_up:
+            return work.unread(_DEADLY)
 
 
 @contextmanager
@@ -78,7 +94,7 @@ def local_readers(workers: int) -> Iterator[Readers]:
 
 @contextmanager
 def dask_readers(address: str) -> Iterator[Readers]:
-    """The workers of a Dask cluster. What a lost worker had to read is read by another.
+    """The workers of a Dask cluster. What a lost worker had to read is read by another, until several were lost.
 
     Parameters
     ----------
@@ -90,7 +106,7 @@ def dask_readers(address: str) -> Iterator[Readers]:
     ConfigError
         The extra is not installed here.
     BridgeError
-        The cluster cannot be used, or several workers were lost while they read the same files.
+        The cluster cannot be used.
     """
     try:
         from distributed import Client, KilledWorker
@@ -104,11 +120,7 @@ def dask_readers(address: str) -> Iterator[Readers]:
         workers = _ready(client, address)
         executor = client.get_executor(pure=False)
         try:
-            yield Readers(executor, workers)
-        except KilledWorker as error:
-            raise BridgeError(
-                "Several Dask workers ended while they read the same files; if their memory is short, give them more."
-            ) from error
+            yield Readers(executor, workers, gave_up=(KilledWorker,))
         except CancelledError as error:
             raise BridgeError("The Dask scheduler ended; run the same command again when it is back.") from error
         finally:
@@ -119,18 +131,23 @@ def _ready(client: Any, address: str) -> int:
     """Wait for workers; how many tasks they do at the same time."""
     try:
         client.wait_for_workers(1, timeout=_WORKERS_S)
-        versions = set(client.run(_version).values())
     except TimeoutError as error:
-        raise BridgeError(f"The Dask scheduler at {address} has no workers.") from error
-    except ImportError as error:
-        raise BridgeError(f"The Dask workers cannot load dicom2fhir; install it for them, too: {error}.") from error
-    if versions != {_version()}:
         raise BridgeError(
-            f"The Dask workers have another version of dicom2fhir ({', '.join(sorted(versions))}) than this machine"
-            f" ({_version()}); install the same everywhere."
+            f"The Dask scheduler at {address} has no workers; start some with: dask worker {address}"
+        ) from error
+    try:
+        versions = set(client.run(_version).values())
+    except Exception as error:  # what a worker cannot load has no class of its own
+        raise BridgeError(
+            f"The Dask workers cannot load this version of dicom2fhir; install it for them, too: {error}."
+        ) from error
+    if others := versions - {_version()}:
+        raise BridgeError(
+            f"Dask workers have dicom2fhir {', '.join(sorted(others))}, and this machine has {_version()}; install the"
+            " same everywhere."
         )
     return sum(client.nthreads().values())
 
 
 def _version() -> str:
-    return dicom2fhir.__version__
+    return f"{dicom2fhir.__version__} with Python {python_version().rpartition('.')[0]}"

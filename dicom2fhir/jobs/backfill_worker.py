@@ -31,6 +31,9 @@ class Work(Protocol):
     def read(self, budgets: Budgets) -> Chunk:
         """Read the headers, in a worker process."""
 
+    def unread(self, reason: str) -> Chunk:
+        """The result if it cannot be read this time."""
+
     def path(self, chunk: Chunk, place: int) -> str:
         """What a file is called, by its index."""
 
@@ -55,6 +58,10 @@ class FileBatch:
             with _failures_kept(chunk, place):
                 _keep(chunk, place, attempt(_read, file, opening, reader))
         return chunk
+
+    def unread(self, reason: str) -> Chunk:
+        """See :meth:`Work.unread`."""
+        return Chunk(unreadable=[(place, reason) for place in range(len(self.files))])
 
     def path(self, chunk: Chunk, place: int) -> str:
         """See :meth:`Work.path`."""
@@ -102,6 +109,10 @@ class ArchiveFile:
         with member.open() as source:
             header = reader.read_file(source)
         return reader.decode(header.received(Origin("file", path=_inside(self.file, member.name))))
+
+    def unread(self, reason: str) -> Chunk:
+        """See :meth:`Work.unread`."""
+        return Chunk(unreadable=[(0, reason)], names=[""])
 
     def path(self, chunk: Chunk, place: int) -> str:
         """See :meth:`Work.path`."""

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, LocalCluster
 
+import dicom2fhir
+from dicom2fhir.jobs import backfill_readers
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
@@ -46,9 +49,9 @@ def running(archive: Archive, cluster: Cluster) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
-def wait_for_instances(archive: Archive) -> None:
+def wait_for_instances(archive: Archive, more_than: int = 0) -> None:
     with closing(SqliteStore.open_readonly(archive.state / "store.db")) as reader:
-        wait_until(lambda: reader.stats().instances, 90, "the first instances are kept")
+        wait_until(lambda: reader.stats().instances > more_than, 90, "the first instances are kept")
 
 
 def test_the_same_is_imported_as_by_processes_of_this_machine(
@@ -77,12 +80,56 @@ def test_a_killed_run_goes_on(archive: Archive, cluster: Cluster) -> None:
     assert (summary["done_before"], summary.get("new", 0)) == (done, 1500 - done)
 
 
-def test_no_scheduler(archive: Archive) -> None:
+def refused(archive: Archive, address: str) -> str:
+    """What is said of a cluster that cannot be used."""
     ct_files(archive.files, 1)
-    done = run_command(*archive.command("--dask", "tcp://127.0.0.1:9", archive.files))
-    assert done.returncode == 1
-    assert b"There is no Dask scheduler at tcp://127.0.0.1:9" in done.stderr
-    assert b"Traceback" not in done.stderr
+    done = run_here(*archive.command("--dask", address, archive.files))
+    assert done.status == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_no_scheduler(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill_readers, "_CONNECT_S", 0.2)
+    assert "There is no Dask scheduler at tcp://127.0.0.1:9" in refused(archive, "tcp://127.0.0.1:9")
+
+
+def test_no_workers(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill_readers, "_WORKERS_S", 0.2)
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0") as cluster:
+        address = cluster.scheduler_address
+        assert f"has no workers; start some with: dask worker {address}" in refused(archive, address)
+
+
+OTHERS = {
+    "another version": (
+        "import dicom2fhir; dicom2fhir.__version__ = '0.0.1'",
+        f"import dicom2fhir; dicom2fhir.__version__ = {dicom2fhir.__version__!r}",
+        "Dask workers have dicom2fhir 0.0.1 with Python",
+    ),
+    "another Python": (
+        "from dicom2fhir.jobs import backfill_readers as m; m.python_version = lambda: '3.9.1'",
+        "from dicom2fhir.jobs import backfill_readers as m; import platform as p; m.python_version = p.python_version",
+        "with Python 3.9, and this machine has",
+    ),
+    "none": (
+        "import sys; sys.modules['dicom2fhir.jobs.backfill_readers'] = None",
+        "import sys; del sys.modules['dicom2fhir.jobs.backfill_readers']",
+        "The Dask workers cannot load this version of dicom2fhir; install it for them, too",
+    ),
+}
+"""What a worker may have: how to pretend that, how to end that, and what is said of it."""
+
+
+@pytest.mark.parametrize(("begin", "end", "said"), OTHERS.values(), ids=list(OTHERS))
+def test_one_worker_has_another_program(archive: Archive, cluster: Cluster, begin: str, end: str, said: str) -> None:
+    with Client(cluster.address, set_as_default=False) as client:
+        one = next(iter(client.scheduler_info()["workers"]))
+        client.run(exec, begin, workers=[one])
+        try:
+            assert said in refused(archive, cluster.address)
+        finally:
+            client.run(exec, end, workers=[one])
 
 
 def test_a_missing_extra(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +156,37 @@ def test_what_a_lost_worker_had_is_read_by_another(archive: Archive, cluster: Cl
     assert counts(json.loads(out)) == {"files": 2000, "taken": 2000, "new": 2000, "studies": 10}
     with closing(archive.store()) as store:
         assert store.stats().instances == 2000
+
+
+def test_a_run_goes_on_without_what_ends_workers_and_ends_with_the_scheduler(archive: Archive) -> None:
+    """The next run imports the rest, once."""
+    ct_files(archive.files, 3000, studies=20)
+    late = sorted(archive.files.iterdir())[10:]
+    later = archive.files.with_name("later")
+    later.mkdir()
+    for folder in late:
+        folder.rename(later / folder.name)
+    archive.store().close()
+    with dask_cluster(1, failures=0) as fragile:
+        with running(archive, fragile) as process:
+            wait_for_instances(archive)
+            os.kill(fragile.workers[0], signal.SIGKILL)
+            out, _ = process.communicate(timeout=100)
+            assert process.returncode == 1
+        first = json.loads(out)
+        assert first["failed"] > 0
+        assert first["new"] == 1500 - first["failed"]
+        assert {"Several Dask workers ended" in failure["reason"] for failure in first["failures"]} == {True}
+
+        for folder in late:
+            (later / folder.name).rename(folder)
+        with running(archive, fragile) as process:
+            wait_for_instances(archive, first["new"])
+            os.kill(fragile.scheduler, signal.SIGKILL)
+            assert process.wait(100) == 1
+    with closing(archive.store()) as store:
+        done = store.stats().instances
+    last = counts(archive.backfill(archive.files))
+    assert (last["done_before"], last.get("new", 0)) == (done, 3000 - done)
+    with closing(archive.store()) as store:
+        assert (store.stats().instances, store.stats().studies) == (3000, 20)
