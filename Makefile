@@ -42,7 +42,7 @@ lint: .venv/.made ## style and types
 	$(BIN)/mypy
 
 bench: .venv/.made ## run the benchmarks and print tables (ARGS=--quick: small sizes)
-	@set -e; for bench in startup mapping convert headers hostile store backfill objects cluster memory receive deliver web nodes; do $(BIN)/python -m bench.$$bench $(ARGS); done
+	@set -e; for bench in startup mapping convert headers hostile store sealed backfill objects cluster memory receive deliver web nodes; do $(BIN)/python -m bench.$$bench $(ARGS); done
 
 docs: .venv/.made ## regenerate the generated documents
 	$(BIN)/python docs/make_docs.py

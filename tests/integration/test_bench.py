@@ -25,6 +25,7 @@ BENCHES = [
     "objects",
     "cluster",
     "store",
+    "sealed",
     "receive",
     "web",
 ]
