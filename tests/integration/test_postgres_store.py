@@ -249,6 +249,31 @@ def test_an_instance_over_an_association_that_holds_its_study_takes_one_statemen
     assert len(statements) > 3
 
 
+def test_many_new_studies_take_as_many_statements_as_one(pair: list[PostgresStore], statements: list[str]) -> None:
+    """With the beginning and the end of the transaction, and the notification of the other daemons."""
+    store, taken = pair[0], []
+    for studies in (1, 50):
+        statements.clear()
+        store.add_many([record(n, study=f"{studies}.{n % studies}") for n in range(100)], over(f"a{studies}"))
+        taken.append(len(statements))
+    assert taken == [11, 11]
+    stats = pair[1].stats()
+    assert (stats.studies, stats.series, stats.instances, stats.waiting) == (51, 51, 200, 51)
+
+
+def test_daemons_that_add_the_same_new_studies_lose_nothing(pair: list[PostgresStore]) -> None:
+    """Each finds some of them just added by the other."""
+
+    def send(store: PostgresStore, turn: int, number: int) -> None:
+        store.add_many([record(number, study=f"{turn}.{n}") for n in range(40)], FOLDER)
+
+    for turn in range(10):
+        together([partial(send, store, turn, number) for number, store in enumerate(pair)])
+    stats = pair[0].stats()
+    assert (stats.studies, stats.series, stats.instances, stats.waiting) == (400, 400, 800, 400)
+    assert {study.revision for study in pair[1].studies(limit=400)} == {2}
+
+
 def is_due(store: PostgresStore) -> bool:
     return claimed(store, DEST, "w", 60) is not None
 

@@ -178,6 +178,17 @@ def test_the_last_of_a_batch_stands(bench: Bench) -> None:
     assert bench.store.stats().instances == 1
 
 
+def test_a_batch_may_have_more_studies_and_series_than_are_remembered(bench: Bench) -> None:
+    """Twice, so that all of them are looked up again."""
+    batch = [record(number, study=f"1.{number}") for number in range(300)]
+    batch += [record(number, study="2.1", series=f"2.1.{number}") for number in range(1_100)]
+    assert bench.store.add_many(batch, FOLDER) == [Change.NEW] * 1_400
+    assert bench.store.add_many(batch[::-1], FOLDER) == [Change.UNCHANGED] * 1_400
+    stats = bench.store.stats()
+    assert (stats.studies, stats.series, stats.instances, stats.waiting) == (301, 1_400, 1_400, 301)
+    assert bench.study("1.7").series[0].instances[0].uid == "1.9.7"
+
+
 def test_no_records_are_no_change(bench: Bench) -> None:
     assert bench.store.add_many([], FOLDER) == []
 

@@ -1,16 +1,30 @@
 -- The statements of the store in the words of PostgreSQL, by name, beside those in store/sql/queries.sql; store/sqlite/queries.sql
 -- explains them. A test checks the query plan of each: none scans a table that grows.
 
--- name: new_study
--- No row if another process has just added it.
-INSERT INTO study (uid, first_at, last_at, reader) VALUES (:study_uid, :now, :now, :reader)
-ON CONFLICT (uid) DO NOTHING RETURNING id;
+-- name: new_studies
+-- No row for one that another process has just added.
+INSERT INTO study (uid, first_at, last_at, reader)
+SELECT value, :now, :now, :reader FROM jsonb_array_elements_text(:uids::JSONB)
+ON CONFLICT (uid) DO NOTHING RETURNING uid, id;
 
 -- name: new_attrs
-INSERT INTO attrs (study_id, hash, body) VALUES (:study_id, :hash, :body) RETURNING id;
+INSERT INTO attrs (study_id, hash, body)
+SELECT (value->>0)::BIGINT, substring(:hashes::BYTEA FROM 16 * place::INT - 15 FOR 16), convert_to(value->>1, 'UTF8')
+FROM jsonb_array_elements(:bodies::JSONB) WITH ORDINALITY AS given (value, place)
+ON CONFLICT (study_id, hash) DO NOTHING RETURNING study_id, hash, id;
+
+-- name: attrs_numbers
+SELECT study_id, hash, id FROM jsonb_array_elements_text(:studies::JSONB) WITH ORDINALITY AS wanted (study, place)
+JOIN attrs ON study_id = study::BIGINT AND hash = substring(:hashes::BYTEA FROM 16 * place::INT - 15 FOR 16);
 
 -- name: new_series
-INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid) RETURNING id;
+INSERT INTO series (study_id, uid)
+SELECT (value->>0)::BIGINT, value->>1 FROM jsonb_array_elements(:series::JSONB)
+ON CONFLICT (study_id, uid) DO NOTHING RETURNING study_id, uid, id;
+
+-- name: series_numbers
+SELECT study_id, uid, id FROM jsonb_array_elements(:series::JSONB) AS wanted
+JOIN series ON study_id = (wanted->>0)::BIGINT AND uid = wanted->>1;
 
 -- name: present
 -- The stored instances among the (study, instance) in :keys, in any series.
@@ -36,9 +50,10 @@ WHERE kind = 'reader' AND fingerprint NOT IN (:reader, 'none');
 SELECT id, convert_to(uid, 'UTF8'), revision, series, instances, first_at, last_at FROM study
 WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none')) LIMIT :limit;
 
--- name: known_study
--- Locks the study until the transaction ends.
-SELECT number, is_current, is_awaited, is_restorable, is_sealed FROM known_study(:study_uid, :reader, :expired);
+-- name: known_studies
+-- Locks the studies until the transaction ends, in the order of :uids.
+SELECT uid, number, is_current, is_awaited, is_restorable, is_sealed
+FROM jsonb_array_elements_text(:uids::JSONB) AS wanted (uid), known_study(uid, :reader, :expired);
 
 -- name: read_by
 -- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
@@ -50,7 +65,7 @@ INSERT INTO reader (fingerprint) VALUES (:fingerprint)
 ON CONFLICT (fingerprint) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING id;
 
 -- name: new_deliveries
-SELECT add_deliveries(:study_id, :now);
+SELECT add_deliveries(value::BIGINT, :now) FROM jsonb_array_elements_text(:studies::JSONB);
 
 -- name: schedule
 SELECT schedule(ARRAY(SELECT value::BIGINT FROM jsonb_array_elements_text(:studies::JSONB)), :destination_id::BIGINT);
@@ -67,7 +82,13 @@ WHERE state IN ('waiting', 'sending') AND (changed_at > :now OR newer_at > :now 
 
 -- name: hold
 INSERT INTO inflight (association, study_id, process)
-VALUES (:association, :study_id, current_setting('dicom2fhir.process')::BIGINT) ON CONFLICT DO NOTHING;
+SELECT value->>0, (value->>1)::BIGINT, current_setting('dicom2fhir.process')::BIGINT FROM jsonb_array_elements(:holds::JSONB)
+ON CONFLICT DO NOTHING RETURNING study_id;
+
+-- name: new_origins
+INSERT INTO origin (study_id, calling_ae, at)
+SELECT (value->>0)::BIGINT, value->>1, :now FROM jsonb_array_elements(:senders::JSONB)
+ON CONFLICT DO NOTHING RETURNING study_id;
 
 -- name: study_folders
 SELECT convert_to(folder, 'UTF8'), at FROM source_folder WHERE study_id = :study_id ORDER BY at, folder;

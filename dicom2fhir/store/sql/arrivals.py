@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-import orjson
-
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
 from dicom2fhir.store.base import Change
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sql import rejection_notes
 from dicom2fhir.store.sql.known_rows import NO_READER, Arrival, KnownRows, KnownStudy
-from dicom2fhir.store.sql.rows import mark_row, rejection_row
+from dicom2fhir.store.sql.rows import as_json, mark_row, rejection_row
 from dicom2fhir.store.sql.statements import Row, Statements
 from dicom2fhir.store.statuses import Rejection
 
@@ -28,14 +26,14 @@ def reader_number(sql: Statements, fingerprint: str) -> int:
 
 def schedule(sql: Statements, study_ids: Iterable[int], destination_id: int | None = None) -> None:
     """Apply the due rule to studies, at one destination or at all; called after each change that affects it."""
-    sql.run("schedule", studies=_numbers(study_ids), destination_id=destination_id)
+    sql.run("schedule", studies=as_json(study_ids), destination_id=destination_id)
 
 
 def fill_destination(sql: Statements, destination: str, now: float) -> None:
     """Give a destination every study that it has no delivery of."""
     (destination_id,) = sql.one("destination_id", destination=destination) or (None,)
     study_ids = [study_id for (study_id,) in sql.all("lacking_studies", destination_id=destination_id)]
-    sql.run("fill_destination", studies=_numbers(study_ids), destination_id=destination_id, now=now)
+    sql.run("fill_destination", studies=as_json(study_ids), destination_id=destination_id, now=now)
     schedule(sql, study_ids, destination_id)
 
 
@@ -67,33 +65,19 @@ def _add_with_lookup(sql: Statements, known: KnownRows, arrivals: Sequence[Arriv
 
 def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now: float) -> list[Change]:
     """Store instances, in a transaction that has begun with :meth:`KnownRows.follow`; the change that each has made."""
-    for uid in sorted({arrival.packed.study_uid for arrival in arrivals}):  # in one order, or two daemons deadlock
-        known.study(sql, uid, now, known.reader)
-    learnt = [known.learn(sql, arrival.packed, now) for arrival in arrivals]
+    learnt, added = known.learn(sql, [arrival.packed for arrival in arrivals], now)
     rows = [row for _, row in learnt]
-    changes = _changes(sql, rows)
+    changes = _changes(sql, rows, added)
     changed = {row[0] for row, change in zip(rows, changes, strict=True) if change is not Change.UNCHANGED}
     for part in _without_repetition(rows):
         _arrive(sql, known, part, now)
     outdated = {study.id: study for study, _ in learnt if not study.is_current}
     if outdated:
         _read_anew(sql, known, outdated, rows)
-    held, resent = set(), set()
     rejected = _apply_rejections(sql, known, learnt, arrivals, now)
-    for (study, _), (packed, association, calling_ae, folder, _) in zip(learnt, arrivals, strict=True):
-        for uid in packed.mentions:
-            sql.run("new_mention", uid=uid, study_id=study.id)
-        if folder and folder not in study.folders:
-            study.folders.add(folder)
-            sql.run("new_folder", study_id=study.id, folder=folder, now=now)
-        if association and association not in study.held_by:
-            study.held_by.add(association)
-            if sql.run("hold", association=association, study_id=study.id):
-                held.add(study.id)
-                if sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now):
-                    resent.add(study.id)
-    reopen(sql, changed, now)
-    reopen(sql, resent - changed, now, instances_changed=False)
+    held, resent = _note_sources(sql, learnt, arrivals, now)
+    reopen(sql, changed - added, now)
+    reopen(sql, resent - changed - added, now, instances_changed=False)
     for study, _ in learnt:
         if study.id in changed:
             known.opened(study)
@@ -101,6 +85,31 @@ def add_many(sql: Statements, known: KnownRows, arrivals: Sequence[Arrival], now
         _await_less(sql, study, rows)
     schedule(sql, changed | held | rejected)
     return changes
+
+
+def _note_sources(
+    sql: Statements, learnt: Iterable[tuple[KnownStudy, Row]], arrivals: Iterable[Arrival], now: float
+) -> tuple[set[int], set[int]]:
+    """Record what instances name and who sent them; the studies that are held since, and that have a new sender."""
+    mentions: list[dict[str, object]] = []
+    folders: list[dict[str, object]] = []
+    holds: list[tuple[str, int]] = []
+    senders: list[tuple[int, str]] = []
+    for (study, _), (packed, association, calling_ae, folder, _) in zip(learnt, arrivals, strict=True):
+        mentions += ({"uid": uid, "study_id": study.id} for uid in packed.mentions)
+        if folder and folder not in study.folders:
+            study.folders.add(folder)
+            folders.append({"study_id": study.id, "folder": folder, "now": now})
+        if association and association not in study.held_by:
+            study.held_by.add(association)
+            holds.append((association, study.id))
+            senders.append((study.id, calling_ae))
+    sql.run_many("new_mention", mentions)
+    sql.run_many("new_folder", folders)
+    if not holds:
+        return set(), set()
+    held = {study_id for (study_id,) in sql.all("hold", holds=as_json(holds))}
+    return held, {study_id for (study_id,) in sql.all("new_origins", senders=as_json(senders), now=now)}
 
 
 def _apply_rejections(
@@ -132,10 +141,10 @@ def _apply_rejections(
             if rejection_notes.keep(sql, note, study.id, uids):
                 changed.add(study_uid)
     naming = {uid for study_uid in changed for (uid,) in sql.all("mentioned_in", study_uid=study_uid)}
-    studies = [known.study(sql, uid, now, NO_READER) for uid in sorted(changed | naming)]
-    for study in studies:
+    studies, _ = known.studies(sql, changed | naming, now, NO_READER)
+    for study in studies.values():
         change(sql, known, study, now)
-    return {study.id for study in studies}
+    return {study.id for study in studies.values()}
 
 
 def change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> None:
@@ -148,14 +157,14 @@ def change(sql: Statements, known: KnownRows, study: KnownStudy, now: float) -> 
 def reopen(sql: Statements, study_ids: Collection[int], now: float, *, instances_changed: bool = True) -> None:
     """Make deliveries wait again that do not contain what has arrived."""
     if study_ids:
-        reopened = sql.run("reopen", studies=_numbers(study_ids), now=now, instances_changed=instances_changed)
+        reopened = sql.run("reopen", studies=as_json(study_ids), now=now, instances_changed=instances_changed)
         sql.wake |= reopened > 0
 
 
-def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
-    """The change that each of these instances will make, in their order."""
-    keys = orjson.dumps([row[:2] for row in rows]).decode()
-    present = {row[:KEY_COLUMNS]: row for row in sql.all("present", keys=keys)}
+def _changes(sql: Statements, rows: Sequence[Row], added: Collection[int] = ()) -> list[Change]:
+    """The change that each of these instances will make, in their order; studies that were just added have none yet."""
+    keys = [row[:2] for row in rows if row[0] not in added]
+    present = {row[:KEY_COLUMNS]: row for row in sql.all("present", keys=as_json(keys))} if keys else {}
     changes = []
     for row in rows:
         old = present.get(row[:KEY_COLUMNS])
@@ -166,7 +175,7 @@ def _changes(sql: Statements, rows: Sequence[Row]) -> list[Change]:
 
 def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, KnownStudy], rows: Sequence[Row]) -> None:
     """Record the reader of instances whose studies another reader has read in part."""
-    keys = orjson.dumps([row[:KEY_COLUMNS] for row in rows if row[0] in outdated]).decode()
+    keys = as_json(row[:KEY_COLUMNS] for row in rows if row[0] in outdated)
     sql.run("read_by", keys=keys, reader=known.reader)
     for study in outdated.values():
         study.is_current = sql.run("read_anew", study_id=study.id, reader=known.reader) > 0
@@ -174,7 +183,7 @@ def _read_anew(sql: Statements, known: KnownRows, outdated: Mapping[int, KnownSt
 
 def _await_less(sql: Statements, study: KnownStudy, rows: Sequence[Row]) -> None:
     """Record that awaited instances have arrived; the last of them makes the study due at once."""
-    keys = orjson.dumps([row[:2] for row in rows if row[0] == study.id]).decode()
+    keys = as_json(row[:2] for row in rows if row[0] == study.id)
     sql.run("awaited_arrived", keys=keys)
     hasten_complete(sql, study)
 
@@ -211,14 +220,7 @@ def _arrive(sql: Statements, known: KnownRows, rows: Iterable[Row], now: float) 
 
 def instances_as_json(rows: Iterable[Row]) -> str:
     """Rows of instances as a JSON array, for the statements."""
-    return orjson.dumps(
-        [(*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows]
-    ).decode()
-
-
-def _numbers(numbers: Iterable[int]) -> str:
-    """Row numbers as a JSON array, for the statements."""
-    return orjson.dumps(list(numbers)).decode()
+    return as_json((*numbers, body.decode(), notes and notes.decode()) for (*numbers, body, notes) in rows)
 
 
 def end_association(sql: Statements, known: KnownRows, association: str) -> None:

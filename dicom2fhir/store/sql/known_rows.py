@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dicom2fhir.dicom.rejection_notes import RETENTION_EXPIRED
-from dicom2fhir.store.sql.rows import Packed
+from dicom2fhir.store.sql.rows import Packed, as_json
 from dicom2fhir.store.sql.sealed_rows import unseal
 from dicom2fhir.store.sql.statements import Row, Statements
 
@@ -99,8 +99,7 @@ class KnownRows:
         if is_outdated:
             self._former |= self._studies
             self._studies.clear()
-            while len(self._former) > _KNOWN_STUDIES:
-                del self._former[next(iter(self._former))]
+            _keep_latest(self._former)
             self.attached_writes = count
         return is_outdated
 
@@ -144,47 +143,71 @@ class KnownRows:
             return None
         if association not in study.held_by:
             return None
-        numbers = (
-            study.series.get(packed.series_uid),
-            study.attrs.get(packed.patient[0]),
-            study.attrs.get(packed.study[0]),
-            study.attrs.get(packed.series[0]),
-        )
-        return None if None in numbers else (study.id, packed.sop_uid, *numbers, packed.body, packed.notes)
+        row = _numbered(study, packed)
+        return None if None in row[:-1] else row
 
-    def learn(self, sql: Statements, packed: Packed, now: float) -> tuple[KnownStudy, Row]:
-        """The study of an instance, and its row for ``arrive``; missing rows are added."""
-        study = self.study(sql, packed.study_uid, now, self.reader)
-        series = self._series(sql, study, packed.series_uid)
-        shared = (self.attrs(sql, study, each) for each in (packed.patient, packed.study, packed.series))
-        return study, (study.id, packed.sop_uid, series, *shared, packed.body, packed.notes)
+    def learn(
+        self, sql: Statements, batch: Sequence[Packed], now: float
+    ) -> tuple[list[tuple[KnownStudy, Row]], set[int]]:
+        """The study of each instance with its row for ``arrive``; missing rows are added.
+
+        Returns
+        -------
+        set of int
+            The numbers of the studies that were added.
+        """
+        studies, added = self.studies(sql, {packed.study_uid for packed in batch}, now, self.reader)
+        arriving = [(studies[packed.study_uid], packed) for packed in batch]
+        self._learn_series(sql, arriving)
+        self.learn_attrs(
+            sql,
+            ((study, attrs) for study, packed in arriving for attrs in (packed.patient, packed.study, packed.series)),
+        )
+        learnt = [(study, _numbered(study, packed)) for study, packed in arriving]
+        for study in studies.values():
+            for numbers in (study.series, study.attrs):
+                if len(numbers) > _KNOWN_ROWS:
+                    numbers.clear()
+        return learnt, added
 
     def study(self, sql: Statements, uid: str, now: float, reader: int) -> KnownStudy:
-        """The rows of a study that is changed: a new one is added with its deliveries and reader, a sealed one opened.
+        """As :meth:`studies`, of one."""
+        return self.studies(sql, [uid], now, reader)[0][uid]
+
+    def studies(
+        self, sql: Statements, uids: Collection[str], now: float, reader: int
+    ) -> tuple[Mapping[str, KnownStudy], set[int]]:
+        """The rows of studies that change: new ones are added with their deliveries and reader, sealed ones opened.
+
+        Returns
+        -------
+        set of int
+            The numbers of the studies that were added.
 
         Raises
         ------
         StoreDamaged
-            It is sealed, and cannot be opened.
+            One is sealed, and cannot be opened.
         """
-        study = self._studies.get(uid)
-        if study is None:
-            found = sql.one("known_study", study_uid=uid, reader=self.reader, expired=RETENTION_EXPIRED)
-            if found:
-                *row, is_sealed = found
-                study = self._found(uid, *row)
+        found = {uid: self._studies[uid] for uid in uids if uid in self._studies}
+        absent = sorted(uid for uid in uids if uid not in found)  # in one order, or two daemons deadlock
+        added: set[int] = set()
+        while absent:
+            asked = {"uids": as_json(absent), "reader": self.reader, "expired": RETENTION_EXPIRED}
+            for uid, *row, is_sealed in sql.all("known_studies", **asked):
+                found[uid] = self._found(uid, *row)
                 if is_sealed:
-                    unseal(sql, study.id)
-            else:
-                study_id = sql.insert("new_study", study_uid=uid, now=now, reader=reader)
-                if not study_id:  # another process has just added it
-                    return self.study(sql, uid, now, reader)
-                study = KnownStudy(study_id, is_current=reader == self.reader, is_awaited=False, is_restorable=False)
-                sql.wake |= sql.run("new_deliveries", study_id=study.id, now=now) > 0
-            if len(self._studies) >= _KNOWN_STUDIES:
-                del self._studies[next(iter(self._studies))]
-            self._studies[uid] = study
-        return study
+                    unseal(sql, found[uid].id)
+            if new := [uid for uid in absent if uid not in found]:
+                for uid, number in sql.all("new_studies", uids=as_json(new), now=now, reader=reader):
+                    found[uid] = KnownStudy(number, reader == self.reader, is_awaited=False, is_restorable=False)
+                    added.add(number)
+            absent = [uid for uid in new if uid not in found]  # another process has just added them
+        if added:
+            sql.wake |= sql.run("new_deliveries", studies=as_json(sorted(added)), now=now) > 0
+        self._studies |= found
+        _keep_latest(self._studies)
+        return found, added
 
     def _found(self, uid: str, number: int, is_current: bool, is_awaited: bool, is_restorable: bool) -> KnownStudy:
         study = KnownStudy(number, bool(is_current), bool(is_awaited), bool(is_restorable))
@@ -195,25 +218,50 @@ class KnownRows:
         return study
 
     @staticmethod
-    def _series(sql: Statements, study: KnownStudy, uid: str) -> int:
-        number = study.series.get(uid)
-        if number is None:
-            row = sql.one("series_id", study_id=study.id, series_uid=uid)
-            number = row[0] if row else sql.insert("new_series", study_id=study.id, series_uid=uid)
-            if len(study.series) >= _KNOWN_ROWS:
-                study.series.clear()
-            study.series[uid] = number
-        return number
+    def _learn_series(sql: Statements, arriving: Iterable[tuple[KnownStudy, Packed]]) -> None:
+        unknown = {
+            (study.id, packed.series_uid): study for study, packed in arriving if packed.series_uid not in study.series
+        }
+        if not unknown:
+            return
+        series = as_json(unknown)
+        rows = sql.all("new_series", series=series)
+        if len(rows) < len(unknown):
+            rows += sql.all("series_numbers", series=series)
+        for study_id, uid, number in rows:
+            unknown[study_id, uid].series[uid] = number
 
     @staticmethod
-    def attrs(sql: Statements, study: KnownStudy, hashed: tuple[bytes, bytes]) -> int:
-        """The number of a mapping; a new one is added."""
-        digest, body = hashed
-        number = study.attrs.get(digest)
-        if number is None:
-            row = sql.one("attrs_id", study_id=study.id, hash=digest)
-            number = row[0] if row else sql.insert("new_attrs", study_id=study.id, hash=digest, body=body)
-            if len(study.attrs) >= _KNOWN_ROWS:
-                study.attrs.clear()
+    def learn_attrs(sql: Statements, wanted: Iterable[tuple[KnownStudy, tuple[bytes, bytes]]]) -> None:
+        """Learn the numbers of mappings, given by hash and body; new ones are added."""
+        unknown = {(study.id, digest): (study, body) for study, (digest, body) in wanted if digest not in study.attrs}
+        if not unknown:
+            return
+        hashes = b"".join(digest for _, digest in unknown)
+        bodies = as_json((study.id, body.decode()) for study, body in unknown.values())
+        rows = sql.all("new_attrs", hashes=hashes, bodies=bodies)
+        if len(rows) < len(unknown):
+            rows += sql.all("attrs_numbers", hashes=hashes, studies=as_json(study.id for study, _ in unknown.values()))
+        for study_id, digest, number in rows:
+            study, _ = unknown[study_id, digest]
             study.attrs[digest] = number
-        return number
+
+
+def _numbered(study: KnownStudy, packed: Packed) -> Row:
+    """The row of an instance for ``arrive``; a number that is unknown is None."""
+    attrs = study.attrs
+    return (
+        study.id,
+        packed.sop_uid,
+        study.series.get(packed.series_uid),
+        attrs.get(packed.patient[0]),
+        attrs.get(packed.study[0]),
+        attrs.get(packed.series[0]),
+        packed.body,
+        packed.notes,
+    )
+
+
+def _keep_latest(studies: dict[str, KnownStudy]) -> None:
+    while len(studies) > _KNOWN_STUDIES:
+        del studies[next(iter(studies))]

@@ -13,7 +13,7 @@ from dicom2fhir.errors import BridgeError, DuplicateInstance, NoSuchInstance, St
 from dicom2fhir.model import Attrs, Availability, AvailabilityNotification, ProcedureStep
 from dicom2fhir.store.sql.arrivals import change, hasten, hasten_complete, schedule
 from dicom2fhir.store.sql.known_rows import NO_READER, KnownRows, KnownStudy
-from dicom2fhir.store.sql.rows import dump, hashed
+from dicom2fhir.store.sql.rows import as_json, dump, hashed
 from dicom2fhir.store.sql.statements import Statements
 
 
@@ -48,9 +48,10 @@ def state(sql: Statements, known: KnownRows, notification: PackedNotification, n
             raise DuplicateInstance
         return
     study = known.study(sql, notification.study_uid, now, NO_READER)
-    rows = [(uid, retrieve_ae, known.attrs(sql, study, body)) for uid, retrieve_ae, body in notification.stated]
+    known.learn_attrs(sql, ((study, attrs) for *_, attrs in notification.stated))
+    rows = [(uid, retrieve_ae, study.attrs[digest]) for uid, retrieve_ae, (digest, _) in notification.stated]
     sql.run("new_notification", uid=notification.uid, study_id=study.id, hash=notification.hash)
-    if sql.run("state_availability", study_id=study.id, stated=orjson.dumps(rows).decode()):
+    if sql.run("state_availability", study_id=study.id, stated=as_json(rows)):
         change(sql, known, study, now)
         schedule(sql, [study.id])
 
@@ -62,7 +63,7 @@ def create(sql: Statements, known: KnownRows, step: ProcedureStep, calling_ae: s
             raise DuplicateInstance
         return
     study = known.study(sql, step.study_uid, now, NO_READER)
-    sql.run("new_origin", study_id=study.id, calling_ae=calling_ae, now=now)
+    sql.all("new_origins", senders=as_json([(study.id, calling_ae)]), now=now)
     _keep(sql, known, study, step, now)
 
 
@@ -81,7 +82,7 @@ def _keep(sql: Statements, known: KnownRows, study: KnownStudy, step: ProcedureS
     body = dump(step.attrs)
     sql.run("keep_step", uid=step.uid, study_id=study.id, status=step.status, listed=len(step.instances), body=body)
     if step.has_ended:
-        sql.run("await", study_id=study.id, uids=orjson.dumps(step.instances).decode())
+        sql.run("await", study_id=study.id, uids=as_json(step.instances))
     change(sql, known, study, now)
     hasten_complete(sql, study)
     if sql.one("count_instances", study_id=study.id) == (0,):

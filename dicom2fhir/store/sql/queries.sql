@@ -4,12 +4,6 @@
 -- name: study_id
 SELECT id FROM study WHERE uid = :study_uid;
 
--- name: attrs_id
-SELECT id FROM attrs WHERE study_id = :study_id AND hash = :hash;
-
--- name: series_id
-SELECT id FROM series WHERE study_id = :study_id AND uid = :series_uid;
-
 -- name: read_anew
 -- When no instance of the study is left that another reader has read.
 UPDATE study SET reader = :reader WHERE id = :study_id
@@ -26,9 +20,6 @@ UPDATE delivery SET lease_until = :now + lease_until - tried_at, tried_at = :now
 
 -- name: not_due
 SELECT DISTINCT study_id FROM delivery WHERE state IN ('waiting', 'sending') AND due_at > :now;
-
--- name: new_origin
-INSERT INTO origin (study_id, calling_ae, at) VALUES (:study_id, :calling_ae, :now) ON CONFLICT DO NOTHING;
 
 -- name: new_folder
 INSERT INTO source_folder (study_id, folder, at) VALUES (:study_id, :folder, :now) ON CONFLICT DO NOTHING;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -110,6 +110,11 @@ def _as_dict(value: object) -> dict[str, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError
+
+
+def as_json(items: Iterable[object]) -> str:
+    """A JSON array, for the statements."""
+    return orjson.dumps(list(items)).decode()
 
 
 def read_records(sql: Statements, study_id: int, study_uid: str) -> list[InstanceRecord]:

@@ -4,17 +4,34 @@
 -- name: study_to_change
 SELECT id FROM study WHERE uid = :study_uid;
 
--- name: new_study
--- Its id is greater than any before, including those of deleted studies.
+-- name: new_studies
+-- Their ids are greater than any before, including those of deleted studies.
 INSERT INTO study (id, uid, first_at, last_at, reader)
-SELECT max(n, coalesce((SELECT max(id) FROM study), 0)) + 1, :study_uid, :now, :now, :reader
-FROM total WHERE name = 'last_forgotten';
+SELECT max(n, coalesce((SELECT max(id) FROM study), 0)) + 1 + key, value, :now, :now, :reader
+FROM json_each(:uids) CROSS JOIN total WHERE name = 'last_forgotten'
+RETURNING uid, id;
 
 -- name: new_attrs
-INSERT INTO attrs (study_id, hash, body) VALUES (:study_id, :hash, :body);
+-- Of [study, body] in :bodies those that are absent; :hashes are 16 bytes of each. Those that are there are not returned.
+INSERT INTO attrs (study_id, hash, body)
+SELECT json_extract(value, '$[0]'), substr(:hashes, 1 + 16 * key, 16), CAST(json_extract(value, '$[1]') AS BLOB)
+FROM json_each(:bodies) WHERE true
+ON CONFLICT DO NOTHING RETURNING study_id, hash, id;
+
+-- name: attrs_numbers
+-- Of :hashes, 16 bytes for each of :studies.
+SELECT study_id, hash, attrs.id
+FROM json_each(:studies) AS wanted CROSS JOIN attrs ON study_id = wanted.value AND hash = substr(:hashes, 1 + 16 * wanted.key, 16);
 
 -- name: new_series
-INSERT INTO series (study_id, uid) VALUES (:study_id, :series_uid);
+-- Of [study, series] in :series those that are absent; those that are there are not returned.
+INSERT INTO series (study_id, uid)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:series) WHERE true
+ON CONFLICT DO NOTHING RETURNING study_id, uid, id;
+
+-- name: series_numbers
+SELECT study_id, uid, series.id FROM json_each(:series) AS wanted CROSS JOIN series
+ON study_id = json_extract(wanted.value, '$[0]') AND uid = json_extract(wanted.value, '$[1]');
 
 -- name: present
 -- The stored instances among the (study, instance) in :keys, in any series.
@@ -61,11 +78,11 @@ SELECT coalesce(sum(studies), 0) FROM reader WHERE fingerprint NOT IN (:reader, 
 SELECT id, CAST(uid AS BLOB), revision, series, instances, first_at, last_at FROM study
 WHERE reader IN (SELECT id FROM reader WHERE fingerprint NOT IN (:reader, 'none') AND studies > 0) LIMIT :limit;
 
--- name: known_study
-SELECT id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id),
+-- name: known_studies
+SELECT uid, study.id, reader = :reader, EXISTS (SELECT 1 FROM awaited WHERE study_id = study.id),
     EXISTS (SELECT 1 FROM rejected_instance WHERE study_id = study.id AND code = :expired AND state = 'in force'),
     EXISTS (SELECT 1 FROM sealed WHERE study_id = study.id)
-FROM study WHERE uid = :study_uid;
+FROM json_each(:uids) AS wanted CROSS JOIN study ON uid = wanted.value;
 
 -- name: read_by
 -- Record the reader for the (study, instance, series) in :keys that are stored with another reader.
@@ -77,7 +94,7 @@ INSERT INTO reader (fingerprint) VALUES (:fingerprint);
 
 -- name: new_deliveries
 INSERT INTO delivery (study_id, destination_id, state, last_at, changed_at)
-SELECT :study_id, id, 'waiting', :now, :now FROM destination WHERE in_force;
+SELECT value, destination.id, 'waiting', :now, :now FROM json_each(:studies) CROSS JOIN destination WHERE in_force;
 
 -- name: schedule
 -- The due rule: a delivery is due when its study has not changed for the quiet period and no association holds it, or at once in
@@ -106,7 +123,16 @@ UPDATE delivery SET changed_at = min(changed_at, :now), newer_at = min(newer_at,
 WHERE state IN ('waiting', 'sending') AND (changed_at > :now OR newer_at > :now OR tried_at > :now);
 
 -- name: hold
-INSERT INTO inflight (association, study_id) VALUES (:association, :study_id) ON CONFLICT DO NOTHING;
+-- The studies in :holds, of [association, study], that the association has not held so far.
+INSERT INTO inflight (association, study_id)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:holds) WHERE true
+ON CONFLICT DO NOTHING RETURNING study_id;
+
+-- name: new_origins
+-- The studies in :senders, of [study, AE title], that it has not sent so far.
+INSERT INTO origin (study_id, calling_ae, at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), :now FROM json_each(:senders) WHERE true
+ON CONFLICT DO NOTHING RETURNING study_id;
 
 -- name: study_folders
 SELECT CAST(folder AS BLOB), at FROM source_folder WHERE study_id = :study_id ORDER BY at, folder;
