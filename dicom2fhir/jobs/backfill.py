@@ -176,26 +176,34 @@ class Backfill:
         """Write the oldest pending result: of several files of one instance, the last is kept."""
         future = next(iter(pending))
         work = pending.pop(future)
-        chunk = readers.result(future, work)
-        self._summary.archives += bool(chunk.names)
+        left = self._take(work, readers.result(future, work), holds)
+        while left:
+            work, future = left, readers.submit(read_work, left, self._budgets)
+            left = self._take(work, readers.result(future, work), holds)
+
+    def _take(self, work: Work, chunk: Chunk, holds: _Holds) -> Work | None:
+        """Write a result; what is left to read of an archive."""
+        left = work.left(self._keep(work, chunk, holds.origin(len(chunk))))
+        self._summary.archives += bool(chunk.names) and left is None
         self._summary.members += chunk.members
-        self._keep(work, chunk, holds.origin(len(chunk)))
         if self._on_progress:
             self._on_progress(self._summary, self._files_in_all())
+        return left
 
-    def _keep(self, work: Work, chunk: Chunk, origin: Origin) -> None:
-        """Write the results of some files, in one transaction unless they are too many.
+    def _keep(self, work: Work, chunk: Chunk, origin: Origin) -> Chunk:
+        """Write the results of some files, in one transaction unless they are too many; with what the store rejected.
 
         An instance that the store rejects fails only its own file.
         """
         if len(chunk) <= _CHUNK_FILES:
             with suppress(Permanent):
                 self._write(work, chunk, origin, work.marks(chunk) + work.last_marks(chunk))
-                return
+                return chunk
         rest = chunk.rest()
         for part in chunk.instances(_CHUNK_FILES):
             rest.rejected += self._refused(work, part, origin)
         self._write(work, rest, origin, work.marks(rest) + work.last_marks(rest))
+        return rest
 
     def _refused(self, work: Work, chunk: Chunk, origin: Origin) -> list[tuple[int, str, str]]:
         """Write instances; those that the store rejects."""

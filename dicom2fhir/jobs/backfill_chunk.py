@@ -24,6 +24,8 @@ class Chunk:
     """Files that may be readable another time."""
     names: list[str] = field(default_factory=list)
     """Of an archive: the names of its files; empty for the archive itself."""
+    cut_after: int = 0
+    """Of an archive: how many of its files these are, if others are left because the content of these is large."""
 
     @property
     def members(self) -> int:
@@ -40,4 +42,10 @@ class Chunk:
 
     def rest(self) -> Chunk:
         """All but the records."""
-        return Chunk(skipped=self.skipped, rejected=self.rejected, unreadable=self.unreadable, names=self.names)
+        return Chunk(
+            skipped=self.skipped,
+            rejected=self.rejected,
+            unreadable=self.unreadable,
+            names=self.names,
+            cut_after=self.cut_after,
+        )

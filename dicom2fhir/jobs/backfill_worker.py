@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import parent_process
 from typing import Protocol
 
@@ -23,6 +25,12 @@ from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.receive.folder.files import Found
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.system.text import counted
+
+_MOST_CONTENT_BYTES = 16 * 1024 * 1024
+"""Of the reports and documents that are read of an archive at once; in memory they take ten times as much. The rest is
+read afterwards, which decompresses a compressed tar archive again."""
+_IMAGE_BYTES = 1024
+"""Instances up to this size, such as images, do not count, because the number of files in an archive is limited."""
 
 
 class Work(Protocol):
@@ -42,6 +50,9 @@ class Work(Protocol):
 
     def last_marks(self, chunk: Chunk) -> list[FileMark]:
         """What it records when all results are stored."""
+
+    def left(self, chunk: Chunk) -> Work | None:
+        """What is to be read after these results were stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +89,50 @@ class FileBatch:
         """See :meth:`Work.last_marks`."""
         return []
 
+    def left(self, chunk: Chunk) -> Work | None:
+        """See :meth:`Work.left`."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of the files of an archive so far."""
+
+    passed: int = 0
+    taken: int = 0
+    unreadable: int = 0
+    problems: int = 0
+    first_problem: str = ""
+
+    def and_of(self, chunk: Chunk) -> _Outcome:
+        """That of more of its files, too."""
+        problem = self.first_problem
+        if chunk.rejected and not problem:
+            place, _, reason = chunk.rejected[0]
+            problem = f"{chunk.names[place]}: {reason}" if chunk.names[place] else reason
+        return _Outcome(
+            self.passed + chunk.cut_after,
+            self.taken + chunk.members - len(chunk.skipped),
+            self.unreadable + len(chunk.unreadable),
+            self.problems + len(chunk.rejected),
+            problem,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
     """An archive. It has one entry in the ledger, when all that was read of it is stored.
 
     If the run is killed before, the archive is read again, which changes nothing for the instances that are stored.
+
+    Attributes
+    ----------
+    earlier
+        What became of its first files, which were read before.
     """
 
     file: Found
+    earlier: _Outcome = _Outcome()
 
     def read(self, budgets: Budgets) -> Chunk:
         """See :meth:`Work.read`."""
@@ -97,13 +143,22 @@ class ArchiveFile:
 
     def _read_members(self, chunk: Chunk, reader: InstanceReader) -> None:
         def tell(reason: str) -> None:
-            chunk.rejected.append((_next(chunk, ""), "cannot-understand", reason))
+            if not self.earlier.passed:
+                chunk.rejected.append((_next(chunk, ""), "cannot-understand", reason))
 
+        content_bytes = 0
         with opened(self.file) as source:
-            for member in members(source, self.file.path, self.file.size_bytes, tell):
+            found = members(source, self.file.path, self.file.size_bytes, tell)
+            for number, member in enumerate(islice(found, self.earlier.passed, None)):
+                if content_bytes > _MOST_CONTENT_BYTES:
+                    chunk.cut_after = number
+                    return
                 place = _next(chunk, member.name)
                 with _failures_kept(chunk, place):
-                    _keep(chunk, place, attempt(self._read_member, member, reader))
+                    record = attempt(self._read_member, member, reader)
+                    size_bytes = len(pickle.dumps(record.instance, pickle.HIGHEST_PROTOCOL))
+                    content_bytes += size_bytes if size_bytes > _IMAGE_BYTES else 0
+                    _keep(chunk, place, record)
 
     def _read_member(self, member: Member, reader: InstanceReader) -> InstanceRecord:
         with member.open() as source:
@@ -124,14 +179,18 @@ class ArchiveFile:
 
     def last_marks(self, chunk: Chunk) -> list[FileMark]:
         """See :meth:`Work.last_marks`."""
-        if chunk.unreadable:
+        all_of_it = self.earlier.and_of(chunk)
+        if chunk.cut_after or all_of_it.unreadable:
             return []
-        if chunk.rejected:
-            place, _, reason = chunk.rejected[0]
-            first = f"{chunk.names[place]}: {reason}" if chunk.names[place] else reason
-            more = f"{counted(len(chunk.rejected), 'problem')}, the first: " if len(chunk.rejected) > 1 else ""
-            return [_mark(self.file, "rejected", more + first)]
-        return [_mark(self.file, "taken" if chunk.members > len(chunk.skipped) else "skipped", "")]
+        if all_of_it.problems:
+            more = f"{counted(all_of_it.problems, 'problem')}, the first: " if all_of_it.problems > 1 else ""
+            return [_mark(self.file, "rejected", more + all_of_it.first_problem)]
+        return [_mark(self.file, "taken" if all_of_it.taken else "skipped", "")]
+
+    def left(self, chunk: Chunk) -> Work | None:
+        """See :meth:`Work.left`."""
+        has_failed = any(not chunk.names[place] for place, _ in chunk.unreadable)
+        return replace(self, earlier=self.earlier.and_of(chunk)) if chunk.cut_after and not has_failed else None
 
 
 def work_of(files: Sequence[Found]) -> Iterator[Work]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import tarfile
 import zipfile
-from contextlib import closing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pydicom
 import pytest
 
-from dicom2fhir.jobs import backfill
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.jobs import backfill, backfill_worker
 from dicom2fhir.jobs.backfill import Backfill
+from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_readers import Readers
+from dicom2fhir.jobs.backfill_worker import Work, read_work
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
@@ -107,6 +114,49 @@ def test_what_came_before_the_damage_is_imported(archive: Archive) -> None:
     assert first["failures"][-1]["path"] == str(packed)
     assert "damaged" in first["failures"][-1]["reason"]
     assert counts(archive.backfill(status=1)) == {"files": 1, "failed": 1}
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> list[Chunk]:
+    """Headers are read in this process; what is read."""
+    results: list[Chunk] = []
+
+    @contextmanager
+    def readers(workers: int) -> Iterator[Readers]:
+        with ThreadPoolExecutor(workers) as pool:
+            yield Readers(pool, workers)
+
+    def read(work: Work, budgets: Budgets) -> Chunk:
+        results.append(read_work(work, budgets))
+        return results[-1]
+
+    monkeypatch.setattr(backfill, "local_readers", readers)
+    monkeypatch.setattr(backfill, "read_work", read)
+    return results
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_an_archive_of_much_content_is_read_in_parts(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_threads: list[Chunk], suffix: str
+) -> None:
+    """With the same end as when it is read at once, and never more content in memory than that of one instance more."""
+    files = ct_files(archive.files, 12, studies=3)
+    files[1].write_bytes(files[1].read_bytes()[:400])
+    files[2].write_bytes(b"Not DICOM at all, and longer than the preamble of a file." * 9)
+    files[-1].write_bytes(files[-1].read_bytes()[:400])
+    pack(files, archive.files / f"x{suffix}")
+    expected = [archive.backfill(status=1) for _ in range(2)]
+    (whole,) = in_threads
+    most = 3 * len(pickle.dumps(whole.plain[0][-2], pickle.HIGHEST_PROTOCOL))
+    monkeypatch.setattr(backfill_worker, "_IMAGE_BYTES", 0)
+    monkeypatch.setattr(backfill_worker, "_MOST_CONTENT_BYTES", most)
+    parts = Archive(tmp_path / "parts")
+    found = [parts.backfill(archive.files, status=1) for _ in range(2)]
+    for one, other in zip(found, expected, strict=True):
+        assert {**one, "store": "", "seconds": 0} == {**other, "store": "", "seconds": 0}
+    assert [len(chunk.taken) for chunk in in_threads[1:]] == [4, 4, 1]
+    with closing(archive.store()) as store, closing(parts.store()) as other_store:
+        assert instances(store) == instances(other_store)
 
 
 def test_an_instance_that_the_store_rejects_fails_alone(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
