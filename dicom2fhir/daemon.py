@@ -203,6 +203,8 @@ class Daemon:
             ae_title=self.settings.receiver.ae_title if self.receiver else "",
             web=self.web.url if self.web else "",
             senders=senders_of(self.receiver.senders if self.receiver else {}),
+            store_check=self._store_keepers.checker.state,
+            forgotten=self._store_keepers.forgetter.count,
         )
 
     def _disk(self) -> DiskState | None:

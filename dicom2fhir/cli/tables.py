@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom2fhir.ops.daemon_state import DestinationState
-from dicom2fhir.ops.status import DaemonView, Overview, moment, why
+from dicom2fhir.ops.status import DaemonView, Overview, check_of_store, moment, why
 from dicom2fhir.store.statuses import DeliveryStatus, DestinationStatus, State, Stats, StudyStatus
 from dicom2fhir.system.text import counted, printable
 
@@ -75,6 +75,8 @@ def _daemon_table(daemon: DaemonView) -> Table:
     if disk := said.disk:
         intake = "reception stopped" if disk.intake_stopped else "receiving"
         table.add_row("Disk", f"{disk.free_bytes:,} bytes free, at least {disk.min_free_bytes:,} required: {intake}")
+    if said.store_check:
+        table.add_row("Store check", as_it_stands(check_of_store(said.store_check)))
     for kind, number in sorted((said.refused or {}).items()):
         table.add_row("Rejected", as_it_stands(f"{number} x {kind}"))
     return table

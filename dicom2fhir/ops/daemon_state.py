@@ -81,6 +81,27 @@ class DiskState:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckState:
+    """The check of a store that was too large to be checked at the start; times are seconds since the epoch.
+
+    Attributes
+    ----------
+    checked, tables
+        How many tables were checked, and how many there are; none before the first.
+    ended_at
+        None while it runs.
+    found
+        What is wrong, or why it ended early; empty if nothing is.
+    """
+
+    since: float
+    checked: int = 0
+    tables: int = 0
+    ended_at: float | None = None
+    found: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonState:
     """The whole document; times are seconds since the epoch.
 
@@ -104,6 +125,10 @@ class DaemonState:
         Address of the web page; empty while it is not served.
     senders
         Who has open associations, after negotiation: at most :data:`MOST_SENDERS`, those with the most.
+    store_check
+        None if the store was checked at the start.
+    forgotten
+        How many studies were forgotten since the start.
     """
 
     pid: int
@@ -122,6 +147,8 @@ class DaemonState:
     ae_title: str = ""
     web: str = ""
     senders: tuple[SenderState, ...] = ()
+    store_check: CheckState | None = None
+    forgotten: int = 0
 
 
 def senders_of(associations: Mapping[tuple[str, str], int]) -> tuple[SenderState, ...]:
@@ -187,6 +214,7 @@ def read(directory: Path) -> DaemonState | None:
                 "disk": said["disk"] and DiskState(**said["disk"]),
                 "destinations": tuple(DestinationState(**one) for one in said["destinations"]),
                 "needs_restart": tuple(said["needs_restart"]),
+                "store_check": said.get("store_check") and CheckState(**said["store_check"]),
                 "senders": tuple(SenderState(**one) for one in said.get("senders", ())),
             }
         )

@@ -36,18 +36,25 @@ class Forgetter(Rounds):
     ----------
     terms
         The terms in force.
+
+    Attributes
+    ----------
+    count
+        How many studies were forgotten.
     """
 
     def __init__(self, store: Store, terms: Callable[[], Terms]) -> None:
         super().__init__("forget")
         self._store = store
         self._terms = terms
+        self.count = 0
 
     def _quiet_s(self) -> float | None:
         return self._terms().quiet_s
 
     def _do_part(self, quiet_s: float) -> bool:
         gone = self._store.forget_delivered(quiet_s, self._terms().most_instances)
+        self.count += len(gone or ())
         for study in gone or ():
             log.info("store.study_forgotten", study=study)
         return gone is not None

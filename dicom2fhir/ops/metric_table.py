@@ -143,6 +143,12 @@ METRICS = (
     Metric("dicom2fhir_studies", "gauge", "Studies in the store.", _one(lambda f: f.stats.studies)),
     Metric("dicom2fhir_instances", "gauge", "Instances in the store.", _one(lambda f: f.stats.instances)),
     Metric(
+        "dicom2fhir_forgotten_studies_total",
+        "counter",
+        "Studies that were forgotten since the start (store.forget_after_s).",
+        _one(lambda f: f.daemon.forgotten),
+    ),
+    Metric(
         "dicom2fhir_deliveries",
         "gauge",
         "Deliveries by state, one for each study and destination.",

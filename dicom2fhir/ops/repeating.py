@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 
@@ -29,21 +28,3 @@ class Repeating:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
             wait_s = self._do()
-
-
-class RepeatingThreads:
-    """Several of them, which start and stop together."""
-
-    def __init__(self, *threads: Repeating) -> None:
-        self._threads = threads
-
-    def start(self) -> None:
-        """Start the threads; once only."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout_s: float) -> None:
-        """Finish the calls that run; does nothing if the threads were not started."""
-        deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.stop(max(deadline - time.monotonic(), 0.0))

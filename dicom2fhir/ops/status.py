@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dicom2fhir.ops import daemon_state
-from dicom2fhir.ops.daemon_state import DaemonState, DestinationState
+from dicom2fhir.ops.daemon_state import CheckState, DaemonState, DestinationState
 from dicom2fhir.store.statuses import (
     Damage,
     DeliveryStatus,
@@ -187,8 +187,20 @@ def _last_seen(said: DaemonState | None) -> str:
     if said is None:
         return ""
     if said.stopped_at:
-        return f"; it stopped at {moment(said.stopped_at)}"
+        check = said.store_check
+        found = f". Its check of the store {check_of_store(check)}" if check and check.found else ""
+        return f"; it stopped at {moment(said.stopped_at)}{found}"
     return f"; last report at {moment(said.written_at)}"
+
+
+def check_of_store(check: CheckState) -> str:
+    """How far the check of a large store has come, or how it ended."""
+    of_all = f"{check.checked} of {counted(check.tables, 'table')} checked" if check.tables else "just begun"
+    if check.ended_at is None:
+        return f"runs since {moment(check.since)}, {of_all}"
+    if check.found:
+        return f"ended at {moment(check.ended_at)}, {of_all}: {check.found}"
+    return f"nothing wrong, ended at {moment(check.ended_at)}"
 
 
 def _complaints(said: DaemonState) -> Iterator[str]:
@@ -199,6 +211,8 @@ def _complaints(said: DaemonState) -> Iterator[str]:
         )
     if said.config_refused:
         yield f"The configuration was not reloaded; the previous settings are in force: {said.config_refused}"
+    if said.store_check and said.store_check.found:
+        yield f"The check of the store {check_of_store(said.store_check)}"
     if said.needs_restart:
         yield f"A restart is needed to apply {', '.join(said.needs_restart)}."
     for name, obstacle in (said.folders or {}).items():
@@ -325,6 +339,8 @@ def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
         return facts
     said = asdict(daemon.said)
     del said["destinations"]
+    if check := said["store_check"]:
+        said["store_check"] = check | {name: iso(check[name]) for name in ("since", "ended_at")}
     return facts | said | {name: iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
 
 

@@ -72,6 +72,7 @@ class Pages:
             studies=waiting,
             day=day,
             days_left=days_left,
+            check_of_store=bridge.check_of_store,
         )
 
     def studies(self, call: Call) -> Response:

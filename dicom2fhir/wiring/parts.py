@@ -28,9 +28,9 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.ops.forgetter import Forgetter, Terms
 from dicom2fhir.ops.index_keeper import IndexKeeper
 from dicom2fhir.ops.previews import Previewer
-from dicom2fhir.ops.repeating import RepeatingThreads
 from dicom2fhir.ops.sealer import Sealer
 from dicom2fhir.ops.store_checker import StoreChecker
+from dicom2fhir.ops.store_keepers import StoreKeepers
 from dicom2fhir.outcomes import Attempt, Exchange
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.tls import Tls, server_context
@@ -109,7 +109,7 @@ def require_opentelemetry(settings: Settings) -> None:
         )
 
 
-def store_keepers(store: SqlStore, settings: Callable[[], Settings]) -> RepeatingThreads:
+def store_keepers(store: SqlStore, settings: Callable[[], Settings]) -> StoreKeepers:
     """What looks after the store, by the settings in force; it is not started."""
 
     def terms() -> Terms:
@@ -117,7 +117,7 @@ def store_keepers(store: SqlStore, settings: Callable[[], Settings]) -> Repeatin
         return Terms(now.store.forget_after_s, now.fhir.max_instances)
 
     sealer = Sealer(store, lambda: settings().store.seal_after_s)
-    return RepeatingThreads(IndexKeeper(store), Forgetter(store, terms), sealer, StoreChecker(store))
+    return StoreKeepers(IndexKeeper(store), Forgetter(store, terms), sealer, StoreChecker(store))
 
 
 def watch(folder: FolderSettings) -> Watch:

@@ -23,6 +23,8 @@ from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.daemon_state import DaemonState, DiskState
 from dicom2fhir.ops.status import DaemonView, not_receiving
 from dicom2fhir.sop_classes import VERIFICATION
+from dicom2fhir.store.sqlite import late_check
+from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.web import connection, middleware
 from dicom2fhir.web.api import OPERATIONS, ROOT
 from tests.command_line import run_here
@@ -301,6 +303,23 @@ def test_a_dead_server_does_not_make_the_bridge_unready(tmp_path: Path) -> None:
         page = browser.get("/").text
         assert '<strong class="refused">down</strong>' in page
         assert "Destination dead is down since" in page
+
+
+def test_the_check_of_a_large_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, state_dir = settings_in(tmp_path), tmp_path / "state"
+    SqliteStore(state_dir / "store.db").close()
+    monkeypatch.setattr(late_check, "_CHECKED_AT_START_BYTES", 0)
+    with serving(settings) as (daemon, browser):
+
+        def page() -> str:
+            daemon.look()
+            return browser.get("/").text
+
+        wait_until(lambda: "<dd>nothing wrong, ended at " in page(), WITHIN_S, "the check has ended")
+        assert b"nothing wrong, ended at" in run_here("status", "--state-dir", state_dir).stdout
+        check = run_here("status", "--json", "--state-dir", state_dir).json["daemon"]["store_check"]
+        assert check["checked"] == check["tables"] > 1
+        assert (check["found"], check["since"][:2], check["ended_at"][:2]) == ("", "20", "20")
 
 
 def view(running: bool = True, silent: bool = False, full: bool = False) -> DaemonView:

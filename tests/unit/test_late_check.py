@@ -200,8 +200,35 @@ def test_the_thread_checks_until_nothing_is_left(
 
     monkeypatch.setattr(large, "check_part", failing)
     with capture_logs() as logs:
-        run_until(large, lambda: not large.is_unchecked, monkeypatch)
+        thread = run_until(large, lambda: not large.is_unchecked, monkeypatch)
     assert [one["event"] for one in logs] == [*([event] if event else []), "store.checked"]
+    assert thread.state
+    assert thread.state.checked == thread.state.tables == large.check_progress[1] > 1
+    assert thread.state.ended_at and thread.state.ended_at >= thread.state.since
+    assert thread.state.found == ""
+
+
+def test_the_thread_says_how_far_it_is_and_what_it_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage_page_of(path, "instance")
+    store = opened(path)
+    try:
+        states, check_part = [], store.check_part
+
+        def noting(is_stopping: Callable[[], bool]) -> None:
+            states.append(thread.state)
+            check_part(is_stopping)
+
+        monkeypatch.setattr(store, "check_part", noting)
+        thread = StoreChecker(store)
+        with capture_logs() as logs:
+            run(thread, lambda: bool(store.failure), monkeypatch)
+    finally:
+        store.close()
+    assert [state and (state.checked, state.found) for state in states] == [(n, "") for n in range(len(states))]
+    assert len(states) > 1
+    assert thread.state and thread.state.ended_at
+    assert thread.state.found == store.failure
+    assert [one["event"] for one in logs] == ["store.failed"]
 
 
 def test_a_fault_of_the_check_ends_it(large: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,15 +240,22 @@ def test_a_fault_of_the_check_ends_it(large: SqliteStore, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(large, "check_part", failing)
     with capture_logs() as logs:
-        run_until(large, lambda: bool(calls), monkeypatch)
+        thread = run_until(large, lambda: bool(calls), monkeypatch)
     assert [one["event"] for one in logs] == ["store.check_failed"]
+    assert thread.state and thread.state.ended_at
+    assert thread.state.found == "the check failed: ValueError; see the log"
     assert len(calls) == 1
 
 
-def run_until(store: SqliteStore, is_done: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the thread until it would wait."""
-    waits = threading.Event()
+def run_until(store: SqliteStore, is_done: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> StoreChecker:
+    """A thread that ran until it would wait."""
     thread = StoreChecker(store)
+    run(thread, is_done, monkeypatch)
+    return thread
+
+
+def run(thread: StoreChecker, is_done: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
     wait = thread._stopping.wait
 
     def waiting(timeout: Any) -> bool:

@@ -13,6 +13,7 @@ from dicom2fhir.ops.daemon_state import (
     FRESH_S,
     MOST_SENDERS,
     NAME,
+    CheckState,
     DaemonState,
     DestinationState,
     DiskState,
@@ -22,7 +23,7 @@ from dicom2fhir.ops.daemon_state import (
     senders_of,
 )
 from dicom2fhir.ops.latencies import Latencies
-from dicom2fhir.ops.status import DaemonView, as_json, daemon_of, moment, overview, why
+from dicom2fhir.ops.status import DaemonView, as_json, check_of_store, daemon_of, moment, overview, why
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import DeliveryStatus, Rejection, State, StudyStatus
 from tests.store_contract.bench import claimed
@@ -41,6 +42,7 @@ SAID = DaemonState(
     disk=DiskState(2_000, 1_000, intake_stopped=False),
     destinations=(UP,),
     senders=(SenderState("CT1", "10.0.0.1", 2),),
+    store_check=CheckState(NOW - 50, 3, 24),
 )
 DELIVERY = DeliveryStatus("main", State.WAITING, 0, NOW + 30, 0, "", 0.0, unclaimed="")
 STUDY = StudyStatus("1.2", 1, 1, 1, NOW - 9, NOW - 9, association_open=False, deliveries=(DELIVERY,))
@@ -205,6 +207,36 @@ def test_refusals_call_for_a_person_and_are_counted_by_kind(store: SqliteStore, 
         assert document["stats"]["rejected_by_kind"] == {"missing-uid": 1, "not-dicom": 3}
         assert document["daemon"]["refused"] == SAID.refused
         assert document["destinations"][0]["state"] == "up"
+        check = {"since": status.iso(NOW - 50), "checked": 3, "tables": 24, "ended_at": None, "found": ""}
+        assert document["daemon"]["store_check"] == check
         assert status.as_json(overview(store, None, 1, NOW))["studies"][0]["deliveries"][0]["why"] == "no"
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (CheckState(NOW), f"runs since {moment(NOW)}, just begun"),
+        (CheckState(NOW, 3, 24), f"runs since {moment(NOW)}, 3 of 24 tables checked"),
+        (CheckState(NOW, 24, 24, NOW + 9), f"nothing wrong, ended at {moment(NOW + 9)}"),
+        (CheckState(NOW, 3, 24, NOW + 9, "row 5"), f"ended at {moment(NOW + 9)}, 3 of 24 tables checked: row 5"),
+    ],
+)
+def test_how_far_the_check_of_a_large_store_is(check: CheckState, said: str) -> None:
+    assert check_of_store(check) == said
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_what_the_check_of_the_store_found_needs_attention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool
+) -> None:
+    check = CheckState(NOW - 50, 3, 24, NOW - 9, "page 7 is never used")
+    StateFile(tmp_path, lambda: NOW).write(replace(SAID, store_check=check, stopped_at=None if is_running else NOW - 1))
+    store = SqliteStore(tmp_path / "store.db", min_free_bytes=0)
+    try:
+        monkeypatch.setattr(SqliteStore, "is_owned", is_running)
+        (line,) = overview(store, None, 1, NOW).attention
+        assert check_of_store(check) in line
     finally:
         store.close()

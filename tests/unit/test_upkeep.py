@@ -76,6 +76,7 @@ def test_a_study_that_was_delivered_is_forgotten_and_logged(
     assert logs[-1]["study"] == "1.1"
     assert all(one["work"] == "forget" for one in logs[:-1])
     assert store.forgotten_at("1.1")
+    assert thread.count == 1
 
 
 @pytest.mark.parametrize(

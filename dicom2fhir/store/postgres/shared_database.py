@@ -132,6 +132,11 @@ class SharedDatabase(Database):
         """Nothing: the server looks after its files."""
         return False
 
+    @property
+    def check_progress(self) -> tuple[int, int]:
+        """There are no parts."""
+        return 0, 0
+
     def check_part(self, is_stopping: Callable[[], bool]) -> None:
         """Do nothing."""
 

@@ -59,6 +59,11 @@ class Database(ABC):
     def is_unchecked(self) -> bool:
         """Whether something is left for :meth:`check_part`."""
 
+    @property
+    @abstractmethod
+    def check_progress(self) -> tuple[int, int]:
+        """How many parts were checked by :meth:`check_part`, and how many there are; none before the first."""
+
     @abstractmethod
     def check_part(self, is_stopping: Callable[[], bool]) -> None:
         """Check a part of what was too large to be checked at the start; the store fails if that is damaged.

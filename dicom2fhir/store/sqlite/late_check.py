@@ -53,11 +53,17 @@ class LateCheck:
         self._busy_timeout_s = busy_timeout_s
         self._tables: list[str] | None = None
         """Those that are left; None before the first part."""
+        self._number = 0
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left."""
         return self._tables == []
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many tables were checked, and how many there are; none before the first part."""
+        return self._number - len(self._tables or ()), self._number
 
     def check_table(self, is_stopping: Callable[[], bool]) -> str:
         """Check the next table and its indexes in one snapshot; what is wrong with them, empty if nothing is.
@@ -73,6 +79,7 @@ class LateCheck:
                 if self._tables is None:
                     rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
                     self._tables = [name for (name,) in rows]
+                    self._number = len(self._tables)
                 table = self._tables[-1].replace("'", "''")
                 (verdict,) = connection.execute(f"PRAGMA integrity_check('{table}')").fetchone()
         except sqlite3.Error as error:

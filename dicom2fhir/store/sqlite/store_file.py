@@ -128,6 +128,11 @@ class StoreFile(Database):
         """See :attr:`dicom2fhir.store.sql.database.Database.is_unchecked`."""
         return self._late_check is not None and not self._late_check.is_done and not self.failure
 
+    @property
+    def check_progress(self) -> tuple[int, int]:
+        """See :attr:`dicom2fhir.store.sql.database.Database.check_progress`."""
+        return self._late_check.progress if self._late_check else (0, 0)
+
     def check_part(self, is_stopping: Callable[[], bool]) -> None:
         """See :meth:`dicom2fhir.store.sql.database.Database.check_part`."""
         if self._late_check and (verdict := self._late_check.check_table(is_stopping)):
