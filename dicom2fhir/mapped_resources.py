@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -85,6 +86,8 @@ class Mapped:
     unclaimed
         Why the ImagingStudy does not claim the profile: a clause without patient data. Empty if it claims the profile,
         or if there is none to claim.
+    rejected
+        SOP Instance UIDs that rejection notes name: the ImagingStudy must not list them, whoever added them to it.
     """
 
     entries: tuple[Entry, ...]
@@ -92,6 +95,7 @@ class Mapped:
     fingerprint: str = ""
     unclaimed: str = ""
     secondary: tuple[SecondaryResource, ...] = ()
+    rejected: Collection[str] = ()
 
     @property
     def everything(self) -> tuple[Entry, ...]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from dicom2fhir.dicom.decode import is_usable_uid
 from dicom2fhir.document_references import EVIDENCE, referenced_by
 from dicom2fhir.errors import CannotUnderstand
 from dicom2fhir.model import Attrs, Code, InstanceRecord, RejectedInstance, RejectionNote, items_of, texts_of
@@ -57,7 +58,8 @@ def rejection_note(record: InstanceRecord, is_applied: bool) -> RejectionNote | 
     if not is_applied:
         return RejectionNote(record.sop_uid, code, {}, is_applied=False)
     instances = _named(record)
-    if not any(instances.values()) or not all(uid and all(uids) for uid, uids in instances.items()):
+    named = {*instances, *(uid for uids in instances.values() for uid in uids)}
+    if not instances or not all(map(is_usable_uid, named)):
         raise CannotUnderstand("The rejection note names no instances, or instances without their UIDs or study.")
     if any(note.where in _OF_REFERENCES for note in record.notes):
         raise CannotUnderstand(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions
 from dicom2fhir.fhir.send.client import FhirClient
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.model import Attrs, InstanceRecord, Origin
 from dicom2fhir.outcomes import Delivered, Job, Outcome, Refused
 from dicom2fhir.store.base import Success
 from dicom2fhir.store.sqlite.store import SqliteStore
 from tests.memory_server import Manner, memory_server
+from tests.store_contract.bench import rejection_note
 
 DEST = "server"
 FILE = Origin("folder", path="/in")
@@ -67,6 +69,16 @@ class Bridge:
             assert time.monotonic() < deadline
         assert self.store.study(self.uid) is None
 
+    def note(self, *numbers: int) -> InstanceRecord:
+        """A rejection note about instances of the first series."""
+        rejected = [self.record(1, number) for number in numbers]
+        references: list[Attrs] = [{"ReferencedSOPInstanceUID": one.sop_uid} for one in rejected]
+        series: list[Attrs] = [{"SeriesInstanceUID": rejected[0].series_uid, "ReferencedSOPSequence": references}]
+        evidence: list[Attrs] = [{"StudyInstanceUID": self.uid, "ReferencedSeriesSequence": series}]
+        note = rejection_note(study=self.uid)
+        content = {**note.instance, "CurrentRequestedProcedureEvidenceSequence": evidence}
+        return replace(note, sop_uid=f"{self.uid[:50]}.9.{numbers[0]}", instance=content)
+
     def on_the_server(self) -> Mapping[str, Any]:
         """The only ImagingStudy of this UID."""
         parameters = {"identifier": f"urn:dicom:uid|urn:oid:{self.uid}"}
@@ -100,6 +112,20 @@ def check(bridge: Bridge) -> None:
     assert bridge.on_the_server()["numberOfInstances"] == 8
 
 
+def check_rejected(bridge: Bridge) -> None:
+    """The bridge does not know any more that the server has them from it."""
+    instances = [bridge.record(series, number) for series in (1, 2) for number in (1, 2, 3)]
+    assert isinstance(bridge.deliver(*instances), Delivered)
+    for rejected, left in (((1,), {1: 2, 2: 3}), ((2, 3), {2: 3})):
+        assert bridge.store.forget(bridge.uid)
+        bridge.store.add_many([bridge.note(*rejected)], Origin("folder", path="/in", may_reject=True))
+        assert isinstance(bridge.deliver(*instances[-2:]), Delivered)
+        after = bridge.on_the_server()
+        assert {one["number"]: one["numberOfInstances"] for one in after["series"]} == left
+        assert all(len(one["instance"]) == one["numberOfInstances"] for one in after["series"])
+        assert (after["numberOfSeries"], after["numberOfInstances"]) == (len(left), sum(left.values()))
+
+
 @pytest.fixture
 def bridge(tmp_path: Path, server: str) -> Iterator[Bridge]:
     made = Bridge(tmp_path, server)
@@ -111,6 +137,11 @@ def test_a_late_part_is_added_to_the_study_on_the_server(bridge: Bridge) -> None
     check(bridge)
 
 
+def test_what_was_rejected_after_forget_is_removed_from_the_server(bridge: Bridge) -> None:
+    check_rejected(bridge)
+
+
+@pytest.mark.parametrize("what", [check, check_rejected])
 @pytest.mark.parametrize(
     "manner",
     [
@@ -120,10 +151,10 @@ def test_a_late_part_is_added_to_the_study_on_the_server(bridge: Bridge) -> None
     ],
     ids=["our ids", "its ids", "conditional updates"],
 )
-def test_a_late_part_is_added_on_any_server(tmp_path: Path, manner: Manner) -> None:
+def test_any_server(tmp_path: Path, manner: Manner, what: Callable[[Bridge], None]) -> None:
     with memory_server(manner) as server:
         made = Bridge(tmp_path, server.url)
         try:
-            check(made)
+            what(made)
         finally:
             made.store.close()

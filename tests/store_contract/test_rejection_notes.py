@@ -212,7 +212,8 @@ def test_a_note_that_would_be_applied_in_part_is_refused_as_a_whole(bench: Bench
     bench.add(record(1))
     cut = (Note("warning", "ReferencedSOPSequence", "has more items than max_elements allows"),)
     nothing = replace(rejection_note([1]), instance={**rejection_note([1]).instance, **_NO_EVIDENCE})
-    for note in (replace(rejection_note([1]), notes=cut), rejection_note([]), nothing):
+    no_uid = rejection_note(["1\0"]), rejection_note([1], of="1.2\0")  # type: ignore[list-item]
+    for note in (replace(rejection_note([1]), notes=cut), rejection_note([]), nothing, *no_uid):
         with pytest.raises(CannotUnderstand, match="rejection note"):
             bench.store.add(note, TRUSTED)
     assert left(bench.study()) == ["1.9.1"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.fhir.send.merge import canonical, merge
+from dicom2fhir.fhir.send.merge import canonical, merge, without_instances
 from dicom2fhir.model import Resource
 
 UID = "urn:oid:1.2.3"
@@ -336,3 +336,11 @@ def test_a_series_that_moved_elsewhere_goes_even_when_others_added_to_it() -> No
     theirs = study(series=[series("1"), {**series("2"), "extension": [{"url": "u", "valueCode": "c"}]}])
     merged = merge(base, study(series=[series("1")]), theirs)
     assert [item["uid"] for item in merged["series"]] == ["1"]
+
+
+def test_rejected_instances_are_taken_out_in_each_way_to_write_a_uid() -> None:
+    listed = [series("1.1", instances=2), series("urn:oid:1.2", instances=1), series("1.3", instances=None)]
+    left = without_instances(study(series=listed), {"1.1.1", "1.2.0", "1.9"})
+    assert left == study(series=[series("1.1", instances=1, numberOfInstances=2), listed[2]])
+    assert without_instances(study(series=listed[:1]), {"1.1.0", "1.1.1"}) == study()
+    assert without_instances(study(), {"1.1.0"}) == study()

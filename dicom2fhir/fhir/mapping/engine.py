@@ -40,7 +40,8 @@ def _map(study: Study, dialect: Dialect, options: MappingOptions, traces: list[T
     context = MappingContext(study, dialect, options)
     entries = _imaging_study(context, traces)
     secondary = tuple(secondary_resources(context, traces))
-    return Mapped(entries, tuple(context.notes), secondary=secondary)
+    rejected = study.rejection.instances if study.rejection else ()
+    return Mapped(entries, tuple(context.notes), secondary=secondary, rejected=rejected)
 
 
 def _imaging_study(context: MappingContext, traces: list[Trace] | None) -> tuple[Entry, ...]:

@@ -20,7 +20,15 @@ from dicom2fhir.fhir.send.creation import Course
 from dicom2fhir.fhir.send.find import Lookup, WantedResource, id_in, identity, version_of
 from dicom2fhir.fhir.send.last_sent import Base
 from dicom2fhir.fhir.send.late_merge import merge_late
-from dicom2fhir.fhir.send.merge import canonical, has_marks, marked, marked_as, merge, without_version
+from dicom2fhir.fhir.send.merge import (
+    canonical,
+    has_marks,
+    marked,
+    marked_as,
+    merge,
+    without_instances,
+    without_version,
+)
 from dicom2fhir.fhir.send.recognition import Recognised
 from dicom2fhir.mapped_resources import Entry, Mapped, Write
 from dicom2fhir.model import Resource
@@ -213,6 +221,8 @@ class Delivery:
                 # created under our id by a bridge that did not set marks: its first version shows what is ours
                 first = self.lookup.first(found)
                 theirs = marked_as({name: first[name] for name in ours.keys() & first.keys()}, theirs)
+            if ours["resourceType"] == "ImagingStudy" and self.mapped.rejected:
+                theirs = without_instances(theirs, self.mapped.rejected)
             if self.is_late_part and ours["resourceType"] == "ImagingStudy":
                 merged = merge_late(ours, theirs, acquisition_only=acquisition_only)
             elif entry.write is not Write.ENSURE:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from enum import Enum
 
 import orjson
@@ -61,6 +61,20 @@ def without_version(resource: Resource) -> Resource:
     meta = {key: value for key, value in resource["meta"].items() if key not in _SERVERS_OWN}
     rest = {key: value for key, value in resource.items() if key != "meta"}
     return {**rest, "meta": meta} if meta else rest
+
+
+def without_instances(study: Resource, uids: Collection[str]) -> Resource:
+    """An ImagingStudy that does not list these SOP instances; a series of which none remains is not listed, either."""
+    kept = [each for each in (_series_without(series, uids) for series in study.get("series", ())) if each]
+    rest = {name: value for name, value in study.items() if name != "series"}
+    return {**rest, "series": kept} if kept else rest
+
+
+def _series_without(series: Resource, uids: Collection[str]) -> Resource | None:
+    if "instance" not in series:
+        return series
+    kept = [each for each in series["instance"] if str(each.get("uid")).removeprefix("urn:oid:") not in uids]
+    return {**series, "instance": kept} if kept else None
 
 
 def marked(resource: Resource) -> Resource:
