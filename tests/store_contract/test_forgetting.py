@@ -8,7 +8,7 @@ import pytest
 
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.model import Origin
-from dicom2fhir.store.sql import quiet_studies
+from dicom2fhir.store.sql import upkeep
 from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import (
     DEST,
@@ -179,7 +179,7 @@ def test_nothing_is_forgotten_without_a_destination(bench: Bench) -> None:
 
 
 def test_many_are_forgotten_in_parts(bench: Bench) -> None:
-    number = 3 * quiet_studies.AT_ONCE + 1
+    number = 3 * upkeep.AT_ONCE + 1
     studies = [f"1.{n}" for n in range(1, number + 1)]
     bench.store.add_many([record(study=study) for study in studies], FOLDER)
     deliver_all(bench)

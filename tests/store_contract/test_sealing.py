@@ -12,7 +12,7 @@ import pytest
 from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.model import Note, Origin
 from dicom2fhir.store.base import Change
-from dicom2fhir.store.sql import quiet_studies, sealed_rows, sealing
+from dicom2fhir.store.sql import sealed_rows, sealing, upkeep
 from dicom2fhir.store.statuses import State
 from tests.store_contract.bench import (
     _NEEDS,
@@ -335,8 +335,8 @@ def test_what_comes_while_a_study_is_compressed_is_not_lost(
 
 
 def test_many_are_sealed_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet_studies, "PASSED_OVER", 7)
-    studies = [f"1.{number}" for number in range(1, 3 * quiet_studies.AT_ONCE + 2)]
+    monkeypatch.setattr(upkeep, "PASSED_OVER", 7)
+    studies = [f"1.{number}" for number in range(1, 3 * upkeep.AT_ONCE + 2)]
     bench.store.add_many([record(study=study) for study in studies], FOLDER)
     deliver_all(bench)
     bench.later(LONG_S)

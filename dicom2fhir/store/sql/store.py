@@ -65,8 +65,9 @@ class SqlStore(StoreReader):
         self._clock = clock
         self._packer = Packer()
         self._study_index = StudyIndex(self._read, self._write, clock.now)
-        self._forgetting = Forgetting(self._read, self._write, known, clock.now)
-        self._sealing = Sealing(self._read, self._write, known, clock.now)
+        access = (self._read, self._write, known, clock.now)
+        self._forgetting = Forgetting("forgettable_studies", *access)
+        self._sealing = Sealing("sealable_studies", *access)
         self._known = known
         self._delivers = delivers
         self._ended: set[str] = set()

@@ -1,4 +1,4 @@
-"""Goes through the studies that have been quiet for long, in parts, outside the transactions that store instances."""
+"""What is done with studies that have been quiet for long: in parts, outside the transactions that store instances."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from dicom2fhir.errors import StoreDamaged
+from dicom2fhir.store.sql.known_rows import KnownRows
 from dicom2fhir.store.sql.statements import Statements
+from dicom2fhir.store.sql.study_index import Write
 
 AT_ONCE = 10
-"""Studies that one part returns; each is changed by a transaction of its own, so that others can write in between."""
+"""Studies that one part changes; each by a transaction of its own, so that others can write in between."""
 PASSED_OVER = 1_000
 """Studies that one part looks at."""
 
@@ -27,24 +30,38 @@ class QuietStudy(NamedTuple):
     uid: str
 
 
-class QuietStudies:
-    """Those that a statement finds, those that have been quiet longest first; for one thread.
+class Upkeep:
+    """Goes through the studies that a statement finds, those that have been quiet longest first; for one thread.
 
     Parameters
     ----------
-    read
-        A snapshot of the store.
     statement
         Its name.
+    read, write
+        A snapshot of the store; a transaction.
+    known
+        What the writer knows of the rows.
+    clock
+        Seconds since the epoch.
     """
 
-    def __init__(self, read: Callable[[], AbstractContextManager[Statements]], statement: str) -> None:
-        self._read = read
+    def __init__(
+        self,
+        statement: str,
+        read: Callable[[], AbstractContextManager[Statements]],
+        write: Write,
+        known: KnownRows,
+        clock: Callable[[], float],
+    ) -> None:
         self._statement = statement
+        self._read = read
+        self._write = write
+        self._known = known
+        self._clock = clock
         self._after = _START
         """The last study of this round: one that stays does not stop the others."""
 
-    def next_part(self, **terms: float) -> list[QuietStudy] | None:
+    def _next_part(self, **terms: float) -> list[QuietStudy] | None:
         """Some of them, perhaps none; None if this call ends a round through all studies.
 
         Parameters
@@ -64,11 +81,18 @@ class QuietStudies:
             self._after = end or _START
         return found if rows or end else None
 
-    def is_there(self, sql: Statements, study: QuietStudy, **terms: float) -> bool:
-        """Whether the statement still finds a study, in a transaction that will change it."""
-        if sql.one("study_to_change", study_uid=study.uid) != (study.id,):
+    def _change(self, study: QuietStudy, operation: Callable[[Statements], bool], **terms: float) -> bool:
+        """Run an operation in a transaction if the statement still finds the study; whether that changed it."""
+        place = (study.last_at, study.id - 1), (study.last_at, study.id)
+
+        def run(sql: Statements) -> bool:
+            is_known = sql.one("study_to_change", study_uid=study.uid) == (study.id,)
+            return is_known and bool(self._rows(sql, *place, 1, terms)) and operation(sql)
+
+        try:
+            return self._write(run)
+        except StoreDamaged:  # it stays, and whoever reads it reports that
             return False
-        return bool(self._rows(sql, (study.last_at, study.id - 1), (study.last_at, study.id), 1, terms))
 
     def _rows(
         self, sql: Statements, after: _Position, end: _Position, limit: int, terms: dict[str, float]
