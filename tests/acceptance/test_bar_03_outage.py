@@ -155,6 +155,7 @@ def test_a_server_that_is_down_for_long(
     ratio = rate_while_down(sending, others)
     if ratio < GOES_ON_AT:  # something else may have used the machine: what is slower is slower each time
         ratio = max(ratio, rate_while_down(sending, others))
+    assert undisturbed.terminate() == 0  # when its quiet period ends, its workers would ask the server, too
     while len(ledger.sent) < studies:
         sending.block(min(studies - len(ledger.sent), 1_000))
     per_s = (server.probes - probes) / (time.monotonic() - began)
