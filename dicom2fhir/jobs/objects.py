@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from dicom2fhir.errors import ConfigError
@@ -27,6 +28,8 @@ _AT_ONCE = 16
 _BODIES = 3
 """How often the body of a response is read before its failure counts; what comes before it, botocore repeats."""
 _ATTEMPTS = 6
+_MAKING = Lock()
+"""Else all threads of a worker would make a client at the same time, which takes 0.2 s of the processor each."""
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 _REMEDIES = {
     "AccessDenied": "the credentials need s3:ListBucket for the bucket and s3:GetObject for its objects",
@@ -91,9 +94,14 @@ def _found(bucket: str, entry: dict[str, Any], endpoint: str | None) -> FoundObj
     return FoundObject(f"{SCHEME}{bucket}/{entry['Key']}", entry["Size"], mtime_ns, 0, entry["ETag"], endpoint)
 
 
-@lru_cache(maxsize=8)
 def _client(endpoint: str | None) -> Any:
     """The client of this process; it may be used by several threads."""
+    with _MAKING:
+        return _made_client(endpoint)
+
+
+@lru_cache(maxsize=8)
+def _made_client(endpoint: str | None) -> Any:
     from botocore.config import Config
     from botocore.session import get_session
 

@@ -12,9 +12,11 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3
         monkeypatch.delenv(name)
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": running.url, "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    objects._client.cache_clear()
+    objects._made_client.cache_clear()
     running.reset()
     return running
 
@@ -156,6 +158,22 @@ def test_what_cannot_be_read_now_is_tried_again(archive: Archive, s3: S3Server, 
     assert archive.backfill(url(), status=1)["failed"] == 1
     s3.set()
     assert counts(archive.backfill(url())) == {"files": 1, "taken": 1, "new": 1, "studies": 1}
+
+
+def test_the_threads_of_a_worker_share_a_client(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put("x", b"content")
+    files = [FoundObject(url("x"), 7, 0, 0, s3.client.head_object(Bucket=BUCKET, Key="x")["ETag"], None)] * 16
+    made: list[Any] = []
+    create = Session.create_client
+
+    def create_client(*arguments: Any, **more: Any) -> Any:
+        made.append(create(*arguments, **more))
+        return made[-1]
+
+    monkeypatch.setattr(Session, "create_client", create_client)
+    for opening in objects.open_ahead(files):
+        assert opening().read() == b"content"
+    assert len(made) == 1
 
 
 def test_an_object_that_changed_since_it_was_listed(s3: S3Server) -> None:
