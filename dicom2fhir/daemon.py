@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -32,7 +31,7 @@ from dicom2fhir.receive.folder.watcher import FolderWatcher
 from dicom2fhir.system.durable import make_directory
 from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.system.permissions import Use, faults, open_to_others, present_user
-from dicom2fhir.system.signals import on_signals
+from dicom2fhir.system.signals import SignalInbox
 from dicom2fhir.system.systemd import notify, reloading, watchdog_s
 from dicom2fhir.web.server import WebServer
 from dicom2fhir.wiring import parts
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from dicom2fhir.ops.tracing import Traces
 
 _LOOK_EVERY_S = 1.0
+_END = frozenset({signal.SIGTERM, signal.SIGINT})
 _STOP_TIMEOUT_S = 20.0
 """For associations to finish their current instance, and for open requests; systemd waits longer."""
 _FOLDER_SILENCE_S = 600.0
@@ -72,15 +72,14 @@ class Daemon:
         self._load = load or (lambda: settings)
         self._started_with = settings
         self._blueprint = blueprint(settings)
-        self._stop = threading.Event()
+        self._wake: Callable[[], None] = lambda: None
         self._started_at = time.time()
-        self._reload_asked = threading.Event()
         self._leaving: list[Deliverer] = []
         self._config_refused = ""
         self.store = store_address(settings).own(
             **store_options(settings),
             steady=time.monotonic,
-            on_failure=lambda _reason: self._stop.set(),
+            on_failure=lambda _reason: self._wake(),
             reader=fingerprint(),
         )
         self._metrics = Metrics()
@@ -316,16 +315,16 @@ class Daemon:
         StoreUnavailable
             The store failed, or a part of the daemon stopped working; systemd restarts the daemon.
         """
-        flags = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload_asked}
-        with on_signals(flags):
+        inbox = SignalInbox()
+        with inbox.receives(_END | {signal.SIGHUP}):
+            self._wake = inbox.wake
             self.start()
             try:
                 look_s = min(_LOOK_EVERY_S, (watchdog_s() or _LOOK_EVERY_S) / 2)
-                while not self._stop.wait(look_s) and not self.trouble():
+                while not (received := inbox.wait(look_s)) & _END and not self.trouble():
                     notify("WATCHDOG=1")
                     self.look()
-                    if self._reload_asked.is_set():
-                        self._reload_asked.clear()
+                    if signal.SIGHUP in received:
                         self.reload()
                 trouble = self.trouble()
             finally:
