@@ -107,6 +107,22 @@ def together(calls: list[Callable[[], None]]) -> None:
 # Several daemons
 
 
+def test_who_changes_a_study_waits_for_who_has_locked_it_before_it_looks(url: str, pair: list[PostgresStore]) -> None:
+    store, _ = pair
+    store.add_many([record(1)], over(""))
+    waits = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM study WHERE uid = '1.1' FOR UPDATE")
+        adding = threading.Thread(target=store.add_many, args=([record(2)], over("")))
+        adding.start()
+        wait_until(lambda: bool(asked(url, waits)))
+        assert ["known_study" in str(query) for (query,) in asked(url, waits)] == [True]
+    adding.join()
+    status = store.study_status("1.1")
+    assert status is not None
+    assert status.instances == 2
+
+
 def test_each_study_is_claimed_once(pair: list[PostgresStore]) -> None:
     for number in range(60):
         pair[number % 2].add(record(study=f"1.{number}"), FOLDER)
