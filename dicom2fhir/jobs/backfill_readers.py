@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ T = TypeVar("T")
 _AHEAD = 2
 """Tasks for each worker besides the one that it does, so that it never waits."""
 _CONNECT_S, _WORKERS_S = 10, 30
+_LOOK_S = 1.0
 _DEADLY = (
     "Several Dask workers ended while they read it or its neighbours; give them more memory, or import it without"
     " --dask"
@@ -39,11 +40,14 @@ class Readers:
         How many tasks they do at the same time.
     gave_up
         Raised by a task that was given up, because each worker that did it ended.
+    are_lost
+        Whether nobody will do what is submitted.
     """
 
     executor: Executor
     workers: int
     gave_up: tuple[type[Exception], ...] = ()
+    are_lost: Callable[[], bool] = lambda: False
 
     @property
     def most_pending(self) -> int:
@@ -56,7 +60,16 @@ class Readers:
             return self.executor.submit(function, *args, **kwargs)
 
     def result(self, future: Future[Chunk], work: Work) -> Chunk:
-        """What was read, or why not, where it was given up."""
+        """What was read, or why not, where it was given up.
+
+        Raises
+        ------
+        CancelledError
+            The workers are lost.
+        """
+        while not wait((future,), _LOOK_S).done:
+            if self.are_lost():
+                raise CancelledError
         try:
             return future.result()
         except self.gave_up:
@@ -120,11 +133,14 @@ def dask_readers(address: str) -> Iterator[Readers]:
         workers = _ready(client, address)
         executor = client.get_executor(pure=False)
         try:
-            yield Readers(executor, workers, gave_up=(KilledWorker,))
-        except CancelledError as error:
-            raise BridgeError("The Dask scheduler ended; run the same command again when it is back.") from error
-        finally:
-            executor.shutdown(wait=False)
+            try:
+                yield Readers(executor, workers, gave_up=(KilledWorker,), are_lost=lambda: client.status == "closed")
+            finally:
+                executor.shutdown(wait=False)
+        except Exception as error:
+            if isinstance(error, CancelledError) or client.status == "closed":
+                raise BridgeError("The Dask scheduler ended; run the same command again when it is back.") from error
+            raise
 
 
 def _ready(client: Any, address: str) -> int:

@@ -16,7 +16,10 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dicom2fhir
+from dicom2fhir.dicom.data_elements import Budgets
+from dicom2fhir.errors import BridgeError
 from dicom2fhir.jobs import backfill_readers
+from dicom2fhir.jobs.backfill_worker import FileBatch
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
@@ -156,6 +159,25 @@ def test_what_a_lost_worker_had_is_read_by_another(archive: Archive, cluster: Cl
     assert counts(json.loads(out)) == {"files": 2000, "taken": 2000, "new": 2000, "studies": 10}
     with closing(archive.store()) as store:
         assert store.stats().instances == 2000
+
+
+@pytest.mark.parametrize("lost", ["connecting", "closed"])
+def test_what_is_submitted_after_the_scheduler_ended_is_not_awaited_for_ever(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill_readers, "_CONNECT_S", 1)
+    monkeypatch.setattr(backfill_readers, "_LOOK_S", 0.05)
+    with (
+        dask_cluster(1) as cluster,
+        pytest.raises(BridgeError, match="The Dask scheduler ended; run the same command again"),
+        backfill_readers.dask_readers(cluster.address) as readers,
+    ):
+        client: Any = getattr(readers.executor, "_client")  # noqa: B009  (it is not public)
+        assert readers.submit(os.getpid).result() == cluster.workers[0]
+        os.kill(cluster.scheduler, signal.SIGKILL)
+        wait_until(lambda: client.status == lost, 60, "the client has lost the scheduler")
+        work = FileBatch([])
+        readers.result(readers.submit(work.read, Budgets()), work)
 
 
 def test_a_run_goes_on_without_what_ends_workers_and_ends_with_the_scheduler(archive: Archive) -> None:
