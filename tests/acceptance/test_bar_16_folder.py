@@ -95,6 +95,13 @@ def with_another_date(path: Path, data: bytes, _: random.Random) -> None:
     os.utime(path, (0, 0))
 
 
+def within_an_element(encoded: EncodedInstance, draw: random.Random) -> int:
+    """Where to cut its file so that anybody sees that it is cut: in the head of the first element, or in the pixels."""
+    end, head = len(encoded.file), 8
+    places = (range(len(encoded.meta) + 1, len(encoded.meta) + head), range(end - len(encoded.pixels) + 2 * head, end))
+    return draw.choice(draw.choice(places))
+
+
 GOOD: tuple[Write, ...] = (
     at_once,
     by_renaming,
@@ -194,7 +201,7 @@ rejected_to = "{self.root / "rejected"}"
             path = self.inbox / f"odd-{number}.dcm"
             match number % 4:
                 case 0:
-                    path.write_bytes(encoded.file[: draw.randrange(200, len(encoded.file) - 1)])
+                    path.write_bytes(encoded.file[: within_an_element(encoded, draw)])
                     self.refused.add(path)
                 case 1:
                     os.close(os.open(path, os.O_CREAT, 0))
