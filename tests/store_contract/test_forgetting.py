@@ -22,8 +22,7 @@ from tests.store_contract.bench import (
     rejection_note,
     step,
 )
-
-LONG_S = 86_400.0
+from tests.store_contract.unfinished import LONG_S, be_sent, hold, refuse, wait
 
 
 def forget(bench: Bench, most_instances: int | None = None) -> list[str]:
@@ -59,19 +58,6 @@ def test_a_study_that_was_delivered_long_ago_is_forgotten(bench: Bench) -> None:
     assert forget(bench) == []
 
 
-def wait(bench: Bench) -> None:
-    bench.add(record(2))
-
-
-def hold(bench: Bench) -> None:
-    bench.store.add(record(1), over("open"))
-
-
-def refuse(bench: Bench) -> None:
-    bench.store.requeue("1.1", all_states=True)
-    bench.store.refuse(bench.claim(), 1, "422")
-
-
 def be_refused_in_part(bench: Bench) -> None:
     bench.store.requeue("1.1", all_states=True)
     delivered(bench.store, bench.claim(), 1, refused=("Observation: 422",))
@@ -80,11 +66,6 @@ def be_refused_in_part(bench: Bench) -> None:
 def wait_for_another_study(bench: Bench) -> None:
     bench.store.requeue("1.1", all_states=True)
     delivered(bench.store, bench.claim(), 1, unlinked=("ImagingStudy",))
-
-
-def be_sent(bench: Bench) -> None:
-    bench.store.requeue("1.1", all_states=True)
-    bench.claim(lease_s=10 * LONG_S)
 
 
 def be_excluded(bench: Bench) -> None:

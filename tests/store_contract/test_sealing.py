@@ -29,8 +29,8 @@ from tests.store_contract.bench import (
     rejection_note,
     step,
 )
+from tests.store_contract.unfinished import LONG_S, be_sent, hold, refuse, wait
 
-LONG_S = 86_400.0
 NOTED = replace(record(7), notes=(Note("warning", "EncapsulatedDocument", "too large"), Note("info", "x", "\0 é")))
 MAY_REJECT = Origin("folder", path="/in/note", may_reject=True)
 
@@ -97,24 +97,6 @@ def test_nobody_notices_that_a_study_is_sealed(bench: Bench) -> None:
     bench.restart()
     assert answers(bench) == expected
     assert seal(bench) == []
-
-
-def wait(bench: Bench) -> None:
-    bench.add(record(2))
-
-
-def hold(bench: Bench) -> None:
-    bench.store.add(record(1), over("open"))
-
-
-def refuse(bench: Bench) -> None:
-    bench.store.requeue("1.1", all_states=True)
-    bench.store.refuse(bench.claim(), 1, "422")
-
-
-def be_sent(bench: Bench) -> None:
-    bench.store.requeue("1.1", all_states=True)
-    bench.claim(lease_s=10 * LONG_S)
 
 
 def be_awaited(bench: Bench) -> None:
