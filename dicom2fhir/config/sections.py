@@ -99,7 +99,7 @@ class StoreSettings(Section):
     seal_after_s: SecondsOrOff = Field(
         DEFAULT_SEAL_AFTER_S,
         description="Store a study in less space when every destination has it, and it has not changed for this long"
-        ' (docs/forgetting.md); 604800 is 7 days. Nothing else can be noticed. "off": studies stay as they are.',
+        ' (docs/forgetting.md); 604800 is 7 days. Nothing else changes. "off": studies stay as they are.',
     )
     forget_after_s: SecondsOrOff = Field(
         None,

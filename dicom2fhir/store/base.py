@@ -232,7 +232,7 @@ class Store(Ledger, Notices, StudySearch, Protocol):
         """
 
     def seal_delivered(self, quiet_s: float) -> Sequence[str] | None:
-        """Store the instances of some studies in less space; nothing else can be noticed.
+        """Store the instances of some studies in less space; nothing else changes.
 
         That is for studies that have not changed for ``quiet_s``, that no destination waits for, and of which no
         association or procedure step is about to store more. They are stored as before when something comes of them.

@@ -22,22 +22,11 @@ from tests.store_contract.bench import (
     rejection_note,
     step,
 )
-from tests.store_contract.unfinished import LONG_S, be_sent, hold, refuse, wait
+from tests.store_contract.unfinished import LONG_S, all_rounds, be_sent, deliver_all, hold, refuse, wait
 
 
 def forget(bench: Bench, most_instances: int | None = None) -> list[str]:
-    """Two rounds through the store: the first may begin in the middle of one."""
-    gone: list[str] = []
-    for _ in range(2):
-        while (part := bench.store.forget_delivered(LONG_S, most_instances)) is not None:
-            gone += part
-    return sorted(gone)
-
-
-def deliver_all(bench: Bench) -> None:
-    bench.later(QUIET_S)
-    while claims := bench.store.claim(DEST, "w1", 60):
-        delivered(bench.store, claims[0], claims[0].revision, b"base")
+    return all_rounds(lambda: bench.store.forget_delivered(LONG_S, most_instances))
 
 
 def test_a_study_that_was_delivered_long_ago_is_forgotten(bench: Bench) -> None:

@@ -22,14 +22,13 @@ from tests.store_contract.bench import (
     QUIET_S,
     Bench,
     changes,
-    delivered,
     notification,
     over,
     record,
     rejection_note,
     step,
 )
-from tests.store_contract.unfinished import LONG_S, be_sent, hold, refuse, wait
+from tests.store_contract.unfinished import LONG_S, all_rounds, be_sent, deliver_all, hold, refuse, wait
 
 NOTED = replace(record(7), notes=(Note("warning", "EncapsulatedDocument", "too large"), Note("info", "x", "\0 é")))
 MAY_REJECT = Origin("folder", path="/in/note", may_reject=True)
@@ -44,18 +43,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 
 def seal(bench: Bench) -> list[str]:
-    """Two rounds through the store: the first may begin in the middle of one."""
-    done: list[str] = []
-    for _ in range(2):
-        while (part := bench.store.seal_delivered(LONG_S)) is not None:
-            done += part
-    return sorted(done)
-
-
-def deliver_all(bench: Bench) -> None:
-    bench.later(QUIET_S)
-    while claims := bench.store.claim(DEST, "w1", 60):
-        delivered(bench.store, claims[0], claims[0].revision, b"base")
+    return all_rounds(lambda: bench.store.seal_delivered(LONG_S))
 
 
 def answers(bench: Bench, study: str = "1.1") -> dict[str, Any]:
