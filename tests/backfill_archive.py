@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
+import zipfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,20 @@ class Archive:
 def counts(summary: dict[str, Any]) -> dict[str, int]:
     """The counts that are not 0."""
     return {name: value for name, value in summary.items() if isinstance(value, int) and value}
+
+
+def pack(files: list[Path], into: Path) -> Path:
+    """Move files into an archive, under names that are no paths to extract to."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    if into.suffix.lower() == ".zip":
+        with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for file in files:
+                zipped.write(file, f"../../{file.name}")
+    else:
+        mode = "w:gz" if into.name.lower().endswith("gz") else "w"
+        with tarfile.open(into, mode) as tarred:  # type: ignore[call-overload]
+            for file in files:
+                tarred.add(file, f"/{file.name}")
+    for file in files:
+        file.unlink()
+    return into

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def backfill(
             archives=not no_archives,
             s3_endpoint=s3_endpoint,
             dask=dask,
+            attach=partial(address.attach, **_store_options(settings)) if dask and address.url else None,
             may_reject=not ignore_rejection_notes,
             budgets=options.budgets(settings),
             on_progress=show if console.is_terminal else None,
@@ -148,4 +150,8 @@ def _open(address: StoreAddress, settings: Settings, dry_run: bool) -> SqlStore 
         with suppress(NoStore):
             return address.open_readonly(reader=fingerprint())
         return None
-    return address.attach_or_make(busy_timeout_s=_BUSY_TIMEOUT_S, reader=fingerprint(), **store_options(settings))
+    return address.attach_or_make(**_store_options(settings))
+
+
+def _store_options(settings: Settings) -> dict[str, Any]:
+    return {"busy_timeout_s": _BUSY_TIMEOUT_S, "reader": fingerprint()} | store_options(settings)

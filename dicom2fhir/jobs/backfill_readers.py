@@ -59,8 +59,8 @@ class Readers:
         with _interrupts_held_back():
             return self.executor.submit(function, *args, **kwargs)
 
-    def result(self, future: Future[Chunk], work: Work) -> Chunk:
-        """What was read, or why not, where it was given up.
+    def result(self, future: Future[T], work: Work) -> T | Chunk:
+        """What a worker returns, or, where it was given up, why nothing was read.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
+from dicom2fhir.jobs.backfill_keeping import Kept
 from dicom2fhir.system.text import counted, printable
 
 _LISTED_FAILURES = 1000
@@ -48,6 +49,13 @@ class Summary:
         self.failed += 1
         if len(self.failures) < _LISTED_FAILURES:
             self.failures.append((path, reason))
+
+    def add(self, kept: Kept) -> None:
+        """Count what became of some files."""
+        for name in ("archives", "members", "taken", "new", "changed", "unchanged", "skipped"):
+            setattr(self, name, getattr(self, name) + getattr(kept, name))
+        for path, reason in kept.failures:
+            self.fail(path, reason)
 
     def as_json(self) -> dict[str, object]:
         """The summary as JSON."""

@@ -208,11 +208,6 @@ def work_of(files: Sequence[Found]) -> Iterator[Work]:
         yield FileBatch(batch)
 
 
-def read_work(work: Work, budgets: Budgets) -> Chunk:
-    """Read headers, in a worker process."""
-    return work.read(budgets)
-
-
 def _next(chunk: Chunk, name: str) -> int:
     chunk.names.append(name)
     return len(chunk.names) - 1

@@ -20,7 +20,7 @@ import pytest
 
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS
 from dicom2fhir.errors import BridgeError
-from dicom2fhir.jobs import backfill, backfill_summary, conversion
+from dicom2fhir.jobs import backfill, backfill_holds, backfill_summary, conversion
 from dicom2fhir.jobs.backfill import Backfill
 from dicom2fhir.jobs.backfill_summary import Summary
 from dicom2fhir.jobs.backfill_worker import FileBatch
@@ -217,7 +217,7 @@ def store(archive: Archive) -> Iterator[SqliteStore]:
 def test_no_study_is_due_before_its_files_are_in(
     archive: Archive, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfill, "_CHUNK_FILES", 2)
+    monkeypatch.setattr(backfill, "_BATCH_FILES", 2)
     ct_files(archive.files, 30, studies=3)
     steps = []
 
@@ -235,8 +235,8 @@ def test_no_study_is_due_before_its_files_are_in(
 def test_a_long_run_lets_go_of_studies_that_get_nothing_more(
     archive: Archive, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backfill, "_CHUNK_FILES", 1)
-    monkeypatch.setattr(backfill, "WINDOW_FILES", 4)
+    monkeypatch.setattr(backfill, "_BATCH_FILES", 1)
+    monkeypatch.setattr(backfill_holds, "WINDOW_FILES", 4)
     ct_files(archive.files, 60, studies=15)  # four files each
     taken: dict[int, str] = {}
 
@@ -257,7 +257,7 @@ def test_a_long_run_lets_go_of_studies_that_get_nothing_more(
 
 
 def test_a_worker_that_ends_is_told(archive: Archive, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "_CHUNK_FILES", 1)
+    monkeypatch.setattr(backfill, "_BATCH_FILES", 1)
     ct_files(archive.files, 40)
 
     def kill(_summary: Summary, _total: int | None) -> None:

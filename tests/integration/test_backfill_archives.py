@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -14,36 +12,21 @@ import pydicom
 import pytest
 
 from dicom2fhir.dicom.data_elements import Budgets
-from dicom2fhir.jobs import backfill, backfill_worker
+from dicom2fhir.jobs import backfill, backfill_keeping, backfill_worker
 from dicom2fhir.jobs.backfill import Backfill
 from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_keeping import read_work
 from dicom2fhir.jobs.backfill_readers import Readers
-from dicom2fhir.jobs.backfill_worker import Work, read_work
+from dicom2fhir.jobs.backfill_worker import Work
+from dicom2fhir.model import Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
 from testdata.make_dicom import ct_files
-from tests.backfill_archive import Archive, counts
+from tests.backfill_archive import Archive, counts, pack
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path)
-
-
-def pack(files: list[Path], into: Path) -> Path:
-    """Move files into an archive, under names that are no paths to extract to."""
-    into.parent.mkdir(parents=True, exist_ok=True)
-    if into.suffix.lower() == ".zip":
-        with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as zipped:
-            for file in files:
-                zipped.write(file, f"../../{file.name}")
-    else:
-        mode = "w:gz" if into.name.lower().endswith("gz") else "w"
-        with tarfile.open(into, mode) as tarred:  # type: ignore[call-overload]
-            for file in files:
-                tarred.add(file, f"/{file.name}")
-    for file in files:
-        file.unlink()
-    return into
 
 
 def instances(store: SqliteStore) -> set[str]:
@@ -126,9 +109,11 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> list[Chunk]:
         with ThreadPoolExecutor(workers) as pool:
             yield Readers(pool, workers)
 
-    def read(work: Work, budgets: Budgets) -> Chunk:
-        results.append(read_work(work, budgets))
-        return results[-1]
+    def read(work: Work, budgets: Budgets, attach: None, origin: Origin) -> Chunk:
+        result = read_work(work, budgets, attach, origin)
+        assert isinstance(result, Chunk)
+        results.append(result)
+        return result
 
     monkeypatch.setattr(backfill, "local_readers", readers)
     monkeypatch.setattr(backfill, "read_work", read)
@@ -160,7 +145,7 @@ def test_an_archive_of_much_content_is_read_in_parts(
 
 
 def test_an_instance_that_the_store_rejects_fails_alone(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "_CHUNK_FILES", 2)
+    monkeypatch.setattr(backfill_keeping, "TRANSACTION_FILES", 2)
     files = ct_files(archive.files, 5)
     refused = str(pydicom.dcmread(files[2]).SOPInstanceUID)
     packed = pack(files, archive.files / "x.zip")

@@ -20,16 +20,14 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom2fhir.jobs import backfill, objects
+from dicom2fhir.jobs import objects
+from dicom2fhir.jobs.backfill_keeping import TRANSACTION_FILES
 from dicom2fhir.jobs.objects import FoundObject, open_object
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, counts
 from tests.command_line import run_here
 from tests.daemon_process import ROOT
 from tests.s3_server import BUCKET, ENVIRONMENT, S3Server, s3_server
-
-CHUNK = backfill._CHUNK_FILES
-"""Files of one transaction."""
 
 
 @pytest.fixture(scope="module")
@@ -185,15 +183,15 @@ def test_an_object_that_changed_since_it_was_listed(s3: S3Server) -> None:
 
 def test_a_killed_run_goes_on_without_requesting_again(archive: Archive, s3: S3Server, tmp_path: Path) -> None:
     """It is killed while it waits for the objects of the second transaction."""
-    upload(s3, ct_files(tmp_path / "made", CHUNK + 20, studies=4))
-    s3.set(most_gets=CHUNK)
+    upload(s3, ct_files(tmp_path / "made", TRANSACTION_FILES + 20, studies=4))
+    s3.set(most_gets=TRANSACTION_FILES)
     archive.kill(url(), within_s=90, workers=1)
     s3.set()
     summary = counts(archive.backfill(url()))
-    assert (summary["done_before"], summary.get("new", 0)) == (CHUNK, 20)
+    assert (summary["done_before"], summary.get("new", 0)) == (TRANSACTION_FILES, 20)
     assert s3.counts()["gets"] == 20
     with closing(archive.store()) as store:
-        assert (store.stats().instances, store.stats().studies) == (CHUNK + 20, 4)
+        assert (store.stats().instances, store.stats().studies) == (TRANSACTION_FILES + 20, 4)
 
 
 def test_wrong_usage_and_a_missing_extra(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -340,6 +340,17 @@ def test_a_step_that_another_daemon_learns_of_awaits_instances(pair: list[Postgr
     assert is_due(second), "the study is complete, although the association is open"
 
 
+def test_what_an_import_holds_is_not_released_by_a_daemon_that_ends(url: str, pair: list[PostgresStore]) -> None:
+    with closing(PostgresStore.attach(url)) as importing:
+        importing.add_many([record(study="1.1")], over("backfill"))
+    with closing(PostgresStore.attach(url)) as importing:
+        with nodes(url, 1):
+            pass
+        assert claimed(pair[0], DEST, "w", 60) is None
+        importing.association_ended("backfill")
+    assert claimed(pair[0], DEST, "w", 60)
+
+
 def test_a_hold_that_was_released_holds_no_more(url: str, pair: list[PostgresStore]) -> None:
     """As others do with a daemon that they take for dead, before it notices."""
     first, second = pair

@@ -81,8 +81,10 @@ UPDATE delivery SET changed_at = least(changed_at, :now), newer_at = CASE WHEN n
 WHERE state IN ('waiting', 'sending') AND (changed_at > :now OR newer_at > :now OR tried_at > :now);
 
 -- name: hold
+-- With the number of the daemon; a process that is none has no heartbeat, and a negative number.
 INSERT INTO inflight (association, study_id, process)
-SELECT value->>0, (value->>1)::BIGINT, current_setting('dicom2fhir.process')::BIGINT FROM jsonb_array_elements(:holds::JSONB)
+SELECT value->>0, (value->>1)::BIGINT, CASE WHEN EXISTS (SELECT 1 FROM node WHERE id = mine) THEN mine ELSE -mine END
+FROM jsonb_array_elements(:holds::JSONB), (SELECT current_setting('dicom2fhir.process')::BIGINT) AS own (mine)
 ON CONFLICT DO NOTHING RETURNING study_id;
 
 -- name: new_origins
@@ -427,8 +429,8 @@ FROM attempt JOIN study ON study.id = study_id JOIN destination ON destination.i
 WHERE at >= :since AND in_force ORDER BY at DESC LIMIT :limit;
 
 -- name: end_holds
--- Of the daemons that have ended.
-DELETE FROM inflight WHERE process NOT IN (SELECT id FROM node) RETURNING study_id;
+-- Of the daemons that have ended; what an import holds is released by its end, or by that of the same import when it goes on.
+DELETE FROM inflight WHERE process >= 0 AND process NOT IN (SELECT id FROM node) RETURNING study_id;
 
 -- name: end_leases
 -- Of the daemons that have ended.
