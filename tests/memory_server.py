@@ -108,7 +108,7 @@ class MemoryServer(ScriptedServer):
         """The answer to a transaction."""
         with self._lock:
             self.transactions += 1
-            before = {key: list(versions) for key, versions in self.versions.items()}
+            before = dict(self.versions)  # lists of versions are replaced, not changed
             ids: dict[str, str] = {}
             try:
                 responses = [self._write(entry, ids) for entry in bundle["entry"]]
@@ -117,7 +117,10 @@ class MemoryServer(ScriptedServer):
                 return error.status, {"resourceType": "OperationOutcome", "issue": []}
             if not self.manner.keeps:
                 self.versions = before
-            self.versions = {key: [_linked(item, ids) for item in found] for key, found in self.versions.items()}
+            for key, found in self.versions.items():
+                old = before.get(key, [])
+                if len(found) > len(old):
+                    self.versions[key] = [*old, *(_linked(item, ids) for item in found[len(old) :])]
         if isinstance(self.manner.success, bytes):
             return self.manner.status, self.manner.success
         return self.manner.status, _bundle({"response": response} for response in responses)
