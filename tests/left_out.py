@@ -65,7 +65,7 @@ CONTAINER = ("--quiet", "--directory=/", "--volatile=yes", "--register=no", "--k
 
 @dataclass(frozen=True, eq=False)
 class Server:
-    """A program of ``tests/servers``, which is built from the packages of a registry.
+    """A program of ``tests/servers``, which is built from the packages of a registry, or what else takes long.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Server:
     def how(self) -> str:
         """What has to be there before it can run."""
         missing = [why_missing(program) for program in self.programs if find_program(program) is None]
-        first = f"its first run downloads {self.size}" if self.size else "it starts with the first test"
+        first = f"its first run downloads {self.size}" if self.size else "nothing is downloaded for it"
         return f"which need {self.name}: " + ("; ".join(missing) or first)
 
 
@@ -109,6 +109,8 @@ SERVERS = (
     Server("keycloak", "the test authorization server", "147 MB", _JAVA, {"keycloak"}),
     Server("systemd", "a systemd in a container", "", ("systemd-nspawn", "containers"), frozenset()),
     Server("postgres", "a PostgreSQL server", "", ("initdb", "setpriv"), frozenset()),
+    Server("dask", "a Dask cluster", "", (), {"dask_workers"}),
+    Server("bench", "the processes of a benchmark", "", (), frozenset()),
     Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )
 _NODE = _SERVERS / "medplum" / "get_node.sh"

@@ -29,7 +29,7 @@ from tests.dask_cluster import Cluster, dask_cluster
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def dask_workers() -> Iterator[Cluster]:
     with dask_cluster(2) as running:
         yield running
 
@@ -39,16 +39,16 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path)
 
 
-def backfill(archive: Archive, cluster: Cluster, status: int = 0) -> dict[str, Any]:
-    done = run_command(*archive.command("--json", "--dask", cluster.address, archive.files))
+def backfill(archive: Archive, dask_workers: Cluster, status: int = 0) -> dict[str, Any]:
+    done = run_command(*archive.command("--json", "--dask", dask_workers.address, archive.files))
     assert done.returncode == status, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def running(archive: Archive, cluster: Cluster) -> subprocess.Popen[bytes]:
+def running(archive: Archive, dask_workers: Cluster) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dicom2fhir"]
-    command += archive.command("--json", "--dask", cluster.address, archive.files)
+    command += archive.command("--json", "--dask", dask_workers.address, archive.files)
     return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
@@ -58,28 +58,28 @@ def wait_for_instances(archive: Archive, more_than: int = 0) -> None:
 
 
 def test_the_same_is_imported_as_by_processes_of_this_machine(
-    archive: Archive, cluster: Cluster, tmp_path: Path
+    archive: Archive, dask_workers: Cluster, tmp_path: Path
 ) -> None:
     files = ct_files(archive.files, 600, studies=3)
     files[1].write_bytes(files[1].read_bytes()[:400])
     (archive.files / "notes.txt").write_text("Not DICOM at all, and longer than the preamble of a file." * 9)
-    first = backfill(archive, cluster, status=1)
+    first = backfill(archive, dask_workers, status=1)
     here = Archive(tmp_path / "here")
     expected = here.backfill(archive.files, status=1)
     assert {**first, "store": "", "seconds": 0} == {**expected, "store": "", "seconds": 0}
-    second = backfill(archive, cluster, status=1)
+    second = backfill(archive, dask_workers, status=1)
     assert counts(second) == {"files": 601, "done_before": 600, "failed": 1}
 
 
-def test_a_killed_run_goes_on(archive: Archive, cluster: Cluster) -> None:
+def test_a_killed_run_goes_on(archive: Archive, dask_workers: Cluster) -> None:
     ct_files(archive.files, 1500, studies=10)
     archive.store().close()
-    with running(archive, cluster) as process:
+    with running(archive, dask_workers) as process:
         wait_for_instances(archive)
         process.kill()
     with closing(archive.store()) as store:
         done = store.stats().instances
-    summary = counts(backfill(archive, cluster))
+    summary = counts(backfill(archive, dask_workers))
     assert (summary["done_before"], summary.get("new", 0)) == (done, 1500 - done)
 
 
@@ -125,12 +125,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("begin", "end", "said"), OTHERS.values(), ids=list(OTHERS))
-def test_one_worker_has_another_program(archive: Archive, cluster: Cluster, begin: str, end: str, said: str) -> None:
-    with Client(cluster.address, set_as_default=False) as client:
+def test_one_worker_has_another_program(
+    archive: Archive, dask_workers: Cluster, begin: str, end: str, said: str
+) -> None:
+    with Client(dask_workers.address, set_as_default=False) as client:
         one = next(iter(client.scheduler_info()["workers"]))
         client.run(exec, begin, workers=[one])
         try:
-            assert said in refused(archive, cluster.address)
+            assert said in refused(archive, dask_workers.address)
         finally:
             client.run(exec, end, workers=[one])
 
@@ -148,12 +150,12 @@ def test_folders_are_imported_without_loading_dask() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
-def test_what_a_lost_worker_had_is_read_by_another(archive: Archive, cluster: Cluster) -> None:
+def test_what_a_lost_worker_had_is_read_by_another(archive: Archive, dask_workers: Cluster) -> None:
     ct_files(archive.files, 2000, studies=10)
     archive.store().close()
-    with running(archive, cluster) as process:
+    with running(archive, dask_workers) as process:
         wait_for_instances(archive)
-        os.kill(cluster.workers[0], signal.SIGKILL)
+        os.kill(dask_workers.workers[0], signal.SIGKILL)
         out, _ = process.communicate(timeout=100)
         assert process.returncode == 0
     assert counts(json.loads(out)) == {"files": 2000, "taken": 2000, "new": 2000, "studies": 10}
@@ -161,6 +163,7 @@ def test_what_a_lost_worker_had_is_read_by_another(archive: Archive, cluster: Cl
         assert store.stats().instances == 2000
 
 
+@pytest.mark.needs("dask")
 @pytest.mark.parametrize("lost", ["connecting", "closed"])
 def test_what_is_submitted_after_the_scheduler_ended_is_not_awaited_for_ever(
     lost: str, monkeypatch: pytest.MonkeyPatch
@@ -168,18 +171,19 @@ def test_what_is_submitted_after_the_scheduler_ended_is_not_awaited_for_ever(
     monkeypatch.setattr(backfill_readers, "_CONNECT_S", 1)
     monkeypatch.setattr(backfill_readers, "_LOOK_S", 0.05)
     with (
-        dask_cluster(1) as cluster,
+        dask_cluster(1) as dask_workers,
         pytest.raises(BridgeError, match="The Dask scheduler ended; run the same command again"),
-        backfill_readers.dask_readers(cluster.address) as readers,
+        backfill_readers.dask_readers(dask_workers.address) as readers,
     ):
         client: Any = getattr(readers.executor, "_client")  # noqa: B009  (it is not public)
-        assert readers.submit(os.getpid).result() == cluster.workers[0]
-        os.kill(cluster.scheduler, signal.SIGKILL)
+        assert readers.submit(os.getpid).result() == dask_workers.workers[0]
+        os.kill(dask_workers.scheduler, signal.SIGKILL)
         wait_until(lambda: client.status == lost, 60, "the client has lost the scheduler")
         work = FileBatch([])
         readers.result(readers.submit(work.read, Budgets()), work)
 
 
+@pytest.mark.needs("dask")
 def test_a_run_goes_on_without_what_ends_workers_and_ends_with_the_scheduler(archive: Archive) -> None:
     """The next run imports the rest, once."""
     ct_files(archive.files, 3000, studies=20)

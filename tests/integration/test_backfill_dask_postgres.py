@@ -31,7 +31,7 @@ pytestmark = pytest.mark.needs("postgres")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def dask_workers() -> Iterator[Cluster]:
     with dask_cluster(2) as running:
         yield running
 
@@ -49,17 +49,17 @@ def daemon(address: StoreAddress) -> Iterator[PostgresStore]:
         yield store
 
 
-def backfill(address: StoreAddress, cluster: Cluster, paths: list[Path], **options: Any) -> Summary:
+def backfill(address: StoreAddress, dask_workers: Cluster, paths: list[Path], **options: Any) -> Summary:
     attach = partial(address.attach, reader=fingerprint(), quiet_period_s=0)
     with closing(attach()) as store:
-        return Backfill(store, workers=1, dask=cluster.address, attach=attach, **options).run(paths)
+        return Backfill(store, workers=1, dask=dask_workers.address, attach=attach, **options).run(paths)
 
 
-def command(folder: Path, url: str, cluster: Cluster, files: Path) -> subprocess.Popen[bytes]:
+def command(folder: Path, url: str, dask_workers: Cluster, files: Path) -> subprocess.Popen[bytes]:
     """The command, in a process of its own."""
     config = folder / "config.toml"
     config.write_text(f'[store]\nurl = "{url}"\nquiet_period_s = 0\n')
-    arguments = ["backfill", str(files), "--config", str(config), "--json", "--dask", cluster.address]
+    arguments = ["backfill", str(files), "--config", str(config), "--json", "--dask", dask_workers.address]
     return subprocess.Popen(
         [sys.executable, "-m", "dicom2fhir", *arguments],
         cwd=ROOT,
@@ -70,7 +70,7 @@ def command(folder: Path, url: str, cluster: Cluster, files: Path) -> subprocess
 
 
 def test_the_same_is_imported_as_through_one_writer(
-    address: StoreAddress, daemon: PostgresStore, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: StoreAddress, daemon: PostgresStore, dask_workers: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Archive(tmp_path / "here")
     files = ct_files(here.files, 700, studies=3)
@@ -87,9 +87,9 @@ def test_the_same_is_imported_as_through_one_writer(
 
     with monkeypatch.context() as patch:
         patch.setattr(PostgresStore, "add_many", write)
-        first = backfill(address, cluster, [here.files], on_progress=look)
+        first = backfill(address, dask_workers, [here.files], on_progress=look)
     assert set(early) == {None}, "no study is due before its files are in"
-    second = backfill(address, cluster, [here.files])
+    second = backfill(address, dask_workers, [here.files])
     for done in (first, second):
         assert {**done.as_json(), "store": "", "seconds": 0} == {**here.backfill(status=1), "store": "", "seconds": 0}
     claims = [claimed(daemon, "main", str(n), 60) for n in range(4)]
@@ -97,27 +97,27 @@ def test_the_same_is_imported_as_through_one_writer(
 
 
 def test_what_a_lost_worker_had_is_written_by_another(
-    address: StoreAddress, daemon: PostgresStore, cluster: Cluster, tmp_path: Path
+    address: StoreAddress, daemon: PostgresStore, dask_workers: Cluster, tmp_path: Path
 ) -> None:
     ct_files(tmp_path / "files", 2000, studies=10)
-    with command(tmp_path, address.url, cluster, tmp_path / "files") as process:
+    with command(tmp_path, address.url, dask_workers, tmp_path / "files") as process:
         wait_until(lambda: daemon.stats().instances, 90, "the first instances are kept")
-        os.kill(cluster.workers[0], signal.SIGKILL)
+        os.kill(dask_workers.workers[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors.decode()
     assert (daemon.stats().instances, daemon.stats().studies) == (2000, 10)
-    summary = backfill(address, cluster, [tmp_path / "files"])
+    summary = backfill(address, dask_workers, [tmp_path / "files"])
     assert summary.done_before == 2000
 
 
-def test_a_database_that_goes_away_ends_the_run_and_the_next_one_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_database_that_goes_away_ends_the_run_and_the_next_one_goes_on(dask_workers: Cluster, tmp_path: Path) -> None:
     own = Database()
     try:
         address = StoreAddress(tmp_path, own.new_database())
         ct_files(tmp_path / "files", 2000, studies=10)
         with (
             closing(address.open_readonly()) as reader,
-            command(tmp_path, address.url, cluster, tmp_path / "files") as process,
+            command(tmp_path, address.url, dask_workers, tmp_path / "files") as process,
         ):
             wait_until(lambda: reader.stats().instances, 90, "the first instances are kept")
             own.stop()
@@ -127,7 +127,7 @@ def test_a_database_that_goes_away_ends_the_run_and_the_next_one_goes_on(cluster
         own.start()
         with closing(address.open_readonly()) as reader:
             done = reader.stats().instances
-        summary = backfill(address, cluster, [tmp_path / "files"])
+        summary = backfill(address, dask_workers, [tmp_path / "files"])
         assert (summary.done_before, summary.new) == (done, 2000 - done)
     finally:
         own.remove()

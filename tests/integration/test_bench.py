@@ -35,6 +35,7 @@ OF_SERVERS = [
 ]
 
 
+@pytest.mark.needs("bench")
 @pytest.mark.parametrize("bench", [*BENCHES, *OF_SERVERS])
 def test_a_quick_run_gives_a_table_for_machines(bench: str) -> None:
     command = [sys.executable, "-m", f"bench.{bench}", "--quick", "--json"]
