@@ -72,8 +72,6 @@ class Permit:
     is_probe: bool
     failures: int = 0
     """Number of consecutive failures before it."""
-    answers: int = 0
-    """Number of answers before it."""
 
     @property
     def passed_over(self) -> int:
@@ -101,7 +99,6 @@ class Circuit:
         self._random = random
         self._lock = threading.Lock()
         self._failures = 0
-        self._answers = 0
         self._probing = False
         self._standing = Standing("untried", clock(), 0.0, "")
 
@@ -129,16 +126,11 @@ class Circuit:
         """Request use of the destination; a Permit must be returned with ``leave``, ``answered`` or ``failed``."""
         with self._lock:
             if not self._failures:
-                return Permit(is_probe=False, answers=self._answers)
+                return Permit(is_probe=False)
             if self._probing or self._clock() < self._standing.until:
                 return None
             self._probing = True
-            return Permit(is_probe=True, failures=self._failures, answers=self._answers)
-
-    def has_answered_since(self, permit: Permit) -> bool:
-        """Whether the destination is up and has answered somebody else since the permit was given."""
-        with self._lock:
-            return not self._failures and self._answers > permit.answers
+            return Permit(is_probe=True, failures=self._failures)
 
     def hurry(self) -> None:
         """End the pause: the next probe is allowed now."""
@@ -154,7 +146,6 @@ class Circuit:
         """Record that the destination works; True if it was down before."""
         with self._lock:
             was_down = self._failures > 0
-            self._answers += 1
             if self._standing.state != "up":
                 self._standing = Standing("up", self._clock(), 0.0, "")
             self._failures = 0

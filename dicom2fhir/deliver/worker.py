@@ -282,15 +282,13 @@ class Deliverer:
     def _record_failure(self, claim: Claim, study: Study, failure: Retry, permit: Permit) -> None:
         """Decide whether the destination or the study is at fault, and postpone it.
 
-        If both are possible, it is the study if the destination has answered another worker meanwhile, or has accepted
-        others since the study began to fail.
+        If both are possible, it is the study once the destination has accepted others since the study began to fail.
         """
         failing = None
         if failure.unclear or not failure.whole_destination:
             most_s = min(self._policy.most_at_once_s, self._circuit.up_s())
             failing = self._keep(lambda: self._store.failing(claim, most_s))
-        works = failing and (failing.others_accepted or self._has_answered_meanwhile(failure, permit))
-        if failure.whole_destination and not works:
+        if failure.whole_destination and not (failing and failing.others_accepted):
             self._down(claim, failure, failing, permit)
             return
         self._used(permit, failure.answered and not failure.whole_destination)
@@ -298,10 +296,6 @@ class Deliverer:
             self._refuse(claim, study.revision, f"{_GIVEN_UP}\n{_message(failure)}")
         else:
             self._postpone(claim, failure, failing)
-
-    def _has_answered_meanwhile(self, failure: Retry, permit: Permit) -> bool:
-        """Whether only this request was lost: one of many must not pause all workers."""
-        return failure.unclear and not failure.after_s and self._circuit.has_answered_since(permit)
 
     def _postpone(self, claim: Claim, failure: Retry, failing: Failing | None) -> None:
         pause_s = self._policy.pause_s(claim.attempts + 1, failure.after_s, self._jitter())

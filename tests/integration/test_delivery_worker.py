@@ -532,46 +532,6 @@ def test_a_study_that_brings_the_destination_down_does_not_hold_up_the_others(st
         assert row(store, "1.0").attempts >= 1
 
 
-@pytest.mark.parametrize(
-    ("lost", "is_up"),
-    [
-        (Retry("the connection was lost", whole_destination=True, unclear=True), True),
-        (Retry("the connection was refused", whole_destination=True), False),
-        (Retry("HTTP 500", 3600.0, whole_destination=True, unclear=True), False),
-    ],
-)
-@pytest.mark.parametrize("meanwhile", [True, False])
-def test_one_lost_request_among_others_that_are_answered_does_not_pause_all(
-    store: SqliteStore, lost: Retry, is_up: bool, meanwhile: bool
-) -> None:
-    begun, other_is_answered = threading.Event(), threading.Event()
-
-    def answer(study: Study, base: bytes) -> Outcome:
-        if study.uid == "1.1":
-            begun.set()
-            assert other_is_answered.wait(PATIENCE_S)
-            return lost
-        assert begun.wait(PATIENCE_S)
-        return Delivered(b"")
-
-    if not meanwhile:
-        other_is_answered.set()
-    policy = RetryPolicy(first_s=3600.0, cap_s=3600.0)
-    deliverer = Deliverer(store, Scripted(answer), workers=2, policy=policy)
-    deliverer.start()
-    try:
-        add(store, "1.1")
-        assert begun.wait(PATIENCE_S)
-        if meanwhile:
-            add(store, "1.2")
-            eventually(all_delivered(store, 1))
-            other_is_answered.set()
-        eventually(lambda: row(store, "1.1").attempts == 1)
-        assert bool(deliverer.down) == (not is_up or not meanwhile)
-    finally:
-        assert deliverer.stop(PATIENCE_S)
-
-
 def test_a_destination_that_asks_for_patience_is_left_alone(store: SqliteStore) -> None:
     destination = Scripted(lambda *_: Retry("away", 3600.0, whole_destination=True))
     add(store, "1.1", "1.2", "1.3")

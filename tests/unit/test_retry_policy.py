@@ -56,7 +56,7 @@ def test_while_down_one_probe_at_a_time_enters_after_the_pause() -> None:
     assert circuit.wait_s() == 2.0
     clock.now_s = 3.0
     assert circuit.answered(entered(circuit))
-    assert not entered(circuit).is_probe
+    assert circuit.enter() == Permit(is_probe=False)
     assert circuit.wait_s() == 0.0
 
 
@@ -82,15 +82,3 @@ def test_the_destination_s_wish_is_kept() -> None:
     assert circuit.enter() is None
     clock.now_s = 101.0
     assert circuit.enter() is not None
-
-
-def test_it_has_answered_since_if_it_is_up_and_somebody_else_got_an_answer() -> None:
-    clock = Clock()
-    circuit = Circuit(POLICY, clock, lambda: 1.0)
-    first, second = entered(circuit), entered(circuit)
-    assert not circuit.has_answered_since(first)
-    circuit.answered(second)
-    assert circuit.has_answered_since(first)
-    assert not circuit.has_answered_since(entered(circuit))
-    circuit.failed(entered(circuit), "away", 0.0)
-    assert not circuit.has_answered_since(first)
