@@ -208,10 +208,10 @@ class DaemonProcess:
         assert self._process is not None
         return self._process.poll() is None
 
-    def ended(self) -> int:
+    def ended(self, within_s: float = STOPS_WITHIN_S) -> int:
         """Wait until it ends by itself; its exit status."""
         assert self._process is not None
-        return self._process.wait(STOPS_WITHIN_S)
+        return self._process.wait(within_s)
 
     def terminate(self) -> int:
         """SIGTERM; its exit status."""

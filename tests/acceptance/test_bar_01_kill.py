@@ -33,6 +33,8 @@ CALLS = {
     "between the commit of a file and its removal": (tracing.REMOVE, ""),
 }
 """Moment -> the system call before which the process dies, and on which file of it."""
+COMES_WITHIN_S = 200.0
+"""A checkpoint comes after some thousand pages, which takes minutes where the machine is busy."""
 RECOVERS_WITHIN = 2.0
 """Of the time that a start without a store takes. On a quiet machine the start takes a second: the promise is 3 s."""
 
@@ -76,12 +78,12 @@ class Killer:
         self.load.goes_on(self.draw.randrange(1, 30))
         if moment == "between a delivery and its record":
             self.server.kill = lambda: os.kill(self.daemon.pid, signal.SIGKILL)
-            assert self.daemon.ended() == -signal.SIGKILL
+            assert self.daemon.ended(COMES_WITHIN_S) == -signal.SIGKILL
         elif moment in CALLS:
             calls, file = CALLS[moment]
             paths = [self.daemon.state_dir / file] if file else []
             with tracing.injected(self.daemon.pid, calls, f"signal=KILL:when={self.draw.randrange(1, 4)}", *paths):
-                assert self.daemon.ended() == -signal.SIGKILL
+                assert self.daemon.ended(COMES_WITHIN_S) == -signal.SIGKILL
         else:
             self.daemon.kill()
         if moment == "while it starts":
