@@ -20,7 +20,7 @@ help: ## show this list
 demo: .venv/.made ## convert synthetic studies sent by C-STORE and through a folder (ARGS=--keep-running)
 	@$(BIN)/dicom2fhir demo $(ARGS)
 
-test: .venv/.made ## run the tests for each change: 4 minutes on two cores, no downloads
+test: .venv/.made ## run the tests for each change: 3 minutes on two cores, no downloads
 	$(PYTEST) $(PARALLEL) --servers none $(ARGS)
 
 test-all: test ## run all tests except the bars; downloads and builds real FHIR servers
