@@ -189,7 +189,7 @@ class Backfill:
         return keep(self._writes, work, result, origin) if isinstance(result, Chunk) else result
 
     def _tell(self, kept: Kept) -> None:
-        self._summary.add(kept)
+        self._summary.add(kept.counts)
         self._studies.update(map(hash, kept.study_uids))
         if self._on_progress:
             self._on_progress(self._summary, self._files_in_all())

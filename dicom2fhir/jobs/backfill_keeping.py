@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dicom2fhir.dicom.data_elements import Budgets
 from dicom2fhir.errors import Permanent, attempt
 from dicom2fhir.jobs.backfill_chunk import Chunk
+from dicom2fhir.jobs.backfill_summary import Summary
 from dicom2fhir.jobs.backfill_worker import Work
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.base import Change
@@ -26,19 +27,12 @@ TRANSACTION_FILES = 256
 
 @dataclass(slots=True)
 class Kept:
-    """What became of some files; the counts are those of a :class:`~dicom2fhir.jobs.backfill_summary.Summary`."""
+    """What became of some files."""
 
     files: int
     """Of an archive: those in it."""
-    archives: int = 0
-    members: int = 0
-    taken: int = 0
-    new: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason."""
+    counts: Summary = field(default_factory=Summary)
+    """Without the files that were found, and without the studies."""
     study_uids: set[str] = field(default_factory=set)
     left: Work | None = None
     """What is to be read now."""
@@ -73,8 +67,8 @@ def keep(store: Store | None, work: Work, chunk: Chunk, origin: Origin) -> Kept:
     done = keeping.keep(chunk)
     kept = keeping.kept
     kept.left = work.left(done)
-    kept.members = chunk.members
-    kept.archives = int(bool(chunk.names) and kept.left is None)
+    kept.counts.members = chunk.members
+    kept.counts.archives = int(bool(chunk.names) and kept.left is None)
     return kept
 
 
@@ -110,7 +104,7 @@ class _Keeping:
 
     def _write(self, chunk: Chunk, marks: Sequence[FileMark]) -> None:
         records = [InstanceRecord(*plain) for plain in chunk.plain]
-        kept = self.kept
+        counts = self.kept.counts
         if self.store:
             now = time.time()
             changes = attempt(
@@ -123,11 +117,12 @@ class _Keeping:
                     for place, kind, reason in chunk.rejected
                 ],
             )
-            kept.new += changes.count(Change.NEW)
-            kept.changed += changes.count(Change.CHANGED)
-            kept.unchanged += changes.count(Change.UNCHANGED)
-        kept.study_uids.update(record.study_uid for record in records)
-        kept.taken += len(records)
-        kept.skipped += len(chunk.skipped)
+            counts.new += changes.count(Change.NEW)
+            counts.changed += changes.count(Change.CHANGED)
+            counts.unchanged += changes.count(Change.UNCHANGED)
+        self.kept.study_uids.update(record.study_uid for record in records)
+        counts.taken += len(records)
+        counts.skipped += len(chunk.skipped)
         failed = [*((place, reason) for place, _, reason in chunk.rejected), *chunk.unreadable]
-        kept.failures += [(self.work.path(chunk, place), reason) for place, reason in failed]
+        for place, reason in failed:
+            counts.fail(self.work.path(chunk, place), reason)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from dicom2fhir.jobs.backfill_keeping import Kept
 from dicom2fhir.system.text import counted, printable
 
 _LISTED_FAILURES = 1000
@@ -50,12 +49,11 @@ class Summary:
         if len(self.failures) < _LISTED_FAILURES:
             self.failures.append((path, reason))
 
-    def add(self, kept: Kept) -> None:
+    def add(self, part: Summary) -> None:
         """Count what became of some files."""
-        for name in ("archives", "members", "taken", "new", "changed", "unchanged", "skipped"):
-            setattr(self, name, getattr(self, name) + getattr(kept, name))
-        for path, reason in kept.failures:
-            self.fail(path, reason)
+        for name in ("archives", "members", "taken", "new", "changed", "unchanged", "skipped", "failed"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.failures += part.failures[: _LISTED_FAILURES - len(self.failures)]
 
     def as_json(self) -> dict[str, object]:
         """The summary as JSON."""

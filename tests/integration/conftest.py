@@ -8,6 +8,7 @@ import pytest
 
 from tests.command_line import run
 from tests.daemon_process import DaemonProcess
+from tests.dask_cluster import Cluster, dask_cluster
 from tests.pki import pki
 from tests.users import open_path
 from tests.warm_start import WarmStart
@@ -25,6 +26,12 @@ def daemons_start_warm() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, closing(WarmStart()) as warm_start:
         patch.setattr(DaemonProcess, "warm_start", warm_start)
         yield
+
+
+@pytest.fixture(scope="module")
+def dask_workers() -> Iterator[Cluster]:
+    with dask_cluster(2) as running:
+        yield running
 
 
 @pytest.fixture(

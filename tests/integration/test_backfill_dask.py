@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ from tests.backfill_archive import Archive, counts
 from tests.command_line import run_here
 from tests.daemon_process import ROOT, environment, run_command, wait_until
 from tests.dask_cluster import Cluster, dask_cluster
-
-
-@pytest.fixture(scope="module")
-def dask_workers() -> Iterator[Cluster]:
-    with dask_cluster(2) as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,18 +22,12 @@ from dicom2fhir.wiring.store_options import StoreAddress
 from testdata.make_dicom import ct_files
 from tests.backfill_archive import Archive, pack
 from tests.daemon_process import ROOT, environment, wait_until
-from tests.dask_cluster import Cluster, dask_cluster
+from tests.dask_cluster import Cluster
 from tests.postgres_cluster import Cluster as Database
 from tests.postgres_cluster import cluster as database
 from tests.store_contract.bench import claimed
 
 pytestmark = pytest.mark.needs("postgres")
-
-
-@pytest.fixture(scope="module")
-def dask_workers() -> Iterator[Cluster]:
-    with dask_cluster(2) as running:
-        yield running
 
 
 @pytest.fixture
