@@ -28,10 +28,10 @@ test-all: test ## run all tests except the bars; downloads and builds real FHIR 
 	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
 
 bars: .venv/.made ## test the guarantees under faults, in 12 minutes (ARGS="--seed 7")
-	$(BIN)/python -m pytest -m bar $(ARGS) tests/acceptance
+	$(PYTEST) -m bar $(ARGS) tests/acceptance
 
 soak: .venv/.made ## the long form of one bar (BAR=1), or of all
-	$(BIN)/python -m pytest -m bar --soak $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
+	$(PYTEST) -m bar --soak $(ARGS) tests/acceptance/test_bar_$(if $(BAR),$(shell printf %02d $(BAR)),*)_*.py
 
 planted: .venv/.made ## plant reliability faults one by one; each must make its bar fail (takes long; ARGS="--only NAME")
 	$(BIN)/python -m tests.planted $(ARGS)
