@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-_MOST_PASSED_OVER = 4**5
+_MOST_PROBED = 4**5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,13 @@ class Permit:
     """Number of consecutive failures before it."""
 
     @property
-    def passed_over(self) -> int:
-        """The number of studies that a probe skips.
+    def choice(self) -> int:
+        """Among how many of the studies that are due longest a probe chooses, by chance.
 
-        It grows with each failure, so that a run of studies at fault is skipped soon.
+        It grows with each failure, so that a run of studies at fault is skipped soon. By chance, because the study that
+        was tried last is due again with the next probe: a number that is fixed could choose it each time.
         """
-        return min(4 ** (self.failures - 1), _MOST_PASSED_OVER) - 1 if self.failures else 0
+        return min(4 ** (self.failures - 1), _MOST_PROBED) if self.failures else 1
 
 
 class Circuit:

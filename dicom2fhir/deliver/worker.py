@@ -149,9 +149,8 @@ class Deliverer:
             return min(max(self._circuit.wait_s(), self._policy.first_s / 10), _LOOK_AGAIN_S)
         try:
             most = 1 if permit.is_probe else _MOST_CLAIMED
-            claims = self._store.claim(
-                self.name, self._owner, self.lease_s, permit.passed_over, most, len(self._threads)
-            )
+            passed_over = int(self._jitter() * permit.choice)
+            claims = self._store.claim(self.name, self._owner, self.lease_s, passed_over, most, len(self._threads))
         except BaseException:
             self._circuit.leave(permit)
             raise

@@ -133,8 +133,8 @@ class Store(Ledger, Notices, StudySearch, Protocol):
     ) -> list[Claim]:
         """Claim the study that has been due longest and has no lease, and others that are due; empty if there is none.
 
-        The first ``passed_over`` due studies, or fewer if there are not that many, come after the study that is
-        claimed first. Claims at most ``most``, and leaves as many to each of the other ``workers``.
+        The first ``passed_over`` due studies come after the study that is claimed first; if not that many are due, the
+        count goes on with the first. Claims at most ``most``, and leaves as many to each of the other ``workers``.
         """
 
     def release(self, claims: Collection[Claim]) -> None:

@@ -75,8 +75,10 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 @contextmanager
-def running(store: SqliteStore, destination: Destination, workers: int = 2) -> Iterator[Deliverer]:
-    deliverer = Deliverer(store, destination, workers=workers, lease_s=60.0, policy=QUICK)
+def running(
+    store: SqliteStore, destination: Destination, workers: int = 2, policy: RetryPolicy = QUICK
+) -> Iterator[Deliverer]:
+    deliverer = Deliverer(store, destination, workers=workers, lease_s=60.0, policy=policy)
     deliverer.start()
     try:
         yield deliverer
@@ -442,6 +444,24 @@ def test_only_an_answer_of_the_destination_s_own_ends_its_being_down(store: Sqli
         add(store, "1.4")
         eventually(lambda: row(store, "1.4").state is State.DELIVERED)
         eventually(lambda: "destination.up" in [entry["event"] for entry in logs])
+
+
+def test_a_study_at_fault_that_was_tried_last_in_an_outage_is_not_tried_always(store: SqliteStore) -> None:
+    studies = [f"1.{number}" for number in range(4)]
+    seen: Counter[str] = Counter()
+    at_fault: list[str] = []
+
+    def answer(study: Study, base: bytes) -> Outcome:
+        seen[study.uid] += 1
+        if not at_fault and seen[study.uid] > 5:
+            at_fault.append(study.uid)  # from now on the destination takes all others
+        return Delivered(b"") if at_fault and study.uid not in at_fault else Retry("away", whole_destination=True)
+
+    add(store, *studies)
+    # as with real pauses: what was tried last is due again when the worker looks for it
+    with running(store, Scripted(answer), workers=1, policy=RetryPolicy(first_s=0.1, cap_s=0.1)):
+        eventually(lambda: [row(store, uid).state for uid in studies].count(State.DELIVERED) == len(studies) - 1)
+    assert seen[at_fault[0]] < 6 + 20, "a quarter of the tries, until one of the others was chosen"
 
 
 def test_what_a_destination_does_not_take_never_reaches_it_and_says_nothing_about_it(store: SqliteStore) -> None:

@@ -313,9 +313,7 @@ class MemoryStore:
             ]
             if not found:
                 return None
-            while passed_over >= len(found):
-                passed_over //= 4
-            _, _, study, delivery = sorted(found, key=lambda one: one[:2])[passed_over]
+            _, _, study, delivery = sorted(found, key=lambda one: one[:2])[passed_over % len(found)]
             delivery.state, delivery.owner = State.SENDING, owner
             delivery.tried_at, delivery.lease_until, delivery.names_new = now, now + lease_s, False
             delivery.not_before, delivery.newer_at, delivery.asked_at = 0.0, None, now

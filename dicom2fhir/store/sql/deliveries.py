@@ -41,10 +41,12 @@ def set_destinations(sql: Statements, wanted: Set[str], now: float) -> None:
     sql.wake = True
 
 
-def _claimable(sql: Statements, destination: str, now: float, passed_over: int = 0) -> Row | None:
-    """The delivery that has been due longest, after the first ``passed_over``, or fewer if there are not that many."""
-    row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over)
-    return _claimable(sql, destination, now, passed_over // 4) if row is None and passed_over else row
+def _claimable(sql: Statements, destination: str, now: float, passed_over: int) -> Row | None:
+    """The delivery that has been due longest after the first ``passed_over``; after the last, the count starts anew."""
+    due = _due(sql, destination, now, passed_over + 1) if passed_over else 1
+    row = sql.one("claimable", destination=destination, now=now, passed_over=passed_over % max(due, 1))
+    # fewer may be left meanwhile, to another process
+    return row if row or not passed_over else sql.one("claimable", destination=destination, now=now, passed_over=0)
 
 
 def claim(
@@ -76,8 +78,13 @@ def _claim(sql: Statements, destination: str, owner: str, lease_s: float, now: f
 
 def share(sql: Statements, destination: str, most: int, workers: int, now: float) -> int:
     """How many due studies one of ``workers`` workers may claim: its first, and as many others as each other worker."""
-    due = len(sql.all("due_now", destination=destination, now=now, most=1 + (most - 1) * workers))
+    due = _due(sql, destination, now, 1 + (most - 1) * workers)
     return due and 1 + (due - 1) // workers
+
+
+def _due(sql: Statements, destination: str, now: float, most: int) -> int:
+    """How many deliveries are due, counted up to ``most``."""
+    return len(sql.all("due_now", destination=destination, now=now, most=most))
 
 
 class _Held(NamedTuple):
