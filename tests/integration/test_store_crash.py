@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from dicom2fhir.model import InstanceRecord, Origin
+from dicom2fhir.store.base import Store
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring.store_options import StoreAddress
 from tests.daemon_process import ROOT
 from tests.store_contract.bench import FOLDER, QUIET_S, Bench, Sqlite, record
 
@@ -22,6 +24,7 @@ import itertools, resource, sys, threading
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring.store_options import StoreAddress
 
 path, life, limit_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = SqliteStore(path, min_free_bytes=0)
@@ -70,7 +73,7 @@ def uids(line: str) -> tuple[str, str] | None:
     return (parts[0], parts[1]) if line.endswith("\n") and len(parts) == 2 and parts[0].startswith("1.") else None
 
 
-def kept(store: SqliteStore, study_uids: set[str]) -> set[tuple[str, str]]:
+def kept(store: Store, study_uids: set[str]) -> set[tuple[str, str]]:
     found = set()
     for uid in study_uids:
         study = store.study(uid)
@@ -97,6 +100,22 @@ def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes:
         store.add(record, Origin("folder"))
     finally:
         store.close()
+
+
+def test_who_reads_sees_all_that_writers_acknowledged_before_they_were_killed(tmp_path: Path) -> None:
+    """The reader has the store open all the time, as ``status --watch`` or a backup."""
+    SqliteStore(tmp_path / "store.db", min_free_bytes=0).close()
+    acknowledged: set[tuple[str, str]] = set()
+    with closing(StoreAddress(tmp_path).open_readonly()) as reader:
+        for life in range(3):
+            with start(tmp_path / "store.db", life) as child:
+                assert child.stdout is not None
+                told = {pair for line, _ in zip(child.stdout, range(150), strict=False) if (pair := uids(line))}
+                assert told <= kept(reader, {study for study, _ in told})
+                child.kill()
+            acknowledged |= told
+            assert acknowledged <= kept(reader, {study for study, _ in acknowledged})
+    assert len(acknowledged) == 3 * 150
 
 
 def index_of(path: Path) -> list[tuple[object, ...]]:
@@ -137,6 +156,7 @@ import os, signal, sys
 from dicom2fhir.model import Origin
 from dicom2fhir.store.sqlite.statements import SqliteStatements
 from dicom2fhir.store.sqlite.store import SqliteStore
+from dicom2fhir.wiring.store_options import StoreAddress
 from tests.store_contract.bench import record
 
 path, last, opens = sys.argv[1:]
