@@ -21,6 +21,7 @@ from tests.daemon_process import DaemonProcess
 AE_TITLE = "DICOM2FHIR"
 _LOOK_EVERY_S = 0.01
 _WITHIN_S = 100.0
+"""The longest between two acknowledgements."""
 _IN_FOLDER = 20
 """Files that wait in the folder at a time."""
 
@@ -103,8 +104,9 @@ class Load:
         """Wait until so many more instances were acknowledged, or all were."""
         with self._more:
             wanted = min(self._ledger.acknowledgements + count, self._total)
-            done = self._more.wait_for(lambda: self._ledger.acknowledgements >= wanted, _WITHIN_S)
-        assert done, f"{self._ledger.acknowledgements} of {wanted} instances were acknowledged"
+            while self._ledger.acknowledgements < wanted:
+                done = self._more.wait(_WITHIN_S)
+                assert done, f"{self._ledger.acknowledgements} of {wanted} instances were acknowledged"
 
     def ends(self) -> None:
         """Wait until all were acknowledged."""

@@ -37,7 +37,8 @@ from tests.store_contract.bench import (
 
 OTHER = "second"
 UIDS = ("1.1", "1.2")
-ASSOCIATIONS = ("a", "b")
+ASSOCIATIONS = {"a": "CT1", "b": "CT2", "c": "CT1"}
+"""With the calling AE title, which is that of the whole association."""
 
 records = st.builds(
     record,
@@ -49,7 +50,7 @@ records = st.builds(
 )
 origins = st.one_of(
     st.just(Origin("folder", path="/in/x", folder="/in")),
-    st.builds(over, st.sampled_from(ASSOCIATIONS), st.sampled_from(["CT1", "CT2"])),
+    st.sampled_from([over(*association) for association in ASSOCIATIONS.items()]),
 )
 destinations = st.sampled_from([DEST, OTHER])
 notifications = st.builds(
@@ -76,7 +77,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("state"), notifications),
     st.tuples(st.just("create"), steps, st.builds(over, st.just(""), st.sampled_from(["CT1", "CT2"]))),
     st.tuples(st.just("set"), st.sampled_from(STEPS), step_changes),
-    st.tuples(st.just("end"), st.sampled_from(ASSOCIATIONS)),
+    st.tuples(st.just("end"), st.sampled_from(list(ASSOCIATIONS))),
     st.tuples(st.just("later"), st.sampled_from([1.0, QUIET_S, MAX_WAIT_S])),
     st.tuples(st.just("claim"), destinations),
     st.tuples(st.just("send"), destinations, outcomes),
