@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -118,9 +119,11 @@ def filled(path: Path, records: Sequence[InstanceRecord]) -> Iterator[SqliteStor
 
 
 @contextmanager
-def delivering(store: SqliteStore, destination: FhirDestination, workers: int = 2) -> Iterator[Deliverer]:
+def delivering(
+    store: SqliteStore, destination: FhirDestination, workers: int = 2, jitter: Callable[[], float] = random.random
+) -> Iterator[Deliverer]:
     """Workers that bring the store's studies there while the block runs."""
-    deliverer = Deliverer(store, destination, workers=workers, lease_s=300.0, policy=QUICK)
+    deliverer = Deliverer(store, destination, workers=workers, lease_s=300.0, policy=QUICK, jitter=jitter)
     deliverer.start()
     try:
         yield deliverer
@@ -151,8 +154,8 @@ def race(
         ]
         for store in stores:
             destination = fhir_destination(client(url, meeting), policy, dialect)
-            # one worker each, so that both go through the studies in the same order
-            stack.enter_context(delivering(store, destination, workers=1))
+            # one worker each, without chance, so that both go through the studies in the same order
+            stack.enter_context(delivering(store, destination, workers=1, jitter=lambda: 0.0))
         wait_until(lambda: all(_is_done(store, len(patients)) for store in stores), 900.0, "all studies are delivered")
     return meeting.met
 
