@@ -130,6 +130,7 @@ def summary() -> str:
         )
         for path, rules in _rules_of("ImagingStudy")
         for rule in rules
+        if any(_element(DIALECTS[version], path, rule) for version in ("R4", "R5"))
     )
     return _table(("ImagingStudy in R4, R4B", "in R5", "from DICOM"), rows)
 
