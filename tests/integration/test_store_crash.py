@@ -24,7 +24,6 @@ import itertools, resource, sys, threading
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.sqlite.store import SqliteStore
-from dicom2fhir.wiring.store_options import StoreAddress
 
 path, life, limit_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = SqliteStore(path, min_free_bytes=0)
@@ -103,7 +102,7 @@ def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes:
 
 
 def test_who_reads_sees_all_that_writers_acknowledged_before_they_were_killed(tmp_path: Path) -> None:
-    """The reader has the store open all the time, as ``status --watch`` or a backup."""
+    """The reader has the store open all the time, as the web page has."""
     SqliteStore(tmp_path / "store.db", min_free_bytes=0).close()
     acknowledged: set[tuple[str, str]] = set()
     with closing(StoreAddress(tmp_path).open_readonly()) as reader:
@@ -156,7 +155,6 @@ import os, signal, sys
 from dicom2fhir.model import Origin
 from dicom2fhir.store.sqlite.statements import SqliteStatements
 from dicom2fhir.store.sqlite.store import SqliteStore
-from dicom2fhir.wiring.store_options import StoreAddress
 from tests.store_contract.bench import record
 
 path, last, opens = sys.argv[1:]
