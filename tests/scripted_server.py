@@ -64,7 +64,11 @@ class ScriptedServer:
                 self._answer(*(server.get(self.path) if is_open or server.accepts(self.headers) else _NOT_ACCEPTED))
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # the bridge was killed
+                    self.close_connection = True
+                    return None
                 bundle = json.loads(body)
                 if not server.accepts(self.headers):
                     return self._answer(*_NOT_ACCEPTED)

@@ -102,7 +102,7 @@ def test_a_disk_that_takes_no_more_is_told_honestly(tmp_path: Path, limit_bytes:
 
 
 def test_who_reads_sees_all_that_writers_acknowledged_before_they_were_killed(tmp_path: Path) -> None:
-    """The reader has the store open all the time, as the web page has."""
+    """The reader has the store open all the time, as ``dicom2fhir top`` has."""
     SqliteStore(tmp_path / "store.db", min_free_bytes=0).close()
     acknowledged: set[tuple[str, str]] = set()
     with closing(StoreAddress(tmp_path).open_readonly()) as reader:
