@@ -50,7 +50,11 @@ def main() -> None:
     workers, failures = map(int, sys.argv[1:])
     dask.config.set({"distributed.scheduler.allowed-failures": failures})
     with LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        preload=["tests.fatal_files"],
     ) as cluster:
         print(cluster.scheduler_address, *(worker.pid for worker in cluster.workers.values()), flush=True)
         sys.stdin.read()

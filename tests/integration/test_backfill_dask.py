@@ -25,6 +25,7 @@ from tests.backfill_archive import Archive, counts
 from tests.command_line import run_here
 from tests.daemon_process import ROOT, environment, run_command, wait_until
 from tests.dask_cluster import Cluster, dask_cluster
+from tests.fatal_files import ENDLESS, FATAL
 
 
 @pytest.fixture
@@ -179,7 +180,8 @@ def test_what_is_submitted_after_the_scheduler_ended_is_not_awaited_for_ever(
 @pytest.mark.needs("dask")
 def test_a_run_goes_on_without_what_ends_workers_and_ends_with_the_scheduler(archive: Archive) -> None:
     """The next run imports the rest, once."""
-    ct_files(archive.files, 3000, studies=20)
+    files = sorted(ct_files(archive.files, 3000, studies=20))
+    fatal = files[1000].rename(files[1000].with_name(FATAL))
     late = sorted(archive.files.iterdir())[10:]
     later = archive.files.with_name("later")
     later.mkdir()
@@ -187,18 +189,15 @@ def test_a_run_goes_on_without_what_ends_workers_and_ends_with_the_scheduler(arc
         folder.rename(later / folder.name)
     archive.store().close()
     with dask_cluster(1, failures=0) as fragile:
-        with running(archive, fragile) as process:
-            wait_for_instances(archive)
-            os.kill(fragile.workers[0], signal.SIGKILL)
-            out, _ = process.communicate(timeout=100)
-            assert process.returncode == 1
-        first = json.loads(out)
+        first = backfill(archive, fragile, status=1)
         assert first["failed"] > 0
         assert first["new"] == 1500 - first["failed"]
         assert {"Several Dask workers ended" in failure["reason"] for failure in first["failures"]} == {True}
 
+        fatal.rename(files[1000])
         for folder in late:
             (later / folder.name).rename(folder)
+        files[-1].rename(files[-1].with_name(ENDLESS))
         with running(archive, fragile) as process:
             wait_for_instances(archive, first["new"])
             os.kill(fragile.scheduler, signal.SIGKILL)
