@@ -9,9 +9,8 @@ BIN := .venv/bin
 # Sources are compiled once, also where Python is told to write no bytecode: tests start hundreds of processes.
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
 # Several processes for each core (tests/conftest.py), because many tests wait for others. The tests of a file
-# share what it makes, such as the answers of all validators (--dist loadfile). They start in their order, in which unit
-# tests, the shortest, are the last; xdist would start those files last that have few tests, which take long.
-PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile --no-loadscope-reorder
+# share what it makes, such as the answers of all validators (--dist loadfile).
+PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
 .PHONY: help demo test test-all bars soak planted lint bench docs screenshots docs-site golden conformance package deb image sbom audit lock clean
 
