@@ -110,6 +110,7 @@ SERVERS = (
     Server("systemd", "a systemd in a container", "", ("systemd-nspawn", "containers"), frozenset()),
     Server("postgres", "a PostgreSQL server", "", ("initdb", "setpriv"), frozenset()),
     Server("dask", "a Dask cluster", "", (), {"dask_workers"}),
+    Server("s3", "an object store", "", (), {"s3_process"}),
     Server("bench", "the processes of a benchmark", "", (), frozenset()),
     Server("browser", "axe-core in a browser", "1 MB", ("chromium", "chromedriver", "npm"), {"chromium"}),
 )

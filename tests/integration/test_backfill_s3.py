@@ -31,21 +31,21 @@ from tests.s3_server import BUCKET, ENVIRONMENT, S3Server, s3_server
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[S3Server]:
+def s3_process() -> Iterator[S3Server]:
     with s3_server() as server:
         yield server
 
 
 @pytest.fixture
-def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
+def s3(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
     """The server, empty and without faults, as the environment names it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": running.url, "HOME": str(tmp_path)}.items():
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_process.url, "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     objects._made_client.cache_clear()
-    running.reset()
-    return running
+    s3_process.reset()
+    return s3_process
 
 
 @pytest.fixture
