@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _BATCH_FILES = TRANSACTION_FILES
 """Read by one worker at a time."""
+_DEADLY = "Several Dask workers ended while they read it; give them more memory, or import it without --dask"
 _Pending = tuple[Future[Chunk | Kept], Work, Origin]
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -174,25 +175,36 @@ class Backfill:
         return readers.submit(read_work, work, self._budgets, self._attach, origin)
 
     def _settle(self, pending: deque[_Pending], readers: Readers, holds: Holds) -> None:
-        """Await the oldest task; of several files of one instance, this process keeps the last."""
+        """Await the oldest task; of several files of one instance, this process keeps the last.
+
+        What several workers ended at is divided, so that only the file that ends them is not imported. The parts are
+        read one after the other, because Dask also gives up a task that only waited where workers ended.
+        """
         future, work, origin = pending.popleft()
-        kept = self._kept(future, work, origin, readers)
-        while kept.left:
-            self._tell(kept)
-            work = kept.left
-            kept = self._kept(self._submit(readers, work, origin), work, origin, readers)
-        self._tell(kept)
-        holds.settled(kept.files)
+        left = deque([work])
+        files = 0
+        while left:
+            work = left.popleft()
+            result = readers.result(future)
+            if result is None and (parts := work.parts()):
+                left.extendleft(reversed(parts))
+            else:
+                kept = self._kept(work, work.unread(_DEADLY) if result is None else result, origin)
+                files += kept.files
+                if kept.left:
+                    left.appendleft(kept.left)
+            if left:
+                future = self._submit(readers, left[0], origin)
+        holds.settled(files)
 
-    def _kept(self, future: Future[Chunk | Kept], work: Work, origin: Origin, readers: Readers) -> Kept:
-        result = readers.result(future, work)
-        return keep(self._writes, work, result, origin) if isinstance(result, Chunk) else result
-
-    def _tell(self, kept: Kept) -> None:
+    def _kept(self, work: Work, result: Chunk | Kept, origin: Origin) -> Kept:
+        """Write the result of a task, unless its worker has, and tell how far the run is."""
+        kept = keep(self._writes, work, result, origin) if isinstance(result, Chunk) else result
         self._summary.add(kept.counts)
         self._studies.update(map(hash, kept.study_uids))
         if self._on_progress:
             self._on_progress(self._summary, self._files_in_all())
+        return kept
 
 
 def moment(text: str, now: float) -> float:

@@ -14,8 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dicom2fhir
 from dicom2fhir.errors import BridgeError, ConfigError
-from dicom2fhir.jobs.backfill_chunk import Chunk
-from dicom2fhir.jobs.backfill_worker import Work, end_with_parent
+from dicom2fhir.jobs.backfill_worker import end_with_parent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,10 +23,6 @@ _AHEAD = 2
 """Tasks for each worker besides the one that it does, so that it never waits."""
 _CONNECT_S, _WORKERS_S = 10, 30
 _LOOK_S = 1.0
-_DEADLY = (
-    "Several Dask workers ended while they read it or its neighbours; give them more memory, or import it without"
-    " --dask"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +54,8 @@ class Readers:
         with _interrupts_held_back():
             return self.executor.submit(function, *args, **kwargs)
 
-    def result(self, future: Future[T], work: Work) -> T | Chunk:
-        """What a worker returns, or, where it was given up, why nothing was read.
+    def result(self, future: Future[T]) -> T | None:
+        """What a worker returns; None if it was given up.
 
         Raises
         ------
@@ -73,7 +68,7 @@ class Readers:
         try:
             return future.result()
         except self.gave_up:
-            return work.unread(_DEADLY)
+            return None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import ceil
 from multiprocessing import parent_process
 from typing import Protocol
 
@@ -29,6 +30,8 @@ from dicom2fhir.system.text import counted
 _MOST_CONTENT_BYTES = 16 * 1024 * 1024
 """Of the reports and documents that are read of an archive at once; in memory they take ten times as much. The rest is
 read afterwards, which decompresses a compressed tar archive again."""
+_PARTS = 16
+"""Into how many pieces files are divided to find the one that ends workers: each time, several workers are lost."""
 _IMAGE_BYTES = 1024
 """Instances up to this size, such as images, do not count, because the number of files in an archive is limited."""
 
@@ -38,6 +41,9 @@ class Work(Protocol):
 
     def read(self, budgets: Budgets) -> Chunk:
         """Read the headers, in a worker process."""
+
+    def parts(self) -> Sequence[Work]:
+        """The same in smaller pieces; none if it cannot be divided."""
 
     def unread(self, reason: str) -> Chunk:
         """The result if it cannot be read this time."""
@@ -69,6 +75,12 @@ class FileBatch:
             with _failures_kept(chunk, place):
                 _keep(chunk, place, attempt(_read, file, opening, reader))
         return chunk
+
+    def parts(self) -> Sequence[Work]:
+        """See :meth:`Work.parts`."""
+        size = ceil(len(self.files) / _PARTS)
+        starts = range(0, len(self.files), size) if len(self.files) > 1 else ()
+        return [FileBatch(self.files[start : start + size]) for start in starts]
 
     def unread(self, reason: str) -> Chunk:
         """See :meth:`Work.unread`."""
@@ -164,6 +176,10 @@ class ArchiveFile:
         with member.open() as source:
             header = reader.read_file(source)
         return reader.decode(header.received(Origin("file", path=_inside(self.file, member.name))))
+
+    def parts(self) -> Sequence[Work]:
+        """See :meth:`Work.parts`."""
+        return ()
 
     def unread(self, reason: str) -> Chunk:
         """See :meth:`Work.unread`."""
