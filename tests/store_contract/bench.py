@@ -34,6 +34,8 @@ from tests.postgres_cluster import cluster
 QUIET_S, MAX_WAIT_S, LEASE_S = 30.0, 900.0, 60.0
 LOOK_S = 2.0
 """How often a deliverer looks, and so how soon a step of the clock is noticed."""
+_GROWTH = 1.2
+"""Of the time between looks: a hundred of them would only cost time."""
 DEST = "main"
 FOLDER = Origin("folder", path="/in/a.dcm")
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -136,11 +138,13 @@ class Bench:
         self._passed_s += seconds
 
     def later_with_looks(self, seconds: float) -> None:
-        """Let time pass as it does with a deliverer that looks every few seconds."""
+        """Let time pass as it does with a deliverer that looks every few seconds, and less often when nothing comes."""
         end = self._passed_s + seconds
+        pause_s = LOOK_S
         while self._passed_s < end:
-            self._passed_s = min(self._passed_s + LOOK_S, end)
+            self._passed_s = min(self._passed_s + pause_s, end)
             self.store.next_due_at(DEST)
+            pause_s *= _GROWTH
 
     def set_clock(self, step_s: float, over_a_restart: bool = False) -> None:
         if over_a_restart:

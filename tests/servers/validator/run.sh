@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 what=${1:?usage: run.sh serve | build | classpath}
 cache=${VALIDATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dicom2fhir/validator}
 # One build for each state of the sources and each Java: checkouts do not disturb one another.
-key=$(cd "$here" && { cat pom.xml src/main/java/*; java -version 2>&1; } | sha256sum | cut -c1-16)
+key=$(cd "$here" && { cat pom.xml src/main/java/* src/main/resources/*; java -version 2>&1; } | sha256sum | cut -c1-16)
 build=$cache/$key
 
 is_built() {
@@ -27,6 +27,7 @@ make_build() {
     mvn -B -q --strict-checksums -f "$here/pom.xml" \
         org.apache.maven.plugins:maven-dependency-plugin:2.8:build-classpath -Dmdep.outputFile="$build.new/classpath.txt" >&2
     javac --release 17 -cp "$(cat "$build.new/classpath.txt")" -d "$build.new/classes" "$here"/src/main/java/*.java
+    cp "$here"/src/main/resources/* "$build.new/classes/"
     mv "$build.new" "$build"
 }
 
