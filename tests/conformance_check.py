@@ -16,7 +16,7 @@ from dicom2fhir.fhir.version import validate
 from tests import element_checker, guides
 from tests.conformance_cases import Case, Output
 from tests.servers.validator.validator import VERSIONS as OFFICIAL
-from tests.servers.validator.validator import Finding, Findings, Question, ValidatorProcess, together
+from tests.servers.validator.validator import Finding, Findings, Question, Validator, together
 
 KNOWN_WARNINGS = Path(__file__).parent / "data" / "known_warnings.toml"
 
@@ -78,7 +78,7 @@ def known_warnings() -> tuple[KnownWarning, ...]:
     return tuple(KnownWarning(**entry) for entry in tomllib.loads(KNOWN_WARNINGS.read_text("utf-8"))["warning"])
 
 
-def check(cases: Iterable[Case], by_profile: Iterable[Case], validator: ValidatorProcess) -> Result:
+def check(cases: Iterable[Case], by_profile: Iterable[Case], validator: Validator) -> Result:
     """Let every checker look at every resource, at equal ones once.
 
     The official validator looks at the resources of a study together, and twice where a profile is claimed: with the

@@ -23,7 +23,8 @@ from tests.examples import load_profile
 from tests.left_out import LeftOut, in_ci, search_path
 from tests.servers.outage_proxy import OutageProxy
 from tests.servers.process import ServerProcess
-from tests.servers.validator.validator import ValidatorProcess
+from tests.servers.shared import ServersOfAnother, SharedServers
+from tests.servers.validator.validator import Validator
 from tests.workers import Workers
 
 _THREADS_END_WITHIN_S = 5.0
@@ -130,6 +131,12 @@ def pydicom_files() -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
+def _shared(config: pytest.Config) -> SharedServers | ServersOfAnother:
+    workers = config.pluginmanager.get_plugin("workers")
+    assert isinstance(workers, Workers)
+    return workers.servers
+
+
 @pytest.fixture(scope="session")
 def fhir_server(pytestconfig: pytest.Config) -> Callable[[str, str], str]:
     """``fhir_server("medplum", "r4")`` is the base URL of a FHIR server; each is started on first use.
@@ -137,9 +144,7 @@ def fhir_server(pytestconfig: pytest.Config) -> Callable[[str, str], str]:
     All tests of a session share them: use identifiers that no other test uses. A test that uses this one says which
     servers it means with ``@pytest.mark.needs("medplum")``.
     """
-    workers = pytestconfig.pluginmanager.get_plugin("workers")
-    assert isinstance(workers, Workers)
-    return workers.base_url
+    return _shared(pytestconfig).base_url
 
 
 @pytest.fixture(scope="session")
@@ -198,14 +203,12 @@ def medplum_process(server_process: Callable[..., ServerProcess]) -> Callable[..
 
 
 @pytest.fixture(scope="session")
-def validator() -> Iterator[ValidatorProcess]:
+def validator(pytestconfig: pytest.Config) -> Validator:
     """The official FHIR validator: ``validator.check("R4", resource).errors``; ``check_all`` for many.
 
-    One process for the whole session. A version's first resource takes 5-20 s, later ones 15 ms.
+    All tests of a session share one process. A version's first resource takes 5-20 s, later ones 15 ms.
     """
-    process = ValidatorProcess()
-    yield process
-    process.close()
+    return _shared(pytestconfig)
 
 
 @pytest.fixture

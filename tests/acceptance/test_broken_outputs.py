@@ -16,7 +16,7 @@ import pytest
 from dicom2fhir.model import Resource
 from tests import guides
 from tests.conformance_cases import Case, golden
-from tests.servers.validator.validator import Question, ValidatorProcess, compact_definitions, together
+from tests.servers.validator.validator import Question, Validator, compact_definitions, together
 
 _FAULTS = Path(__file__).parents[1] / "data" / "broken_outputs.toml"
 pytestmark = pytest.mark.timeout(900)
@@ -87,7 +87,7 @@ def guide(fault: Fault) -> Definitions:
     return guides.definitions(fault.version, fault.profile)
 
 
-def _judged(validator: ValidatorProcess, of: Iterable[tuple[Fault, list[Resource], Definitions]]) -> list[bool]:
+def _judged(validator: Validator, of: Iterable[tuple[Fault, list[Resource], Definitions]]) -> list[bool]:
     """Whether there is an error; equal questions are asked once."""
     asked = [(fault.version, json.dumps(together(resources)), tuple(folders)) for fault, resources, folders in of]
     different = list(dict.fromkeys(asked))
@@ -99,7 +99,7 @@ def _judged(validator: ValidatorProcess, of: Iterable[tuple[Fault, list[Resource
 
 
 @pytest.mark.parametrize("definitions", [compact, guide])
-def test_each_fault_is_found_and_nothing_without_it(validator: ValidatorProcess, definitions: Any) -> None:
+def test_each_fault_is_found_and_nothing_without_it(validator: Validator, definitions: Any) -> None:
     if definitions is guide and not guides.are_there():
         pytest.skip(guides.NOT_FOUND)
     judged = [fault for fault in faults() if definitions(fault)]

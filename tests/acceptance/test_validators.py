@@ -10,14 +10,14 @@ from tests import guides
 from tests.conformance import PAGE, page, refuted
 from tests.conformance_cases import Output, by_profile, claiming_share, generated, golden, profiled_outputs
 from tests.conformance_check import Result, check, known_warnings
-from tests.servers.validator.validator import Question, ValidatorProcess
+from tests.servers.validator.validator import Question, Validator
 
 pytestmark = pytest.mark.timeout(900)
 """The first of these tests waits for all checks, two minutes on two cores that have nothing else to do."""
 
 
 @pytest.fixture(scope="module")
-def result(validator: ValidatorProcess) -> Result:
+def result(validator: Validator) -> Result:
     return check([*golden(), *generated()], by_profile(), validator)
 
 
@@ -65,7 +65,7 @@ def _of_dicom_sr(resource: Resource) -> str:
     return "imaging-qualitative-evaluation" if "valueCodeableConcept" in resource else "imaging-measurement"
 
 
-def test_measurements_conform_to_the_guide(validator: ValidatorProcess) -> None:
+def test_measurements_conform_to_the_guide(validator: Validator) -> None:
     """Its profiles are not claimed: it is of R5 only, and some of its rules are for resources that do not exist yet."""
     names = ("measurements", "measurements-regions", "measurements-replaced")
     resources = [one.entries[0].resource for name in names for one in mapped(name, "R5").secondary]

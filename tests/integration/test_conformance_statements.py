@@ -34,7 +34,7 @@ from tests.memory_server import Manner, memory_server
 from tests.pki import Pki, pki
 from tests.scu_sockets import client_sockets_are_closed
 from tests.servers.validator.validator import Question as Validation
-from tests.servers.validator.validator import ValidatorProcess
+from tests.servers.validator.validator import Validator
 from tests.two_bridges import fhir_destination
 
 __all__ = ["client_sockets_are_closed", "pki"]
@@ -282,7 +282,7 @@ def test_older_versions_are_refused_with_the_next_step() -> None:
 
 
 @pytest.mark.parametrize("version", ["R4", "R4B", "R5"])
-def test_the_capability_statement_is_valid(validator: ValidatorProcess, version: str) -> None:
+def test_the_capability_statement_is_valid(validator: Validator, version: str) -> None:
     made = run_here("conformance", "--format", "fhir", "--fhir", version).json
     (found,) = validator.check_all([Validation(version, made)])
     assert found.errors == ()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.validator.validator import VERSIONS, Question, ValidatorProcess, together
+from tests.servers.validator.validator import VERSIONS, Question, Validator, together
 
 GOOD: dict[str, Any] = {"resourceType": "Patient", "gender": "female", "birthDate": "1999-02-28"}
 BROKEN = {
@@ -23,30 +23,30 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_is_good_is_good_and_each_fault_is_found(validator: ValidatorProcess, version: str) -> None:
+def test_what_is_good_is_good_and_each_fault_is_found(validator: Validator, version: str) -> None:
     good, *broken = validator.check_all(Question(version, resource) for resource in (GOOD, *BROKEN.values()))
     assert good.errors == ()
     assert [fault for fault, findings in zip(BROKEN, broken, strict=True) if not findings.errors] == []
 
 
-def test_a_file_of_xml_can_be_checked(validator: ValidatorProcess, tmp_path: Path) -> None:
+def test_a_file_of_xml_can_be_checked(validator: Validator, tmp_path: Path) -> None:
     path = tmp_path / "patient.xml"
     path.write_text('<Patient xmlns="http://hl7.org/fhir"><gender value="x"/></Patient>')
     assert {error.location for error in validator.check("R4", path).errors} == {"Patient.gender"}
 
 
-def test_a_profile_that_is_not_known_is_an_error(validator: ValidatorProcess) -> None:
+def test_a_profile_that_is_not_known_is_an_error(validator: Validator) -> None:
     assert validator.check("R4", GOOD, ["http://example.com/StructureDefinition/nowhere"]).errors
 
 
-def test_a_version_without_validator_is_refused_and_the_next_question_answered(validator: ValidatorProcess) -> None:
+def test_a_version_without_validator_is_refused_and_the_next_question_answered(validator: Validator) -> None:
     with pytest.raises(RuntimeError, match=r"no official validator for 3\.2\.0"):
         validator.check("3.2.0", GOOD)
     assert validator.check("R4", GOOD).errors == ()
 
 
 def test_the_target_of_a_reference_is_judged_by_the_profiles_that_the_element_allows(
-    validator: ValidatorProcess, tmp_path: Path
+    validator: Validator, tmp_path: Path
 ) -> None:
     for name, facts in {"born": {"birthDate": 1}, "any": {}}.items():
         _define(tmp_path, name, "Patient", facts)

@@ -30,7 +30,7 @@ from testdata.make_dicom import encode
 from tests.conformance_cases import as_written
 from tests.covering import covering, neighbours
 from tests.servers.process import ServerProcess
-from tests.servers.validator.validator import VERSIONS, Question, ValidatorProcess
+from tests.servers.validator.validator import VERSIONS, Question, Validator
 
 TIMEOUT_S = 60
 SERVERS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
@@ -47,7 +47,7 @@ def golden(version: str) -> Iterator[tuple[str, Mapped]]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_official_validator_finds_no_error(validator: ValidatorProcess, tmp_path: Path, version: str) -> None:
+def test_the_official_validator_finds_no_error(validator: Validator, tmp_path: Path, version: str) -> None:
     """In XML; of the content, the conformance tests let it judge every case."""
     written = [
         (f"{name}.{number}.xml", resource)
@@ -69,7 +69,7 @@ def test_the_official_validator_finds_no_error(validator: ValidatorProcess, tmp_
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_official_validator_holds_the_order(validator: ValidatorProcess, tmp_path: Path, version: str) -> None:
+def test_the_official_validator_holds_the_order(validator: Validator, tmp_path: Path, version: str) -> None:
     """So what it says above means something."""
     path = tmp_path / "patient.xml"
     path.write_text('<Patient xmlns="http://hl7.org/fhir"><birthDate value="2000"/><gender value="male"/></Patient>')

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers.shared import SharedServers, ask
+from tests.servers.shared import ServersOfAnother, SharedServers
+from tests.servers.validator.validator import Findings, Question
 
 
 class Server:
@@ -29,14 +30,34 @@ class Server:
         self.running = False
 
 
+class AnyValidator:
+    """Stands in for the validator."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.is_open = True
+        VALIDATORS.append(self)
+
+    def check_all(self, questions: list[Question]) -> list[Findings]:
+        self.asked += len(questions)
+        return [Findings((), ())] * len(questions)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
 MADE: list[Server] = []
+VALIDATORS: list[AnyValidator] = []
+QUESTION = Question("R4", {"resourceType": "Patient"})
 
 
 @pytest.fixture
 def servers() -> Iterator[SharedServers]:
     MADE.clear()
+    VALIDATORS.clear()
     server: Any = Server
-    made = SharedServers(server)
+    validator: Any = AnyValidator
+    made = SharedServers(server, validator)
     yield made
     made.close()
 
@@ -44,7 +65,8 @@ def servers() -> Iterator[SharedServers]:
 def test_all_processes_get_the_same_server(servers: SharedServers) -> None:
     address = servers.address()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        asked = pool.starmap(ask, [(address, "hapi", "r4"), (address, "hapi", "r4"), (address, "hapi", "r5")])
+        base_url = ServersOfAnother(address).base_url
+        asked = pool.starmap(base_url, [("hapi", "r4"), ("hapi", "r4"), ("hapi", "r5")])
     assert asked[0] == asked[1] == servers.base_url("hapi", "r4")
     assert asked[2] != asked[0]
     assert len(MADE) == 2
@@ -53,6 +75,17 @@ def test_all_processes_get_the_same_server(servers: SharedServers) -> None:
 
 
 def test_why_a_server_does_not_start_is_told(servers: SharedServers) -> None:
-    for asked in (servers.base_url, lambda name, version: ask(servers.address(), name, version)):
+    for asked in (servers, ServersOfAnother(servers.address())):
         with pytest.raises(RuntimeError, match="unknown FHIR version r9"):
-            asked("hapi", "r9")
+            asked.base_url("hapi", "r9")
+
+
+def test_all_processes_ask_the_same_validator(servers: SharedServers) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        asked = pool.map(ServersOfAnother(servers.address()).check_all, [[QUESTION], [QUESTION, QUESTION]])
+    assert asked == [[Findings((), ())], [Findings((), ())] * 2]
+    servers.check_all([QUESTION])
+    (validator,) = VALIDATORS
+    assert (validator.asked, validator.is_open) == (4, True)
+    servers.close()
+    assert not validator.is_open

@@ -9,6 +9,7 @@ import re
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,27 @@ def together(resources: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-class ValidatorProcess:
-    """A Java process that checks resources for as long as it is open; for one thread."""
+class Validator(ABC):
+    """Checks resources; several threads may ask."""
+
+    @abstractmethod
+    def check_all(self, questions: Iterable[Question]) -> list[Findings]:
+        """Check resources, those of different versions or definitions side by side; answers in the order of questions.
+
+        Raises
+        ------
+        RuntimeError
+            The validator failed at a resource, or gave no answer; the message holds the end of its log.
+        """
+
+    def check(self, version: str, resource: dict[str, Any] | Path, profiles: Sequence[str] = ()) -> Findings:
+        """Check one resource; the first of a version takes seconds."""
+        (findings,) = self.check_all([Question(version, resource, profiles)])
+        return findings
+
+
+class ValidatorProcess(Validator):
+    """A Java process that checks resources for as long as it is open."""
 
     def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process runs)
@@ -93,40 +113,34 @@ class ValidatorProcess:
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for pytest, which then closes this in its own order
         )
-        self._answers: queue.Queue[str] = queue.Queue()
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._askers: dict[int, queue.Queue[dict[str, Any]]] = {}
+        """Number of a question -> where its answer is awaited."""
         self._reader = threading.Thread(target=self._read, name="validator", daemon=True)
         self._reader.start()
-        self._asked = 0
-
-    def check(self, version: str, resource: dict[str, Any] | Path, profiles: Sequence[str] = ()) -> Findings:
-        """Check one resource; the first of a version takes seconds."""
-        (findings,) = self.check_all([Question(version, resource, profiles)])
-        return findings
 
     def check_all(self, questions: Iterable[Question]) -> list[Findings]:
-        """Check resources, those of different versions or definitions side by side; answers in the order of questions.
+        """See :meth:`Validator.check_all`."""
+        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        numbers = self._ask(questions, answers)
+        found = dict(self._next(answers) for _ in numbers)
+        return [found[number] for number in numbers]
 
-        Raises
-        ------
-        RuntimeError
-            The validator failed at a resource, or gave no answer; the message holds the end of its log.
-        """
-        first = self._asked
+    def _ask(self, questions: Iterable[Question], answers: queue.Queue[dict[str, Any]]) -> range:
         stdin = self._process.stdin
         assert stdin is not None
-        try:
-            for question in questions:
-                stdin.write(json.dumps(_request(self._asked, question)) + "\n")
-                self._asked += 1
-            stdin.flush()
-        except BrokenPipeError:
-            raise RuntimeError(f"the validator has ended; the end of its log:\n{self._end_of_log()}") from None
-        found: dict[int, Findings] = {}
-        while len(found) < self._asked - first:
-            number, findings = self._next()
-            if number >= first:  # earlier ones nobody waits for any more: the call that asked them has failed
-                found[number] = findings
-        return [found[number] for number in range(first, self._asked)]
+        with self._lock:
+            first = self._asked
+            try:
+                for question in questions:
+                    self._askers[self._asked] = answers
+                    stdin.write(json.dumps(_request(self._asked, question)) + "\n")
+                    self._asked += 1
+                stdin.flush()
+            except BrokenPipeError:
+                raise RuntimeError(f"the validator has ended; the end of its log:\n{self._end_of_log()}") from None
+            return range(first, self._asked)
 
     def close(self) -> None:
         """End the process."""
@@ -147,17 +161,21 @@ class ValidatorProcess:
         stdout = self._process.stdout
         assert stdout is not None
         for line in stdout:
-            self._answers.put(line)
-        self._answers.put("")
+            answer = json.loads(line)
+            with self._lock:
+                asker = self._askers.pop(answer["number"])
+            asker.put(answer)
+        with self._lock:
+            for asker in self._askers.values():
+                asker.put({})
 
-    def _next(self) -> tuple[int, Findings]:
+    def _next(self, answers: queue.Queue[dict[str, Any]]) -> tuple[int, Findings]:
         try:
-            line = self._answers.get(timeout=_ANSWER_TIMEOUT_S)
+            answer = answers.get(timeout=_ANSWER_TIMEOUT_S)
         except queue.Empty:
-            line = ""
-        if not line:
+            answer = {}
+        if not answer:
             raise RuntimeError(f"the validator gives no answer; the end of its log:\n{self._end_of_log()}")
-        answer = json.loads(line)
         if "failure" in answer:
             raise RuntimeError(f"the validator failed: {answer['failure']}\n{self._end_of_log()}")
         sorted_out: dict[bool, list[Finding]] = {True: [], False: []}
