@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
 from pydicom.data.data_manager import DATA_ROOT
 
-from dicom2fhir.errors import BridgeError, NotExpressible
+from dicom2fhir.errors import BridgeError, NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapper import StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.model import Profile
@@ -27,7 +28,7 @@ from dicom2fhir.mapped_resources import Entry, Mapped, Write
 from dicom2fhir.model import Resource, Study
 from dicom2fhir.wiring import options
 from testdata.make_cases import CASES as GOLDEN_CASES
-from testdata.make_cases import CASES_DIRECTORY, mapped, studies_of, study_and_options
+from testdata.make_cases import CASES_DIRECTORY, mapped, studies_of, study_and_options, variants, version_of
 from testdata.make_dicom import CASES, encoded
 from tests.invariants import to_be_written
 
@@ -141,6 +142,15 @@ def golden() -> tuple[Case, ...]:
                 case = replace(case, reasons=_outcome(partial(mapped, name, variant))[1])
             cases.append(case)
     return tuple(cases)
+
+
+def golden_in(version: str) -> Iterator[tuple[str, Mapped]]:
+    """Every golden case of a FHIR version, and those of the profile that writes the most types of resources."""
+    for case in GOLDEN_CASES:
+        for variant in {version, "osiris"} & {version, *variants(case)}:
+            if version_of(variant) == version:
+                with suppress(NotExpressible, NothingToWrite):
+                    yield f"{case}.{variant}", mapped(case, variant)
 
 
 def as_written(resources: Iterable[Resource]) -> tuple[Resource, ...]:

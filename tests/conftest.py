@@ -173,7 +173,10 @@ def hapi_r5(hapi: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def server_process() -> Iterator[Callable[..., ServerProcess]]:
-    """Starts servers of the test's own; see ``hapi_process``."""
+    """``server_process("hapi", "r4", HAPI_STRICT="1")`` starts a server of the test's own, to stop and start at will.
+
+    It forgets everything when it stops; for a server that is only out of reach for a while see ``outage_proxy``.
+    """
     servers: list[ServerProcess] = []
 
     def start(name: str, version: str, **settings: str) -> ServerProcess:
@@ -188,17 +191,8 @@ def server_process() -> Iterator[Callable[..., ServerProcess]]:
 
 
 @pytest.fixture
-def hapi_process(server_process: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
-    """``hapi_process("r4", HAPI_VALIDATE="1")`` starts a server of the test's own, to stop and start at will.
-
-    It forgets everything when it stops; for a server that is only out of reach for a while see ``outage_proxy``.
-    """
-    return partial(server_process, "hapi")
-
-
-@pytest.fixture
 def medplum_process(server_process: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
-    """``medplum_process("r4", MEDPLUM_TRANSACTIONS="0")`` does the same."""
+    """``medplum_process("r4", MEDPLUM_TRANSACTIONS="0")`` starts one of Medplum's."""
     return partial(server_process, "medplum")
 
 

@@ -103,7 +103,7 @@ class Server:
 _SERVERS = Path(__file__).parent / "servers"
 _JAVA = ("java", "mvn")
 SERVERS = (
-    Server("hapi", "the test FHIR server", "280 MB", _JAVA, {"hapi", "hapi_process", "hapi_r4", "hapi_r5"}),
+    Server("hapi", "the test FHIR server", "280 MB", _JAVA, {"hapi", "hapi_r4", "hapi_r5"}),
     Server("medplum", "the second test FHIR server", "20 MB", ("node", "npm"), {"medplum", "medplum_process"}),
     Server("validator", "the FHIR validator", "173 MB", _JAVA, {"validator"}),
     Server("keycloak", "the test authorization server", "147 MB", _JAVA, {"keycloak"}),

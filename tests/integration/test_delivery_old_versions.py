@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import pytest
 import requests
 
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.errors import NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.send.bundle import standalone
@@ -24,12 +21,9 @@ from dicom2fhir.fhir.send.server import FhirDestination
 from dicom2fhir.fhir.version.dialects import DIALECTS, Dialect, by_fhir_version
 from dicom2fhir.mapped_resources import Mapped, Write
 from dicom2fhir.model import Resource, Study
-from dicom2fhir.outcomes import Delivered, Refused
-from testdata.make_cases import CASES, mapped, studies_of
+from dicom2fhir.outcomes import Delivered
+from testdata.make_cases import studies_of
 from testdata.make_dicom import encode
-from tests.covering import codes, covering
-from tests.doubles import FunctionMapper
-from tests.servers.process import ServerProcess
 
 TIMEOUT_S = 60
 VERSIONS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
@@ -123,15 +117,6 @@ class Case:
         assert response.ok, response.text
         written: Resource = response.json()
         return written
-
-
-def with_patient(mapped: Mapped, write: Write) -> Mapped:
-    return Mapped(
-        tuple(
-            replace(entry, write=write) if entry.resource["resourceType"] == "Patient" else entry
-            for entry in mapped.entries
-        )
-    )
 
 
 @EACH
@@ -450,70 +435,6 @@ def test_a_standalone_bundle_is_taken_and_taken_again(hapi: Callable[[str], str]
         case.client.transaction(standalone(case.mapped()))
         assert case.version() == "1"
     assert len(case.search("Patient")) == (0 if patient is Write.LINK else 1)
-
-
-OF_LATER_EDITIONS = {
-    **dict.fromkeys(
-        ("documents", "documents-as-reports", "documents-embedded", "documents-off", "pdf", "pdf-untitled"), "DOC"
-    ),
-    "photoacoustic": "PA",
-}
-"""Golden case -> its modality; the DICOM codes that come with STU3 and R4 are older (PS3.16 CID 29)."""
-CROSS_VERSION = "is not valid (invalid Version '3.0')"
-"""HAPI's validator knows no extension of another FHIR version, which is how R4 and later say an availability that is
-stated (https://hl7.org/fhir/R4/versions.html#extensions); the official validator accepts it."""
-
-
-@pytest.mark.timeout(400)
-@EACH
-def test_a_server_that_validates_takes_all_content(hapi_process: Callable[..., ServerProcess], version: str) -> None:
-    """Its validator is HL7's own, which the conformance tests let judge every case; here, what is in no case before it.
-
-    The process is this test's own, since it must refuse what others must not.
-    """
-    server = hapi_process(version, HAPI_VALIDATE="1")
-    name = VERSIONS[version]
-    expressible = {}
-    for case in CASES:
-        with suppress(NotExpressible, NothingToWrite):
-            expressible[case] = mapped(case, name)
-
-    def parts(case: str) -> Iterable[Hashable]:
-        return chain.from_iterable(codes(entry.resource) for entry in expressible[case].entries)
-
-    different = covering(expressible, parts)
-    deliveries = {f"{case}, linked": with_patient(expressible[case], Write.LINK) for case in different[::5]}
-    deliveries |= {case: with_patient(expressible[case], Write.UPSERT) for case in different}
-    destination = FhirDestination(
-        "server",
-        FhirClient(server.base_url, timeout_s=2 * TIMEOUT_S),
-        FunctionMapper(lambda study, _: deliveries[study.uid]),
-        DialectChoice(),
-    )
-    refused, count = {}, 0
-    for label in deliveries:
-        case = label.removesuffix(", linked")
-        unknown = f"Unknown code 'http://dicom.nema.org/resources/ontology/DCM#{OF_LATER_EDITIONS.get(case)}'"
-        outcome = destination.deliver(Study(label, 1, {}, {}, ()), b"")
-        match outcome:
-            case Delivered(_, written):
-                count += written
-            case Refused(issues) if all(unknown in issue for issue in issues if ": error: " in issue):
-                assert name in ("STU3", "R4")
-            case Refused(issues) if all(CROSS_VERSION in issue for issue in issues if ": error: " in issue):
-                assert case.startswith(("local-codes", "availability", "rejected"))
-            case _:
-                refused[label] = outcome
-    assert refused == {}
-    assert count >= 30
-    invalid = {"resourceType": "ImagingStudy", "id": str(uuid.uuid4()), "series": [{}]}
-    response = requests.put(
-        f"{server.base_url}/ImagingStudy/{invalid['id']}",
-        json=invalid,
-        headers={"Content-Type": DIALECTS[VERSIONS[version]].media_type},
-        timeout=TIMEOUT_S,
-    )
-    assert response.status_code == 422, "it does validate"
 
 
 def test_an_id_that_another_server_gave_is_another_study_s_here(hapi: Callable[[str], str]) -> None:

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dicom2fhir.demo.synthetic import instance
-from dicom2fhir.errors import NotExpressible, NothingToWrite
 from dicom2fhir.fhir.mapper import DialectChoice, StudyMapper
 from dicom2fhir.fhir.mapping.engine import MappingOptions, imaging_study_id
-from dicom2fhir.fhir.send.bundle import transaction, update
 from dicom2fhir.fhir.send.client import FhirClient
-from dicom2fhir.fhir.send.merge import canonical
 from dicom2fhir.fhir.send.server import FhirDestination
-from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.fhir.version.xml import dump_xml
-from dicom2fhir.jobs.conversion import as_resources
-from dicom2fhir.mapped_resources import Mapped, Write
-from dicom2fhir.model import Resource
+from dicom2fhir.mapped_resources import Write
 from dicom2fhir.outcomes import Delivered
-from testdata.make_cases import CASES, mapped, studies_of, variants, version_of
+from testdata.make_cases import studies_of
 from testdata.make_dicom import encode
-from tests.conformance_cases import as_written
+from tests.conformance_cases import as_written, golden_in
 from tests.covering import covering, neighbours
-from tests.servers.process import ServerProcess
 from tests.servers.validator.validator import VERSIONS, Question, Validator
 
 TIMEOUT_S = 60
 SERVERS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
-
-
-def golden(version: str) -> Iterator[tuple[str, Mapped]]:
-    """Every golden case of a FHIR version, and those of the profile that writes the most types of resources."""
-    for case in CASES:
-        for variant in {version, "osiris"} & {version, *variants(case)}:
-            if version_of(variant) == version:
-                with suppress(NotExpressible, NothingToWrite):
-                    yield f"{case}.{variant}", mapped(case, variant)
 
 
 @pytest.mark.timeout(300)
@@ -51,7 +32,7 @@ def test_the_official_validator_finds_no_error(validator: Validator, tmp_path: P
     """In XML; of the content, the conformance tests let it judge every case."""
     written = [
         (f"{name}.{number}.xml", resource)
-        for name, result in golden(version)
+        for name, result in golden_in(version)
         for number, resource in enumerate(as_written([entry.resource for entry in result.entries]))
     ]
     questions = []
@@ -74,28 +55,6 @@ def test_the_official_validator_holds_the_order(validator: Validator, tmp_path: 
     path = tmp_path / "patient.xml"
     path.write_text('<Patient xmlns="http://hl7.org/fhir"><birthDate value="2000"/><gender value="male"/></Patient>')
     assert any("order" in error.message for error in validator.check(version, path).errors)
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("server", SERVERS)
-def test_a_server_holds_what_was_sent(hapi_process: Callable[..., ServerProcess], server: str) -> None:
-    """A server of the test's own: golden cases have identifiers that other tests use."""
-    client = FhirClient(hapi_process(server).base_url, timeout_s=TIMEOUT_S)
-    dialect = DIALECTS[SERVERS[server]]
-    client.speak(dialect, "xml")
-    different = []
-    cases = [(name, as_resources(result)) for name, result in golden(dialect.name)]
-    for name, sent in covering(cases, lambda case: chain.from_iterable(map(neighbours, case[1]))):
-        client.transaction(transaction(update(resource, f"urn:uuid:{resource['id']}") for resource in sent))
-        for resource in sent:
-            found = client.read(resource["resourceType"], resource["id"])
-            if found is None or canonical(without_meta(found)) != canonical(without_meta(resource)):
-                different.append((name, resource["resourceType"]))
-    assert different == []
-
-
-def without_meta(resource: Resource) -> dict[str, Any]:
-    return {name: value for name, value in resource.items() if name != "meta"}
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -10,7 +10,8 @@
 #   HAPI_HEAP              Java heap               (default 1g)
 #   HAPI_LOG               log level on stderr     (default WARN)
 #   HAPI_EXIT_WITH_STDIN=1 end when stdin is closed
-#   HAPI_STRICT=1          refuse unknown elements            HAPI_VALIDATE=1      refuse what the validator calls an error
+#   HAPI_STRICT=1          refuse unknown elements
+#   HAPI_VALIDATE=1        refuse, with /validating instead of /fhir, what the validator calls an error
 #   HAPI_REFINT=0          allow dangling references          HAPI_EXTERNAL_REFS=0 refuse references to other servers
 #   HAPI_PLACEHOLDERS=1    create targets that are missing    HAPI_ANY_ID=1        allow all-digit ids
 set -euo pipefail

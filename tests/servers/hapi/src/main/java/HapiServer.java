@@ -2,7 +2,9 @@ import ca.uhn.fhir.batch2.jobs.config.Batch2JobsConfig;
 import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.FhirVersionEnum;
 import ca.uhn.fhir.context.support.IValidationSupport;
+import ca.uhn.fhir.interceptor.api.Hook;
 import ca.uhn.fhir.interceptor.api.IInterceptorService;
+import ca.uhn.fhir.interceptor.api.Pointcut;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
 import ca.uhn.fhir.jpa.api.config.ThreadPoolFactoryConfig;
 import ca.uhn.fhir.jpa.api.dao.IFhirSystemDao;
@@ -24,6 +26,7 @@ import ca.uhn.fhir.jpa.subscription.submit.config.SubscriptionSubmitterConfig;
 import ca.uhn.fhir.parser.LenientErrorHandler;
 import ca.uhn.fhir.parser.StrictErrorHandler;
 import ca.uhn.fhir.rest.api.EncodingEnum;
+import ca.uhn.fhir.rest.api.server.RequestDetails;
 import ca.uhn.fhir.rest.server.HardcodedServerAddressStrategy;
 import ca.uhn.fhir.rest.server.RestfulServer;
 import ca.uhn.fhir.rest.server.interceptor.RequestValidatingInterceptor;
@@ -32,6 +35,8 @@ import ca.uhn.fhir.rest.server.util.ISearchParamRegistry;
 import ca.uhn.fhir.validation.IInstanceValidatorModule;
 import ca.uhn.fhir.validation.ResultSeverityEnum;
 import jakarta.persistence.EntityManagerFactory;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
 import java.io.IOException;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -68,6 +73,9 @@ public class HapiServer {
         return value == null || value.isEmpty() ? otherwise : value.equals("1") || value.equalsIgnoreCase("true");
     }
 
+    /** Where requests are validated; the data are the same. */
+    static final String VALIDATING = "/validating";
+
     static final Map<String, Class<?>> VERSIONS = Map.of(
             "r4", JpaR4Config.class, "r5", JpaR5Config.class,
             "dstu3", JpaDstu3Config.class, "dstu2", JpaDstu2Config.class);
@@ -100,6 +108,7 @@ public class HapiServer {
         ServletHolder holder = new ServletHolder(servlet);
         holder.setInitOrder(1);
         root.addServlet(holder, "/fhir/*");
+        root.addServlet(holder, VALIDATING + "/*");
         jetty.setHandler(root);
         jetty.start();
         System.out.println("READY " + base + " " + version + " "
@@ -164,13 +173,23 @@ public class HapiServer {
             context.setParserErrorHandler(flag("HAPI_STRICT", true) ? new StrictErrorHandler() : new LenientErrorHandler());
         }
         if (flag("HAPI_VALIDATE", false)) {
-            RequestValidatingInterceptor check = new RequestValidatingInterceptor();
+            RequestValidatingInterceptor check = new ValidatingInterceptor();
             check.addValidatorModule(spring.getBean(IInstanceValidatorModule.class));
             check.setFailOnSeverity(ResultSeverityEnum.ERROR);
             check.setAddResponseHeaderOnSeverity(null);
             server.registerInterceptor(check);
         }
         return server;
+    }
+
+    public static class ValidatingInterceptor extends RequestValidatingInterceptor {
+        @Override
+        @Hook(Pointcut.SERVER_INCOMING_REQUEST_POST_PROCESSED)
+        public boolean incomingRequestPostProcessed(
+                RequestDetails details, HttpServletRequest request, HttpServletResponse response) {
+            return !request.getServletPath().equals(VALIDATING)
+                    || super.incomingRequestPostProcessed(details, request, response);
+        }
     }
 
     @Configuration
