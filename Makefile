@@ -9,7 +9,8 @@ BIN := .venv/bin
 # Sources are compiled once, also where Python is told to write no bytecode: tests start hundreds of processes.
 PYTEST := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/pycache $(BIN)/python -m pytest
 # Several processes for each core (tests/conftest.py), because many tests wait for others. The tests of a file
-# share what it makes, such as the answers of all validators (--dist loadfile).
+# share what it makes, such as the answers of all validators (--dist loadfile). Files with most tests come first, but not
+# where servers are needed (--no-loadscope-reorder): there, the longest files, those of tests/acceptance, have few tests.
 PARALLEL := -n auto --maxprocesses 8 --durations 25 --dist loadfile
 
 .PHONY: help demo test test-all bars soak planted lint bench docs screenshots docs-site golden conformance package deb image sbom audit lock clean
@@ -25,7 +26,7 @@ test: .venv/.made ## run the tests for each change: 3 minutes on two cores, no d
 
 test-all: test ## run all tests except the bars; downloads and builds real FHIR servers
 	$(BIN)/python -m tests.build_servers
-	$(PYTEST) $(PARALLEL) --servers only $(ARGS)
+	$(PYTEST) $(PARALLEL) --no-loadscope-reorder --servers only $(ARGS)
 
 bars: .venv/.made ## test the guarantees under faults, in 12 minutes (ARGS="--seed 7")
 	$(PYTEST) -m bar $(ARGS) tests/acceptance

@@ -122,6 +122,9 @@ def test_a_database_that_goes_away_ends_the_run_and_the_next_one_goes_on(dask_wo
         with closing(address.open_readonly()) as reader:
             done = reader.stats().instances
         summary = backfill(address, dask_workers, [tmp_path / "files"])
-        assert (summary.done_before, summary.new) == (done, 2000 - done)
+        assert summary.done_before >= done, "a worker of the first run may have written its last batch when it was back"
+        assert summary.done_before + summary.new == 2000
+        with closing(address.open_readonly()) as reader:
+            assert reader.stats().instances == 2000
     finally:
         own.remove()
