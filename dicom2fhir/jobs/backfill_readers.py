@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from platform import python_version
 from typing import Any, ParamSpec, TypeVar
@@ -37,12 +38,15 @@ class Readers:
         Raised by a task that was given up, because each worker that did it ended.
     are_lost
         Whether nobody will do what is submitted.
+    version
+        That each worker must have, also one that joins later; empty where they run what this process runs.
     """
 
     executor: Executor
     workers: int
     gave_up: tuple[type[Exception], ...] = ()
     are_lost: Callable[[], bool] = lambda: False
+    version: str = ""
 
     @property
     def most_pending(self) -> int:
@@ -51,8 +55,9 @@ class Readers:
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called by a worker."""
+        task = partial(_with_version, self.version, function) if self.version else function
         with _interrupts_held_back():
-            return self.executor.submit(function, *args, **kwargs)
+            return self.executor.submit(task, *args, **kwargs)
 
     def result(self, future: Future[T]) -> T | None:
         """What a worker returns; None if it was given up.
@@ -61,6 +66,8 @@ class Readers:
         ------
         CancelledError
             The workers are lost.
+        BridgeError
+            The worker has another version.
         """
         while not wait((future,), _LOOK_S).done:
             if self.are_lost():
@@ -129,7 +136,7 @@ def dask_readers(address: str) -> Iterator[Readers]:
         executor = client.get_executor(pure=False)
         try:
             try:
-                yield Readers(executor, workers, gave_up=(KilledWorker,), are_lost=lambda: client.status == "closed")
+                yield Readers(executor, workers, (KilledWorker,), lambda: client.status == "closed", _version())
             finally:
                 executor.shutdown(wait=False)
         except Exception as error:
@@ -153,11 +160,22 @@ def _ready(client: Any, address: str) -> int:
             f"The Dask workers cannot load this version of dicom2fhir; install it for them, too: {error}."
         ) from error
     if others := versions - {_version()}:
-        raise BridgeError(
-            f"Dask workers have dicom2fhir {', '.join(sorted(others))}, and this machine has {_version()}; install the"
-            " same everywhere."
-        )
+        raise _has_others(others, _version())
     return sum(client.nthreads().values())
+
+
+def _has_others(others: Iterable[str], version: str) -> BridgeError:
+    return BridgeError(
+        f"Dask workers have dicom2fhir {', '.join(sorted(others))}, and this machine has {version}; install the same"
+        " everywhere."
+    )
+
+
+def _with_version(version: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function, in a worker."""
+    if _version() != version:
+        raise _has_others([_version()], version)
+    return function(*args, **kwargs)
 
 
 def _version() -> str:

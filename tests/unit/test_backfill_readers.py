@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dicom2fhir.errors import BridgeError
 from dicom2fhir.jobs import backfill
 from dicom2fhir.jobs.backfill_readers import Readers
 from dicom2fhir.jobs.backfill_worker import ArchiveFile, FileBatch
@@ -60,3 +61,12 @@ def test_only_the_files_that_end_workers_are_left(tmp_path: Path, monkeypatch: p
     assert {path for path, _ in summary.failures} == {str(tmp_path / name) for name in FATAL}
     assert all("Several Dask workers ended" in reason for _, reason in summary.failures)
     assert workers.ended <= 3 * 3, "each is found among 256 files by three tasks"
+
+
+def test_a_worker_that_joins_with_another_version_ends_the_run() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        readers = Readers(pool, 1, version="0.1.0 with Python 3.11")
+        with pytest.raises(
+            BridgeError, match=r"Dask workers have dicom2fhir .*, and this machine has 0\.1\.0 with Python"
+        ):
+            readers.result(readers.submit(len, "work"))
