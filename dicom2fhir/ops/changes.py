@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Json, Resource
 
-_ABSENT: Any = None
+_ABSENT: Json = None
 _PLACEHOLDER = "urn:uuid:"
 
 
@@ -32,11 +31,11 @@ class Change:
 
     resource: str
     path: str
-    before: Any
-    now: Any
+    before: Json
+    now: Json
 
 
-Show = Callable[[Any], Any]
+Show = Callable[[Resource], Resource]
 """A resource as it is shown: of the same structure, but what is hidden is replaced as a whole."""
 
 
@@ -58,38 +57,35 @@ def changes(before: Resource, now: Resource, show: Show) -> Iterator[Change]:
         yield Change(now["resourceType"], path, shown_before, shown_now)
 
 
-_Shown = tuple[Any, Any]
+_Shown = tuple[Json, Json]
 """A value, and what is shown of it."""
 
 
-def _differences(path: str, before: _Shown, now: _Shown) -> Iterator[tuple[str, Any, Any]]:
+def _differences(path: str, before: _Shown, now: _Shown) -> Iterator[tuple[str, Json, Json]]:
     (one, shown_one), (other, shown_other) = before, now
     if one == other or _is_placeholder_of(one, other):
         return
-    kinds = {type(each) for each in (one, shown_one, other, shown_other)}
-    if kinds == {dict}:
-        for key in dict.fromkeys((*one, *other)):
-            yield from _differences(f"{path}.{key}".lstrip("."), _child(before, key), _child(now, key))
-    elif kinds == {list}:
-        for name, item, other_item in _items(before, now):
-            yield from _differences(f"{path}[{name}]", item, other_item)
-    else:
-        yield path, shown_one, shown_other
+    match one, shown_one, other, shown_other:
+        case dict(), dict(), dict(), dict():
+            for key in dict.fromkeys((*one, *other)):
+                pair = (one.get(key, _ABSENT), shown_one.get(key, _ABSENT))
+                other_pair = (other.get(key, _ABSENT), shown_other.get(key, _ABSENT))
+                yield from _differences(f"{path}.{key}".lstrip("."), pair, other_pair)
+        case list(), list(), list(), list():
+            pairs, other_pairs = list(zip(one, shown_one, strict=True)), list(zip(other, shown_other, strict=True))
+            for name, item, other_item in _items(pairs, other_pairs):
+                yield from _differences(f"{path}[{name}]", item, other_item)
+        case _:
+            yield path, shown_one, shown_other
 
 
-def _is_placeholder_of(before: Any, now: Any) -> bool:
+def _is_placeholder_of(before: Json, now: Json) -> bool:
     """Whether a reference is to a resource whose id on the server was not kept."""
     return isinstance(now, str) and isinstance(before, str) and now.startswith(_PLACEHOLDER) and before.count("/") == 1
 
 
-def _child(value: _Shown, key: str) -> _Shown:
-    whole, shown = value
-    return whole.get(key, _ABSENT), shown.get(key, _ABSENT)
-
-
-def _items(before: _Shown, now: _Shown) -> Iterator[tuple[str, _Shown, _Shown]]:
+def _items(one: list[_Shown], other: list[_Shown]) -> Iterator[tuple[str, _Shown, _Shown]]:
     """Items of two lists that belong together."""
-    one, other = list(zip(*before, strict=True)), list(zip(*now, strict=True))
     if (named := _by_uid(one)) is not None and (named_now := _by_uid(other)) is not None:
         for uid in dict.fromkeys((*named, *named_now)):
             yield uid, named.get(uid, (_ABSENT, _ABSENT)), named_now.get(uid, (_ABSENT, _ABSENT))
@@ -102,7 +98,9 @@ def _items(before: _Shown, now: _Shown) -> Iterator[tuple[str, _Shown, _Shown]]:
 
 def _by_uid(items: list[_Shown]) -> dict[str, _Shown] | None:
     """The items by their ``uid``; None unless each has another one."""
-    named = {str(item["uid"]): (item, shown) for item, shown in items if isinstance(item, dict) and "uid" in item}
+    named: dict[str, _Shown] = {
+        str(item["uid"]): (item, shown) for item, shown in items if isinstance(item, dict) and "uid" in item
+    }
     return named if len(named) == len(items) else None
 
 
@@ -117,5 +115,5 @@ def _without(items: list[_Shown], others: list[_Shown]) -> Iterator[tuple[int, _
             yield number, item
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: Json) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 from urllib.parse import quote
 
-from dicom2fhir.model import Attrs, items_of, texts_of
+from dicom2fhir.model import Attrs, Json, JsonObject, Resource, items_of, texts_of
 
 MASK = "***"
 _UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")
@@ -54,19 +53,22 @@ class Masking:
         """A text without the values of the study."""
         return self._pattern.sub(MASK, text) if self._pattern and not _UID.fullmatch(text) else text
 
-    def resource(self, value: Any) -> Any:
-        """A resource, or a part of one: no names, birth dates and identifiers of people, orders and admissions."""
+    def resource(self, resource: Resource) -> Resource:
+        """A resource without names, birth dates and identifiers of people, orders and admissions."""
+        return {key: self._element(key, value, resource) for key, value in resource.items()}
+
+    def _part(self, value: Json) -> Json:
         match value:
             case list():
-                return [self.resource(one) for one in value]
+                return [self._part(one) for one in value]
             case dict():
-                return {key: self._element(key, one, value) for key, one in value.items()}
+                return self.resource(value)
             case str():
                 return value if value.startswith(_PUBLIC) else self.text(value)
             case _:
                 return value
 
-    def _element(self, key: str, value: Any, parent: dict[str, Any]) -> Any:
+    def _element(self, key: str, value: Json, parent: JsonObject) -> Json:
         if key in _PERSONAL:
             return MASK
         if key == "name" and isinstance(value, list):  # of a person; an organization has a text
@@ -75,15 +77,15 @@ class Masking:
             return MASK
         if key == "display" and ("reference" in parent or "identifier" in parent):
             return MASK
-        return self.resource(value)
+        return self._part(value)
 
 
-def _is_identifier(element: dict[str, Any]) -> bool:
+def _is_identifier(element: JsonObject) -> bool:
     """Whether it is an Identifier: of the datatypes with a text in ``value``, the others have a unit or a code."""
     return not {"unit", "code", "comparator"} & element.keys()
 
 
-def names_in(value: Any) -> Iterator[str]:
+def names_in(value: Json) -> Iterator[str]:
     """Names, birth dates and identifiers in a resource; one that was delivered may have others than the study now."""
     match value:
         case list():
@@ -96,7 +98,7 @@ def names_in(value: Any) -> Iterator[str]:
                 yield from (_texts(one) if is_number or is_name else names_in(one))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Json) -> Iterator[str]:
     match value:
         case list():
             for one in value:

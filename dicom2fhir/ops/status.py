@@ -324,7 +324,7 @@ def why_undelivered(one: Undelivered, seen: Overview, words: bool = True) -> str
     return next((why(delivery, one.study, seen.daemon, seen.at, words) for delivery in deliveries), "")
 
 
-def _undelivered_json(one: Undelivered, seen: Overview) -> dict[str, Any]:
+def _undelivered_json(one: Undelivered, seen: Overview) -> dict[str, object]:
     return {
         "study_uid": one.study.study_uid,
         "destination": one.destination,
@@ -333,8 +333,8 @@ def _undelivered_json(one: Undelivered, seen: Overview) -> dict[str, Any]:
     }
 
 
-def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
-    facts: dict[str, Any] = {"running": daemon.running, "silent": daemon.silent}
+def _daemon_json(daemon: DaemonView) -> dict[str, object]:
+    facts: dict[str, object] = {"running": daemon.running, "silent": daemon.silent}
     if daemon.said is None:
         return facts
     said = asdict(daemon.said)
@@ -344,8 +344,8 @@ def _daemon_json(daemon: DaemonView) -> dict[str, Any]:
     return facts | said | {name: iso(said[name]) for name in ("started_at", "written_at", "stopped_at")}
 
 
-def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, Any]:
-    facts = {
+def _destination_json(one: DestinationStatus, daemon: DaemonView) -> dict[str, object]:
+    facts: dict[str, object] = {
         "name": one.name,
         "mapping": one.fingerprint,
         "other_mappings": dict(one.others),

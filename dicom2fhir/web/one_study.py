@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from dicom2fhir.dicom.patients import NamedPatient
-from dicom2fhir.model import Study
+from dicom2fhir.model import Resource, Study
 from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.changes import Change, changes
@@ -31,7 +31,7 @@ class StudyView:
     document: dict[str, Any]
     details: StudyDetails
     conflict: str
-    patients: Sequence[Mapping[str, Any]]
+    patients: Sequence[Mapping[str, object]]
     """If there is something to settle, or settled."""
     viewer: str
     is_viewer_hidden: bool
@@ -95,7 +95,7 @@ class Destined:
     changes: tuple[Change, ...] | None
     more_changes: int
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """As JSON."""
         document = asdict(self.preview)
         del document["compared"]
@@ -126,8 +126,8 @@ def _shown(preview: Preview, masking: Masking | None) -> Destined:
     return Destined(_masked_preview(preview, masking) if masking else preview, first, sum(1 for _ in found))
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+def _as_it_is(resource: Resource) -> Resource:
+    return resource
 
 
 def _masked_texts(value: Any, masking: Masking) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from dicom2fhir import __version__
 from dicom2fhir.web.access import CSRF_HEADER
@@ -20,9 +19,9 @@ _ERRORS = {
 }
 
 
-def document() -> dict[str, Any]:
+def document() -> dict[str, object]:
     """The description, OpenAPI 3.1."""
-    paths: dict[str, dict[str, Any]] = {}
+    paths: dict[str, dict[str, object]] = {}
     for operation in OPERATIONS:
         paths.setdefault(ROOT + operation.path, {})[operation.method.lower()] = _described(operation)
     return {
@@ -47,7 +46,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _described(operation: Operation) -> dict[str, object]:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"\{(\w+)\}", operation.path)
@@ -73,6 +72,6 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _error(text: str) -> dict[str, Any]:
+def _error(text: str) -> dict[str, object]:
     schema = {"$ref": "#/components/schemas/Error"}
     return {"description": text, "content": {"application/json": {"schema": schema}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
@@ -83,7 +83,7 @@ def list_studies(call: Call) -> Response:
     return json_response({"studies": [_found_json(one, call) for one in found], "next": following})
 
 
-def _found_json(found: FoundStudy, call: Call) -> dict[str, Any]:
+def _found_json(found: FoundStudy, call: Call) -> dict[str, object]:
     study = found.status
     return {
         "study_uid": study.study_uid,
@@ -112,7 +112,7 @@ def read_study(call: Call) -> Response:
     return json_response(view.document | _details_json(view.details) | {"conflict": view.conflict})
 
 
-def _details_json(details: StudyDetails) -> dict[str, Any]:
+def _details_json(details: StudyDetails) -> dict[str, object]:
     return {
         "series_found": [asdict(one) for one in details.series],
         "senders": [asdict(one) | {"first_at": bridge.iso(one.first_at)} for one in details.senders],
@@ -179,7 +179,7 @@ def chosen_verdicts(call: Call, patients: Sequence[NamedPatient]) -> dict[str, V
         raise Refused(400, f"{error}.") from None
 
 
-def _patients(call: Call, uid: str) -> list[dict[str, Any]]:
+def _patients(call: Call, uid: str) -> list[dict[str, object]]:
     return settlement.described(call.store.patients(uid), call.shows_identifiers)
 
 

@@ -45,7 +45,7 @@ def test_each_element_that_differs(before: Resource, now: Resource, expected: li
 
 
 def test_a_resource_that_was_not_there() -> None:
-    now = {"resourceType": "X", "a": 1}
+    now: Resource = {"resourceType": "X", "a": 1}
     assert list(changes({}, now, lambda value: value)) == [Change("X", "", None, now)]
 
 

@@ -15,6 +15,7 @@ from dicom2fhir.fhir.send.bundle import standalone
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.jobs import conversion
 from dicom2fhir.mapped_resources import Write
+from dicom2fhir.model import Resource
 from dicom2fhir.ops.masking import MASK, Masking, names_in
 
 PATIENT = {"PatientName": "Ärgerlich^Ute=Argerlich^Ute", "PatientID": "MRN-77 12", "PatientBirthDate": "19700131"}
@@ -71,7 +72,8 @@ def test_no_identifier_of_a_study_is_in_its_masked_resources(version: str, tmp_p
     resources = [entry["resource"] for entry in standalone(map_study(study, DIALECTS[version], options))["entry"]]
     before = json.dumps(resources)
     assert "CANARYID" in before
-    after = json.dumps(Masking(study.patient, study.attrs).resource(resources))
+    masking = Masking(study.patient, study.attrs)
+    after = json.dumps([masking.resource(resource) for resource in resources])
     assert "canary" not in after.lower()
     assert "1923" not in after
     assert str(dataset.SOPInstanceUID) in after
@@ -79,7 +81,7 @@ def test_no_identifier_of_a_study_is_in_its_masked_resources(version: str, tmp_p
 
 
 def test_names_and_numbers_in_a_resource_are_found() -> None:
-    patient = {
+    patient: Resource = {
         "resourceType": "Patient",
         "name": [{"family": "Former", "given": ["Anna"]}],
         "birthDate": "1970-01-31",

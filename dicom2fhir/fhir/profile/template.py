@@ -87,7 +87,7 @@ def dates_are_typed(table: Any) -> Any:
     return table
 
 
-def quantity_by_unit(table: Any) -> Any:
+def quantity_by_unit(table: object) -> object:
     """A value with a unit is a Quantity unless its type is set."""
     return {"type": "Quantity", **table} if isinstance(table, dict) and table.get("unit") else table
 
@@ -223,23 +223,25 @@ class ExtensionPart(ValueSource):
     )
 
 
-def with_named_parts(file: Any) -> Any:
+def with_named_parts(file: object) -> object:
     """What a file says, with each part that an extension names in the place of the name."""
-    parts = file.get("parts", {}) if isinstance(file, dict) else None
-    if not isinstance(parts, dict):
+    if not isinstance(file, dict) or not isinstance(parts := file.get("parts", {}), dict):
         return file
     named = {name: {"url": name, **part} if isinstance(part, dict) else part for name, part in parts.items()}
     return _with_parts({**file, "parts": named}, named)
 
 
-def _with_parts(given: Any, parts: Mapping[str, object], within: tuple[str, ...] = ()) -> Any:
+def _with_parts(given: object, parts: Mapping[str, object], within: tuple[str, ...] = ()) -> object:
     if isinstance(given, list):
         return [_with_parts(one, parts, within) for one in given]
     if not isinstance(given, dict):
         return given
     filled = {key: _with_parts(inner, parts, within) for key, inner in given.items()}
     if isinstance(given.get("part"), list):
-        filled["part"] = [_named(one, parts, within) if isinstance(one, str) else one for one in filled["part"]]
+        filled["part"] = [
+            _named(one, parts, within) if isinstance(one, str) else _with_parts(one, parts, within)
+            for one in given["part"]
+        ]
     return filled
 
 

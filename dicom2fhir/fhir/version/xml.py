@@ -12,12 +12,11 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import zip_longest
-from typing import Any
 from xml.parsers import expat
 
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.version.elements import types_of
-from dicom2fhir.model import Resource
+from dicom2fhir.model import Json, JsonObject, Resource
 
 _FHIR = "http://hl7.org/fhir"
 _XHTML = "http://www.w3.org/1999/xhtml"
@@ -64,18 +63,20 @@ class _Document:
         self._version = version
         self._indent = indent
 
-    def put_resource(self, resource: Any, depth: int) -> None:
+    def put_resource(self, resource: Json, depth: int) -> None:
         """``<Patient>...</Patient>``, with the namespace at the root."""
-        type_ = resource.get("resourceType") if isinstance(resource, dict) else None
+        content = dict(resource) if isinstance(resource, dict) else {}
+        type_ = content.pop("resourceType", None)
         elements = self._types.get(type_) if isinstance(type_, str) else None
         if elements is None or "." in str(type_) or elements["id"].is_attribute:
             name = f"{type_}" if isinstance(type_, str) and type_.isalnum() else "a resource without type"
             raise NotExpressible(f"XML of {name[:40]} in FHIR {self._version} is not supported: send JSON.")
-        content = {name: value for name, value in resource.items() if name != "resourceType"}
         self._put(str(type_), str(type_), content, depth, "" if depth else f' xmlns="{_FHIR}"')
 
-    def _put(self, tag: str, type_: str, content: Any, depth: int, attributes: str = "") -> None:
+    def _put(self, tag: str, type_: str, content: Json, depth: int, attributes: str = "") -> None:
         """An element and its content."""
+        if not isinstance(content, dict):
+            raise NotExpressible(f"{type_} of FHIR {self._version} must be an object.")
         elements = self._types[type_]
         names = self._names(type_, content)
         children = [name for name in names if not elements[name].is_attribute]
@@ -92,10 +93,8 @@ class _Document:
             self._begin_line(depth)
             self.parts.append(f"</{tag}>")
 
-    def _names(self, type_: str, content: Any) -> list[str]:
+    def _names(self, type_: str, content: JsonObject) -> list[str]:
         """The elements of an object in the order of the schema; ``name`` and ``_name`` are one element."""
-        if not isinstance(content, dict):
-            raise NotExpressible(f"{type_} of FHIR {self._version} must be an object.")
         elements = self._types[type_]
         names = set()
         for key in content:
@@ -106,7 +105,7 @@ class _Document:
             names.add(name)
         return sorted(names, key=lambda name: elements[name].position)
 
-    def _put_values(self, name: str, parent: str, values: Any, besides: Any, depth: int) -> None:
+    def _put_values(self, name: str, parent: str, values: Json, besides: Json, depth: int) -> None:
         """All elements of one name; ``besides`` holds the ids and extensions of primitives."""
         element = self._types[parent][name]
         for value, beside in zip_longest(_listed(values), _listed(besides)):
@@ -127,7 +126,7 @@ class _Document:
             else:
                 self._put(name, element.type, value, depth)
 
-    def _text(self, value: Any, type_: str, name: str) -> str:
+    def _text(self, value: Json, type_: str, name: str) -> str:
         """A primitive as the value of an attribute."""
         match value:
             case str():
@@ -150,11 +149,11 @@ class _Document:
         return NotExpressible(f"{type_} of FHIR {self._version} has no {shown}: it cannot be written in XML.")
 
 
-def _listed(values: Any) -> list[Any]:
+def _listed(values: Json) -> list[Json]:
     return values if isinstance(values, list) else [values]
 
 
-def _narrative(div: Any) -> str:
+def _narrative(div: Json) -> str:
     """``Narrative.div`` serialized again: in its namespace, without line ends, comments and named entities."""
     if not isinstance(div, str):
         raise NotExpressible("Narrative.div must be text.")
@@ -189,5 +188,5 @@ def _character(entity: re.Match[str]) -> str:
     return html.entities.html5.get(entity[1], entity[0])
 
 
-def _refuse_doctype(*_: Any) -> None:
+def _refuse_doctype(*_: object) -> None:
     raise NotExpressible("Narrative.div must not have a document type.")
