@@ -275,7 +275,7 @@ class Study:
     conflict: str = ""
     is_announced: bool = False
     steps: tuple[ProcedureStep, ...] = ()
-    rejection: Rejection | None = None
+    rejection: RejectedInstances | None = None
     rejected_elsewhere: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_late_part: bool = False
 
@@ -297,7 +297,7 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedInstances:
     """What rejection notes took out of a study.
 
     Attributes

@@ -31,13 +31,13 @@ from dicom2fhir.fhir.mapping.rules import RULES
 from dicom2fhir.fhir.profile.description import elements_of, other_codes, parts_of, unverified
 from dicom2fhir.fhir.profile.model import (
     AddedResource,
-    Code,
     CodeTable,
     ElementRule,
     IdentifierRules,
     Include,
     OrderRules,
     Profile,
+    ProfileCode,
     RelatedRules,
 )
 from dicom2fhir.fhir.profile.template import (
@@ -286,7 +286,7 @@ _PROFILE_TABLES: Mapping[str, type[BaseModel]] = {
     "A reference": ReferenceTo,
     "`[codes.NAME]`": CodeTable,
     "`[[codes.NAME.include]]`": Include,
-    "A code": Code,
+    "A code": ProfileCode,
 }
 """Title -> the model of a table of a profile file."""
 

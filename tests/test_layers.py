@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -255,3 +256,13 @@ def test_any_is_rare() -> None:
     names = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
     lines = sum(len(source.splitlines()) for source in sources)
     assert sum(node.id == "Any" for node in names) <= 3 * lines / 1000
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """So that a name says which is meant, in a message and in a search; those of a module's own begin with ``_``."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where[node.name].append(module)
+    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from dicom2fhir.config import value_types
 from dicom2fhir.config.secret_files import read_secret
-from dicom2fhir.config.sections import Section
+from dicom2fhir.config.sections import SettingsTable
 from dicom2fhir.fhir.send.client_authentication import ClientAuthentication
 
 _OURS = frozenset(
@@ -31,7 +31,7 @@ def _header(name: str) -> str:
 HeaderName = Annotated[str, AfterValidator(_header)]
 
 
-class OAuth2Settings(Section):
+class OAuth2Settings(SettingsTable):
     """``[destinations.NAME.oauth2]``."""
 
     token_url: value_types.OptionalUrl = Field(

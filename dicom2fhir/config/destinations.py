@@ -11,7 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, model_vali
 from dicom2fhir.config import value_types
 from dicom2fhir.config.credentials import HeaderName, OAuth2Settings
 from dicom2fhir.config.secret_files import read_secret
-from dicom2fhir.config.sections import PatientMode, ResourceSettings, Section
+from dicom2fhir.config.sections import PatientMode, ResourceSettings, SettingsTable
 from dicom2fhir.deliver.retry import RetryPolicy
 from dicom2fhir.fhir.mapping.options import Choice, IfOffered, Switch
 from dicom2fhir.fhir.send.deadlines import DEFAULT_TIMEOUT_S
@@ -24,7 +24,7 @@ def option_names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-class SelectionSettings(Section):
+class SelectionSettings(SettingsTable):
     """``[destinations.NAME.only]`` and ``[destinations.NAME.except]``; case and surrounding spaces are ignored."""
 
     modality: value_types.PatternList = Field(
@@ -45,7 +45,7 @@ class SelectionSettings(Section):
         return {key: patterns for key in type(self).model_fields if (patterns := getattr(self, key))}
 
 
-class DestinationResourceSettings(Section):
+class DestinationResourceSettings(SettingsTable):
     """``[destinations.NAME.resources]``."""
 
     key_objects: Literal["inherit", Choice] = Field("inherit", description="As resources.key_objects.")
@@ -64,7 +64,7 @@ class DestinationResourceSettings(Section):
         return general.model_copy(update=own)
 
 
-class DestinationSettings(Section):
+class DestinationSettings(SettingsTable):
     """The options of both types of destination."""
 
     version: value_types.Version[Literal["inherit", "auto", FhirVersion]] = Field(

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.sections import Section
+from dicom2fhir.config.sections import SettingsTable
 from dicom2fhir.dicom.data_elements import DEFAULT_BUDGETS, ELEMENT_BYTES
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.folder.options import Afterwards, Watch, WatchMode
@@ -17,7 +17,7 @@ _LISTEN, _WATCH = Listen(), Watch(Path())
 """Their fields declare the defaults."""
 
 
-class ReceiverSettings(Section):
+class ReceiverSettings(SettingsTable):
     """``[receiver]``."""
 
     enabled: bool = Field(True, description="Whether to listen for C-STORE.")
@@ -185,7 +185,7 @@ class ReceiverSettings(Section):
         return self
 
 
-class FolderSettings(Section):
+class FolderSettings(SettingsTable):
     """``[folders.NAME]``."""
 
     path: value_types.LocalPath = Field(

@@ -46,7 +46,7 @@ _MAPPING, _RETRY = MappingOptions(), RetryPolicy()
 """Their fields declare the defaults."""
 
 
-class Section(BaseModel):
+class SettingsTable(BaseModel):
     """A table of options: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(
@@ -62,7 +62,7 @@ class Section(BaseModel):
         return value
 
 
-class StoreSettings(Section):
+class StoreSettings(SettingsTable):
     """``[store]``."""
 
     directory: value_types.LocalPath = Field(
@@ -125,7 +125,7 @@ class StoreSettings(Section):
         return self
 
 
-class FhirSettings(Section):
+class FhirSettings(SettingsTable):
     """``[fhir]``."""
 
     version: value_types.Version[Literal["auto", FhirVersion]] = Field(
@@ -224,7 +224,7 @@ class FhirSettings(Section):
     )
 
 
-class ResourceSettings(Section):
+class ResourceSettings(SettingsTable):
     """``[resources]``."""
 
     key_objects: Choice = Field(
@@ -276,7 +276,7 @@ class ResourceSettings(Section):
     )
 
 
-class SystemsSettings(Section):
+class SystemsSettings(SettingsTable):
     """``[systems]``: issuer, as written in DICOM -> identifier system."""
 
     patient_id_default: value_types.Uri = Field("", description="Identifier system of a Patient ID without an issuer.")
@@ -336,7 +336,7 @@ class SystemsSettings(Section):
         return {**({"": default} if default else {}), **given}
 
 
-class PacsSettings(Section):
+class PacsSettings(SettingsTable):
     """``[pacs]``."""
 
     dicomweb_url: value_types.DicomwebUrl = Field(
@@ -365,7 +365,7 @@ class PacsSettings(Section):
     )
 
 
-class LogSettings(Section):
+class LogSettings(SettingsTable):
     """``[log]``."""
 
     level: LogLevel = Field("info", description="Lowest level that is logged.")

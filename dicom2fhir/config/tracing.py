@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from dicom2fhir.config import value_types
-from dicom2fhir.config.sections import Section
+from dicom2fhir.config.sections import SettingsTable
 
 
-class TracingSettings(Section):
+class TracingSettings(SettingsTable):
     """``[tracing]``."""
 
     endpoint: value_types.OptionalUrl = Field(

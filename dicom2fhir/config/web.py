@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from dicom2fhir.config import value_types
 from dicom2fhir.config.secret_files import read_secret
-from dicom2fhir.config.sections import Section
+from dicom2fhir.config.sections import SettingsTable
 from dicom2fhir.errors import ConfigError
 from dicom2fhir.web.options import Face
 
@@ -17,7 +17,7 @@ _FACE = Face()
 _MIN_TOKEN_CHARACTERS = 16
 
 
-class WebSettings(Section):
+class WebSettings(SettingsTable):
     """``[web]``."""
 
     enabled: bool = Field(True, description="Whether to serve the web page and the HTTP API.")

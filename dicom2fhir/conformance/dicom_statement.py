@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom._uid_dict import UID_dictionary
 
 from dicom2fhir import __version__
-from dicom2fhir.conformance.document import Document, Section, Table
+from dicom2fhir.conformance.document import Section, StatementDocument, Table
 from dicom2fhir.dicom.attributes import taken
 from dicom2fhir.dicom.character_sets import defined_terms
 from dicom2fhir.receive.dimse.command_set import NORMALIZED_STATUSES, STORAGE_STATUSES, Statuses
@@ -40,7 +40,7 @@ def transfer_syntaxes() -> dict[str, str]:
     return {uid: name for uid, (name, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"}
 
 
-def statement(listen: Listen, date: str) -> Document:
+def statement(listen: Listen, date: str) -> StatementDocument:
     """The statement of a receiver with these options.
 
     Parameters
@@ -48,7 +48,7 @@ def statement(listen: Listen, date: str) -> Document:
     date
         Of the statement, such as ``2026-01-31``.
     """
-    return Document(
+    return StatementDocument(
         f"DICOM Conformance Statement: dicom2fhir {__version__}, {date}",
         (
             *_overview(listen),

@@ -41,14 +41,14 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class StatementDocument:
     """A title and all sections in their order."""
 
     title: str
     sections: tuple[Section, ...]
 
 
-def markdown(document: Document) -> str:
+def markdown(document: StatementDocument) -> str:
     """The document as CommonMark with tables."""
     parts = [f"# {document.title}", "\n".join(_markdown_contents(document))]
     for section in document.sections:
@@ -58,7 +58,7 @@ def markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_contents(document: Document) -> Iterator[str]:
+def _markdown_contents(document: StatementDocument) -> Iterator[str]:
     for section in document.sections:
         yield f"{'  ' * (section.level - 1)}* [{section.number} {section.title}](#{section.anchor})"
 
@@ -75,7 +75,7 @@ def _markdown_text(text: str) -> str:
     return text
 
 
-def to_html(document: Document) -> str:
+def to_html(document: StatementDocument) -> str:
     """The document as a page that needs no other file."""
     title = html.escape(document.title)
     contents = "".join(

@@ -25,7 +25,7 @@ from dicom2fhir.model import (
     Note,
     ProcedureStep,
     RejectedInstance,
-    Rejection,
+    RejectedInstances,
     Series,
     Study,
     Value,
@@ -75,7 +75,7 @@ def assemble(
     if not rejections:
         return replace(whole, rejected_elsewhere=rejected_elsewhere)
     left = remaining(everything, rejections)
-    rejection = Rejection(left.code, left.modifiers, left.instances, left.notes, whole)
+    rejection = RejectedInstances(left.code, left.modifiers, left.instances, left.notes, whole)
     if left.code:
         found = replace(whole, series=())
     elif len(left.records) == len(everything):

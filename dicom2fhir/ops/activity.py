@@ -50,7 +50,7 @@ class Event:
     answer: str = ""
 
 
-class Readable(Protocol):
+class ActivitySource(Protocol):
     """What is read from the store."""
 
     def find_studies(self, wanted: StudyFilter, after: Position | None = None, limit: int = 50) -> Sequence[FoundStudy]:
@@ -69,7 +69,7 @@ class Activity:
     The first look gives the last change of each of the latest studies, as there is no earlier state to compare with.
     """
 
-    def __init__(self, store: Readable) -> None:
+    def __init__(self, store: ActivitySource) -> None:
         self._store = store
         self._instances: OrderedDict[str, tuple[int, int]] = OrderedDict()
         """Study Instance UID -> revision and instances when it was seen last; the one seen longest ago is first."""

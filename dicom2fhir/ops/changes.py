@@ -15,7 +15,7 @@ _PLACEHOLDER = "urn:uuid:"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ElementChange:
     """An element that differs.
 
     Attributes
@@ -39,7 +39,7 @@ Show = Callable[[Resource], Resource]
 """A resource as it is shown: of the same structure, but what is hidden is replaced as a whole."""
 
 
-def changes(before: Resource, now: Resource, show: Show) -> Iterator[Change]:
+def changes(before: Resource, now: Resource, show: Show) -> Iterator[ElementChange]:
     """The elements that differ.
 
     The real values are compared, and what is shown of them is returned: so a change of a hidden value is seen, but not
@@ -51,10 +51,10 @@ def changes(before: Resource, now: Resource, show: Show) -> Iterator[Change]:
         Empty if there was none.
     """
     if not before:
-        yield Change(now["resourceType"], "", None, show(now))
+        yield ElementChange(now["resourceType"], "", None, show(now))
         return
     for path, shown_before, shown_now in _differences("", (before, show(before)), (now, show(now))):
-        yield Change(now["resourceType"], path, shown_before, shown_now)
+        yield ElementChange(now["resourceType"], path, shown_before, shown_now)
 
 
 _Shown = tuple[Json, Json]

@@ -125,7 +125,7 @@ class AttemptOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class PastAttempt:
     """An attempt to deliver a study, or several in a row that ended in the same way.
 
     Attributes
@@ -152,7 +152,7 @@ class StudyAttempt:
     """An attempt to deliver a study, with the study."""
 
     study_uid: str
-    attempt: Attempt
+    attempt: PastAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class StudyDetails:
     series: tuple[SeriesSummary, ...]
     senders: tuple[Sender, ...]
     folders: tuple[SourceFolder, ...]
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[PastAttempt, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AccessFault:
     """A file or folder that cannot be used; ``is_missing``: it does not exist yet."""
 
     option: str
@@ -129,7 +129,7 @@ def dynamic_user(name: str, more_groups: Sequence[int] = ()) -> User:
     return User(name, _DYNAMIC, _DYNAMIC, (_DYNAMIC, *more_groups))
 
 
-def faults(needs: Sequence[Need], user: User) -> list[Fault]:
+def faults(needs: Sequence[Need], user: User) -> list[AccessFault]:
     """The needs that are not met for a user.
 
     Raises
@@ -143,7 +143,9 @@ def faults(needs: Sequence[Need], user: User) -> list[Fault]:
         raise PermissionError("only root can check another user")
     with ExitStack() as open_folders:
         opened = {need.path: _opened(need.path, open_folders) for need in needs}
-        return [Fault(**fault) for fault in _as_user(user, lambda: [asdict(fault) for fault in _look(needs, opened)])]
+        return [
+            AccessFault(**fault) for fault in _as_user(user, lambda: [asdict(fault) for fault in _look(needs, opened)])
+        ]
 
 
 def _opened(path: Path, open_folders: ExitStack) -> str:
@@ -178,12 +180,12 @@ def _as_user(user: User, ask: Callable[[], list[dict[str, Any]]]) -> list[dict[s
     return found
 
 
-def _look(needs: Sequence[Need], opened: dict[Path, str] | None = None) -> list[Fault]:
+def _look(needs: Sequence[Need], opened: dict[Path, str] | None = None) -> list[AccessFault]:
     found = []
     for need in needs:
         path = (opened or {}).get(need.path, str(need.path))
         if (said := _fault(path, need.use)) is not None:
-            found.append(Fault(need.option, str(need.path), said[0], said[1]))
+            found.append(AccessFault(need.option, str(need.path), said[0], said[1]))
     return found
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom2fhir.system.permissions import Fault, Need, Use
+from dicom2fhir.system.permissions import AccessFault, Need, Use
 
 NAME = "dicom2fhir.service"
 FOLDERS = tuple(
@@ -120,9 +120,9 @@ def interpreter(unit: Unit | None) -> list[Need]:
     return [Need("ExecStart", Path(os.path.realpath(sys.executable)), Use.READ)]
 
 
-def shut_out(needs: Sequence[Need], unit: Unit) -> list[Fault]:
+def shut_out(needs: Sequence[Need], unit: Unit) -> list[AccessFault]:
     """The files and folders that the unit's sandbox hides from the service or makes read-only."""
-    return [Fault(need.option, str(need.path), said) for need in needs if (said := _shut_out(need, unit))]
+    return [AccessFault(need.option, str(need.path), said) for need in needs if (said := _shut_out(need, unit))]
 
 
 def _shut_out(need: Need, unit: Unit) -> str:

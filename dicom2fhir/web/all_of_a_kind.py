@@ -13,7 +13,7 @@ from dicom2fhir.errors import StudyBusy
 from dicom2fhir.model import texts_of
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import FoundStudy, StudyFilter
-from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.call import Call, RequestRefused
 from dicom2fhir.web.operation import Operation, changed, named_destination
 from dicom2fhir.web.studies import chosen_verdicts, settleable_patients
 
@@ -53,7 +53,7 @@ def forget_rejections(call: Call) -> Response:
     """Forget that instances and files were refused on reception; what came after the page is not forgotten unseen."""
     until = call.form.get("until", "")
     if not _SECONDS.fullmatch(until):
-        raise Refused(400, "until must be a number of seconds since 1970.")
+        raise RequestRefused(400, "until must be a number of seconds since 1970.")
     count = call.store.forget_rejections(float(until))
     call.audit("forget-rejections", changed=bool(count))
     return changed(call, {"forgotten": count})

@@ -18,7 +18,7 @@ from dicom2fhir.ops.previews import Previewer
 from dicom2fhir.system.memory_budget import HeaderSpace
 from dicom2fhir.web import api, health
 from dicom2fhir.web.access import Gate, Refusal, Sessions
-from dicom2fhir.web.call import Call, Refused, Runner
+from dicom2fhir.web.call import Call, RequestRefused, Runner
 from dicom2fhir.web.facts import WebStore
 from dicom2fhir.web.metrics import page as metrics_page
 from dicom2fhir.web.middleware import Guard, Limits, Refuse, SecurityHeaders
@@ -77,7 +77,7 @@ def _routes(runner: Runner, pages: Pages, metrics: Metrics) -> list[Route]:
     def static_file(call: Call) -> Response:
         found = static.get(call.request.path_params["name"])
         if found is None:
-            raise Refused(404, "There is no such file.")
+            raise RequestRefused(404, "There is no such file.")
         content, media_type = found
         return Response(content, media_type=media_type, headers={"cache-control": "max-age=3600"})
 

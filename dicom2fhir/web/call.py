@@ -58,7 +58,7 @@ class Call:
         log.info("web.changed", change=change, peer=peer_of(self.request), **what)
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A handler does not do what is asked."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -108,7 +108,7 @@ class Runner:
     def _answer(self, handler: Handler, call: Call) -> Response:
         try:
             return handler(call)
-        except Refused as error:
+        except RequestRefused as error:
             return self.refuse(call.request, error.refusal)
         except BridgeError as error:
             log.error("web.failed", **log_fields(error))

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from dicom2fhir.errors import BridgeError, Transient
-from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.call import Call, RequestRefused
 from dicom2fhir.web.operation import Operation, json_response
 
 
@@ -16,13 +16,13 @@ def explained(call: Call) -> Mapping[str, Any]:
     """What the file in the body becomes in the FHIR version and the profile that the parameters name."""
     query = call.request.query_params
     if not call.body.getbuffer().nbytes:
-        raise Refused(400, "The body must be a DICOM file.")
+        raise RequestRefused(400, "The body must be a DICOM file.")
     try:
         return call.previewer.explain(call.body, query.get("fhir") or "R4", query.get("profile") or "none")
     except Transient:
         raise
     except BridgeError as error:
-        raise Refused(400, str(error)) from None
+        raise RequestRefused(400, str(error)) from None
 
 
 def explain(call: Call) -> Response:

@@ -12,12 +12,12 @@ from dicom2fhir.dicom.patients import NamedPatient
 from dicom2fhir.model import Resource, Study
 from dicom2fhir.ops import settlement
 from dicom2fhir.ops import status as bridge
-from dicom2fhir.ops.changes import Change, changes
+from dicom2fhir.ops.changes import ElementChange, changes
 from dicom2fhir.ops.masking import Masking, names_in
 from dicom2fhir.ops.previews import Preview
 from dicom2fhir.store.statuses import StudyStatus
 from dicom2fhir.store.study_search import StudyDetails
-from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.call import Call, RequestRefused
 
 MOST_CHANGES = 100
 """Of one destination; the others are counted."""
@@ -53,7 +53,7 @@ def asked_study(call: Call) -> AskedStudy:
     uid = str(call.request.path_params["study_uid"])
     status, study = call.store.study_status(uid), call.store.study(uid)
     if status is None or study is None:
-        raise Refused(404, "There is no such study.")
+        raise RequestRefused(404, "There is no such study.")
     patients = call.store.patients(uid)
     masking = Masking(study.patient, study.attrs, *(named.patient for named in patients))
     return AskedStudy(status, study, patients, masking)
@@ -64,7 +64,7 @@ def view_of(asked: AskedStudy, call: Call) -> StudyView:
     uid, show, masking = asked.study.uid, call.shows_identifiers, asked.masking
     details = call.store.study_details(uid)
     if details is None:
-        raise Refused(404, "There is no such study.")
+        raise RequestRefused(404, "There is no such study.")
     is_viewer_hidden = call.previewer.viewer_needs_accession and not show
     now = time.time()
     document = bridge.study_json(asked.status, bridge.daemon_of(call.store, now), now)
@@ -92,7 +92,7 @@ class Destined:
     """
 
     preview: Preview
-    changes: tuple[Change, ...] | None
+    changes: tuple[ElementChange, ...] | None
     more_changes: int
 
     def document(self) -> dict[str, object]:

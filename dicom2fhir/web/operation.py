@@ -10,7 +10,7 @@ import orjson
 from starlette.responses import Response
 
 from dicom2fhir.store.statuses import State
-from dicom2fhir.web.call import Call, Handler, Refused
+from dicom2fhir.web.call import Call, Handler, RequestRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ def state_of(given: str | None) -> State | None:
     if given is None:
         return None
     if given not in list(State):
-        raise Refused(400, f"state must be one of {', '.join(State)}.")
+        raise RequestRefused(400, f"state must be one of {', '.join(State)}.")
     return State(given)
 
 
 def require_destination(call: Call, name: str) -> None:
     """Check that there is a destination."""
     if all(one.name != name for one in call.store.destinations()):
-        raise Refused(404, "There is no such destination.")
+        raise RequestRefused(404, "There is no such destination.")
 
 
 def named_destination(call: Call) -> str:
@@ -75,5 +75,5 @@ def number(given: str | None, name: str, default: int, most: int) -> int:
     if given is None:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 9 and int(given) <= most):
-        raise Refused(400, f"{name} must be a number from 0 to {most}.")
+        raise RequestRefused(400, f"{name} must be a number from 0 to {most}.")
     return int(given)

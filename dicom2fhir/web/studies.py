@@ -17,7 +17,7 @@ from dicom2fhir.ops import status as bridge
 from dicom2fhir.ops.masking import MASK, Masking
 from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import FoundStudy, Position, StudyDetails, StudyFilter
-from dicom2fhir.web.call import Call, Refused
+from dicom2fhir.web.call import Call, RequestRefused
 from dicom2fhir.web.one_study import MOST_CHANGES, asked_study, destined, view_of
 from dicom2fhir.web.operation import Operation, changed, json_response, number, require_destination, state_of
 
@@ -58,10 +58,10 @@ def search(call: Call, limit: int) -> tuple[Sequence[FoundStudy], str]:
 def _wanted(call: Call, query: QueryParams) -> StudyFilter:
     state = state_of(query.get("state") or None)  # a form sends every field
     if not call.shows_identifiers and any(query.get(name) for name in _OF_PATIENTS):
-        raise Refused(403, "Patients are not searched, because web.show_identifiers is not set.")
+        raise RequestRefused(403, "Patients are not searched, because web.show_identifiers is not set.")
     texts = {name: query.get(name, "") for name in FILTERS}
     if not _DATES.fullmatch(texts["study_date"].strip()):
-        raise Refused(
+        raise RequestRefused(
             400, "study_date must be a date, 20240131, or a range: 20240101-20240131, 20240101- or -20240131."
         )
     return StudyFilter(state=state, is_conflict=query.get("conflict") == "true", **texts)
@@ -74,7 +74,7 @@ def _position(given: str | None) -> Position | None:
         last_at, number, *date = given.split(",")
         return Position(float(last_at), int(number), *date[:1])
     except ValueError:
-        raise Refused(400, "after must be the value of next in the page before.") from None
+        raise RequestRefused(400, "after must be the value of next in the page before.") from None
 
 
 def list_studies(call: Call) -> Response:
@@ -142,7 +142,7 @@ def forget_study(call: Call) -> Response:
     try:
         was_there = call.store.forget(uid)
     except StudyBusy:
-        raise Refused(409, "The study is being sent now. Try again in a moment.") from None
+        raise RequestRefused(409, "The study is being sent now. Try again in a moment.") from None
     call.audit("forget", study=uid, changed=was_there)
     return changed(call, {"study_uid": uid, "forgotten": was_there}, then="/studies")
 
@@ -161,7 +161,7 @@ def settleable_patients(call: Call) -> tuple[str, Sequence[NamedPatient]]:
     uid = _known(call)
     patients = call.store.patients(uid)
     if not settlement.is_settleable(patients):
-        raise Refused(409, "The instances name one patient: there is no conflict to settle.")
+        raise RequestRefused(409, "The instances name one patient: there is no conflict to settle.")
     return uid, patients
 
 
@@ -176,7 +176,7 @@ def chosen_verdicts(call: Call, patients: Sequence[NamedPatient]) -> dict[str, V
             [number(one, "drop", 0, _MOST_PATIENTS) for one in dropped],
         )
     except (LookupError, ValueError) as error:
-        raise Refused(400, f"{error}.") from None
+        raise RequestRefused(400, f"{error}.") from None
 
 
 def _patients(call: Call, uid: str) -> list[dict[str, object]]:
@@ -219,7 +219,7 @@ def _reasons(call: Call, found: FoundStudy) -> Iterator[tuple[str, str]]:
 def _known(call: Call) -> str:
     uid = str(call.request.path_params["study_uid"])
     if call.store.study_status(uid) is None:
-        raise Refused(404, "There is no such study.")
+        raise RequestRefused(404, "There is no such study.")
     return uid
 
 

@@ -14,7 +14,7 @@ from pynetdicom import AE
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom2fhir.conformance.dicom_statement import statement, storage_sop_classes, transfer_syntaxes
-from dicom2fhir.conformance.document import Document, Section, Table, markdown, to_html
+from dicom2fhir.conformance.document import Section, StatementDocument, Table, markdown, to_html
 from dicom2fhir.conformance.fhir_client import capability_statement, written_types
 from dicom2fhir.dicom.character_sets import defined_terms, encodings
 from dicom2fhir.errors import BridgeError
@@ -67,7 +67,7 @@ def accepted(listen: Listen, contexts: Sequence[PresentationContext]) -> set[tup
     return found
 
 
-def tables(document: Document, number: str) -> list[Table]:
+def tables(document: StatementDocument, number: str) -> list[Table]:
     (section,) = (one for one in document.sections if one.number == number)
     return [one for one in section.content if isinstance(one, Table)]
 
@@ -171,7 +171,7 @@ def test_the_page_is_whole_and_its_links_lead_somewhere() -> None:
 
 def test_text_is_never_markup() -> None:
     hostile = "<b>|*x*_y_`z`[a](b)\\"
-    made = Document(hostile, (Section("1", hostile, (hostile, Table((hostile,), ((hostile,),)))),))
+    made = StatementDocument(hostile, (Section("1", hostile, (hostile, Table((hostile,), ((hostile,),)))),))
     assert "<b>" not in to_html(made)
     assert markdown(made).splitlines()[-1] == "| \\<b\\>\\|\\*x\\*\\_y\\_\\`z\\`\\[a\\](b)\\\\ |"
 

@@ -96,7 +96,7 @@ def test_new_subfolders_are_followed(
 def test_lost_notices_are_made_up_for_by_looking(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_events.Notices, "on_any_event", lambda self, event: None)
+    monkeypatch.setattr(watch_events.FolderEvents, "on_any_event", lambda self, event: None)
     watcher = start("native", rescan_s=0.3)
     passes(watcher)
     (inbox / "a").write_bytes(dicom())
@@ -501,10 +501,10 @@ def test_names_are_not_logged(start: Running, bridge: Bridge, inbox: Path, capsy
 def test_auto_polls_where_notices_cannot_be_had(
     start: Running, bridge: Bridge, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: watch_events.Notices) -> None:
+    def refuse(self: watch_events.FolderEvents) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr(watch_events.Notices, "start", refuse)
+    monkeypatch.setattr(watch_events.FolderEvents, "start", refuse)
     watcher = start("auto", SLOW_S)
     assert not watcher.is_native
     (inbox / "a").write_bytes(dicom(1))
@@ -517,11 +517,11 @@ def test_auto_polls_where_notices_cannot_be_had(
 def test_notices_are_asked_for_again(start: Running, bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's watches belong to all programs: others may need them all while we start."""
 
-    def refuse(self: watch_events.Notices) -> None:
+    def refuse(self: watch_events.FolderEvents) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(watch_events.Notices, "start", refuse)
+        patch.setattr(watch_events.FolderEvents, "start", refuse)
         watcher = start("native", 0.3)
         passes(watcher)
         assert not watcher.is_native

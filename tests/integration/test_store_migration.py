@@ -17,7 +17,7 @@ from dicom2fhir.dicom.patients import Verdict
 from dicom2fhir.errors import ConfigError, NoStore, StoreDamaged, StoreInUse, StoreUnavailable
 from dicom2fhir.model import Origin
 from dicom2fhir.store.file_marks import FileMark
-from dicom2fhir.store.migration.move import Summary, move
+from dicom2fhir.store.migration.move import Moved, move
 from dicom2fhir.store.migration.tables import LEFT_OUT, MOVED, UNMOVED_TOTALS
 from dicom2fhir.store.postgres.store import PostgresStore
 from dicom2fhir.store.sql.store import SqlStore
@@ -298,7 +298,7 @@ def test_what_is_refused(bench: Bench, path: Path, url: str, tmp_path: Path) -> 
     SqliteStore(other, min_free_bytes=0).close()
     with pytest.raises(ConfigError, match=r"holds part of .*Name a new database"):
         move(other, url, silent)
-    assert isinstance(move(path, url, silent), Summary)
+    assert isinstance(move(path, url, silent), Moved)
     with pytest.raises(ConfigError, match="has tables already"):
         move(path, url, silent)
 

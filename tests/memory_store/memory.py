@@ -25,7 +25,7 @@ from dicom2fhir.model import (
 from dicom2fhir.store.base import Failing
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.statuses import Rejection, State
-from dicom2fhir.store.study_search import Attempt
+from dicom2fhir.store.study_search import PastAttempt
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Delivery:
     failing_s: float = 0.0
     failing_at: float | None = None
     failing_accepted: int = 0
-    history: list[Attempt] = field(default_factory=list)
+    history: list[PastAttempt] = field(default_factory=list)
     """Newest first."""
 
     @property

@@ -8,9 +8,9 @@ from dicom2fhir.model import Attrs, Study, texts_of
 from dicom2fhir.store.study_keys import Kind, keys_of, lists_by_date, wanted_dates, wanted_keys
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
-    Attempt,
     AttemptOutcome,
     FoundStudy,
+    PastAttempt,
     Position,
     Sender,
     SeriesSummary,
@@ -89,5 +89,5 @@ def note(delivery: Delivery, destination: str, at: float, revision: int, outcome
     times = 1
     if before and (before.revision, before.outcome, before.answer) == (revision, outcome, answer):
         times += delivery.history.pop(0).times
-    delivery.history.insert(0, Attempt(destination, at, revision, outcome, answer, times))
+    delivery.history.insert(0, PastAttempt(destination, at, revision, outcome, answer, times))
     del delivery.history[KEPT_ATTEMPTS:]

@@ -14,10 +14,10 @@ from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
     KEPT_COUNTS_S,
-    Attempt,
     AttemptOutcome,
     FoundStudy,
     MinuteCounts,
+    PastAttempt,
     Sender,
     SeriesSummary,
     SourceFolder,
@@ -258,7 +258,7 @@ def test_series_and_sources_of_a_study(bench: Bench) -> None:
     assert details.folders == (SourceFolder("/inbox", first_at + 10),)
 
 
-def attempts(bench: Bench) -> list[Attempt]:
+def attempts(bench: Bench) -> list[PastAttempt]:
     details = bench.store.study_details("1.1")
     assert details
     return [*details.attempts]
@@ -289,9 +289,9 @@ def test_each_attempt_is_kept_with_its_answer(bench: Bench) -> None:
         (AttemptOutcome.WRITTEN, "Observation: no", 1),
     ]
     assert attempts(bench)[3:] == [
-        Attempt(DEST, at[3], 1, AttemptOutcome.REFUSED, "HTTP 422: no"),
-        Attempt(DEST, at[2], 1, AttemptOutcome.FAILED, "HTTP 500"),
-        Attempt(DEST, at[1], 1, AttemptOutcome.FAILED, "HTTP 503", times=2),
+        PastAttempt(DEST, at[3], 1, AttemptOutcome.REFUSED, "HTTP 422: no"),
+        PastAttempt(DEST, at[2], 1, AttemptOutcome.FAILED, "HTTP 500"),
+        PastAttempt(DEST, at[1], 1, AttemptOutcome.FAILED, "HTTP 503", times=2),
     ]
     assert bench.restart().study_details("1.1") == bench.store.study_details("1.1")
 
@@ -315,7 +315,7 @@ def test_the_latest_attempts_of_all_studies(bench: Bench) -> None:
         at.append(bench.now)
     refused = AttemptOutcome.REFUSED
     expected = [
-        StudyAttempt(study, Attempt(DEST, at[place], 1, refused, f"HTTP 422: {study}"))
+        StudyAttempt(study, PastAttempt(DEST, at[place], 1, refused, f"HTTP 422: {study}"))
         for place, study in ((2, "1.3"), (1, "1.2"), (0, "1.1"))
     ]
     assert bench.store.recent_attempts(0) == expected

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dicom2fhir.model import Resource
-from dicom2fhir.ops.changes import Change, changes
+from dicom2fhir.ops.changes import ElementChange, changes
 from dicom2fhir.ops.masking import MASK, Masking
 
 
@@ -46,14 +46,14 @@ def test_each_element_that_differs(before: Resource, now: Resource, expected: li
 
 def test_a_resource_that_was_not_there() -> None:
     now: Resource = {"resourceType": "X", "a": 1}
-    assert list(changes({}, now, lambda value: value)) == [Change("X", "", None, now)]
+    assert list(changes({}, now, lambda value: value)) == [ElementChange("X", "", None, now)]
 
 
 def test_a_change_of_a_hidden_value_is_seen_but_not_the_value() -> None:
     before = {"resourceType": "Patient", "name": [{"family": "One"}], "identifier": [{"value": "P1"}], "active": True}
     now = {"resourceType": "Patient", "name": [{"family": "Two"}], "identifier": [{"value": "P2"}], "active": False}
     assert list(changes(before, now, Masking().resource)) == [
-        Change("Patient", "name", MASK, MASK),
-        Change("Patient", "identifier[0].value", MASK, MASK),
-        Change("Patient", "active", True, False),
+        ElementChange("Patient", "name", MASK, MASK),
+        ElementChange("Patient", "identifier[0].value", MASK, MASK),
+        ElementChange("Patient", "active", True, False),
     ]

@@ -13,7 +13,7 @@ import pytest
 from dicom2fhir.errors import NotExpressible
 from dicom2fhir.fhir.mapping.engine import MappingOptions, map_study
 from dicom2fhir.fhir.profile.apply import conform
-from dicom2fhir.fhir.profile.model import Code, Profile
+from dicom2fhir.fhir.profile.model import Profile, ProfileCode
 from dicom2fhir.fhir.version.dialects import DIALECTS
 from dicom2fhir.mapped_resources import Mapped, Write
 from dicom2fhir.model import Resource, Study
@@ -78,7 +78,7 @@ def has(value: object, part: object) -> bool:
 def replaced(chosen: Profile, plain: Mapped, result: Mapped) -> Iterator[str]:
     """Elements of the mapping in whose place there is a placeholder, unless it is the code for all other codes."""
     written = {(path, identity): value for path, identity, value in elements(result)}
-    others = [table.otherwise.as_json() for table in chosen.codes.values() if isinstance(table.otherwise, Code)]
+    others = [table.otherwise.as_json() for table in chosen.codes.values() if isinstance(table.otherwise, ProfileCode)]
     for path, identity, value in elements(plain):
         found = written.get((path, identity))
         head, _, name = path.rpartition(".")

@@ -19,7 +19,7 @@ from dicom2fhir.model import InstanceRecord, Origin
 from dicom2fhir.store.file_marks import FileMark
 from dicom2fhir.store.sqlite import damage, disk, schema
 from dicom2fhir.store.sqlite.disk import Space, require_local
-from dicom2fhir.store.sqlite.read_connections import Readers
+from dicom2fhir.store.sqlite.read_connections import ReadConnections
 from dicom2fhir.store.sqlite.store import SqliteStore
 from dicom2fhir.store.statuses import DestinationStatus
 from dicom2fhir.system.mounts import file_system_type
@@ -251,7 +251,7 @@ def test_a_setting_that_does_not_take_is_named() -> None:
 
 
 def test_readers_cannot_write(tmp_path: Path) -> None:
-    readers = Readers(filled(tmp_path / "store.db"), 1.0)
+    readers = ReadConnections(filled(tmp_path / "store.db"), 1.0)
     with pytest.raises(StoreUnavailable), readers.snapshot() as connection:
         connection.execute("DELETE FROM instance")
     readers.close()

@@ -14,7 +14,7 @@ import pytest
 from dicom2fhir.errors import StoreUnavailable
 from dicom2fhir.store.sql.writer import _Job
 from dicom2fhir.store.sqlite.statements import transaction
-from dicom2fhir.store.sqlite.writer import Writer
+from dicom2fhir.store.sqlite.writer import SqliteWriter
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def rows(path: Path) -> list[int]:
         connection.close()
 
 
-def call_together(writer: Writer, calls: Sequence[Callable[[], None]]) -> None:
+def call_together(writer: SqliteWriter, calls: Sequence[Callable[[], None]]) -> None:
     """Make each call in a thread of its own; all of them have to wait for another one that writes."""
     started, go_on = threading.Event(), threading.Event()
 
@@ -66,7 +66,7 @@ def call_together(writer: Writer, calls: Sequence[Callable[[], None]]) -> None:
 
 def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: Path) -> None:
     commits: list[int] = []
-    writer = Writer(connect(path), on_commit=lambda: commits.append(1))
+    writer = SqliteWriter(connect(path), on_commit=lambda: commits.append(1))
     results: dict[int, object] = {}
 
     def send(number: int) -> None:
@@ -85,7 +85,7 @@ def test_what_waits_is_committed_together_and_a_mistake_hurts_only_itself(path: 
 def test_a_batch_is_bounded(path: Path) -> None:
     commits: list[int] = []
     go_on = threading.Event()
-    writer = Writer(connect(path), on_commit=lambda: commits.append(1), max_batch=2)
+    writer = SqliteWriter(connect(path), on_commit=lambda: commits.append(1), max_batch=2)
     threads = [threading.Thread(target=writer.run, args=(lambda _connection: go_on.wait(),))]
     threads += [threading.Thread(target=writer.run, args=(lambda _connection: None,)) for _ in range(6)]
     for thread in threads:
@@ -101,7 +101,7 @@ def test_a_batch_is_bounded(path: Path) -> None:
 def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, mistake: bool) -> None:
     undone: list[int] = []
     calls: list[list[int]] = []
-    writer = Writer(connect(path), on_roll_back=lambda: undone.append(1))
+    writer = SqliteWriter(connect(path), on_roll_back=lambda: undone.append(1))
     results: dict[int, object] = {}
 
     def insert_all(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[int]:
@@ -135,7 +135,7 @@ def test_what_waits_for_the_same_operation_is_handed_over_together(path: Path, m
 def test_an_interruption_leaves_nobody_waiting(path: Path) -> None:
     undone: list[int] = []
     started, go_on = threading.Event(), threading.Event()
-    writer = Writer(connect(path), on_roll_back=lambda: undone.append(1))
+    writer = SqliteWriter(connect(path), on_roll_back=lambda: undone.append(1))
 
     def interrupted(connection: sqlite3.Connection) -> None:
         insert(1, connection)
@@ -166,7 +166,7 @@ def test_an_interruption_leaves_nobody_waiting(path: Path) -> None:
 
 def test_who_is_told_to_lead_before_it_waits_does_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, enqueued = threading.Event(), threading.Event()
-    writer = Writer(connect(path))
+    writer = SqliteWriter(connect(path))
     enqueue = writer._enqueue
 
     def enqueue_and_dawdle(job: _Job) -> bool:
@@ -193,7 +193,7 @@ def test_who_is_told_to_lead_before_it_waits_does_so(path: Path, monkeypatch: py
 
 
 def test_threads_that_are_interrupted_at_every_turn(path: Path) -> None:
-    writer = Writer(connect(path))
+    writer = SqliteWriter(connect(path))
     results: list[int] = []
 
     def run(first: int) -> None:
@@ -215,7 +215,7 @@ def test_threads_that_are_interrupted_at_every_turn(path: Path) -> None:
 
 
 def test_who_is_interrupted_while_it_waits_holds_nobody_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = Writer(connect(path))
+    writer = SqliteWriter(connect(path))
 
     def interrupted(job: _Job) -> bool:
         writer._jobs.append(job)
@@ -235,7 +235,7 @@ def test_nobody_is_told_success_when_the_commit_fails(path: Path) -> None:
     reasons: list[str] = []
     connection = connect(path)
     connection.execute("PRAGMA query_only=1")
-    writer = Writer(connection, on_failure=reasons.append)
+    writer = SqliteWriter(connection, on_failure=reasons.append)
     with pytest.raises(StoreUnavailable):
         writer.run(lambda connection: insert(1, connection))
     assert reasons == [writer.failure]
@@ -249,7 +249,7 @@ def test_a_broken_callback_leaves_nobody_waiting(path: Path) -> None:
     def broken() -> None:
         raise RuntimeError
 
-    writer = Writer(connect(path), on_commit=broken)
+    writer = SqliteWriter(connect(path), on_commit=broken)
     assert writer.run(lambda connection: insert(1, connection)) == 1
     with pytest.raises(StoreUnavailable):
         while True:
@@ -260,7 +260,7 @@ def test_a_broken_callback_leaves_nobody_waiting(path: Path) -> None:
 
 def test_closing_commits_what_waits(path: Path) -> None:
     started, go_on = threading.Event(), threading.Event()
-    writer = Writer(connect(path))
+    writer = SqliteWriter(connect(path))
 
     def block(_connection: sqlite3.Connection) -> None:
         started.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom2fhir.fhir.profile.model import Code, CodeTable, Include
+from dicom2fhir.fhir.profile.model import CodeTable, Include, ProfileCode
 from dicom2fhir.fhir.version import code_tables
 from dicom2fhir.model import Json, Resource
 
@@ -72,4 +72,4 @@ def coded(value: Json, type_: str) -> Json:
 
 
 def _coding(include: Include, code: str, display: str = "") -> Resource:
-    return Code(system=include.system, code=code, display=include.displays.get(code, display)).as_json()
+    return ProfileCode(system=include.system, code=code, display=include.displays.get(code, display)).as_json()

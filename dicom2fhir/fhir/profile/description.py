@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dicom2fhir.fhir.profile.model import Code, CodeTable, ElementRule, Profile, RelatedRules, Unverified
+from dicom2fhir.fhir.profile.model import CodeTable, ElementRule, Profile, ProfileCode, RelatedRules, Unverified
 from dicom2fhir.fhir.profile.template import ExtensionPart, sources_in
 
 _UNVERIFIED: Mapping[Unverified, str] = {
@@ -62,7 +62,7 @@ def _asked_of_related(rules: RelatedRules) -> list[str]:
 
 def other_codes(table: CodeTable) -> str:
     """How a table handles other codes than its own, in words."""
-    if isinstance(table.otherwise, Code):
+    if isinstance(table.otherwise, ProfileCode):
         return f"become {table.otherwise.code}"
     return _OTHERWISE[table.otherwise]
 

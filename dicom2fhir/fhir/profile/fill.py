@@ -12,7 +12,7 @@ from typing import Any
 
 from dicom2fhir.fhir.mapping.context import MappingContext
 from dicom2fhir.fhir.profile.codes import known, known_concept, known_identifier, with_text
-from dicom2fhir.fhir.profile.model import AddedResource, Code, Missing, Profile
+from dicom2fhir.fhir.profile.model import AddedResource, Missing, Profile, ProfileCode
 from dicom2fhir.fhir.profile.template import (
     ExtensionPart,
     FhirType,
@@ -190,7 +190,7 @@ class Filler:
             return value
         self.context.note("warning", where, f"has a code that profile {self.profile.name} does not allow")
         match table.otherwise:
-            case Code():
+            case ProfileCode():
                 other = table.otherwise.as_json()
                 return {"coding": [other]} if type_ == "CodeableConcept" else other
             case "omit":

@@ -15,13 +15,13 @@ from dicom2fhir.errors import ConfigError
 from dicom2fhir.fhir.profile.element_check import faults
 from dicom2fhir.fhir.profile.model import (
     AddedResource,
-    Code,
     CodeTable,
     ElementRule,
     IdentifierRules,
     Include,
     OrderRules,
     Profile,
+    ProfileCode,
     RelatedRules,
 )
 from dicom2fhir.fhir.profile.template import Extension, ExtensionPart, ReferenceTo
@@ -155,7 +155,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "identifiers": IdentifierRules,
     "orders": OrderRules,
     "resource": AddedResource,
-    "coding": Code,
+    "coding": ProfileCode,
 }
 
 

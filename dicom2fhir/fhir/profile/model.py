@@ -18,8 +18,8 @@ from dicom2fhir.fhir.profile.template import (
     Extension,
     ExtensionPart,
     FhirType,
+    ProfileTable,
     Sources,
-    Table,
     Template,
     Version,
     dates_are_typed,
@@ -58,7 +58,7 @@ def _of(*known: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Code(Table):
+class ProfileCode(ProfileTable):
     """A code of a code system."""
 
     system: str = Field(description="URI of the code system.")
@@ -70,7 +70,7 @@ class Code(Table):
         return {key: value for key, value in self.model_dump().items() if value}
 
 
-class ElementRule(Table):
+class ElementRule(ProfileTable):
     """The requirements of a profile for one element. The keys are applied in the order of this table."""
 
     path: str = Field(
@@ -138,7 +138,7 @@ class ElementRule(Table):
     _typed = model_validator(mode="after")(dates_are_typed)
 
 
-class Include(Table):
+class Include(ProfileTable):
     """Codes of one system that an element may have, as in ``ValueSet.compose.include``."""
 
     system: str = Field(description="URI of the code system, as the profile writes it.")
@@ -164,25 +164,25 @@ class Include(Table):
     displays: dict[str, str] = Field({}, description="Code -> its display, if the profile prescribes one.")
 
 
-class CodeTable(Table):
+class CodeTable(ProfileTable):
     """The codes that an element may have."""
 
     include: tuple[Include, ...] = Field(min_length=1, description="The codes, system by system.")
     displayed: bool = Field(False, description="`true` allows only codes that have a display.")
-    otherwise: Missing | Literal["keep", "text"] | Code = Field(
+    otherwise: Missing | Literal["keep", "text"] | ProfileCode = Field(
         description="How any other code is handled: `omit`, `sentinel` or `refuse` as for a missing value, `keep`"
         " writes it as it is, `text` adds its display, or the code, to the text of the CodeableConcept, or a code"
         " that replaces it."
     )
 
 
-class IdentifierRules(Table):
+class IdentifierRules(ProfileTable):
     """The identifiers that the study has, and additional codes of their types."""
 
     allowed: tuple[Literal["uid", "accession", "study-id"], ...] = Field(
         ("uid", "accession", "study-id"), description="The identifiers to keep."
     )
-    coding: Annotated[dict[str, Code], _of("uid", "accession")] = Field(
+    coding: Annotated[dict[str, ProfileCode], _of("uid", "accession")] = Field(
         {}, description="`uid` or `accession` -> a code that is added to the type of that identifier."
     )
     one_accession: bool = Field(
@@ -192,10 +192,10 @@ class IdentifierRules(Table):
     )
 
 
-class OrderRules(Table):
+class OrderRules(ProfileTable):
     """The accession numbers in ``basedOn``: only the first one with a system keeps a type."""
 
-    coding: tuple[Code, ...] = Field((), description="Codes that are added to that type.")
+    coding: tuple[ProfileCode, ...] = Field((), description="Codes that are added to that type.")
     others: Literal["untyped", "text", "drop"] = Field(
         "untyped",
         description="What happens to the other accession numbers: `untyped` writes them without a type, `text` writes"
@@ -203,7 +203,7 @@ class OrderRules(Table):
     )
 
 
-class AddedResource(Table):
+class AddedResource(ProfileTable):
     """A resource that the profile adds. It is contained in the resource that refers to it."""
 
     type: ResourceType = Field(description="Resource type.")
@@ -213,7 +213,7 @@ class AddedResource(Table):
     value: Template = Field(description="Its elements: a template.")
 
 
-class RelatedRules(Table):
+class RelatedRules(ProfileTable):
     """The requirements for the resources of one type that the study refers to, contained in it or separate.
 
     If such a resource lacks something required, an item of a list that refers to it (`series.performer`) is left out
@@ -245,7 +245,7 @@ class RelatedRules(Table):
     extension: tuple[ExtensionPart, ...] = Field((), description="Extensions of the resource.")
 
 
-class Profile(Table):
+class Profile(ProfileTable):
     """A whole file."""
 
     name: str = Field("", description="Name of the profile; by default that of the file.")

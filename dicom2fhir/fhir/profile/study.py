@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from dicom2fhir.fhir.mapping.date_times import earliest
 from dicom2fhir.fhir.profile.fill import put
-from dicom2fhir.fhir.profile.model import Code
+from dicom2fhir.fhir.profile.model import ProfileCode
 from dicom2fhir.fhir.profile.resource import ResourceInProfile
 from dicom2fhir.fhir.profile.values import ProfiledNode
 from dicom2fhir.fhir.version.datatypes import DICOM_UID
@@ -125,6 +125,6 @@ def _kind(identifier: Resource) -> str:
     return "accession" if any(coding.get("code") == "ACSN" for coding in codings) else "study-id"
 
 
-def _add_type(identifier: Resource, coding: Code) -> None:
+def _add_type(identifier: Resource, coding: ProfileCode) -> None:
     type_ = identifier.setdefault("type", {})
     type_["coding"] = [*type_.get("coding", []), coding.as_json()]

@@ -37,7 +37,7 @@ _KEYWORD = r"[A-Za-z][A-Za-z0-9]*"
 _SOURCE = re.compile(rf"@[a-zA-Z.]+|\$[a-z_]+\.[a-z_]+|{_KEYWORD}(/{_KEYWORD})?(\+{_KEYWORD}(/{_KEYWORD})?)?")
 
 
-class Table(BaseModel):
+class ProfileTable(BaseModel):
     """A table of a profile file: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -92,7 +92,7 @@ def quantity_by_unit(table: object) -> object:
     return {"type": "Quantity", **table} if isinstance(table, dict) and table.get("unit") else table
 
 
-class ValueSource(Table):
+class ValueSource(ProfileTable):
     """A value that is taken from DICOM attributes."""
 
     from_: Sources = Field(
@@ -150,7 +150,7 @@ class ValueSource(Table):
     _typed = model_validator(mode="after")(dates_are_typed)
 
 
-class ReferenceTo(Table):
+class ReferenceTo(ProfileTable):
     """A reference to a resource that the profile adds."""
 
     resource: tuple[str, ...] = Field(
@@ -161,7 +161,7 @@ class ReferenceTo(Table):
     )
 
 
-class FirstValue(Table):
+class FirstValue(ProfileTable):
     """The first of several values that exists."""
 
     first: tuple[ValueSource, ...] = Field(description="The values, in order of preference.")

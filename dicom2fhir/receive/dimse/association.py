@@ -21,7 +21,7 @@ from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set, negotiation
 from dicom2fhir.receive.dimse.connection import NEVER, Ended, Wire
 from dicom2fhir.receive.dimse.negotiation import Acceptance, PresentationContext
-from dicom2fhir.receive.dimse.operation import Callbacks, Operation
+from dicom2fhir.receive.dimse.operation import Callbacks, DimseOperation
 from dicom2fhir.receive.dimse.options import Listen
 from dicom2fhir.receive.dimse.refusal_counts import Refusals
 from dicom2fhir.receive.dimse.services import Services
@@ -91,7 +91,7 @@ class Association:
         self._callbacks = callbacks
         self._share = Share(space)
         self._services = Services(callbacks, rules.budgets, self._share)
-        self._operation: Operation | None = None
+        self._operation: DimseOperation | None = None
         self._admit = admit
         self._stopping = stopping
         self._space = space

@@ -26,7 +26,7 @@ class Callbacks:
     on_association_ended: Callable[[str], None]
 
 
-class Operation(ABC):
+class DimseOperation(ABC):
     """Performs requests of one kind in one association, one at a time."""
 
     def __init__(self, callbacks: Callbacks, share: Share) -> None:

@@ -19,7 +19,7 @@ from dicom2fhir.receive.dimse.command_set import (
     ResponseStatus,
 )
 from dicom2fhir.receive.dimse.normalized import Normalized
-from dicom2fhir.receive.dimse.operation import Callbacks, Operation
+from dicom2fhir.receive.dimse.operation import Callbacks, DimseOperation
 from dicom2fhir.receive.dimse.storage import Storage
 from dicom2fhir.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION, MODALITY_PERFORMED_PROCEDURE_STEP, VERIFICATION
 from dicom2fhir.system.memory_budget import Share
@@ -42,7 +42,7 @@ class Services:
         self.storage = Storage(callbacks, budgets, share)
         self._normalized = Normalized(callbacks, budgets, share)
 
-    def operation(self, command: Command, sop_class: str) -> Operation | None:
+    def operation(self, command: Command, sop_class: str) -> DimseOperation | None:
         """What performs a command in a presentation context of a SOP class; None if :meth:`answer` is enough."""
         requests = _NOT_STORAGE.get(sop_class)
         if requests is None:

@@ -11,13 +11,13 @@ from dicom2fhir.errors import BridgeError, BridgeFault, kind_of, log_fields
 from dicom2fhir.model import Origin
 from dicom2fhir.receive.dimse import command_set
 from dicom2fhir.receive.dimse.negotiation import PresentationContext
-from dicom2fhir.receive.dimse.operation import Callbacks, Operation
+from dicom2fhir.receive.dimse.operation import Callbacks, DimseOperation
 from dicom2fhir.system.memory_budget import Share
 
 log = structlog.get_logger(__name__)
 
 
-class Storage(Operation):
+class Storage(DimseOperation):
     """Receives the instances of one association.
 
     Attributes

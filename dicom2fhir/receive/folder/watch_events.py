@@ -31,7 +31,7 @@ _EVENTS: list[type[FileSystemEvent]] = [
 """Without those that reading a file causes."""
 
 
-class Notices(FileSystemEventHandler):
+class FolderEvents(FileSystemEventHandler):
     """Collects the paths of events below a folder.
 
     Parameters

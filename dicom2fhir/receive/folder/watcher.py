@@ -26,7 +26,7 @@ from dicom2fhir.receive.folder.files import Found, is_ignored, is_on_network, lo
 from dicom2fhir.receive.folder.folder_file import Changed, Incomplete, Intake
 from dicom2fhir.receive.folder.incomplete_files import LeftAlone
 from dicom2fhir.receive.folder.options import Watch
-from dicom2fhir.receive.folder.watch_events import Notices
+from dicom2fhir.receive.folder.watch_events import FolderEvents
 from dicom2fhir.system.text import token
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class FolderWatcher:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._looked = threading.Event()
-        self._notices: Notices | None = None
+        self._notices: FolderEvents | None = None
         self._listen_at = clock()
         self._deaf = ""
         self._found: tuple[int, int] | None = None
@@ -175,7 +175,7 @@ class FolderWatcher:
         self._listen_at = self._clock() + watch.rescan_s
         if watch.mode == "poll" or (watch.mode == "auto" and is_on_network(self._root)):
             return
-        notices = Notices(self._root, self._wake)
+        notices = FolderEvents(self._root, self._wake)
         try:
             notices.start()
         except OSError as error:

@@ -27,7 +27,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Moved:
     """What was moved.
 
     Attributes
@@ -62,7 +62,7 @@ class Summary:
         yield f"{self.source} was not changed. Start no daemon with it any more; it contains patient data."
 
 
-def move(path: Path, url: str, on_progress: OnProgress) -> Summary:
+def move(path: Path, url: str, on_progress: OnProgress) -> Moved:
     """Move a store, which no daemon may use, to a database without tables, and compare both.
 
     The file is not changed. Until the comparison has succeeded, daemons and commands refuse the database.
@@ -86,7 +86,7 @@ def move(path: Path, url: str, on_progress: OnProgress) -> Summary:
                 on_progress("moving", done, total)
         _compare(source, target, wanted, on_progress)
         target.finish(source.counters(), source.total("last_forgotten"))
-        return Summary(str(path), target.location, wanted, source.total("instances"), sum(present.values()))
+        return Moved(str(path), target.location, wanted, source.total("instances"), sum(present.values()))
 
 
 def _batch(rows: Iterator[Row]) -> Iterator[Row]:

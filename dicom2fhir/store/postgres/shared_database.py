@@ -23,7 +23,7 @@ from dicom2fhir.store.postgres.schema import (
     require_version,
 )
 from dicom2fhir.store.postgres.statements import PostgresStatements
-from dicom2fhir.store.postgres.writer import WriteConnection, Writer
+from dicom2fhir.store.postgres.writer import PostgresWriter, WriteConnection
 from dicom2fhir.store.sql.connection_pool import ConnectionPool
 from dicom2fhir.store.sql.database import Database
 from dicom2fhir.store.sql.statements import Statements
@@ -91,7 +91,7 @@ class SharedDatabase(Database):
                 if access is not Access.READ:
                     connection = WriteConnection(partial(open_, process=self._process, read_only=False))
                     self._commit_connection = connection
-                    self._writer = Writer(
+                    self._writer = PostgresWriter(
                         connection, on_commit=self._notify, on_roll_back=on_roll_back, on_failure=on_failure
                     )
                     undo.callback(self._writer.close)

@@ -87,7 +87,7 @@ def transaction(connection: WriteConnection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-class Writer(GroupWriter[WriteConnection]):
+class PostgresWriter(GroupWriter[WriteConnection]):
     """See :class:`dicom2fhir.store.sql.writer.GroupWriter`.
 
     It never fails for good: whether a commit whose answer was lost is on disk is not known, and its callers are told

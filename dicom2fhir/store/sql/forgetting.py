@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dicom2fhir.dicom.late_part import trace_of
-from dicom2fhir.store.sql.forgotten import Trace, keep_trace
+from dicom2fhir.store.sql.forgotten import StudyTrace, keep_trace
 from dicom2fhir.store.sql.interventions import delete, patients_of
 from dicom2fhir.store.sql.statements import Statements
 from dicom2fhir.store.sql.upkeep import QuietStudy, Upkeep
@@ -29,7 +29,7 @@ class Forgetting(Upkeep):
     def _forget(self, study: QuietStudy, terms: dict[str, float], now: float) -> bool:
         def operation(sql: Statements) -> bool:
             patients = patients_of(sql, study.id)
-            keep_trace(sql, study.uid, Trace(now, trace_of(patients[0].patient) if patients else b""))
+            keep_trace(sql, study.uid, StudyTrace(now, trace_of(patients[0].patient) if patients else b""))
             delete(sql, self._known, study.id, study.uid)
             return True
 

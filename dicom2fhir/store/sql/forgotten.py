@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dicom2fhir.store.sql.statements import Statements
 
 
-class Trace(NamedTuple):
+class StudyTrace(NamedTuple):
     """What is left of a study."""
 
     at: float
@@ -17,13 +17,13 @@ class Trace(NamedTuple):
     """See :func:`dicom2fhir.dicom.late_part.trace_of`."""
 
 
-def trace_of(sql: Statements, study_uid: str) -> Trace | None:
+def trace_of(sql: Statements, study_uid: str) -> StudyTrace | None:
     """What is left of a study; None if it was not forgotten."""
     row = sql.one("forgotten", study=_key(study_uid))
-    return Trace(float(row[0]), bytes(row[1])) if row else None
+    return StudyTrace(float(row[0]), bytes(row[1])) if row else None
 
 
-def keep_trace(sql: Statements, study_uid: str, trace: Trace) -> None:
+def keep_trace(sql: Statements, study_uid: str, trace: StudyTrace) -> None:
     """Record that a study is forgotten."""
     sql.run("note_forgotten", study=_key(study_uid), at=int(trace.at), patient=trace.patient)
 

@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
     keys: list[Key]
 
 
-class Write(Protocol):
+class WriteTransaction(Protocol):
     """Runs an operation in a transaction."""
 
     def __call__(self, operation: Callable[[Statements], T], /) -> T:
@@ -60,7 +60,10 @@ class StudyIndex:
     """
 
     def __init__(
-        self, read: Callable[[], AbstractContextManager[Statements]], write: Write, clock: Callable[[], float]
+        self,
+        read: Callable[[], AbstractContextManager[Statements]],
+        write: WriteTransaction,
+        clock: Callable[[], float],
     ) -> None:
         self._read = read
         self._write = write

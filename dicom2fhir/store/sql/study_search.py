@@ -13,10 +13,10 @@ from dicom2fhir.store.statuses import State
 from dicom2fhir.store.study_keys import RARER_THAN_STATE, Kind, lists_by_date, wanted_dates, wanted_keys
 from dicom2fhir.store.study_search import (
     KEPT_ATTEMPTS,
-    Attempt,
     AttemptOutcome,
     FoundStudy,
     MinuteCounts,
+    PastAttempt,
     Position,
     Sender,
     SeriesSummary,
@@ -104,8 +104,8 @@ def recent_attempts(sql: Statements, since: float, limit: int) -> list[StudyAtte
     ]
 
 
-def _attempt(destination: str, at: float, revision: int, outcome: str, answer: str, times: int) -> Attempt:
-    return Attempt(destination, at, revision, AttemptOutcome(outcome), answer, times)
+def _attempt(destination: str, at: float, revision: int, outcome: str, answer: str, times: int) -> PastAttempt:
+    return PastAttempt(destination, at, revision, AttemptOutcome(outcome), answer, times)
 
 
 def counts(sql: Statements, since: float) -> list[MinuteCounts]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dicom2fhir.errors import StoreDamaged
 from dicom2fhir.store.sql.known_rows import KnownRows
 from dicom2fhir.store.sql.statements import Statements
-from dicom2fhir.store.sql.study_index import Write
+from dicom2fhir.store.sql.study_index import WriteTransaction
 
 AT_ONCE = 10
 """Studies that one part changes; each by a transaction of its own, so that others can write in between."""
@@ -49,7 +49,7 @@ class Upkeep:
         self,
         statement: str,
         read: Callable[[], AbstractContextManager[Statements]],
-        write: Write,
+        write: WriteTransaction,
         known: KnownRows,
         clock: Callable[[], float],
     ) -> None:

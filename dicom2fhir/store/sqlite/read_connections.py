@@ -12,7 +12,7 @@ from dicom2fhir.store.sql.connection_pool import ConnectionPool
 from dicom2fhir.store.sqlite.schema import connect, primary_code
 
 
-class Readers:
+class ReadConnections:
     """A pool of read-only connections."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:

@@ -17,10 +17,10 @@ from dicom2fhir.store.sqlite.disk import Anchor, is_locked, require_permission
 from dicom2fhir.store.sqlite.late_check import LateCheck
 from dicom2fhir.store.sqlite.ownership import follow, lock_path, own
 from dicom2fhir.store.sqlite.progress_mark import Progress
-from dicom2fhir.store.sqlite.read_connections import Readers
+from dicom2fhir.store.sqlite.read_connections import ReadConnections
 from dicom2fhir.store.sqlite.schema import connect, is_damage, require_version, steps
 from dicom2fhir.store.sqlite.statements import SqliteStatements
-from dicom2fhir.store.sqlite.writer import Writer
+from dicom2fhir.store.sqlite.writer import SqliteWriter
 from dicom2fhir.store.statuses import Damage
 
 
@@ -34,7 +34,7 @@ class StoreFile(Database):
     take_over
         Run once by the owner before any other read or write.
     on_roll_back, on_failure
-        As of :class:`dicom2fhir.store.sqlite.writer.Writer`.
+        As of :class:`dicom2fhir.store.sqlite.writer.SqliteWriter`.
     busy_timeout_s
         How long to wait for another process that has locked the file.
 
@@ -82,7 +82,7 @@ class StoreFile(Database):
                 if self._writes:
                     writing = connect(self.path, read_only=False, busy_timeout_s=busy_timeout_s)
             if writing:
-                self._writer = Writer(
+                self._writer = SqliteWriter(
                     writing,
                     confirm=self._confirm,
                     on_commit=self._notify,
@@ -90,7 +90,7 @@ class StoreFile(Database):
                     on_failure=fail,
                 )
                 undo.callback(self._writer.close)
-            self._readers = Readers(self.path, busy_timeout_s)
+            self._readers = ReadConnections(self.path, busy_timeout_s)
             undo.callback(self._readers.close)
             with self._readers.snapshot() as connection:
                 require_version(connection, self.path, len(steps()), exact=True)

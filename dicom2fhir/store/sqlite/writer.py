@@ -28,7 +28,7 @@ _FAILED = frozenset(
 process does not write again (https://wiki.postgresql.org/wiki/Fsync_Errors)."""
 
 
-class Writer(GroupWriter[sqlite3.Connection]):
+class SqliteWriter(GroupWriter[sqlite3.Connection]):
     """See :class:`dicom2fhir.store.sql.writer.GroupWriter`."""
 
     def _transaction(self, connection: sqlite3.Connection) -> AbstractContextManager[None]:
