@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +172,11 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def is_within(name: str, room: str) -> bool:
     """Whether a module is a room or lies in it."""
     return name == room or name.startswith(f"{room}.")
@@ -187,7 +193,7 @@ def rule_of(module: str) -> tuple[str, str]:
 def imports_of(module: str) -> Iterator[str]:
     """Absolute names of everything that a module imports; of ``from a import b``, ``a.b`` where that is a module."""
     path = MODULES[module]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -230,10 +236,7 @@ def runs_at_import(node: ast.stmt) -> bool:
 
 def test_nothing_happens_at_import() -> None:
     running = [
-        f"{path}:{node.lineno}"
-        for path in MODULES.values()
-        for node in ast.parse(path.read_text()).body
-        if runs_at_import(node)
+        f"{path}:{node.lineno}" for path in MODULES.values() for node in tree_of(path).body if runs_at_import(node)
     ]
     assert running == []
 
@@ -252,9 +255,8 @@ def test_every_package_imported_is_a_declared_dependency() -> None:
 
 def test_any_is_rare() -> None:
     """Three in a thousand lines: a value that is only looked at is an ``object``, or ``Json``, and mypy finds more."""
-    sources = [path.read_text() for path in MODULES.values()]
-    names = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
-    lines = sum(len(source.splitlines()) for source in sources)
+    names = [node for path in MODULES.values() for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name)]
+    lines = sum(len(path.read_text().splitlines()) for path in MODULES.values())
     assert sum(node.id == "Any" for node in names) <= 3 * lines / 1000
 
 
@@ -262,7 +264,7 @@ def test_no_two_classes_share_a_name() -> None:
     """So that a name says which is meant, in a message and in a search; those of a module's own begin with ``_``."""
     where: dict[str, list[str]] = defaultdict(list)
     for module, path in MODULES.items():
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[node.name].append(module)
     assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
