@@ -36,9 +36,9 @@ _QUIET_S = 600.0
 """Nothing is delivered meanwhile."""
 _START_TIMEOUT_S = 60.0
 _AE_TITLE = "DICOM2FHIR"
-_ASSOCIATIONS = (1, 4, 8)
 _SHARES_ASKED = {1: 0.65, 4: 0.5, 8: 0.5}
 """Associations -> the share of what the floor that syncs a page receives."""
+_ASSOCIATIONS = tuple(_SHARES_ASKED)
 _SMALL_SIDE, _LARGE_SIDE = 64, 512
 """Rows and columns that make objects of 10 KB and of 512 KB."""
 

@@ -23,7 +23,7 @@ from tests.covering import covering, neighbours
 from tests.servers.validator.validator import VERSIONS, Question, Validator
 
 TIMEOUT_S = 60
-SERVERS = {"dstu2": "DSTU2", "dstu3": "STU3", "r4": "R4", "r5": "R5"}
+SERVERS = ("dstu2", "dstu3", "r4", "r5")
 
 
 @pytest.mark.timeout(300)

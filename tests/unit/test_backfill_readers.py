@@ -13,8 +13,10 @@ import pytest
 from dicom2fhir.errors import BridgeError
 from dicom2fhir.jobs import backfill
 from dicom2fhir.jobs.backfill_readers import Readers
-from dicom2fhir.jobs.backfill_worker import ArchiveFile, FileBatch
+from dicom2fhir.jobs.backfill_worker import ArchiveFile, FileBatch, Work
+from dicom2fhir.receive.folder.files import Found
 
+FILES = [Found(f"/in/{name}", 1, 2, 3) for name in ("a.dcm", "b.dcm", "c.zip")]
 FATAL = ("b/fatal.dcm", "c/fatal.zip", "c/0255.dcm")
 
 
@@ -61,6 +63,24 @@ def test_only_the_files_that_end_workers_are_left(tmp_path: Path, monkeypatch: p
     assert {path for path, _ in summary.failures} == {str(tmp_path / name) for name in FATAL}
     assert all("Several Dask workers ended" in reason for _, reason in summary.failures)
     assert workers.ended <= 3 * 3, "each is found among 256 files by three tasks"
+
+
+@pytest.mark.parametrize(
+    ("work", "names"), [(FileBatch(FILES[:2]), ["/in/a.dcm", "/in/b.dcm"]), (ArchiveFile(FILES[2]), ["/in/c.zip"])]
+)
+def test_each_file_that_was_not_read_is_told_and_none_is_recorded_as_done(work: Work, names: list[str]) -> None:
+    chunk = work.unread("lost")
+    assert [(work.path(chunk, place), reason) for place, reason in chunk.unreadable] == [
+        (name, "lost") for name in names
+    ]
+    assert work.marks(chunk) + work.last_marks(chunk) == []
+
+
+def test_a_failure_that_is_not_given_up_is_raised() -> None:
+    future: Future[None] = Future()
+    future.set_exception(Killed())
+    with pytest.raises(Killed):
+        Readers(Executor(), 1).result(future)
 
 
 def test_a_worker_that_joins_with_another_version_ends_the_run() -> None:
